@@ -1,0 +1,115 @@
+//! `postrider demo`: events to receivers good and bad, every attempt as it happens, and whether all
+//! came to the end that it must.
+
+mod receivers;
+mod report;
+
+use std::time::Duration;
+
+use postrider_core::retry::Steps;
+use postrider_core::subscriber::PolicyFields;
+use postrider_core::{
+    CustomHeaders, Keyring, Policy, RetryPolicy, RetrySchedule, Secret, SystemRandom, TenantId,
+};
+use postrider_delivery::Client;
+use postrider_dispatch::{Dispatcher, NewEvent};
+use postrider_program::StartError;
+use postrider_store::Store;
+use postrider_store::health::Patience;
+use postrider_store::subscriber::NewSubscriber;
+use postrider_worker::Worker;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use self::receivers::{Character, Receiver};
+use self::report::Report;
+use crate::embedded;
+
+/// Four attempts within two seconds, where a deployment takes six within a quarter of an hour.
+const DELAYS: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
+
+/// How long the demo waits for all deliveries to end. It takes some two seconds.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+pub(crate) async fn run() -> Result<(), StartError> {
+    println!("Postrider delivers five events to three receivers: one healthy, one flaky, one dead.\n");
+    let folder = tempfile::tempdir()?;
+    let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom))?;
+    let store = embedded::open(folder.path(), keyring).await?;
+
+    let mut receivers = Vec::new();
+    for character in Character::ALL {
+        let secret = Secret::generate(&SystemRandom);
+        let receiver = Receiver::start(character, &secret).await?;
+        let subscriber = subscribe(&store, &receiver, secret).await?;
+        receivers.push((receiver, subscriber));
+    }
+
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(worker(&store)?.run(stop.clone()));
+    let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
+    let events = dispatch(&dispatcher).await?;
+
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while pending(&store).await? > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.cancel();
+    worker.await?;
+
+    let report = Report::make(&store, &receivers, events).await?;
+    println!("\n{report}");
+    store.database().close().await;
+    report.verdict()
+}
+
+/// The worker may reach the receivers, which are on this machine, and nothing else that is not public.
+fn worker(store: &Store) -> Result<Worker, StartError> {
+    let mut delivery = postrider_delivery::Config::default();
+    delivery.targets.addresses = delivery.targets.addresses.allowing(vec!["127.0.0.1/32".parse()?]);
+    let schedule = RetrySchedule::Steps(Steps::try_new(DELAYS.to_vec())?);
+    let retry = RetryPolicy::try_new(schedule, 1 + u32::try_from(DELAYS.len())?, 10)?;
+    // A breaker would open on the dead receiver, and the demo would wait for it to be tried again.
+    let patience = Patience { breaker_failures: 0, ..Patience::default() };
+    let config = postrider_worker::Config { retry, patience, ..postrider_worker::Config::default() };
+    Ok(Worker::new(store.clone(), Client::new(delivery)?, config)?)
+}
+
+async fn subscribe(
+    store: &Store,
+    receiver: &Receiver,
+    secret: Secret,
+) -> Result<postrider_store::subscriber::Subscriber, StartError> {
+    let new = NewSubscriber {
+        url: receiver.url().parse()?,
+        events: vec!["order.*".parse()?],
+        secret,
+        description: receiver.character().as_str().to_owned(),
+        headers: CustomHeaders::default(),
+        active: true,
+        policy: Policy::try_from(PolicyFields::default())?,
+    };
+    Ok(store.create_subscriber(&TenantId::default(), new).await?)
+}
+
+async fn dispatch(dispatcher: &Dispatcher) -> Result<usize, StartError> {
+    let orders = [
+        ("order.created", 1),
+        ("order.created", 2),
+        ("order.paid", 1),
+        ("order.shipped", 1),
+        ("order.paid", 2),
+    ];
+    for (event, number) in orders {
+        let event = NewEvent::new(event, &json!({"order": number, "total": "19.90"}))?;
+        let answer = dispatcher.dispatch(event).await?;
+        println!("dispatched {} {} to {} subscribers", answer.id, answer.event, answer.subscribers.len());
+    }
+    Ok(orders.len())
+}
+
+async fn pending(store: &Store) -> Result<u64, StartError> {
+    let stats = store.stats(&TenantId::default(), &postrider_store::stats::StatsFilter::default()).await?;
+    Ok(stats.deliveries.pending)
+}

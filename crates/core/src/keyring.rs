@@ -1,0 +1,325 @@
+//! Encryption at rest of what must not be read from a database or its backups.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::digest;
+use zeroize::Zeroizing;
+
+use crate::{Random, SubscriberId, TenantId};
+
+const KEY_BYTES: usize = 32;
+/// Of the layout below; the first byte of everything sealed.
+const VERSION: u8 = 1;
+const KEY_ID: usize = 4;
+const NONCE_AT: usize = 1 + KEY_ID;
+/// Version, key id and nonce; the ciphertext follows, then the tag.
+const HEAD: usize = NONCE_AT + NONCE_LEN;
+
+/// Keys that seal subscribers' secrets and header values before they are stored: AES-256-GCM.
+///
+/// The first key seals, all open. A new key is put in front, everything is sealed again
+/// ([`reseal`](Self::reseal), `postrider rekey`), and then the old one is taken out.
+///
+/// Sealed bytes are a version (1 byte), the key's id (4), a random nonce (12), the ciphertext and the
+/// tag (16). They open only for the [`SealContext`] they were sealed for, so that a row copied to another
+/// tenant or subscriber is of no use. A key may seal 2^32 times before nonces might repeat (NIST SP
+/// 800-38D, §8.3); each change of a subscriber's secret or headers seals once or twice.
+///
+/// ```
+/// use postrider_core::keyring::{Keyring, Purpose, SealContext};
+/// use postrider_core::{IdGenerator, SystemRandom, TenantId};
+///
+/// let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom))?;
+/// let tenant = TenantId::default();
+/// let subscriber = IdGenerator::system().next();
+/// let context = SealContext { tenant: &tenant, subscriber, purpose: Purpose::Secret };
+///
+/// let sealed = keyring.seal(&SystemRandom, &context, b"client-secret")?;
+/// assert_eq!(*keyring.open(&context, &sealed)?, b"client-secret");
+///
+/// let other = SealContext { purpose: Purpose::Headers, ..context };
+/// assert!(keyring.open(&other, &sealed).is_err());
+/// # Ok::<(), postrider_core::keyring::KeyringError>(())
+/// ```
+#[derive(Clone)]
+pub struct Keyring {
+    current: SealingKey,
+    former: Vec<SealingKey>,
+}
+
+#[derive(Clone)]
+struct SealingKey {
+    id: KeyId,
+    key: LessSafeKey,
+}
+
+/// Tells the keys of a [`Keyring`] apart without giving them away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyId([u8; KEY_ID]);
+
+/// What sealed bytes belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealContext<'a> {
+    /// Whose data it is.
+    pub tenant: &'a TenantId,
+    /// The subscriber it belongs to.
+    pub subscriber: SubscriberId,
+    /// What it is of that subscriber's.
+    pub purpose: Purpose,
+}
+
+/// What of a subscriber's is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// The signing secret.
+    Secret,
+    /// A signing secret that was replaced and still signs for a while.
+    PreviousSecret,
+    /// The headers that the subscriber adds.
+    Headers,
+}
+
+/// Why a keyring cannot be made, or cannot open what it is given. Never repeats a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyringError {
+    /// No key at all.
+    #[error("no key: give the base64 of 32 random bytes, such as `openssl rand -base64 32` prints")]
+    Empty,
+    /// A key is not base64. Keys count from 1.
+    #[error("key {0} is not base64; keys are the base64 of 32 bytes, separated by commas")]
+    Malformed(usize),
+    /// A key has the wrong length.
+    #[error("key {place} is of {bytes} bytes; keys are the base64 of 32 bytes, separated by commas")]
+    Length {
+        /// Which key, from 1.
+        place: usize,
+        /// How many bytes it has.
+        bytes: usize,
+    },
+    /// A key is there twice (or, once in four thousand million, has the id of another).
+    #[error("key {0} is there already; take it out")]
+    Repeated(usize),
+    /// The plain text is longer than AES-GCM can seal.
+    #[error("too long to seal")]
+    TooLong,
+    /// What should be opened is too short to have been sealed.
+    #[error("the sealed data is cut short")]
+    Truncated,
+    /// What should be opened was sealed by a later version, or not at all.
+    #[error("the sealed data is of version {0}, which this version of Postrider does not know")]
+    Version(u8),
+    /// What should be opened was sealed with a key that is not in the keyring.
+    #[error("sealed with key {0}, which is not in POSTRIDER_SECRET_KEY; add that key at the end of the list")]
+    UnknownKey(KeyId),
+    /// What should be opened was changed, or belongs to another tenant, subscriber or purpose.
+    #[error("the sealed data was changed, or belongs to another tenant or subscriber")]
+    Tampered,
+}
+
+impl Keyring {
+    /// Reads keys as `POSTRIDER_SECRET_KEY` holds them: each the base64 of 32 bytes, separated by commas,
+    /// spaces around them ignored.
+    ///
+    /// # Errors
+    /// Names the place of the key that is wrong, counted from 1.
+    pub fn parse(text: &str) -> Result<Self, KeyringError> {
+        if text.trim().is_empty() {
+            return Err(KeyringError::Empty);
+        }
+        let mut keys: Vec<SealingKey> = Vec::new();
+        for (place, text) in text.split(',').enumerate() {
+            let place = place + 1;
+            let key = SealingKey::parse(place, text.trim())?;
+            if keys.iter().any(|other| other.id == key.id) {
+                return Err(KeyringError::Repeated(place));
+            }
+            keys.push(key);
+        }
+        let mut keys = keys.into_iter();
+        let current = keys.next().ok_or(KeyringError::Empty)?;
+        Ok(Self { current, former: keys.collect() })
+    }
+
+    /// Makes a key, as [`parse`](Self::parse) reads it.
+    pub fn generate_key(random: &dyn Random) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        random.fill(bytes.as_mut());
+        Zeroizing::new(STANDARD.encode(bytes.as_ref()))
+    }
+
+    /// Seals `plain` with the first key.
+    ///
+    /// # Errors
+    /// [`KeyringError::TooLong`] for more than 64 GiB.
+    pub fn seal(
+        &self,
+        random: &dyn Random,
+        context: &SealContext<'_>,
+        plain: &[u8],
+    ) -> Result<Vec<u8>, KeyringError> {
+        let mut nonce = [0; NONCE_LEN];
+        random.fill(&mut nonce);
+        // Room for all of it: the plain text is overwritten in place, and growing would leave a copy.
+        let mut sealed = Vec::with_capacity(HEAD + plain.len() + AES_256_GCM.tag_len());
+        sealed.push(VERSION);
+        sealed.extend_from_slice(&self.current.id.0);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(plain);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self
+            .current
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(context.encode()), &mut sealed[HEAD..])
+            .map_err(|_| KeyringError::TooLong)?;
+        sealed.extend_from_slice(tag.as_ref());
+        Ok(sealed)
+    }
+
+    /// Opens what [`seal`](Self::seal) made for the same context, with whichever key sealed it.
+    ///
+    /// # Errors
+    /// [`KeyringError::Truncated`], [`Version`](KeyringError::Version), [`UnknownKey`](KeyringError::UnknownKey)
+    /// or [`Tampered`](KeyringError::Tampered).
+    pub fn open(&self, context: &SealContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+        let (head, ciphertext) = Head::split(sealed)?;
+        let key = std::iter::once(&self.current)
+            .chain(&self.former)
+            .find(|key| key.id == head.key)
+            .ok_or(KeyringError::UnknownKey(head.key))?;
+        let mut plain = Zeroizing::new(ciphertext.to_vec());
+        let nonce = Nonce::assume_unique_for_key(head.nonce);
+        let length = key
+            .key
+            .open_in_place(nonce, Aad::from(context.encode()), &mut plain)
+            .map_err(|_| KeyringError::Tampered)?
+            .len();
+        plain.truncate(length);
+        Ok(plain)
+    }
+
+    /// Whether the first key sealed this; `false` also for what was not sealed at all.
+    pub fn is_current(&self, sealed: &[u8]) -> bool {
+        Head::split(sealed).is_ok_and(|(head, _)| head.key == self.current.id)
+    }
+
+    /// Seals again with the first key what another key sealed; nothing if the first key sealed it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn reseal(
+        &self,
+        random: &dyn Random,
+        context: &SealContext<'_>,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, KeyringError> {
+        if self.is_current(sealed) {
+            return Ok(None);
+        }
+        let plain = self.open(context, sealed)?;
+        self.seal(random, context, &plain).map(Some)
+    }
+}
+
+impl SealContext<'_> {
+    /// Each field with its length before it, so that no two contexts have one encoding.
+    fn encode(&self) -> Vec<u8> {
+        let subscriber = self.subscriber.uuid();
+        let fields: [&[u8]; 4] = [
+            b"postrider seal 1",
+            self.tenant.as_str().as_bytes(),
+            subscriber.as_bytes(),
+            self.purpose.label().as_bytes(),
+        ];
+        let mut encoded = Vec::with_capacity(fields.iter().map(|field| 8 + field.len()).sum());
+        for field in fields {
+            encoded.extend_from_slice(&(field.len() as u64).to_be_bytes());
+            encoded.extend_from_slice(field);
+        }
+        encoded
+    }
+}
+
+impl Purpose {
+    /// Part of what is sealed; never changes.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::PreviousSecret => "previous secret",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let former: Vec<KeyId> = self.former.iter().map(|key| key.id).collect();
+        f.debug_struct("Keyring")
+            .field("current", &self.current.id)
+            .field("former", &former)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl SealingKey {
+    fn parse(place: usize, text: &str) -> Result<Self, KeyringError> {
+        // The decoder's own error would repeat a character of the key, so it goes no further.
+        let bytes = STANDARD_PAD_INDIFFERENT.decode(text).map_err(|_| KeyringError::Malformed(place))?;
+        let bytes = Zeroizing::new(bytes);
+        let key = UnboundKey::new(&AES_256_GCM, &bytes)
+            .map_err(|_| KeyringError::Length { place, bytes: bytes.len() })?;
+        Ok(Self { id: KeyId::of(&bytes), key: LessSafeKey::new(key) })
+    }
+}
+
+impl KeyId {
+    fn of(key: &[u8]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(b"postrider key id\0");
+        context.update(key);
+        let mut id = [0; KEY_ID];
+        id.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+        Self(id)
+    }
+}
+
+/// What stands before the ciphertext.
+struct Head {
+    key: KeyId,
+    nonce: [u8; NONCE_LEN],
+}
+
+impl Head {
+    fn split(sealed: &[u8]) -> Result<(Self, &[u8]), KeyringError> {
+        let version = *sealed.first().ok_or(KeyringError::Truncated)?;
+        if version != VERSION {
+            return Err(KeyringError::Version(version));
+        }
+        let (head, ciphertext) = sealed.split_first_chunk::<HEAD>().ok_or(KeyringError::Truncated)?;
+        if ciphertext.len() < AES_256_GCM.tag_len() {
+            return Err(KeyringError::Truncated);
+        }
+        let mut key = [0; KEY_ID];
+        key.copy_from_slice(&head[1..NONCE_AT]);
+        let mut nonce = [0; NONCE_LEN];
+        nonce.copy_from_slice(&head[NONCE_AT..]);
+        Ok((Self { key: KeyId(key), nonce }, ciphertext))
+    }
+}

@@ -1,0 +1,247 @@
+//! Rows that one statement reads as a table.
+//!
+//! A statement that serves a hundred rows costs little more than one that serves one. A [`Batch`]
+//! hands its rows to a statement as a common table expression named `input`: on PostgreSQL from
+//! arrays (`UNNEST`), so that one prepared statement serves any number of rows; on SQLite from
+//! `VALUES`. The statement after it is the same for both.
+
+use sea_orm::sea_query::{ArrayType, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Statement};
+
+use crate::{DatabaseError, Dialect};
+
+/// The kind of a column's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `uuid`; sixteen bytes on SQLite.
+    Uuid,
+    /// `text`.
+    Text,
+    /// `bytea`; a blob on SQLite.
+    Bytes,
+    /// `smallint`.
+    Small,
+    /// `integer`.
+    Int,
+    /// `bigint`.
+    Big,
+    /// `boolean`.
+    Bool,
+}
+
+/// A column of a batch: its name, its kind, and whether a value may be missing.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    name: &'static str,
+    kind: Kind,
+    nullable: bool,
+}
+
+impl Column {
+    /// A column in which every row has a value.
+    pub const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, nullable: false }
+    }
+
+    /// A column in which values may be missing.
+    pub const fn nullable(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, nullable: true }
+    }
+}
+
+/// Rows that one statement reads as the table `input`.
+///
+/// The statement's own parameters come first (`$1`, `$2`, …); those of the rows follow them.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    columns: &'static [Column],
+    /// Column by column, as PostgreSQL's arrays want them.
+    values: Vec<Vec<Value>>,
+}
+
+/// SQLite's limit of parameters in one statement (`SQLITE_MAX_VARIABLE_NUMBER`), less some for the
+/// statement's own.
+const SQLITE_PARAMETERS: usize = 32_000;
+
+impl Batch {
+    /// A batch of no rows yet.
+    pub fn new(columns: &'static [Column]) -> Self {
+        Self { columns, values: vec![Vec::new(); columns.len()] }
+    }
+
+    /// Adds a row: a value for each column, in their order.
+    pub fn push<const N: usize>(&mut self, row: [Value; N]) {
+        debug_assert_eq!(N, self.columns.len(), "a value for each column");
+        for (column, value) in self.values.iter_mut().zip(row) {
+            column.push(value);
+        }
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.values.first().map_or(0, Vec::len)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Runs `statement` with the rows as the table `input`, and returns the rows it returns.
+    ///
+    /// `statement` continues a `WITH input(…) AS (…)`: it starts with `SELECT`, `INSERT`, `UPDATE`
+    /// or `DELETE`, or with `, name AS (…)`.
+    ///
+    /// # Errors
+    /// If the database refuses it or is away.
+    pub async fn query(
+        self,
+        connection: &impl ConnectionTrait,
+        statement: &str,
+        parameters: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<QueryResult>, DatabaseError> {
+        let mut rows = Vec::new();
+        for statement in self.statements(Dialect::of(connection), statement, parameters) {
+            rows.append(&mut connection.query_all_raw(statement).await?);
+        }
+        Ok(rows)
+    }
+
+    /// Runs `statement` with the rows as the table `input`, as [`Batch::query`] does, and returns
+    /// how many rows it changed.
+    ///
+    /// # Errors
+    /// If the database refuses it or is away.
+    pub async fn execute(
+        self,
+        connection: &impl ConnectionTrait,
+        statement: &str,
+        parameters: impl IntoIterator<Item = Value>,
+    ) -> Result<u64, DatabaseError> {
+        let mut changed = 0;
+        for statement in self.statements(Dialect::of(connection), statement, parameters) {
+            changed += connection.execute_raw(statement).await?.rows_affected();
+        }
+        Ok(changed)
+    }
+
+    /// No statement for no rows; one on PostgreSQL; on SQLite as many as its limit asks for.
+    fn statements(
+        self,
+        dialect: Dialect,
+        statement: &str,
+        parameters: impl IntoIterator<Item = Value>,
+    ) -> Vec<Statement> {
+        let own: Vec<Value> = parameters.into_iter().collect();
+        if self.is_empty() {
+            return Vec::new();
+        }
+        match dialect {
+            Dialect::Postgres => vec![self.unnest(statement, own)],
+            Dialect::Sqlite => self.values(statement, &own),
+        }
+    }
+
+    fn names(&self) -> String {
+        self.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ")
+    }
+
+    fn unnest(self, statement: &str, own: Vec<Value>) -> Statement {
+        let names = self.names();
+        let (mut arrays, mut aliases, mut selected) = (Vec::new(), Vec::new(), Vec::new());
+        let mut parameters = own;
+        for (column, values) in self.columns.iter().zip(self.values) {
+            let Column { name, kind, nullable } = *column;
+            // SeaORM's arrays hold no nulls, so that which are missing travels beside them.
+            if nullable {
+                let missing = values.iter().map(|value| Value::Bool(Some(!value.is_some()))).collect();
+                parameters.push(Value::Array(ArrayType::Bool, Some(Box::new(missing))));
+                arrays.push(format!("${}::boolean[]", parameters.len()));
+                aliases.push(format!("{name}_missing"));
+                selected.push(format!("CASE WHEN {name}_missing THEN NULL ELSE {name} END"));
+            } else {
+                selected.push(name.to_owned());
+            }
+            let values =
+                values.into_iter().map(|value| if value.is_some() { value } else { kind.filler() }).collect();
+            parameters.push(Value::Array(kind.array_type(), Some(Box::new(values))));
+            arrays.push(format!("${}::{}[]", parameters.len(), kind.postgres()));
+            aliases.push(name.to_owned());
+        }
+        let sql = format!(
+            "WITH input({names}) AS (SELECT {} FROM UNNEST({}) AS rows({})) {statement}",
+            selected.join(", "),
+            arrays.join(", "),
+            aliases.join(", "),
+        );
+        Statement::from_sql_and_values(Dialect::Postgres.backend(), sql, parameters)
+    }
+
+    fn values(self, statement: &str, own: &[Value]) -> Vec<Statement> {
+        let names = self.names();
+        let width = self.columns.len();
+        let length = self.len();
+        let mut columns: Vec<_> = self.values.into_iter().map(Vec::into_iter).collect();
+        let at_once = (SQLITE_PARAMETERS / width).max(1);
+        // `$1` is a name to SQLite, and it looks names up one by one: ten thousand of them take
+        // seconds. So the rows' parameters have none, and count on from the statement's own, which
+        // are listed before them for that.
+        let row = format!("({})", vec!["?"; width].join(","));
+        let before = match own.len() {
+            0 => String::new(),
+            own => format!("own_parameters AS (VALUES {}), ", vec!["(?)"; own].join(",")),
+        };
+        let mut statements = Vec::new();
+        for start in (0..length).step_by(at_once) {
+            let count = at_once.min(length - start);
+            let mut parameters = own.to_vec();
+            let mut rows = Vec::with_capacity(count);
+            for _ in 0..count {
+                parameters.extend(columns.iter_mut().filter_map(Iterator::next));
+                rows.push(row.as_str());
+            }
+            let sql = format!("WITH {before}input({names}) AS (VALUES {}) {statement}", rows.join(","));
+            statements.push(Statement::from_sql_and_values(Dialect::Sqlite.backend(), sql, parameters));
+        }
+        statements
+    }
+}
+
+impl Kind {
+    const fn postgres(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Text => "text",
+            Self::Bytes => "bytea",
+            Self::Small => "smallint",
+            Self::Int => "integer",
+            Self::Big => "bigint",
+            Self::Bool => "boolean",
+        }
+    }
+
+    const fn array_type(self) -> ArrayType {
+        match self {
+            Self::Uuid => ArrayType::Uuid,
+            Self::Text => ArrayType::String,
+            Self::Bytes => ArrayType::Bytes,
+            Self::Small => ArrayType::SmallInt,
+            Self::Int => ArrayType::Int,
+            Self::Big => ArrayType::BigInt,
+            Self::Bool => ArrayType::Bool,
+        }
+    }
+
+    /// What stands in an array where a value is missing.
+    const fn filler(self) -> Value {
+        match self {
+            Self::Uuid => Value::Uuid(Some(sea_orm::prelude::Uuid::nil())),
+            Self::Text => Value::String(Some(String::new())),
+            Self::Bytes => Value::Bytes(Some(Vec::new())),
+            Self::Small => Value::SmallInt(Some(0)),
+            Self::Int => Value::Int(Some(0)),
+            Self::Big => Value::BigInt(Some(0)),
+            Self::Bool => Value::Bool(Some(false)),
+        }
+    }
+}

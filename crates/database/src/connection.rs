@@ -1,0 +1,292 @@
+//! PostgreSQL or SQLite behind one URL.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sea_orm::SqlxError;
+use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+use url::Url;
+
+use crate::DatabaseError;
+
+/// Where the database is: `postgres://…` or `sqlite://…`. Debug and Display leave the password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    text: String,
+    dialect: Dialect,
+}
+
+/// The text is not a database URL that Postrider understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a database URL starts with postgres://, postgresql:// or sqlite://")]
+pub struct DatabaseUrlError;
+
+impl DatabaseUrl {
+    /// Which kind of database it names.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The URL with its password.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = DatabaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
+        let dialect = match text.split_once(':') {
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Dialect::Postgres,
+            Some(("sqlite", _)) => Dialect::Sqlite,
+            _ => return Err(DatabaseUrlError),
+        };
+        Ok(Self { text: text.into(), dialect })
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.dialect, Url::parse(&self.text)) {
+            (Dialect::Postgres, Ok(url)) => {
+                write!(f, "postgres://{}", url.host_str().unwrap_or("localhost"))?;
+                if let Some(port) = url.port() {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(url.path())
+            }
+            (Dialect::Postgres, Err(_)) => f.write_str("postgres://…"),
+            (Dialect::Sqlite, _) => f.write_str(&self.text),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Which kind of database it is. Statements are the same for both but where speed needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL 15 or newer.
+    Postgres,
+    /// SQLite 3.42 or newer (the bundled one is).
+    Sqlite,
+}
+
+impl Dialect {
+    /// The expression for the present moment in Unix milliseconds, by the database's clock. Within
+    /// one statement it stands still.
+    pub const fn now(self) -> &'static str {
+        match self {
+            Self::Postgres => "(extract(epoch FROM statement_timestamp()) * 1000)::bigint",
+            Self::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+        }
+    }
+
+    /// The dialect of a connection.
+    pub fn of(connection: &impl ConnectionTrait) -> Self {
+        match connection.get_database_backend() {
+            DbBackend::Sqlite => Self::Sqlite,
+            _ => Self::Postgres,
+        }
+    }
+
+    pub(crate) const fn backend(self) -> DbBackend {
+        match self {
+            Self::Postgres => DbBackend::Postgres,
+            Self::Sqlite => DbBackend::Sqlite,
+        }
+    }
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the database is.
+    pub url: DatabaseUrl,
+    /// How many connections to hold at most. SQLite, which has one writer, always gets one.
+    pub max_connections: u32,
+    /// How long to wait for a free connection, or a new one.
+    pub acquire_timeout: Duration,
+    /// How long an operation may take before the database counts as away: a connection can hang
+    /// for ever when the network swallows what is sent.
+    pub answer_timeout: Duration,
+    /// How long a transaction may do nothing before PostgreSQL ends it and its connection: a process
+    /// that is frozen or cut off in the middle of one would keep its locks from all others.
+    pub idle_transaction_timeout: Duration,
+    /// What PostgreSQL shows in `pg_stat_activity.application_name`.
+    pub application_name: String,
+}
+
+impl Config {
+    /// A configuration with 16 connections, 5 s to get one, 15 s for an answer, and 10 s for a
+    /// transaction that does nothing.
+    pub fn new(url: DatabaseUrl) -> Self {
+        Self {
+            url,
+            max_connections: 16,
+            acquire_timeout: Duration::from_secs(5),
+            answer_timeout: ANSWER_TIMEOUT,
+            idle_transaction_timeout: Duration::from_secs(10),
+            application_name: "postrider".into(),
+        }
+    }
+}
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a connection that was given back may take to show that it lives.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A pool of connections to PostgreSQL or SQLite. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    connection: DatabaseConnection,
+    dialect: Dialect,
+    answer_timeout: Duration,
+}
+
+impl Database {
+    /// Connects, and sees that the database answers.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn connect(config: Config) -> Result<Self, DatabaseError> {
+        let mut options = ConnectOptions::new(config.url.expose());
+        options
+            .acquire_timeout(config.acquire_timeout)
+            .connect_timeout(config.acquire_timeout)
+            .sqlx_logging(false)
+            // Statements carry payloads and sealed secrets; spans must not.
+            .record_stmt_in_spans(false);
+        match config.url.dialect() {
+            Dialect::Postgres => {
+                options
+                    .max_connections(config.max_connections)
+                    .set_application_name(config.application_name)
+                    // A connection that was busy a moment ago is not asked whether it lives: a
+                    // ping before each statement would double the round trips.
+                    .test_before_acquire_if_idle_for(Duration::from_secs(5));
+                // The pool pings what is given back, without a limit: a connection that hangs would
+                // hold its place for ever.
+                let limit = config.idle_transaction_timeout.as_millis();
+                options.map_sqlx_postgres_pool_opts(move |pool| {
+                    pool.after_connect(move |connection, _| {
+                        Box::pin(async move {
+                            // Not among the start-up options: poolers in between refuse those.
+                            let set = format!("SET idle_in_transaction_session_timeout = {limit}");
+                            connection.execute(AssertSqlSafe(set)).await.map(drop)
+                        })
+                    })
+                    .after_release(|connection, _| {
+                        Box::pin(async move {
+                            let ping = tokio::time::timeout(RELEASE_TIMEOUT, connection.ping());
+                            ping.await.map_err(|_| SqlxError::PoolTimedOut)?.map(|()| true)
+                        })
+                    })
+                });
+            }
+            Dialect::Sqlite => {
+                // One connection: SQLite has one writer, and a queue for it in this process is
+                // fairer and faster than the busy handler's sleeps.
+                options.max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
+                options.map_sqlx_sqlite_opts(|options| {
+                    options
+                        .create_if_missing(true)
+                        .foreign_keys(true)
+                        .busy_timeout(Duration::from_secs(10))
+                        .pragma("journal_mode", "WAL")
+                        // An acknowledged event must survive a power cut: FULL syncs at each commit.
+                        .pragma("synchronous", "FULL")
+                });
+            }
+        }
+        let connection = sea_orm::Database::connect(options).await?;
+        Ok(Self { answer_timeout: config.answer_timeout, ..Self::from_connection(connection) })
+    }
+
+    /// Over a pool that the application has already.
+    pub fn from_connection(connection: DatabaseConnection) -> Self {
+        let dialect = Dialect::of(&connection);
+        Self { connection, dialect, answer_timeout: ANSWER_TIMEOUT }
+    }
+
+    /// The kind of database.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The pool, for single statements.
+    pub fn connection(&self) -> &DatabaseConnection {
+        &self.connection
+    }
+
+    /// Begins a transaction that will write.
+    ///
+    /// # Errors
+    /// If no connection can be had.
+    pub async fn begin(&self) -> Result<DatabaseTransaction, DatabaseError> {
+        // SQLite: take the write lock at once. A transaction that reads first and then wants to
+        // write can be refused (SQLite's manual, "Transactions", §2.2).
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let options = if self.dialect == Dialect::Sqlite { options } else { TransactionOptions::default() };
+        Ok(self.connection.begin_with_options(options).await?)
+    }
+
+    /// Does something with the database, unless that takes so long that it must be away.
+    ///
+    /// # Errors
+    /// Those of `operation`, and [`DatabaseError::Silent`]. Whether what it wrote is there is not
+    /// known then.
+    pub async fn answered<T, E: From<DatabaseError>>(
+        &self,
+        operation: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match tokio::time::timeout(self.answer_timeout, operation).await {
+            Ok(answer) => answer,
+            Err(_) => Err(DatabaseError::Silent(self.answer_timeout).into()),
+        }
+    }
+
+    /// Sees whether the database answers.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn ping(&self) -> Result<(), DatabaseError> {
+        self.connection.execute_unprepared("SELECT 1").await?;
+        Ok(())
+    }
+
+    /// Closes all connections, waiting for those in use.
+    pub async fn close(&self) {
+        if let Err(error) = self.connection.close_by_ref().await {
+            tracing::debug!(%error, "the database connections did not close cleanly");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let url: DatabaseUrl = "postgres://me:hunter2@db:5432/postrider?sslmode=require".parse().unwrap();
+        assert_eq!(url.to_string(), "postgres://db:5432/postrider");
+        assert!(!format!("{url:?}").contains("hunter2"));
+        assert!("mysql://x".parse::<DatabaseUrl>().is_err());
+        assert_eq!("sqlite://a.db".parse::<DatabaseUrl>().unwrap().dialect(), Dialect::Sqlite);
+    }
+}

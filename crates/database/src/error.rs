@@ -1,0 +1,80 @@
+//! What went wrong with the database, and whether waiting may mend it.
+
+use std::time::Duration;
+
+use sea_orm::{DbErr, RuntimeErr};
+
+/// A database error.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The database is away, overloaded, or undid the transaction for reasons of its own: the same
+    /// call may succeed later.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(#[source] DbErr),
+    /// The database did not answer for this long.
+    #[error("the database has not answered for {0:?}")]
+    Silent(Duration),
+    /// The statement or its values are wrong, or the schema is not the one expected.
+    #[error("the database refused a statement: {0}")]
+    Refused(#[source] DbErr),
+    /// A row does not hold what it must.
+    #[error("column `{column}` of table `{table}` holds a value that cannot be: {reason}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl DatabaseError {
+    /// Whether the same call may succeed later.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Silent(_))
+    }
+
+    /// A row that does not hold what it must.
+    pub fn inconsistent(
+        table: &'static str,
+        column: &'static str,
+        reason: &(impl ToString + ?Sized),
+    ) -> Self {
+        Self::Inconsistent { table, column, reason: reason.to_string() }
+    }
+}
+
+impl From<DbErr> for DatabaseError {
+    fn from(error: DbErr) -> Self {
+        if may_pass(&error) { Self::Unavailable(error) } else { Self::Refused(error) }
+    }
+}
+
+/// Connection trouble, and the SQLSTATE classes of PostgreSQL's manual (appendix A) that say "not
+/// now": 08 connection, 25P03 idle transaction, 40 rolled back, 53 out of resources, 55P03 lock, 57
+/// operator intervention, 58 system error. SQLite: busy (5) and locked (6), with their extended codes.
+fn may_pass(error: &DbErr) -> bool {
+    let runtime = match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => return true,
+        DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
+        _ => return false,
+    };
+    let RuntimeErr::SqlxError(error) = runtime else { return false };
+    match error.as_ref() {
+        sea_orm::SqlxError::Database(error) => error.code().is_some_and(|code| {
+            let passing_class = ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
+            let sqlite_busy = code
+                .parse::<u32>()
+                .is_ok_and(|code| code.to_string().len() < 5 && matches!(code & 0xff, 5 | 6));
+            if code.len() == 5 { passing_class || matches!(&*code, "25P03" | "55P03") } else { sqlite_busy }
+        }),
+        sea_orm::SqlxError::Io(_)
+        | sea_orm::SqlxError::Tls(_)
+        | sea_orm::SqlxError::Protocol(_)
+        | sea_orm::SqlxError::PoolTimedOut
+        | sea_orm::SqlxError::PoolClosed
+        | sea_orm::SqlxError::WorkerCrashed => true,
+        _ => false,
+    }
+}

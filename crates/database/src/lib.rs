@@ -1,0 +1,19 @@
+//! What the queue and the store share of the database: how to connect to it, how to tell its two
+//! kinds apart, and how one statement serves many rows.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`connection`] | [`Database`]: PostgreSQL or SQLite behind one URL |
+//! | [`batch`] | [`Batch`]: rows that one statement reads as a table |
+//! | [`error`] | [`DatabaseError`]: what went wrong, and whether waiting may mend it |
+//!
+//! Times are Unix milliseconds in `BIGINT` columns on both databases ([`Dialect::now`]); statements
+//! number their parameters (`$1`), which both understand.
+
+pub mod batch;
+pub mod connection;
+pub mod error;
+
+pub use batch::{Batch, Column, Kind};
+pub use connection::{Config, Database, DatabaseUrl, DatabaseUrlError, Dialect};
+pub use error::DatabaseError;

@@ -1,0 +1,176 @@
+//! The egress proxy: all connections are tunnelled through it by HTTP CONNECT.
+//!
+//! Names are resolved and judged here also with a proxy, and the proxy is asked for the address that
+//! was judged: a name that changes its answer gains nothing. SNI and `Host` keep the name.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Uri};
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
+use postrider_core::ErrorKind;
+use tokio::net::TcpStream;
+use tower::Service;
+use url::{Host, Url};
+
+use crate::failure::Failure;
+use crate::progress::{Phase, Progress};
+
+/// The URL of an HTTP proxy, `http://[user:password@]host:port`. Printing it shows no credentials.
+///
+/// ```
+/// use postrider_delivery::ProxyUrl;
+///
+/// let proxy: ProxyUrl = "http://user:s3cret@proxy.internal:3128".parse()?;
+/// assert_eq!(format!("{proxy:?}"), "ProxyUrl(http://proxy.internal:3128)");
+/// assert!("socks5://proxy.internal".parse::<ProxyUrl>().is_err());
+/// # Ok::<(), postrider_delivery::ProxyUrlError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl {
+    host: String,
+    port: u16,
+    uri: Uri,
+    authorization: Option<HeaderValue>,
+}
+
+/// Why a text is not the URL of a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyUrlError {
+    /// Not a URL, or one without a host.
+    #[error("a proxy's URL must look like http://user:password@host:port")]
+    Syntax,
+    /// Not `http`.
+    #[error("a proxy's URL must start with http://: only HTTP CONNECT over plain TCP is supported")]
+    Scheme,
+    /// A path, query or fragment.
+    #[error("a proxy's URL must have nothing after host and port")]
+    Path,
+    /// Credentials that cannot be put into a header.
+    #[error("a proxy's user name and password must not have control characters, nor the user name a colon")]
+    Credentials,
+}
+
+impl FromStr for ProxyUrl {
+    type Err = ProxyUrlError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyUrlError> {
+        let url = Url::parse(text).map_err(|_| ProxyUrlError::Syntax)?;
+        if url.scheme() != "http" {
+            return Err(ProxyUrlError::Scheme);
+        }
+        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+            return Err(ProxyUrlError::Path);
+        }
+        let port = url.port_or_known_default().ok_or(ProxyUrlError::Syntax)?;
+        let (host, shown) = match url.host() {
+            Some(Host::Domain(name)) => (name.to_owned(), name.to_owned()),
+            Some(Host::Ipv4(address)) => (address.to_string(), address.to_string()),
+            Some(Host::Ipv6(address)) => (address.to_string(), format!("[{address}]")),
+            None => return Err(ProxyUrlError::Syntax),
+        };
+        let uri = format!("http://{shown}:{port}").parse().map_err(|_| ProxyUrlError::Syntax)?;
+        Ok(Self { host, port, uri, authorization: authorization(&url)? })
+    }
+}
+
+/// Shows no credentials.
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.uri.authority() {
+            Some(authority) => write!(f, "ProxyUrl(http://{authority})"),
+            None => f.write_str("ProxyUrl"),
+        }
+    }
+}
+
+/// The `Basic` credentials of a URL (RFC 7617), if it has any.
+fn authorization(url: &Url) -> Result<Option<HeaderValue>, ProxyUrlError> {
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(None);
+    }
+    let user: Vec<u8> = percent_decode_str(url.username()).collect();
+    let password: Vec<u8> = percent_decode_str(url.password().unwrap_or_default()).collect();
+    if user.contains(&b':') || user.iter().chain(&password).any(u8::is_ascii_control) {
+        return Err(ProxyUrlError::Credentials);
+    }
+    let encoded = STANDARD.encode([&user[..], b":", &password[..]].concat());
+    let mut value =
+        HeaderValue::try_from(format!("Basic {encoded}")).map_err(|_| ProxyUrlError::Credentials)?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+impl ProxyUrl {
+    /// A connection to `target` through the proxy.
+    pub(crate) async fn tunnel(&self, target: SocketAddr, progress: &Progress) -> Result<TcpStream, Failure> {
+        progress.enter(Phase::Proxy);
+        let destination: Uri = format!("http://{target}")
+            .parse()
+            .map_err(|_| Failure::new(ErrorKind::Internal, "an address made no URI"))?;
+        // The proxy is the operator's: its address is not judged.
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|_| {
+            Failure::new(
+                ErrorKind::Proxy,
+                "the egress proxy could not be reached; the receiver is not to blame",
+            )
+        })?;
+        let _ = stream.set_nodelay(true);
+        progress.enter(Phase::Connect);
+
+        let mut stream = Some(TokioIo::new(stream));
+        let connected = tower::service_fn(move |_: Uri| {
+            let stream = stream.take().ok_or(std::io::ErrorKind::NotConnected);
+            std::future::ready(stream.map_err(std::io::Error::from))
+        });
+        let mut tunnel = Tunnel::new(self.uri.clone(), connected);
+        if let Some(authorization) = &self.authorization {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        match tunnel.call(destination).await {
+            Ok(stream) => Ok(stream.into_inner()),
+            Err(error) => {
+                tracing::debug!(%error, "the egress proxy refused");
+                Err(Failure::new(ErrorKind::Proxy, "the egress proxy made no connection to the receiver"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_decoded_and_never_printed() {
+        let proxy: ProxyUrl = "http://us%20er:p%40ss@proxy.example:3128".parse().unwrap();
+        assert_eq!(proxy.authorization.as_ref().unwrap().as_bytes(), b"Basic dXMgZXI6cEBzcw==");
+        let shown = format!("{proxy:?} {:?}", proxy.authorization);
+        assert!(
+            !shown.contains("p@ss") && !shown.contains("dXMg") && shown.contains("proxy.example:3128"),
+            "{shown}"
+        );
+        assert_eq!("http://proxy.example".parse::<ProxyUrl>().unwrap().port, 80);
+        assert_eq!("http://[::1]:3128".parse::<ProxyUrl>().unwrap().host, "::1");
+    }
+
+    #[test]
+    fn other_urls_are_refused() {
+        for (text, error) in [
+            ("", ProxyUrlError::Syntax),
+            ("proxy:3128", ProxyUrlError::Scheme),
+            ("https://proxy:3128", ProxyUrlError::Scheme),
+            ("http://proxy:3128/path", ProxyUrlError::Path),
+            ("http://proxy:3128/?a", ProxyUrlError::Path),
+            ("http://a%3Ab:c@proxy:3128", ProxyUrlError::Credentials),
+            ("http://a:c%0D%0A@proxy:3128", ProxyUrlError::Credentials),
+        ] {
+            assert_eq!(text.parse::<ProxyUrl>(), Err(error), "{text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! TLS: whom it trusts, and what its failures mean.
+
+use std::io;
+use std::sync::Arc;
+
+use postrider_core::ErrorKind;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::ConfigError;
+use crate::failure::Failure;
+
+/// Makes TLS handshakes that offer HTTP/2 and HTTP/1.1.
+#[derive(Clone)]
+pub(crate) struct Tls(TlsConnector);
+
+impl Tls {
+    /// Trusts the web's roots and the certificates of `extra_roots_pem`.
+    pub(crate) fn new(extra_roots_pem: &[Vec<u8>]) -> Result<Self, ConfigError> {
+        let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+        for (index, pem) in (1..).zip(extra_roots_pem) {
+            let mut found = false;
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(|source| ConfigError::RootPem { index, source })?;
+                roots.add(certificate).map_err(|source| ConfigError::Root { index, source })?;
+                found = true;
+            }
+            if !found {
+                return Err(ConfigError::NoRoot { index });
+            }
+        }
+        // Named here, so that nothing depends on a default that another crate may have set.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(ConfigError::Tls)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// Makes the handshake on `stream`; the certificate must be for `host`.
+    pub(crate) async fn handshake(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        let name = ServerName::try_from(bare.to_owned())
+            .map_err(|_| Failure::new(ErrorKind::Tls, "no certificate can be for a host of this name"))?;
+        self.0.connect(name, stream).await.map_err(|error| failure(&error))
+    }
+}
+
+/// Whether HTTP/2 was agreed upon.
+pub(crate) fn is_h2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
+}
+
+fn failure(error: &io::Error) -> Failure {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let (kind, detail) = match inner {
+        Some(rustls::Error::InvalidCertificate(certificate)) => certificate_failure(certificate),
+        Some(rustls::Error::NoCertificatesPresented) => {
+            (ErrorKind::Tls, "the receiver showed no certificate")
+        }
+        Some(rustls::Error::AlertReceived(_)) => (ErrorKind::Tls, "the receiver broke off the TLS handshake"),
+        Some(rustls::Error::PeerIncompatible(_)) => {
+            (ErrorKind::Tls, "the receiver offers no version or cipher of TLS that is still safe")
+        }
+        Some(rustls::Error::InvalidMessage(_)) => {
+            (ErrorKind::Tls, "the receiver does not speak TLS on this port")
+        }
+        Some(_) => (ErrorKind::Tls, "the receiver broke the rules of TLS"),
+        None => (ErrorKind::Tls, "the connection was closed within the TLS handshake"),
+    };
+    Failure::new(kind, detail)
+}
+
+fn certificate_failure(error: &CertificateError) -> (ErrorKind, &'static str) {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            (ErrorKind::TlsExpired, "the receiver's certificate has expired")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            (ErrorKind::TlsExpired, "the receiver's certificate is not valid yet")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            (ErrorKind::TlsWrongHost, "the receiver's certificate is for another host")
+        }
+        CertificateError::UnknownIssuer => (
+            ErrorKind::TlsUnknownIssuer,
+            "the issuer of the receiver's certificate is not trusted; it may be self-signed, or an intermediate is missing",
+        ),
+        CertificateError::Revoked => (ErrorKind::Tls, "the receiver's certificate was revoked"),
+        _ => (ErrorKind::Tls, "the receiver's certificate is not valid"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_must_be_roots() {
+        let refused = |pem: &[u8]| Tls::new(&[pem.to_vec()]).map(|_| ()).unwrap_err();
+        assert!(matches!(refused(b""), ConfigError::NoRoot { index: 1 }));
+        assert!(matches!(refused(b"no PEM at all"), ConfigError::NoRoot { index: 1 }));
+        let body = |text: &str| {
+            format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").into_bytes()
+        };
+        assert!(matches!(refused(&body("!!!!")), ConfigError::RootPem { index: 1, .. }));
+        assert!(matches!(refused(&body("AAAA")), ConfigError::Root { index: 1, .. }));
+        assert!(Tls::new(&[]).is_ok());
+    }
+
+    #[test]
+    fn certificates_have_kinds_of_their_own() {
+        let kind = |error: CertificateError| {
+            failure(&io::Error::new(io::ErrorKind::InvalidData, rustls::Error::InvalidCertificate(error)))
+                .kind
+        };
+        assert_eq!(kind(CertificateError::Expired), ErrorKind::TlsExpired);
+        assert_eq!(kind(CertificateError::NotValidYet), ErrorKind::TlsExpired);
+        assert_eq!(kind(CertificateError::NotValidForName), ErrorKind::TlsWrongHost);
+        assert_eq!(kind(CertificateError::UnknownIssuer), ErrorKind::TlsUnknownIssuer);
+        assert_eq!(kind(CertificateError::BadEncoding), ErrorKind::Tls);
+        assert_eq!(failure(&io::ErrorKind::UnexpectedEof.into()).kind, ErrorKind::Tls);
+    }
+}

@@ -1,0 +1,118 @@
+//! Connections: kept, gone stale, refused.
+
+use std::time::Duration;
+
+use postrider_core::ErrorKind;
+use postrider_delivery::{Client, Config};
+use tokio::net::TcpListener;
+
+use crate::receiver::{Receiver, until};
+use crate::setup::*;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let receiver = Receiver::answering(OK).await;
+    let client = client(patient());
+    for _ in 0..3 {
+        assert!(client.clone().send(post(&receiver.url("/"))).await.is_success());
+    }
+    assert_eq!((receiver.requests().len(), receiver.accepted()), (3, 1));
+}
+
+#[tokio::test]
+async fn a_little_too_much_body_does_not_cost_the_connection_but_much_does() {
+    for (length, accepted) in [(6_000, 1), (1_000_000, 2)] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        let receiver = Receiver::answering([head.as_bytes(), &vec![b'z'; length]].concat()).await;
+        let client = client(patient());
+        for _ in 0..2 {
+            assert!(client.send(post(&receiver.url("/"))).await.result.unwrap().truncated);
+        }
+        assert_eq!((receiver.requests().len(), receiver.accepted()), (2, accepted), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_may_come_a_little_later() {
+    let receiver = Receiver::start(|mut connection| async move {
+        while connection.request().await.is_some() {
+            let _ = connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 12000\r\n\r\n").await;
+            let _ = connection.write(&[b'z'; 6000]).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let _ = connection.write(&[b'z'; 6000]).await;
+        }
+    })
+    .await;
+    let client = client(patient());
+    for _ in 0..2 {
+        assert!(client.send(post(&receiver.url("/"))).await.result.unwrap().truncated);
+    }
+    assert_eq!((receiver.requests().len(), receiver.accepted()), (2, 1));
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed() {
+    let receiver = Receiver::answering(OK).await;
+    let client = client(Config { idle_timeout: Duration::from_millis(200), ..patient() });
+    assert!(client.send(post(&receiver.url("/"))).await.is_success());
+    receiver.all_ended().await;
+    assert!(client.send(post(&receiver.url("/"))).await.is_success());
+    assert_eq!(receiver.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_went_stale_is_replaced_and_the_request_seen_once() {
+    let receiver = Receiver::start(|mut connection| async move {
+        connection.request().await;
+        let _ = connection.write(OK).await;
+    })
+    .await;
+    let client = client(patient());
+    for round in 1..=5 {
+        assert!(client.send(post(&receiver.url("/"))).await.is_success(), "round {round}");
+        receiver.all_ended().await;
+        // Its end is on the wire; the client's side notices when it next runs.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((receiver.requests().len(), receiver.accepted()), (5, 5));
+}
+
+#[tokio::test]
+async fn a_request_that_may_have_been_read_is_not_sent_again() {
+    let receiver = Receiver::start(|mut connection| async move {
+        connection.request().await;
+        let _ = connection.write(OK).await;
+        connection.request().await;
+    })
+    .await;
+    let client = client(patient());
+    assert!(client.send(post(&receiver.url("/"))).await.is_success());
+    assert_eq!(told(client.send(post(&receiver.url("/"))).await).kind, ErrorKind::Reset);
+    assert_eq!((receiver.requests().len(), receiver.accepted()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_port_that_nobody_listens_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let failure = failure(patient(), &format!("http://{address}/")).await;
+    assert_eq!(failure.kind, ErrorKind::Connect);
+    assert_eq!(failure.detail, "the receiver refused the connection");
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_when_one_refuses() {
+    let receiver = Receiver::listen("127.0.0.3:0", None, |mut connection| async move {
+        connection.request().await;
+        let _ = connection.write(OK).await;
+    })
+    .await;
+    let names = Names::new("receiver.test", &[&["127.0.0.2", "127.0.0.3"]]);
+    let client = Client::with_resolver(patient(), names).unwrap();
+    let url = format!("http://receiver.test:{}/", receiver.address.port());
+    assert!(client.send(post(&url)).await.is_success());
+    until("the receiver was reached", || receiver.accepted() == 1).await;
+}

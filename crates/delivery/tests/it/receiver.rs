@@ -1,0 +1,212 @@
+//! A receiver that does what the test says, byte by byte, over TCP or TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+/// Listens on a port of 127.0.0.1 until dropped.
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Seen>,
+    accepting: JoinHandle<()>,
+}
+
+/// What a receiver has seen so far.
+#[derive(Default)]
+struct Seen {
+    accepted: AtomicUsize,
+    ended: AtomicUsize,
+    sent: AtomicUsize,
+    requests: Mutex<Vec<Received>>,
+}
+
+/// One request, as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    /// Request line and header lines.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Received {
+    /// The value of a header, whose name is given in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (this, value) = line.split_once(": ")?;
+            this.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+impl Receiver {
+    /// Runs `script` on every connection, which is closed when it ends.
+    pub(crate) async fn start<F, S>(script: F) -> Self
+    where
+        F: Fn(Connection) -> S + Send + Sync + 'static,
+        S: Future<Output = ()> + Send,
+    {
+        Self::listen("127.0.0.1:0", None, script).await
+    }
+
+    /// The same within TLS.
+    pub(crate) async fn start_tls<F, S>(config: rustls::ServerConfig, script: F) -> Self
+    where
+        F: Fn(Connection) -> S + Send + Sync + 'static,
+        S: Future<Output = ()> + Send,
+    {
+        Self::listen("127.0.0.1:0", Some(Arc::new(config).into()), script).await
+    }
+
+    /// Answers every request on a connection with the same bytes, and keeps it open.
+    pub(crate) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let answer = Arc::new(answer.into());
+        Self::start(move |mut connection| {
+            let answer = answer.clone();
+            async move {
+                while connection.request().await.is_some() && connection.write(&answer).await.is_ok() {}
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn listen<F, S>(address: &str, tls: Option<TlsAcceptor>, script: F) -> Self
+    where
+        F: Fn(Connection) -> S + Send + Sync + 'static,
+        S: Future<Output = ()> + Send,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Seen::default());
+        let (script, for_task) = (Arc::new(script), seen.clone());
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                for_task.accepted.fetch_add(1, Ordering::SeqCst);
+                let (script, seen, tls) = (script.clone(), for_task.clone(), tls.clone());
+                tokio::spawn(async move {
+                    if let Some(stream) = secured(stream, tls).await {
+                        script(Connection { stream, seen: seen.clone(), unread: Vec::new() }).await;
+                    }
+                    seen.ended.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { address, seen, accepting }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
+        self.seen.accepted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Received> {
+        self.seen.requests.lock().unwrap().clone()
+    }
+
+    /// How many bytes the scripts could get rid of.
+    pub(crate) fn sent(&self) -> usize {
+        self.seen.sent.load(Ordering::SeqCst)
+    }
+
+    /// Waits until every script has ended, which most do when their connection is gone.
+    pub(crate) async fn all_ended(&self) {
+        until("every connection has ended", || self.seen.ended.load(Ordering::SeqCst) == self.accepted())
+            .await;
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Waits until `condition` holds; fails after five seconds.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited in vain until {what}");
+}
+
+async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Duplex>> {
+    match tls {
+        None => Some(Box::new(stream)),
+        Some(tls) => tls.accept(stream).await.ok().map(|stream| Box::new(stream) as Box<dyn Duplex>),
+    }
+}
+
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection in the hands of a script.
+pub(crate) struct Connection {
+    pub(crate) stream: Box<dyn Duplex>,
+    seen: Arc<Seen>,
+    unread: Vec<u8>,
+}
+
+impl Connection {
+    /// The next request, read whole; `None` when the client has closed.
+    pub(crate) async fn request(&mut self) -> Option<Received> {
+        let end = self.read_until(|unread| unread.windows(4).position(|four| four == b"\r\n\r\n")).await?;
+        let head = String::from_utf8(self.unread.drain(..end + 4).collect()).unwrap();
+        let mut received = Received { head, body: Vec::new() };
+        let length = received.header("content-length").map_or(0, |length| length.parse().unwrap());
+        self.read_until(|unread| (unread.len() >= length).then_some(0)).await?;
+        received.body = self.unread.drain(..length).collect();
+        self.seen.requests.lock().unwrap().push(received.clone());
+        Some(received)
+    }
+
+    /// Reads until the headers of a request are complete, and leaves the body where it is.
+    pub(crate) async fn head(&mut self) {
+        self.read_until(|unread| unread.windows(4).position(|four| four == b"\r\n\r\n")).await;
+    }
+
+    async fn read_until(&mut self, found: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
+        loop {
+            if let Some(at) = found(&self.unread) {
+                return Some(at);
+            }
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk).await {
+                Ok(0) | Err(_) => return None,
+                Ok(length) => self.unread.extend_from_slice(&chunk[..length]),
+            }
+        }
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await?;
+        self.seen.sent.fetch_add(bytes.len(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Writes the same bytes, with a pause after each time, for as long as the client takes them.
+    pub(crate) async fn repeat(&mut self, bytes: &[u8], pause: Duration) {
+        while self.write(bytes).await.is_ok() {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// Does nothing until the client closes.
+    pub(crate) async fn hang(&mut self) {
+        self.read_until(|_| None).await;
+    }
+}

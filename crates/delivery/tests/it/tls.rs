@@ -1,0 +1,134 @@
+//! TLS: whom the client trusts, and what it says when it does not.
+
+use std::sync::Arc;
+
+use postrider_core::ErrorKind;
+use postrider_delivery::{Client, Config, Outcome};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::receiver::{Connection, Receiver};
+use crate::setup::*;
+
+/// An authority of the test's own.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        Self::named("Authority of the tests")
+    }
+
+    fn named(name: &str) -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// `config` with this authority's certificate among the roots.
+    pub(crate) fn trusted(&self, config: Config) -> Config {
+        Config { extra_roots_pem: vec![self.0.pem().into_bytes()], ..config }
+    }
+
+    /// A server's settings with a certificate for `host`, changed by `change`, that offers `alpn`.
+    pub(crate) fn server(
+        &self,
+        host: &str,
+        alpn: &[&[u8]],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> ServerConfig {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config
+    }
+}
+
+async fn ok(mut connection: Connection) {
+    while connection.request().await.is_some() {
+        let _ = connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    }
+}
+
+async fn send_to(receiver: &Receiver, config: Config) -> Outcome {
+    let client = Client::with_resolver(config, Names::new("receiver.test", &[&["127.0.0.1"]])).unwrap();
+    client.send(post(&format!("https://receiver.test:{}/", receiver.address.port()))).await
+}
+
+#[tokio::test]
+async fn an_extra_root_is_trusted() {
+    let authority = Authority::new();
+    for alpn in [&[][..], &[&b"http/1.1"[..]]] {
+        let receiver = Receiver::start_tls(authority.server("receiver.test", alpn, |_| {}), ok).await;
+        let response = send_to(&receiver, authority.trusted(patient())).await.result.unwrap();
+        assert_eq!((response.status, &response.body[..]), (200, &b"ok"[..]));
+        let host = format!("receiver.test:{}", receiver.address.port());
+        assert_eq!(receiver.requests()[0].header("host"), Some(host.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn an_address_can_have_a_certificate() {
+    let authority = Authority::new();
+    let receiver = Receiver::start_tls(authority.server("127.0.0.1", &[], |_| {}), ok).await;
+    let url = format!("https://{}/", receiver.address);
+    assert!(send(authority.trusted(patient()), &url).await.is_success());
+}
+
+#[tokio::test]
+async fn an_unknown_issuer_is_told() {
+    let receiver = Receiver::start_tls(Authority::new().server("receiver.test", &[], |_| {}), ok).await;
+    assert_eq!(told(send_to(&receiver, patient()).await).kind, ErrorKind::TlsUnknownIssuer);
+    let another = Authority::named("Another authority").trusted(patient());
+    assert_eq!(told(send_to(&receiver, another).await).kind, ErrorKind::TlsUnknownIssuer);
+    assert!(receiver.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_wrong_time_is_told() {
+    let authority = Authority::new();
+    let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
+    let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(2999, 1, 1);
+    let expired = Receiver::start_tls(authority.server("receiver.test", &[], expired), ok).await;
+    let early = Receiver::start_tls(authority.server("receiver.test", &[], early), ok).await;
+    for receiver in [expired, early] {
+        assert_eq!(told(send_to(&receiver, authority.trusted(patient())).await).kind, ErrorKind::TlsExpired);
+        assert!(receiver.requests().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_host_is_told() {
+    let authority = Authority::new();
+    let receiver = Receiver::start_tls(authority.server("another.test", &[], |_| {}), ok).await;
+    assert_eq!(told(send_to(&receiver, authority.trusted(patient())).await).kind, ErrorKind::TlsWrongHost);
+    assert!(receiver.requests().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_tls_is_told() {
+    let plain = Receiver::start(|mut connection| async move {
+        let _ = connection.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        connection.hang().await;
+    })
+    .await;
+    let failure = told(send_to(&plain, patient()).await);
+    assert_eq!(
+        (failure.kind, &*failure.detail),
+        (ErrorKind::Tls, "the receiver does not speak TLS on this port")
+    );
+
+    let closed = Receiver::start(|connection| async move { drop(connection) }).await;
+    assert_eq!(told(send_to(&closed, patient()).await).kind, ErrorKind::Tls);
+}

@@ -1,0 +1,222 @@
+//! A CRM that tells the world of a qualified lead in three ways, each on its own:
+//!
+//! - through the dispatcher, if the CRM has a database: stored, signed, retried, for any number of
+//!   subscribers of `lead.qualified`;
+//! - to Slack directly, in Slack's own format (Block Kit);
+//! - to one webhook URL that was configured before there were subscribers, with its own secret.
+//!
+//! Each reports its result, and none waits for another or stops it.
+//!
+//! ```text
+//! CRM_DATABASE_URL=sqlite://crm.db CRM_SECRET_KEY=… CRM_SLACK_URL=https://hooks.slack.com/… \
+//!     cargo run -p postrider-dispatch --example lead_notifier
+//! ```
+#![allow(clippy::print_stdout, reason = "an example shows what it did")]
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
+use postrider_core::signing::Signer;
+use postrider_core::{
+    AgentId, CustomHeaders, Envelope, EventData, EventId, EventType, IdGenerator, Keyring, Secret, TargetUrl,
+};
+use postrider_database::{Config as DatabaseConfig, Database};
+use postrider_delivery::{Client, Failure, Request, Webhook};
+use postrider_dispatch::{Config, DispatchError, Dispatched, Dispatcher, NewEvent, NewEventError};
+use postrider_store::Store;
+use serde::Serialize;
+use serde_json::json;
+
+const EVENT: &str = "lead.qualified";
+
+/// A person who may buy.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Lead {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) company: String,
+    pub(crate) email: String,
+    /// 0 to 100.
+    pub(crate) score: u8,
+}
+
+/// Tells the world of leads.
+pub(crate) struct LeadNotifier {
+    pub(crate) client: Client,
+    pub(crate) ids: IdGenerator,
+    pub(crate) agent_id: AgentId,
+    /// Only with a database.
+    pub(crate) dispatcher: Option<Dispatcher>,
+    pub(crate) slack: Option<TargetUrl>,
+    pub(crate) webhook: Option<DirectWebhook>,
+}
+
+/// The older way: one URL, one secret, one try.
+pub(crate) struct DirectWebhook {
+    pub(crate) url: TargetUrl,
+    pub(crate) secret: Secret,
+}
+
+/// What came of each way; none where it is not configured.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) dispatched: Option<Result<Dispatched, NotifyError>>,
+    pub(crate) slack: Option<Result<(), NotifyError>>,
+    pub(crate) webhook: Option<Result<EventId, NotifyError>>,
+}
+
+/// Why one way failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotifyError {
+    #[error("the lead is no event: {0}")]
+    Event(#[from] NewEventError),
+    #[error("the event was not dispatched: {0}")]
+    Dispatch(#[from] DispatchError),
+    #[error("no answer: {0}")]
+    NoAnswer(#[from] Failure),
+    #[error("refused with status {0}")]
+    Refused(u16),
+}
+
+impl LeadNotifier {
+    /// Tells of a lead that is now qualified, in every way there is.
+    pub(crate) async fn qualified(&self, lead: &Lead) -> Report {
+        let (dispatched, slack, webhook) =
+            tokio::join!(self.dispatch(lead), self.post_to_slack(lead), self.post_webhook(lead));
+        Report { dispatched, slack, webhook }
+    }
+
+    async fn dispatch(&self, lead: &Lead) -> Option<Result<Dispatched, NotifyError>> {
+        let dispatcher = self.dispatcher.as_ref()?;
+        let event = NewEvent::new(EVENT, lead).map(|mut event| {
+            event.agent_id = Some(self.agent_id.clone());
+            event
+        });
+        Some(match event {
+            Ok(event) => dispatcher.dispatch(event).await.map_err(NotifyError::from),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    async fn post_to_slack(&self, lead: &Lead) -> Option<Result<(), NotifyError>> {
+        let url = self.slack.clone()?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let body = Bytes::from(slack_message(lead).to_string());
+        Some(self.post(Request { url, headers, body, timeout: None }).await)
+    }
+
+    async fn post_webhook(&self, lead: &Lead) -> Option<Result<EventId, NotifyError>> {
+        let webhook = self.webhook.as_ref()?;
+        let id: EventId = self.ids.next();
+        let sent = match self.sign(webhook, id, lead) {
+            Ok(request) => self.post(request).await,
+            Err(error) => Err(error),
+        };
+        Some(sent.map(|()| id))
+    }
+
+    /// The same envelope and headers as of a delivery, so that its receiver need not tell them apart.
+    fn sign(&self, webhook: &DirectWebhook, id: EventId, lead: &Lead) -> Result<Request, NotifyError> {
+        let timestamp = self.ids.clock().now();
+        let event: EventType = EVENT.parse().map_err(NewEventError::from)?;
+        let data = EventData::from_value(lead).map_err(NewEventError::from)?;
+        let body = Envelope { event: &event, timestamp, agent_id: &self.agent_id, data: &data }.to_bytes();
+        let webhook_to_send = Webhook {
+            event_id: id,
+            event_type: &event,
+            agent_id: &self.agent_id,
+            body: body.into(),
+            timestamp,
+            signer: &Signer::new(&webhook.secret, &[]),
+            headers: &CustomHeaders::default(),
+            traceparent: None,
+        };
+        Ok(webhook_to_send.request(webhook.url.clone(), None)?)
+    }
+
+    async fn post(&self, request: Request) -> Result<(), NotifyError> {
+        let response = self.client.send(request).await.result?;
+        if response.is_success() { Ok(()) } else { Err(NotifyError::Refused(response.status)) }
+    }
+}
+
+/// A message in Block Kit. `text` is what notifications show.
+fn slack_message(lead: &Lead) -> serde_json::Value {
+    let title = format!("Qualified lead: {}", lead.name);
+    let field = |name: &str, value: &str| json!({ "type": "mrkdwn", "text": cut(&format!("*{name}*\n{}", escape(value)), 2000) });
+    json!({
+        "text": escape(&title),
+        "blocks": [
+            { "type": "header", "text": { "type": "plain_text", "text": cut(&title, 150) } },
+            { "type": "section", "fields": [
+                field("Company", &lead.company),
+                field("Email", &lead.email),
+                field("Score", &format!("{} of 100", lead.score)),
+                field("Lead", &lead.id.to_string()),
+            ] },
+        ],
+    })
+}
+
+/// What a person typed must not become a link or a mention (Slack's manual, "Formatting text").
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Slack refuses a whole message for one text that is too long.
+fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
+}
+
+#[allow(dead_code, reason = "the tests use the notifier alone")]
+fn told<T: std::fmt::Debug>(way: Option<Result<T, NotifyError>>) -> String {
+    match way {
+        None => "not configured".to_owned(),
+        Some(Ok(done)) => format!("done {done:?}"),
+        Some(Err(error)) => format!("failed: {error}"),
+    }
+}
+
+#[allow(dead_code, reason = "the tests use the notifier alone")]
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let setting = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let dispatcher = match setting("CRM_DATABASE_URL") {
+        Some(url) => {
+            let key = setting("CRM_SECRET_KEY").ok_or("set CRM_SECRET_KEY to the base64 of 32 bytes")?;
+            let database = Database::connect(DatabaseConfig::new(url.parse()?)).await?;
+            let queue = postrider_queue::open(&database);
+            let store = Store::new(database, queue, Keyring::parse(&key)?, IdGenerator::system());
+            Some(Dispatcher::new(store, Config::default()))
+        }
+        None => None,
+    };
+    let webhook = match (setting("CRM_WEBHOOK_URL"), setting("CRM_WEBHOOK_SECRET")) {
+        (Some(url), Some(secret)) => {
+            Some(DirectWebhook { url: url.parse()?, secret: Secret::parse(&secret)? })
+        }
+        _ => None,
+    };
+    let notifier = LeadNotifier {
+        client: Client::new(postrider_delivery::Config::default())?,
+        ids: IdGenerator::system(),
+        agent_id: "crm".parse()?,
+        dispatcher,
+        slack: setting("CRM_SLACK_URL").map(|url| url.parse()).transpose()?,
+        webhook,
+    };
+    let lead = Lead {
+        id: 17,
+        name: "Ada Lovelace".to_owned(),
+        company: "Analytical Engines".to_owned(),
+        email: "ada@example.com".to_owned(),
+        score: 92,
+    };
+    let Report { dispatched, slack, webhook } = notifier.qualified(&lead).await;
+    let id = |dispatched: Dispatched| dispatched.id;
+    println!("dispatcher: {}", told(dispatched.map(|result| result.map(id))));
+    println!("slack: {}", told(slack));
+    println!("webhook: {}", told(webhook));
+    Ok(())
+}

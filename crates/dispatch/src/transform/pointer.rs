@@ -1,0 +1,137 @@
+//! JSON Pointers ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)): `/card/number`, `/items/0`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Leads to a value inside of a JSON document: a `/` before each step, `~1` for a `/` and `~0` for a
+/// `~` inside of one; the empty text is the whole document. `-` is the place past an array's end.
+///
+/// ```
+/// use postrider_dispatch::transform::pointer::Pointer;
+///
+/// let pointer: Pointer = "/a~1b/0".parse()?;
+/// assert_eq!(pointer.steps(), ["a/b", "0"]);
+/// assert!("card".parse::<Pointer>().is_err());
+/// # Ok::<(), postrider_dispatch::transform::pointer::PointerError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pointer(Vec<String>);
+
+/// The text is no JSON Pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PointerError {
+    /// It does not begin with a `/`.
+    #[error("a JSON Pointer begins with `/`, as in `/card/number`")]
+    Slash,
+    /// A `~` that is neither `~0` nor `~1`.
+    #[error("in a JSON Pointer `~` is written `~0`, and `/` inside of a key `~1`")]
+    Tilde,
+    /// Over [`Pointer::MAX_STEPS`].
+    #[error("a JSON Pointer has at most {} steps", Pointer::MAX_STEPS)]
+    TooDeep,
+}
+
+impl Pointer {
+    /// The most steps: as deep as an event's data may nest.
+    pub const MAX_STEPS: usize = postrider_core::EventData::MAX_DEPTH;
+
+    /// The keys and indexes that it leads through.
+    pub fn steps(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Whether it is the whole document.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `other` is the same place, or one inside of it.
+    pub fn holds(&self, other: &Self) -> bool {
+        other.0.starts_with(&self.0)
+    }
+}
+
+impl FromStr for Pointer {
+    type Err = PointerError;
+
+    fn from_str(text: &str) -> Result<Self, PointerError> {
+        if text.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        let steps = text.strip_prefix('/').ok_or(PointerError::Slash)?;
+        let steps: Vec<String> = steps.split('/').map(unescape).collect::<Result<_, _>>()?;
+        if steps.len() > Self::MAX_STEPS { Err(PointerError::TooDeep) } else { Ok(Self(steps)) }
+    }
+}
+
+fn unescape(step: &str) -> Result<String, PointerError> {
+    let mut plain = String::with_capacity(step.len());
+    let mut characters = step.chars();
+    while let Some(character) = characters.next() {
+        plain.push(match character {
+            '~' => match characters.next() {
+                Some('0') => '~',
+                Some('1') => '/',
+                _ => return Err(PointerError::Tilde),
+            },
+            other => other,
+        });
+    }
+    Ok(plain)
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|step| write!(f, "/{}", step.replace('~', "~0").replace('/', "~1")))
+    }
+}
+
+/// The element of an array that a step names: digits, without a leading zero (RFC 6901, §4).
+pub(super) fn index(step: &str) -> Option<usize> {
+    let canonical = step == "0" || (!step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit()));
+    if canonical { step.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_standards_own_examples_are_read() {
+        for (text, steps) in [
+            ("", &[][..]),
+            ("/foo", &["foo"]),
+            ("/foo/0", &["foo", "0"]),
+            ("/", &[""]),
+            ("/a~1b", &["a/b"]),
+            ("/c%d", &["c%d"]),
+            ("/ ", &[" "]),
+            ("/m~0n", &["m~n"]),
+            ("/~01", &["~1"]),
+        ] {
+            assert_eq!(text.parse::<Pointer>().unwrap().steps(), steps, "{text}");
+        }
+        assert_eq!("foo".parse::<Pointer>(), Err(PointerError::Slash));
+        assert_eq!("/a~".parse::<Pointer>(), Err(PointerError::Tilde));
+        assert_eq!("/a~2".parse::<Pointer>(), Err(PointerError::Tilde));
+        assert_eq!("/a".repeat(101).parse::<Pointer>(), Err(PointerError::TooDeep));
+    }
+
+    #[test]
+    fn an_index_has_one_spelling() {
+        for (step, expected) in
+            [("0", Some(0)), ("10", Some(10)), ("01", None), ("", None), ("-1", None), ("+1", None)]
+        {
+            assert_eq!(index(step), expected, "{step}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(steps in prop::collection::vec("[a~/0-2é]{0,4}", 0..5)) {
+            let pointer = Pointer(steps);
+            prop_assert_eq!(pointer.to_string().parse::<Pointer>(), Ok(pointer));
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What comes of an event: counts, ids, and who it goes to.
+
+use postrider_core::event::{EventDataError, EventTypeError};
+use postrider_dispatch::{DispatchError, NewEvent, NewEventError};
+use sea_orm::FromQueryResult;
+use sea_orm::prelude::Uuid;
+use serde_json::json;
+
+use crate::stage::{Stage, event, keyed, on_both};
+
+on_both!(
+    an_event_is_stored_with_its_deliveries_and_jobs,
+    nobody_asked_for_it_is_a_success_with_zeros,
+    subscribers_are_found_by_patterns_and_once,
+    inactive_ones_get_nothing,
+    tenants_are_apart,
+    a_batch_is_answered_in_order_and_each_on_its_own,
+    a_batch_of_many_is_more_than_one_transaction,
+    concurrent_callers_share_transactions,
+    an_odd_trace_harms_nobody,
+);
+
+#[derive(Debug, FromQueryResult)]
+struct Stored {
+    event_id: Uuid,
+    subscriber_id: Uuid,
+    job_id: Uuid,
+    subject: Uuid,
+    lane: Uuid,
+    delivery_id: Uuid,
+    status: i16,
+    attempts: i32,
+}
+
+const STORED: &str = "SELECT deliveries.event_id, deliveries.subscriber_id, deliveries.job_id, jobs.subject, jobs.lane, \
+    deliveries.id AS delivery_id, deliveries.status, deliveries.attempts \
+    FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id ORDER BY deliveries.id";
+
+async fn an_event_is_stored_with_its_deliveries_and_jobs(stage: &Stage) {
+    let subscribers = [stage.subscribe(&["order.created"]).await, stage.subscribe(&["order.created"]).await];
+    let dispatched =
+        stage.dispatcher().dispatch(event("order.created", &json!({ "total": 3 }))).await.unwrap();
+
+    assert_eq!(dispatched.event.as_str(), "order.created");
+    assert_eq!(dispatched.agent_id.as_str(), "default");
+    assert_eq!(dispatched.subscribers, subscribers);
+    assert_eq!(dispatched.jobs.len(), 2);
+    assert!(!dispatched.duplicate);
+    let now = stage.store.ids().clock().now();
+    assert!(now.since(dispatched.timestamp).as_secs() < 60 && dispatched.timestamp.since(now).is_zero());
+
+    let stored: Vec<Stored> = stage.all(STORED).await;
+    assert_eq!(stored.len(), 2);
+    for ((row, subscriber), job) in stored.iter().zip(&dispatched.subscribers).zip(&dispatched.jobs) {
+        assert_eq!(row.event_id, dispatched.id.uuid());
+        assert_eq!((row.subscriber_id, row.job_id), (subscriber.uuid(), job.uuid()));
+        assert_eq!((row.lane, row.subject), (subscriber.uuid(), row.delivery_id));
+        assert_eq!((row.status, row.attempts), (0, 0));
+    }
+    let seconds = dispatched.timestamp.seconds();
+    let expected = format!(
+        r#"{{"event":"order.created","timestamp":{seconds},"agent_id":"default","data":{{"total":3}}}}"#
+    );
+    assert_eq!(stage.envelopes().await, [expected]);
+}
+
+async fn nobody_asked_for_it_is_a_success_with_zeros(stage: &Stage) {
+    stage.subscribe(&["invoice.*"]).await;
+    let dispatched = stage.dispatcher().dispatch(event("order.created", &json!([]))).await.unwrap();
+    assert_eq!((dispatched.subscribers.len(), dispatched.jobs.len()), (0, 0));
+    assert!(!dispatched.duplicate);
+    let counts = stage.counts().await;
+    assert_eq!((counts["events"], counts["deliveries"], counts["jobs"]), (1, 0, 0));
+}
+
+async fn subscribers_are_found_by_patterns_and_once(stage: &Stage) {
+    let exact = stage.subscribe(&["order.item.added"]).await;
+    let prefix = stage.subscribe(&["order.*"]).await;
+    let everything = stage.subscribe(&["*"]).await;
+    let thrice = stage.subscribe(&["*", "order.*", "order.item.added"]).await;
+    stage.subscribe(&["order"]).await;
+    stage.subscribe(&["orders.*", "order.item", "order.item.added.*"]).await;
+
+    let dispatcher = stage.dispatcher();
+    let found = dispatcher.dispatch(event("order.item.added", &json!({}))).await.unwrap();
+    assert_eq!(found.subscribers, [exact, prefix, everything, thrice]);
+    // Neither `%` and `_` nor case are anything special.
+    let found = dispatcher.dispatch(event("ORDER_item.added", &json!({}))).await.unwrap();
+    assert_eq!(found.subscribers, [everything, thrice]);
+}
+
+async fn inactive_ones_get_nothing(stage: &Stage) {
+    stage.subscribe_for(&"default".parse().unwrap(), &["*"], false).await;
+    let active = stage.subscribe(&["*"]).await;
+    let found = stage.dispatcher().dispatch(event("order.created", &json!({}))).await.unwrap();
+    assert_eq!(found.subscribers, [active]);
+}
+
+async fn tenants_are_apart(stage: &Stage) {
+    let (acme, globex) = ("acme".parse().unwrap(), "globex".parse().unwrap());
+    let of_acme = stage.subscribe_for(&acme, &["*"], true).await;
+    let of_globex = stage.subscribe_for(&globex, &["*"], true).await;
+    let dispatcher = stage.dispatcher();
+    let for_tenant = |tenant: &_| NewEvent { tenant: Clone::clone(tenant), ..keyed("a.b", &json!({}), "k") };
+
+    let results = dispatcher.dispatch_batch(vec![for_tenant(&acme), for_tenant(&globex)]).await;
+    let [first, second] = &results[..] else { panic!("{results:?}") };
+    let (first, second) = (first.as_ref().unwrap(), second.as_ref().unwrap());
+    assert_eq!((&first.subscribers[..], &second.subscribers[..]), (&[of_acme][..], &[of_globex][..]));
+    assert!(!second.duplicate && first.id != second.id, "a key is unique for its tenant only");
+}
+
+async fn a_batch_is_answered_in_order_and_each_on_its_own(stage: &Stage) {
+    let subscriber = stage.subscribe(&["good.*"]).await;
+    let dispatcher = stage.dispatcher();
+    dispatcher.dispatch(keyed("good.first", &json!({ "n": 0 }), "taken")).await.unwrap();
+
+    let batch = vec![
+        event("good.one", &json!({ "n": 1 })),
+        keyed("good.two", &json!({ "n": 2 }), "taken"),
+        event("lonely", &json!({ "n": 3 })),
+        keyed("good.first", &json!({ "n": 0 }), "taken"),
+        event("good.four", &json!([4])),
+    ];
+    let results = dispatcher.dispatch_batch(batch).await;
+    assert_eq!(results.len(), 5);
+    assert_eq!(results[0].as_ref().unwrap().subscribers, [subscriber]);
+    assert!(matches!(results[1], Err(DispatchError::KeyConflict)), "{:?}", results[1]);
+    assert!(results[2].as_ref().unwrap().subscribers.is_empty());
+    assert!(results[3].as_ref().unwrap().duplicate);
+    assert_eq!(results[4].as_ref().unwrap().event.as_str(), "good.four");
+    let counts = stage.counts().await;
+    assert_eq!((counts["events"], counts["deliveries"], counts["jobs"]), (4, 3, 3));
+    assert!(dispatcher.dispatch_batch(Vec::new()).await.is_empty());
+}
+
+async fn a_batch_of_many_is_more_than_one_transaction(stage: &Stage) {
+    stage.subscribe(&["*"]).await;
+    let events = (0..1001).map(|n| event("many", &json!({ "n": n }))).collect();
+    let results = stage.dispatcher().dispatch_batch(events).await;
+    assert_eq!(results.len(), 1001);
+    assert!(results.iter().all(|result| result.as_ref().is_ok_and(|one| one.jobs.len() == 1)));
+    let envelopes = stage.envelopes().await;
+    for (n, envelope) in envelopes.iter().enumerate() {
+        assert!(envelope.ends_with(&format!(r#""data":{{"n":{n}}}}}"#)), "{n}: {envelope}");
+    }
+    assert_eq!(stage.count("jobs").await, 1001);
+}
+
+async fn concurrent_callers_share_transactions(stage: &Stage) {
+    let subscriber = stage.subscribe(&["*"]).await;
+    let dispatcher = stage.dispatcher();
+    let tasks: Vec<_> = (0..200)
+        .map(|n| {
+            let dispatcher = dispatcher.clone();
+            tokio::spawn(async move { dispatcher.dispatch(event("a.b", &json!({ "n": n }))).await })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap().subscribers, [subscriber]);
+    }
+    let counts = stage.counts().await;
+    assert_eq!((counts["events"], counts["deliveries"], counts["jobs"]), (200, 200, 200));
+}
+
+async fn an_odd_trace_harms_nobody(stage: &Stage) {
+    #[derive(FromQueryResult)]
+    struct Trace {
+        trace: Option<String>,
+    }
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    stage.subscribe(&["*"]).await;
+    let with = |trace: &str| NewEvent { trace: Some(trace.to_owned()), ..event("a.b", &json!({})) };
+    // PostgreSQL takes no NUL in a text.
+    let results = stage.dispatcher().dispatch_batch(vec![with("a\0b"), with(GOOD)]).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let stored: Vec<Trace> = stage.all("SELECT trace FROM jobs ORDER BY seq").await;
+    assert_eq!(stored.iter().map(|row| row.trace.as_deref()).collect::<Vec<_>>(), [None, Some(GOOD)]);
+}
+
+#[test]
+fn what_is_no_event_is_a_typed_error() {
+    let error = |name: &str, data: &serde_json::Value| NewEvent::new(name, data).unwrap_err();
+    assert!(matches!(error("", &json!({})), NewEventError::Type(EventTypeError::Empty)));
+    assert!(matches!(error("order created", &json!({})), NewEventError::Type(EventTypeError::Character)));
+    for data in [json!("text"), json!(1), json!(true), json!(null)] {
+        let error = error("order.created", &data);
+        assert!(matches!(error, NewEventError::Data(EventDataError::NotAContainer)), "{data}");
+        assert_eq!(error.to_string(), "data must be an object or an array");
+    }
+}

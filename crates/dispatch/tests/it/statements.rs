@@ -1,0 +1,78 @@
+//! Fan-out takes a fixed number of statements, whatever the number of subscribers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use postrider_core::IdGenerator;
+use postrider_database::{Config as DatabaseConfig, Database};
+use postrider_dispatch::{Config, Dispatcher};
+use postrider_store::Store;
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+use serde_json::json;
+
+use crate::stage::{Stage, event, keyed, on_both};
+
+on_both!(fan_out_takes_a_fixed_number_of_statements);
+
+/// What one dispatch runs, besides BEGIN and COMMIT, which SeaORM does not count: subscribers, event,
+/// deliveries, roll-ups, lanes, jobs.
+const STATEMENTS: usize = 6;
+
+async fn fan_out_takes_a_fixed_number_of_statements(stage: &Stage) {
+    let (dispatcher, log) = counting(stage).await;
+    let mut subscribers = 0;
+    let mut seen = BTreeMap::new();
+    for wanted in [1, 10, 100] {
+        while subscribers < wanted {
+            stage.subscribe(&["order.*"]).await;
+            subscribers += 1;
+        }
+        log.lock().unwrap().clear();
+        let found = dispatcher.dispatch(event("order.created", &json!({ "n": wanted }))).await.unwrap();
+        assert_eq!(found.jobs.len(), wanted);
+        seen.insert(wanted, log.lock().unwrap().clone());
+    }
+    for (subscribers, statements) in &seen {
+        assert_eq!(statements.len(), STATEMENTS, "{subscribers} subscribers: {statements:#?}");
+    }
+
+    // A batch of ten events to a hundred subscribers each runs the same; a key is one more, a key
+    // that is taken two.
+    log.lock().unwrap().clear();
+    let batch = (0..10).map(|n| event("order.created", &json!({ "n": n }))).collect();
+    let results = dispatcher.dispatch_batch(batch).await;
+    assert!(results.iter().all(|result| result.as_ref().is_ok_and(|one| one.jobs.len() == 100)));
+    assert_eq!(log.lock().unwrap().len(), STATEMENTS);
+    for (expected, what) in [(STATEMENTS + 1, "a key"), (3, "a repeat")] {
+        log.lock().unwrap().clear();
+        dispatcher.dispatch(keyed("order.created", &json!({ "n": 1 }), "k")).await.unwrap();
+        assert_eq!(log.lock().unwrap().len(), expected, "{what}: {:#?}", log.lock().unwrap());
+    }
+
+    // The same in a transaction of the caller's.
+    log.lock().unwrap().clear();
+    let transaction = dispatcher.store().database().connection().begin().await.unwrap();
+    dispatcher.dispatch_in(&transaction, event("order.created", &json!({}))).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(log.lock().unwrap().len(), STATEMENTS);
+}
+
+/// A dispatcher that notes the statements it runs.
+async fn counting(stage: &Stage) -> (Dispatcher, Arc<Mutex<Vec<String>>>) {
+    let url = stage.database.url().parse().unwrap();
+    let pool = Database::connect(DatabaseConfig::new(url)).await.unwrap();
+    let mut connection = pool.connection().clone();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&log);
+    connection.set_metric_callback(move |info| {
+        noted.lock().unwrap().push(info.statement.sql.chars().take(300).collect::<String>());
+    });
+    connection.execute_unprepared("SELECT 1").await.unwrap();
+    let database = Database::from_connection(connection);
+    let queue = postrider_queue::open(&database);
+    let keyring =
+        postrider_core::Keyring::parse(&postrider_core::Keyring::generate_key(&postrider_core::SystemRandom))
+            .unwrap();
+    let store = Store::new(database, queue, keyring, IdGenerator::system());
+    (Dispatcher::new(store, Config::default()), log)
+}

@@ -1,0 +1,102 @@
+//! In the application's own transaction: all or nothing.
+
+use std::time::Duration;
+
+use postrider_core::TenantId;
+use postrider_dispatch::{Config, DispatchError, Transforms, hook};
+use postrider_store::stats::StatsFilter;
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+use serde_json::json;
+
+use crate::stage::{Stage, event, keyed, on_both};
+
+on_both!(
+    what_is_rolled_back_never_was,
+    what_is_committed_is_all_there,
+    a_refused_event_leaves_the_transaction_alive,
+    nobody_sees_it_before_the_commit,
+);
+
+async fn what_is_rolled_back_never_was(stage: &Stage) {
+    stage.subscribe(&["order.*"]).await;
+    let connection = stage.database.connection();
+    connection.execute_unprepared("CREATE TABLE orders (number bigint)").await.unwrap();
+    let dispatcher = stage.dispatcher();
+    let before = stage.counts().await;
+
+    for explicitly in [true, false] {
+        let transaction = connection.begin().await.unwrap();
+        transaction.execute_unprepared("INSERT INTO orders VALUES (1)").await.unwrap();
+        let request = keyed("order.created", &json!({ "number": 1 }), "order-1");
+        let undone = dispatcher.dispatch_in(&transaction, request).await.unwrap();
+        assert_eq!(undone.jobs.len(), 1);
+        if explicitly {
+            transaction.rollback().await.unwrap();
+        } else {
+            drop(transaction);
+        }
+    }
+    assert_eq!(stage.counts().await, before);
+    let stats = stage.store.stats(&TenantId::default(), &StatsFilter::default()).await.unwrap();
+    assert_eq!(stats.deliveries.total, 0);
+    // Its key is free.
+    let request = keyed("order.created", &json!({ "number": 2 }), "order-1");
+    assert!(!dispatcher.dispatch(request).await.unwrap().duplicate);
+}
+
+async fn what_is_committed_is_all_there(stage: &Stage) {
+    stage.subscribe(&["order.*"]).await;
+    stage.subscribe(&["*"]).await;
+    let connection = stage.database.connection();
+    connection.execute_unprepared("CREATE TABLE orders (number bigint)").await.unwrap();
+    let dispatcher = stage.dispatcher();
+
+    let transaction = connection.begin().await.unwrap();
+    transaction.execute_unprepared("INSERT INTO orders VALUES (1)").await.unwrap();
+    let request = keyed("order.created", &json!({ "number": 1 }), "order-1");
+    let first = dispatcher.dispatch_in(&transaction, request).await.unwrap();
+    dispatcher.dispatch_in(&transaction, event("order.priced", &json!({ "number": 1 }))).await.unwrap();
+    transaction.commit().await.unwrap();
+
+    let counts = stage.counts().await;
+    let of = |table: &str| counts[table];
+    assert_eq!((of("events"), of("deliveries"), of("jobs"), of("idempotency_keys")), (2, 4, 4, 1));
+    let stats = stage.store.stats(&TenantId::default(), &StatsFilter::default()).await.unwrap();
+    assert_eq!((stats.deliveries.total, stats.deliveries.pending), (4, 4));
+    // A repeat in another transaction is a repeat.
+    let transaction = connection.begin().await.unwrap();
+    let request = keyed("order.created", &json!({ "number": 1 }), "order-1");
+    let again = dispatcher.dispatch_in(&transaction, request).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert!(again.duplicate && again.id == first.id && again.jobs == first.jobs);
+}
+
+async fn a_refused_event_leaves_the_transaction_alive(stage: &Stage) {
+    stage.subscribe(&["*"]).await;
+    let mut transforms = Transforms::new();
+    transforms.register("bad", hook("refuse", |_| Err("never".into()))).unwrap();
+    let dispatcher = stage.dispatcher_with(Config { transforms, ..Config::default() });
+    dispatcher.dispatch(keyed("good", &json!({ "n": 1 }), "taken")).await.unwrap();
+
+    let transaction = stage.database.connection().begin().await.unwrap();
+    let refused = dispatcher.dispatch_in(&transaction, event("bad", &json!({}))).await;
+    assert!(matches!(refused, Err(DispatchError::Hook { .. })), "{refused:?}");
+    let conflict = dispatcher.dispatch_in(&transaction, keyed("good", &json!({ "n": 2 }), "taken")).await;
+    assert!(matches!(conflict, Err(DispatchError::KeyConflict)), "{conflict:?}");
+    dispatcher.dispatch_in(&transaction, event("good", &json!({ "n": 3 }))).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!((stage.count("events").await, stage.count("jobs").await), (2, 2));
+}
+
+async fn nobody_sees_it_before_the_commit(stage: &Stage) {
+    stage.subscribe(&["*"]).await;
+    let dispatcher = stage.dispatcher();
+    let mut wakeups = stage.store.queue().wakeups();
+    let transaction = stage.database.connection().begin().await.unwrap();
+    dispatcher.dispatch_in(&transaction, event("a.b", &json!({}))).await.unwrap();
+    assert_eq!((stage.count("events").await, stage.count("jobs").await), (0, 0));
+    transaction.commit().await.unwrap();
+    assert_eq!((stage.count("events").await, stage.count("jobs").await), (1, 1));
+    dispatcher.wake();
+    tokio::time::timeout(Duration::from_secs(10), wakeups.woken()).await.expect("workers are told");
+}

@@ -1,0 +1,37 @@
+//! What the Postrider programs share: how they start, are observed, and stop.
+//!
+//! Only binaries use this crate: it reads the environment, installs exporters and listens for
+//! signals, which a library must not.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use clap::Parser;
+//! use postrider_settings::{DatabaseArgs, TelemetryArgs};
+//! use postrider_telemetry::Program;
+//!
+//! /// Counts jobs.
+//! #[derive(Debug, Parser)]
+//! struct Args {
+//!     #[command(flatten)]
+//!     database: DatabaseArgs,
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     postrider_program::main(Program::Whole, |args: Args, _transforms| async move {
+//!         let database = postrider_program::open_database(&args.database, false).await?;
+//!         postrider_program::stop_signal()?.cancelled().await;
+//!         database.close().await;
+//!         Ok(())
+//!     })
+//! }
+//! ```
+
+mod observed;
+mod open;
+mod start;
+mod stop;
+
+pub use observed::{Observed, readiness};
+pub use open::{OpenError, open_database};
+pub use start::{StartError, Transforms, main};
+pub use stop::stop_signal;

@@ -1,0 +1,67 @@
+//! A job queue with lanes and fenced leases.
+//!
+//! A *job* names something to be done (its subject) and nothing more. It stands in a *lane*; what
+//! must not disturb other lanes, such as a cap on what runs at once, a rate, a pause, or strict
+//! order, is a property of the lane, decided where jobs are claimed. A worker *claims* jobs for the
+//! time of a *lease* and names the lease's token in every later call, so that a worker which lost
+//! its lease changes nothing.
+//!
+//! [`JobQueue`] is the trait; [`PostgresQueue`] and [`SqliteQueue`] implement it over tables of the
+//! same shape. Both are also [`TransactionalQueue`]s: they enqueue and finish inside a transaction
+//! of the caller's. An implementation elsewhere shows that it keeps the rules by passing the suite
+//! behind the feature `conformance`.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use postrider_database::{Config, Database};
+//! use postrider_queue::{Claim, Finish, JobId, JobQueue, LaneId, LeaseToken, NewJob, PostgresQueue};
+//! use uuid::Uuid;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let database = Database::connect(Config::new("postgres://localhost/app".parse()?)).await?;
+//! let queue = PostgresQueue::new(database);
+//!
+//! queue.enqueue(&[NewJob::now(JobId(Uuid::from_u128(1)), LaneId(Uuid::from_u128(7)), Uuid::from_u128(42))]).await?;
+//! let claimed = queue.claim(&Claim::new(LeaseToken(Uuid::from_u128(99)), 10, Duration::from_secs(90))).await?;
+//! for job in &claimed.jobs {
+//!     // … do what `job.subject` names …
+//!     queue.finish(&[(job.lease, Finish::Done)]).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod enqueue;
+mod job;
+mod lane;
+mod postgres;
+mod queue;
+mod row;
+mod sqlite;
+mod wake;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+use std::sync::Arc;
+
+use postrider_database::{Database, Dialect};
+
+pub use job::{
+    Claim, Claimed, ClaimedJob, Depth, Finish, JobId, LaneId, LaneRate, LaneSettings, Lease, LeaseToken,
+    NewJob, Promoted, Rescue, Rescued,
+};
+pub use postgres::PostgresQueue;
+pub use queue::{JobQueue, QueueError, TransactionalQueue};
+pub use sqlite::SqliteQueue;
+pub use wake::{Bell, Wakeups};
+
+/// The queue that fits the database.
+///
+/// Must be called within a tokio runtime.
+pub fn open(database: &Database) -> Arc<dyn TransactionalQueue> {
+    match database.dialect() {
+        Dialect::Postgres => Arc::new(PostgresQueue::new(database.clone())),
+        Dialect::Sqlite => Arc::new(SqliteQueue::new(database.clone())),
+    }
+}

@@ -1,0 +1,95 @@
+//! Ending claims, and taking back those whose lease has expired.
+//!
+//! Both lock jobs in the order of their ids and then lanes in the order of theirs, so that no two
+//! of them deadlock; claiming locks lanes first, but waits for nothing.
+
+use postrider_database::{Batch, Column, Kind};
+use sea_orm::ConnectionTrait;
+
+use crate::enqueue::millis;
+use crate::job::{Finish, JobId, Lease};
+use crate::queue::QueueError;
+use crate::row::column;
+
+pub(super) async fn finish(
+    connection: &impl ConnectionTrait,
+    finished: &[(Lease, Finish)],
+) -> Result<Vec<JobId>, QueueError> {
+    const ENDED: &[Column] = &[
+        Column::new("id", Kind::Uuid),
+        Column::new("token", Kind::Uuid),
+        Column::new("remove", Kind::Bool),
+        // None if the job was not tried.
+        Column::nullable("delay", Kind::Big),
+    ];
+    let mut input = Batch::new(ENDED);
+    for (lease, finish) in finished {
+        let (remove, delay) = match finish {
+            Finish::Done | Finish::Bury => (true, None),
+            Finish::RetryIn(delay) => (false, Some(millis(*delay))),
+            Finish::Release => (false, None),
+        };
+        input.push([lease.job.0.into(), lease.token.0.into(), remove.into(), delay.into()]);
+    }
+    let rows = input.query(connection, FINISH, []).await?;
+    rows.iter().map(|row| Ok(JobId(column(row, "id")?))).collect()
+}
+
+/// A job of an ordered lane that is to be tried again stays in its place and pauses its lane until
+/// then; any other one steps back behind the first tries of its lane.
+const FINISH: &str = "
+, clock AS MATERIALIZED (
+    SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now
+), held AS MATERIALIZED (
+    SELECT jobs.id, jobs.lane, input.remove, input.delay
+    FROM jobs JOIN input ON input.id = jobs.id AND input.token = jobs.lease_token
+    WHERE jobs.state = 3 ORDER BY jobs.id FOR UPDATE OF jobs
+), locked AS MATERIALIZED (
+    SELECT id, ordered FROM lanes WHERE id IN (SELECT lane FROM held) ORDER BY id FOR UPDATE
+), removed AS (
+    DELETE FROM jobs USING held WHERE jobs.id = held.id AND held.remove
+), returned AS (
+    UPDATE jobs SET
+        state = CASE WHEN held.delay IS NULL OR held.delay = 0 OR locked.ordered THEN 0 ELSE 1 END,
+        priority = CASE WHEN held.delay IS NULL OR locked.ordered THEN priority ELSE 1 END,
+        available_at = now + coalesce(held.delay, 0),
+        lease_token = NULL, lease_until = NULL
+    FROM held JOIN locked ON locked.id = held.lane CROSS JOIN clock
+    WHERE jobs.id = held.id AND NOT held.remove
+), freed AS (
+    UPDATE lanes SET running = running - ended.jobs, paused_until = GREATEST(paused_until, ended.until)
+    FROM (
+        SELECT held.lane, count(*)::integer AS jobs,
+            max(CASE WHEN locked.ordered AND held.delay > 0 THEN now + held.delay ELSE 0 END) AS until
+        FROM held JOIN locked ON locked.id = held.lane CROSS JOIN clock GROUP BY held.lane
+    ) AS ended WHERE lanes.id = ended.lane
+)
+SELECT id FROM held";
+
+/// `$1` how many, `$2` after how many rescues a job is exhausted, `$3` the token and `$4` the lease
+/// for those.
+pub(super) const RESCUE: &str = "
+WITH clock AS MATERIALIZED (
+    SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now
+), expired AS MATERIALIZED (
+    SELECT id, lane, rescues >= $2 AS exhausted FROM jobs, clock
+    WHERE state = 3 AND lease_until < now ORDER BY id LIMIT $1 FOR UPDATE OF jobs SKIP LOCKED
+), locked AS MATERIALIZED (
+    SELECT id FROM lanes WHERE id IN (SELECT lane FROM expired WHERE NOT exhausted) ORDER BY id FOR UPDATE
+), rescued AS (
+    UPDATE jobs SET
+        state = CASE WHEN exhausted THEN 3 ELSE 0 END,
+        rescues = rescues + CASE WHEN exhausted THEN 0 ELSE 1 END,
+        available_at = CASE WHEN exhausted THEN available_at ELSE now END,
+        lease_token = CASE WHEN exhausted THEN $3::uuid END,
+        lease_until = CASE WHEN exhausted THEN now + $4 END
+    FROM expired, clock WHERE jobs.id = expired.id
+    RETURNING jobs.id, jobs.lane, jobs.subject, jobs.claims, jobs.rescues, jobs.trace, expired.exhausted
+), freed AS (
+    UPDATE lanes SET running = running - ended.jobs
+    FROM (
+        SELECT expired.lane, count(*)::integer AS jobs
+        FROM expired JOIN locked ON locked.id = expired.lane WHERE NOT exhausted GROUP BY expired.lane
+    ) AS ended WHERE lanes.id = ended.lane
+)
+SELECT * FROM rescued";

@@ -1,0 +1,160 @@
+//! A queue in memory: the third implementation that passes the suite, and the one that can be spoilt
+//! on purpose to show that the suite notices.
+
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use postrider_queue::conformance::Fixture;
+use postrider_queue::{
+    Bell, Claim, Claimed, Depth, Finish, JobId, JobQueue, LaneId, LaneSettings, Lease, NewJob, Promoted,
+    QueueError, Rescue, Rescued, Wakeups,
+};
+
+use self::state::State;
+
+/// What an implementer may get wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    FinishIgnoresTheToken,
+    ExtendIgnoresTheToken,
+    NoLaneCap,
+    NewestFirst,
+    RetriesFirst,
+    PromotesEarly,
+    RescuesLiveLeases,
+    RescueForgetsTheLane,
+    RescuesForEver,
+    ReleaseGoesToTheBack,
+    BuriedStays,
+    FinishForgetsTheLane,
+    OneLaneTakesAll,
+    ForgetsToRing,
+    LosesEveryThousandth,
+    HalfABatch,
+}
+
+/// A queue in memory, and a hand on its clock.
+#[derive(Debug)]
+pub(crate) struct InMemory {
+    queue: Arc<MemoryQueue>,
+}
+
+impl InMemory {
+    pub(crate) fn new() -> Self {
+        Self::with(None)
+    }
+
+    pub(crate) fn flawed(flaw: Flaw) -> Self {
+        Self::with(Some(flaw))
+    }
+
+    fn with(flaw: Option<Flaw>) -> Self {
+        Self {
+            queue: Arc::new(MemoryQueue { state: Mutex::new(State::new(flaw)), bell: Bell::default(), flaw }),
+        }
+    }
+}
+
+#[async_trait]
+impl Fixture for InMemory {
+    fn queue(&self) -> Arc<dyn JobQueue> {
+        Arc::clone(&self.queue) as Arc<dyn JobQueue>
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.queue.state().advance(by);
+    }
+}
+
+#[derive(Debug)]
+struct MemoryQueue {
+    state: Mutex<State>,
+    bell: Bell,
+    flaw: Option<Flaw>,
+}
+
+impl MemoryQueue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl JobQueue for MemoryQueue {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError> {
+        self.state().enqueue(jobs).map_err(|taken| QueueError::Unavailable(taken.into()))?;
+        self.wake();
+        Ok(())
+    }
+
+    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError> {
+        self.state().configure(lane, settings);
+        Ok(())
+    }
+
+    async fn pause(&self, lane: LaneId, duration: Duration) -> Result<(), QueueError> {
+        self.state().pause(lane, duration);
+        Ok(())
+    }
+
+    async fn resume(&self, lane: LaneId) -> Result<(), QueueError> {
+        self.state().resume(lane);
+        self.wake();
+        Ok(())
+    }
+
+    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError> {
+        let ready = self.state().expedite(lane, max);
+        self.wake();
+        Ok(ready)
+    }
+
+    async fn park(&self, max: u32) -> Result<u64, QueueError> {
+        let back = self.state().park(max);
+        if back > 0 {
+            self.wake();
+        }
+        Ok(back)
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError> {
+        Ok(self.state().claim(claim))
+    }
+
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, QueueError> {
+        Ok(self.state().extend(leases, lease))
+    }
+
+    async fn finish(&self, finished: &[(Lease, Finish)]) -> Result<Vec<JobId>, QueueError> {
+        Ok(self.state().finish(finished))
+    }
+
+    async fn promote(&self, max: u32) -> Result<Promoted, QueueError> {
+        Ok(self.state().promote(max))
+    }
+
+    async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError> {
+        let rescued = self.state().rescue(rescue);
+        if rescued.returned > 0 {
+            self.wake();
+        }
+        Ok(rescued)
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        Ok(self.state().depth())
+    }
+
+    fn wake(&self) {
+        if self.flaw != Some(Flaw::ForgetsToRing) {
+            self.bell.ring();
+        }
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        self.bell.listen()
+    }
+}

@@ -1,0 +1,393 @@
+//! What the queue in memory holds, and the rules it keeps.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use postrider_queue::{
+    Claim, Claimed, ClaimedJob, Depth, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, NewJob,
+    Promoted, Rescue, Rescued,
+};
+
+use super::Flaw;
+
+#[derive(Debug)]
+pub(super) struct State {
+    started: Instant,
+    ahead: Duration,
+    next_place: u64,
+    jobs: HashMap<JobId, Job>,
+    lanes: BTreeMap<LaneId, Lane>,
+    /// By when they are due.
+    scheduled: BTreeSet<(Duration, JobId)>,
+    /// By when their leases expire.
+    running: BTreeSet<(Duration, JobId)>,
+    /// Where the next walk over the lanes starts.
+    after: Option<LaneId>,
+    flaw: Option<Flaw>,
+}
+
+#[derive(Clone, Debug)]
+struct Job {
+    new: NewJob,
+    place: u64,
+    tried: bool,
+    /// Since when it is ready, when it is due, or until when its lease lasts.
+    at: Duration,
+    token: Option<LeaseToken>,
+    claims: u32,
+    rescues: u32,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    settings: LaneSettings,
+    running: u32,
+    paused_until: Duration,
+    /// When the next job would be due if jobs came at the full rate.
+    rate_next: Duration,
+    /// Since a pause: one job at a time, until the lane is resumed.
+    probing: bool,
+    ready: BTreeMap<(bool, u64), JobId>,
+    /// Set aside during a pause.
+    held: BTreeMap<(bool, u64), JobId>,
+}
+
+impl Lane {
+    fn allowed(&self, otherwise: u32) -> u32 {
+        match self.settings {
+            _ if self.probing => 1,
+            LaneSettings { ordered: true, .. } => 1,
+            LaneSettings { concurrency: Some(limit), .. } => limit.get(),
+            LaneSettings { concurrency: None, .. } => otherwise,
+        }
+    }
+
+    /// How many more its rate allows now, and how long until it allows one.
+    fn by_rate(&self, now: Duration) -> (u32, Duration) {
+        let Some(rate) = self.settings.rate else { return (u32::MAX, Duration::ZERO) };
+        let end = now + rate.interval * rate.burst.get();
+        let room = end.saturating_sub(self.rate_next.max(now)).as_nanos() / rate.interval.as_nanos();
+        let wait = self.rate_next.saturating_sub(now + rate.interval * (rate.burst.get() - 1));
+        (u32::try_from(room).unwrap_or(u32::MAX), wait)
+    }
+}
+
+impl State {
+    pub(super) fn new(flaw: Option<Flaw>) -> Self {
+        Self {
+            started: Instant::now(),
+            // Far from zero, so that a moment before now can be named.
+            ahead: Duration::from_hours(24),
+            next_place: 0,
+            jobs: HashMap::new(),
+            lanes: BTreeMap::new(),
+            scheduled: BTreeSet::new(),
+            running: BTreeSet::new(),
+            after: None,
+            flaw,
+        }
+    }
+
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.ahead += by;
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed() + self.ahead
+    }
+
+    fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+
+    pub(super) fn enqueue(&mut self, jobs: &[NewJob]) -> Result<(), String> {
+        let mut ids = BTreeSet::new();
+        let taken = jobs.iter().position(|job| self.jobs.contains_key(&job.id) || !ids.insert(job.id));
+        let jobs = match taken {
+            Some(place) if self.has(Flaw::HalfABatch) => &jobs[..place],
+            Some(_) => return Err("an id is taken".to_owned()),
+            None => jobs,
+        };
+        let now = self.now();
+        for new in jobs {
+            self.next_place += 1;
+            let place =
+                if self.has(Flaw::NewestFirst) { u64::MAX - self.next_place } else { self.next_place };
+            let (id, at) = (new.id, now + new.delay);
+            let job = Job { new: new.clone(), place, tried: false, at, token: None, claims: 0, rescues: 0 };
+            self.lanes.entry(new.lane).or_default();
+            self.jobs.insert(id, job);
+            if new.delay.is_zero() { self.make_ready(id, now) } else { self.schedule(id, at) }
+        }
+        if taken.is_some() { Err("an id is taken".to_owned()) } else { Ok(()) }
+    }
+
+    pub(super) fn configure(&mut self, lane: LaneId, settings: LaneSettings) {
+        self.lanes.entry(lane).or_default().settings = settings;
+    }
+
+    pub(super) fn pause(&mut self, lane: LaneId, duration: Duration) {
+        let until = self.now() + duration;
+        let lane = self.lanes.entry(lane).or_default();
+        (lane.paused_until, lane.probing) = (until, true);
+    }
+
+    pub(super) fn resume(&mut self, lane: LaneId) {
+        let lane = self.lanes.entry(lane).or_default();
+        (lane.paused_until, lane.probing) = (Duration::ZERO, false);
+    }
+
+    pub(super) fn expedite(&mut self, lane: LaneId, max: u32) -> u64 {
+        self.resume(lane);
+        let now = self.now();
+        let waiting = self.scheduled.iter().filter(|(_, id)| self.jobs[id].new.lane == lane);
+        let waiting: Vec<_> = waiting.take(max as usize).copied().collect();
+        for (due, id) in &waiting {
+            self.scheduled.remove(&(*due, *id));
+            self.make_ready(*id, now);
+        }
+        waiting.len() as u64
+    }
+
+    pub(super) fn park(&mut self, max: u32) -> u64 {
+        let now = self.now();
+        let (mut away, mut back) = (u64::from(max), 0);
+        for lane in self.lanes.values_mut() {
+            let paused = lane.paused_until > now;
+            while paused && !lane.settings.ordered && away > 0 {
+                let Some((place, id)) = lane.ready.pop_first() else { break };
+                lane.held.insert(place, id);
+                away -= 1;
+            }
+            while !paused && back < u64::from(max) && (lane.ready.is_empty() || !lane.probing) {
+                let Some((place, id)) = lane.held.pop_first() else { break };
+                lane.ready.insert(place, id);
+                back += 1;
+            }
+        }
+        back
+    }
+
+    fn make_ready(&mut self, id: JobId, now: Duration) {
+        if self.has(Flaw::LosesEveryThousandth) && self.jobs[&id].place % 1000 == 999 {
+            return;
+        }
+        let retries_first = self.has(Flaw::RetriesFirst);
+        let job = self.jobs.get_mut(&id).expect("a job");
+        (job.token, job.at) = (None, now);
+        let lane = self.lanes.get_mut(&job.new.lane).expect("its lane");
+        lane.ready.insert((job.tried != retries_first, job.place), id);
+    }
+
+    fn schedule(&mut self, id: JobId, due: Duration) {
+        let job = self.jobs.get_mut(&id).expect("a job");
+        (job.token, job.at) = (None, due);
+        self.scheduled.insert((due, id));
+    }
+
+    pub(super) fn claim(&mut self, claim: &Claim) -> Claimed {
+        let now = self.now();
+        let mut claimed = Claimed::default();
+        let (mut lanes, reached_end) = self.open_lanes(claim, now, &mut claimed);
+        claimed.more = !reached_end;
+        let mut left = claim.max;
+        // Turn by turn: one of each lane, then one more of each.
+        while left > 0 && !lanes.is_empty() {
+            lanes.retain_mut(|(lane, room)| {
+                while left > 0 && *room > 0 {
+                    let Some(job) = self.take(*lane, claim, now) else { return false };
+                    claimed.jobs.push(job);
+                    (*room, left) = (*room - 1, left - 1);
+                    if !self.has(Flaw::OneLaneTakesAll) {
+                        break;
+                    }
+                }
+                claimed.blocked |= *room == 0;
+                *room > 0
+            });
+        }
+        claimed.more |= left == 0 && lanes.iter().any(|(lane, _)| !self.lanes[lane].ready.is_empty());
+        claimed
+    }
+
+    /// The lanes that allow something, and how much; as many as the claim has room for.
+    fn open_lanes(
+        &mut self,
+        claim: &Claim,
+        now: Duration,
+        claimed: &mut Claimed,
+    ) -> (Vec<(LaneId, u32)>, bool) {
+        let all: Vec<LaneId> =
+            self.lanes.iter().filter(|(_, lane)| !lane.ready.is_empty()).map(|(id, _)| *id).collect();
+        let first = all.partition_point(|lane| self.after.is_some_and(|after| *lane <= after));
+        let mut open = Vec::new();
+        let mut opens_in: Option<Duration> = None;
+        for id in all[first..].iter().chain(&all[..first]).filter(|id| !claim.skip.contains(id)) {
+            let lane = &self.lanes[id];
+            let allowed = lane.allowed(claim.lane_concurrency.get());
+            let (by_rate, wait) = lane.by_rate(now);
+            let closed_for = lane.paused_until.saturating_sub(now).max(wait);
+            let room =
+                if self.has(Flaw::NoLaneCap) { u32::MAX } else { allowed.saturating_sub(lane.running) };
+            claimed.blocked |= room == 0;
+            if !closed_for.is_zero() {
+                opens_in = Some(opens_in.map_or(closed_for, |soonest| soonest.min(closed_for)));
+            } else if room > 0 && by_rate > 0 {
+                open.push((*id, room.min(by_rate)));
+                if open.len() >= claim.max as usize {
+                    self.after = Some(*id);
+                    claimed.opens_in = opens_in;
+                    return (open, false);
+                }
+            }
+        }
+        self.after = None;
+        claimed.opens_in = opens_in;
+        (open, true)
+    }
+
+    fn take(&mut self, id: LaneId, claim: &Claim, now: Duration) -> Option<ClaimedJob> {
+        let lane = self.lanes.get_mut(&id)?;
+        let (_, job) = lane.ready.pop_first()?;
+        lane.running += 1;
+        if let Some(rate) = lane.settings.rate {
+            lane.rate_next = lane.rate_next.max(now) + rate.interval;
+        }
+        self.jobs.get_mut(&job)?.claims += 1;
+        Some(self.lease(job, claim.token, now + claim.lease))
+    }
+
+    fn lease(&mut self, id: JobId, token: LeaseToken, until: Duration) -> ClaimedJob {
+        let job = self.jobs.get_mut(&id).expect("a job");
+        (job.token, job.at) = (Some(token), until);
+        self.running.insert((until, id));
+        ClaimedJob {
+            lease: Lease { job: id, token },
+            lane: job.new.lane,
+            subject: job.new.subject,
+            claims: job.claims,
+            rescues: job.rescues,
+            trace: job.new.trace.clone(),
+        }
+    }
+
+    fn holds(&self, lease: Lease, whoever: Flaw) -> bool {
+        let token = self.jobs.get(&lease.job).and_then(|job| job.token);
+        token.is_some_and(|token| token == lease.token || self.has(whoever))
+    }
+
+    pub(super) fn extend(&mut self, leases: &[Lease], lease: Duration) -> Vec<JobId> {
+        let until = self.now() + lease;
+        let held = leases.iter().filter(|lease| self.holds(**lease, Flaw::ExtendIgnoresTheToken));
+        let held: Vec<JobId> = held.map(|lease| lease.job).collect();
+        for id in &held {
+            let job = self.jobs.get_mut(id).expect("a job");
+            self.running.remove(&(job.at, *id));
+            job.at = until;
+            self.running.insert((until, *id));
+        }
+        held
+    }
+
+    pub(super) fn finish(&mut self, finished: &[(Lease, Finish)]) -> Vec<JobId> {
+        let now = self.now();
+        let mut held = Vec::new();
+        for (lease, finish) in finished {
+            if !self.holds(*lease, Flaw::FinishIgnoresTheToken) {
+                continue;
+            }
+            held.push(lease.job);
+            self.end(lease.job, *finish, now);
+        }
+        held
+    }
+
+    fn end(&mut self, id: JobId, finish: Finish, now: Duration) {
+        let forgets_lane = self.has(Flaw::FinishForgetsTheLane);
+        let to_the_back = self.has(Flaw::ReleaseGoesToTheBack);
+        let buried_stays = self.has(Flaw::BuriedStays);
+        let job = self.jobs.get_mut(&id).expect("a job");
+        self.running.remove(&(job.at, id));
+        let lane = self.lanes.get_mut(&job.new.lane).expect("its lane");
+        if !forgets_lane {
+            lane.running = lane.running.saturating_sub(1);
+        }
+        match finish {
+            Finish::Bury if buried_stays => self.make_ready(id, now),
+            Finish::Done | Finish::Bury => {
+                self.jobs.remove(&id);
+            }
+            Finish::Release => {
+                if to_the_back {
+                    self.next_place += 1;
+                    job.place = self.next_place;
+                }
+                self.make_ready(id, now);
+            }
+            Finish::RetryIn(delay) if lane.settings.ordered => {
+                lane.paused_until = lane.paused_until.max(now + delay);
+                self.make_ready(id, now);
+            }
+            Finish::RetryIn(delay) => {
+                job.tried = true;
+                if delay.is_zero() { self.make_ready(id, now) } else { self.schedule(id, now + delay) }
+            }
+        }
+    }
+
+    pub(super) fn promote(&mut self, max: u32) -> Promoted {
+        let now = self.now();
+        let by = if self.has(Flaw::PromotesEarly) { now + Duration::from_secs(10) } else { now };
+        let mut promoted = Promoted::default();
+        while promoted.jobs < u64::from(max)
+            && let Some((due, id)) = self.scheduled.first().copied()
+            && due <= by
+        {
+            self.scheduled.pop_first();
+            self.make_ready(id, now);
+            promoted.jobs += 1;
+        }
+        promoted.next_due_in =
+            self.scheduled.iter().find(|(due, _)| *due > now).map(|(due, _)| due.saturating_sub(now));
+        promoted
+    }
+
+    pub(super) fn rescue(&mut self, rescue: &Rescue) -> Rescued {
+        let now = self.now();
+        let mut rescued = Rescued::default();
+        let live_too = self.has(Flaw::RescuesLiveLeases);
+        let expired = self.running.iter().take_while(|(until, _)| *until < now || live_too);
+        let expired: Vec<_> = expired.take(rescue.max as usize).copied().collect();
+        for (until, id) in expired {
+            self.running.remove(&(until, id));
+            let for_ever = self.has(Flaw::RescuesForEver);
+            let forgets_lane = self.has(Flaw::RescueForgetsTheLane);
+            let job = self.jobs.get_mut(&id).expect("a job");
+            if job.rescues >= rescue.max_rescues && !for_ever {
+                rescued.exhausted.push(self.lease(id, rescue.token, now + rescue.lease));
+                continue;
+            }
+            job.rescues += 1;
+            let lane = self.lanes.get_mut(&job.new.lane).expect("its lane");
+            if !forgets_lane {
+                lane.running = lane.running.saturating_sub(1);
+            }
+            self.make_ready(id, now);
+            rescued.returned += 1;
+        }
+        rescued
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        let now = self.now();
+        let ready: Vec<JobId> = self.lanes.values().flat_map(|lane| lane.ready.values().copied()).collect();
+        let oldest = ready.iter().map(|id| self.jobs[id].at).min();
+        Depth {
+            ready: ready.len() as u64,
+            scheduled: self.scheduled.len() as u64,
+            held: self.lanes.values().map(|lane| lane.held.len() as u64).sum(),
+            running: self.running.len() as u64,
+            oldest_ready: oldest.map(|at| now.saturating_sub(at)),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Bodies, parameters and ids of requests, judged before a handler sees them.
+
+use std::str::FromStr;
+
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use postrider_core::id::{Id, Kind};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::time::{Duration, timeout};
+
+use crate::problem::{Errors, Problem};
+use crate::state::ApiState;
+
+/// How much of a body that is over the limit is still read, and for how long, so that a client which
+/// is still sending gets to see the answer.
+const DRAIN_TIMES: usize = 4;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// The bytes of a JSON body, up to the limit.
+pub(crate) struct JsonBody(Bytes);
+
+impl JsonBody {
+    /// What the body says.
+    pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        parse(&self.0, "")
+    }
+
+    /// What the body says; nothing is as good as `{}`.
+    pub(crate) fn parse_or_default<'a, T: Deserialize<'a> + Default>(&'a self) -> Result<T, Problem> {
+        if self.0.trim_ascii().is_empty() { Ok(T::default()) } else { self.parse() }
+    }
+}
+
+impl FromRequest<ApiState> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(&parts.headers, body, state.config.body_limit).await?;
+        if !bytes.is_empty() && !is_json(&parts.headers) {
+            let detail = "send JSON, and say so: `Content-Type: application/json`";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+async fn read(headers: &HeaderMap, mut body: axum::body::Body, limit: usize) -> Result<Bytes, Problem> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let too_large =
+        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {limit} bytes"));
+    let announced: usize = announced.unwrap_or(0);
+    if announced > limit {
+        // Who asks first (RFC 9110, §10.1.1) has sent nothing yet.
+        if !headers.contains_key(header::EXPECT) {
+            drain(&mut body, limit).await;
+        }
+        return Err(too_large());
+    }
+    let mut bytes = BytesMut::with_capacity(announced);
+    while let Some(frame) = body.frame().await {
+        let broken = |_| Problem::new(StatusCode::BAD_REQUEST, "the body did not arrive whole");
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            drain(&mut body, limit).await;
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+async fn drain(body: &mut axum::body::Body, limit: usize) {
+    let most = limit.saturating_mul(DRAIN_TIMES);
+    let reading = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > most {
+                break;
+            }
+        }
+    };
+    // Whether it ended in time does not change the answer.
+    let _ = timeout(DRAIN_TIME, reading).await;
+}
+
+/// `application/json`, or `application/…+json` (RFC 6839, §3.1), whatever its parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence
+        .strip_prefix("application/")
+        .is_some_and(|subtype| subtype == "json" || (subtype.len() > 5 && subtype.ends_with("+json")))
+}
+
+/// Reads JSON. `within` is where in the request it stands, for the names of fields.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], within: &str) -> Result<T, Problem> {
+    // Serde would take an array for an object: its items for the fields, in their order.
+    if json.trim_ascii_start().starts_with(b"[") {
+        let mut errors = Errors::within(within);
+        errors.add("", "it must be an object");
+        return Err(errors.whole_body());
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer);
+    match parsed {
+        Ok(value) => {
+            deserializer.end().map_err(|error| not_json(&error))?;
+            Ok(value)
+        }
+        Err(error) if error.inner().is_data() => {
+            let (path, reason) = (error.path().to_string(), reason(error.inner()));
+            let mut errors = Errors::within(within);
+            errors.add(&field(&path, &reason), &reason);
+            Err(errors.whole_body())
+        }
+        Err(error) => Err(not_json(error.inner())),
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}"))
+}
+
+/// The field's name. Of one that is missing or there twice, the path only leads to what it is in.
+fn field(path: &str, reason: &str) -> String {
+    let within = if path == "." { "" } else { path };
+    let named = ["duplicate field `", "missing field `"];
+    let name = named.iter().find_map(|start| reason.strip_prefix(start)?.strip_suffix('`'));
+    match (within, name) {
+        (within, None) => within.to_owned(),
+        ("", Some(name)) => name.to_owned(),
+        (within, Some(name)) => format!("{within}.{name}"),
+    }
+}
+
+/// What is wrong, without the place, since the field says where, and without the value, which may be secret.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+    match text.rsplit_once(", expected ") {
+        Some((found, expected)) if text.starts_with("invalid ") => {
+            let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+            format!("{kind}, expected {expected}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// The parameters of the query, read as `T` reads an object of texts.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut given = Map::new();
+        let query = parts.uri.query().unwrap_or_default();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            if given.contains_key(&*name) {
+                return Err(Problem::field(name, "it is given twice"));
+            }
+            // `?status=` is how forms say that they have none.
+            if !value.is_empty() {
+                given.insert(name.into_owned(), Value::String(value.into_owned()));
+            }
+        }
+        match serde_path_to_error::deserialize(Value::Object(given)) {
+            Ok(parameters) => Ok(Self(parameters)),
+            Err(error) => Err(Problem::field(error.path().to_string(), error.inner())),
+        }
+    }
+}
+
+/// The `{id}` of the path. A text that is no id of the kind names nothing, like an unknown id.
+pub(crate) struct PathId<K: Kind>(pub(crate) Id<K>);
+
+impl<K: Kind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let parameters: Result<RawPathParams, RawPathParamsRejection> =
+            RawPathParams::from_request_parts(parts, state).await;
+        let id = parameters.ok().and_then(|parameters| {
+            let (_, id) = parameters.iter().find(|(name, _)| *name == "id")?;
+            Id::from_str(id).ok()
+        });
+        id.map(Self).ok_or_else(|| Problem::missing("id"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+    use serde_json::value::RawValue;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        number: Option<u8>,
+        #[serde(default)]
+        list: Vec<Inner>,
+        raw: Option<Box<RawValue>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        word: Option<String>,
+    }
+
+    fn refused(json: &str, within: &str) -> (u16, String) {
+        let problem = serde_json::to_value(parse::<Body>(json.as_bytes(), within).unwrap_err()).unwrap();
+        let status = u16::try_from(problem["status"].as_u64().unwrap()).unwrap();
+        (status, problem["errors"][0]["field"].as_str().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn the_field_that_is_wrong_is_named() {
+        for (json, field) in [
+            (r#"{"number":"a"}"#, "number"),
+            (r#"{"number":256}"#, "number"),
+            (r#"{"list":[{"word":"a"},{"word":1}]}"#, "list[1].word"),
+            (r#"{"list":[{"words":"a"}]}"#, "list[0].words"),
+            (r#"{"other":1}"#, "other"),
+            (r#"{"number":1,"number":2}"#, "number"),
+            (r#"{"list":[{"word":"a","word":"b"}]}"#, "list[0].word"),
+        ] {
+            assert_eq!(refused(json, ""), (422, field.to_owned()), "{json}");
+            assert_eq!(refused(json, "events[3]"), (422, format!("events[3].{field}")), "{json}");
+        }
+        assert_eq!(refused("[]", "events[3]"), (422, "events[3]".to_owned()));
+        assert_eq!(refused(r" [7,[],{}]", ""), (422, "body".to_owned()), "fields without names");
+        assert_eq!(refused("1", ""), (422, "body".to_owned()));
+    }
+
+    #[test]
+    fn the_value_that_is_wrong_is_not_repeated() {
+        for (json, message) in [
+            (r#"{"list":"a secret, expected \" to be"}"#, "invalid type: string, expected a sequence"),
+            (r#"{"number":"a secret"}"#, "invalid type: string, expected u8"),
+            (r#"{"number":12345678}"#, "invalid value: integer, expected u8"),
+            (r#"{"number":[1]}"#, "invalid type: sequence, expected u8"),
+        ] {
+            let problem = serde_json::to_value(parse::<Body>(json.as_bytes(), "").unwrap_err()).unwrap();
+            assert_eq!(problem["errors"][0]["message"], message, "{json}");
+            assert!(!problem.to_string().contains("a secret"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_a_bad_request() {
+        for json in ["", "{", "{}x", r#"{"number":}"#, "\u{feff}{}", r#"{"raw":{"a":}}"#] {
+            assert_eq!(refused(json, "").0, 400, "{json:?}");
+        }
+        assert!(parse::<Body>(b"{\"raw\":\"\xff\"}", "").is_err());
+    }
+
+    #[test]
+    fn raw_values_keep_their_bytes() {
+        let body: Body = parse(br#"{"raw": {"b":1.10, "a":1e400,"a":2} }"#, "").unwrap();
+        assert_eq!(body.raw.unwrap().get(), r#"{"b":1.10, "a":1e400,"a":2}"#);
+        let body: Body = parse(br#"{"raw":null,"number":3,"list":[{"word":"a"}]}"#, "").unwrap();
+        assert!(body.raw.is_none() && body.number == Some(3) && body.list[0].word.as_deref() == Some("a"));
+    }
+
+    #[test]
+    fn json_is_known_by_its_media_type() {
+        for (value, json) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/cloudevents+json", true),
+            ("application/+json", false),
+            ("text/json", false),
+            ("application/jsonp", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]);
+            assert_eq!(is_json(&headers), json, "{value}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,64 @@
+//! A span and metrics for every request, by route and never by path.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use metrics::SharedString;
+use postrider_telemetry::{context, metric};
+use tracing::{Instrument as _, field};
+
+/// What a path counts as that leads nowhere.
+const NO_ROUTE: &str = "none";
+
+pub(crate) async fn observed(request: Request, next: Next) -> Response {
+    let method = method(request.method());
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or(SharedString::const_str(NO_ROUTE), |route| route.as_str().to_owned().into());
+    let span = tracing::debug_span!(
+        "http.request",
+        "otel.kind" = "server",
+        "otel.name" = format_args!("{method} {route}"),
+        "otel.status_code" = field::Empty,
+        "http.request.method" = method,
+        "http.route" = &*route,
+        "http.response.status_code" = field::Empty,
+        "postrider.tenant.id" = field::Empty,
+    );
+    if let Some(Ok(traceparent)) = request.headers().get("traceparent").map(|value| value.to_str()) {
+        context::set_parent(&span, traceparent);
+    }
+    let started = Instant::now();
+    let response = next.run(request).instrument(span.clone()).await;
+    let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    let labels = [
+        metrics::Label::new(metric::METHOD, method),
+        metrics::Label::new(metric::ROUTE, route),
+        metrics::Label::new(metric::STATUS, status.as_str().to_owned()),
+    ];
+    let [method, route, _] = &labels;
+    let seconds = started.elapsed().as_secs_f64();
+    metrics::histogram!(metric::HTTP_REQUEST_DURATION, vec![method.clone(), route.clone()]).record(seconds);
+    metrics::counter!(metric::HTTP_REQUESTS, labels.to_vec()).increment(1);
+    response
+}
+
+/// A method by its name if it is one of the usual ones: clients may make up others.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

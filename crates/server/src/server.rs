@@ -1,0 +1,138 @@
+//! Connections: accepted up to a bound, read with a time limit, and ended in good order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::config::{Config, ConfigError};
+use crate::router::router;
+use crate::state::Parts;
+
+/// How long a request's head may take to arrive, and a connection may be idle between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest head of a request, in bytes.
+const HEAD_LIMIT: usize = 32 * 1024;
+/// After failing to accept for want of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The API on an address.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    connections: Arc<Semaphore>,
+    grace: Duration,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Server {
+    /// Takes `address`; with port 0 the system chooses a port ([`Server::local_addr`]). Connections
+    /// wait until [`Server::serve`].
+    ///
+    /// # Errors
+    /// If a setting makes no sense, or the address is taken or not this machine's.
+    pub async fn bind(address: SocketAddr, config: Config, parts: Parts) -> Result<Self, BindError> {
+        config.validate()?;
+        let listening = TcpListener::bind(address).await;
+        let listening = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (address, listener) = listening.map_err(|source| BindError::Listen { address, source })?;
+        let connections = Arc::new(Semaphore::new(config.connections.min(Semaphore::MAX_PERMITS)));
+        let grace = config.grace;
+        Ok(Self { listener, address, router: router(config, parts), connections, grace })
+    }
+
+    /// The address, with the port that was chosen.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `shutdown` ends; then accepts no more, and lets requests in flight finish for as
+    /// long as the grace lasts. Tells whether all of them did.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> bool {
+        let Self { listener, router, connections, grace, address: _ } = self;
+        let graceful = GracefulShutdown::new();
+        let mut shutdown = pin!(shutdown);
+        let mut open = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(_) = open.join_next() => continue,
+                accepted = accept(&listener, &connections) => accepted,
+            };
+            let Some((stream, permit)) = accepted else { continue };
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
+            let service = TowerToHyperService::new(router.clone());
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            open.spawn(async move {
+                // Clients that vanish or send nonsense are their own affair.
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection broke");
+                }
+                drop(permit);
+            });
+        }
+        // From here on the system refuses connections.
+        drop(listener);
+        // What is still open after that is cut off with the set.
+        timeout(grace, graceful.shutdown()).await.is_ok()
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    // Never closed.
+    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Answers are small and whole; waiting to fill a packet only delays them.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY was not set");
+            }
+            Some((stream, permit))
+        }
+        Err(error) if is_of_connection(&error) => None,
+        Err(error) => {
+            tracing::warn!(%error, "no connection can be accepted; trying again");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Whether only the one connection failed that was about to be accepted.
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

@@ -1,0 +1,127 @@
+//! A server of the test's own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use postrider_core::target::TargetPolicy;
+use postrider_core::{AddressPolicy, IdGenerator, Keyring, SystemRandom};
+use postrider_database::{Config as DatabaseConfig, Database};
+use postrider_delivery::{Client, Config as DeliveryConfig};
+use postrider_dispatch::Dispatcher;
+use postrider_server::{Config, Parts, Server};
+use postrider_store::Store;
+use postrider_testkit::{Api, TestDatabase};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub(crate) const KEY: &str = "operator-key-operator-key-operator-key";
+
+/// A server, until it is dropped.
+pub(crate) struct TestServer {
+    pub(crate) api: Api,
+    pub(crate) address: SocketAddr,
+    pub(crate) store: Store,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) database: Database,
+    pub(crate) test_database: Arc<TestDatabase>,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<bool>,
+}
+
+impl TestServer {
+    pub(crate) async fn start() -> Self {
+        Self::with(|config| config).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(Config) -> Config) -> Self {
+        let file = TestDatabase::sqlite().await;
+        let database = DatabaseConfig::new(file.url().parse().unwrap());
+        Self::over(file, database, |_| Router::new(), change).await
+    }
+
+    /// Over a database of the test's, reached as the test says.
+    pub(crate) async fn over(
+        test_database: TestDatabase,
+        database: DatabaseConfig,
+        telemetry: impl FnOnce(&Database) -> Router,
+        change: impl FnOnce(Config) -> Config,
+    ) -> Self {
+        let database = Database::connect(database).await.unwrap();
+        let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
+        let queue = postrider_queue::open(&database);
+        let store = Store::new(database.clone(), queue, keyring, IdGenerator::system());
+        // Loopback is allowed; other private addresses are not.
+        let addresses = AddressPolicy::public_only().allowing(vec!["127.0.0.0/8".parse().unwrap()]);
+        let targets = TargetPolicy { addresses, https_only: false };
+        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
+        let parts = Parts {
+            store: store.clone(),
+            dispatcher: dispatcher.clone(),
+            targets: Client::new(DeliveryConfig { targets, ..DeliveryConfig::default() }).unwrap(),
+            telemetry: telemetry(&database),
+        };
+        let config = change(Config::new(KEY.parse().unwrap()));
+        let server = Server::bind(([127, 0, 0, 1], 0).into(), config, parts).await.unwrap();
+        let address = server.local_addr();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(server.serve(async move {
+            let _ = stopped.await;
+        }));
+        let api = Api::new(format!("http://{address}"), KEY);
+        let test_database = Arc::new(test_database);
+        Self { api, address, store, dispatcher, database, test_database, stop: Some(stop), serving }
+    }
+
+    pub(crate) fn without_key(&self) -> Api {
+        Api::without_key(format!("http://{}", self.address))
+    }
+
+    pub(crate) fn tenant(&self, tenant: &str) -> Api {
+        self.api.clone().with_header("x-tenant-id", tenant)
+    }
+
+    /// Tells the server to stop, and does not wait.
+    pub(crate) fn begin_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Whether every request finished before the grace ended.
+    pub(crate) async fn stopped(mut self) -> bool {
+        self.begin_stop();
+        self.serving.await.unwrap()
+    }
+
+    /// A subscriber to `events`, as it was answered.
+    pub(crate) async fn subscriber(&self, events: &[&str]) -> Value {
+        let body = json!({"url": "http://127.0.0.1:9/hook", "events": events});
+        let (status, subscriber) = self.api.post("/v1/subscribers", &body).await;
+        assert_eq!(status, 201, "{subscriber}");
+        subscriber
+    }
+
+    /// An event, as it was answered.
+    pub(crate) async fn event(&self, event: &str) -> Value {
+        let (status, dispatched) =
+            self.api.post("/v1/events", &json!({"event": event, "data": {"n": 1}})).await;
+        assert_eq!(status, 202, "{dispatched}");
+        dispatched
+    }
+
+    /// Nothing is stored of any kind.
+    pub(crate) async fn assert_empty(&self, why: &str) {
+        for list in ["/v1/events", "/v1/subscribers", "/v1/deliveries"] {
+            let (status, page) = self.api.get(list).await;
+            assert_eq!((status, page), (200, json!({"data": [], "next_cursor": null})), "{list} after {why}");
+        }
+        let depth = self.store.queue().depth().await.unwrap();
+        assert_eq!(depth.ready + depth.scheduled + depth.held + depth.running, 0, "jobs after {why}");
+    }
+}
+
+/// What a problem document says: status and fields.
+pub(crate) fn fields(problem: &Value) -> Vec<&str> {
+    let errors = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    errors.iter().map(|error| error["field"].as_str().unwrap()).collect()
+}

@@ -1,0 +1,310 @@
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::api::{KEY, TestServer, fields};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn events_that_do_not_hold_are_refused_and_the_field_is_named() {
+    let server = TestServer::start().await;
+    let long = "a".repeat(129);
+    for (body, wrong) in [
+        (json!({}), &["event", "data"][..]),
+        (json!({"data": {}}), &["event"]),
+        (json!({"event": "", "data": {}}), &["event"]),
+        (json!({"event": "order created", "data": {}}), &["event"]),
+        (json!({"event": "order/created", "data": {}}), &["event"]),
+        (json!({"event": "é", "data": {}}), &["event"]),
+        (json!({"event": "order.*", "data": {}}), &["event"]),
+        (json!({"event": long, "data": {}}), &["event"]),
+        (json!({"event": null, "data": {}}), &["event"]),
+        (json!({"event": 1, "data": {}}), &["event"]),
+        (json!({"event": "a"}), &["data"]),
+        (json!({"event": "a", "data": "text"}), &["data"]),
+        (json!({"event": "a", "data": 1}), &["data"]),
+        (json!({"event": "a", "data": true}), &["data"]),
+        (json!({"event": "a", "data": null}), &["data"]),
+        (json!({"event": "a", "data": {}, "agent_id": ""}), &["agent_id"]),
+        (json!({"event": "a", "data": {}, "agent_id": "a\r\nx: y"}), &["agent_id"]),
+        (json!({"event": "a", "data": {}, "agent_id": 7}), &["agent_id"]),
+        (json!({"event": "a", "data": {}, "id": ""}), &["id"]),
+        (json!({"event": "a", "data": {}, "id": "é"}), &["id"]),
+        (json!({"event": "a", "data": {}, "id": "a".repeat(256)}), &["id"]),
+        (json!({"event": "a", "data": {}, "dta": {}}), &["dta"]),
+        (json!({"event": "a b", "data": 1, "agent_id": " "}), &["event", "data", "agent_id"]),
+        (json!([]), &["body"]),
+        (json!("text"), &["body"]),
+    ] {
+        let answer = server.api.post_raw("/v1/events", body.to_string()).await;
+        let problem = answer.json();
+        assert_eq!(answer.status, 422, "{body}: {problem}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        assert_eq!(fields(&problem), wrong, "{body}: {problem}");
+        assert_eq!(problem["title"], "Unprocessable Entity");
+        assert_eq!(problem["status"], 422);
+        server.assert_empty(&body.to_string()).await;
+    }
+}
+
+#[tokio::test]
+async fn subscribers_that_do_not_hold_are_refused_and_the_field_is_named() {
+    let server = TestServer::start().await;
+    let with = |field: &str, value: Value| {
+        let mut body = json!({"url": "https://127.0.0.1/hook", "events": ["*"]});
+        body[field] = value;
+        body
+    };
+    for (body, wrong) in [
+        (json!({}), &["url", "events"][..]),
+        (with("url", json!(null)), &["url"]),
+        (with("url", json!("")), &["url"]),
+        (with("url", json!("/hook")), &["url"]),
+        (with("url", json!("ftp://example.com/")), &["url"]),
+        (with("url", json!("file:///etc/passwd")), &["url"]),
+        (with("url", json!("https://")), &["url"]),
+        (with("url", json!("https://user:pass@example.com/")), &["url"]),
+        (with("url", json!("https://example.com/#part")), &["url"]),
+        (with("url", json!("http://10.0.0.1/")), &["url"]),
+        (with("url", json!("http://169.254.169.254/latest/meta-data")), &["url"]),
+        (with("url", json!("http://[::1]/")), &["url"]),
+        (with("url", json!("http://0xa000001/")), &["url"]),
+        (with("url", json!("http://127.0.0.1:22/")), &["url"]),
+        (with("events", json!([])), &["events"]),
+        (with("events", json!(["*"].repeat(101))), &["events"]),
+        (with("events", json!("*")), &["events"]),
+        (with("events", json!(["ok", "not ok", "o*"])), &["events[1]", "events[2]"]),
+        (with("events", json!(["ok", 1])), &["events[1]"]),
+        (with("secret", json!("short")), &["secret"]),
+        (with("secret", json!("whsec_!!!!!!!!")), &["secret"]),
+        (with("secret", json!("a".repeat(257))), &["secret"]),
+        (with("description", json!("a".repeat(1001))), &["description"]),
+        (with("description", json!("a\u{0}b")), &["description"]),
+        (with("headers", json!({"Host": "internal"})), &["headers"]),
+        (with("headers", json!({"x-a": "1\r\nx-b: 2"})), &["headers"]),
+        (with("headers", json!({"webhook-id": "1"})), &["headers"]),
+        (with("headers", json!({"x-a": 1})), &["headers.x-a"]),
+        (with("headers", json!(["x-a"])), &["headers"]),
+        (with("active", json!("yes")), &["active"]),
+        (with("policy", json!({"max_attempts": 31})), &["policy.max_attempts"]),
+        (with("policy", json!({"timeout": "2h"})), &["policy.timeout"]),
+        (with("policy", json!({"rate_limit": {"per_second": 0}})), &["policy.rate_limit.per_second"]),
+        (with("policy", json!({"retries": 3})), &["policy.retries"]),
+        (with("policy", json!({"max_attempts": "three"})), &["policy.max_attempts"]),
+        (with("sekret", json!("12345678")), &["sekret"]),
+    ] {
+        let (status, problem) = server.api.post("/v1/subscribers", &body).await;
+        assert_eq!(status, 422, "{body}: {problem}");
+        assert_eq!(fields(&problem), wrong, "{body}: {problem}");
+        server.assert_empty(&body.to_string()).await;
+    }
+    let twice = r#"{"url":"https://127.0.0.1/","events":["*"],"headers":{"x-a":"1","X-A":"2"}}"#;
+    let answer = server.api.post_raw("/v1/subscribers", twice).await;
+    assert_eq!((answer.status, fields(&answer.json())), (422, vec!["headers"]));
+    server.assert_empty("a header given twice").await;
+}
+
+#[tokio::test]
+async fn broken_json_is_a_bad_request() {
+    let server = TestServer::start().await;
+    for body in
+        ["", "{", "nonsense", r#"{"event":"a","data":{}}x"#, r#"{"event":"a","data":{"a":}}"#, "{'event':1}"]
+    {
+        let answer = server.api.post_raw("/v1/events", body).await;
+        assert_eq!(answer.status, 400, "{body:?}: {}", answer.text());
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    }
+    let answer = server.api.post_raw("/v1/events", &b"{\"event\":\"a\",\"data\":{\"a\":\"\xff\"}}"[..]).await;
+    assert_eq!(answer.status, 400, "not UTF-8");
+    server.assert_empty("broken JSON").await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let server = TestServer::with(|config| postrider_server::Config { body_limit: 4096, ..config }).await;
+    let of = |size: usize| {
+        let start = r#"{"event":"a","data":{"a":""#;
+        let end = r#""}}"#;
+        format!("{start}{}{end}", "x".repeat(size - start.len() - end.len()))
+    };
+    for path in ["/v1/events", "/v1/events/batch", "/v1/subscribers"] {
+        let answer = server.api.post_raw(path, of(4097)).await;
+        assert_eq!(answer.status, 413, "{path}: {}", answer.text());
+        assert_eq!(answer.json()["title"], "Payload Too Large");
+    }
+    let answer = server.api.post_raw("/v1/events", of(1024 * 1024)).await;
+    assert_eq!(answer.status, 413, "also far over the limit the answer arrives");
+    server.assert_empty("a large body").await;
+    assert_eq!(server.api.post_raw("/v1/events", of(4096)).await.status, 202, "the limit itself is allowed");
+}
+
+#[tokio::test]
+async fn a_body_must_be_said_to_be_json() {
+    let server = TestServer::start().await;
+    let body = r#"{"event":"a","data":{}}"#;
+    for headers in
+        [&[][..], &[("content-type", "text/plain")], &[("content-type", "application/x-www-form-urlencoded")]]
+    {
+        let answer = server.api.send(Method::POST, "/v1/events", headers, body).await;
+        assert_eq!(answer.status, 415, "{headers:?}: {}", answer.text());
+    }
+    server.assert_empty("another media type").await;
+    let headers = [("content-type", "application/json; charset=utf-8")];
+    assert_eq!(server.api.send(Method::POST, "/v1/events", &headers, body).await.status, 202);
+}
+
+#[tokio::test]
+async fn without_the_key_nothing_is_done() {
+    let server = TestServer::start().await;
+    let anybody = server.without_key();
+    let body = r#"{"event":"a","data":{}}"#;
+    let wrong = format!("Bearer {}", "x".repeat(KEY.len()));
+    let basic = format!("Basic {KEY}");
+    let longer = format!("Bearer {KEY}x");
+    for authorization in [None, Some(wrong.as_str()), Some(&basic), Some(&longer), Some("Bearer"), Some("")] {
+        let mut headers = vec![JSON];
+        headers.extend(authorization.map(|value| ("authorization", value)));
+        for (method, path) in
+            [(Method::POST, "/v1/events"), (Method::GET, "/v1/stats"), (Method::PUT, "/v1/events")]
+        {
+            let answer = anybody.send(method.clone(), path, &headers, body).await;
+            assert_eq!(answer.status, 401, "{method} {path} {authorization:?}");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+            assert!(!answer.text().contains(KEY));
+        }
+    }
+    server.assert_empty("a wrong key").await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_cannot_be_is_named() {
+    let server = TestServer::start().await;
+    for tenant in ["Acme Corp", "acme/corp", "ACME", &"a".repeat(65)] {
+        let (status, problem) =
+            server.tenant(tenant).post("/v1/events", &json!({"event": "a", "data": {}})).await;
+        assert_eq!((status, fields(&problem)), (422, vec!["X-Tenant-ID"]), "{tenant}");
+    }
+    server.assert_empty("an odd tenant").await;
+}
+
+#[tokio::test]
+async fn the_id_and_the_header_must_agree() {
+    let server = TestServer::start().await;
+    let body = r#"{"event":"a","data":{},"id":"one"}"#;
+    let answer = server.api.send(Method::POST, "/v1/events", &[JSON, ("idempotency-key", "two")], body).await;
+    assert_eq!((answer.status, fields(&answer.json())), (422, vec!["id"]));
+    let answer = server
+        .api
+        .send(Method::POST, "/v1/events", &[JSON, ("idempotency-key", "")], r#"{"event":"a","data":{}}"#)
+        .await;
+    assert_eq!((answer.status, fields(&answer.json())), (422, vec!["Idempotency-Key"]));
+    server.assert_empty("ids that differ").await;
+    let answer = server.api.send(Method::POST, "/v1/events", &[JSON, ("idempotency-key", "one")], body).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn batches_have_bounds_of_their_own() {
+    let server = TestServer::start().await;
+    let many = vec![json!({"event": "a", "data": {}}); 1001];
+    for (body, wrong) in [
+        (json!({}), "events"),
+        (json!({"events": []}), "events"),
+        (json!({"events": many}), "events"),
+        (json!({"events": {}}), "events"),
+        (json!({"events": [], "more": 1}), "more"),
+    ] {
+        let (status, problem) = server.api.post("/v1/events/batch", &body).await;
+        assert_eq!((status, fields(&problem)), (422, vec![wrong]));
+    }
+    let headers = [JSON, ("idempotency-key", "one")];
+    let body = r#"{"events":[{"event":"a","data":{}}]}"#;
+    let answer = server.api.send(Method::POST, "/v1/events/batch", &headers, body).await;
+    assert_eq!((answer.status, fields(&answer.json())), (422, vec!["Idempotency-Key"]));
+    server.assert_empty("batches out of bounds").await;
+}
+
+#[tokio::test]
+async fn requests_to_deliver_again_are_judged() {
+    let server = TestServer::start().await;
+    let subscriber = server.subscriber(&["*"]).await;
+    let recover = format!("/v1/subscribers/{}/recover", subscriber["id"].as_str().unwrap());
+    let requeue = "/v1/dead-letters/requeue";
+    let id = "dlv_01h455vb4pex5vsknk084sn02q";
+    for (path, body, wrong) in [
+        (requeue, json!({"ids": ["1"]}), "ids[0]"),
+        (requeue, json!({"ids": vec![id; 1001]}), "ids"),
+        (requeue, json!({"subscriber_id": id}), "subscriber_id"),
+        (requeue, json!({"event": "a b"}), "event"),
+        (requeue, json!({"since": "yesterday"}), "since"),
+        (requeue, json!({"keep_attempts": "yes"}), "keep_attempts"),
+        (requeue, json!({"id": id}), "id"),
+        (&recover, json!({}), "since"),
+        (&recover, json!({"since": 1, "until": []}), "until"),
+    ] {
+        let (status, problem) = server.api.post(path, &body).await;
+        assert_eq!((status, fields(&problem)), (422, vec![wrong]), "{path}: {problem}");
+    }
+    let nothing = (202, json!({"requeued": 0, "more": false}));
+    assert_eq!(server.api.post(requeue, &json!({"ids": [id], "since": 1_700_000_000})).await, nothing);
+    assert_eq!(server.api.post(&recover, &json!({"since": "2026-01-01T00:00:00Z"})).await, nothing);
+}
+
+#[tokio::test]
+async fn parameters_are_judged() {
+    let server = TestServer::start().await;
+    for (path, wrong) in [
+        ("/v1/events?limit=0", "limit"),
+        ("/v1/events?limit=251", "limit"),
+        ("/v1/events?limit=many", "limit"),
+        ("/v1/events?cursor=abc", "cursor"),
+        ("/v1/events?cursor=sub_01h455vb4pex5vsknk084sn02q", "cursor"),
+        ("/v1/events?event=a%20b", "event"),
+        ("/v1/events?events=a", "events"),
+        ("/v1/events?limit=1&limit=2", "limit"),
+        ("/v1/subscribers?limit=-1", "limit"),
+        ("/v1/deliveries?subscriber_id=1", "subscriber_id"),
+        ("/v1/deliveries?event_id=sub_01h455vb4pex5vsknk084sn02q", "event_id"),
+        ("/v1/deliveries?status=done", "status"),
+        ("/v1/deliveries?response_code=99", "response_code"),
+        ("/v1/deliveries?since=yesterday", "since"),
+        ("/v1/deliveries?until=2026-13-01T00:00:00Z", "until"),
+        ("/v1/dead-letters?status=dead", "status"),
+        ("/v1/stats?since=x", "since"),
+    ] {
+        let (status, problem) = server.api.get(path).await;
+        assert_eq!((status, fields(&problem)), (422, vec![wrong]), "{path}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_so_in_the_same_form() {
+    let server = TestServer::start().await;
+    for (method, path, status) in [
+        (Method::GET, "/", 404),
+        (Method::GET, "/v1", 404),
+        (Method::GET, "/v1/nothing", 404),
+        (Method::GET, "/v1/events/evt_01h455vb4pex5vsknk084sn02q", 404),
+        (Method::GET, "/v1/events/nonsense", 404),
+        (Method::GET, "/v1/events/%ff", 404),
+        (Method::PATCH, "/v1/subscribers/sub_01h455vb4pex5vsknk084sn02q", 404),
+        (Method::DELETE, "/v1/subscribers/sub_01h455vb4pex5vsknk084sn02q", 404),
+        (Method::GET, "/v1/subscribers/sub_01h455vb4pex5vsknk084sn02q/secret", 404),
+        (Method::POST, "/v1/subscribers/sub_01h455vb4pex5vsknk084sn02q/secret/rotate", 404),
+        (Method::POST, "/v1/subscribers/sub_01h455vb4pex5vsknk084sn02q/activate", 404),
+        (Method::GET, "/v1/deliveries/dlv_01h455vb4pex5vsknk084sn02q", 404),
+        (Method::GET, "/v1/deliveries/dlv_01h455vb4pex5vsknk084sn02q/attempts", 404),
+        (Method::POST, "/v1/deliveries/dlv_01h455vb4pex5vsknk084sn02q/retry", 404),
+        (Method::POST, "/v1/deliveries/dlv_01h455vb4pex5vsknk084sn02q/cancel", 404),
+        (Method::PUT, "/v1/events", 405),
+        (Method::DELETE, "/v1/stats", 405),
+        (Method::POST, "/docs", 405),
+    ] {
+        let answer = server.api.send(method.clone(), path, &[JSON], "{}").await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{method} {path}");
+        assert_eq!(answer.json()["status"], status);
+        assert_eq!(answer.header("allow").is_some(), status == 405, "{method} {path}");
+    }
+}

@@ -1,0 +1,138 @@
+use std::collections::BTreeSet;
+
+use http::Method;
+use serde_json::Value;
+
+use crate::api::TestServer;
+
+/// Everything that the API answers, from the design.
+const ROUTES: &[(&str, &str)] = &[
+    ("get", "/docs"),
+    ("get", "/healthz"),
+    ("get", "/metrics"),
+    ("get", "/openapi.json"),
+    ("get", "/readyz"),
+    ("get", "/v1/dead-letters"),
+    ("post", "/v1/dead-letters/requeue"),
+    ("delete", "/v1/dead-letters/{id}"),
+    ("get", "/v1/deliveries"),
+    ("get", "/v1/deliveries/{id}"),
+    ("get", "/v1/deliveries/{id}/attempts"),
+    ("post", "/v1/deliveries/{id}/cancel"),
+    ("post", "/v1/deliveries/{id}/retry"),
+    ("get", "/v1/events"),
+    ("post", "/v1/events"),
+    ("post", "/v1/events/batch"),
+    ("get", "/v1/events/{id}"),
+    ("get", "/v1/stats"),
+    ("get", "/v1/subscribers"),
+    ("post", "/v1/subscribers"),
+    ("delete", "/v1/subscribers/{id}"),
+    ("get", "/v1/subscribers/{id}"),
+    ("patch", "/v1/subscribers/{id}"),
+    ("post", "/v1/subscribers/{id}/activate"),
+    ("post", "/v1/subscribers/{id}/deactivate"),
+    ("post", "/v1/subscribers/{id}/recover"),
+    ("get", "/v1/subscribers/{id}/secret"),
+    ("post", "/v1/subscribers/{id}/secret/rotate"),
+    ("post", "/v1/subscribers/{id}/test"),
+];
+
+async fn description(server: &TestServer) -> Value {
+    let (status, api) = server.without_key().get("/openapi.json").await;
+    assert_eq!(status, 200, "no key is needed");
+    api
+}
+
+#[tokio::test]
+async fn every_route_is_described_with_its_answers() {
+    let server = TestServer::start().await;
+    let api = description(&server).await;
+    let mut described = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            described.insert((method.as_str(), path.as_str()));
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.keys().any(|status| status.starts_with('2')), "{method} {path}: {operation}");
+            assert!(operation["summary"].is_string(), "{method} {path}");
+            let Some(name) = operation["operationId"].as_str() else { continue };
+            assert!(names.insert(name.to_owned()), "{name} names two operations");
+            for status in ["401", "422", "503"] {
+                let content = &responses[status]["content"]["application/problem+json"];
+                assert_eq!(
+                    content["schema"]["$ref"], "#/components/schemas/Problem",
+                    "{method} {path} {status}"
+                );
+            }
+            assert_eq!(operation["security"][0]["operator_key"], serde_json::json!([]), "{method} {path}");
+        }
+    }
+    assert_eq!(described, ROUTES.iter().copied().collect::<BTreeSet<_>>());
+}
+
+#[tokio::test]
+async fn every_reference_leads_somewhere() {
+    fn references(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(map) => {
+                found.extend(map.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                map.values().for_each(|value| references(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let server = TestServer::start().await;
+    let api = description(&server).await;
+    let mut found = BTreeSet::new();
+    references(&api, &mut found);
+    assert!(found.len() > 10, "{found:?}");
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(api.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+}
+
+#[tokio::test]
+async fn the_description_agrees_with_what_is_taken() {
+    let server = TestServer::start().await;
+    let api = description(&server).await;
+    let schema = |name: &str| &api["components"]["schemas"][name];
+    let keys =
+        |name: &str| schema(name)["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys("EventRequest"), ["agent_id", "data", "event", "id"]);
+    assert_eq!(schema("EventRequest")["required"], serde_json::json!(["event", "data"]));
+    assert_eq!(
+        keys("SubscriberRequest"),
+        ["active", "description", "events", "headers", "policy", "secret", "url"]
+    );
+    assert_eq!(schema("SubscriberRequest")["required"], serde_json::json!(["url", "events"]));
+    assert_eq!(keys("ChangeRequest"), ["active", "description", "events", "headers", "policy", "url"]);
+    // Every field of a policy that is described is taken, and no other is: what is unknown is refused.
+    let body =
+        |policy: &Value| serde_json::json!({"url": "http://127.0.0.1/", "events": ["*"], "policy": policy});
+    for field in keys("Policy") {
+        let policy = serde_json::json!({ field.as_str(): null });
+        assert_eq!(server.api.post("/v1/subscribers", &body(&policy)).await.0, 201, "{field}");
+    }
+    let (_, problem) = server.api.post("/v1/subscribers", &body(&serde_json::json!({"x": 1}))).await;
+    let message = problem["errors"][0]["message"].as_str().unwrap();
+    let taken: BTreeSet<_> = message.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+    assert_eq!(taken, keys("Policy").into_iter().collect(), "{message}");
+}
+
+#[tokio::test]
+async fn the_page_for_people_runs_no_script_but_its_own() {
+    let server = TestServer::start().await;
+    let answer = server.without_key().send(Method::GET, "/docs", &[], "").await;
+    assert_eq!(answer.status, 200);
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; connect-src 'self'; script-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+    let page = answer.text();
+    assert!(
+        !page.contains("innerHTML") && !page.contains("src=") && !page.contains("://"),
+        "all of it is here"
+    );
+}

@@ -1,0 +1,22 @@
+//! The API as a client sees it, over SQLite, on a socket.
+
+#[cfg(test)]
+mod api;
+#[cfg(test)]
+mod away;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
+mod deliveries;
+#[cfg(test)]
+mod description;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
+mod pressure;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod subscribers;

@@ -1,0 +1,89 @@
+use std::time::Duration;
+
+use postrider_server::{Config, Shedding};
+use postrider_testkit::eventually;
+use serde_json::json;
+
+use crate::api::TestServer;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const BODY: &str = r#"{"event":"a","data":{}}"#;
+
+async fn server(shedding: Shedding) -> TestServer {
+    TestServer::with(|config| Config { shedding, ..config }).await
+}
+
+async fn waits_for(server: &TestServer, status: u16) {
+    eventually(PATIENCE, || async {
+        let answer = server.api.post_raw("/v1/events", BODY).await;
+        (answer.status == status).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_are_turned_away_while_the_queue_is_old() {
+    let server = server(Shedding { queue_age: Some(Duration::from_mins(1)), ..Shedding::default() }).await;
+    server.subscriber(&["a"]).await;
+    server.event("a").await;
+    server.test_database.advance(Duration::from_mins(2)).await;
+    waits_for(&server, 503).await;
+    let stored = server.store.queue().depth().await.unwrap().ready;
+
+    // Before anything of it is read, so also what could not be taken.
+    for (path, body) in
+        [("/v1/events", BODY), ("/v1/events/batch", r#"{"events":[]}"#), ("/v1/events", "nonsense")]
+    {
+        let answer = server.api.post_raw(path, body).await;
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
+        assert!(answer.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok()));
+        assert_eq!(answer.json()["detail"], "too much is waiting to be delivered; try again in a moment");
+    }
+    assert_eq!(server.without_key().post_raw("/v1/events", BODY).await.status, 401, "only who may know");
+    // All else goes on: that is how it is looked into and mended.
+    server.subscriber(&["b"]).await;
+    for path in ["/v1/events", "/v1/deliveries", "/v1/stats"] {
+        assert_eq!(server.api.get(path).await.0, 200, "{path}");
+    }
+    assert_eq!(server.api.post("/v1/dead-letters/requeue", &json!({})).await.0, 202);
+    assert_eq!(server.store.queue().depth().await.unwrap().ready, stored, "nothing was taken in");
+
+    // What was too old is worked on.
+    let token = postrider_queue::LeaseToken(server.store.ids().next_uuid());
+    let claim = postrider_queue::Claim::new(token, 1_000, PATIENCE);
+    server.store.queue().claim(&claim).await.unwrap();
+    waits_for(&server, 202).await;
+}
+
+#[tokio::test]
+async fn events_are_turned_away_while_the_database_is_slow() {
+    let server = server(Shedding { latency: Some(Duration::from_millis(250)), ..Shedding::default() }).await;
+    waits_for(&server, 202).await;
+    // The one connection that SQLite has is taken by somebody who takes his time.
+    let busy = server.database.begin().await.unwrap();
+    let started = tokio::time::Instant::now();
+    eventually(PATIENCE, || async {
+        // This one may hang, until the connection is given up.
+        let answer =
+            tokio::time::timeout(Duration::from_millis(100), server.api.post_raw("/v1/events", BODY));
+        answer.await.ok().filter(|answer| answer.status == 503)
+    })
+    .await;
+    assert!(started.elapsed() < Duration::from_secs(4), "before waiting for a connection ends by itself");
+    let answer = server.api.post_raw("/v1/events", BODY).await;
+    assert_eq!(answer.json()["detail"], "the database is too slow at the moment; try again soon");
+    drop(busy);
+    waits_for(&server, 202).await;
+}
+
+#[tokio::test]
+async fn events_are_never_turned_away_by_default() {
+    let server = TestServer::start().await;
+    server.subscriber(&["a"]).await;
+    server.event("a").await;
+    server.test_database.advance(Duration::from_hours(24)).await;
+    let (_, stats) = server.api.get("/v1/stats").await;
+    assert!(stats["queue"]["oldest_ready_seconds"].as_f64().unwrap() > 86_000.0);
+    tokio::time::sleep(Duration::from_millis(1500)).await; // Longer than from one look to the next.
+    server.event("a").await;
+}

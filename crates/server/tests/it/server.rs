@@ -1,0 +1,133 @@
+use std::time::Duration;
+
+use postrider_core::TenantId;
+use postrider_server::{Config, Parts, Server};
+use postrider_store::PageRequest;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::api::{KEY, TestServer};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const BODY: &str = r#"{"event":"a","data":{}}"#;
+
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut text)).await.expect("an end in time").expect("an answer");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn head(length: usize) -> String {
+    format!(
+        "POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n"
+    )
+}
+
+#[tokio::test]
+async fn requests_in_flight_finish_at_shutdown() {
+    let mut server = TestServer::start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // The server has begun with it when it asks for the body.
+    stream.write_all(format!("{}expect: 100-continue\r\n\r\n", head(BODY.len())).as_bytes()).await.unwrap();
+    let mut go_on = [0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut go_on)).await.unwrap().unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100");
+
+    let idle = TcpStream::connect(server.address).await.unwrap();
+    server.begin_stop();
+    let store = server.store.clone();
+    let address = server.address;
+    postrider_testkit::eventually(PATIENCE, || async {
+        TcpStream::connect(address).await.is_err().then_some(())
+    })
+    .await;
+    stream.write_all(BODY.as_bytes()).await.unwrap();
+    let text = answer(&mut stream).await;
+    assert!(text.contains("HTTP/1.1 202"), "{text}");
+    assert!(timeout(PATIENCE, server.stopped()).await.unwrap(), "nothing was cut off");
+    drop(idle);
+    let events = store.events(&TenantId::default(), None, PageRequest::default()).await.unwrap();
+    assert_eq!(events.items.len(), 1);
+}
+
+#[tokio::test]
+async fn the_grace_has_an_end() {
+    let server = TestServer::with(|config| Config { grace: Duration::from_millis(200), ..config }).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(format!("{}expect: 100-continue\r\n\r\n", head(BODY.len())).as_bytes()).await.unwrap();
+    stream.read_exact(&mut [0; 12]).await.unwrap();
+    assert!(!timeout(PATIENCE, server.stopped()).await.unwrap(), "the body never came");
+    let mut rest = Vec::new();
+    // Closed or reset: it is cut off.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_ends_with_the_request_timeout() {
+    let server =
+        TestServer::with(|config| Config { request_timeout: Duration::from_secs(1), ..config }).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(format!("{}\r\n{{", head(BODY.len())).as_bytes()).await.unwrap();
+    let text = answer(&mut stream).await;
+    assert!(text.starts_with("HTTP/1.1 503"), "{text}");
+    assert!(text.contains("retry-after:"), "{text}");
+}
+
+#[tokio::test]
+async fn an_answer_is_not_waited_for_when_the_body_is_announced_too_large() {
+    let server = TestServer::start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream
+        .write_all(format!("{}expect: 100-continue\r\nconnection: close\r\n\r\n", head(1 << 30)).as_bytes())
+        .await
+        .unwrap();
+    let text = answer(&mut stream).await;
+    assert!(text.starts_with("HTTP/1.1 413"), "no 100 before it: {text}");
+}
+
+#[tokio::test]
+async fn more_requests_than_there_is_room_for_wait() {
+    let server = TestServer::with(|config| Config { requests: 1, ..config }).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let api = server.api.clone();
+        calls.spawn(async move { api.post("/v1/events", &json!({"event": "a", "data": {}})).await.0 });
+    }
+    assert_eq!(calls.join_all().await, [202; 20]);
+}
+
+#[tokio::test]
+async fn when_the_database_is_away_the_answer_says_when_to_come_again() {
+    let server = TestServer::start().await;
+    server.database.close().await;
+    let bodies = [
+        ("/v1/events", BODY.to_owned()),
+        ("/v1/events/batch", format!(r#"{{"events":[{BODY},{BODY}]}}"#)),
+        ("/v1/subscribers", r#"{"url":"http://127.0.0.1/","events":["*"]}"#.to_owned()),
+    ];
+    for (path, body) in bodies {
+        let answer = server.api.post_raw(path, body).await;
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
+        assert!(answer.header("retry-after").is_some(), "{path}");
+        let text = answer.text().to_lowercase();
+        assert!(!text.contains("pool") && !text.contains("sql"), "nothing of the inside shows: {text}");
+    }
+    assert_eq!(server.api.get("/v1/stats").await.0, 503);
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let server = TestServer::start().await;
+    let parts = Parts {
+        store: server.store.clone(),
+        dispatcher: server.dispatcher.clone(),
+        targets: postrider_delivery::Client::new(postrider_delivery::Config::default()).unwrap(),
+        telemetry: axum::Router::new(),
+    };
+    let config = Config::new(KEY.parse().unwrap());
+    let error = Server::bind(server.address, config, parts).await.unwrap_err();
+    assert!(error.to_string().contains(&server.address.to_string()), "{error}");
+}

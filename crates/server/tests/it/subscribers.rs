@@ -1,0 +1,164 @@
+use serde_json::{Value, json};
+
+use crate::api::{TestServer, fields};
+
+fn path(subscriber: &Value) -> String {
+    format!("/v1/subscribers/{}", subscriber["id"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_subscriber_lives() {
+    let server = TestServer::start().await;
+    let body = json!({
+        "url": "https://127.0.0.1/hook?a=b",
+        "events": ["order.*", "invoice.paid", "order.*"],
+        "description": "Billing\n(ours)",
+        "headers": {"Authorization": "Bearer t0p-secret", "X-Team": "billing"},
+        "policy": {"max_attempts": 3, "schedule": ["1s", 10], "timeout": 5},
+    });
+    let answer = server.api.post_raw("/v1/subscribers", body.to_string()).await;
+    let created = answer.json();
+    assert_eq!(answer.status, 201, "{created}");
+    assert_eq!(answer.header("location"), Some(path(&created).as_str()));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert!(created["secret"].as_str().unwrap().starts_with("whsec_"), "{created}");
+    assert_eq!(created["url"], "https://127.0.0.1/hook?a=b");
+    assert_eq!(created["events"], json!(["invoice.paid", "order.*"]));
+    assert_eq!(created["headers"], json!(["authorization", "x-team"]));
+    assert_eq!(created["policy"], json!({"max_attempts": 3, "schedule": ["1s", "10s"], "timeout": "5s"}));
+    assert_eq!((&created["active"], &created["deactivated_at"]), (&json!(true), &json!(null)));
+    assert!(created["created_at"].as_str().unwrap().ends_with('Z'));
+
+    let (status, read) = server.api.get(&path(&created)).await;
+    let mut expected = created.clone();
+    expected.as_object_mut().unwrap().remove("secret");
+    assert_eq!((status, &read), (200, &expected), "the same without the secret");
+    let (_, page) = server.api.get("/v1/subscribers").await;
+    assert_eq!(page["data"], json!([expected]));
+    assert!(!page.to_string().contains("t0p-secret"));
+
+    let (status, changed) =
+        server.api.patch(&path(&created), &json!({"events": ["*"], "policy": null, "headers": {}})).await;
+    assert_eq!(status, 200, "{changed}");
+    assert_eq!(
+        (&changed["events"], &changed["policy"], &changed["headers"]),
+        (&json!(["*"]), &json!({}), &json!([]))
+    );
+    for field in ["id", "url", "description", "active", "created_at"] {
+        assert_eq!(changed[field], created[field], "{field} stays");
+    }
+
+    assert_eq!(server.api.delete(&path(&created)).await, (204, Value::Null));
+    assert_eq!(server.api.get(&path(&created)).await.0, 404);
+    assert_eq!(server.api.delete(&path(&created)).await.0, 404);
+    assert_eq!(server.event("order.created").await["subscribers_found"], 0);
+}
+
+#[tokio::test]
+async fn a_change_is_judged_like_a_creation_and_changes_nothing_if_wrong() {
+    let server = TestServer::start().await;
+    let subscriber = server.subscriber(&["a"]).await;
+    let (_, before) = server.api.get(&path(&subscriber)).await;
+    for (change, wrong) in [
+        (json!({"url": "ftp://example.com/"}), vec!["url"]),
+        (json!({"url": "http://10.1.2.3/"}), vec!["url"]),
+        (json!({"url": null}), vec!["url"]),
+        (json!({"events": []}), vec!["events"]),
+        (json!({"events": null, "active": null}), vec!["events", "active"]),
+        (json!({"events": ["b"], "policy": {"jitter_percent": 51}}), vec!["policy.jitter_percent"]),
+        (json!({"headers": {"te": "trailers"}}), vec!["headers"]),
+        (json!({"secret": "a new secret"}), vec!["secret"]),
+        (json!({"id": "sub_1"}), vec!["id"]),
+    ] {
+        let (status, problem) = server.api.patch(&path(&subscriber), &change).await;
+        assert_eq!((status, fields(&problem)), (422, wrong), "{change}: {problem}");
+        assert_eq!(server.api.get(&path(&subscriber)).await.1, before, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn deactivated_means_no_deliveries() {
+    let server = TestServer::start().await;
+    let subscriber = server.subscriber(&["*"]).await;
+    let (status, off) = server.api.post(&format!("{}/deactivate", path(&subscriber)), &json!({})).await;
+    assert_eq!(
+        (status, &off["active"], &off["deactivation_reason"]),
+        (200, &json!(false), &json!("requested")),
+        "{off}"
+    );
+    assert!(off["deactivated_at"].is_string());
+    assert_eq!(server.event("a").await["jobs_created"], 0);
+    let (status, on) = server.api.post(&format!("{}/activate", path(&subscriber)), &Value::Null).await;
+    assert_eq!(
+        (status, &on["active"], &on["deactivation_reason"]),
+        (200, &json!(true), &json!(null)),
+        "{on}"
+    );
+    assert_eq!(server.event("a").await["jobs_created"], 1);
+    let body = json!({"url": "http://127.0.0.1/", "events": ["*"], "active": false});
+    let (status, born_off) = server.api.post("/v1/subscribers", &body).await;
+    assert_eq!((status, &born_off["active"]), (201, &json!(false)));
+}
+
+#[tokio::test]
+async fn secrets_are_shown_when_asked_for_and_rotate() {
+    let server = TestServer::start().await;
+    let body = json!({"url": "http://127.0.0.1/", "events": ["*"], "secret": "correct horse battery"});
+    let (_, subscriber) = server.api.post("/v1/subscribers", &body).await;
+    let secret = format!("{}/secret", path(&subscriber));
+    assert_eq!(server.api.get(&secret).await, (200, json!({"secret": "correct horse battery"})));
+    let rotate = format!("{secret}/rotate");
+    let answer = server.api.send(http::Method::POST, &rotate, &[], "").await;
+    assert_eq!(answer.status, 200, "no body is needed: {}", answer.text());
+    let made = answer.json();
+    assert!(made["secret"].as_str().unwrap().starts_with("whsec_"));
+    assert_eq!(server.api.get(&secret).await, (200, made));
+    let given = json!({"secret": "another secret", "overlap_seconds": 0});
+    assert_eq!(server.api.post(&rotate, &given).await, (200, json!({"secret": "another secret"})));
+    for (body, wrong) in [
+        (json!({"secret": "short"}), "secret"),
+        (json!({"overlap_seconds": 604_801}), "overlap_seconds"),
+        (json!({"overlap_seconds": -1}), "overlap_seconds"),
+        (json!({"overlap": 1}), "overlap"),
+    ] {
+        let (status, problem) = server.api.post(&rotate, &body).await;
+        assert_eq!((status, fields(&problem)), (422, vec![wrong]), "{body}");
+    }
+    assert_eq!(server.api.get(&secret).await.1["secret"], "another secret");
+}
+
+#[tokio::test]
+async fn of_a_signing_key_the_public_half_is_shown() {
+    let server = TestServer::start().await;
+    let secret = format!("whsk_{}=", "A".repeat(43));
+    let body = json!({"url": "http://127.0.0.1/", "events": ["*"], "secret": secret});
+    let (status, subscriber) = server.api.post("/v1/subscribers", &body).await;
+    assert_eq!(status, 201, "{subscriber}");
+    assert!(subscriber["public_key"].as_str().unwrap().starts_with("whpk_"), "{subscriber}");
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_now_may_do_so_later() {
+    let server = TestServer::start().await;
+    let body = json!({"url": "https://not-there.invalid/hook", "events": ["*"]});
+    assert_eq!(server.api.post("/v1/subscribers", &body).await.0, 201);
+}
+
+#[tokio::test]
+async fn subscribers_are_listed_a_page_at_a_time() {
+    let server = TestServer::start().await;
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        made.insert(0, server.subscriber(&["*"]).await["id"].clone());
+    }
+    let (_, first) = server.api.get("/v1/subscribers?limit=2").await;
+    let (_, second) = server
+        .api
+        .get(&format!("/v1/subscribers?limit=2&cursor={}", first["next_cursor"].as_str().unwrap()))
+        .await;
+    let ids = |page: &Value| {
+        page["data"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!([ids(&first), ids(&second)].concat(), made);
+    assert_eq!(second["next_cursor"], json!(null));
+}

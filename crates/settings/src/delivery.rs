@@ -1,0 +1,168 @@
+//! How events go out: targets, time-outs, retries.
+
+#![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use ipnet::IpNet;
+use postrider_core::retry::Steps;
+use postrider_core::target::TargetPolicy;
+use postrider_core::{AddressPolicy, AgentId, RetryPolicy, RetrySchedule};
+use postrider_delivery::{Config, ConfigError, ProxyUrl};
+
+use crate::value::{duration, size, yes_or_no};
+use crate::{SecretText, SettingsError};
+
+/// How much of a delay may be added to it at random, in percent (the contract's 10 %).
+const JITTER_PERCENT: u8 = 10;
+
+/// One attempt, and where it may go.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Delivery")]
+pub struct DeliveryArgs {
+    /// Networks that targets may be in besides public ones: CIDRs separated by commas
+    #[arg(long, env = "POSTRIDER_ALLOW_NETS", value_name = "CIDR,…", value_delimiter = ',')]
+    pub allow_nets: Vec<IpNet>,
+
+    /// Judge NAT64 addresses (64:ff9b::/96) by the IPv4 address in them, for networks with DNS64
+    #[arg(
+        long, env = "POSTRIDER_NAT64", value_name = "BOOL", default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = yes_or_no()
+    )]
+    pub nat64: bool,
+
+    /// Refuse targets that are not https
+    #[arg(
+        long, env = "POSTRIDER_HTTPS_ONLY", value_name = "BOOL", default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = yes_or_no()
+    )]
+    pub https_only: bool,
+
+    /// The longest that resolving, connecting and the TLS handshake may take
+    #[arg(long, env = "POSTRIDER_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub connect_timeout: Duration,
+
+    /// The longest that a whole attempt may take, the response's body included
+    #[arg(long, env = "POSTRIDER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub request_timeout: Duration,
+
+    /// How many bytes of a response's body are kept
+    #[arg(long, env = "POSTRIDER_RESPONSE_LIMIT", value_name = "SIZE", default_value = "5000", value_parser = size)]
+    pub response_limit: usize,
+
+    /// A proxy for all deliveries: http://user:password@host:port
+    #[arg(
+        long,
+        env = "POSTRIDER_PROXY",
+        value_name = "URL",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub proxy: Option<SecretText>,
+
+    /// Files of root certificates (PEM) to trust besides the web's, separated by commas
+    #[arg(long, env = "POSTRIDER_EXTRA_ROOTS", value_name = "PATH,…", value_delimiter = ',')]
+    pub extra_roots: Vec<PathBuf>,
+}
+
+impl DeliveryArgs {
+    /// The plain values; the files of root certificates are read. [`postrider_delivery::Client::new`]
+    /// judges those.
+    ///
+    /// # Errors
+    /// If a number or the proxy's URL makes no sense, or a file cannot be read.
+    pub fn config(&self) -> Result<Config, SettingsError> {
+        let addresses = self.targets().addresses;
+        let proxy = self.proxy.as_ref().and_then(SecretText::trimmed).map(str::parse::<ProxyUrl>).transpose();
+        let mut extra_roots_pem = Vec::new();
+        for path in &self.extra_roots {
+            let pem = std::fs::read(path).map_err(|source| SettingsError::Unreadable {
+                name: "POSTRIDER_EXTRA_ROOTS",
+                path: path.clone(),
+                source,
+            })?;
+            extra_roots_pem.push(pem);
+        }
+        let config = Config {
+            connect_timeout: self.connect_timeout,
+            request_timeout: self.request_timeout,
+            response_limit: self.response_limit,
+            targets: TargetPolicy { addresses, https_only: self.https_only },
+            proxy: proxy.map_err(|error| SettingsError::refused("POSTRIDER_PROXY", error))?,
+            extra_roots_pem,
+            ..Config::default()
+        };
+        config.validate().map_err(|error| SettingsError::refused(variable(&error), error))?;
+        Ok(config)
+    }
+
+    /// Which URLs and addresses deliveries may go to; the server refuses others when a subscriber is made.
+    pub fn targets(&self) -> TargetPolicy {
+        let addresses = AddressPolicy::public_only().allowing(self.allow_nets.clone());
+        let addresses = if self.nat64 { addresses.judging_nat64() } else { addresses };
+        TargetPolicy { addresses, https_only: self.https_only }
+    }
+}
+
+/// The variable that sets what is wrong.
+fn variable(error: &ConfigError) -> &'static str {
+    match error {
+        ConfigError::Duration { name: "connect_timeout", .. } => "POSTRIDER_CONNECT_TIMEOUT",
+        ConfigError::Duration { .. } => "POSTRIDER_REQUEST_TIMEOUT",
+        ConfigError::ResponseLimit { .. } => "POSTRIDER_RESPONSE_LIMIT",
+        _ => "POSTRIDER_EXTRA_ROOTS",
+    }
+}
+
+/// What happens after an attempt that failed, for subscribers without a policy of their own.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Delivery")]
+pub struct RetryArgs {
+    /// How often a delivery is tried before it is dead
+    #[arg(
+        long, env = "POSTRIDER_MAX_ATTEMPTS", value_name = "N", default_value = "6",
+        value_parser = clap::value_parser!(u32).range(1..=30)
+    )]
+    pub max_attempts: u32,
+
+    /// The delays after failed attempts, separated by commas; past its end the last one repeats
+    #[arg(
+        long, env = "POSTRIDER_RETRY_SCHEDULE", value_name = "DURATION,…", value_delimiter = ',',
+        default_value = "1s,5s,30s,2m,10m,30m", value_parser = duration
+    )]
+    pub retry_schedule: Vec<Duration>,
+}
+
+impl RetryArgs {
+    /// The policy, with up to 10 % of random delay.
+    ///
+    /// # Errors
+    /// If there are over 30 delays or one is over 24 hours.
+    pub fn config(&self) -> Result<RetryPolicy, SettingsError> {
+        let steps = Steps::try_new(self.retry_schedule.clone())
+            .map_err(|error| SettingsError::refused("POSTRIDER_RETRY_SCHEDULE", error))?;
+        RetryPolicy::try_new(RetrySchedule::Steps(steps), self.max_attempts, JITTER_PERCENT)
+            .map_err(|error| SettingsError::refused("POSTRIDER_MAX_ATTEMPTS", error))
+    }
+}
+
+/// What an event is given that does not say it itself.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Delivery")]
+pub struct DispatchArgs {
+    /// Who emitted an event that does not say so
+    #[arg(long, env = "POSTRIDER_AGENT_ID", value_name = "ID", default_value = "default")]
+    pub agent_id: AgentId,
+}
+
+impl DispatchArgs {
+    /// The plain value.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn config(&self) -> Result<AgentId, SettingsError> {
+        Ok(self.agent_id.clone())
+    }
+}

@@ -1,0 +1,26 @@
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "subscribers")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) id: Uuid,
+    pub(crate) tenant: String,
+    pub(crate) url: String,
+    pub(crate) description: String,
+    pub(crate) secret: Vec<u8>,
+    pub(crate) previous_secret: Option<Vec<u8>>,
+    pub(crate) previous_secret_until: Option<i64>,
+    pub(crate) headers: Option<Vec<u8>>,
+    pub(crate) policy: String,
+    pub(crate) active: bool,
+    pub(crate) deactivated_at: Option<i64>,
+    pub(crate) deactivation_reason: Option<i16>,
+    pub(crate) created_at: i64,
+    pub(crate) updated_at: i64,
+}
+
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

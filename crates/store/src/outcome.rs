@@ -1,0 +1,337 @@
+//! Recording what came of claimed jobs, and ending them, in one transaction.
+//!
+//! The jobs' leases fence the record: if one was lost, nothing of that job is written, and the
+//! others are written without it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_core::{AttemptId, DeadReason, DeliveryStatus, ErrorKind, Timestamp};
+use postrider_database::{Batch, Column, Dialect, Kind};
+use postrider_queue::{Finish, JobId, LaneId, Lease};
+use sea_orm::DatabaseTransaction;
+use uuid::Uuid;
+
+use crate::health::{Notice, Patience};
+use crate::row::{column, signed, stored_status};
+use crate::work::DeliveryRef;
+use crate::{Store, StoreError, histogram, rollup, subscriber};
+
+/// What came of a claimed job.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The claim under which it came about.
+    pub lease: Lease,
+    /// The delivery.
+    pub delivery: DeliveryRef,
+    /// The request that was made, if one was.
+    pub attempt: Option<Attempt>,
+    /// What becomes of the delivery.
+    pub end: End,
+}
+
+/// What came of recording.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// The jobs whose lease was lost: nothing was written of those.
+    pub lost: Vec<JobId>,
+    /// What an operator may want to hear of.
+    pub notices: Vec<Notice>,
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has arrived.
+    Succeeded,
+    /// It is tried again after this time.
+    RetryIn(Duration),
+    /// It is given up. If the receiver is [`DeadReason::Gone`], its subscriber is deactivated.
+    Dead(DeadReason),
+    /// It is no longer wanted.
+    Cancelled,
+}
+
+/// A request that was made.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took in all.
+    pub duration: Duration,
+    /// The answer, if there was one.
+    pub response: Option<Response>,
+    /// Why it failed, if it did; or what was odd about an answer that counts as success.
+    pub error: Option<(Option<ErrorKind>, String)>,
+}
+
+/// What is kept of an answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: u16,
+    /// Its headers, as they came.
+    pub headers: Vec<(String, Bytes)>,
+    /// The beginning of its body.
+    pub body: Bytes,
+    /// Whether there was more of the body.
+    pub truncated: bool,
+}
+
+impl Store {
+    /// Records outcomes and ends their jobs; ends `others`, of which there is nothing to record.
+    ///
+    /// # Errors
+    /// If the database is away. Then nothing was written, and the same call may be made again.
+    pub async fn record(
+        &self,
+        outcomes: &[Outcome],
+        others: &[(Lease, Finish)],
+        patience: &Patience,
+    ) -> Result<Recorded, StoreError> {
+        let mut lost: HashSet<JobId> = HashSet::new();
+        let mut notices = Vec::new();
+        loop {
+            let outcomes: Vec<&Outcome> =
+                outcomes.iter().filter(|one| !lost.contains(&one.lease.job)).collect();
+            let others = others.iter().filter(|(lease, _)| !lost.contains(&lease.job)).copied();
+            let ends: Vec<_> =
+                outcomes.iter().map(|one| (one.lease, one.end.finish())).chain(others).collect();
+            if ends.is_empty() {
+                break;
+            }
+            let transaction = self.database.begin().await?;
+            self.write(&transaction, &outcomes).await?;
+            // Late, so that lanes are locked as shortly as can be.
+            let held: HashSet<JobId> = self.queue.finish_in(&transaction, &ends).await?.into_iter().collect();
+            if held.len() == ends.len() {
+                // After the jobs are locked: whatever else locks lanes as well locks jobs before them.
+                notices = self.judge_health(&transaction, &outcomes, patience).await?;
+                let hurried = self.hurry_unwanted(&transaction, &outcomes).await?;
+                transaction.commit().await?;
+                if hurried {
+                    self.queue.wake();
+                }
+                break;
+            }
+            transaction.rollback().await?;
+            let before = lost.len();
+            lost.extend(ends.iter().map(|(lease, _)| lease.job).filter(|job| !held.contains(job)));
+            if lost.len() == before {
+                // The same job twice: a caller's mistake, which must not turn this into a loop.
+                break;
+            }
+        }
+        Ok(Recorded { lost: lost.into_iter().collect(), notices })
+    }
+
+    async fn write(
+        &self,
+        transaction: &DatabaseTransaction,
+        outcomes: &[&Outcome],
+    ) -> Result<(), StoreError> {
+        let changed = update_deliveries(transaction, outcomes).await?;
+        self.insert_attempts(transaction, outcomes).await?;
+        self.count(transaction, outcomes, &changed).await
+    }
+
+    /// What is to be tried again of a subscriber that is active no more need not wait to find that
+    /// out: when it was deactivated, the job was running and not among those that were hurried then.
+    /// Tells whether there is something.
+    async fn hurry_unwanted(
+        &self,
+        transaction: &DatabaseTransaction,
+        outcomes: &[&Outcome],
+    ) -> Result<bool, StoreError> {
+        const ID: &[Column] = &[Column::new("id", Kind::Uuid)];
+        let again = outcomes.iter().filter(|one| matches!(one.end, End::RetryIn(_)));
+        let mut input = Batch::new(ID);
+        for id in again.map(|one| one.delivery.subscriber).collect::<BTreeSet<_>>() {
+            input.push([id.uuid().into()]);
+        }
+        let sql = "SELECT input.id FROM input LEFT JOIN subscribers ON subscribers.id = input.id AND subscribers.active \
+            WHERE subscribers.id IS NULL ORDER BY input.id";
+        let unwanted = input.query(transaction, sql, []).await?;
+        for row in &unwanted {
+            self.queue
+                .expedite_in(transaction, LaneId(column(row, "id")?), subscriber::HURRIED_AT_ONCE)
+                .await?;
+        }
+        Ok(!unwanted.is_empty())
+    }
+
+    async fn insert_attempts(
+        &self,
+        transaction: &DatabaseTransaction,
+        outcomes: &[&Outcome],
+    ) -> Result<(), StoreError> {
+        const ATTEMPT: &[Column] = &[
+            Column::new("id", Kind::Uuid),
+            Column::new("tenant", Kind::Text),
+            Column::new("delivery_id", Kind::Uuid),
+            Column::new("number", Kind::Int),
+            Column::new("started_at", Kind::Big),
+            Column::new("duration_us", Kind::Big),
+            Column::nullable("response_status", Kind::Small),
+            Column::nullable("response_headers", Kind::Bytes),
+            Column::nullable("response_body", Kind::Bytes),
+            Column::new("response_truncated", Kind::Bool),
+            Column::nullable("error_kind", Kind::Small),
+            Column::nullable("error_detail", Kind::Text),
+        ];
+        let mut input = Batch::new(ATTEMPT);
+        for outcome in outcomes {
+            let Some(attempt) = &outcome.attempt else { continue };
+            let id: AttemptId = self.ids.next();
+            let response = attempt.response.as_ref();
+            let (kind, detail) = match &attempt.error {
+                Some((kind, detail)) => (kind.map(ErrorKind::code), Some(detail.replace('\0', "\u{fffd}"))),
+                None => (None, None),
+            };
+            input.push([
+                id.uuid().into(),
+                outcome.delivery.tenant.as_str().into(),
+                outcome.delivery.id.uuid().into(),
+                signed(outcome.delivery.attempts + 1).into(),
+                attempt.started_at.millis().into(),
+                i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX).into(),
+                stored_status(response.map(|response| response.status)).into(),
+                response.map(|response| headers_text(&response.headers)).into(),
+                response.map(|response| response.body.to_vec()).into(),
+                response.is_some_and(|response| response.truncated).into(),
+                kind.into(),
+                detail.into(),
+            ]);
+        }
+        let sql = "INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_status, \
+                response_headers, response_body, response_truncated, error_kind, error_detail) \
+            SELECT id, tenant, delivery_id, number, started_at, duration_us, response_status, \
+                response_headers, response_body, response_truncated, error_kind, error_detail FROM input";
+        input.execute(transaction, sql, []).await?;
+        Ok(())
+    }
+
+    async fn count(
+        &self,
+        transaction: &DatabaseTransaction,
+        outcomes: &[&Outcome],
+        changed: &HashSet<Uuid>,
+    ) -> Result<(), StoreError> {
+        let mut counts: HashMap<rollup::Key, rollup::Counts> = HashMap::new();
+        let mut latencies: HashMap<(rollup::Key, i16), i64> = HashMap::new();
+        for outcome in outcomes {
+            let delivery = &outcome.delivery;
+            let key =
+                rollup::Key::new(&delivery.tenant, delivery.subscriber, &delivery.event, delivery.created_at);
+            if let Some(attempt) = &outcome.attempt
+                && delivery.attempts == 0
+            {
+                let latency = attempt.started_at.since(delivery.created_at).as_millis();
+                let bucket = histogram::bucket(u64::try_from(latency).unwrap_or(u64::MAX));
+                *latencies.entry((key.clone(), bucket)).or_default() += 1;
+            }
+            // A delivery that ended otherwise meanwhile, as by being cancelled, was counted then.
+            if matches!(outcome.end, End::RetryIn(_)) || !changed.contains(&delivery.id.uuid()) {
+                continue;
+            }
+            let counts = counts.entry(key).or_default();
+            counts.spent += i64::from(delivery.attempts + u32::from(outcome.attempt.is_some()));
+            match outcome.end {
+                End::Succeeded => counts.succeeded += 1,
+                End::Dead(_) => counts.dead += 1,
+                End::Cancelled => counts.cancelled += 1,
+                End::RetryIn(_) => {}
+            }
+        }
+        rollup::add(transaction, self.slot, counts).await?;
+        rollup::add_latencies(transaction, self.slot, latencies).await
+    }
+}
+
+impl End {
+    fn finish(self) -> Finish {
+        match self {
+            Self::Succeeded | Self::Cancelled => Finish::Done,
+            Self::RetryIn(delay) => Finish::RetryIn(delay),
+            Self::Dead(_) => Finish::Bury,
+        }
+    }
+
+    /// The status that the delivery gets.
+    pub fn status(self) -> DeliveryStatus {
+        match self {
+            Self::Succeeded => DeliveryStatus::Succeeded,
+            Self::RetryIn(_) => DeliveryStatus::Pending,
+            Self::Dead(_) => DeliveryStatus::Dead,
+            Self::Cancelled => DeliveryStatus::Cancelled,
+        }
+    }
+}
+
+/// The delivery of a job that is no longer its own, or that has been cancelled meanwhile, stays as it is.
+/// Returns those that were changed.
+async fn update_deliveries(
+    transaction: &DatabaseTransaction,
+    outcomes: &[&Outcome],
+) -> Result<HashSet<Uuid>, StoreError> {
+    const DELIVERY: &[Column] = &[
+        Column::new("id", Kind::Uuid),
+        Column::new("job", Kind::Uuid),
+        Column::new("new_status", Kind::Small),
+        Column::new("tried", Kind::Int),
+        Column::nullable("delay", Kind::Big),
+        Column::nullable("answered", Kind::Small),
+        Column::nullable("failed", Kind::Small),
+        Column::nullable("reason", Kind::Small),
+    ];
+    let mut input = Batch::new(DELIVERY);
+    for outcome in outcomes {
+        let attempt = outcome.attempt.as_ref();
+        let answered = attempt.and_then(|attempt| attempt.response.as_ref()).map(|response| response.status);
+        let failed = attempt.and_then(|attempt| attempt.error.as_ref()).and_then(|(kind, _)| *kind);
+        let (delay, reason) = match outcome.end {
+            // Never early: the delay is counted from now on, as the job's is.
+            End::RetryIn(delay) => (Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 4)), None),
+            End::Dead(reason) => (None, Some(reason.code())),
+            End::Succeeded | End::Cancelled => (None, None),
+        };
+        input.push([
+            outcome.delivery.id.uuid().into(),
+            outcome.lease.job.0.into(),
+            outcome.end.status().code().into(),
+            i32::from(attempt.is_some()).into(),
+            delay.into(),
+            stored_status(answered).into(),
+            failed.map(ErrorKind::code).into(),
+            reason.into(),
+        ]);
+    }
+    let now = Dialect::of(transaction).now();
+    let sql = format!(
+        "UPDATE deliveries SET \
+            status = input.new_status, \
+            attempts = deliveries.attempts + input.tried, \
+            next_attempt_at = {now} + input.delay, \
+            response_status = CASE WHEN input.tried = 1 THEN input.answered ELSE deliveries.response_status END, \
+            error_kind = CASE WHEN input.tried = 1 THEN input.failed ELSE deliveries.error_kind END, \
+            dead_reason = input.reason, \
+            died_at = CASE WHEN input.new_status = 2 THEN {now} END, \
+            ended_at = CASE WHEN input.new_status <> 0 THEN {now} END \
+        FROM input \
+        WHERE deliveries.id = input.id AND deliveries.job_id = input.job AND deliveries.status = 0 \
+        RETURNING deliveries.id"
+    );
+    let rows = input.query(transaction, &sql, []).await?;
+    rows.iter().map(|row| column(row, "id")).collect()
+}
+
+/// A byte of a value becomes the character of that number (ISO 8859-1, as headers were once defined):
+/// nothing is lost, whatever the receiver sent.
+fn headers_text(headers: &[(String, Bytes)]) -> Vec<u8> {
+    let pairs: Vec<(&str, String)> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.iter().map(|&byte| char::from(byte)).collect()))
+        .collect();
+    serde_json::to_vec(&pairs).unwrap_or_default()
+}

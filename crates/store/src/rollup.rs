@@ -1,0 +1,276 @@
+//! Counts by the minute, written with what they count, and folded into hours and days as they age.
+//!
+//! A deployment with many subscribers and little traffic has about one delivery in each of its
+//! minutes, and adding up its minutes would cost as much as counting its deliveries. So minutes are
+//! folded into hours when they are an hour old, and hours into days (of UTC) when they are a day old:
+//! however long the history, what is added up is a few thousand rows.
+
+use std::collections::HashMap;
+
+use postrider_core::{EventType, SubscriberId, TenantId, Timestamp};
+use postrider_database::{Batch, Column, Dialect, Kind};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
+
+use crate::clock::minute;
+use crate::{Store, StoreError};
+
+/// What is counted together. Sorted when written, so that two writers do not deadlock.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    tenant: TenantId,
+    minute: i64,
+    subscriber: SubscriberId,
+    event: EventType,
+}
+
+impl Key {
+    /// The minute in which the delivery was made.
+    pub(crate) fn new(
+        tenant: &TenantId,
+        subscriber: SubscriberId,
+        event: &EventType,
+        created_at: Timestamp,
+    ) -> Self {
+        Self { tenant: tenant.clone(), minute: minute(created_at), subscriber, event: event.clone() }
+    }
+}
+
+/// What is added to the counts of one key. Negative when a delivery begins anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) created: i64,
+    pub(crate) succeeded: i64,
+    pub(crate) dead: i64,
+    pub(crate) cancelled: i64,
+    /// Attempts of the deliveries that ended.
+    pub(crate) spent: i64,
+}
+
+pub(crate) async fn add(
+    transaction: &DatabaseTransaction,
+    slot: i16,
+    counts: HashMap<Key, Counts>,
+) -> Result<(), StoreError> {
+    const COUNTS: &[Column] = &[
+        Column::new("tenant", Kind::Text),
+        Column::new("subscriber_id", Kind::Uuid),
+        Column::new("event_type", Kind::Text),
+        Column::new("minute", Kind::Big),
+        Column::new("slot", Kind::Small),
+        Column::new("created", Kind::Big),
+        Column::new("succeeded", Kind::Big),
+        Column::new("dead", Kind::Big),
+        Column::new("cancelled", Kind::Big),
+        Column::new("spent", Kind::Big),
+    ];
+    let mut sorted: Vec<_> = counts.into_iter().collect();
+    sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut input = Batch::new(COUNTS);
+    for (key, counts) in sorted {
+        input.push([
+            key.tenant.as_str().into(),
+            key.subscriber.uuid().into(),
+            key.event.as_str().into(),
+            key.minute.into(),
+            slot.into(),
+            counts.created.into(),
+            counts.succeeded.into(),
+            counts.dead.into(),
+            counts.cancelled.into(),
+            counts.spent.into(),
+        ]);
+    }
+    let sql = "INSERT INTO rollups \
+            (tenant, subscriber_id, event_type, minute, slot, created, succeeded, dead, cancelled, spent) \
+        SELECT tenant, subscriber_id, event_type, minute, slot, created, succeeded, dead, cancelled, spent \
+        FROM input WHERE true \
+        ON CONFLICT (tenant, minute, subscriber_id, event_type, slot) DO UPDATE SET \
+            created = rollups.created + excluded.created, \
+            succeeded = rollups.succeeded + excluded.succeeded, \
+            dead = rollups.dead + excluded.dead, \
+            cancelled = rollups.cancelled + excluded.cancelled, \
+            spent = rollups.spent + excluded.spent";
+    input.execute(transaction, sql, []).await?;
+    Ok(())
+}
+
+/// Adds to the histograms of the time from dispatch to the first attempt.
+pub(crate) async fn add_latencies(
+    transaction: &DatabaseTransaction,
+    slot: i16,
+    counts: HashMap<(Key, i16), i64>,
+) -> Result<(), StoreError> {
+    const LATENCY: &[Column] = &[
+        Column::new("tenant", Kind::Text),
+        Column::new("subscriber_id", Kind::Uuid),
+        Column::new("event_type", Kind::Text),
+        Column::new("minute", Kind::Big),
+        Column::new("slot", Kind::Small),
+        Column::new("bucket", Kind::Small),
+        Column::new("count", Kind::Big),
+    ];
+    let mut sorted: Vec<_> = counts.into_iter().collect();
+    sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut input = Batch::new(LATENCY);
+    for ((key, bucket), count) in sorted {
+        input.push([
+            key.tenant.as_str().into(),
+            key.subscriber.uuid().into(),
+            key.event.as_str().into(),
+            key.minute.into(),
+            slot.into(),
+            bucket.into(),
+            count.into(),
+        ]);
+    }
+    let sql = "INSERT INTO latencies (tenant, subscriber_id, event_type, minute, slot, bucket, count) \
+        SELECT tenant, subscriber_id, event_type, minute, slot, bucket, count FROM input WHERE true \
+        ON CONFLICT (tenant, minute, subscriber_id, event_type, slot, bucket) DO UPDATE SET \
+            count = latencies.count + excluded.count";
+    input.execute(transaction, sql, []).await?;
+    Ok(())
+}
+
+const HOUR: i64 = 60;
+const DAY: i64 = 24 * HOUR;
+
+/// From which age on rows are folded, in minutes, and how many minutes then make one.
+const FOLDS: [(i64, i64); 2] = [(HOUR, HOUR), (DAY, DAY)];
+
+/// How many rows one statement folds, so that none is locked for long.
+const FOLDED_AT_ONCE: i64 = 20_000;
+
+/// The tables, what their rows are counted by besides time and slot, and what is added up.
+const TABLES: [(&str, &str, &[&str]); 2] = [
+    ("rollups", "tenant, subscriber_id, event_type", &["created", "succeeded", "dead", "cancelled", "spent"]),
+    ("latencies", "tenant, subscriber_id, event_type, bucket", &["count"]),
+];
+
+/// The first minute of the row that holds a minute, be it folded already or not.
+pub(crate) fn row_of(at: i64, now: i64) -> i64 {
+    let width = FOLDS.iter().filter(|(age, width)| at < edge(now, *age, *width)).map(|(_, width)| *width);
+    let width = width.max().unwrap_or(1);
+    at - at.rem_euclid(width)
+}
+
+/// What is before this is folded: whole rows only, so that none is written anew each time.
+const fn edge(now: i64, age: i64, width: i64) -> i64 {
+    let edge = now - age;
+    edge - edge.rem_euclid(width)
+}
+
+impl Store {
+    /// Folds old minutes of the statistics into hours, and old hours into days. Any number of processes
+    /// may do so at the same time, at any time; every few minutes is often enough.
+    ///
+    /// Returns how many rows were folded.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn fold_statistics(&self) -> Result<u64, StoreError> {
+        let now = minute(self.ids.clock().now());
+        let mut folded = 0;
+        for (age, width) in FOLDS {
+            for table in TABLES {
+                folded += match self.database.dialect() {
+                    Dialect::Postgres => self.fold_postgres(table, edge(now, age, width), width).await?,
+                    Dialect::Sqlite => self.fold_sqlite(table, edge(now, age, width), width).await?,
+                };
+            }
+        }
+        Ok(folded)
+    }
+
+    async fn fold_postgres(
+        &self,
+        (table, keys, counts): (&str, &str, &[&str]),
+        before: i64,
+        width: i64,
+    ) -> Result<u64, StoreError> {
+        let merge = merge(table, keys, counts, "gone");
+        let same: Vec<String> = keys
+            .split(", ")
+            .chain(["minute", "slot"])
+            .map(|key| format!("{table}.{key} = old.{key}"))
+            .collect();
+        // Rows that somebody is writing to are left for the next time.
+        let sql = format!(
+            "WITH old AS MATERIALIZED ( \
+                SELECT {keys}, minute, slot FROM {table} \
+                WHERE minute < $1 AND (minute % $2 <> 0 OR slot <> 0) LIMIT $3 FOR UPDATE SKIP LOCKED \
+            ), gone AS ( \
+                DELETE FROM {table} USING old WHERE {} RETURNING {table}.* \
+            ), merged AS ({merge} RETURNING 1) \
+            SELECT (SELECT count(*) FROM gone) AS folded, (SELECT count(*) FROM merged) AS rows",
+            same.join(" AND ")
+        );
+        let connection = self.database.connection();
+        let mut folded = 0;
+        loop {
+            let values: [Value; 3] = [before.into(), width.into(), FOLDED_AT_ONCE.into()];
+            let statement = Statement::from_sql_and_values(connection.get_database_backend(), &sql, values);
+            let row = connection.query_one_raw(statement).await?;
+            let now: i64 = row.map(|row| row.try_get("", "folded")).transpose()?.unwrap_or(0);
+            folded += u64::try_from(now).unwrap_or(0);
+            if now < FOLDED_AT_ONCE {
+                return Ok(folded);
+            }
+        }
+    }
+
+    async fn fold_sqlite(
+        &self,
+        (table, keys, counts): (&str, &str, &[&str]),
+        before: i64,
+        width: i64,
+    ) -> Result<u64, StoreError> {
+        let old = "minute < $1 AND (minute % $2 <> 0 OR slot <> 0)";
+        let merge = merge(table, keys, counts, &format!("{table} WHERE {old}"));
+        let delete = format!("DELETE FROM {table} WHERE {old}");
+        let transaction = self.database.begin().await?;
+        let mut folded = 0;
+        for sql in [merge, delete] {
+            let values: [Value; 2] = [before.into(), width.into()];
+            let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, values);
+            folded = transaction.execute_raw(statement).await?.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(folded)
+    }
+}
+
+/// Adds rows of `source` to those that they are folded into.
+fn merge(table: &str, keys: &str, counts: &[&str], source: &str) -> String {
+    let each = |of: &dyn Fn(&&str) -> String| counts.iter().map(of).collect::<Vec<_>>().join(", ");
+    let sums = each(&|count| format!("CAST(sum({count}) AS bigint)"));
+    let added = each(&|count| format!("{count} = {table}.{count} + excluded.{count}"));
+    format!(
+        "INSERT INTO {table} ({keys}, minute, slot, {}) \
+        SELECT {keys}, minute - minute % $2, 0, {sums} FROM {source} GROUP BY {keys}, minute - minute % $2 \
+        ON CONFLICT ({keys}, minute, slot) DO UPDATE SET {added}",
+        counts.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_is_found_in_the_row_that_holds_it() {
+        let now = 1000 * DAY + 13 * HOUR + 30;
+        for (at, row) in [
+            (now, now),
+            (now - 89, now - 89),
+            // The last whole hour that is an hour old.
+            (now - 91, now - 150),
+            (now - DAY, now - DAY - 30),
+            (999 * DAY, 999 * DAY),
+            (999 * DAY + 61, 999 * DAY + HOUR),
+            (998 * DAY + 61, 998 * DAY),
+            (-1, -DAY),
+        ] {
+            assert_eq!(row_of(at, now), row, "{at}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What a worker needs to know of the jobs that it claimed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_core::keyring::Purpose;
+use postrider_core::signing::Signer;
+use postrider_core::{
+    AgentId, CustomHeaders, DeactivationReason, DeadReason, DeliveryId, DeliveryStatus, EventId, EventType,
+    Policy, SubscriberId, TargetUrl, TenantId, Timestamp,
+};
+use postrider_database::{Batch, Column, Kind};
+use postrider_queue::ClaimedJob;
+use sea_orm::QueryResult;
+
+use crate::outcome::End;
+use crate::row::{column, parse, status, target, unsigned};
+use crate::subscriber::read_policy;
+use crate::{Store, StoreError};
+
+/// A delivery, as its outcome is recorded.
+#[derive(Clone, Debug)]
+pub struct DeliveryRef {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What is delivered.
+    pub event_id: EventId,
+    /// Its type.
+    pub event: EventType,
+    /// To whom.
+    pub subscriber: SubscriberId,
+    /// When it was made: when the event was dispatched.
+    pub created_at: Timestamp,
+    /// How many attempts it has had.
+    pub attempts: u32,
+    /// How many of them came before the present round.
+    pub round_start: u32,
+}
+
+/// A request to be made.
+#[derive(Debug)]
+pub struct Work {
+    /// The delivery.
+    pub delivery: DeliveryRef,
+    /// Who emitted the event.
+    pub agent_id: AgentId,
+    /// The body to send.
+    pub body: Bytes,
+    /// Where to.
+    pub url: TargetUrl,
+    /// What signs it.
+    pub signer: Signer,
+    /// Headers of the subscriber's.
+    pub headers: CustomHeaders,
+    /// How the subscriber wants to be delivered to.
+    pub policy: Policy,
+}
+
+/// What is to be done about a claimed job.
+#[derive(Debug)]
+pub enum Loaded {
+    /// Make the request.
+    Deliver(Box<Work>),
+    /// Its delivery has ended, is worked on by another job, or does not exist: end the job.
+    Nothing,
+    /// Its next attempt is not due: put the job back until then.
+    NotDue(Duration),
+    /// Its subscriber is not active, or no more: end the delivery as this says.
+    Unwanted(DeliveryRef, End),
+    /// What is stored of it cannot be read: an attempt that failed through no fault of the receiver.
+    Unreadable(DeliveryRef, StoreError),
+}
+
+impl Store {
+    /// What is to be done about each of these jobs, in their order. One statement for all.
+    ///
+    /// What was changed of a subscriber since the last attempt counts from this one on.
+    ///
+    /// # Errors
+    /// If the database is away.
+    pub async fn load(&self, jobs: &[ClaimedJob]) -> Result<Vec<Loaded>, StoreError> {
+        const JOB: &[Column] = &[
+            Column::new("place", Kind::Int),
+            Column::new("job_id", Kind::Uuid),
+            Column::new("delivery_id", Kind::Uuid),
+        ];
+        let mut input = Batch::new(JOB);
+        for (place, job) in (0_i32..).zip(jobs) {
+            input.push([place.into(), job.lease.job.0.into(), job.subject.into()]);
+        }
+        let now = self.database.dialect().now();
+        let sql = format!(
+            "SELECT input.place, deliveries.id, deliveries.tenant, deliveries.event_id, deliveries.event_type, \
+                deliveries.subscriber_id, deliveries.status, deliveries.attempts, deliveries.round_start, \
+                deliveries.created_at, deliveries.next_attempt_at - {now} AS due_in, \
+                events.agent_id, events.envelope, \
+                subscribers.active, subscribers.deactivation_reason, subscribers.url, subscribers.policy, subscribers.secret, subscribers.headers, \
+                CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END AS previous_secret \
+            FROM input \
+            JOIN deliveries ON deliveries.id = input.delivery_id AND deliveries.job_id = input.job_id \
+            JOIN events ON events.id = deliveries.event_id \
+            LEFT JOIN subscribers ON subscribers.id = deliveries.subscriber_id \
+                AND subscribers.tenant = deliveries.tenant"
+        );
+        let rows = input.query(self.database.connection(), &sql, []).await?;
+        let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());
+        loaded.resize_with(jobs.len(), || Loaded::Nothing);
+        for row in &rows {
+            let place = usize::try_from(column::<i32>(row, "place")?).unwrap_or(usize::MAX);
+            if let Some(slot) = loaded.get_mut(place) {
+                *slot = self.judge(row)?;
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn judge(&self, row: &QueryResult) -> Result<Loaded, StoreError> {
+        if status(column(row, "status")?)? != DeliveryStatus::Pending {
+            return Ok(Loaded::Nothing);
+        }
+        let delivery = DeliveryRef {
+            id: DeliveryId::from_uuid(column(row, "id")?),
+            tenant: parse(&column::<String>(row, "tenant")?, "deliveries", "tenant")?,
+            event_id: EventId::from_uuid(column(row, "event_id")?),
+            event: parse(&column::<String>(row, "event_type")?, "deliveries", "event_type")?,
+            subscriber: SubscriberId::from_uuid(column(row, "subscriber_id")?),
+            created_at: Timestamp::from_millis(column(row, "created_at")?),
+            attempts: unsigned(column(row, "attempts")?),
+            round_start: unsigned(column(row, "round_start")?),
+        };
+        if column::<Option<bool>>(row, "active")? != Some(true) {
+            let reason =
+                column::<Option<i16>>(row, "deactivation_reason")?.and_then(DeactivationReason::from_code);
+            // One that was given up for failing may come back, and recovers what is dead.
+            let end = match reason {
+                Some(DeactivationReason::Failing) => End::Dead(DeadReason::SubscriberFailing),
+                _ => End::Cancelled,
+            };
+            return Ok(Loaded::Unwanted(delivery, end));
+        }
+        if let Some(due_in) = column::<Option<i64>>(row, "due_in")?
+            && let Ok(due_in @ 1..) = u64::try_from(due_in)
+        {
+            return Ok(Loaded::NotDue(Duration::from_millis(due_in)));
+        }
+        match self.read_work(row, delivery.clone()) {
+            Ok(work) => Ok(Loaded::Deliver(Box::new(work))),
+            Err(error) => Ok(Loaded::Unreadable(delivery, error)),
+        }
+    }
+
+    fn read_work(&self, row: &QueryResult, delivery: DeliveryRef) -> Result<Work, StoreError> {
+        let (tenant, subscriber) = (&delivery.tenant, delivery.subscriber);
+        let secret =
+            self.open_secret(tenant, subscriber, Purpose::Secret, &column::<Vec<u8>>(row, "secret")?)?;
+        let previous = column::<Option<Vec<u8>>>(row, "previous_secret")?
+            .map(|sealed| self.open_secret(tenant, subscriber, Purpose::PreviousSecret, &sealed))
+            .transpose()?;
+        Ok(Work {
+            agent_id: parse(&column::<String>(row, "agent_id")?, "events", "agent_id")?,
+            body: column::<Vec<u8>>(row, "envelope")?.into(),
+            url: target(&column::<String>(row, "url")?)?,
+            signer: Signer::new(&secret, previous.as_slice()),
+            headers: self.open_headers(
+                tenant,
+                subscriber,
+                column::<Option<Vec<u8>>>(row, "headers")?.as_deref(),
+            )?,
+            policy: read_policy(&column::<String>(row, "policy")?)?,
+            delivery,
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! A subscriber is charged with its receiver's failures, and with nobody else's.
+
+use std::time::Duration;
+
+use postrider_core::{ErrorKind, SubscriberId};
+use postrider_store::health::{Breaker, Health, Patience};
+use postrider_store::outcome::{Attempt, End, Outcome};
+
+use crate::stage::{Stage, on_both};
+
+on_both!(failures_on_our_side_are_not_charged, failures_of_the_receiver_open_its_breaker);
+
+/// As many attempts as would open a breaker, all of which end like this.
+async fn fail(stage: &Stage, error: ErrorKind) -> Health {
+    let subscriber: SubscriberId = stage.subscribe(&stage.tenant, true).await;
+    let patience = Patience { breaker_failures: 3, ..Patience::default() };
+    for _ in 0..4 {
+        stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
+    }
+    let outcomes: Vec<Outcome> = stage
+        .claim()
+        .await
+        .into_iter()
+        .map(|(lease, delivery)| Outcome {
+            lease,
+            attempt: Some(Attempt {
+                started_at: delivery.created_at,
+                duration: Duration::from_millis(3),
+                response: None,
+                error: Some((Some(error), "why it failed".into())),
+            }),
+            delivery,
+            end: End::RetryIn(Duration::from_hours(1)),
+        })
+        .collect();
+    assert_eq!(outcomes.len(), 4);
+    stage.store.record(&outcomes, &[], &patience).await.unwrap();
+    stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap().health
+}
+
+async fn failures_on_our_side_are_not_charged(stage: &Stage) {
+    for error in [ErrorKind::Proxy, ErrorKind::Internal] {
+        assert_eq!(fail(stage, error).await, Health::default(), "{error:?}");
+    }
+}
+
+async fn failures_of_the_receiver_open_its_breaker(stage: &Stage) {
+    for error in [ErrorKind::Connect, ErrorKind::Dns] {
+        let health = fail(stage, error).await;
+        assert_eq!(health.failures, 4, "{error:?}");
+        assert!(matches!(health.breaker, Breaker::Open(_)), "{error:?}: {health:?}");
+    }
+}

@@ -1,0 +1,14 @@
+//! The store on both databases.
+
+#[cfg(test)]
+mod blame;
+#[cfg(test)]
+mod bulk;
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod stage;
+#[cfg(test)]
+mod statistics;

@@ -1,0 +1,415 @@
+//! Dead letters and what has ended: found, delivered again once, deleted, cancelled.
+
+use std::time::Duration;
+
+use postrider_core::{
+    AgentId, DeadReason, DeliveryId, DeliveryStatus, EventId, SubscriberId, TenantId, Timestamp,
+};
+use postrider_queue::{Claim, LeaseToken};
+use postrider_store::PageRequest;
+use postrider_store::intake::{DeliveryRow, EventRow};
+use postrider_store::outcome::End;
+use postrider_store::replay::{Attempts, Changed, DeadFilter, Deleted, Requeued};
+use postrider_store::subscriber::SubscriberChange;
+use postrider_store::work::{DeliveryRef, Loaded};
+use postrider_testkit::TestDatabase;
+use sea_orm::{ConnectionTrait as _, Statement};
+
+use crate::stage::{Stage, on_both};
+
+on_both!(
+    dead_letters_are_found_by_what_they_are,
+    requeueing_begins_a_new_round,
+    kept_attempts_leave_one_more,
+    many_are_requeued_in_bounds_oldest_first,
+    what_dies_again_meanwhile_is_left,
+    who_is_not_active_gets_nothing_requeued,
+    whatever_has_ended_is_retried,
+    only_dead_letters_are_deleted,
+    only_what_is_pending_is_cancelled,
+);
+
+const USED_UP: End = End::Dead(DeadReason::AttemptsUsedUp);
+
+async fn dead_letters_are_found_by_what_they_are(stage: &Stage) {
+    let one = stage.subscribe(&stage.tenant, true).await;
+    let two = stage.subscribe(&stage.tenant, true).await;
+    let other: TenantId = "other".parse().unwrap();
+    let foreign = stage.subscribe(&other, true).await;
+    let die = async |tenant: &TenantId, subscriber, event: &str, reason| {
+        let id = stage.dispatch(tenant, subscriber, event, stage.now()).await;
+        stage.attempt(End::Dead(reason)).await;
+        id
+    };
+    let old = die(&stage.tenant, one, "a", DeadReason::AttemptsUsedUp).await;
+    stage.database.advance(Duration::from_hours(1)).await;
+    let middle = die(&stage.tenant, one, "b", DeadReason::RescuedTooOften).await;
+    let new = die(&stage.tenant, two, "b", DeadReason::SubscriberFailing).await;
+    die(&other, foreign, "a", DeadReason::AttemptsUsedUp).await;
+    // Not dead.
+    stage.dispatch(&stage.tenant, one, "a", stage.now()).await;
+    stage.attempt(End::Succeeded).await;
+    stage.dispatch(&stage.tenant, one, "a", stage.now()).await;
+
+    let half_an_hour_ago = stage.now() - Duration::from_mins(30);
+    let any = DeadFilter::default;
+    for (filter, expected) in [
+        (any(), &[new, middle, old][..]),
+        (DeadFilter { subscriber: Some(one), ..any() }, &[middle, old]),
+        (DeadFilter { event: Some("b".parse().unwrap()), ..any() }, &[new, middle]),
+        (DeadFilter { event: Some("c".parse().unwrap()), ..any() }, &[]),
+        (DeadFilter { reason: Some(DeadReason::RescuedTooOften), ..any() }, &[middle]),
+        (DeadFilter { reason: Some(DeadReason::Gone), ..any() }, &[]),
+        (DeadFilter { since: Some(half_an_hour_ago), ..any() }, &[new, middle]),
+        (DeadFilter { until: Some(half_an_hour_ago), ..any() }, &[old]),
+        (DeadFilter { ids: Some(vec![old, new, new]), ..any() }, &[new, old]),
+        (DeadFilter { ids: Some(vec![]), ..any() }, &[]),
+        (
+            DeadFilter {
+                subscriber: Some(one),
+                event: Some("b".parse().unwrap()),
+                since: Some(half_an_hour_ago),
+                ..any()
+            },
+            &[middle],
+        ),
+    ] {
+        let page = stage.store.dead_letters(&stage.tenant, &filter, PageRequest::default()).await.unwrap();
+        let found: Vec<_> = page.items.iter().map(|delivery| delivery.id).collect();
+        assert_eq!(found, expected, "{filter:?}");
+        assert!(page.items.iter().all(|delivery| delivery.status == DeliveryStatus::Dead));
+    }
+    let first = PageRequest { limit: 2, before: None };
+    let first = stage.store.dead_letters(&stage.tenant, &any(), first).await.unwrap();
+    assert_eq!((first.items.len(), first.next), (2, Some(middle)));
+    let rest = PageRequest { limit: 2, before: first.next };
+    let rest = stage.store.dead_letters(&stage.tenant, &any(), rest).await.unwrap();
+    assert_eq!((rest.items[0].id, rest.items.len(), rest.next), (old, 1, None));
+
+    // Another tenant's ids name nothing.
+    let theirs = DeadFilter { ids: Some(vec![old]), ..any() };
+    assert_eq!(
+        stage.store.requeue(&other, &theirs, Attempts::FromZero, 10).await.unwrap(),
+        Requeued::default()
+    );
+    stage.assert_books().await;
+}
+
+async fn requeueing_begins_a_new_round(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
+    let before = stage.delivery(id).await;
+    stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
+    stage.attempt(USED_UP).await;
+    stage.assert_books().await;
+
+    let requeued = stage.requeue(Attempts::FromZero, 10).await;
+    assert_eq!(requeued, Requeued { deliveries: 1, more: false });
+    assert_eq!(stage.requeue(Attempts::FromZero, 10).await, Requeued::default(), "it is dead no more");
+    stage.assert_books().await;
+    let now = stage.delivery(id).await;
+    assert_eq!((now.status, now.attempts), (DeliveryStatus::Pending, 2));
+    assert_eq!((now.next_attempt_at, now.dead_reason, now.ended_at), (None, None, None));
+    assert_eq!(now.event_id, before.event_id, "it is the same webhook-id");
+    assert_ne!(now.job, before.job);
+    assert_eq!(stage.jobs().await, 1);
+
+    let claimed = stage.claim().await;
+    let [(_, delivery)] = &claimed[..] else { panic!("one job: {claimed:?}") };
+    assert_eq!((delivery.id, delivery.attempts, delivery.round_start), (id, 2, 2));
+    stage.record(claimed[0].0, delivery, Duration::ZERO, End::Succeeded).await;
+    stage.assert_books().await;
+    let numbers: Vec<_> =
+        stage.store.attempts(&stage.tenant, id).await.unwrap().iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, [1, 2, 3], "the attempts of all rounds are kept");
+    assert_eq!(stage.jobs().await, 0);
+}
+
+async fn kept_attempts_leave_one_more(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
+    stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
+    stage.attempt(USED_UP).await;
+    assert_eq!(stage.requeue(Attempts::Keep, 10).await.deliveries, 1);
+    let claimed = stage.claim().await;
+    // The worker's schedule ends with this attempt, the third of a round of two.
+    assert_eq!((claimed[0].1.attempts, claimed[0].1.round_start), (2, 0));
+    stage.record(claimed[0].0, &claimed[0].1, Duration::ZERO, USED_UP).await;
+    assert_eq!(
+        (stage.delivery(id).await.status, stage.delivery(id).await.attempts),
+        (DeliveryStatus::Dead, 3)
+    );
+    stage.assert_books().await;
+}
+
+async fn many_are_requeued_in_bounds_oldest_first(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let dead = stage.bury(subscriber, 1_203).await;
+    stage.assert_books().await;
+
+    assert_eq!(stage.requeue(Attempts::FromZero, 0).await, Requeued { deliveries: 0, more: true });
+    assert_eq!(stage.requeue(Attempts::FromZero, 3).await, Requeued { deliveries: 3, more: true });
+    let page = stage
+        .store
+        .dead_letters(&stage.tenant, &DeadFilter::default(), PageRequest::default())
+        .await
+        .unwrap();
+    assert_eq!(page.items[0].id, dead[1_202], "the newest still waits");
+    for id in &dead[..3] {
+        assert_eq!(stage.delivery(*id).await.status, DeliveryStatus::Pending);
+    }
+    // Over the bound of a batch, and then exactly what is left.
+    assert_eq!(stage.requeue(Attempts::FromZero, 700).await, Requeued { deliveries: 700, more: true });
+    stage.assert_books().await;
+    assert_eq!(stage.requeue(Attempts::FromZero, 500).await, Requeued { deliveries: 500, more: false });
+    assert_eq!(stage.requeue(Attempts::FromZero, 500).await, Requeued::default());
+    assert_eq!(stage.jobs().await, 1_203);
+    stage.assert_books().await;
+}
+
+async fn what_dies_again_meanwhile_is_left(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let dead = stage.bury(subscriber, 3).await;
+    // As if it had been requeued by the first batch of the call, and had died before the last one.
+    let sql = "UPDATE deliveries SET died_at = died_at + 3600000 WHERE id = $1";
+    let connection = stage.database.connection();
+    let statement =
+        Statement::from_sql_and_values(connection.get_database_backend(), sql, [dead[0].uuid().into()]);
+    connection.execute_raw(statement).await.unwrap();
+    assert_eq!(stage.requeue(Attempts::Keep, 10).await, Requeued { deliveries: 2, more: false });
+    assert_eq!(stage.delivery(dead[0]).await.status, DeliveryStatus::Dead);
+    // It is the next call's.
+    stage.database.advance(Duration::from_hours(2)).await;
+    assert_eq!(stage.requeue(Attempts::Keep, 10).await, Requeued { deliveries: 1, more: false });
+}
+
+async fn who_is_not_active_gets_nothing_requeued(stage: &Stage) {
+    let gone = stage.subscribe(&stage.tenant, true).await;
+    let there = stage.subscribe(&stage.tenant, true).await;
+    let of_gone = stage.bury(gone, 2).await;
+    let of_there = stage.bury(there, 1).await;
+    stage.set_active(gone, false).await;
+    assert_eq!(stage.requeue(Attempts::FromZero, 10).await, Requeued { deliveries: 1, more: false });
+    assert_eq!(stage.delivery(of_there[0]).await.status, DeliveryStatus::Pending);
+    for id in &of_gone {
+        assert_eq!(stage.delivery(*id).await.status, DeliveryStatus::Dead, "it waits for its subscriber");
+    }
+    stage.set_active(gone, true).await;
+    assert_eq!(stage.requeue(Attempts::FromZero, 10).await, Requeued { deliveries: 2, more: false });
+    stage.assert_books().await;
+}
+
+async fn whatever_has_ended_is_retried(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    for (end, status) in [
+        (End::Succeeded, DeliveryStatus::Succeeded),
+        (USED_UP, DeliveryStatus::Dead),
+        (End::Cancelled, DeliveryStatus::Cancelled),
+    ] {
+        let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
+        let before = stage.delivery(id).await;
+        let retry = async || stage.store.retry(&stage.tenant, id).await.unwrap();
+        assert!(matches!(retry().await, Changed::Not(DeliveryStatus::Pending)));
+        stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
+        assert!(
+            matches!(retry().await, Changed::Not(DeliveryStatus::Pending)),
+            "its next attempt is to come"
+        );
+        stage.attempt(end).await;
+        assert_eq!(stage.delivery(id).await.status, status);
+
+        let Changed::Done(now) = retry().await else { panic!("{status} is retried") };
+        assert_eq!((now.status, now.ended_at, now.next_attempt_at), (DeliveryStatus::Pending, None, None));
+        assert_eq!(now.event_id, before.event_id, "it is the same webhook-id");
+        stage.assert_books().await;
+        let claimed = stage.claim().await;
+        assert_eq!((claimed[0].1.attempts, claimed[0].1.round_start), (2, 2), "the whole schedule again");
+        stage.record(claimed[0].0, &claimed[0].1, Duration::ZERO, End::Succeeded).await;
+        stage.assert_books().await;
+    }
+    let nobody = stage.store.ids().next();
+    assert!(matches!(stage.store.retry(&stage.tenant, nobody).await.unwrap(), Changed::Missing));
+    assert_eq!(stage.jobs().await, 0);
+}
+
+async fn only_dead_letters_are_deleted(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
+    let delete = async |tenant: &TenantId| stage.store.delete_dead_letter(tenant, id).await.unwrap();
+    assert_eq!(delete(&stage.tenant).await, Deleted::Not(DeliveryStatus::Pending));
+    stage.attempt(End::Succeeded).await;
+    assert_eq!(delete(&stage.tenant).await, Deleted::Not(DeliveryStatus::Succeeded));
+    stage.store.retry(&stage.tenant, id).await.unwrap();
+    stage.attempt(USED_UP).await;
+    assert_eq!(delete(&"other".parse().unwrap()).await, Deleted::Missing);
+    let counted = stage.stats().await.deliveries;
+    assert_eq!(delete(&stage.tenant).await, Deleted::Done);
+    assert_eq!(delete(&stage.tenant).await, Deleted::Missing);
+    assert!(stage.store.delivery(&stage.tenant, id).await.unwrap().is_none());
+    assert_eq!(stage.count("SELECT count(*) AS n FROM attempts").await, 0);
+    assert_eq!(stage.stats().await.deliveries, counted, "what was counted stays counted");
+    assert!(matches!(stage.store.retry(&stage.tenant, id).await.unwrap(), Changed::Missing));
+}
+
+async fn only_what_is_pending_is_cancelled(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
+    stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
+    let cancel = async |tenant: &TenantId| stage.store.cancel(tenant, id).await.unwrap();
+    assert!(matches!(cancel(&"other".parse().unwrap()).await, Changed::Missing));
+    let Changed::Done(cancelled) = cancel(&stage.tenant).await else { panic!("it is pending") };
+    assert_eq!((cancelled.status, cancelled.next_attempt_at), (DeliveryStatus::Cancelled, None));
+    assert!(cancelled.ended_at.is_some());
+    assert!(matches!(cancel(&stage.tenant).await, Changed::Not(DeliveryStatus::Cancelled)));
+    stage.assert_books().await;
+
+    // Its job is still there. Delivered again, it has a second one; the first is of no consequence.
+    assert!(matches!(stage.store.retry(&stage.tenant, id).await.unwrap(), Changed::Done(_)));
+    assert_eq!(stage.jobs().await, 2);
+    let token = LeaseToken(stage.store.ids().next_uuid());
+    let claimed = stage.store.queue().claim(&Claim::new(token, 10, Duration::from_mins(1))).await.unwrap();
+    let loaded = stage.store.load(&claimed.jobs).await.unwrap();
+    let deliveries: Vec<&DeliveryRef> = loaded
+        .iter()
+        .filter_map(|loaded| match loaded {
+            Loaded::Deliver(work) => Some(&work.delivery),
+            Loaded::Nothing => None,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!((loaded.len(), deliveries.len(), deliveries[0].id), (2, 1, id));
+    stage.assert_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_requeues_at_the_same_time_requeues_each_once() {
+    let stage = Stage::of(TestDatabase::postgres().await).await;
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let dead = stage.bury(subscriber, 2_345).await;
+    let any = DeadFilter::default();
+    let by_id = DeadFilter { ids: Some(dead[..1_000].to_vec()), ..any.clone() };
+    let requeue = |filter| stage.store.requeue(&stage.tenant, filter, Attempts::FromZero, 10_000);
+    let (one, two, three) = tokio::try_join!(requeue(&any), requeue(&any), requeue(&by_id)).unwrap();
+    assert_eq!(one.deliveries + two.deliveries + three.deliveries, 2_345, "{one:?} {two:?} {three:?}");
+    assert!(!one.more && !two.more && !three.more, "{one:?} {two:?} {three:?}");
+    assert_eq!(stage.jobs().await, 2_345);
+    let own = "SELECT count(*) AS n FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id \
+        AND jobs.subject = deliveries.id WHERE deliveries.status = 0";
+    assert_eq!(stage.count(own).await, 2_345, "each delivery has one job, its own");
+    stage.assert_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_retries_deletes_and_requeues_at_the_same_time_does_it_once() {
+    let stage = Stage::of(TestDatabase::postgres().await).await;
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    for (round, id) in stage.bury(subscriber, 40).await.into_iter().enumerate() {
+        let (tenant, store) = (&stage.tenant, &stage.store);
+        let filter = DeadFilter { ids: Some(vec![id]), ..DeadFilter::default() };
+        let (one, two, requeued, deleted) = tokio::try_join!(
+            store.retry(tenant, id),
+            store.retry(tenant, id),
+            store.requeue(tenant, &filter, Attempts::FromZero, 10),
+            store.delete_dead_letter(tenant, id),
+        )
+        .unwrap();
+        let done = [&one, &two].iter().filter(|changed| matches!(changed, Changed::Done(_))).count() as u64
+            + requeued.deliveries
+            + u64::from(deleted == Deleted::Done);
+        assert_eq!(done, 1, "{round}: {one:?} {two:?} {requeued:?} {deleted:?}");
+    }
+    let pending = stage.count("SELECT count(*) AS n FROM deliveries WHERE status = 0").await;
+    assert_eq!(stage.jobs().await, pending);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM deliveries WHERE status <> 0").await, 0);
+}
+
+impl Stage {
+    async fn requeue(&self, attempts: Attempts, most: u64) -> Requeued {
+        self.store.requeue(&self.tenant, &DeadFilter::default(), attempts, most).await.unwrap()
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> postrider_store::history::Delivery {
+        self.store.delivery(&self.tenant, id).await.unwrap().expect("it is there")
+    }
+
+    /// Makes deliveries that are dead after one attempt, oldest first.
+    async fn bury(&self, subscriber: SubscriberId, count: usize) -> Vec<DeliveryId> {
+        let ids = self.store.ids();
+        let (event_id, at): (EventId, Timestamp) = (ids.next(), self.now());
+        let event = EventRow {
+            id: event_id,
+            tenant: self.tenant.clone(),
+            event: "a".parse().unwrap(),
+            agent_id: AgentId::default(),
+            envelope: "{}".into(),
+            subscribers_found: 1,
+            dispatched_at: at,
+        };
+        let rows: Vec<_> = (0..count)
+            .map(|_| DeliveryRow {
+                id: ids.next(),
+                tenant: self.tenant.clone(),
+                event_id,
+                event: "a".parse().unwrap(),
+                subscriber,
+                job: ids.next(),
+                created_at: at,
+            })
+            .collect();
+        let transaction = self.store.database().begin().await.unwrap();
+        self.store.insert(&transaction, vec![event], &rows).await.unwrap();
+        let subscriber = subscriber.uuid();
+        for sql in [
+            "UPDATE deliveries SET status = 2, attempts = 1, dead_reason = 0, died_at = created_at, \
+                ended_at = created_at WHERE subscriber_id = $1 AND status = 0",
+            "UPDATE rollups SET dead = created, spent = created WHERE subscriber_id = $1",
+        ] {
+            let backend = transaction.get_database_backend();
+            let statement = Statement::from_sql_and_values(backend, sql, [subscriber.into()]);
+            transaction.execute_raw(statement).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        rows.into_iter().map(|row| row.id).collect()
+    }
+
+    async fn set_active(&self, subscriber: SubscriberId, active: bool) {
+        let change = SubscriberChange { active: Some(active), ..SubscriberChange::default() };
+        self.store.change_subscriber(&self.tenant, subscriber, change).await.unwrap().expect("it is there");
+    }
+
+    async fn jobs(&self) -> u64 {
+        self.count("SELECT count(*) AS n FROM jobs").await
+    }
+
+    async fn count(&self, sql: &str) -> u64 {
+        let connection = self.database.connection();
+        let statement = Statement::from_string(connection.get_database_backend(), sql);
+        let row = connection.query_one_raw(statement).await.unwrap().unwrap();
+        u64::try_from(row.try_get::<i64>("", "n").unwrap()).unwrap()
+    }
+
+    /// What was counted as it happened is what there is.
+    async fn assert_books(&self) {
+        let counted = self.stats().await.deliveries;
+        let of = async |status: u8| {
+            self.count(&format!(
+                "SELECT count(*) AS n FROM deliveries WHERE tenant = 'default' AND status = {status}"
+            ))
+            .await
+        };
+        let there = [of(0).await, of(1).await, of(2).await, of(3).await];
+        assert_eq!([counted.pending, counted.succeeded, counted.dead, counted.cancelled], there);
+        let spent = self
+            .count(
+                "SELECT CAST(coalesce(sum(attempts), 0) AS bigint) AS n FROM deliveries \
+                 WHERE tenant = 'default' AND status <> 0",
+            )
+            .await;
+        let booked = self
+            .count(
+                "SELECT CAST(coalesce(sum(spent), 0) AS bigint) AS n FROM rollups WHERE tenant = 'default'",
+            )
+            .await;
+        assert_eq!(booked, spent, "attempts of what has ended");
+    }
+}

@@ -1,0 +1,256 @@
+//! Secrets are sealed: they are replaced with an overlap, and sealed anew when the key is replaced.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_core::keyring::KeyringError;
+use postrider_core::{
+    Clock, CustomHeaders, IdGenerator, Keyring, Secret, SubscriberId, SystemClock, SystemRandom, Timestamp,
+};
+use postrider_queue::{Claim, ClaimedJob, LeaseToken};
+use postrider_store::rekey::{RekeyError, Rekeyed};
+use postrider_store::subscriber::{NewSubscriber, SubscriberChange};
+use postrider_store::work::Loaded;
+use postrider_store::{Store, StoreError};
+
+use crate::stage::{Stage, on_both};
+
+on_both!(
+    a_key_is_replaced,
+    what_is_sealed_anew_is_all_of_it,
+    more_than_one_batch_is_sealed_anew,
+    what_opens_under_no_key_stops_with_its_id,
+    a_rotation_at_the_same_time_is_not_overwritten,
+    the_old_secret_signs_until_the_overlap_ends,
+    without_an_overlap_the_old_secret_stops_at_once,
+);
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// A store over the stage's database with keys of its own.
+fn store_with(stage: &Stage, keys: &[&str]) -> Store {
+    store_at(stage, keys, IdGenerator::system())
+}
+
+fn store_at(stage: &Stage, keys: &[&str], ids: IdGenerator) -> Store {
+    let database = stage.store.database().clone();
+    let keyring = Keyring::parse(&keys.join(",")).unwrap();
+    Store::new(database.clone(), postrider_queue::open(&database), keyring, ids)
+}
+
+fn key() -> String {
+    Keyring::generate_key(&SystemRandom).to_string()
+}
+
+async fn subscribe(stage: &Stage, store: &Store, headers: CustomHeaders) -> (SubscriberId, Secret) {
+    let secret = Secret::generate(&SystemRandom);
+    let new = NewSubscriber {
+        url: "https://example.com/hook".parse().unwrap(),
+        events: vec!["*".parse().unwrap()],
+        secret: secret.clone(),
+        description: String::new(),
+        headers,
+        active: true,
+        policy: postrider_core::Policy::default(),
+    };
+    (store.create_subscriber(&stage.tenant, new).await.unwrap().id, secret)
+}
+
+fn authorization() -> CustomHeaders {
+    CustomHeaders::try_new([("authorization".into(), "Bearer t0p".into())]).unwrap()
+}
+
+/// The jobs of one event dispatched to this subscriber.
+async fn jobs(stage: &Stage, subscriber: SubscriberId) -> Vec<ClaimedJob> {
+    stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
+    let token = LeaseToken(stage.store.ids().next_uuid());
+    let claim = Claim::new(token, 100, Duration::from_mins(1));
+    stage.store.queue().claim(&claim).await.unwrap().jobs
+}
+
+/// The value of `webhook-signature`, that of `x-agent-signature` and the headers, as this store has them.
+async fn signed(store: &Store, jobs: &[ClaimedJob]) -> Result<(String, String, CustomHeaders), StoreError> {
+    match store.load(jobs).await?.remove(0) {
+        Loaded::Deliver(work) => Ok((
+            work.signer.webhook_signature("evt_1", 1_700_000_000, b"{}"),
+            work.signer.agent_signature(b"{}"),
+            work.headers.clone(),
+        )),
+        Loaded::Unreadable(_, error) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn signatures(store: &Store, jobs: &[ClaimedJob]) -> Vec<String> {
+    let (webhook, ..) = signed(store, jobs).await.unwrap();
+    webhook.split(' ').map(str::to_owned).collect()
+}
+
+fn signature_of(secret: &Secret) -> String {
+    postrider_core::signing::sign(secret, "evt_1", 1_700_000_000, b"{}")
+}
+
+async fn a_key_is_replaced(stage: &Stage) {
+    let (old, new) = (key(), key());
+    let under_old = store_with(stage, &[&old]);
+    let (first, first_secret) = subscribe(stage, &under_old, authorization()).await;
+    let (second, second_secret) = subscribe(stage, &under_old, CustomHeaders::default()).await;
+    let jobs = jobs(stage, first).await;
+    let before = signed(&under_old, &jobs).await.unwrap();
+
+    // With both keys everything opens, and nothing is sealed under the new one yet.
+    let with_both = store_with(stage, &[&new, &old]);
+    assert_eq!(signed(&with_both, &jobs).await.unwrap(), before);
+    let only_new = store_with(stage, &[&new]);
+    assert!(matches!(signed(&only_new, &jobs).await, Err(StoreError::Keyring(KeyringError::UnknownKey(_)))));
+
+    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 2, current: 0 });
+    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 0, current: 2 }, "again");
+
+    assert_eq!(signed(&only_new, &jobs).await.unwrap(), before);
+    assert_eq!(only_new.secret(&stage.tenant, first).await.unwrap(), Some(first_secret));
+    assert_eq!(only_new.secret(&stage.tenant, second).await.unwrap(), Some(second_secret));
+    only_new.check_keyring().await.unwrap();
+    let shown = only_new.subscriber(&stage.tenant, first).await.unwrap().unwrap();
+    assert_eq!(shown.header_names, ["authorization"]);
+    // The old key opens nothing any more: that is what it was replaced for.
+    assert!(signed(&under_old, &jobs).await.is_err());
+    assert!(under_old.secret(&stage.tenant, second).await.is_err());
+}
+
+/// The previous secret and the headers may be under another key than the secret.
+async fn what_is_sealed_anew_is_all_of_it(stage: &Stage) {
+    let (old, new) = (key(), key());
+    let under_old = store_with(stage, &[&old]);
+    let with_both = store_with(stage, &[&new, &old]);
+    let (rotated, first) = subscribe(stage, &under_old, authorization()).await;
+    let second = Secret::generate(&SystemRandom);
+    // The secret and its predecessor are under the new key now, the headers are not.
+    assert!(with_both.rotate_secret(&stage.tenant, rotated, &second, DAY).await.unwrap());
+    // Here it is the headers alone that are under the new key.
+    let (changed, third) = subscribe(stage, &under_old, CustomHeaders::default()).await;
+    let headers = SubscriberChange { headers: Some(authorization()), ..SubscriberChange::default() };
+    with_both.change_subscriber(&stage.tenant, changed, headers).await.unwrap().unwrap();
+    // And here the previous secret is under the old one.
+    let (overlapping, fourth) = subscribe(stage, &under_old, authorization()).await;
+    let fifth = Secret::generate(&SystemRandom);
+    assert!(under_old.rotate_secret(&stage.tenant, overlapping, &fifth, DAY).await.unwrap());
+
+    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 3, current: 0 });
+    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 0, current: 3 }, "again");
+
+    let only_new = store_with(stage, &[&new]);
+    for (subscriber, secrets) in
+        [(rotated, vec![&second, &first]), (changed, vec![&third]), (overlapping, vec![&fifth, &fourth])]
+    {
+        let (webhook, _, headers) = signed(&only_new, &jobs(stage, subscriber).await).await.unwrap();
+        let expected: Vec<String> = secrets.into_iter().map(signature_of).collect();
+        assert_eq!(webhook, expected.join(" "));
+        assert_eq!(headers, authorization());
+    }
+}
+
+async fn more_than_one_batch_is_sealed_anew(stage: &Stage) {
+    let (old, new) = (key(), key());
+    let under_old = store_with(stage, &[&old]);
+    let with_both = store_with(stage, &[&new, &old]);
+    let mut subscribed = Vec::new();
+    for _ in 0..205 {
+        subscribed.push(subscribe(stage, &under_old, CustomHeaders::default()).await);
+    }
+    subscribed.push(subscribe(stage, &with_both, CustomHeaders::default()).await);
+
+    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 205, current: 1 });
+    let only_new = store_with(stage, &[&new]);
+    for (id, secret) in subscribed {
+        assert_eq!(only_new.secret(&stage.tenant, id).await.unwrap(), Some(secret), "{id}");
+    }
+}
+
+async fn what_opens_under_no_key_stops_with_its_id(stage: &Stage) {
+    let (lost, old, new) = (key(), key(), key());
+    let (first, _) = subscribe(stage, &store_with(stage, &[&old]), CustomHeaders::default()).await;
+    let (stuck, _) = subscribe(stage, &store_with(stage, &[&lost]), CustomHeaders::default()).await;
+
+    let error = store_with(stage, &[&new, &old]).rekey().await.unwrap_err();
+    let RekeyError::Unopened { id, source } = &error else { panic!("{error:?}") };
+    assert_eq!(*id, stuck);
+    assert!(matches!(source, StoreError::Keyring(KeyringError::UnknownKey(_))), "{source:?}");
+    assert!(error.to_string().contains(&stuck.to_string()), "{error}");
+    // It can be done once the key is found: nothing was lost.
+    assert!(store_with(stage, &[&old]).secret(&stage.tenant, first).await.is_ok());
+    let all = store_with(stage, &[&new, &old, &lost]);
+    assert_eq!(all.rekey().await.unwrap(), Rekeyed { resealed: 2, current: 0 });
+}
+
+async fn a_rotation_at_the_same_time_is_not_overwritten(stage: &Stage) {
+    let (old, new) = (key(), key());
+    let under_old = store_with(stage, &[&old]);
+    let with_both = store_with(stage, &[&new, &old]);
+    let mut subscribed = Vec::new();
+    for _ in 0..10 {
+        subscribed.push(subscribe(stage, &under_old, CustomHeaders::default()).await.0);
+    }
+    let made: Vec<Secret> = subscribed.iter().map(|_| Secret::generate(&SystemRandom)).collect();
+    let rotating = async {
+        for (id, secret) in subscribed.iter().zip(&made) {
+            // By a program that does not know the new key as its first.
+            let store = store_with(stage, &[&old, &new]);
+            assert!(store.rotate_secret(&stage.tenant, *id, secret, DAY).await.unwrap());
+        }
+    };
+    let sealing = async {
+        for _ in 0..10 {
+            with_both.rekey().await.unwrap();
+        }
+    };
+    tokio::join!(rotating, sealing);
+    with_both.rekey().await.unwrap();
+    let only_new = store_with(stage, &[&new]);
+    for (id, secret) in subscribed.into_iter().zip(made) {
+        assert_eq!(only_new.secret(&stage.tenant, id).await.unwrap(), Some(secret));
+    }
+}
+
+async fn the_old_secret_signs_until_the_overlap_ends(stage: &Stage) {
+    let key = key();
+    let store = store_with(stage, &[&key]);
+    let (id, first) = subscribe(stage, &store, CustomHeaders::default()).await;
+    let jobs = jobs(stage, id).await;
+    let made: Vec<Secret> = (0..3).map(|_| Secret::generate(&SystemRandom)).collect();
+    let rotate = async |ago: Duration, secret: &Secret| {
+        let late = IdGenerator::new(Arc::new(Late(ago)), Arc::new(SystemRandom));
+        let store = store_at(stage, &[&key], late);
+        assert!(store.rotate_secret(&stage.tenant, id, secret, DAY).await.unwrap());
+    };
+    assert_eq!(signatures(&store, &jobs).await, [signature_of(&first)]);
+
+    let (minute, almost) = (Duration::from_mins(1), Duration::from_mins(24 * 60 - 1));
+    rotate(almost, &made[0]).await;
+    let both = [signature_of(&made[0]), signature_of(&first)];
+    assert_eq!(signatures(&store, &jobs).await, both, "a minute before the end of the overlap");
+    rotate(DAY + minute, &made[1]).await;
+    assert_eq!(signatures(&store, &jobs).await, [signature_of(&made[1])], "a minute after it");
+
+    // The newest two sign, never three.
+    rotate(minute, &made[0]).await;
+    rotate(minute, &made[2]).await;
+    assert_eq!(signatures(&store, &jobs).await, [signature_of(&made[2]), signature_of(&made[0])]);
+}
+
+/// A clock that is so much behind: what is done by it was done so long ago.
+struct Late(Duration);
+
+impl Clock for Late {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() - self.0
+    }
+}
+
+async fn without_an_overlap_the_old_secret_stops_at_once(stage: &Stage) {
+    let (id, _) = subscribe(stage, &stage.store, CustomHeaders::default()).await;
+    let jobs = jobs(stage, id).await;
+    let second = Secret::generate(&SystemRandom);
+    assert!(stage.store.rotate_secret(&stage.tenant, id, &second, Duration::ZERO).await.unwrap());
+    assert_eq!(signatures(&stage.store, &jobs).await, [signature_of(&second)]);
+}

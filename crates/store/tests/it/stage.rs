@@ -1,0 +1,162 @@
+//! A database with a store over it, and the way of a delivery: dispatched, claimed, recorded.
+
+use std::time::Duration;
+
+use postrider_core::{
+    AgentId, Clock as _, CustomHeaders, DeliveryId, EventId, EventType, IdGenerator, JobId, Keyring, Policy,
+    Secret, SubscriberId, SystemRandom, TenantId, Timestamp,
+};
+use postrider_database::{Config, Database};
+use postrider_queue::{Claim, Finish, LaneId, Lease, LeaseToken, NewJob};
+use postrider_store::Store;
+use postrider_store::health::Patience;
+use postrider_store::intake::{DeliveryRow, EventRow};
+use postrider_store::outcome::{Attempt, End, Outcome, Recorded, Response};
+use postrider_store::stats::{DeliveryStats, Stats, StatsFilter};
+use postrider_store::subscriber::NewSubscriber;
+use postrider_store::work::{DeliveryRef, Loaded};
+use postrider_testkit::TestDatabase;
+
+/// Runs tests, which take a [`Stage`], on both databases.
+macro_rules! on_both {
+    ($($test:ident),+ $(,)?) => {
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(&crate::stage::Stage::of(postrider_testkit::TestDatabase::postgres().await).await).await;
+            })+
+        }
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(&crate::stage::Stage::of(postrider_testkit::TestDatabase::sqlite().await).await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
+
+pub(crate) struct Stage {
+    pub(crate) database: TestDatabase,
+    pub(crate) store: Store,
+    pub(crate) tenant: TenantId,
+}
+
+impl Stage {
+    pub(crate) async fn of(database: TestDatabase) -> Self {
+        let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
+        let pool = Database::connect(Config::new(database.url().parse().unwrap())).await.unwrap();
+        let store = Store::new(pool.clone(), postrider_queue::open(&pool), keyring, IdGenerator::system());
+        Self { database, store, tenant: TenantId::default() }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.store.ids().clock().now()
+    }
+
+    pub(crate) async fn subscribe(&self, tenant: &TenantId, active: bool) -> SubscriberId {
+        let new = NewSubscriber {
+            url: "https://example.com/hook".parse().unwrap(),
+            events: vec!["*".parse().unwrap()],
+            secret: Secret::generate(&SystemRandom),
+            description: String::new(),
+            headers: CustomHeaders::default(),
+            active,
+            policy: Policy::default(),
+        };
+        self.store.create_subscriber(tenant, new).await.unwrap().id
+    }
+
+    /// Writes down an event for one subscriber, as made at that time.
+    pub(crate) async fn dispatch(
+        &self,
+        tenant: &TenantId,
+        subscriber: SubscriberId,
+        event: &str,
+        at: Timestamp,
+    ) -> DeliveryId {
+        let event: EventType = event.parse().unwrap();
+        let ids = self.store.ids();
+        let (event_id, id, job): (EventId, DeliveryId, JobId) = (ids.next(), ids.next(), ids.next());
+        let event_row = EventRow {
+            id: event_id,
+            tenant: tenant.clone(),
+            event: event.clone(),
+            agent_id: AgentId::default(),
+            envelope: "{}".into(),
+            subscribers_found: 1,
+            dispatched_at: at,
+        };
+        let delivery =
+            DeliveryRow { id, tenant: tenant.clone(), event_id, event, subscriber, job, created_at: at };
+        let transaction = self.store.database().begin().await.unwrap();
+        self.store.insert(&transaction, vec![event_row], &[delivery]).await.unwrap();
+        let job = NewJob::now(postrider_queue::JobId(job.uuid()), LaneId(subscriber.uuid()), id.uuid());
+        self.store.queue().enqueue_in(&transaction, &[job]).await.unwrap();
+        transaction.commit().await.unwrap();
+        id
+    }
+
+    /// Claims all that is ready, and loads it.
+    pub(crate) async fn claim(&self) -> Vec<(Lease, DeliveryRef)> {
+        let token = LeaseToken(self.store.ids().next_uuid());
+        let claimed =
+            self.store.queue().claim(&Claim::new(token, 100, Duration::from_mins(1))).await.unwrap();
+        let loaded = self.store.load(&claimed.jobs).await.unwrap();
+        let deliveries = claimed.jobs.iter().zip(loaded).map(|(job, loaded)| match loaded {
+            Loaded::Deliver(work) => (job.lease, work.delivery),
+            other => panic!("{other:?}"),
+        });
+        deliveries.collect()
+    }
+
+    /// Claims the one delivery that is ready, makes an attempt that takes no time, and records it.
+    pub(crate) async fn attempt(&self, end: End) {
+        let claimed = self.claim().await;
+        let [(lease, delivery)] = &claimed[..] else { panic!("one delivery: {claimed:?}") };
+        let recorded = self.record(*lease, delivery, Duration::ZERO, end).await;
+        assert!(recorded.lost.is_empty());
+        if matches!(end, End::RetryIn(_)) {
+            self.database.advance(Duration::from_hours(1)).await;
+            self.store.queue().promote(100).await.unwrap();
+        }
+    }
+
+    /// Records an attempt that began so long after the dispatch.
+    pub(crate) async fn record(
+        &self,
+        lease: Lease,
+        delivery: &DeliveryRef,
+        waited: Duration,
+        end: End,
+    ) -> Recorded {
+        let status = if end == End::Succeeded { 200 } else { 500 };
+        let response = Response { status, headers: Vec::new(), body: "".into(), truncated: false };
+        let attempt = Attempt {
+            started_at: delivery.created_at + waited,
+            duration: Duration::from_millis(3),
+            response: Some(response),
+            error: None,
+        };
+        let outcome = Outcome { lease, delivery: delivery.clone(), attempt: Some(attempt), end };
+        self.store.record(&[outcome], &[], &Patience::default()).await.unwrap()
+    }
+
+    /// Records that no attempt was made.
+    pub(crate) async fn record_untried(&self, lease: Lease, delivery: &DeliveryRef, end: End) {
+        let outcome = Outcome { lease, delivery: delivery.clone(), attempt: None, end };
+        self.store.record(&[outcome], &[], &Patience::default()).await.unwrap();
+    }
+
+    pub(crate) async fn release(&self, lease: Lease) {
+        self.store.record(&[], &[(lease, Finish::Release)], &Patience::default()).await.unwrap();
+    }
+
+    pub(crate) async fn stats(&self) -> Stats {
+        self.store.stats(&self.tenant, &StatsFilter::default()).await.unwrap()
+    }
+
+    pub(crate) async fn deliveries(&self, filter: &StatsFilter) -> DeliveryStats {
+        self.store.stats(&self.tenant, filter).await.unwrap().deliveries
+    }
+}

@@ -1,0 +1,253 @@
+//! Trace contexts as W3C `traceparent` strings: read, carried with jobs, and sent to receivers.
+//!
+//! <https://www.w3.org/TR/trace-context/> §3.2. Only what is stored and sent is a string; a
+//! [`TraceParent`] is valid by construction. `tracestate` is not carried.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// Whether a trace exporter is installed; without one there is no context to look for.
+static EXPORTING: AtomicBool = AtomicBool::new(false);
+
+/// A valid `traceparent`: trace id, parent span id and flags.
+///
+/// ```
+/// use postrider_telemetry::context::TraceParent;
+///
+/// let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// let parent: TraceParent = given.parse().unwrap();
+/// assert_eq!(parent.to_string(), given);
+/// assert!("00-00000000000000000000000000000000-00f067aa0ba902b7-01".parse::<TraceParent>().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    trace_id: TraceId,
+    span_id: SpanId,
+    flags: TraceFlags,
+}
+
+/// A string is no valid `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a W3C traceparent")]
+pub struct InvalidTraceParent;
+
+impl TraceParent {
+    /// The current span's context, if traces are exported and there is such a span.
+    pub fn current() -> Option<Self> {
+        if !EXPORTING.load(Ordering::Relaxed) {
+            return None;
+        }
+        Self::of(&Span::current())
+    }
+
+    /// The context of `span`, if it has one.
+    pub fn of(span: &Span) -> Option<Self> {
+        let context = span.context();
+        let context = context.span().span_context().clone();
+        context.is_valid().then(|| Self {
+            trace_id: context.trace_id(),
+            span_id: context.span_id(),
+            flags: context.trace_flags(),
+        })
+    }
+
+    /// A new trace of random ids, not sampled: nothing here records it, and nobody is asked to.
+    pub fn new_unsampled(random: [u8; 24]) -> Self {
+        let (trace_id, span_id) = ids(random);
+        Self { trace_id, span_id, flags: TraceFlags::default() }
+    }
+
+    /// The same trace and flags under a new parent id, for passing a context on without recording it.
+    pub fn with_new_parent_id(self, random: [u8; 24]) -> Self {
+        Self { span_id: ids(random).1, ..self }
+    }
+
+    /// The trace's id.
+    pub fn trace_id(self) -> TraceId {
+        self.trace_id
+    }
+
+    /// Whether the caller may have recorded the trace.
+    pub fn is_sampled(self) -> bool {
+        self.flags.is_sampled()
+    }
+
+    fn span_context(self) -> SpanContext {
+        SpanContext::new(self.trace_id, self.span_id, self.flags, true, TraceState::NONE)
+    }
+}
+
+impl FromStr for TraceParent {
+    type Err = InvalidTraceParent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
+        static PROPAGATOR: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
+        let context = PROPAGATOR.extract(&Header(text));
+        let span = context.span();
+        let context = span.span_context();
+        if !context.is_valid() {
+            return Err(InvalidTraceParent);
+        }
+        Ok(Self { trace_id: context.trace_id(), span_id: context.span_id(), flags: context.trace_flags() })
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{}-{}-{:02x}", self.trace_id, self.span_id, self.flags.to_u8())
+    }
+}
+
+/// The current span's `traceparent`; `None`, and cheap, when no traces are exported.
+pub fn current_traceparent() -> Option<String> {
+    TraceParent::current().map(|parent| parent.to_string())
+}
+
+/// The `traceparent` to send to a receiver, which always gets one.
+///
+/// The current span's if traces are exported; else that of `carried` (what came with the job) under a
+/// new parent id, so that a trace which passes through is not broken; else a new one, not sampled.
+/// `random` is asked only in the last two cases.
+pub fn traceparent_or_new(carried: Option<&str>, random: impl FnOnce() -> [u8; 24]) -> String {
+    let parent = TraceParent::current().unwrap_or_else(|| match carried.map(str::parse::<TraceParent>) {
+        Some(Ok(carried)) => carried.with_new_parent_id(random()),
+        Some(Err(InvalidTraceParent)) | None => TraceParent::new_unsampled(random()),
+    });
+    parent.to_string()
+}
+
+/// Continues the trace of `traceparent` in `span`; an invalid one starts a new trace (W3C §4.3).
+///
+/// Call it before the span is first entered: an OpenTelemetry span cannot change parents once begun.
+pub fn set_parent(span: &Span, traceparent: &str) {
+    if let Some(parent) = remote(traceparent) {
+        // What can fail here (no exporter, span disabled) means that there is no trace to join.
+        let _ =
+            span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent.span_context()));
+    }
+}
+
+/// Links `span` to the span that `traceparent` names; an invalid one adds no link.
+pub fn add_link(span: &Span, traceparent: &str) {
+    if let Some(parent) = remote(traceparent) {
+        span.add_link(parent.span_context());
+    }
+}
+
+/// The current trace's id as log lines name it; `None`, and cheap, when no traces are exported.
+///
+/// ```
+/// use postrider_telemetry::context;
+///
+/// tracing::warn!(trace_id = context::current_trace_id(), "the lease was lost");
+/// ```
+pub fn current_trace_id() -> Option<String> {
+    TraceParent::current().map(|parent| parent.trace_id.to_string())
+}
+
+#[cfg(feature = "setup")]
+pub(crate) fn exporting(on: bool) {
+    EXPORTING.store(on, Ordering::Relaxed);
+}
+
+fn remote(traceparent: &str) -> Option<TraceParent> {
+    if !EXPORTING.load(Ordering::Relaxed) {
+        return None;
+    }
+    traceparent.parse().ok()
+}
+
+/// Ids of all zeros are invalid (§3.2.2.3); one in 2^64 would be.
+fn ids(random: [u8; 24]) -> (TraceId, SpanId) {
+    let (mut trace, mut span) = ([0; 16], [0; 8]);
+    trace.copy_from_slice(&random[..16]);
+    span.copy_from_slice(&random[16..]);
+    if trace == [0; 16] {
+        trace[15] = 1;
+    }
+    if span == [0; 8] {
+        span[7] = 1;
+    }
+    (TraceId::from_bytes(trace), SpanId::from_bytes(span))
+}
+
+struct Header<'a>(&'a str);
+
+impl Extractor for Header<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == "traceparent").then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent"]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(random: [u8; 24]) {
+            let new = TraceParent::new_unsampled(random);
+            let text = new.to_string();
+            prop_assert_eq!(text.len(), 55);
+            prop_assert!(text.starts_with("00-") && text.ends_with("-00"));
+            prop_assert_eq!(text.parse(), Ok(new));
+        }
+
+        #[test]
+        fn no_text_panics_and_what_is_taken_is_valid(text in "\\PC{0,60}") {
+            if let Ok(parent) = text.parse::<TraceParent>() {
+                prop_assert!(parent.span_context().is_valid());
+            }
+        }
+
+        #[test]
+        fn a_carried_trace_goes_on_under_a_new_parent(carried: [u8; 24], random: [u8; 24]) {
+            let carried = TraceParent { flags: TraceFlags::SAMPLED, ..TraceParent::new_unsampled(carried) };
+            let sent: TraceParent = traceparent_or_new(Some(&carried.to_string()), || random).parse().unwrap();
+            prop_assert_eq!(sent.trace_id, carried.trace_id);
+            prop_assert_eq!(sent.flags, carried.flags);
+            prop_assert_eq!(sent.span_id, TraceParent::new_unsampled(random).span_id);
+        }
+    }
+
+    #[test]
+    fn zeros_are_not_an_id() {
+        let parent = TraceParent::new_unsampled([0; 24]);
+        assert_eq!(parent.to_string(), "00-00000000000000000000000000000001-0000000000000001-00");
+    }
+
+    #[test]
+    fn nonsense_starts_a_new_trace() {
+        for carried in [
+            None,
+            Some(""),
+            Some("00-0-0-0"),
+            Some("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            Some("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"),
+            Some("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"),
+        ] {
+            let sent = traceparent_or_new(carried, || [7; 24]);
+            assert_eq!(sent, "00-07070707070707070707070707070707-0707070707070707-00", "{carried:?}");
+        }
+    }
+
+    #[test]
+    fn without_an_exporter_there_is_no_current_context() {
+        let span = tracing::info_span!("any");
+        let _entered = span.enter();
+        assert_eq!(TraceParent::of(&Span::current()), None);
+    }
+}

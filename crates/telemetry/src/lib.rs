@@ -1,0 +1,32 @@
+//! Tracing, OpenTelemetry and Prometheus set-up of Postrider, and the names of its metrics and spans.
+//!
+//! Libraries of the workspace use the names of [`metric`] and [`span`], bound their labels with
+//! [`label`] and carry trace contexts with [`context`]. Only binaries install anything, with the
+//! feature `setup`, which is off by default so that libraries stay light: `init` for logs and traces,
+//! `prometheus::install` for metrics, `listener::serve` for the telemetry address. Nothing here reads
+//! the environment, except that the OpenTelemetry SDK reads its own `OTEL_*` variables once a trace
+//! exporter is wanted (see `Otlp`).
+
+pub mod context;
+pub mod label;
+#[cfg(feature = "setup")]
+pub mod listener;
+#[cfg(feature = "setup")]
+pub mod logging;
+pub mod metric;
+#[cfg(feature = "setup")]
+pub mod prometheus;
+pub mod span;
+#[cfg(feature = "setup")]
+pub mod trace;
+
+pub use label::BoundedLabel;
+#[cfg(feature = "setup")]
+pub use listener::Readiness;
+#[cfg(feature = "setup")]
+pub use logging::{Config, Error, Guard, LogFormat, init};
+pub use metric::Program;
+#[cfg(feature = "setup")]
+pub use prometheus::PrometheusHandle;
+#[cfg(feature = "setup")]
+pub use trace::{Otlp, OtlpError, Protocol};

@@ -1,0 +1,139 @@
+//! The telemetry address: `/metrics`, `/healthz` and `/readyz`.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+
+use crate::prometheus::{CONTENT_TYPE, PrometheusHandle};
+
+/// How long requests in flight may take once [`serve`] is told to stop.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How long an answer of the probe is good for, so that who asks often does not load the database.
+pub const MAX_AGE: Duration = Duration::from_millis(250);
+
+/// What a probe answers: ready, or why not in words that anybody may read.
+pub type Probed = Result<(), String>;
+
+type Probe = dyn Fn() -> Pin<Box<dyn Future<Output = Probed> + Send>> + Send + Sync;
+
+/// Asks whether this process can do its work, within a time limit.
+///
+/// ```
+/// use postrider_telemetry::Readiness;
+/// use std::time::Duration;
+///
+/// let readiness = Readiness::new(Duration::from_secs(2), || async { Err("the database is away".to_owned()) });
+/// ```
+#[derive(Clone)]
+pub struct Readiness {
+    probe: Arc<Probe>,
+    limit: Duration,
+    last: Arc<Mutex<Option<(Instant, Probed)>>>,
+}
+
+impl Readiness {
+    /// From a probe and the time that it may take; a probe that takes longer means not ready.
+    ///
+    /// The reason of a failure is shown to whoever asks: no addresses, no secrets.
+    pub fn new<P, F>(limit: Duration, probe: P) -> Self
+    where
+        P: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = Probed> + Send + 'static,
+    {
+        Self { probe: Arc::new(move || Box::pin(probe())), limit, last: Arc::default() }
+    }
+
+    /// Always ready.
+    pub fn always() -> Self {
+        Self::new(Duration::from_secs(1), || async { Ok(()) })
+    }
+
+    /// Whether this process can do its work now, or could [`MAX_AGE`] ago.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn check(&self) -> Probed {
+        let mut last = self.last.lock().await;
+        if let Some((at, probed)) = &*last
+            && at.elapsed() < MAX_AGE
+        {
+            return probed.clone();
+        }
+        let probed = match tokio::time::timeout(self.limit, (self.probe)()).await {
+            Ok(probed) => probed,
+            Err(_) => Err(format!("no answer within {:?}", self.limit)),
+        };
+        *last = Some((Instant::now(), probed.clone()));
+        probed
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readiness").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+/// `/metrics`, `/healthz` and `/readyz`. The server mounts the same routes on its API address.
+pub fn routes(handle: PrometheusHandle, readiness: Readiness) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics).with_state(handle))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz).with_state(readiness))
+}
+
+/// Serves `router` until `shutdown` ends, then lets requests in flight finish for up to [`GRACE`].
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        shutdown.await;
+        let _ = stopping.send(());
+    });
+    let overdue = async {
+        match stopped.await {
+            Ok(()) => tokio::time::sleep(GRACE).await,
+            // The server ended by itself; that branch tells how.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = server => ended,
+        () = overdue => Ok(()),
+    }
+}
+
+async fn metrics(State(handle): State<PrometheusHandle>) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], handle.render()).into_response()
+}
+
+async fn healthz() -> Json<serde_json::Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> Response {
+    match readiness.check().await {
+        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
+        Err(reason) => {
+            let body = Json(json!({ "status": "unready", "reason": reason }));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}

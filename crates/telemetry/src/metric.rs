@@ -1,0 +1,345 @@
+//! The names of all metrics, and what each of them says.
+//!
+//! [`ALL`] is the whole list: the descriptions on `/metrics`, the buckets, the documentation and the
+//! dashboard check come from it. Names follow the design's §8; those that it does not name begin with
+//! `webhook_` too, but for `http_server_…` and `process_…`, which are the field's own names.
+
+use metrics::Unit;
+
+/// Events accepted, by [`EVENT_TYPE`].
+pub const EVENTS: &str = "webhook_events_total";
+/// Deliveries by [`EVENT_TYPE`] and [`STATUS`]: `succeeded`, `failed` (one attempt), `dead`, `cancelled`.
+pub const DELIVERIES: &str = "webhook_deliveries_total";
+/// How long one attempt took.
+pub const DELIVERY_DURATION: &str = "webhook_delivery_duration_seconds";
+/// From dispatch to the first attempt's start.
+pub const DELIVERY_LATENCY: &str = "webhook_delivery_latency_seconds";
+/// Delays of scheduled retries, by [`ATTEMPT_NUMBER`] of the attempt to come.
+///
+/// The design's `webhook_retry_count{attempt_number}` is this histogram's count: record the delay in
+/// seconds once for each retry. A counter of that name would break Prometheus' naming rules, which
+/// keep `_count` for histograms.
+pub const RETRY: &str = "webhook_retry";
+/// Jobs in the queue, by [`STATE`]: `ready`, `scheduled`, `held`, `running`.
+pub const QUEUE_DEPTH: &str = "webhook_queue_depth";
+/// How long the oldest ready job has been ready.
+pub const QUEUE_OLDEST_READY: &str = "webhook_queue_oldest_ready_seconds";
+/// Requests in flight in this worker.
+pub const IN_FLIGHT: &str = "webhook_in_flight";
+/// How long a dispatch transaction took.
+pub const DISPATCH_DURATION: &str = "webhook_dispatch_duration_seconds";
+/// Events of one dispatch transaction.
+pub const DISPATCH_BATCH: &str = "webhook_dispatch_batch_events";
+/// How long a claim took.
+pub const CLAIM_DURATION: &str = "webhook_claim_duration_seconds";
+/// Leases that ran out while their worker still held the job.
+pub const LEASES_LOST: &str = "webhook_leases_lost_total";
+/// Leases extended while work was in flight.
+pub const LEASES_EXTENDED: &str = "webhook_leases_extended_total";
+/// Jobs taken back from workers that let their leases run out.
+pub const JOBS_RESCUED: &str = "webhook_jobs_rescued_total";
+/// Subscribers by [`STATE`] of their circuit breaker: `closed`, `open`, `half_open`.
+pub const BREAKERS: &str = "webhook_breakers";
+/// Subscribers deactivated by Postrider, by [`REASON`].
+pub const SUBSCRIBERS_DEACTIVATED: &str = "webhook_subscribers_deactivated_total";
+/// Database connections by [`STATE`]: `idle`, `in_use`.
+pub const DATABASE_CONNECTIONS: &str = "webhook_database_connections";
+/// The most database connections that this process may hold.
+pub const DATABASE_CONNECTIONS_MAX: &str = "webhook_database_connections_max";
+/// Answered API requests by [`METHOD`], [`ROUTE`] and [`STATUS`].
+pub const HTTP_REQUESTS: &str = "http_server_requests_total";
+/// How long API requests took, by [`METHOD`] and [`ROUTE`].
+pub const HTTP_REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+/// Always 1; [`PROGRAM`] and [`VERSION`] say what runs.
+pub const BUILD_INFO: &str = "webhook_build_info";
+
+/// Label: the event's type, bounded by a [`BoundedLabel`](crate::BoundedLabel).
+pub const EVENT_TYPE: &str = "event_type";
+/// Label: what became of a delivery, or an HTTP status.
+pub const STATUS: &str = "status";
+/// Label: a state of jobs, connections or breakers.
+pub const STATE: &str = "state";
+/// Label: the number of an attempt, from 1.
+pub const ATTEMPT_NUMBER: &str = "attempt_number";
+/// Label: why a subscriber was deactivated.
+pub const REASON: &str = "reason";
+/// Label: an HTTP method; anything unusual counts as `other` (the caller's duty).
+pub const METHOD: &str = "method";
+/// Label: a route's template, such as `/v1/events/{id}`, never a path.
+pub const ROUTE: &str = "route";
+/// Label: which program runs.
+pub const PROGRAM: &str = "program";
+/// Label: the program's version.
+pub const VERSION: &str = "version";
+
+/// Upper bounds for times in seconds, from 1 ms (a receiver next door) to 60 s (past every time-out).
+pub const SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Upper bounds for retry delays in seconds: the default schedule with its jitter, and an hour for `Retry-After`.
+pub const RETRY_DELAYS: &[f64] = &[1.1, 5.5, 33.0, 132.0, 660.0, 1980.0, 3600.0];
+/// Upper bounds for sizes of batches.
+pub const BATCH_SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+
+/// What kind of number a metric is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution over buckets with these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// Which program a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `postrider-server`.
+    Server,
+    /// `postrider-worker`.
+    Worker,
+    /// `postrider`: both halves in one process.
+    Whole,
+}
+
+impl Program {
+    /// The binary's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "postrider-server",
+            Self::Worker => "postrider-worker",
+            Self::Whole => "postrider",
+        }
+    }
+}
+
+/// One metric: its name and what there is to know about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name on `/metrics`.
+    pub name: &'static str,
+    /// What kind of number it is.
+    pub kind: Kind,
+    /// What it counts or measures.
+    pub unit: Unit,
+    /// The keys of its labels.
+    pub labels: &'static [&'static str],
+    /// The half that reports it; [`Program::Whole`] if both do.
+    pub from: Program,
+    /// One sentence for people.
+    pub help: &'static str,
+}
+
+/// Every metric, but for the `process_…` ones, which are described by what collects them.
+pub const ALL: &[Metric] = {
+    use Kind::{Counter, Gauge, Histogram};
+    use Program::{Server, Whole, Worker};
+    const fn metric(
+        name: &'static str,
+        kind: Kind,
+        unit: Unit,
+        labels: &'static [&'static str],
+        from: Program,
+        help: &'static str,
+    ) -> Metric {
+        Metric { name, kind, unit, labels, from, help }
+    }
+    const COUNT: Unit = Unit::Count;
+    const TIME: Unit = Unit::Seconds;
+    &[
+        metric(EVENTS, Counter, COUNT, &[EVENT_TYPE], Server, "Events accepted."),
+        metric(
+            DELIVERIES,
+            Counter,
+            COUNT,
+            &[EVENT_TYPE, STATUS],
+            Whole,
+            "Deliveries that ended (succeeded, dead, cancelled), and attempts that failed (failed).",
+        ),
+        metric(DELIVERY_DURATION, Histogram(SECONDS), TIME, &[], Worker, "Duration of one attempt."),
+        metric(
+            DELIVERY_LATENCY,
+            Histogram(SECONDS),
+            TIME,
+            &[],
+            Worker,
+            "Time from dispatch to the start of the first attempt.",
+        ),
+        metric(
+            RETRY,
+            Histogram(RETRY_DELAYS),
+            TIME,
+            &[ATTEMPT_NUMBER],
+            Worker,
+            "Delays of scheduled retries in seconds, by the number of the attempt to come.",
+        ),
+        metric(QUEUE_DEPTH, Gauge, COUNT, &[STATE], Worker, "Jobs in the queue; the same in every worker."),
+        metric(
+            QUEUE_OLDEST_READY,
+            Gauge,
+            TIME,
+            &[],
+            Worker,
+            "How long the oldest ready job has been waiting; the same in every worker.",
+        ),
+        metric(IN_FLIGHT, Gauge, COUNT, &[], Worker, "Requests in flight in this worker."),
+        metric(
+            DISPATCH_DURATION,
+            Histogram(SECONDS),
+            TIME,
+            &[],
+            Server,
+            "Duration of a dispatch transaction.",
+        ),
+        metric(
+            DISPATCH_BATCH,
+            Histogram(BATCH_SIZES),
+            COUNT,
+            &[],
+            Server,
+            "Events of one dispatch transaction.",
+        ),
+        metric(CLAIM_DURATION, Histogram(SECONDS), TIME, &[], Worker, "Duration of a claim of jobs."),
+        metric(
+            LEASES_LOST,
+            Counter,
+            COUNT,
+            &[],
+            Worker,
+            "Leases that ran out while this worker held the job.",
+        ),
+        metric(LEASES_EXTENDED, Counter, COUNT, &[], Worker, "Leases extended while work was in flight."),
+        metric(
+            JOBS_RESCUED,
+            Counter,
+            COUNT,
+            &[],
+            Worker,
+            "Jobs taken back from workers whose leases ran out.",
+        ),
+        metric(
+            BREAKERS,
+            Gauge,
+            COUNT,
+            &[STATE],
+            Worker,
+            "Subscribers by the state of their circuit breaker.",
+        ),
+        metric(
+            SUBSCRIBERS_DEACTIVATED,
+            Counter,
+            COUNT,
+            &[REASON],
+            Worker,
+            "Subscribers that Postrider deactivated.",
+        ),
+        metric(DATABASE_CONNECTIONS, Gauge, COUNT, &[STATE], Whole, "Database connections of this process."),
+        metric(
+            DATABASE_CONNECTIONS_MAX,
+            Gauge,
+            COUNT,
+            &[],
+            Whole,
+            "The most database connections that this process may hold.",
+        ),
+        metric(HTTP_REQUESTS, Counter, COUNT, &[METHOD, ROUTE, STATUS], Server, "Answered API requests."),
+        metric(
+            HTTP_REQUEST_DURATION,
+            Histogram(SECONDS),
+            TIME,
+            &[METHOD, ROUTE],
+            Server,
+            "Duration of API requests.",
+        ),
+        metric(BUILD_INFO, Gauge, COUNT, &[PROGRAM, VERSION], Whole, "Always 1; its labels say what runs."),
+    ]
+};
+
+/// Describes every metric of [`ALL`] to the recorder.
+pub fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.unit, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
+            Kind::Histogram(_) => metrics::describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+    }
+}
+
+/// Makes the label-less counters and histograms of `program` appear with zero.
+///
+/// Otherwise a counter's first increase would be invisible to `increase()` and `rate()`, which need a
+/// point before it, and an alert on it would miss what it is for. Gauges appear when they are known.
+pub fn start_at_zero(program: Program) {
+    let ours = |from: Program| program == Program::Whole || from == Program::Whole || from == program;
+    for metric in ALL.iter().filter(|metric| metric.labels.is_empty() && ours(metric.from)) {
+        match metric.kind {
+            Kind::Counter => metrics::counter!(metric.name).absolute(0),
+            Kind::Gauge => {}
+            Kind::Histogram(_) => drop(metrics::histogram!(metric.name)),
+        }
+    }
+}
+
+/// Sets [`BUILD_INFO`].
+pub fn build_info(program: Program, version: &'static str) {
+    metrics::gauge!(BUILD_INFO, PROGRAM => program.name(), VERSION => version).set(1.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_pass_prometheus_rules() {
+        for metric in ALL {
+            let name = metric.name;
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(name.chars().all(plain), "{name}: lower case and underscores");
+            assert_eq!(
+                name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{name}: _total is for counters"
+            );
+            for kept in ["_count", "_sum", "_bucket"] {
+                assert!(!name.ends_with(kept), "{name}: {kept} is kept for histograms");
+            }
+            assert!(metric.help.ends_with('.'), "{name}: its help is a sentence");
+            for label in metric.labels {
+                assert!(!["le", "quantile"].contains(label) && label.chars().all(plain), "{name}: {label}");
+            }
+            if let Kind::Histogram(bounds) = metric.kind {
+                assert!(bounds.is_sorted() && bounds.iter().all(|bound| *bound > 0.0), "{name}: buckets");
+            }
+        }
+    }
+
+    #[test]
+    fn the_designs_metrics_are_there_once() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len(), "a name occurs twice");
+        for name in [
+            "webhook_events_total",
+            "webhook_deliveries_total",
+            "webhook_delivery_duration_seconds",
+            "webhook_delivery_latency_seconds",
+            "webhook_retry", // its count is webhook_retry_count
+            "webhook_queue_depth",
+            "webhook_queue_oldest_ready_seconds",
+            "webhook_in_flight",
+            "webhook_dispatch_duration_seconds",
+            "webhook_claim_duration_seconds",
+            "webhook_leases_lost_total",
+            "webhook_jobs_rescued_total",
+        ] {
+            assert!(names.contains(name), "{name} is in the design");
+        }
+    }
+
+    #[test]
+    fn times_reach_from_a_millisecond_to_a_minute() {
+        assert_eq!(SECONDS.first(), Some(&0.001));
+        assert_eq!(SECONDS.last(), Some(&60.0));
+    }
+}

@@ -1,0 +1,190 @@
+//! Recording: outcomes in batches, each a transaction that also ends their jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_core::DeliveryStatus;
+use postrider_queue::{Finish, Lease};
+use postrider_store::StoreError;
+use postrider_store::outcome::{End, Outcome, Recorded};
+use postrider_telemetry::context::{self, TraceParent};
+use postrider_telemetry::{metric, span};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{Instrument as _, debug_span};
+
+use crate::engine::Shared;
+use crate::notice;
+use crate::point::{during, point};
+
+/// How many outcomes a batch holds at most.
+const BATCH: usize = 256;
+
+/// Waits while the database is away, doubling from the first to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// What came of a claimed job.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// There is something to record of its delivery; the context of its attempt, if traces are exported.
+    Delivery(Box<Outcome>, Option<TraceParent>),
+    /// There is nothing to record.
+    Job(Lease, Finish),
+}
+
+impl Ended {
+    fn lease(&self) -> Lease {
+        match self {
+            Self::Delivery(outcome, _) => outcome.lease,
+            Self::Job(lease, _) => *lease,
+        }
+    }
+
+    fn traced(&self) -> Option<TraceParent> {
+        match self {
+            Self::Delivery(_, traced) => *traced,
+            Self::Job(..) => None,
+        }
+    }
+}
+
+/// Where outcomes go. Bounded: when the database is slow, this is what holds claiming back.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcomes(mpsc::Sender<Ended>);
+
+impl Outcomes {
+    pub(crate) async fn send(&self, ended: Ended) {
+        if self.0.send(ended).await.is_err() {
+            // Its lease will expire, and another worker will take the job.
+            tracing::error!("the recorder is gone; an outcome is lost");
+        }
+    }
+}
+
+/// Writes down what came of claimed jobs.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    task: JoinHandle<()>,
+}
+
+impl Recorder {
+    pub(crate) fn start(shared: &Arc<Shared>) -> (Self, Outcomes) {
+        let (sender, receiver) = mpsc::channel(2 * BATCH);
+        let task = tokio::spawn(record_all(Arc::clone(shared), receiver));
+        (Self { task }, Outcomes(sender))
+    }
+
+    /// Waits until all is written down; no longer than a grace period, should the database be away.
+    pub(crate) async fn finish(self, outcomes: Outcomes, shared: &Shared) {
+        drop(outcomes);
+        let mut task = self.task;
+        if tokio::time::timeout(shared.config.shutdown_grace.max(Duration::from_secs(1)), &mut task)
+            .await
+            .is_err()
+        {
+            task.abort();
+            tracing::error!("the database is away: outcomes are lost, and their jobs will run again");
+        }
+    }
+}
+
+async fn record_all(shared: Arc<Shared>, mut receiver: mpsc::Receiver<Ended>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while receiver.recv_many(&mut batch, BATCH).await > 0 {
+        // What was lost is another worker's, and has been counted.
+        batch.retain(|ended| shared.in_flight.recording(ended.lease()));
+        let span = debug_span!("record", { span::JOBS } = batch.len());
+        for attempt in batch.iter().filter_map(Ended::traced).take(span::MAX_LINKS) {
+            context::add_link(&span, &attempt.to_string());
+        }
+        record_batch(&shared, &batch).instrument(span).await;
+        shared.in_flight.forget(batch.drain(..).map(|ended| ended.lease()));
+        shared.ended.notify_one();
+    }
+}
+
+/// Records a batch; if the database refuses it, one by one, so that a single odd outcome harms no other.
+async fn record_batch(shared: &Shared, batch: &[Ended]) {
+    let Err(error) = record(shared, batch).await else { return };
+    tracing::error!(
+        error = &error as &dyn std::error::Error,
+        jobs = batch.len(),
+        "outcomes were refused; recording them one by one"
+    );
+    if batch.len() == 1 {
+        return;
+    }
+    for ended in batch {
+        if let Err(error) = record(shared, std::slice::from_ref(ended)).await {
+            // Its lease will expire; after some rescues the job is buried and the delivery dead.
+            tracing::error!(error = &error as &dyn std::error::Error, job = ?ended.lease().job, "an outcome was refused");
+        }
+    }
+}
+
+/// Records a batch, waiting for a database that is away.
+async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
+    let (mut outcomes, mut others) = (Vec::new(), Vec::new());
+    for ended in batch {
+        match ended {
+            Ended::Delivery(outcome, _) => outcomes.push((**outcome).clone()),
+            Ended::Job(lease, finish) => others.push((*lease, *finish)),
+        }
+    }
+    let mut backoff = BACKOFF.0;
+    let Recorded { lost, notices } = loop {
+        let recording = shared.store.record(&outcomes, &others, &shared.config.patience);
+        match during("finishing", recording).await {
+            Ok(recorded) => break recorded,
+            Err(error) if error.is_unavailable() => {
+                if backoff == BACKOFF.0 {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot record outcomes; trying again"
+                    );
+                }
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF.1);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    point("recorded");
+    if !lost.is_empty() {
+        metrics::counter!(metric::LEASES_LOST).increment(lost.len() as u64);
+        tracing::warn!(jobs = lost.len(), "leases were lost; other workers have those jobs");
+    }
+    for outcome in outcomes.iter().filter(|outcome| !lost.contains(&outcome.lease.job)) {
+        tell(shared, outcome);
+    }
+    for (_, finish) in others.iter().filter(|(lease, _)| !lost.contains(&lease.job)) {
+        if let Finish::RetryIn(delay) = finish {
+            shared.due.within(*delay);
+        }
+    }
+    notice::tell(shared, notices).await;
+    Ok(())
+}
+
+/// Counts what is now written down.
+fn tell(shared: &Shared, outcome: &Outcome) {
+    let delivery = &outcome.delivery;
+    let label = shared.labels.value(delivery.event.as_str());
+    let count = |status: &'static str| {
+        metrics::counter!(metric::DELIVERIES, metric::EVENT_TYPE => label.clone(), metric::STATUS => status)
+            .increment(1);
+    };
+    if outcome.attempt.is_some() && outcome.end != End::Succeeded {
+        count("failed");
+    }
+    match outcome.end {
+        End::RetryIn(delay) => {
+            shared.due.within(delay);
+            let next = (delivery.attempts + 2).saturating_sub(delivery.round_start);
+            metrics::histogram!(metric::RETRY, metric::ATTEMPT_NUMBER => next.to_string())
+                .record(delay.as_secs_f64());
+        }
+        End::Dead(_) => count(DeliveryStatus::Dead.as_str()),
+        End::Succeeded | End::Cancelled => count(outcome.end.status().as_str()),
+    }
+}

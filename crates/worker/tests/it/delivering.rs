@@ -1,0 +1,111 @@
+//! What a receiver gets when all is well.
+
+use std::collections::BTreeSet;
+
+use postrider_core::signing::Verifier;
+use postrider_core::{AgentId, Clock as _, DeliveryStatus, EventData, SystemClock};
+use postrider_dispatch::NewEvent;
+use postrider_store::subscriber::NewSubscriber;
+
+use crate::stage::{DEADLINE, SECRET, Stage, config, on_both, tenant};
+
+on_both!(
+    one_event_makes_one_request_of_the_agreed_form,
+    every_active_subscriber_gets_it_and_no_other,
+    two_workers_share_the_work,
+);
+
+async fn one_event_makes_one_request_of_the_agreed_form(stage: &Stage) {
+    stage.subscriber("/hook").await;
+    let worker = stage.worker(config()).await;
+    // Numbers and order that a parser would not keep.
+    let data = r#"{"text":"h\u0000i","big":12345678901234567890123,"a":1.10,"a":2}"#;
+    let event = NewEvent {
+        data: EventData::from_json(data).unwrap(),
+        agent_id: Some("my-agent".parse::<AgentId>().unwrap()),
+        ..NewEvent::new("ai.response", &serde_json::json!({})).unwrap()
+    };
+    let dispatched = stage.dispatcher.dispatch(event).await.unwrap();
+    let delivery = stage.ended(dispatched.id).await;
+    stage.settled().await;
+    worker.stop().await;
+
+    let requests = stage.receiver.requests();
+    assert_eq!(requests.len(), 1, "exactly once");
+    let request = &requests[0];
+    assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/hook"));
+    let seconds = dispatched.timestamp.seconds();
+    let body =
+        format!(r#"{{"event":"ai.response","timestamp":{seconds},"agent_id":"my-agent","data":{data}}}"#);
+    assert_eq!(String::from_utf8_lossy(&request.body), body);
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("user-agent", "AI-Agent-Webhook/1.0"),
+        ("x-agent-id", "my-agent"),
+        ("x-event-type", "ai.response"),
+        ("webhook-id", &dispatched.id.to_string()),
+        ("content-length", &body.len().to_string()),
+    ] {
+        assert_eq!(request.header(name), Some(value), "{name}");
+    }
+    let names: BTreeSet<_> = request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    assert_eq!(names.len(), request.headers.len(), "no header comes twice");
+    let expected = "content-length content-type host traceparent user-agent webhook-id webhook-signature \
+        webhook-timestamp x-agent-id x-agent-signature x-event-type";
+    assert_eq!(names.into_iter().collect::<Vec<_>>().join(" "), expected);
+    let verifier = Verifier::new(SECRET).unwrap();
+    let told = verifier.verify(|name| request.header(name), &request.body, SystemClock.now()).unwrap();
+    assert_eq!(told.id, dispatched.id.to_string());
+    verifier.verify_agent(request.header("x-agent-signature").unwrap(), &request.body).unwrap();
+    let traceparent: Vec<_> = request.header("traceparent").unwrap().split('-').map(str::len).collect();
+    assert_eq!(traceparent, [2, 32, 16, 2]);
+
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 1));
+    assert_eq!(delivery.response_status, Some(200));
+    let attempts = stage.attempts(&delivery).await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(
+        (attempts[0].number, attempts[0].response_status, attempts[0].error_kind),
+        (1, Some(200), None)
+    );
+    assert!(attempts[0].started_at >= dispatched.timestamp);
+}
+
+async fn every_active_subscriber_gets_it_and_no_other(stage: &Stage) {
+    for path in ["/one", "/two", "/three"] {
+        stage.subscriber(path).await;
+    }
+    let inactive = NewSubscriber { active: false, ..stage.new_subscriber("/inactive") };
+    stage.store.create_subscriber(&tenant(), inactive).await.unwrap();
+    let others = vec!["invoice.*".parse().unwrap()];
+    let uninterested = NewSubscriber { events: others, ..stage.new_subscriber("/uninterested") };
+    stage.store.create_subscriber(&tenant(), uninterested).await.unwrap();
+    let worker = stage.worker(config()).await;
+    let dispatched = stage.dispatch().await;
+    assert_eq!(dispatched.jobs.len(), 3);
+    stage.settled().await;
+    worker.stop().await;
+    let mut paths: Vec<_> = stage.receiver.requests().into_iter().map(|request| request.target).collect();
+    paths.sort();
+    assert_eq!(paths, ["/one", "/three", "/two"]);
+    let deliveries = stage.deliveries(dispatched.id).await;
+    assert!(deliveries.iter().all(|delivery| delivery.status == DeliveryStatus::Succeeded));
+}
+
+async fn two_workers_share_the_work(stage: &Stage) {
+    stage.subscriber("/one").await;
+    stage.subscriber("/two").await;
+    let workers = [stage.worker(config()).await, stage.worker(config()).await];
+    stage.dispatch_many(200).await;
+    let requests = stage.receiver.wait_for(400, DEADLINE).await;
+    stage.settled().await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    let distinct: BTreeSet<_> = requests
+        .iter()
+        .map(|request| (request.path().to_owned(), request.header("webhook-id").unwrap().to_owned()))
+        .collect();
+    assert_eq!((stage.receiver.requests().len(), distinct.len()), (400, 400), "each delivery once");
+    assert_eq!(stage.count("SELECT count(*) FROM attempts").await, 400);
+}

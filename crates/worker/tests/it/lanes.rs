@@ -1,0 +1,111 @@
+//! What a subscriber's policy and a worker's size ask of deliveries.
+
+use std::time::{Duration, Instant};
+
+use postrider_core::subscriber::{PolicyFields, RateLimitFields};
+use postrider_testkit::Behaviour;
+use postrider_worker::Config;
+
+use crate::stage::{DEADLINE, Stage, at_once, config, delays, on_both};
+
+on_both!(
+    an_ordered_subscriber_gets_all_in_order_whatever_fails,
+    a_rate_limit_holds_over_all_workers,
+    a_concurrency_limit_holds_over_all_workers,
+    a_small_worker_waits_for_no_poll,
+);
+
+async fn an_ordered_subscriber_gets_all_in_order_whatever_fails(stage: &Stage) {
+    const EVENTS: usize = 30;
+    let policy = PolicyFields {
+        ordered: Some(true),
+        schedule: Some(delays(&[20])),
+        jitter_percent: Some(0),
+        max_attempts: Some(30),
+        ..PolicyFields::default()
+    };
+    stage.subscriber_with("/hook", policy).await;
+    // One in three fails, with no pattern to it.
+    let mut dice = 12_345_u32;
+    let statuses: Vec<u16> = (0..600)
+        .map(|_| {
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if (dice >> 16).is_multiple_of(3) { 500 } else { 200 }
+        })
+        .collect();
+    stage.receiver.on("/hook", Behaviour::sequence(statuses.clone()));
+    let workers = [stage.worker(config()).await, stage.worker(config()).await, stage.worker(config()).await];
+    let events = stage.dispatch_many(EVENTS).await;
+    stage.settled().await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    let requests = stage.receiver.requests();
+    let expected: Vec<String> = events.iter().map(|event| event.id.to_string()).collect();
+    let got = |(request, status): (&postrider_testkit::receiver::ReceivedRequest, &u16)| {
+        (*status == 200).then(|| request.header("webhook-id").unwrap().to_owned())
+    };
+    let arrived: Vec<String> = requests.iter().zip(&statuses).filter_map(got).collect();
+    assert_eq!(arrived, expected);
+    assert!(requests.len() > EVENTS, "some failed");
+    let mut turns: Vec<_> = requests.iter().map(|request| request.header("webhook-id").unwrap()).collect();
+    turns.dedup();
+    assert_eq!(turns, expected, "none is tried before those in front of it have arrived");
+    assert_eq!(stage.receiver.peak_in_flight(), 1);
+}
+
+async fn a_rate_limit_holds_over_all_workers(stage: &Stage) {
+    const EVENTS: u32 = 20;
+    const BURST: u32 = 5;
+    const INTERVAL: Duration = Duration::from_millis(50);
+    let rate_limit = Some(RateLimitFields { per_second: 20.0, burst: Some(BURST) });
+    stage.subscriber_with("/hook", PolicyFields { rate_limit, ..PolicyFields::default() }).await;
+    let workers = [stage.worker(config()).await, stage.worker(config()).await];
+    let began = Instant::now();
+    stage.dispatch_many(EVENTS as usize).await;
+    let requests = stage.receiver.wait_for(EVENTS as usize, DEADLINE).await;
+    stage.settled().await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    for (place, request) in (0..).zip(&requests) {
+        let earliest = INTERVAL * (place + 1_u32).saturating_sub(BURST);
+        // Claims are counted in milliseconds.
+        let at = request.arrived - began + Duration::from_millis(2);
+        assert!(at >= earliest, "request {place} came after {at:?}, not before {earliest:?}");
+    }
+    let took = requests.last().unwrap().arrived - began;
+    println!("{EVENTS} requests at 20 a second with a burst of {BURST} took {took:?}");
+    assert!(took < Duration::from_secs(10));
+}
+
+async fn a_concurrency_limit_holds_over_all_workers(stage: &Stage) {
+    let policy = PolicyFields { concurrency: Some(3), ..PolicyFields::default() };
+    stage.subscriber_with("/hook", policy).await;
+    stage.receiver.on("/hook", Behaviour::Status(200).after(Duration::from_millis(40)));
+    stage.dispatch_many(40).await;
+    let workers = [stage.worker(config()).await, stage.worker(config()).await];
+    stage.settled().await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    assert_eq!(stage.receiver.requests().len(), 40);
+    assert_eq!(stage.receiver.peak_in_flight(), 3);
+}
+
+/// What has ended makes room at once, also where one lane may not fill the worker.
+async fn a_small_worker_waits_for_no_poll(stage: &Stage) {
+    stage.subscriber("/hook").await;
+    let poll = Duration::from_secs(30);
+    for concurrency in [1, 4] {
+        let small = Config { concurrency: at_once(concurrency), poll, ..config() };
+        let worker = stage.worker(small).await;
+        let began = Instant::now();
+        stage.dispatch_many(40).await;
+        stage.settled().await;
+        let took = began.elapsed();
+        println!("40 deliveries by a worker of {concurrency} took {took:?}");
+        assert!(took < poll, "{took:?}");
+        worker.stop().await;
+    }
+}

@@ -1,0 +1,174 @@
+//! Leases that are lost, jobs that kill their workers, and outcomes that are recorded twice.
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use postrider_core::{Clock as _, DeadReason, DeliveryStatus, EventId};
+use postrider_queue::{Claim, ClaimedJob, LeaseToken, Rescue};
+use postrider_store::health::Patience;
+use postrider_store::outcome::{Attempt, End, Outcome};
+use postrider_store::stats::StatsFilter;
+use postrider_store::work::Loaded;
+use postrider_testkit::receiver::Gate;
+use postrider_testkit::{Behaviour, eventually};
+use postrider_worker::Config;
+
+use crate::stage::{DEADLINE, Stage, config, on_both, tenant};
+
+const LEASE: Duration = Duration::from_mins(1);
+
+on_both!(
+    "current_thread": a_worker_that_lost_its_lease_changes_nothing,
+    a_job_that_kills_its_workers_is_given_up,
+    a_lease_is_extended_while_the_request_goes_on,
+    an_outcome_is_recorded_once
+);
+
+/// On one thread, so that the metrics recorder, which is the thread's, sees both workers.
+async fn a_worker_that_lost_its_lease_changes_nothing(stage: &Stage) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let (late, later) = (Gate::closed(), Gate::closed());
+    stage.subscriber("/hook").await;
+    let answers = vec![Behaviour::Status(410).behind(&late), Behaviour::Status(200).behind(&later)];
+    stage.receiver.on("/hook", Behaviour::Sequence(answers));
+    // Extends its leases every twenty seconds: never, as far as this test goes.
+    let zombie = stage.worker(Config { lease: LEASE, ..config() }).await;
+    let event = stage.dispatch().await.id;
+    stage.receiver.wait_for(1, DEADLINE).await;
+    zombie.stop.cancel();
+    stage.database.advance(LEASE * 2).await;
+    let rescuer = stage.worker(Config { lease: Duration::from_secs(1), ..config() }).await;
+    stage.receiver.wait_for(2, DEADLINE).await;
+    late.open();
+    // Which includes that it records what it did.
+    zombie.stopped().await;
+    let delivery = stage.delivery(event).await;
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Pending, 0), "fenced");
+    assert_eq!(stage.count("SELECT count(*) FROM jobs WHERE state = 3").await, 1);
+    later.open();
+    stage.ended(event).await;
+    rescuer.stop().await;
+
+    let delivery = stage.delivery(event).await;
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 1));
+    assert_eq!(delivery.response_status, Some(200));
+    assert_eq!(stage.attempts(&delivery).await.len(), 1, "what the zombie did left no trace");
+    assert_eq!(stage.receiver.requests().len(), 2);
+    stage.settled().await;
+    let counted = stage.store.stats(&tenant(), &StatsFilter::default()).await.unwrap().deliveries;
+    assert_eq!((counted.total, counted.succeeded, counted.pending), (1, 1, 0));
+    let text = metrics.render();
+    assert!(text.lines().any(|line| line == "webhook_leases_lost_total 1"), "{text}");
+    assert!(text.lines().any(|line| line == "webhook_jobs_rescued_total 1"), "{text}");
+}
+
+async fn a_job_that_kills_its_workers_is_given_up(stage: &Stage) {
+    stage.subscriber("/hook").await;
+    let event = stage.dispatch().await.id;
+    let max_rescues = config().max_rescues;
+    assert_eq!(max_rescues, 5);
+    for rescues in 0..max_rescues {
+        let claimed = claim(stage).await;
+        assert_eq!(claimed.rescues, rescues);
+        stage.database.advance(LEASE * 2).await;
+        let rescue = Rescue { max: 10, max_rescues, token: token(stage), lease: LEASE };
+        assert_eq!(stage.store.queue().rescue(&rescue).await.unwrap().returned, 1);
+    }
+    claim(stage).await;
+    stage.database.advance(LEASE * 2).await;
+    let worker = stage.worker(Config { lease: Duration::from_secs(1), ..config() }).await;
+    let delivery = stage.ended(event).await;
+    stage.settled().await;
+    worker.stop().await;
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Dead, 0));
+    assert_eq!(delivery.dead_reason, Some(DeadReason::RescuedTooOften));
+    assert!(stage.receiver.requests().is_empty());
+}
+
+async fn a_lease_is_extended_while_the_request_goes_on(stage: &Stage) {
+    let gate = Gate::closed();
+    stage.subscriber("/hook").await;
+    stage.receiver.on("/hook", Behaviour::Status(200).behind(&gate));
+    let short = Config { lease: Duration::from_secs(1), ..config() };
+    let workers = [stage.worker(short.clone()).await, stage.worker(short).await];
+    let event = stage.dispatch().await.id;
+    stage.receiver.wait_for(1, DEADLINE).await;
+    // Until it has been extended three times; both workers look for expired leases meanwhile.
+    let mut ends = Vec::new();
+    while ends.len() < 4 {
+        let end = stage.count("SELECT max(lease_until) FROM jobs").await;
+        if ends.last() != Some(&end) {
+            ends.push(end);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    gate.open();
+    let delivery = stage.ended(event).await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 1));
+    assert_eq!(stage.receiver.requests().len(), 1);
+}
+
+async fn an_outcome_is_recorded_once(stage: &Stage) {
+    stage.subscriber("/hook").await;
+    let event = stage.dispatch().await.id;
+    let patience = Patience::default();
+    let failed = outcome(stage, event, End::RetryIn(Duration::from_secs(5)), 500).await;
+    for lost in [0, 1, 1] {
+        let recorded = stage.store.record(std::slice::from_ref(&failed), &[], &patience).await.unwrap();
+        assert_eq!(recorded.lost.len(), lost);
+    }
+    let delivery = stage.delivery(event).await;
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Pending, 1));
+    stage.no_lane_is_running().await;
+
+    stage.database.advance(Duration::from_secs(6)).await;
+    assert_eq!(stage.store.queue().promote(10).await.unwrap().jobs, 1);
+    let arrived = outcome(stage, event, End::Succeeded, 200).await;
+    let arrived = std::slice::from_ref(&arrived);
+    let (one, other) = tokio::join!(
+        stage.store.record(arrived, &[], &patience),
+        stage.store.record(arrived, &[], &patience)
+    );
+    assert_eq!(one.unwrap().lost.len() + other.unwrap().lost.len(), 1, "one of the two");
+    let delivery = eventually(DEADLINE, || async { Some(stage.delivery(event).await) }).await;
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 2));
+    assert_eq!(stage.attempts(&delivery).await.len(), 2);
+    let counted = stage.store.stats(&tenant(), &StatsFilter::default()).await.unwrap().deliveries;
+    assert_eq!((counted.total, counted.succeeded, counted.pending), (1, 1, 0));
+    stage.settled().await;
+}
+
+fn token(stage: &Stage) -> LeaseToken {
+    LeaseToken(stage.store.ids().next_uuid())
+}
+
+async fn claim(stage: &Stage) -> ClaimedJob {
+    let claimed = stage.store.queue().claim(&Claim::new(token(stage), 1, LEASE)).await.unwrap();
+    claimed.jobs.into_iter().next().expect("a job")
+}
+
+/// Claims the event's job as a worker would, and says what came of it.
+async fn outcome(stage: &Stage, event: EventId, end: End, status: u16) -> Outcome {
+    let job = claim(stage).await;
+    let loaded = stage.store.load(std::slice::from_ref(&job)).await.unwrap().remove(0);
+    let Loaded::Deliver(work) = loaded else { panic!("there is something to deliver: {loaded:?}") };
+    assert_eq!(work.delivery.event_id, event);
+    let response = postrider_store::outcome::Response {
+        status,
+        headers: Vec::new(),
+        body: bytes::Bytes::new(),
+        truncated: false,
+    };
+    let attempt = Attempt {
+        started_at: stage.store.ids().clock().now(),
+        duration: Duration::from_millis(1),
+        response: Some(response),
+        error: None,
+    };
+    Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }
+}

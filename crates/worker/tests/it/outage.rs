@@ -1,0 +1,86 @@
+//! A database whose connections are killed while events flow.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use postrider_dispatch::{IdempotencyKey, NewEvent};
+use postrider_testkit::eventually;
+use postrider_worker::Config;
+use sea_orm::{ConnectionTrait as _, Statement};
+
+use crate::stage::{Stage, config, event};
+
+const LONG: Duration = Duration::from_mins(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_connections_lose_nothing_and_leave_nothing_stuck() {
+    const EVENTS: usize = 300;
+    let stage = Stage::postgres().await;
+    stage.subscriber("/one").await;
+    stage.subscriber("/two").await;
+    // A lease of a second, so that what a lost answer leaves behind is taken back soon.
+    let config = Config { lease: Duration::from_secs(1), ..config() };
+    let workers = [stage.worker(config.clone()).await, stage.worker(config).await];
+
+    let admin = stage.database.connect().await;
+    let killer = tokio::spawn(async move {
+        let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'postrider'";
+        let mut killed = 0;
+        loop {
+            let kill = Statement::from_string(admin.get_database_backend(), kill);
+            killed += admin.query_all_raw(kill).await.unwrap().len();
+            if killed >= 120 {
+                return killed;
+            }
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+    });
+
+    let mut refused = 0;
+    let mut acknowledged = Vec::new();
+    for number in 0.. {
+        if number >= EVENTS && killer.is_finished() {
+            break;
+        }
+        let key = IdempotencyKey::parse(&number.to_string()).unwrap();
+        let new = NewEvent { key: Some(key), ..event(number) };
+        let began = Instant::now();
+        loop {
+            match stage.dispatcher.dispatch(new.clone()).await {
+                Ok(dispatched) => break acknowledged.push(dispatched.id.to_string()),
+                Err(error) => {
+                    assert!(error.is_unavailable(), "{error}");
+                    assert!(began.elapsed() < LONG, "{error}");
+                    refused += 1;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+    let count = killer.await.unwrap();
+
+    eventually(LONG, || async { (stage.count("SELECT count(*) FROM jobs").await == 0).then_some(()) }).await;
+    stage.no_lane_is_running().await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    let mut got: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for request in stage.receiver.requests() {
+        let id = request.header("webhook-id").unwrap().to_owned();
+        *got.entry((request.path().to_owned(), id)).or_default() += 1;
+    }
+    let repeats: usize = got.values().map(|count| count - 1).sum();
+    println!(
+        "{} events, {count} connections killed, {refused} dispatches refused, {repeats} requests repeated",
+        acknowledged.len()
+    );
+    for id in &acknowledged {
+        for path in ["/one", "/two"] {
+            assert!(got.contains_key(&(path.to_owned(), id.clone())), "{path} never got {id}");
+        }
+    }
+    assert_eq!(got.len(), acknowledged.len() * 2, "and nothing that was not acknowledged");
+    let unfinished = "SELECT count(*) FROM deliveries WHERE status <> 1";
+    assert_eq!(stage.count(unfinished).await, 0);
+}

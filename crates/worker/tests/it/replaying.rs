@@ -1,0 +1,65 @@
+//! Delivering again what has ended, and jobs that are no longer anyone's.
+
+use std::time::Duration;
+
+use postrider_core::{DeadReason, DeliveryStatus};
+use postrider_queue::{JobId, LaneId, NewJob};
+use postrider_store::replay::Changed;
+use postrider_testkit::{Behaviour, eventually};
+use postrider_worker::Config;
+
+use crate::stage::{DEADLINE, Stage, config, on_both, retry, tenant};
+
+on_both!(a_retried_delivery_has_a_whole_new_round, a_stale_job_ends_without_a_request);
+
+async fn a_retried_delivery_has_a_whole_new_round(stage: &Stage) {
+    stage.subscriber("/hook").await;
+    stage.receiver.on("/hook", Behaviour::sequence([500, 500, 500, 500, 200]));
+    let worker = stage.worker(Config { retry: retry(&[200], 2), ..config() }).await;
+    let event = stage.dispatch().await.id;
+    let dead = stage.ended(event).await;
+    assert_eq!((dead.status, dead.attempts), (DeliveryStatus::Dead, 2));
+    for (attempts, status) in [(4, DeliveryStatus::Dead), (5, DeliveryStatus::Succeeded)] {
+        let Changed::Done(pending) = stage.store.retry(&tenant(), dead.id).await.unwrap() else {
+            panic!("it has ended and can be retried")
+        };
+        assert_eq!((pending.status, pending.dead_reason), (DeliveryStatus::Pending, None));
+        let again = stage.store.retry(&tenant(), dead.id).await.unwrap();
+        assert!(!matches!(again, Changed::Missing));
+        let ended = stage.ended(event).await;
+        assert_eq!((ended.status, ended.attempts), (status, attempts));
+        let reason = (status == DeliveryStatus::Dead).then_some(DeadReason::AttemptsUsedUp);
+        assert_eq!(ended.dead_reason, reason);
+    }
+    stage.settled().await;
+    worker.stop().await;
+    let requests = stage.receiver.requests();
+    assert_eq!(requests.len(), 5);
+    assert!(requests.iter().all(|request| request.header("webhook-id") == Some(&event.to_string())));
+    let attempts = stage.attempts(&dead).await;
+    assert_eq!(attempts.iter().map(|one| one.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    for (before, after) in [(0, 1), (2, 3)] {
+        let waited = requests[after].arrived - requests[before].arrived;
+        assert!(waited >= Duration::from_millis(200), "the second round keeps the schedule too: {waited:?}");
+    }
+}
+
+async fn a_stale_job_ends_without_a_request(stage: &Stage) {
+    let subscriber = stage.subscriber("/hook").await;
+    stage.receiver.on("/hook", Behaviour::Status(500));
+    let worker = stage.worker(Config { retry: retry(&[300_000], 3), ..config() }).await;
+    let event = stage.dispatch().await.id;
+    let delivery = stage.attempted(event, 1).await;
+    let strays: Vec<_> = [delivery.id.uuid(), stage.store.ids().next_uuid()]
+        .into_iter()
+        .map(|subject| NewJob::now(JobId(stage.store.ids().next_uuid()), LaneId(subscriber.uuid()), subject))
+        .collect();
+    stage.store.queue().enqueue(&strays).await.unwrap();
+    eventually(DEADLINE, || async { (stage.count("SELECT count(*) FROM jobs").await == 1).then_some(()) })
+        .await;
+    worker.stop().await;
+    assert_eq!(stage.receiver.requests().len(), 1);
+    let now = stage.delivery(event).await;
+    assert_eq!((now.status, now.attempts, now.job), (DeliveryStatus::Pending, 1, delivery.job));
+    stage.no_lane_is_running().await;
+}

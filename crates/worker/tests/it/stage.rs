@@ -1,0 +1,246 @@
+//! A database, a receiver, and workers between them.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use postrider_core::retry::Steps;
+use postrider_core::subscriber::{PolicyFields, Span};
+use postrider_core::{
+    CustomHeaders, DeliveryStatus, EventId, IdGenerator, Keyring, Policy, RetryPolicy, RetrySchedule, Secret,
+    SubscriberId, SystemRandom, TenantId,
+};
+use postrider_database::{Config as DatabaseConfig, Database, Dialect};
+use postrider_delivery::{Client, Config as DeliveryConfig};
+use postrider_dispatch::{Dispatched, Dispatcher, NewEvent};
+use postrider_store::health::Patience;
+use postrider_store::history::{Attempt, Delivery, DeliveryFilter};
+use postrider_store::subscriber::NewSubscriber;
+use postrider_store::{PageRequest, Store};
+use postrider_testkit::{Receiver, TestDatabase, eventually};
+use postrider_worker::{Config, Worker};
+use sea_orm::{ConnectionTrait as _, QueryResult, Statement};
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Runs tests, which take a [`Stage`], on both databases: on two threads, or on the test's own.
+macro_rules! on_both {
+    ($($test:ident),+ $(,)?) => {
+        on_both!("multi_thread": $($test),+);
+    };
+    ($flavor:literal: $($test:ident),+) => {
+        mod postgres {
+            $(#[tokio::test(flavor = $flavor)]
+            async fn $test() {
+                super::$test(&$crate::stage::Stage::postgres().await).await;
+            })+
+        }
+        mod sqlite {
+            $(#[tokio::test(flavor = $flavor)]
+            async fn $test() {
+                super::$test(&$crate::stage::Stage::sqlite().await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
+
+/// What may take a moment takes no longer than this, however slow the machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The secret of every subscriber made here.
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+pub(crate) struct Stage {
+    pub(crate) database: TestDatabase,
+    pub(crate) store: Store,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) receiver: Receiver,
+    keyring: Keyring,
+}
+
+impl Stage {
+    pub(crate) async fn postgres() -> Self {
+        Self::of(TestDatabase::postgres().await).await
+    }
+
+    pub(crate) async fn sqlite() -> Self {
+        Self::of(TestDatabase::sqlite().await).await
+    }
+
+    async fn of(database: TestDatabase) -> Self {
+        let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
+        let store = open(&database, &keyring).await;
+        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
+        Self { database, store, dispatcher, receiver: Receiver::start().await, keyring }
+    }
+
+    /// As another process would have it. SQLite is for one process, whose parts share a store.
+    pub(crate) async fn another_store(&self) -> Store {
+        match self.store.database().dialect() {
+            Dialect::Postgres => open(&self.database, &self.keyring).await,
+            Dialect::Sqlite => self.store.clone(),
+        }
+    }
+
+    pub(crate) async fn worker(&self, config: Config) -> Running {
+        let mut delivery = DeliveryConfig::default();
+        let here = vec!["127.0.0.1/32".parse().unwrap()];
+        delivery.targets.addresses = delivery.targets.addresses.allowing(here);
+        let client = Client::new(delivery).unwrap();
+        let worker = Worker::new(self.another_store().await, client, config).unwrap();
+        let stop = CancellationToken::new();
+        Running { task: tokio::spawn(worker.run(stop.clone())), stop }
+    }
+
+    /// A subscriber of everything at a path of the receiver's.
+    pub(crate) async fn subscriber(&self, path: &str) -> SubscriberId {
+        self.subscriber_with(path, PolicyFields::default()).await
+    }
+
+    pub(crate) async fn subscriber_with(&self, path: &str, policy: PolicyFields) -> SubscriberId {
+        let new = NewSubscriber { policy: Policy::try_from(policy).unwrap(), ..self.new_subscriber(path) };
+        self.store.create_subscriber(&tenant(), new).await.unwrap().id
+    }
+
+    pub(crate) fn new_subscriber(&self, path: &str) -> NewSubscriber {
+        NewSubscriber {
+            url: self.receiver.url(path).parse().unwrap(),
+            events: vec!["*".parse().unwrap()],
+            secret: Secret::parse(SECRET).unwrap(),
+            description: String::new(),
+            headers: CustomHeaders::default(),
+            active: true,
+            policy: Policy::default(),
+        }
+    }
+
+    pub(crate) async fn dispatch(&self) -> Dispatched {
+        self.dispatcher.dispatch(event(0)).await.unwrap()
+    }
+
+    pub(crate) async fn dispatch_many(&self, count: usize) -> Vec<Dispatched> {
+        let results = self.dispatcher.dispatch_batch((0..count).map(event).collect()).await;
+        results.into_iter().map(Result::unwrap).collect()
+    }
+
+    /// The event's deliveries, oldest first.
+    pub(crate) async fn deliveries(&self, event: EventId) -> Vec<Delivery> {
+        let filter = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
+        let page = PageRequest { limit: 250, before: None };
+        let mut found = self.store.deliveries(&tenant(), &filter, page).await.unwrap().items;
+        found.reverse();
+        found
+    }
+
+    /// The event's only delivery.
+    pub(crate) async fn delivery(&self, event: EventId) -> Delivery {
+        let mut found = self.deliveries(event).await;
+        assert_eq!(found.len(), 1);
+        found.remove(0)
+    }
+
+    /// The event's only delivery, once that has ended.
+    pub(crate) async fn ended(&self, event: EventId) -> Delivery {
+        eventually(DEADLINE, || async {
+            let delivery = self.delivery(event).await;
+            (delivery.status != DeliveryStatus::Pending).then_some(delivery)
+        })
+        .await
+    }
+
+    /// The event's only delivery, once it has had so many attempts.
+    pub(crate) async fn attempted(&self, event: EventId, attempts: u32) -> Delivery {
+        eventually(DEADLINE, || async {
+            let delivery = self.delivery(event).await;
+            (delivery.attempts >= attempts).then_some(delivery)
+        })
+        .await
+    }
+
+    pub(crate) async fn attempts(&self, delivery: &Delivery) -> Vec<Attempt> {
+        self.store.attempts(&tenant(), delivery.id).await.unwrap()
+    }
+
+    /// Waits until there are no jobs, and sees that no lane thinks otherwise.
+    pub(crate) async fn settled(&self) {
+        eventually(DEADLINE, || async { (self.count("SELECT count(*) FROM jobs").await == 0).then_some(()) })
+            .await;
+        self.no_lane_is_running().await;
+    }
+
+    pub(crate) async fn no_lane_is_running(&self) {
+        assert_eq!(self.count("SELECT count(*) FROM lanes WHERE running <> 0").await, 0, "a lane leaks");
+    }
+
+    /// The number that a statement selects.
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        let rows = self.rows(&format!("SELECT ({sql}) AS count")).await;
+        rows[0].try_get("", "count").unwrap()
+    }
+
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<QueryResult> {
+        let connection = self.database.connection();
+        let statement = Statement::from_string(connection.get_database_backend(), sql);
+        connection.query_all_raw(statement).await.unwrap()
+    }
+}
+
+async fn open(database: &TestDatabase, keyring: &Keyring) -> Store {
+    let pool = Database::connect(DatabaseConfig::new(database.url().parse().unwrap())).await.unwrap();
+    let queue = postrider_queue::open(&pool);
+    Store::new(pool, queue, keyring.clone(), IdGenerator::system())
+}
+
+/// A worker that runs in this process.
+pub(crate) struct Running {
+    pub(crate) stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Tells it to stop, and waits until it has.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.stopped().await;
+    }
+
+    /// Waits until it has stopped.
+    pub(crate) async fn stopped(self) {
+        tokio::time::timeout(DEADLINE, self.task).await.expect("it stops").expect("it does not panic");
+    }
+}
+
+/// Three attempts, soon after each other, and no breaker.
+pub(crate) fn config() -> Config {
+    Config {
+        lease: Duration::from_mins(1),
+        shutdown_grace: Duration::from_secs(5),
+        poll: Duration::from_millis(250),
+        retry: retry(&[200, 400], 3),
+        patience: Patience { breaker_failures: 0, deactivate_after: None, ..Patience::default() },
+        ..Config::default()
+    }
+}
+
+/// Delays in milliseconds, with nothing random about them.
+pub(crate) fn retry(delays: &[u64], max_attempts: u32) -> RetryPolicy {
+    let steps = delays.iter().copied().map(Duration::from_millis).collect();
+    RetryPolicy::try_new(RetrySchedule::Steps(Steps::try_new(steps).unwrap()), max_attempts, 0).unwrap()
+}
+
+pub(crate) fn delays(millis: &[u64]) -> Vec<Span> {
+    millis.iter().copied().map(Duration::from_millis).map(Span).collect()
+}
+
+pub(crate) fn at_once(limit: u32) -> NonZeroU32 {
+    NonZeroU32::new(limit).unwrap()
+}
+
+pub(crate) fn tenant() -> TenantId {
+    TenantId::default()
+}
+
+pub(crate) fn event(number: usize) -> NewEvent {
+    NewEvent::new("order.created", &json!({ "number": number })).unwrap()
+}

@@ -1,0 +1,86 @@
+//! Bytes from which each target comes far.
+
+/// By target. What each is made of is said there.
+pub(crate) const SEEDS: &[(&str, &[&[u8]])] = &[
+    (
+        "target_url",
+        &[
+            b"https://example.com/hook?token=t0p",
+            b"http://0x7f.1:8080/",
+            b"http://[::ffff:127.0.0.1]/",
+            b"http://2130706433/",
+            b"http://[fe80::1%25eth0]/",
+            "https://Bücher.example./ä?ö".as_bytes(),
+            b"http://a.b/|^`{}\"<>\\?|^`{}\"<>'",
+            b"http:\\\\a@b#c",
+        ],
+    ),
+    (
+        "proxy_url",
+        &[b"http://user:p%40ss@proxy.example:3128", b"http://[::1]:3128", b"http://127.1", b"http://a|b/"],
+    ),
+    (
+        "retry_after",
+        &[
+            b"\0\0\0\0\0\0\0\x00120",
+            b"\x68\xd8\xf9\xba\xb6\0\0\0Sun, 06 Nov 1994 08:50:37 GMT",
+            b"\0\0\0\0\0\0\0\x80Sunday, 06-Nov-94 08:49:37 GMT",
+            b"\xff\xff\xff\xff\xff\xff\xff\x7fSun Nov  6 08:49:37 1994",
+            b"1234567899999999999999999999999",
+        ],
+    ),
+    ("event_type", &[b"order.item.added\norder.*", b"a\n*", b"..\n..*", b"a.*\na.*", b"x-_Y.9\nx-_Y.9"]),
+    (
+        "event_data",
+        &[
+            b"my-agent\n{\"a\":[1,2.50,1e400,\"\\u0000\\ud800\"],\"a\":{}}",
+            b"\"\\\n [ ] ",
+            b"a\n[[[[[[{}]]]]]]",
+            b"\n{\"\\\"[\":null}",
+        ],
+    ),
+    ("id", &[b"evt_01h455vb4pex5vsknk084sn02q", b"sub_7zzzzzzzzzzzzzzzzzzzzzzzzz", b"dlv_8zzzzzzzzzzzzzzzzzzzzzzzzz"]),
+    (
+        "secret",
+        &[
+            b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            b"whsk_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=",
+            b"whsk_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
+            b"correct horse battery",
+            "s3crét ✓".as_bytes(),
+            b"whpk_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=",
+        ],
+    ),
+    (
+        "verifier",
+        &[
+            b"client-secret\nevt_1\n1700000000\nv1,AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8= v2,x\n{}",
+            b"whsk_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\nevt_1\n1700000300\nv1a,AAAA\n[]",
+            b"whpk_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\na.b\n+1\nv1,\n",
+            b"12345678\nevt_1\n1700000000\nsha256=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n{}",
+        ],
+    ),
+    ("keyring", &[b"\x01", b"", // Sealed: its tag is right.
+            b"\x01\xc2\x1e\x73\xbc\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x6c\x06\xcf\x39\x01\x7b\xfa\x87\xa3\xfe\x61\xe5\xf4\x81\xff\x4b\xe5\xa7\x8e\x05\x32\x3f\x3e\x0c\x99\xe4\xc1\xc4\x82",
+            b"client-secret", &[1; 60], &[0; 60], b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=,"]),
+    (
+        "custom_headers",
+        &[
+            b"Authorization:Bearer 123\nX-Api-Key:a\tb\"\\",
+            b"Host:internal",
+            b"x_agent_id:me",
+            b"x-a:1\nX-A:2",
+            b"!#$%&'*+-.^_`|~:v",
+        ],
+    ),
+    ("stored_headers", &[br#"[["x-a","1"],["x-b","\"\\\t"]]"#, br#"[["host","a"]]"#, b"[]", br#"[["X-A",""]]"#]),
+    (
+        "policy",
+        &[
+            br#"{"max_attempts":3,"schedule":["1s",10,"1m 30s"],"ordered":true,"jitter_percent":10}"#,
+            br#"{"exponential":{"base":0.1,"factor":2.5,"cap":"24h"},"timeout":"5s","concurrency":7}"#,
+            br#"{"rate_limit":{"per_second":0.3,"burst":10}}"#,
+            br#"{"timeout":1.0000000001,"rate_limit":{"per_second":9999.999999999999}}"#,
+        ],
+    ),
+];

@@ -1,0 +1,221 @@
+//! Subscribers, events, deliveries, attempts, the queue's lanes and jobs, and the roll-ups.
+
+use sea_orm_migration::prelude::*;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Migration;
+
+impl MigrationName for Migration {
+    fn name(&self) -> &'static str {
+        "m0001_foundation"
+    }
+}
+
+// The trait elides the lifetime, and its implementations must.
+#[allow(elided_lifetimes_in_paths)]
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::schema::apply(manager, SHARED, POSTGRES).await
+    }
+}
+
+/// Names that end in `_at` or `_until` are Unix milliseconds, `_us` microseconds.
+const SHARED: &str = "
+CREATE TABLE subscribers (
+    id                    {uuid} PRIMARY KEY,
+    tenant                text NOT NULL,
+    url                   text NOT NULL,
+    description           text NOT NULL,
+    -- Sealed under the deployment's key; see `postrider_core::keyring`.
+    secret                {bytes} NOT NULL,
+    previous_secret       {bytes},
+    previous_secret_until bigint,
+    headers               {bytes},
+    -- JSON: what the subscriber says of its policy; the settings say the rest.
+    policy                text NOT NULL,
+    active                boolean NOT NULL,
+    deactivated_at        bigint,
+    deactivation_reason   smallint,
+    created_at            bigint NOT NULL,
+    updated_at            bigint NOT NULL
+);
+CREATE INDEX subscribers_by_tenant ON subscribers (tenant, id);
+
+-- Looked up by the few patterns that an event type can match, never searched.
+CREATE TABLE subscriptions (
+    tenant        text NOT NULL,
+    pattern       text NOT NULL,
+    subscriber_id {uuid} NOT NULL REFERENCES subscribers (id) ON DELETE CASCADE,
+    PRIMARY KEY (tenant, pattern, subscriber_id)
+);
+CREATE INDEX subscriptions_by_subscriber ON subscriptions (subscriber_id);
+
+CREATE TABLE events (
+    id                {uuid} PRIMARY KEY,
+    tenant            text NOT NULL,
+    event_type        text NOT NULL,
+    agent_id          text NOT NULL,
+    -- The body that every subscriber gets, to the byte.
+    envelope          {bytes} NOT NULL,
+    subscribers_found integer NOT NULL,
+    dispatched_at     bigint NOT NULL
+);
+CREATE INDEX events_by_tenant ON events (tenant, id);
+
+CREATE TABLE idempotency_keys (
+    tenant       text NOT NULL,
+    key          text NOT NULL,
+    request_hash {bytes} NOT NULL,
+    event_id     {uuid} NOT NULL,
+    -- The first answer: subscriber and job ids in turn, sixteen bytes each.
+    jobs         {bytes} NOT NULL,
+    created_at   bigint NOT NULL,
+    PRIMARY KEY (tenant, key)
+);
+
+-- No foreign keys from here on: these tables are written thousands of times a second, outlive the
+-- subscribers that they name, and are to be partitioned by id.
+CREATE TABLE deliveries (
+    id              {uuid} PRIMARY KEY,
+    tenant          text NOT NULL,
+    event_id        {uuid} NOT NULL,
+    subscriber_id   {uuid} NOT NULL,
+    event_type      text NOT NULL,
+    status          smallint NOT NULL,
+    -- All attempts so far, and how many of them came before the present round.
+    attempts        integer NOT NULL,
+    round_start     integer NOT NULL,
+    -- The job that may work on it; any other job that names this delivery is stale.
+    job_id          {uuid},
+    -- Set from the first failed attempt until the end.
+    next_attempt_at bigint,
+    response_status smallint,
+    error_kind      smallint,
+    dead_reason     smallint,
+    died_at         bigint,
+    created_at      bigint NOT NULL,
+    ended_at        bigint
+);
+CREATE INDEX deliveries_by_tenant ON deliveries (tenant, id);
+CREATE INDEX deliveries_by_subscriber ON deliveries (subscriber_id, id);
+CREATE INDEX deliveries_by_event ON deliveries (event_id);
+-- Over a column that success never changes, so that PostgreSQL can update in place (HOT).
+CREATE INDEX deliveries_dead ON deliveries (tenant, id) WHERE died_at IS NOT NULL;
+CREATE INDEX deliveries_dead_by_subscriber ON deliveries (subscriber_id, died_at) WHERE died_at IS NOT NULL;
+
+CREATE TABLE attempts (
+    id                 {uuid} PRIMARY KEY,
+    tenant             text NOT NULL,
+    delivery_id        {uuid} NOT NULL,
+    number             integer NOT NULL,
+    started_at         bigint NOT NULL,
+    duration_us        bigint NOT NULL,
+    response_status    smallint,
+    -- JSON: pairs of name and value; a byte of a value is the character of that number.
+    response_headers   {bytes},
+    response_body      {bytes},
+    response_truncated boolean NOT NULL,
+    error_kind         smallint,
+    error_detail       text
+);
+CREATE INDEX attempts_by_delivery ON attempts (delivery_id, id);
+
+-- Counts by the minute, kept as things happen, so that no statistic counts over the log.
+-- `slot` spreads the writers: each process adds to rows of its own.
+CREATE TABLE rollups (
+    tenant        text NOT NULL,
+    subscriber_id {uuid} NOT NULL,
+    event_type    text NOT NULL,
+    minute        bigint NOT NULL,
+    slot          smallint NOT NULL,
+    -- By the minute in which the delivery was made.
+    created       bigint NOT NULL,
+    succeeded     bigint NOT NULL,
+    dead          bigint NOT NULL,
+    cancelled     bigint NOT NULL,
+    -- Attempts of the deliveries that have ended.
+    spent         bigint NOT NULL,
+    PRIMARY KEY (tenant, minute, subscriber_id, event_type, slot)
+);
+
+-- How long deliveries waited from dispatch to their first attempt: a histogram that can be added up.
+CREATE TABLE latencies (
+    tenant        text NOT NULL,
+    subscriber_id {uuid} NOT NULL,
+    event_type    text NOT NULL,
+    minute        bigint NOT NULL,
+    slot          smallint NOT NULL,
+    bucket        smallint NOT NULL,
+    count         bigint NOT NULL,
+    PRIMARY KEY (tenant, minute, subscriber_id, event_type, slot, bucket)
+);
+
+-- How subscribers fare. A subscriber that does well has no row, and costs no write.
+CREATE TABLE health (
+    subscriber_id {uuid} PRIMARY KEY,
+    -- Failures that blame the receiver, since its last success.
+    failures      integer NOT NULL,
+    failing_since bigint NOT NULL,
+    -- The circuit breaker: how often it has opened since the last success, when last, and until when.
+    openings      integer NOT NULL,
+    opened_at     bigint,
+    open_until    bigint
+);
+
+CREATE TABLE lanes (
+    id               {uuid} PRIMARY KEY,
+    concurrency      integer,
+    ordered          boolean NOT NULL,
+    rate_interval_us bigint,
+    rate_burst       integer,
+    -- Generic cell rate algorithm: when the next job would be due if jobs came at the full rate.
+    rate_next_us     bigint NOT NULL,
+    running          integer NOT NULL,
+    -- Nothing is claimed before this moment; and after it one job at a time, if it is probing.
+    paused_until     bigint NOT NULL,
+    probing          boolean NOT NULL,
+    -- Some of its jobs are set aside, out of the way of those who claim.
+    parked           boolean NOT NULL
+);
+CREATE INDEX lanes_paused ON lanes (paused_until) WHERE paused_until > 0;
+
+CREATE TABLE jobs (
+    seq          {sequence},
+    id           {uuid} NOT NULL UNIQUE,
+    lane         {uuid} NOT NULL,
+    subject      {uuid} NOT NULL,
+    state        smallint NOT NULL,
+    priority     smallint NOT NULL,
+    available_at bigint NOT NULL,
+    lease_token  {uuid},
+    lease_until  bigint,
+    claims       integer NOT NULL,
+    rescues      integer NOT NULL,
+    trace        text
+);
+-- One index a state: a job that may not run is in none that claiming walks.
+CREATE INDEX jobs_ready ON jobs (lane, priority, seq) WHERE state = 0;
+CREATE INDEX jobs_scheduled ON jobs (available_at) WHERE state = 1;
+CREATE INDEX jobs_scheduled_by_lane ON jobs (lane) WHERE state = 1;
+CREATE INDEX jobs_held ON jobs (lane, priority, seq) WHERE state = 2;
+CREATE INDEX jobs_running ON jobs (lease_until) WHERE state = 3;
+";
+
+/// Room for updates in place, and a vacuum that comes by the count of dead rows rather than by the
+/// table's size (PostgreSQL's manual, §25.1.6): queue tables are small and turn over fast.
+const POSTGRES: &str = "
+ALTER TABLE deliveries SET (fillfactor = 80);
+ALTER TABLE lanes SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE rollups SET (fillfactor = 50);
+ALTER TABLE latencies SET (fillfactor = 50);
+ALTER TABLE jobs SET (
+    fillfactor = 70,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0,
+    autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 1
+);
+";

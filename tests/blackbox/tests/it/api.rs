@@ -1,0 +1,8 @@
+//! The API through the real server, over PostgreSQL.
+
+mod dead_letters;
+mod deliveries;
+mod events;
+mod open;
+mod refusals;
+mod subscribers;

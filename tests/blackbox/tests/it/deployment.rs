@@ -1,0 +1,126 @@
+//! A server and workers over one PostgreSQL, each a process of its own.
+
+use std::{net::SocketAddr, time::Duration};
+
+use postrider_testkit::{Api, Process, Program, TestDatabase};
+
+pub(crate) const ADMIN_KEY: &str = "operator-key-of-the-black-box-tests-0123456789";
+
+/// The base64 of 32 bytes.
+pub(crate) const SECRET_KEY: &str = "cG9zdHJpZGVyLWJsYWNrLWJveC10ZXN0LWtleS0wMDE=";
+
+/// How long anything may take on a machine that is busy with other things.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What all the programs of a deployment are told.
+pub(crate) fn settings(database_url: &str) -> Vec<(String, String)> {
+    [
+        ("POSTRIDER_DATABASE_URL", database_url),
+        ("POSTRIDER_DATABASE_CONNECTIONS", "8"),
+        ("POSTRIDER_LISTEN", "127.0.0.1:0"),
+        ("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0"),
+        ("POSTRIDER_ADMIN_KEY", ADMIN_KEY),
+        ("POSTRIDER_SECRET_KEY", SECRET_KEY),
+        ("POSTRIDER_ALLOW_NETS", "127.0.0.0/8"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// A program of a deployment, about to be started; `own` settings come after the common ones.
+pub(crate) fn program(name: &str, database_url: &str, own: &[(&str, &str)]) -> Program {
+    let common = settings(database_url);
+    let program =
+        common.into_iter().fold(Program::named(name), |program, (name, value)| program.env(name, value));
+    own.iter().fold(program, |program, (name, value)| program.env(name, value))
+}
+
+/// A program that has started.
+pub(crate) struct Member {
+    pub(crate) process: Process,
+    /// Its `/metrics`, `/healthz` and `/readyz`.
+    pub(crate) telemetry: Api,
+}
+
+impl Member {
+    pub(crate) async fn start(program: &Program) -> Self {
+        let process = program.start();
+        let is_telemetry = |line: &str| line.contains("listening") && line.contains("telemetry");
+        let address = process.wait_for_address(is_telemetry, PATIENCE).await;
+        Self { process, telemetry: Api::without_key(format!("http://{address}")) }
+    }
+
+    /// The API of a server, with the operator's key.
+    pub(crate) async fn api(&self) -> Api {
+        Api::new(format!("http://{}", self.api_address().await), ADMIN_KEY)
+    }
+
+    /// Where a server's API is.
+    pub(crate) async fn api_address(&self) -> SocketAddr {
+        let is_api = |line: &str| line.contains("listening") && line.contains(r#"service="api""#);
+        self.process.wait_for_address(is_api, PATIENCE).await
+    }
+
+    /// What it has logged so far, and printed.
+    pub(crate) fn output(&self) -> String {
+        [self.process.stdout(), self.process.stderr()].concat().join("\n")
+    }
+
+    /// Ends it by SIGTERM, and sees that it ended well.
+    pub(crate) async fn stop(mut self) {
+        self.process.terminate().await;
+        let status = self.process.wait(PATIENCE).await;
+        assert!(status.success(), "{status}: {}", self.output());
+    }
+}
+
+/// A server, workers, and the database that they share. All end with this.
+pub(crate) struct Deployment {
+    pub(crate) api: Api,
+    pub(crate) server: Member,
+    pub(crate) workers: Vec<Member>,
+    // After the processes, so that it goes after them.
+    pub(crate) database: TestDatabase,
+}
+
+impl Deployment {
+    /// With so many workers and what goes without saying.
+    pub(crate) async fn start(workers: usize) -> Self {
+        Self::with(workers, &[]).await
+    }
+
+    /// With these settings of server and workers.
+    pub(crate) async fn with(workers: usize, own: &[(&str, &str)]) -> Self {
+        let database = TestDatabase::postgres().await;
+        let server = Member::start(&program("postrider-server", database.url(), own)).await;
+        let api = server.api().await;
+        let mut this = Self { api, server, workers: Vec::new(), database };
+        for _ in 0..workers {
+            this.add_worker(own).await;
+        }
+        this
+    }
+
+    pub(crate) async fn add_worker(&mut self, own: &[(&str, &str)]) {
+        self.workers.push(Member::start(&program("postrider-worker", self.database.url(), own)).await);
+    }
+
+    /// Where the API is.
+    pub(crate) async fn server_url(&self) -> String {
+        format!("http://{}", self.server.api_address().await)
+    }
+
+    /// All processes.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        std::iter::once(&self.server).chain(&self.workers)
+    }
+
+    /// Ends all processes, workers first, and sees that they ended well.
+    pub(crate) async fn stop(self) -> TestDatabase {
+        for worker in self.workers {
+            worker.stop().await;
+        }
+        self.server.stop().await;
+        self.database
+    }
+}

@@ -1,0 +1,138 @@
+//! `postrider dev` and `postrider demo`: all of it in one process, over SQLite.
+
+use std::{path::Path, time::Duration};
+
+use postrider_testkit::{Api, Behaviour, Process, Program, Receiver};
+use serde_json::{Value, json};
+use tokio::{process::Command, time::timeout};
+
+use crate::client::{attempts, dispatch_with, ended, list, read, subscribe_with, text};
+use crate::deployment::PATIENCE;
+use crate::signature::{header, verify};
+
+/// What the contract gives the demo.
+const DEMO: Duration = Duration::from_secs(15);
+
+/// `postrider dev`, and what its greeting says.
+struct Dev {
+    process: Process,
+    url: String,
+    key: String,
+}
+
+impl Dev {
+    async fn start(data: &Path) -> Self {
+        let program = Program::named("postrider")
+            .args(["dev", "--data"])
+            .arg(data)
+            .env("POSTRIDER_LISTEN", "127.0.0.1:0")
+            .env("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0")
+            .env("POSTRIDER_RETRY_SCHEDULE", "50ms");
+        let process = program.start();
+        // The last line of the greeting.
+        process.wait_for_line(|line| line.contains("/v1/subscribers"), PATIENCE).await;
+        process.wait_for_line(|line| line.contains(r#""events":["order.*"]"#), PATIENCE).await;
+        let greeting = process.stdout();
+        let after = |label: &str| {
+            let line = greeting.iter().find_map(|line| line.trim().strip_prefix(label));
+            line.unwrap_or_else(|| panic!("no {label} in {greeting:?}")).trim().to_owned()
+        };
+        let url = after("API").trim_end_matches("/docs").to_owned();
+        let key = after("key");
+        Self { process, url, key }
+    }
+
+    fn api(&self) -> Api {
+        Api::new(&self.url, &self.key)
+    }
+
+    /// The first command of the greeting.
+    fn curl(&self) -> String {
+        let greeting = self.process.stdout();
+        let lines = greeting.iter().skip_while(|line| !line.contains("curl")).take(2);
+        lines.map(|line| line.trim().trim_end_matches('\\')).collect::<Vec<_>>().join(" ")
+    }
+
+    async fn stop(mut self, signal: &str) {
+        self.process.signal(signal).await;
+        let status = self.process.wait(PATIENCE).await;
+        assert!(status.success(), "{status}: {:?}", self.process.stderr());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dev_does_the_main_job_and_keeps_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("made by dev");
+    let receiver = Receiver::start().await;
+    receiver.on("/hook", Behaviour::sequence([500, 200]));
+
+    let dev = Dev::start(&data).await;
+    let api = dev.api();
+    assert_eq!(Api::new(&dev.url, &"x".repeat(40)).get("/v1/events").await.0, 401);
+    let subscriber = subscribe_with(&api, json!({"url": receiver.url("/hook"), "events": ["order.*"]})).await;
+    let event =
+        dispatch_with(&api, json!({"event": "order.created", "data": {"order": 1}, "id": "one"})).await;
+    let delivery = ended(&api, &event).await;
+    assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("succeeded"), &json!(2)), "{delivery}");
+    for request in receiver.requests() {
+        verify(&request, &[text(&subscriber["secret"])]);
+        assert_eq!(header(&request, "webhook-id"), text(&event["id"]));
+        assert_eq!(request.json()["data"], json!({"order": 1}));
+    }
+    let [before, attempts_before] =
+        [read(&api, "/v1/subscribers").await, attempts(&api, &delivery).await.into()];
+    curl_works(&dev).await;
+    let (key, events) = (dev.key.clone(), list(&api, "/v1/events").await);
+    dev.stop("INT").await;
+
+    // The same data and the same key, at another address.
+    let again = Dev::start(&data).await;
+    let api = again.api();
+    assert_eq!(again.key, key);
+    assert_eq!(list(&api, "/v1/events").await, events);
+    assert_eq!(read(&api, "/v1/subscribers").await, before);
+    assert_eq!(Value::from(attempts(&api, &delivery).await), attempts_before);
+    let repeat =
+        dispatch_with(&api, json!({"event": "order.created", "data": {"order": 1}, "id": "one"})).await;
+    assert_eq!((&repeat["id"], &repeat["duplicate"]), (&event["id"], &json!(true)));
+    let sent = receiver.requests().len();
+    let next = dispatch_with(&api, json!({"event": "order.paid", "data": {}})).await;
+    assert_eq!(ended(&api, &next).await["status"], "succeeded");
+    assert_eq!(receiver.requests().len(), sent + 1, "the repeat was not sent");
+    again.stop("TERM").await;
+}
+
+/// The command that `dev` prints does what it says. Its event goes to the subscriber there is.
+async fn curl_works(dev: &Dev) {
+    let shell = Command::new("sh").args(["-c", "command -v curl"]).output().await.unwrap();
+    if !shell.status.success() {
+        println!("skipped: there is no curl on this machine");
+        return;
+    }
+    let curl = Command::new("sh").args(["-c", &dev.curl()]).output();
+    let output = timeout(PATIENCE, curl).await.expect("curl ends").unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error} of {output:?} of {}", dev.curl()));
+    assert!(text(&answer["id"]).starts_with("evt_"), "{answer}");
+    assert_eq!((&answer["event"], &answer["subscribers_found"]), (&json!("order.created"), &json!(1)));
+    ended(&dev.api(), &answer).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn demo_shows_that_all_is_as_it_must_be() {
+    let mut demo = Program::named("postrider").arg("demo").start();
+    let status = demo.wait(DEMO).await;
+    let table = demo.stdout();
+    assert!(status.success(), "{status}: {table:?} {:?}", demo.stderr());
+    for (receiver, numbers) in [
+        ("healthy", ["5", "5", "0", "5", "5", "5"]),
+        ("flaky", ["5", "5", "0", "15", "15", "15"]),
+        ("dead", ["5", "0", "5", "20", "20", "20"]),
+    ] {
+        let is_row = |line: &&String| line.starts_with(receiver) && line.ends_with("as it must be");
+        let row = table.iter().find(is_row).unwrap_or_else(|| panic!("no row of {receiver} in {table:?}"));
+        assert_eq!(row.split_whitespace().skip(1).take(6).collect::<Vec<_>>(), numbers, "{row}");
+    }
+    assert!(!table.iter().any(|line| line.contains("NOT as it must be")), "{table:?}");
+}

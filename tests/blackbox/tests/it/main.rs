@@ -1,0 +1,24 @@
+//! Postrider's programs, run as a user runs them, and judged by what comes out of them.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "test code: a panic with a description is a failed test, and a skipped part is told"
+)]
+
+mod api;
+mod client;
+mod deployment;
+mod dev;
+mod exposition;
+mod main_job;
+mod metrics;
+mod schedule;
+mod secrecy;
+mod shutdown;
+mod signature;
+mod start;
+mod targets;
+mod traces;
+mod verifiers;

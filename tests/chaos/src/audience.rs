@@ -1,0 +1,116 @@
+//! The subscribers: a receiver that notes every request, and answers each in its own way.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use postrider_testkit::{Behaviour, Receiver};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// The event type of the last probes; nobody else wants it.
+pub(crate) const PROBE: &str = "probe";
+
+/// How a subscriber answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// 200 at once.
+    Steady,
+    /// 200, up to half a second late.
+    Late,
+    /// Now 200, now an error status.
+    Moody,
+    /// Resets, hangs, answers late.
+    Rough,
+    /// Always 500.
+    Dead,
+}
+
+/// A subscriber; its path at the receiver is its name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) path: &'static str,
+    events: &'static [&'static str],
+    manner: Manner,
+    policy: &'static str,
+}
+
+const fn subscriber(
+    path: &'static str,
+    events: &'static [&'static str],
+    manner: Manner,
+    policy: &'static str,
+) -> Subscriber {
+    Subscriber { path, events, manner, policy }
+}
+
+pub(crate) const SUBSCRIBERS: &[Subscriber] = &[
+    subscriber("/steady", &["order.*", "user.*"], Manner::Steady, "{}"),
+    subscriber("/late", &["order.*"], Manner::Late, "{}"),
+    subscriber("/moody", &["order.created", "user.*"], Manner::Moody, "{}"),
+    subscriber("/rough", &["order.created", "order.paid"], Manner::Rough, "{}"),
+    subscriber("/ordered", &["user.new"], Manner::Moody, r#"{"ordered":true}"#),
+    subscriber("/limited", &["order.paid"], Manner::Steady, r#"{"rate_limit":{"per_second":20,"burst":3}}"#),
+    subscriber("/dead", &["user.lost"], Manner::Dead, "{}"),
+    subscriber("/probe", &[PROBE], Manner::Steady, "{}"),
+];
+
+/// What is published, each as often as it stands here.
+pub(crate) const EVENTS: [&str; 8] = [
+    "order.created",
+    "order.created",
+    "order.paid",
+    "order.paid",
+    "order.shipped",
+    "user.new",
+    "user.new",
+    "user.lost",
+];
+
+impl Subscriber {
+    /// As the API takes it.
+    pub(crate) fn request(&self, receiver: &Receiver) -> Value {
+        let policy: Value = serde_json::from_str(self.policy).expect("a policy in JSON");
+        json!({"url": receiver.url(self.path), "events": self.events, "policy": policy})
+    }
+
+    /// Whether it gets everything in the end, as nothing of its own keeps it from that.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.manner == Manner::Steady
+    }
+
+    fn behaviour(&self, rng: &mut Rng) -> Behaviour {
+        let late = |rng: &mut Rng, most| Duration::from_millis(rng.u64(20..most));
+        match (self.manner, rng.u32(..10)) {
+            (Manner::Steady, _) | (Manner::Moody, 5..) | (Manner::Rough, 6..) => Behaviour::Status(200),
+            (Manner::Late, _) => Behaviour::Status(200).after(late(rng, 500)),
+            (Manner::Moody, 3..) => Behaviour::Status(503),
+            (Manner::Rough, 0..2) => Behaviour::Reset,
+            (Manner::Rough, 2) => Behaviour::Hang,
+            (Manner::Rough, 3) => Behaviour::Status(200).after(late(rng, 3000)),
+            (Manner::Rough, _) => Behaviour::Reset.after(late(rng, 300)),
+            (Manner::Moody | Manner::Dead, _) => Behaviour::Status(500),
+        }
+    }
+
+    /// How it answers once the faults are over.
+    fn at_peace(&self) -> Behaviour {
+        match self.manner {
+            Manner::Dead => Behaviour::Status(500),
+            Manner::Late => Behaviour::Status(200).after(Duration::from_millis(20)),
+            _ => Behaviour::Status(200),
+        }
+    }
+}
+
+/// Changes how they answer, each several times a second, until `stop`.
+pub(crate) async fn behave(receiver: Arc<Receiver>, mut rng: Rng, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let subscriber = &SUBSCRIBERS[rng.usize(..SUBSCRIBERS.len())];
+        receiver.on(subscriber.path, subscriber.behaviour(&mut rng));
+        sleep(Duration::from_millis(rng.u64(10..80))).await;
+    }
+    for subscriber in SUBSCRIBERS {
+        receiver.on(subscriber.path, subscriber.at_peace());
+    }
+}

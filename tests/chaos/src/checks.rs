@@ -1,0 +1,31 @@
+//! What must hold when all is over. Each check hands back what is wrong.
+
+mod attempts;
+mod books;
+mod lost;
+mod repeats;
+
+use sea_orm::DatabaseConnection;
+
+use crate::{facts::Facts, incident::Chronicle, ledger::Ledger, logbook::Logbook, watch::Watch};
+
+pub(crate) use repeats::Repeats;
+
+/// What the checks look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) chronicle: &'a Chronicle,
+    pub(crate) logbook: &'a Logbook,
+    pub(crate) watch: &'a Watch,
+}
+
+/// Everything that is wrong, and how many requests were repeats.
+pub(crate) async fn all(evidence: Evidence<'_>, database: &DatabaseConnection) -> (Vec<String>, Repeats) {
+    let (repeats, mut wrong) = repeats::check(evidence);
+    wrong.extend(lost::check(evidence));
+    wrong.extend(attempts::check(evidence.facts));
+    wrong.extend(books::check(evidence, database).await);
+    (wrong, repeats)
+}

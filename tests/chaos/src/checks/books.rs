@@ -1,0 +1,62 @@
+//! No job or lease is left, the statistics agree with the log, and memory is flat.
+
+use sea_orm::DatabaseConnection;
+
+use super::Evidence;
+use crate::facts::count;
+
+/// Statements that count what must not be.
+const NONE: [(&str, &str); 6] = [
+    ("jobs are left", "SELECT count(*) FROM jobs"),
+    ("lanes count jobs as running that are not", "SELECT count(*) FROM lanes WHERE running <> 0"),
+    (
+        "keys name events that do not exist",
+        "SELECT count(*) FROM idempotency_keys WHERE NOT EXISTS (SELECT 1 FROM events WHERE id = event_id)",
+    ),
+    (
+        "deliveries have no end, though they are not pending",
+        "SELECT count(*) FROM deliveries WHERE status <> 0 AND ended_at IS NULL",
+    ),
+    (
+        "subscribers have roll-ups that differ from their deliveries",
+        "SELECT count(*) FROM (
+            SELECT subscriber_id, count(*) AS created, count(*) FILTER (WHERE status = 1) AS succeeded,
+                count(*) FILTER (WHERE status = 2) AS dead, sum(attempts) FILTER (WHERE status <> 0) AS spent
+            FROM deliveries GROUP BY subscriber_id
+        ) AS log FULL JOIN (
+            SELECT subscriber_id, sum(created) AS created, sum(succeeded) AS succeeded, sum(dead) AS dead,
+                sum(spent) AS spent
+            FROM rollups GROUP BY subscriber_id
+        ) AS sums USING (subscriber_id)
+        WHERE log.created IS DISTINCT FROM sums.created OR log.succeeded IS DISTINCT FROM sums.succeeded
+            OR log.dead IS DISTINCT FROM sums.dead OR log.spent IS DISTINCT FROM sums.spent",
+    ),
+    (
+        "first attempts are missing in the latencies, or too many there",
+        "SELECT abs((SELECT count(*) FROM attempts WHERE number = 1)
+            - (SELECT coalesce(sum(count), 0)::bigint FROM latencies))",
+    ),
+];
+
+/// A program's resident memory settles within this many looks, a second apart.
+const WARM_UP: usize = 5;
+/// What it may grow by after that, in KiB: buffers and pools fill as faults come and go.
+const GROWTH: u64 = 40 * 1024;
+
+pub(super) async fn check(evidence: Evidence<'_>, database: &DatabaseConnection) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (what, sql) in NONE {
+        let found = count(database, sql).await;
+        if found != 0 {
+            wrong.push(format!("{found} {what}"));
+        }
+    }
+    for ((who, instance), memory) in evidence.watch.memory() {
+        let (Some(first), Some(last)) = (memory.get(WARM_UP), memory.last()) else { continue };
+        if *last > first + GROWTH {
+            wrong.push(format!("{who} (process {instance}) grew from {first} to {last} KiB"));
+        }
+    }
+    wrong.extend(evidence.logbook.panic());
+    wrong
+}

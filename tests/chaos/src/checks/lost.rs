@@ -1,0 +1,100 @@
+//! Nothing acknowledged is lost, and nothing exists by half.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::Evidence;
+use crate::facts::{ATTEMPTS_USED_UP, DEAD, Delivery, Facts, RESCUED_TOO_OFTEN, SUCCEEDED};
+
+pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
+    let facts = evidence.facts;
+    let mut deliveries: HashMap<Uuid, Vec<&Delivery>> = HashMap::new();
+    for delivery in facts.deliveries.values() {
+        deliveries.entry(delivery.event).or_default().push(delivery);
+    }
+    let mut wrong = acknowledged(evidence, &deliveries);
+    wrong.extend(whole(facts, &deliveries));
+    wrong.extend(facts.deliveries.iter().filter_map(|(id, delivery)| {
+        let problem = ended(facts, *id, delivery)?;
+        Some(format!("delivery {id} {problem}: {delivery:?}"))
+    }));
+    wrong
+}
+
+/// An event of a 202 is there, with as many deliveries as it said; an event with a key is there once.
+fn acknowledged(evidence: Evidence<'_>, deliveries: &HashMap<Uuid, Vec<&Delivery>>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut events: HashMap<usize, usize> = HashMap::new();
+    for event in evidence.facts.events.values() {
+        *events.entry(event.number).or_default() += 1;
+    }
+    for (number, entry) in evidence.ledger.entries().iter().enumerate() {
+        let made = events.get(&number).copied().unwrap_or(0);
+        let most = if entry.keyed { 1 } else { entry.requests as usize };
+        if made > most {
+            wrong.push(format!("event {number} exists {made} times after {} requests", entry.requests));
+        }
+        let Some(acknowledged) = entry.acknowledged else {
+            if entry.keyed {
+                wrong.push(format!("event {number} was never acknowledged, in {} requests", entry.requests));
+            }
+            continue;
+        };
+        let event = evidence.facts.events.get(&acknowledged.event);
+        if event.is_none_or(|event| event.number != number) {
+            wrong.push(format!("LOST: event {number}, acknowledged as {acknowledged:?}, does not exist"));
+            continue;
+        }
+        let deliveries = deliveries.get(&acknowledged.event).map_or(0, Vec::len);
+        if deliveries != acknowledged.subscribers || deliveries != acknowledged.jobs {
+            wrong.push(format!(
+                "LOST: event {number}, acknowledged as {acknowledged:?}, has {deliveries} deliveries"
+            ));
+        }
+    }
+    wrong
+}
+
+/// Whoever was acknowledged or not: an event has all its deliveries, a delivery its event, a request both.
+fn whole(facts: &Facts, deliveries: &HashMap<Uuid, Vec<&Delivery>>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (id, event) in &facts.events {
+        let made = deliveries.get(id).map_or(0, Vec::len);
+        if usize::try_from(event.subscribers) != Ok(made) {
+            wrong.push(format!(
+                "event {id} found {} subscribers and has {made} deliveries",
+                event.subscribers
+            ));
+        }
+    }
+    let without = facts.deliveries.values().filter(|delivery| !facts.events.contains_key(&delivery.event));
+    wrong.extend(without.map(|delivery| format!("there is no event for {delivery:?}")));
+    for (path, event) in facts.arrivals.keys() {
+        if !facts.events.contains_key(event) {
+            wrong.push(format!("{path} got event {event}, which does not exist"));
+        }
+    }
+    if facts.nameless > 0 {
+        wrong.push(format!("{} requests had no webhook-id", facts.nameless));
+    }
+    wrong
+}
+
+/// A delivery has arrived, or is dead for a good reason.
+fn ended(facts: &Facts, id: Uuid, delivery: &Delivery) -> Option<&'static str> {
+    let last = facts.attempts_of(id).last();
+    let steady = facts.subscribers.get(&delivery.subscriber).is_some_and(|one| one.is_steady());
+    let max = crate::cluster::MAX_ATTEMPTS;
+    match (delivery.status, delivery.dead_reason) {
+        (SUCCEEDED, _) if facts.arrivals_of(delivery).is_empty() => Some("LOST: succeeded, and never came"),
+        (SUCCEEDED, _) if last.is_none_or(|last| last.status != Some(200)) => {
+            Some("succeeded, and its last attempt did not")
+        }
+        (DEAD, Some(ATTEMPTS_USED_UP)) if delivery.attempts != max => Some("is dead too soon"),
+        (DEAD, Some(ATTEMPTS_USED_UP)) if steady => Some("is dead, to a receiver that always answers 200"),
+        (SUCCEEDED, _) | (DEAD, Some(ATTEMPTS_USED_UP | RESCUED_TOO_OFTEN)) => None,
+        (DEAD, _) => Some("is dead for no good reason"),
+        _ => Some("has not ended"),
+    }
+}

@@ -1,0 +1,214 @@
+//! Requests of which nothing is recorded: only what was in flight when something was hurt.
+
+use std::collections::HashMap;
+
+use super::Evidence;
+use crate::{
+    cluster::{LEASE, REQUEST_TIMEOUT},
+    facts::{Attempt, Facts},
+    incident::{Fault, Incident, Who},
+    logbook::Told,
+};
+
+/// Between an attempt's start, as it is recorded, and the start of the clock that measures it.
+const MEASURING: i64 = 250;
+/// Between an attempt's end and the log line that tells of it; the machine may be busy.
+const TELLING: i64 = 500;
+/// Between an attempt's end and its record, while nothing is wrong.
+const RECORDING: i64 = 1500;
+/// Between the end of a fault and all being well: back-offs and pools take a moment.
+const RECOVERY: i64 = 2500;
+
+/// How many requests came more often than they should have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Repeats {
+    /// Requests without a recorded attempt.
+    pub(crate) found: u64,
+    /// What was in flight, all in all, when workers or the database were hurt.
+    pub(crate) allowed: u64,
+}
+
+pub(super) fn check(evidence: Evidence<'_>) -> (Repeats, Vec<String>) {
+    let incidents = evidence.chronicle.incidents();
+    let mut wrong = Vec::new();
+    let mut repeats = Repeats::default();
+    for (id, delivery) in &evidence.facts.deliveries {
+        let attempts = evidence.facts.attempts_of(*id);
+        let (unrecorded, invented) = unmatched(evidence.facts.arrivals_of(delivery), attempts);
+        repeats.found += unrecorded.len() as u64;
+        let odd = unrecorded.iter().filter(|at| !incidents.iter().any(|incident| may_lose(incident, **at)));
+        wrong.extend(odd.map(|at| {
+            format!(
+                "a request at {at} of delivery {id} was not recorded, and nobody was hurt then: {attempts:?}"
+            )
+        }));
+        wrong.extend(invented.iter().map(|one| format!("nobody got the attempt {one:?} of delivery {id}")));
+    }
+    repeats.allowed = incidents
+        .iter()
+        .filter(|incident| hurts_workers(incident))
+        .map(|incident| evidence.watch.most_running(incident.from - 1000, incident.until + 200))
+        .sum();
+    if repeats.found > repeats.allowed {
+        wrong.push(format!(
+            "{} requests were repeats; {} were in flight when something was hurt",
+            repeats.found, repeats.allowed
+        ));
+    }
+    wrong.extend(dropped(evidence, &incidents));
+    (repeats, wrong)
+}
+
+/// Arrivals without an attempt, and answered attempts without an arrival.
+fn unmatched(arrivals: &[i64], attempts: &[Attempt]) -> (Vec<i64>, Vec<Attempt>) {
+    let mut free = arrivals.to_vec();
+    let mut invented = Vec::new();
+    for attempt in attempts {
+        let within = attempt.started_at - 5..=attempt.ended_at + MEASURING;
+        match free.iter().position(|at| within.contains(at)) {
+            Some(place) => {
+                free.remove(place);
+            }
+            None if attempt.status.is_some() => invented.push(*attempt),
+            None => {}
+        }
+    }
+    (free, invented)
+}
+
+fn hurts_workers(incident: &Incident) -> bool {
+    !matches!(incident.who, Some(Who::Server(_))) && incident.fault != Fault::Backends
+}
+
+/// Whether a request that came at `at` may have been in flight then.
+fn may_lose(incident: &Incident, at: i64) -> bool {
+    let timeout = millis(REQUEST_TIMEOUT);
+    hurts_workers(incident)
+        && (incident.from - timeout - RECORDING..=incident.until + timeout + RECOVERY).contains(&at)
+}
+
+/// Attempts whose end a worker knew, and which are not recorded although that worker was well: somebody else has
+/// written over its head.
+fn dropped(evidence: Evidence<'_>, incidents: &[Incident]) -> Vec<String> {
+    let mut told: HashMap<(Who, usize), Vec<Told>> = HashMap::new();
+    for log in evidence.logbook.logs() {
+        told.entry((log.who, log.instance)).or_default().extend(log.attempts());
+    }
+    let mut newest: HashMap<Who, usize> = HashMap::new();
+    for (who, instance) in told.keys() {
+        let newest = newest.entry(*who).or_default();
+        *newest = (*newest).max(*instance);
+    }
+    let mut wrong = Vec::new();
+    for ((who, instance), told) in &told {
+        let has_ended = newest.get(who).is_some_and(|newest| newest > instance);
+        let last = told.iter().map(|told| told.at).max().unwrap_or(0);
+        let unrecorded_from = unrecorded_from(last, incidents);
+        let hurt = hurt(*who, incidents);
+        for told in told.iter().filter(|told| !is_recorded(evidence.facts, told)) {
+            let with_its_end = has_ended && told.at >= unrecorded_from;
+            let while_hurt = hurt.iter().any(|(from, until)| (*from..=*until).contains(&told.at));
+            if !with_its_end && !while_hurt {
+                wrong.push(format!(
+                    "{who} was well, and its attempt {} of delivery {} at {} ({:?}) is not recorded: {:?}",
+                    told.number,
+                    told.delivery,
+                    told.at,
+                    told.status,
+                    evidence.facts.attempts_of(told.delivery),
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+/// Since when outcomes may have waited to be recorded that a worker took with it when it ended at `end`: a moment, or
+/// as long as the database, or another worker that stood still in the middle of a transaction, kept it waiting.
+fn unrecorded_from(end: i64, incidents: &[Incident]) -> i64 {
+    let from = end - RECORDING;
+    let holds_up = |incident: &&Incident| {
+        hurts_workers(incident)
+            && !incident.fault.is_end()
+            && incident.from <= end
+            && incident.until + RECOVERY >= from
+    };
+    let held_up = incidents.iter().filter(holds_up).map(|incident| incident.from - RECORDING);
+    held_up.chain([from]).min().unwrap_or(from)
+}
+
+fn is_recorded(facts: &Facts, told: &Told) -> bool {
+    facts.attempts_of(told.delivery).iter().any(|attempt| {
+        attempt.number == told.number
+            && attempt.status.map(i64::from) == told.status
+            && (attempt.ended_at - 50..=attempt.ended_at + TELLING).contains(&told.at)
+    })
+}
+
+/// When a worker may have lost leases without its fault: what kept it from the database for so long, taken together,
+/// that the rest of a lease may have passed.
+fn hurt(who: Who, incidents: &[Incident]) -> Vec<(i64, i64)> {
+    let kept_away = |incident: &&Incident| {
+        (incident.who == Some(who) && !incident.fault.is_end()) || incident.fault == Fault::Database
+    };
+    let mut spans: Vec<(i64, i64)> =
+        incidents.iter().filter(kept_away).map(|one| (one.from, one.until + RECOVERY)).collect();
+    spans.sort_unstable();
+    let mut together: Vec<(i64, i64)> = Vec::new();
+    for (from, until) in spans {
+        match together.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(until),
+            _ => together.push((from, until)),
+        }
+    }
+    // A lease is extended every third of it.
+    let rest = millis(LEASE) * 2 / 3;
+    together.retain(|(from, until)| until - from >= rest);
+    let timeout = millis(REQUEST_TIMEOUT);
+    together.iter().map(|(from, until)| (from - RECORDING, until + timeout)).collect()
+}
+
+fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incident(fault: Fault, who: Option<Who>, from: i64, until: i64) -> Incident {
+        Incident { fault, who, from, until }
+    }
+
+    #[test]
+    fn each_attempt_accounts_for_one_arrival() {
+        let attempt =
+            |started_at, status| Attempt { number: 1, started_at, ended_at: started_at + 100, status };
+        let (free, invented) =
+            unmatched(&[1010, 1020, 5000], &[attempt(1000, Some(200)), attempt(9000, None)]);
+        assert_eq!(free, [1020, 5000]);
+        assert!(invented.is_empty(), "a failed attempt may not have arrived");
+        assert_eq!(unmatched(&[], &[attempt(1000, Some(500))]).1.len(), 1);
+    }
+
+    #[test]
+    fn a_worker_is_hurt_by_what_keeps_it_from_the_database_long_enough() {
+        let (me, other) = (Who::Worker(0), Who::Worker(1));
+        let short = incident(Fault::Stop, Some(me), 0, 500);
+        let long = incident(Fault::Stop, Some(me), 20_000, 26_000);
+        let others = incident(Fault::Stop, Some(other), 50_000, 60_000);
+        let all = [short, long, others, incident(Fault::Backends, None, 80_000, 90_000)];
+        assert_eq!(hurt(me, &all), [(18_500, 30_500)]);
+        let both = [incident(Fault::Cut, Some(me), 0, 800), incident(Fault::Database, None, 900, 2000)];
+        assert_eq!(hurt(me, &both), [(-1500, 6500)]);
+    }
+
+    #[test]
+    fn a_worker_takes_with_it_what_others_kept_it_from_recording() {
+        let stop = |from, until| incident(Fault::Stop, Some(Who::Worker(1)), from, until);
+        assert_eq!(unrecorded_from(10_000, &[]), 8500);
+        assert_eq!(unrecorded_from(10_000, &[stop(9000, 20_000)]), 7500);
+        assert_eq!(unrecorded_from(10_000, &[stop(0, 5000)]), 8500);
+        assert_eq!(unrecorded_from(10_000, &[stop(11_000, 12_000)]), 8500);
+    }
+}

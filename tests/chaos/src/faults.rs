@@ -1,0 +1,212 @@
+//! The faults: what is done to each program and to the database, at random from the seed.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cluster::{DatabaseServer, LEASE},
+    incident::{Chronicle, Fault, Who},
+    member::Member,
+    moment,
+    proxy::Link,
+};
+
+/// How often a program is looked at, to see whether it lives.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Something to be done to a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Kill,
+    Terminate,
+    /// Stop for a moment.
+    Pause,
+    /// Stop for longer than a lease.
+    Zombie,
+    Partition,
+    Cut,
+}
+
+impl Deed {
+    fn any(who: Who, survives: bool, rng: &mut Rng) -> Self {
+        let choices: &[(Self, u32)] = match who {
+            Who::Worker(_) => &[
+                (Self::Kill, 25),
+                (Self::Terminate, 8),
+                (Self::Pause, 12),
+                (Self::Zombie, 20),
+                (Self::Partition, 20),
+                (Self::Cut, 12),
+            ],
+            Who::Server(_) => &[
+                (Self::Kill, 40),
+                (Self::Terminate, 10),
+                (Self::Pause, 20),
+                (Self::Partition, 15),
+                (Self::Cut, 15),
+            ],
+        };
+        let ends = |deed: Self| matches!(deed, Self::Kill | Self::Terminate);
+        let choices: Vec<_> = choices.iter().filter(|(deed, _)| !(survives && ends(*deed))).collect();
+        let all: u32 = choices.iter().map(|(_, weight)| weight).sum();
+        let mut point = rng.u32(..all);
+        for (deed, weight) in &choices {
+            if point < *weight {
+                return *deed;
+            }
+            point -= weight;
+        }
+        Self::Pause
+    }
+
+    fn lasts(self, rng: &mut Rng) -> Duration {
+        Duration::from_millis(match self {
+            Self::Kill | Self::Terminate => rng.u64(..1000),
+            Self::Pause => rng.u64(100..2000),
+            // Long enough to be rescued from, and short enough to meet the new owner at work.
+            Self::Zombie => u64::try_from(LEASE.as_millis()).unwrap_or(0) + rng.u64(500..3000),
+            Self::Partition => rng.u64(200..8000),
+            Self::Cut => rng.u64(..5000),
+        })
+    }
+}
+
+/// Does one thing after the other to a program until `stop`, and leaves it running. The last of its kind is never
+/// killed: its memory is watched over the whole run.
+pub(crate) async fn torment(
+    mut member: Member,
+    mut rng: Rng,
+    survives: bool,
+    stop: CancellationToken,
+) -> Member {
+    // Each run begins with one of each of these, however short it is.
+    let mut next = match member.who {
+        Who::Worker(0) => Some(Deed::Zombie),
+        Who::Worker(1) | Who::Server(0) => Some(Deed::Kill),
+        Who::Worker(_) | Who::Server(_) => Some(Deed::Partition),
+    };
+    while !stop.is_cancelled() {
+        let crashes = (!survives && matches!(member.who, Who::Worker(_))).then_some(&mut rng);
+        if !member.lives().await {
+            member.start(crashes).await;
+        }
+        let pause = Duration::from_millis(rng.u64(300..3000));
+        if rest(&mut member, pause, &stop).await || stop.is_cancelled() {
+            continue;
+        }
+        let deed = next.take().unwrap_or_else(|| Deed::any(member.who, survives, &mut rng));
+        let lasts = deed.lasts(&mut rng);
+        commit(&mut member, deed, lasts, &stop).await;
+    }
+    // What is left has to stay.
+    if member.is_armed() {
+        member.kill().await;
+    }
+    if !member.lives().await {
+        member.start(None).await;
+    }
+    member
+}
+
+/// Waits for so long, or until the member or the run ends; whether the member has ended.
+async fn rest(member: &mut Member, pause: Duration, stop: &CancellationToken) -> bool {
+    let end = Instant::now() + pause;
+    while Instant::now() < end && !stop.is_cancelled() {
+        if !member.lives().await {
+            return true;
+        }
+        sleep(TICK).await;
+    }
+    false
+}
+
+async fn commit(member: &mut Member, deed: Deed, lasts: Duration, stop: &CancellationToken) {
+    let (who, from) = (Some(member.who), moment::now());
+    let chronicle = member.chronicle();
+    match deed {
+        Deed::Kill => {
+            member.kill().await;
+            wait(lasts, stop).await;
+        }
+        Deed::Terminate => {
+            member.terminate().await;
+            wait(lasts, stop).await;
+        }
+        Deed::Pause | Deed::Zombie => {
+            member.signal("STOP").await;
+            wait(lasts, stop).await;
+            member.signal("CONT").await;
+            chronicle.note(Fault::Stop, who, from);
+        }
+        Deed::Partition => {
+            member.link(Link::Hanging);
+            rest(member, lasts, stop).await;
+            // Half of them end as when a peer has forgotten the connection.
+            if lasts.as_millis().is_multiple_of(2) {
+                member.link(Link::Cut);
+                sleep(Duration::from_millis(50)).await;
+            }
+            member.link(Link::Open);
+            chronicle.note(Fault::Partition, who, from);
+        }
+        Deed::Cut => {
+            member.link(Link::Cut);
+            rest(member, lasts, stop).await;
+            member.link(Link::Open);
+            chronicle.note(Fault::Cut, who, from);
+        }
+    }
+}
+
+async fn wait(duration: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = sleep(duration) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Ends connections of the database, and the database, until `stop`; leaves it running.
+pub(crate) async fn torment_database(
+    server: DatabaseServer,
+    connection: DatabaseConnection,
+    mut rng: Rng,
+    chronicle: std::sync::Arc<Chronicle>,
+    stop: CancellationToken,
+) {
+    let mut restart = false;
+    loop {
+        wait(Duration::from_millis(rng.u64(1500..5000)), &stop).await;
+        if stop.is_cancelled() {
+            return;
+        }
+        let from = moment::now();
+        if restart {
+            let away = Duration::from_millis(rng.u64(..4000));
+            server.crash().await;
+            wait(away, &stop).await;
+            server.start_again().await;
+            chronicle.note(Fault::Database, None, from);
+        } else {
+            let backends = if rng.u32(..4) == 0 { 1000 } else { rng.u64(1..8) };
+            // Refused only when a backend of ours was hit by the crash before.
+            let _ = connection.execute_raw(end_backends(backends, rng.u32(..))).await;
+            chronicle.note(Fault::Backends, None, from);
+        }
+        // Both in any run; later less often, since nothing else counts as wrong while the database is away.
+        restart = if restart { false } else { rng.u32(..10) < 4 || chronicle.is_without(&Fault::Database) };
+    }
+}
+
+fn end_backends(count: u64, salt: u32) -> Statement {
+    let sql = format!(
+        "SELECT pg_terminate_backend(pid) FROM (
+            SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name <> 'chaos'
+            ORDER BY md5((pid + {salt}::bigint)::text) LIMIT {count}
+        ) AS chosen"
+    );
+    Statement::from_string(DbBackend::Postgres, sql)
+}

@@ -1,0 +1,29 @@
+//! One time line for the wall clock, which logs and the database speak of, and the receivers' clock.
+
+use std::time::Instant;
+
+use postrider_core::{Clock as _, SystemClock};
+
+/// Milliseconds since the Unix epoch, by this machine's clock; the database's is the same.
+pub(crate) fn now() -> i64 {
+    SystemClock.now().millis()
+}
+
+/// Ties [`Instant`]s to the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Anchor {
+    instant: Instant,
+    millis: i64,
+}
+
+impl Anchor {
+    pub(crate) fn new() -> Self {
+        Self { instant: Instant::now(), millis: now() }
+    }
+
+    /// When that was, in Unix milliseconds.
+    pub(crate) fn millis(self, instant: Instant) -> i64 {
+        let since = instant.saturating_duration_since(self.instant).as_millis();
+        self.millis + i64::try_from(since).unwrap_or(i64::MAX / 2)
+    }
+}

@@ -1,0 +1,28 @@
+//! Test kit of Postrider: databases, receivers, processes.
+//!
+//! - [`database`]: a fresh, migrated database for each test
+//! - [`receiver`]: an HTTP server that records what it gets and answers as it is told
+//! - [`process`]: Postrider's programs, as a user would start them
+//! - [`api`]: a client of the HTTP API
+//! - [`eventually()`]: waiting for a condition, never for a guess
+//!
+//! Everything here panics when it cannot do its work: that is how a test says so.
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code: a panic with a description is a failed test"
+)]
+
+pub mod api;
+pub mod database;
+pub mod eventually;
+pub mod process;
+pub mod receiver;
+
+pub use api::Api;
+pub use database::TestDatabase;
+pub use eventually::eventually;
+pub use process::{Process, Program};
+pub use receiver::{Behaviour, Receiver};

@@ -1,0 +1,290 @@
+//! Postrider's programs, as a user would start them.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::Notify,
+    time::timeout,
+};
+
+/// What a program is given of this process's environment; the rest is the test's to name.
+const PASSED_ON: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"];
+
+/// A program of this workspace, about to be started.
+///
+/// ```no_run
+/// # async fn example() {
+/// use postrider_testkit::Program;
+/// use std::time::Duration;
+///
+/// let mut server = Program::named("postrider-server").env("POSTRIDER_LISTEN", "127.0.0.1:0").start();
+/// let address = server.wait_for_address(|line| line.contains("listening"), Duration::from_secs(10)).await;
+/// server.terminate().await;
+/// assert!(server.wait(Duration::from_secs(10)).await.success());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+}
+
+impl Program {
+    /// The program of this name beside the test executable (`target/<profile>/`).
+    pub fn named(name: &str) -> Self {
+        let test = env::current_exe().expect("the path of the test executable");
+        // target/<profile>/deps/<test>, but target/<profile>/examples/… and the like are as deep.
+        let folder = test.parent().and_then(|deps| deps.parent()).expect("a folder above `deps`");
+        let path = folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+        assert!(
+            path.is_file(),
+            "{} is not built: run `cargo xtask test`, or `cargo build --workspace --bins` first",
+            path.display()
+        );
+        Self::at(path)
+    }
+
+    /// A program anywhere else.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), arguments: Vec::new(), variables: Vec::new() }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of its environment, which is otherwise empty.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts it. Has to be called in a tokio runtime.
+    pub fn start(&self) -> Process {
+        let passed_on = PASSED_ON.iter().filter_map(|name| Some((name, env::var_os(name)?)));
+        let mut child = Command::new(&self.path)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(passed_on)
+            // Lines are compared: no colours.
+            .env("NO_COLOR", "1")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.path.display()));
+        let stdout = Lines::read_from(child.stdout.take().expect("a pipe"));
+        let stderr = Lines::read_from(child.stderr.take().expect("a pipe"));
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Process { name, child, stdout, stderr }
+    }
+}
+
+/// A running program; killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Process {
+    /// The process's id; `None` once it has ended and was waited for.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// The lines it has printed so far.
+    pub fn stdout(&self) -> Vec<String> {
+        self.stdout.all()
+    }
+
+    /// The lines it has printed to its standard error so far.
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.all()
+    }
+
+    /// Waits until it has printed a line, to its output or error, that fits, and hands back the first such line.
+    pub async fn wait_for_line(&self, fits: impl Fn(&str) -> bool, deadline: Duration) -> String {
+        let found = timeout(deadline, async {
+            tokio::select! {
+                Some(line) = self.stdout.find(&fits) => Some(line),
+                Some(line) = self.stderr.find(&fits) => Some(line),
+                else => None,
+            }
+        });
+        let problem = match found.await {
+            Ok(Some(line)) => return line,
+            Ok(None) => "has ended without the line".to_owned(),
+            Err(elapsed) => format!("has not printed the line within {deadline:?} ({elapsed})"),
+        };
+        panic!("{} {problem}; {}", self.name, self.printed());
+    }
+
+    /// Waits for a line that fits and names a socket address (`address=127.0.0.1:8080`, in text or JSON); hands back
+    /// that address.
+    pub async fn wait_for_address(&self, fits: impl Fn(&str) -> bool, deadline: Duration) -> SocketAddr {
+        let line = self.wait_for_line(|line| fits(line) && address_in(line).is_some(), deadline).await;
+        address_in(&line).expect("the line that was waited for names an address")
+    }
+
+    /// Sends SIGTERM.
+    pub async fn terminate(&self) {
+        self.signal("TERM").await;
+    }
+
+    /// Sends a signal by its name without `SIG`: `INT`, `KILL`, `STOP`, `CONT`, …
+    pub async fn signal(&self, name: &str) {
+        let Some(id) = self.child.id() else { return };
+        // The shell's own `kill`: not every machine has the program.
+        let command = format!("kill -s {name} {id}");
+        let status = Command::new("sh").args(["-c", &command]).status().await.expect("a shell");
+        assert!(status.success(), "`{command}` failed");
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        let Ok(status) = timeout(deadline, self.child.wait()).await else {
+            panic!("{} has not ended within {deadline:?}; {}", self.name, self.printed());
+        };
+        let status = status.expect("a status");
+        // What it printed last is still on its way through the pipes; a grandchild may hold them open for ever.
+        let _ = timeout(Duration::from_secs(1), async { tokio::join!(self.stdout.end(), self.stderr.end()) })
+            .await;
+        status
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a state").is_none()
+    }
+
+    fn printed(&self) -> String {
+        let (stdout, stderr) = (self.stdout().join("\n"), self.stderr().join("\n"));
+        format!("its output so far:\n{stdout}\nand its errors:\n{stderr}")
+    }
+}
+
+/// The socket address that follows `address` in a line of a log.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    line.match_indices("address").find_map(|(start, word)| {
+        let rest = line[start + word.len()..].trim_start_matches(['"', '=', ':', ' ']);
+        let rest = rest.strip_prefix("http://").unwrap_or(rest);
+        let end = rest.find(|c: char| c.is_whitespace() || "\",}/".contains(c)).unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    })
+}
+
+/// The lines of a stream that is read to its end in the background.
+#[derive(Clone, Debug, Default)]
+struct Lines {
+    shared: Arc<SharedLines>,
+}
+
+#[derive(Debug, Default)]
+struct SharedLines {
+    read: Mutex<Read>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    lines: Vec<String>,
+    is_at_end: bool,
+}
+
+impl Lines {
+    fn read_from(stream: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        let this = Self::default();
+        let lines = this.clone();
+        tokio::spawn(async move {
+            let mut stream = BufReader::new(stream);
+            let mut line = Vec::new();
+            while stream.read_until(b'\n', &mut line).await.is_ok_and(|length| length > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+                lines.change(|read| read.lines.push(text));
+                line.clear();
+            }
+            lines.change(|read| read.is_at_end = true);
+        });
+        this
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Read)) {
+        change(&mut self.shared.read.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.changed.notify_waiters();
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Read) -> T) -> T {
+        look(&self.shared.read.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.look(|read| read.lines.clone())
+    }
+
+    /// The first line that fits; `None` when the stream ends without one.
+    async fn find(&self, fits: impl Fn(&str) -> bool) -> Option<String> {
+        let mut seen = 0;
+        loop {
+            // Registered before looking, so that no line is missed.
+            let mut changed = std::pin::pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
+            let (found, is_at_end) = self.look(|read| {
+                let found = read.lines[seen..].iter().find(|line| fits(line)).cloned();
+                seen = read.lines.len();
+                (found, read.is_at_end)
+            });
+            if found.is_some() || is_at_end {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    async fn end(&self) {
+        self.find(|_| false).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_found_in_text_and_in_json() {
+        let expected = Some("127.0.0.1:4321".parse().unwrap());
+        for line in [
+            "2026-11-23T10:00:00Z  INFO listening address=127.0.0.1:4321",
+            "INFO listening address=127.0.0.1:4321 worker=x",
+            r#"{"level":"INFO","fields":{"message":"listening","address":"127.0.0.1:4321"}}"#,
+            "the address: http://127.0.0.1:4321/",
+        ] {
+            assert_eq!(address_in(line), expected, "{line}");
+        }
+        assert_eq!(address_in("address=nowhere"), None);
+        assert_eq!(address_in("listening on address=[::1]:80"), Some("[::1]:80".parse().unwrap()));
+    }
+}

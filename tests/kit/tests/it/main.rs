@@ -1,0 +1,6 @@
+//! Tests of the test kit.
+#![allow(clippy::expect_used, reason = "test code: a panic is a failed test")]
+
+mod database;
+mod process;
+mod receiver;

@@ -1,0 +1,51 @@
+//! `cargo xtask chaos`: builds the programs with their crash points, and the chaos test, and runs it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::{Command, ExitStatus},
+};
+
+use serde_json::Value;
+
+use crate::{
+    Error,
+    cargo::{cargo, output_of, run, status_of, without_own_variables, workspace_root},
+};
+
+const PROGRAM: &str = "postrider-chaos";
+
+/// Runs the chaos test with these arguments (`tests/chaos` says which). It starts a PostgreSQL of its own.
+///
+/// # Errors
+/// When the programs cannot be built or run. A test that fails is not an error but a status.
+pub fn chaos(release: bool, arguments: &[OsString]) -> Result<ExitStatus, Error> {
+    let root = workspace_root();
+    let mut build = cargo(&root);
+    // The whole workspace, as for the tests: one set of features, and nothing is compiled twice.
+    build.args(["build", "--workspace", "--bins", "--features", "postrider-worker/failpoints"]);
+    if release {
+        build.arg("--release");
+    }
+    run(&mut build)?;
+
+    let profile = if release { "release" } else { "debug" };
+    let mut command = Command::new(target_folder()?.join(profile).join(PROGRAM));
+    without_own_variables(&mut command);
+    status_of(command.args(arguments))
+}
+
+/// A short run, the same each time, for `cargo xtask test`.
+///
+/// # Errors
+/// As [`chaos`].
+pub fn short() -> Result<ExitStatus, Error> {
+    chaos(false, &["--seconds", "10", "--seed", "1"].map(|argument| OsStr::new(argument).to_owned()))
+}
+
+fn target_folder() -> Result<PathBuf, Error> {
+    let mut command = cargo(&workspace_root());
+    let metadata = output_of(command.args(["metadata", "--format-version=1", "--no-deps"]))?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    Ok(PathBuf::from(metadata["target_directory"].as_str().unwrap_or("target")))
+}

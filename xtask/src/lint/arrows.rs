@@ -1,0 +1,167 @@
+use super::workspace::{Kind, Package, Workspace};
+
+/// A package of this workspace, and those that it may depend on. Test code (dev-dependencies) is free.
+struct Rule {
+    package: &'static str,
+    may_use: &'static [&'static str],
+}
+
+const CORE: &str = "postrider-core";
+const DATABASE: &str = "postrider-database";
+const QUEUE: &str = "postrider-queue";
+const TELEMETRY: &str = "postrider-telemetry";
+const STORE: &str = "postrider-store";
+const DELIVERY: &str = "postrider-delivery";
+const SETTINGS: &str = "postrider-settings";
+const PROGRAM: &str = "postrider-program";
+const DISPATCH: &str = "postrider-dispatch";
+const WORKER: &str = "postrider-worker";
+const SERVER: &str = "postrider-server";
+const CLI: &str = "postrider";
+const MIGRATIONS: &str = "postrider-migrations";
+const KIT: &str = "postrider-testkit";
+const CHAOS: &str = "postrider-chaos";
+
+/// Design §2: arrows only run downwards, and the server and the worker share none. Every package has its line.
+const RULES: &[Rule] = &[
+    Rule { package: CORE, may_use: &[] },
+    Rule { package: DATABASE, may_use: &[] },
+    Rule { package: TELEMETRY, may_use: &[] },
+    Rule { package: MIGRATIONS, may_use: &[] },
+    Rule { package: QUEUE, may_use: &[DATABASE] },
+    Rule { package: STORE, may_use: &[CORE, DATABASE, QUEUE] },
+    Rule { package: DELIVERY, may_use: &[CORE] },
+    Rule { package: SETTINGS, may_use: &[CORE, DELIVERY, TELEMETRY] },
+    Rule { package: PROGRAM, may_use: &[DATABASE, MIGRATIONS, SETTINGS, TELEMETRY] },
+    Rule { package: DISPATCH, may_use: &[CORE, DATABASE, QUEUE, STORE, TELEMETRY] },
+    Rule {
+        package: WORKER,
+        may_use: &[CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
+    },
+    Rule {
+        package: SERVER,
+        may_use: &[CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
+    },
+    Rule {
+        package: CLI,
+        may_use: &[
+            CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, WORKER, SERVER,
+            MIGRATIONS, PROGRAM,
+        ],
+    },
+    Rule { package: KIT, may_use: &[MIGRATIONS] },
+    Rule { package: "postrider-blackbox", may_use: &[CORE, MIGRATIONS, KIT] },
+    Rule { package: "postrider-fuzz", may_use: &[CORE, DELIVERY] },
+    Rule { package: "xtask", may_use: &[] },
+    Rule { package: CHAOS, may_use: &[CORE, KIT, "xtask"] },
+];
+
+/// Who may name SeaORM: nobody else should notice when the database library changes.
+const SEA_ORM_USERS: &[&str] =
+    &[DATABASE, QUEUE, STORE, DISPATCH, MIGRATIONS, KIT, "postrider-blackbox", CHAOS];
+
+pub(super) fn violations(workspace: &Workspace) -> Vec<String> {
+    workspace.packages.iter().flat_map(|package| of_package(package, workspace)).collect()
+}
+
+fn of_package(package: &Package, workspace: &Workspace) -> Vec<String> {
+    let name = &package.name;
+    let Some(rule) = RULES.iter().find(|rule| rule.package == name) else {
+        return vec![format!("{name} has no line in the table of arrows (xtask/src/lint/arrows.rs)")];
+    };
+    let mut found = Vec::new();
+    for dependency in package.dependencies.iter().filter(|dependency| dependency.kind != Kind::Dev) {
+        let target = dependency.package.as_str();
+        let is_ours = workspace.packages.iter().any(|package| package.name == target);
+        if is_ours && !rule.may_use.contains(&target) {
+            found.push(format!("{name} must not depend on {target}: arrows only run downwards (design §2)"));
+        }
+        if (target == "sea-orm" || target.starts_with("sea-orm-")) && !SEA_ORM_USERS.contains(&name.as_str())
+        {
+            found.push(format!("{name} must not name {target}: the database belongs to {SEA_ORM_USERS:?}"));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::workspace::Dependency, *};
+
+    fn workspace(arrows: &[(&str, &[(&str, Kind)])]) -> Workspace {
+        let mut packages: Vec<Package> = Vec::new();
+        for (name, dependencies) in arrows {
+            packages.push(Package {
+                name: (*name).to_owned(),
+                folder: "".into(),
+                dependencies: dependencies
+                    .iter()
+                    .map(|(package, kind)| Dependency {
+                        package: (*package).to_owned(),
+                        rename: None,
+                        kind: *kind,
+                    })
+                    .collect(),
+                unused_ok: Vec::new(),
+            });
+        }
+        Workspace { packages }
+    }
+
+    #[test]
+    fn downward_arrows_and_test_code_are_free() {
+        let workspace = workspace(&[
+            (CORE, &[("serde", Kind::Normal), (KIT, Kind::Dev), ("sea-orm", Kind::Dev)]),
+            (STORE, &[(CORE, Kind::Normal), ("sea-orm", Kind::Normal)]),
+            (SERVER, &[(STORE, Kind::Normal), (WORKER, Kind::Dev)]),
+            (WORKER, &[]),
+            (KIT, &[("sea-orm", Kind::Normal)]),
+        ]);
+        assert_eq!(violations(&workspace), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_upward_or_sideways_arrow_is_found() {
+        let workspace = workspace(&[
+            (CORE, &[(STORE, Kind::Normal)]),
+            (STORE, &[]),
+            (DELIVERY, &[(TELEMETRY, Kind::Build)]),
+            (TELEMETRY, &[]),
+            (SERVER, &[(WORKER, Kind::Normal)]),
+            (WORKER, &[]),
+        ]);
+        let found = violations(&workspace);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("postrider-core must not depend on postrider-store"), "{}", found[0]);
+    }
+
+    #[test]
+    fn sea_orm_stays_in_its_rooms() {
+        let workspace = workspace(&[(SERVER, &[("sea-orm-migration", Kind::Normal)])]);
+        assert_eq!(violations(&workspace).len(), 1);
+    }
+
+    #[test]
+    fn a_package_without_a_rule_is_found() {
+        assert_eq!(violations(&workspace(&[("postrider-new", &[])])).len(), 1);
+    }
+
+    #[test]
+    fn this_workspace_keeps_its_arrows() {
+        let workspace = Workspace::of(&crate::cargo::workspace_root()).expect("the workspace's metadata");
+        assert_eq!(violations(&workspace), Vec::<String>::new());
+    }
+
+    #[test]
+    fn rules_only_point_to_rules_before_them() {
+        for (index, rule) in RULES.iter().enumerate() {
+            for target in rule.may_use {
+                assert!(
+                    RULES[..index].iter().any(|earlier| earlier.package == *target),
+                    "{} -> {target}",
+                    rule.package
+                );
+            }
+        }
+    }
+}

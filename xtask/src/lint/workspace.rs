@@ -1,0 +1,93 @@
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{
+    Error,
+    cargo::{cargo, output_of},
+};
+
+/// What the checks need of `cargo metadata`.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    pub(super) packages: Vec<Package>,
+}
+
+#[derive(Debug)]
+pub(super) struct Package {
+    pub(super) name: String,
+    /// The folder of its manifest.
+    pub(super) folder: PathBuf,
+    pub(super) dependencies: Vec<Dependency>,
+    /// `[package.metadata.xtask] unused-ok`: dependencies that no source has to name.
+    pub(super) unused_ok: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Dependency {
+    /// The package's name.
+    pub(super) package: String,
+    /// The name that the sources use, when it is not the package's own.
+    pub(super) rename: Option<String>,
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Normal,
+    Build,
+    Dev,
+}
+
+impl Workspace {
+    pub(super) fn of(root: &Path) -> Result<Self, Error> {
+        let mut command = cargo(root);
+        command.args(["metadata", "--format-version=1", "--no-deps"]);
+        Self::of_metadata(&output_of(&mut command)?)
+    }
+
+    pub(super) fn of_metadata(text: &str) -> Result<Self, Error> {
+        let metadata: Value = serde_json::from_str(text)?;
+        let packages = elements(&metadata["packages"]).map(Package::of).collect();
+        Ok(Self { packages })
+    }
+}
+
+impl Package {
+    fn of(package: &Value) -> Self {
+        let manifest = PathBuf::from(text(&package["manifest_path"]));
+        Self {
+            name: text(&package["name"]),
+            folder: manifest.parent().map(Path::to_owned).unwrap_or_default(),
+            dependencies: elements(&package["dependencies"]).map(Dependency::of).collect(),
+            unused_ok: elements(&package["metadata"]["xtask"]["unused-ok"]).map(text).collect(),
+        }
+    }
+}
+
+impl Dependency {
+    fn of(dependency: &Value) -> Self {
+        Self {
+            package: text(&dependency["name"]),
+            rename: dependency["rename"].as_str().map(str::to_owned),
+            kind: match dependency["kind"].as_str() {
+                Some("dev") => Kind::Dev,
+                Some("build") => Kind::Build,
+                _ => Kind::Normal,
+            },
+        }
+    }
+
+    /// As sources spell it.
+    pub(super) fn identifier(&self) -> String {
+        self.rename.as_ref().unwrap_or(&self.package).replace('-', "_")
+    }
+}
+
+fn elements(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

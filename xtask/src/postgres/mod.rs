@@ -1,0 +1,208 @@
+//! A throwaway PostgreSQL server: in a temporary folder, on a free port of 127.0.0.1, gone afterwards.
+
+mod account;
+mod keeper;
+mod programs;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    io::Write as _,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process,
+};
+
+use self::{account::Account, keeper::Keeper, programs::Programs};
+use crate::Error;
+
+/// The environment variable by which tests find their server.
+pub const URL_VARIABLE: &str = "POSTRIDER_TEST_DATABASE_URL";
+
+/// Another program may take the free port before PostgreSQL does; then the next one is tried.
+const PORT_TRIES: usize = 5;
+
+/// Whether what the server acknowledged must survive [`Postgres::stop`] with [`Stop::Immediate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// `fsync`, `full_page_writes` and `synchronous_commit` are off: fast, for tests.
+    Off,
+    /// PostgreSQL's own defaults: for measurements and for faults.
+    On,
+}
+
+/// How to stop the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Clients are disconnected and the server shuts down in order.
+    Fast,
+    /// As in a crash: no checkpoint, and the next start has to recover.
+    Immediate,
+}
+
+/// What the server is to be like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    settings: Vec<(String, String)>,
+}
+
+impl Options {
+    /// A server with this durability, 300 connections and 256 MB of shared buffers.
+    pub fn new(durability: Durability) -> Self {
+        let mut settings = vec![
+            ("max_connections".to_owned(), "300".to_owned()),
+            ("shared_buffers".to_owned(), "256MB".to_owned()),
+        ];
+        if durability == Durability::Off {
+            for name in ["fsync", "full_page_writes", "synchronous_commit"] {
+                settings.push((name.to_owned(), "off".to_owned()));
+            }
+        }
+        Self { settings }
+    }
+
+    /// Adds a setting of `postgresql.conf`; a later one wins over an earlier one of the same name.
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// A running server. It and its folder go when this value is dropped, or when this process dies however it dies.
+///
+/// ```no_run
+/// use xtask::postgres::{Durability, Options, Postgres, Stop};
+///
+/// let mut server = Postgres::start(&Options::new(Durability::On).set("log_statement", "all"))?;
+/// println!("{}", server.url());
+/// server.stop(Stop::Immediate)?;
+/// server.start_again()?; // on the same port, with the same data
+/// # Ok::<(), xtask::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Postgres {
+    keeper: Keeper,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Postgres {
+    /// Makes a cluster and starts it. Installs PostgreSQL first where that is possible and needed.
+    ///
+    /// # Errors
+    /// [`Error::NoPostgres`] says what to install; the others carry the end of the server's log.
+    pub fn start(options: &Options) -> Result<Self, Error> {
+        let programs = Programs::find_or_install()?;
+        let account = Account::for_server()?;
+        let folder = new_folder_name(account);
+
+        // The keeper comes first: from here on nothing is left behind.
+        let keeper = Keeper::start(&folder, programs.folder(), account)?;
+        let mut server = Self { keeper, folder, port: 0 };
+        server.order("initdb")?;
+
+        let mut tries = 1;
+        loop {
+            server.port = free_port()?;
+            server.write_settings(options)?;
+            match server.order("start") {
+                Ok(()) => return Ok(server),
+                Err(Error::Postgres { log, .. }) if tries < PORT_TRIES && log.contains("could not bind") => {
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where to connect: the maintenance database `postgres`, as the superuser `postrider`.
+    pub fn url(&self) -> String {
+        self.database_url("postgres")
+    }
+
+    /// Where to connect for a database of this name, which is taken as it is.
+    pub fn database_url(&self, name: &str) -> String {
+        format!("postgres://postrider@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// The port on 127.0.0.1; it stays the same over [`Self::stop`] and [`Self::start_again`].
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder that holds everything of this server.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Stops the server and keeps its data.
+    ///
+    /// # Errors
+    /// When it does not stop within a minute, or was not running.
+    pub fn stop(&mut self, how: Stop) -> Result<(), Error> {
+        self.order(match how {
+            Stop::Fast => "stop-fast",
+            Stop::Immediate => "stop-immediate",
+        })
+    }
+
+    /// Starts the server again after [`Self::stop`], on the same port and with the same data and settings.
+    ///
+    /// # Errors
+    /// When it does not start; the error carries the end of its log.
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        self.order("start")
+    }
+
+    fn order(&mut self, order: &'static str) -> Result<(), Error> {
+        if self.keeper.order(order).map_err(Error::Keeper)? {
+            Ok(())
+        } else {
+            Err(Error::Postgres { order, log: last_lines(&self.folder.join("log"), 20) })
+        }
+    }
+
+    fn write_settings(&self, options: &Options) -> Result<(), Error> {
+        let mut text = String::new();
+        let own = [
+            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("port", self.port.to_string()),
+            ("unix_socket_directories", self.folder.display().to_string()),
+        ];
+        let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        for (name, value) in given.chain(own) {
+            let value = value.replace('\\', "\\\\").replace('\'', "''");
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{name} = '{value}'");
+        }
+        // Appended: the file keeps its owner, and the last line of a name counts.
+        let path = self.folder.join("data/postgresql.conf");
+        fs::File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(Error::file(path))
+    }
+}
+
+fn new_folder_name(account: Account) -> PathBuf {
+    let random = RandomState::new().build_hasher().finish();
+    account.temporary_folder().join(format!("postrider-postgres-{}-{random:016x}", process::id()))
+}
+
+fn free_port() -> Result<u16, Error> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| Error::Usage(format!("cannot find a free port on 127.0.0.1: {error}")))
+}
+
+fn last_lines(path: &Path, count: usize) -> String {
+    let text = match fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => return format!("(no log: {error})"),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

@@ -1,0 +1,155 @@
+//! `cargo xtask test` and `cargo xtask postgres`: commands around a throwaway PostgreSQL.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    process::{Command, ExitStatus},
+};
+
+use crate::{
+    Error,
+    cargo::{cargo, status_of, without_own_variables, workspace_root},
+    chaos,
+    postgres::{Durability, Options, Postgres, URL_VARIABLE},
+};
+
+/// The package whose tests run the programs of the others.
+const BLACKBOX: &str = "postrider-blackbox";
+
+/// A workspace of its own, as a user of the crates would have it.
+pub(crate) const EMBEDDING: &str = "tests/embedding";
+
+/// Tests the whole workspace against a throwaway PostgreSQL, or the one that `POSTRIDER_TEST_DATABASE_URL` names.
+/// The arguments are passed to `cargo test`. When all packages are tested, a short chaos test follows.
+///
+/// # Errors
+/// When the server cannot be started or cargo cannot be run. Failing tests are not an error but a status.
+pub fn test(arguments: &[OsString]) -> Result<ExitStatus, Error> {
+    let server = Server::given_or_started()?;
+    let root = workspace_root();
+    let cargo_arguments = before_double_dash(arguments);
+    let everything = !cargo_arguments.iter().any(|argument| selects_packages(argument));
+
+    // Black-box tests run the programs, and cargo builds for a test only those of its own package. `--tests` is
+    // there so that both builds share one set of features and compile nothing twice.
+    if everything || cargo_arguments.iter().any(|argument| argument.to_string_lossy().contains(BLACKBOX)) {
+        let mut build = cargo(&root);
+        build.args(["build", "--workspace", "--bins", "--tests"]).args(build_arguments(cargo_arguments));
+        let status = status_of(&mut build)?;
+        if !status.success() {
+            return Ok(status);
+        }
+    }
+
+    let mut tests = cargo(&root);
+    tests.arg("test");
+    if everything {
+        tests.arg("--workspace");
+    }
+    let status = status_of(tests.args(arguments).env(URL_VARIABLE, &server.url))?;
+
+    if !status.success() || !everything {
+        return Ok(status);
+    }
+    let status = chaos::short()?;
+    let embedding = root.join(EMBEDDING);
+    if !status.success() || !embedding.join("Cargo.toml").is_file() {
+        return Ok(status);
+    }
+    status_of(cargo(&embedding).arg("test").args(arguments).env(URL_VARIABLE, &server.url))
+}
+
+/// Runs a command with a throwaway PostgreSQL around it, named by `POSTRIDER_TEST_DATABASE_URL`.
+///
+/// # Errors
+/// When the server cannot be started or the command cannot be run. A failing command is not an error but a status.
+pub fn postgres(program: &OsStr, arguments: &[OsString]) -> Result<ExitStatus, Error> {
+    let server = Server::given_or_started()?;
+    let mut command = Command::new(program);
+    without_own_variables(&mut command);
+    status_of(command.args(arguments).env(URL_VARIABLE, &server.url))
+}
+
+struct Server {
+    url: String,
+    /// Lives as long as the command that uses it.
+    _own: Option<Postgres>,
+}
+
+impl Server {
+    fn given_or_started() -> Result<Self, Error> {
+        match env::var(URL_VARIABLE) {
+            Ok(url) if !url.is_empty() => Ok(Self { url, _own: None }),
+            _ => {
+                let own = Postgres::start(&Options::new(Durability::Off))?;
+                Ok(Self { url: own.url(), _own: Some(own) })
+            }
+        }
+    }
+}
+
+/// What is for cargo and not for the test executables.
+fn before_double_dash(arguments: &[OsString]) -> &[OsString] {
+    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+    &arguments[..end]
+}
+
+fn selects_packages(argument: &OsStr) -> bool {
+    argument.to_str().is_some_and(|argument| {
+        (argument.starts_with("-p") && !argument.starts_with("--"))
+            || argument == "--package"
+            || argument.starts_with("--package=")
+    })
+}
+
+/// Those arguments of `cargo test` that decide where the programs are built.
+fn build_arguments(arguments: &[OsString]) -> Vec<&OsStr> {
+    let mut kept = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--release" | "-r" | "--locked" | "--offline" | "--frozen" | "-q" | "--quiet") => {
+                kept.push(argument.as_os_str());
+            }
+            Some("--profile" | "--target-dir" | "--target") => {
+                kept.push(argument.as_os_str());
+                kept.extend(arguments.next().map(OsString::as_os_str));
+            }
+            Some(other)
+                if ["--profile=", "--target-dir=", "--target="].iter().any(|own| other.starts_with(own)) =>
+            {
+                kept.push(argument.as_os_str());
+            }
+            _ => {}
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn only_what_decides_the_place_of_the_build_is_passed_to_it() {
+        let given = arguments("-p x --release --profile ci --target-dir=t name -- --nocapture --release");
+        assert_eq!(
+            build_arguments(before_double_dash(&given)),
+            ["--release", "--profile", "ci", "--target-dir=t"]
+        );
+    }
+
+    #[test]
+    fn a_package_is_selected_in_any_spelling() {
+        for argument in ["-p", "-pname", "--package", "--package=name"] {
+            assert!(selects_packages(OsStr::new(argument)), "{argument}");
+        }
+        for argument in ["--profile", "name", "--release"] {
+            assert!(!selects_packages(OsStr::new(argument)), "{argument}");
+        }
+    }
+}
