@@ -7,6 +7,8 @@ use std::{
     process::{Command, ExitStatus, Stdio},
 };
 
+use serde_json::Value;
+
 use crate::Error;
 
 /// What `cargo run` tells the task about itself. Passed on, it would make build scripts run again.
@@ -79,4 +81,12 @@ fn name_of(command: &Command) -> String {
         name.push_str(&argument.to_string_lossy());
     }
     name
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf, Error> {
+    let mut command = cargo(&workspace_root());
+    let metadata = output_of(command.args(["metadata", "--format-version=1", "--no-deps"]))?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    Ok(PathBuf::from(metadata["target_directory"].as_str().unwrap_or("target")))
 }

@@ -2,15 +2,12 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    path::PathBuf,
     process::{Command, ExitStatus},
 };
 
-use serde_json::Value;
-
 use crate::{
     Error,
-    cargo::{cargo, output_of, run, status_of, without_own_variables, workspace_root},
+    cargo::{cargo, run, status_of, target_folder, without_own_variables, workspace_root},
 };
 
 const PROGRAM: &str = "postrider-chaos";
@@ -41,11 +38,4 @@ pub fn chaos(release: bool, arguments: &[OsString]) -> Result<ExitStatus, Error>
 /// As [`chaos`].
 pub fn short() -> Result<ExitStatus, Error> {
     chaos(false, &["--seconds", "10", "--seed", "1"].map(|argument| OsStr::new(argument).to_owned()))
-}
-
-fn target_folder() -> Result<PathBuf, Error> {
-    let mut command = cargo(&workspace_root());
-    let metadata = output_of(command.args(["metadata", "--format-version=1", "--no-deps"]))?;
-    let metadata: Value = serde_json::from_str(&metadata)?;
-    Ok(PathBuf::from(metadata["target_directory"].as_str().unwrap_or("target")))
 }

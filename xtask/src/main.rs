@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Parser;
-use xtask::{Error, chaos, lint, test};
+use xtask::{Error, bench, chaos, lint, test};
 
 /// Tasks of the Postrider workspace.
 #[derive(Parser)]
@@ -28,6 +28,13 @@ enum Task {
         #[arg(long)]
         release: bool,
         /// Passed to the chaos test: `--seconds N`, `--seed S`, `--rate N`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// The benchmarks, on real programs with optimisations (`--help` after it says more)
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Passed to the benchmarks: which, `--events N`, `--seconds N`, `--json FILE`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -54,6 +61,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
         Task::Lint => Ok(if lint::lint()? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Task::Test { arguments } => test::test(&arguments).map(exit_code),
         Task::Chaos { release, arguments } => chaos::chaos(release, &arguments).map(exit_code),
+        Task::Bench { arguments } => bench::bench(&arguments).map(exit_code),
         Task::Postgres { command } => match command.split_first() {
             Some((program, arguments)) => test::postgres(program, arguments).map(exit_code),
             None => Err(Error::Usage("name a command after `--`".to_owned())),

@@ -21,6 +21,7 @@ const CLI: &str = "postrider";
 const MIGRATIONS: &str = "postrider-migrations";
 const KIT: &str = "postrider-testkit";
 const CHAOS: &str = "postrider-chaos";
+const BENCH: &str = "postrider-bench";
 
 /// Design §2: arrows only run downwards, and the server and the worker share none. Every package has its line.
 const RULES: &[Rule] = &[
@@ -54,11 +55,12 @@ const RULES: &[Rule] = &[
     Rule { package: "postrider-fuzz", may_use: &[CORE, DELIVERY] },
     Rule { package: "xtask", may_use: &[] },
     Rule { package: CHAOS, may_use: &[CORE, KIT, "xtask"] },
+    Rule { package: BENCH, may_use: &[KIT, "xtask"] },
 ];
 
 /// Who may name SeaORM: nobody else should notice when the database library changes.
 const SEA_ORM_USERS: &[&str] =
-    &[DATABASE, QUEUE, STORE, DISPATCH, MIGRATIONS, KIT, "postrider-blackbox", CHAOS];
+    &[DATABASE, QUEUE, STORE, DISPATCH, MIGRATIONS, KIT, "postrider-blackbox", CHAOS, BENCH];
 
 pub(super) fn violations(workspace: &Workspace) -> Vec<String> {
     workspace.packages.iter().flat_map(|package| of_package(package, workspace)).collect()

@@ -1,0 +1,125 @@
+//! Rows that were there before a run: a long history, and jobs that wait.
+//!
+//! Written by PostgreSQL itself, in the shape that the programs would have left.
+
+use sea_orm::DatabaseConnection;
+
+use crate::statements::execute;
+
+/// How many lanes the waiting jobs are in.
+const LANES: u32 = 1000;
+/// Rows of one statement.
+const CHUNK: u32 = 500_000;
+
+/// UUIDv7 of `at`, in milliseconds, and random bits.
+const UUID: &str = "CREATE OR REPLACE FUNCTION bench_uuid(at bigint) RETURNS uuid LANGUAGE sql VOLATILE AS $$ \
+    SELECT (lpad(to_hex(at), 12, '0') || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid $$";
+
+/// Deliveries that have succeeded, ten of an event, each with its attempt.
+pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32) {
+    execute(database, UUID).await;
+    execute(database, "SET synchronous_commit = off").await;
+    for done in (0..deliveries).step_by(CHUNK as usize) {
+        let count = CHUNK.min(deliveries - done);
+        let (events, subscribers) = (count / 10, 1000);
+        execute(
+            database,
+            &format!(
+                "WITH moments AS MATERIALIZED ( \
+                    SELECT {NOW} - 86400000 + ({done} + n * 10) / 200 AS at, n FROM generate_series(1, {events}) AS n \
+                ), new_events AS MATERIALIZED (SELECT bench_uuid(at) AS id, at, n FROM moments), written AS ( \
+                    INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
+                    SELECT id, 'default', 'old.event', 'default', \
+                        convert_to('{{\"event\":\"old.event\",\"timestamp\":1700000000,\"agent_id\":\"default\",\"data\":{{\"pad\":\"' || repeat('x', 400) || '\"}}}}', 'UTF8'), 10, at \
+                    FROM new_events \
+                ), new_deliveries AS MATERIALIZED ( \
+                    SELECT bench_uuid(at) AS id, new_events.id AS event, at, \
+                        ('00000000-0000-7000-9000-' || lpad(to_hex((n * 10 + k) % {subscribers}), 12, '0'))::uuid AS subscriber \
+                    FROM new_events, generate_series(1, 10) AS k \
+                ), delivered AS ( \
+                    INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, response_status, created_at, ended_at) \
+                    SELECT id, 'default', event, subscriber, 'old.event', 1, 1, 0, gen_random_uuid(), 200, at, at + 10 FROM new_deliveries \
+                ) \
+                INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_status, response_headers, response_body, response_truncated) \
+                SELECT bench_uuid(at + 5), 'default', id, 1, at + 5, 5000, 200, convert_to('[[\"content-length\",\"0\"]]', 'UTF8'), ''::bytea, false FROM new_deliveries"
+            ),
+        )
+        .await;
+    }
+    execute(database, "VACUUM ANALYZE events").await;
+    execute(database, "VACUUM ANALYZE deliveries").await;
+    execute(database, "VACUUM ANALYZE attempts").await;
+    execute(database, "SET synchronous_commit = on").await;
+}
+
+/// How jobs wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Waiting<'a> {
+    /// Half are due in an hour, and half are set aside in lanes that are paused.
+    Later,
+    /// All are ready, in the lane of the subscriber with this URL.
+    InLine(&'a str),
+    /// All are ready, in ten thousand lanes whose breakers have just opened.
+    BehindBreakers,
+}
+
+/// So many jobs that wait.
+pub(crate) async fn jobs(database: &DatabaseConnection, count: u32, waiting: Waiting<'_>) {
+    execute(database, UUID).await;
+    match waiting {
+        Waiting::Later => {
+            lanes(database, LANES).await;
+            let state = "CASE WHEN n % 2 = 0 THEN 1 ELSE 2 END";
+            execute(database, &in_lanes(count, LANES, state, "3600000")).await;
+        }
+        Waiting::BehindBreakers => {
+            lanes(database, 10 * LANES).await;
+            execute(database, &in_lanes(count, 10 * LANES, "0", "0")).await;
+        }
+        Waiting::InLine(url) => execute(database, &in_line(count, url)).await,
+    }
+    execute(database, "VACUUM ANALYZE jobs").await;
+    execute(database, "VACUUM ANALYZE lanes").await;
+}
+
+const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
+
+/// Paused for an hour.
+async fn lanes(database: &DatabaseConnection, count: u32) {
+    let sql = format!(
+        "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked) \
+        SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n % {count}), 12, '0'))::uuid, false, 0, 0, {NOW} + 3600000, true, true \
+        FROM generate_series(1, {count}) AS n"
+    );
+    execute(database, &sql).await;
+}
+
+/// What they name does not exist: they are not run while a benchmark lasts.
+fn in_lanes(count: u32, lanes: u32, state: &str, later: &str) -> String {
+    format!(
+        "INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues) \
+        SELECT bench_uuid({NOW}), ('00000000-0000-7000-9000-' || lpad(to_hex(n % {lanes}), 12, '0'))::uuid, \
+            gen_random_uuid(), {state}, 1, {NOW} + {later}, 1, 0 \
+        FROM generate_series(1, {count}) AS n"
+    )
+}
+
+/// Deliveries of one event, for they are run.
+fn in_line(count: u32, url: &str) -> String {
+    format!(
+        "WITH event AS ( \
+            INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
+            SELECT bench_uuid({NOW}), 'default', 'flood.event', 'default', \
+                convert_to('{{\"event\":\"flood.event\",\"timestamp\":1700000000,\"agent_id\":\"default\",\"data\":{{}}}}', 'UTF8'), 1, {NOW} \
+            RETURNING id \
+        ), new AS MATERIALIZED ( \
+            SELECT bench_uuid({NOW}) AS delivery, bench_uuid({NOW}) AS job, subscribers.id AS subscriber \
+            FROM subscribers, generate_series(1, {count}) WHERE url = '{url}' \
+        ), delivered AS ( \
+            INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
+            SELECT delivery, 'default', event.id, subscriber, 'flood.event', 0, 0, 0, job, {NOW} FROM new, event \
+        ) \
+        INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues) \
+        SELECT job, subscriber, delivery, 0, 0, {NOW}, 0, 0 FROM new"
+    )
+}

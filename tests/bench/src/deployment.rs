@@ -1,0 +1,168 @@
+//! PostgreSQL, servers and workers of a run, and what they used during it.
+
+use std::{env, fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use postrider_testkit::{Api, Process, Program};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection};
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+use xtask::postgres::{Durability, Options, Postgres};
+
+use crate::{load::Target, statements, usage};
+
+pub(crate) const ADMIN_KEY: &str = "bench-operator-key-bench-operator-key";
+/// The base64 of 32 bytes; nothing here is worth hiding.
+pub(crate) const SECRET_KEY: &str = "YmVuY2hiZW5jaGJlbmNoYmVuY2hiZW5jaGJlbmNoYmU=";
+const START: Duration = Duration::from_mins(1);
+
+/// What is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) workers: usize,
+    /// Variables of the workers besides the usual.
+    pub(crate) worker: Vec<(&'static str, String)>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { workers: 1, worker: Vec::new() }
+    }
+}
+
+/// Running programs; they end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    pub(crate) api: Api,
+    pub(crate) database: DatabaseConnection,
+    address: SocketAddr,
+    server: Process,
+    workers: Vec<Process>,
+    shape: Shape,
+    // Dropped last: the programs are gone by then.
+    postgres: Postgres,
+}
+
+/// Processor seconds of each part.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cpu {
+    pub(crate) server: f64,
+    pub(crate) worker: f64,
+    pub(crate) postgres: f64,
+    pub(crate) bench: f64,
+}
+
+impl Deployment {
+    /// PostgreSQL with its own defaults (`fsync` on) but for 256 MB of shared buffers, one server, and the workers.
+    pub(crate) async fn start(shape: Shape) -> Self {
+        let mut deployment = Self::without_workers(shape).await;
+        deployment.start_workers().await;
+        deployment
+    }
+
+    /// The same before the workers have started.
+    pub(crate) async fn without_workers(shape: Shape) -> Self {
+        let options = Options::new(Durability::On)
+            .set("shared_preload_libraries", "pg_stat_statements")
+            .set("pg_stat_statements.track_utility", "on");
+        let started = spawn_blocking(move || Postgres::start(&options)).await.expect("a thread");
+        let postgres = started.unwrap_or_else(|error| panic!("{error}"));
+        let mut options = ConnectOptions::new(postgres.url());
+        options.max_connections(2).sqlx_logging(false).set_application_name("bench");
+        let database = Database::connect(options).await.expect("the database");
+        statements::execute(&database, "CREATE EXTENSION pg_stat_statements").await;
+
+        let server = program("postrider-server", &postgres)
+            .env("POSTRIDER_LISTEN", "127.0.0.1:0")
+            .env("POSTRIDER_ADMIN_KEY", ADMIN_KEY)
+            .env("POSTRIDER_MIGRATE", "true")
+            .start();
+        let address = server.wait_for_address(|line| line.contains("\"service\":\"api\""), START).await;
+        let api = Api::new(format!("http://{address}"), ADMIN_KEY);
+        Self { api, database, address, server, workers: Vec::new(), shape, postgres }
+    }
+
+    pub(crate) async fn start_workers(&mut self) {
+        for _ in 0..self.shape.workers {
+            let mut worker = program("postrider-worker", &self.postgres);
+            for (name, value) in &self.shape.worker {
+                worker = worker.env(*name, value);
+            }
+            let worker = worker.start();
+            worker.wait_for_line(|line| line.contains("\"working\""), START).await;
+            self.workers.push(worker);
+        }
+    }
+
+    pub(crate) fn target(&self, path: &str) -> Target {
+        Target { address: self.address, path: path.to_owned(), key: ADMIN_KEY, expected: 202 }
+    }
+
+    /// A subscriber of all events of the bench.
+    pub(crate) async fn subscribe(&self, url: &str, policy: Value) {
+        subscribe(&self.api, url, "bench.event", policy).await;
+    }
+
+    pub(crate) fn cpu(&self) -> Cpu {
+        let of = |process: &Process| process.id().map_or(0.0, usage::cpu_seconds);
+        Cpu {
+            server: of(&self.server),
+            worker: self.workers.iter().map(of).sum(),
+            postgres: self.postmaster().map_or(0.0, usage::family_cpu_seconds),
+            bench: usage::cpu_seconds(std::process::id()),
+        }
+    }
+
+    /// The most memory that the server, and any of the workers, has held, in MiB.
+    pub(crate) fn peak_memory(&self) -> (f64, f64) {
+        let of = |process: &Process| process.id().map_or(0.0, usage::peak_memory);
+        (of(&self.server), self.workers.iter().map(of).fold(0.0, f64::max))
+    }
+
+    /// Jobs and pending deliveries that are left of the bench's own subscribers.
+    pub(crate) async fn left(&self) -> f64 {
+        let sql = "WITH own AS MATERIALIZED (SELECT subscriber_id AS id FROM subscriptions WHERE pattern = 'bench.event') \
+            SELECT ((SELECT count(*) FROM jobs JOIN own ON own.id = jobs.lane) \
+                + (SELECT count(*) FROM deliveries JOIN own ON own.id = subscriber_id WHERE status = 0))::float8";
+        statements::number(&self.database, sql).await
+    }
+
+    fn postmaster(&self) -> Option<u32> {
+        let file = fs::read_to_string(self.postgres.folder().join("data/postmaster.pid")).ok()?;
+        file.lines().next()?.trim().parse().ok()
+    }
+}
+
+impl Cpu {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            server: self.server - before.server,
+            worker: self.worker - before.worker,
+            postgres: self.postgres - before.postgres,
+            bench: self.bench - before.bench,
+        }
+    }
+}
+
+pub(crate) async fn subscribe(api: &Api, url: &str, event: &str, policy: Value) {
+    let body = json!({"url": url, "events": [event], "policy": policy});
+    let (status, answer) = api.post("/v1/subscribers", &body).await;
+    assert_eq!(status, 201, "{answer}");
+}
+
+fn program(name: &str, postgres: &Postgres) -> Program {
+    Program::at(beside_us(name))
+        .env("POSTRIDER_DATABASE_URL", postgres.url())
+        .env("POSTRIDER_SECRET_KEY", SECRET_KEY)
+        .env("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0")
+        .env("POSTRIDER_ALLOW_NETS", "127.0.0.0/8")
+        .env("POSTRIDER_SHUTDOWN_GRACE", "3s")
+        .env("POSTRIDER_LOG_FORMAT", "json")
+}
+
+/// A program in the folder of this one: `cargo xtask bench` builds them together.
+pub(crate) fn beside_us(name: &str) -> PathBuf {
+    let us = env::current_exe().expect("the path of this program");
+    let path = us.with_file_name(format!("{name}{}", env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "{} is not built: run `cargo xtask bench`", path.display());
+    path
+}

@@ -1,0 +1,119 @@
+//! The runs.
+
+pub(crate) mod backlog;
+pub(crate) mod fanout;
+pub(crate) mod ingest;
+pub(crate) mod isolation;
+pub(crate) mod latency;
+pub(crate) mod sqlite;
+pub(crate) mod throughput;
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    arrivals::Arrivals,
+    deployment::{Deployment, Shape},
+    load::{self, Sent, Target},
+    receiver::{Manner, Receiver},
+    report::{Goal, Report},
+    statements::{self, Waits},
+};
+
+/// Requests in flight of a run that goes as fast as it can.
+const CONNECTIONS: usize = 64;
+/// How long the end of a run may take to be recorded.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// Room enough for a subscriber that is to be sent to as fast as the machine can.
+fn wide() -> Value {
+    json!({"concurrency": 256})
+}
+
+/// A worker for subscribers with the policy [`wide`].
+fn wide_worker(workers: usize) -> Shape {
+    Shape { workers, ..Shape::default() }
+}
+
+/// What the generator does straight against the receiver: the machine's own measure.
+async fn straight(report: &mut Report, bench: &'static str, events: usize) -> f64 {
+    let run = Arc::new(Arrivals::new(1, events));
+    let receiver = Receiver::start(&run).await;
+    let target = Target {
+        address: receiver.address,
+        path: "/healthy/0".to_owned(),
+        key: "no-key-needed",
+        expected: 200,
+    };
+    let sent = load::closed(&target, &run, CONNECTIONS, events, load::event).await;
+    let rate = a_second(events, sent.took);
+    report.must(sent.refused == 0 && run.repeated() == 0, format!("{bench}: the straight run lost requests"));
+    report.add(bench, "straight from the generator to the receiver", rate, "requests/s");
+    rate
+}
+
+/// Sends all events as fast as they are acknowledged, waits until all have arrived everywhere, and reports.
+async fn flood(
+    report: &mut Report,
+    bench: &'static str,
+    deployment: &Deployment,
+    (run, subscribers, events): (&Arc<Arrivals>, usize, usize),
+) -> (f64, Sent) {
+    let deliveries = events * subscribers;
+    statements::reset(&deployment.database).await;
+    let waits = Waits::watch(deployment.database.clone());
+    let (cpu, from) = (deployment.cpu(), run.now());
+    let sent = load::closed(&deployment.target("/v1/events"), run, CONNECTIONS, events, load::event).await;
+    run.wait_for(deliveries as u64).await;
+    let took = run.took_since(from);
+    let used = deployment.cpu().since(cpu);
+    settled(report, bench, deployment, run, deliveries).await;
+    report.must(sent.refused == 0, format!("{bench}: {} requests were refused", sent.refused));
+
+    report.add(bench, "events acknowledged", a_second(events, sent.took), "events/s");
+    report.latencies(bench, "acknowledgement at full load", &sent.acknowledged, None);
+    #[allow(clippy::cast_precision_loss)]
+    let statements = statements::count(&deployment.database).await / deliveries as f64;
+    report.add(bench, "SQL statements per delivery", statements, "");
+    #[allow(clippy::cast_precision_loss)]
+    report.usage(bench, deployment, used, deliveries as f64);
+    for (event, times) in waits.counts().into_iter().take(8) {
+        eprintln!("bench: {bench}: PostgreSQL seen {event} {times} times");
+    }
+    for (time, calls, query) in statements::costliest(&deployment.database).await {
+        let query: String = query.chars().take(110).collect();
+        eprintln!("bench: {bench}: {time:.0} ms in {calls} calls of {query}");
+    }
+    (a_second(events, took), sent)
+}
+
+/// Nothing lost, nothing doubled, nothing left.
+async fn settled(
+    report: &mut Report,
+    bench: &'static str,
+    deployment: &Deployment,
+    run: &Arrivals,
+    expected: usize,
+) {
+    let started = std::time::Instant::now();
+    let mut left = deployment.left().await;
+    while left > 0.0 && started.elapsed() < SETTLE {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        left = deployment.left().await;
+    }
+    report.must(left == 0.0, format!("{bench}: {left} jobs and pending deliveries are left"));
+    arrived(report, bench, run, expected);
+}
+
+fn arrived(report: &mut Report, bench: &'static str, run: &Arrivals, expected: usize) {
+    let (arrived, repeated) = (run.arrived(), run.repeated());
+    report.must(arrived == expected as u64, format!("{bench}: {arrived} of {expected} deliveries arrived"));
+    report.must(repeated == 0, format!("{bench}: {repeated} deliveries arrived twice"));
+}
+
+fn a_second(count: usize, took: Duration) -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let count = count as f64;
+    count / took.as_secs_f64().max(f64::EPSILON)
+}

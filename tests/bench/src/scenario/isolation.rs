@@ -1,0 +1,118 @@
+//! Healthy subscribers beside those in trouble, and the same when all are healthy.
+
+use super::{
+    Arc, Arrivals, CONNECTIONS, Deployment, Duration, Goal, Manner, Receiver, Report, SETTLE, Shape, json,
+    latency::waited, load,
+};
+use crate::{
+    backlog::{self, Waiting},
+    deployment::subscribe,
+    latency::Latencies,
+};
+
+/// One way in which subscribers are in trouble.
+struct Trouble {
+    bench: &'static str,
+    healthy: usize,
+    /// How many others there are, and how they answer.
+    others: &'static [(usize, Manner)],
+    /// Jobs that wait besides.
+    waiting: Option<Kind>,
+    /// Events a second; each goes to all.
+    rate: f64,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    InLine,
+    BehindBreakers,
+}
+
+const TROUBLES: [Trouble; 4] = [
+    Trouble {
+        bench: "isolation (a): 1 of 10 hangs",
+        healthy: 9,
+        others: &[(1, Manner::Hanging)],
+        waiting: None,
+        rate: 60.0,
+    },
+    Trouble {
+        bench: "isolation (b): 10 of 100 hang, 10 fail, 10 take 2 s",
+        healthy: 70,
+        others: &[(10, Manner::Hanging), (10, Manner::Failing), (10, Manner::Slow)],
+        waiting: None,
+        rate: 6.0,
+    },
+    Trouble {
+        bench: "isolation (c): one lane with a million jobs",
+        healthy: 9,
+        others: &[],
+        waiting: Some(Kind::InLine),
+        rate: 60.0,
+    },
+    Trouble {
+        bench: "isolation (d): ten thousand lanes behind open breakers",
+        healthy: 9,
+        others: &[],
+        waiting: Some(Kind::BehindBreakers),
+        rate: 60.0,
+    },
+];
+
+pub(crate) async fn run(report: &mut Report, seconds: u64, jobs: u32) {
+    for trouble in &TROUBLES {
+        let alone = measure(report, trouble, seconds, None).await;
+        report.latencies(trouble.bench, "dispatch to arrival when all are healthy", &alone, None);
+        let beside = measure(report, trouble, seconds, Some(jobs)).await;
+        report.latencies(trouble.bench, "dispatch to arrival of the healthy", &beside, None);
+        let ratio = beside.percentile(99.0) / alone.percentile(99.0).max(f64::EPSILON);
+        report.with_goal(
+            trouble.bench,
+            "p99 beside trouble, of p99 without",
+            ratio,
+            "times",
+            Goal::Under(2.0),
+        );
+    }
+}
+
+/// How long the healthy ones' deliveries take; with jobs, in trouble.
+async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Option<u32>) -> Latencies {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let events = (seconds as f64 * trouble.rate) as usize;
+    let others = trouble.others.iter().flat_map(|(count, manner)| std::iter::repeat_n(*manner, *count));
+    let others: Vec<Manner> =
+        others.map(|manner| if jobs.is_some() { manner } else { Manner::Healthy }).collect();
+    let run = Arc::new(Arrivals::new(trouble.healthy + others.len(), events));
+    let receiver = Receiver::start(&run).await;
+    let mut deployment = Deployment::without_workers(Shape::default()).await;
+    for subscriber in 0..trouble.healthy {
+        deployment.subscribe(&receiver.url(Manner::Healthy, subscriber), json!({})).await;
+    }
+    for (subscriber, manner) in (trouble.healthy..).zip(others) {
+        deployment.subscribe(&receiver.url(manner, subscriber), json!({})).await;
+    }
+    match (trouble.waiting, jobs) {
+        (Some(Kind::InLine), Some(jobs)) => {
+            let url = receiver.url(Manner::Healthy, usize::MAX);
+            subscribe(&deployment.api, &url, "flood.event", json!({})).await;
+            backlog::jobs(&deployment.database, jobs, Waiting::InLine(&url)).await;
+        }
+        (Some(Kind::BehindBreakers), Some(jobs)) => {
+            backlog::jobs(&deployment.database, jobs, Waiting::BehindBreakers).await;
+        }
+        _ => {}
+    }
+    deployment.start_workers().await;
+    let target = deployment.target("/v1/events");
+    let sent = load::open(&target, &run, CONNECTIONS, events, trouble.rate, load::event).await;
+    let arrived = || (0..trouble.healthy).all(|one| (0..events).all(|event| run.at(one, event).is_some()));
+    let started = std::time::Instant::now();
+    while !arrived() && started.elapsed() < SETTLE {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    report.must(sent.refused == 0, format!("{}: requests were refused", trouble.bench));
+    report.must(arrived(), format!("{}: healthy subscribers have not got all", trouble.bench));
+    let times = (0..trouble.healthy).flat_map(|subscriber| waited(&run, subscriber, &sent.due)).collect();
+    Latencies::new(times)
+}

@@ -1,0 +1,71 @@
+//! 500 events a second, by the clock; then one caller alone, to ten subscribers.
+
+use super::{
+    Arc, Arrivals, CONNECTIONS, Deployment, Duration, Goal, Manner, Receiver, Report, Shape, json, load,
+    settled,
+};
+use crate::latency::Latencies;
+
+const BENCH: &str = "latency";
+const RATE: f64 = 500.0;
+
+pub(crate) async fn run(report: &mut Report, seconds: u64) {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let events = (seconds as f64 * RATE) as usize;
+    let run = Arc::new(Arrivals::new(1, events));
+    let receiver = Receiver::start(&run).await;
+    let deployment = Deployment::start(Shape::default()).await;
+    deployment.subscribe(&receiver.url(Manner::Healthy, 0), json!({})).await;
+    warm(&deployment).await;
+    let target = deployment.target("/v1/events");
+    let sent = load::open(&target, &run, CONNECTIONS, events, RATE, load::event).await;
+    run.wait_for(events as u64).await;
+    report.must(sent.refused == 0, "latency: requests were refused");
+    settled(report, BENCH, &deployment, &run, events).await;
+
+    let arrivals = Latencies::new(waited(&run, 0, &sent.due));
+    report.latencies(BENCH, "acknowledgement at 500 a second", &sent.acknowledged, Some((2.0, 10.0)));
+    report.latencies(BENCH, "dispatch to arrival at 500 a second", &arrivals, Some((5.0, 25.0)));
+    alone(report).await;
+}
+
+/// One request after the other, with pauses in which all of it is delivered.
+async fn alone(report: &mut Report) {
+    const EVENTS: usize = 200;
+    let run = Arc::new(Arrivals::new(10, EVENTS));
+    let receiver = Receiver::start(&run).await;
+    let deployment = Deployment::start(Shape::default()).await;
+    for subscriber in 0..10 {
+        deployment.subscribe(&receiver.url(Manner::Healthy, subscriber), json!({})).await;
+    }
+    warm(&deployment).await;
+    let target = deployment.target("/v1/events");
+    let sent = load::open(&target, &run, 1, EVENTS, 20.0, load::event).await;
+    run.wait_for(10 * EVENTS as u64).await;
+    settled(report, BENCH, &deployment, &run, 10 * EVENTS).await;
+    let p50 = sent.acknowledged.percentile(50.0);
+    report.with_goal(BENCH, "dispatch to 10 subscribers, alone, p50", p50, "ms", Goal::Under(3.0));
+    let p99 = sent.acknowledged.percentile(99.0);
+    report.add(BENCH, "dispatch to 10 subscribers, alone, p99", p99, "ms");
+}
+
+/// Opens connections and prepares statements, as any long-running deployment has.
+async fn warm(deployment: &Deployment) {
+    for n in 0..100 {
+        let (status, _) =
+            deployment.api.post("/v1/events", &json!({"event": "bench.event", "data": {"warm": n}})).await;
+        assert_eq!(status, 202);
+    }
+    while deployment.left().await > 0.0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// From when each event was due until it came to this subscriber; what never came counts to the end of the run.
+pub(super) fn waited(run: &Arrivals, subscriber: usize, due: &[u32]) -> Vec<u32> {
+    let end = run.now();
+    due.iter()
+        .enumerate()
+        .map(|(event, due)| run.at(subscriber, event).unwrap_or(end).saturating_sub(*due))
+        .collect()
+}

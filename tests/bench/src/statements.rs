@@ -1,0 +1,86 @@
+//! What the programs asked of PostgreSQL, and what they waited for in it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
+use tokio::{task::JoinHandle, time::sleep};
+
+/// A look at the wait events this often.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Begins to count statements anew.
+pub(crate) async fn reset(database: &DatabaseConnection) {
+    execute(database, "SELECT pg_stat_statements_reset()").await;
+}
+
+/// Statements since the last reset, `BEGIN` and `COMMIT` included.
+pub(crate) async fn count(database: &DatabaseConnection) -> f64 {
+    let sql =
+        "SELECT coalesce(sum(calls), 0)::float8 FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_%'";
+    number(database, sql).await
+}
+
+/// Those that took the most time: milliseconds in all, calls, and their beginning.
+pub(crate) async fn costliest(database: &DatabaseConnection) -> Vec<(f64, f64, String)> {
+    let sql = "SELECT total_exec_time AS time, calls::float8 AS calls, regexp_replace(left(query, 4000), '\\s+', ' ', 'g') AS query \
+        FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 12";
+    let rows = database.query_all_raw(statement(sql)).await.expect("statements are counted");
+    let read = |row: &sea_orm::QueryResult| {
+        (row.try_get("", "time"), row.try_get("", "calls"), row.try_get::<String>("", "query"))
+    };
+    rows.iter()
+        .map(read)
+        .filter_map(|(time, calls, query)| Some((time.ok()?, calls.ok()?, query.ok()?)))
+        .collect()
+}
+
+/// Looks now and then at what busy connections wait for; ends when it is asked for its counts.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    looking: JoinHandle<()>,
+    seen: std::sync::Arc<std::sync::Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Waits {
+    pub(crate) fn watch(database: DatabaseConnection) -> Self {
+        let seen = std::sync::Arc::<std::sync::Mutex<BTreeMap<String, u64>>>::default();
+        let into = std::sync::Arc::clone(&seen);
+        let looking = tokio::spawn(async move {
+            let sql = "SELECT coalesce(wait_event_type || ':' || wait_event, 'running') AS event, count(*) AS times \
+                FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() GROUP BY 1";
+            loop {
+                sleep(LOOK).await;
+                let Ok(rows) = database.query_all_raw(statement(sql)).await else { return };
+                let mut seen = into.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                for row in rows {
+                    let event: String = row.try_get("", "event").unwrap_or_default();
+                    let times: i64 = row.try_get("", "times").unwrap_or_default();
+                    *seen.entry(event).or_default() += u64::try_from(times).unwrap_or_default();
+                }
+            }
+        });
+        Self { looking, seen }
+    }
+
+    /// How often each was seen, the most frequent first.
+    pub(crate) fn counts(&self) -> Vec<(String, u64)> {
+        self.looking.abort();
+        let seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut counts: Vec<(String, u64)> = seen.clone().into_iter().collect();
+        counts.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+        counts
+    }
+}
+
+pub(crate) async fn execute(database: &DatabaseConnection, sql: &str) {
+    database.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+pub(crate) async fn number(database: &DatabaseConnection, sql: &str) -> f64 {
+    let row = database.query_one_raw(statement(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    row.and_then(|row| row.try_get_by_index(0).ok()).unwrap_or_default()
+}
+
+fn statement(sql: &str) -> Statement {
+    Statement::from_string(DbBackend::Postgres, sql)
+}

@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: builds the programs and the benchmarks with optimisations, and runs them.
+
+use std::{
+    ffi::OsString,
+    process::{Command, ExitStatus},
+};
+
+use crate::{
+    Error,
+    cargo::{cargo, run, status_of, target_folder, without_own_variables, workspace_root},
+};
+
+/// What is built: the programs that are measured, and the one that measures.
+const PACKAGES: [&str; 4] = ["postrider", "postrider-server", "postrider-worker", "postrider-bench"];
+
+/// Runs the benchmarks with these arguments (`tests/bench` says which). They start a PostgreSQL of their own.
+///
+/// # Errors
+/// When the programs cannot be built or run. A run that lost something is not an error but a status.
+pub fn bench(arguments: &[OsString]) -> Result<ExitStatus, Error> {
+    let root = workspace_root();
+    let mut build = cargo(&root);
+    build.args(["build", "--release", "--bins"]);
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
+    run(&mut build)?;
+    let mut command = Command::new(target_folder()?.join("release/postrider-bench"));
+    without_own_variables(&mut command);
+    status_of(command.args(arguments))
+}
