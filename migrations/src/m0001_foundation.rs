@@ -106,7 +106,7 @@ CREATE INDEX deliveries_dead ON deliveries (tenant, id) WHERE died_at IS NOT NUL
 CREATE INDEX deliveries_dead_by_subscriber ON deliveries (subscriber_id, died_at) WHERE died_at IS NOT NULL;
 
 CREATE TABLE attempts (
-    id                 {uuid} PRIMARY KEY,
+    id                 {uuid} NOT NULL,
     tenant             text NOT NULL,
     delivery_id        {uuid} NOT NULL,
     number             integer NOT NULL,
@@ -118,9 +118,10 @@ CREATE TABLE attempts (
     response_body      {bytes},
     response_truncated boolean NOT NULL,
     error_kind         smallint,
-    error_detail       text
+    error_detail       text,
+    -- They are only ever looked for by their delivery.
+    PRIMARY KEY (delivery_id, id)
 );
-CREATE INDEX attempts_by_delivery ON attempts (delivery_id, id);
 
 -- Counts by the minute, kept as things happen, so that no statistic counts over the log.
 -- `slot` spreads the writers: each process adds to rows of its own.
@@ -182,6 +183,7 @@ CREATE TABLE lanes (
 CREATE INDEX lanes_paused ON lanes (paused_until) WHERE paused_until > 0;
 
 CREATE TABLE jobs (
+    -- The order of a lane. No index of its own on PostgreSQL: nothing is looked for by it alone.
     seq          {sequence},
     id           {uuid} NOT NULL UNIQUE,
     lane         {uuid} NOT NULL,
@@ -210,6 +212,8 @@ ALTER TABLE deliveries SET (fillfactor = 80);
 ALTER TABLE lanes SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 ALTER TABLE rollups SET (fillfactor = 50);
 ALTER TABLE latencies SET (fillfactor = 50);
+-- For logical replication, in place of a primary key.
+ALTER TABLE jobs REPLICA IDENTITY USING INDEX jobs_id_key;
 ALTER TABLE jobs SET (
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0,

@@ -10,12 +10,12 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 /// |---|---|---|
 /// | `{uuid}` | `uuid` | `blob` |
 /// | `{bytes}` | `bytea` | `blob` |
-/// | `{sequence}` | `bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY` | `integer PRIMARY KEY AUTOINCREMENT` |
+/// | `{sequence}` | `bigint GENERATED ALWAYS AS IDENTITY` | `integer PRIMARY KEY AUTOINCREMENT` |
 pub(crate) async fn apply(manager: &SchemaManager<'_>, shared: &str, postgres: &str) -> Result<(), DbErr> {
     let connection = manager.get_connection();
     let on_postgres = connection.get_database_backend() == DbBackend::Postgres;
     let [uuid, bytes, sequence] = if on_postgres {
-        ["uuid", "bytea", "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"]
+        ["uuid", "bytea", "bigint GENERATED ALWAYS AS IDENTITY"]
     } else {
         ["blob", "blob", "integer PRIMARY KEY AUTOINCREMENT"]
     };

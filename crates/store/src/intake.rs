@@ -295,7 +295,7 @@ impl Store {
                 (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
             SELECT id, tenant, event_id, subscriber_id, event_type, 0, 0, 0, job_id, created_at FROM input";
         input.execute(transaction, sql, []).await?;
-        rollup::add(transaction, self.slot, counts).await
+        rollup::add(transaction, self.slots.next(), counts).await
     }
 }
 

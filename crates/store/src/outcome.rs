@@ -244,8 +244,9 @@ impl Store {
                 End::RetryIn(_) => {}
             }
         }
-        rollup::add(transaction, self.slot, counts).await?;
-        rollup::add_latencies(transaction, self.slot, latencies).await
+        let slot = self.slots.next();
+        rollup::add(transaction, slot, counts).await?;
+        rollup::add_latencies(transaction, slot, latencies).await
     }
 }
 

@@ -220,7 +220,8 @@ impl Store {
         let delivery = read_delivery(&row)?;
         let counts =
             rollup::Counts { cancelled: 1, spent: i64::from(delivery.attempts), ..rollup::Counts::default() };
-        rollup::add(&transaction, self.slot, HashMap::from([(key(tenant, &delivery), counts)])).await?;
+        rollup::add(&transaction, self.slots.next(), HashMap::from([(key(tenant, &delivery), counts)]))
+            .await?;
         transaction.commit().await?;
         Ok(Changed::Done(Box::new(delivery)))
     }
@@ -272,7 +273,7 @@ impl Store {
             FROM input WHERE deliveries.id = input.id"
         );
         input.execute(transaction, &sql, []).await?;
-        rollup::add(transaction, self.slot, counts).await?;
+        rollup::add(transaction, self.slots.next(), counts).await?;
         Ok(self.queue.enqueue_in(transaction, &jobs).await?)
     }
 }

@@ -6,6 +6,8 @@
 //! however long the history, what is added up is a few thousand rows.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use postrider_core::{EventType, SubscriberId, TenantId, Timestamp};
 use postrider_database::{Batch, Column, Dialect, Kind};
@@ -13,6 +15,30 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
 
 use crate::clock::minute;
 use crate::{Store, StoreError};
+
+/// Which rows of the roll-ups this process adds to. A row is locked until the transaction that adds to it has
+/// reached the disk: each process has rows of its own, and transactions that overlap take turns on them.
+#[derive(Clone, Debug)]
+pub(crate) struct Slots {
+    first: i16,
+    turn: Arc<AtomicU16>,
+}
+
+impl Slots {
+    /// Enough that processes seldom meet, few enough to add up quickly.
+    const PROCESSES: u8 = 64;
+    const TURNS: u16 = 4;
+
+    pub(crate) fn new(random: u8) -> Self {
+        let first = i16::from(random % Self::PROCESSES) * Self::TURNS.cast_signed();
+        Self { first, turn: Arc::default() }
+    }
+
+    /// The slot of a transaction.
+    pub(crate) fn next(&self) -> i16 {
+        self.first + (self.turn.fetch_add(1, Ordering::Relaxed) % Self::TURNS).cast_signed()
+    }
+}
 
 /// What is counted together. Sorted when written, so that two writers do not deadlock.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,6 +6,8 @@ use postrider_core::{IdGenerator, Keyring, Random as _};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
+use crate::rollup::Slots;
+
 /// The repositories over one database, with the queue that lives beside them. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -13,8 +15,7 @@ pub struct Store {
     pub(crate) queue: Arc<dyn TransactionalQueue>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) ids: IdGenerator,
-    /// Which rows of the roll-ups this process adds to.
-    pub(crate) slot: i16,
+    pub(crate) slots: Slots,
 }
 
 impl Store {
@@ -26,10 +27,9 @@ impl Store {
         keyring: Keyring,
         ids: IdGenerator,
     ) -> Self {
-        let mut slot = [0];
-        ids.random().fill(&mut slot);
-        // Spread over 64 rows: enough that processes seldom meet, few enough to add up quickly.
-        Self { database, queue, keyring: Arc::new(keyring), ids, slot: i16::from(slot[0] % 64) }
+        let mut random = [0];
+        ids.random().fill(&mut random);
+        Self { database, queue, keyring: Arc::new(keyring), ids, slots: Slots::new(random[0]) }
     }
 
     /// The database.

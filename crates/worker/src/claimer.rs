@@ -15,8 +15,9 @@ use crate::engine::Shared;
 use crate::point::point;
 use crate::recorder::{Ended, Outcomes};
 
-/// How long to wait when all that could be claimed was locked by other workers.
-const CONTENDED: Duration = Duration::from_millis(2);
+/// How long to wait at most when all that could be claimed was locked: by other workers, or by our own recorder,
+/// which tells when it is done.
+const CONTENDED: Duration = Duration::from_millis(4);
 
 /// How long freed slots gather before the next claim, when nearly all are taken.
 const GATHER: Duration = Duration::from_millis(2);
@@ -191,7 +192,10 @@ impl Claimer {
     async fn pause(&mut self, next: Next) {
         match next {
             Next::ClaimAgain => {}
-            Next::Contended => tokio::time::sleep(CONTENDED).await,
+            Next::Contended => tokio::select! {
+                () = self.shared.ended.notified() => {}
+                () = tokio::time::sleep(CONTENDED) => {}
+            },
             Next::Wait { blocked, opens_in } => {
                 let poll = self.shared.config.poll;
                 tokio::select! {

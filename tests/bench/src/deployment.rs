@@ -87,6 +87,12 @@ impl Deployment {
             for (name, value) in &self.shape.worker {
                 worker = worker.env(*name, value);
             }
+            if let Some(extra) = env::var_os("BENCH_WORKER_URL") {
+                worker = worker.env(
+                    "POSTRIDER_DATABASE_URL",
+                    format!("{}{}", self.postgres.url(), extra.to_string_lossy()),
+                );
+            }
             let worker = worker.start();
             worker.wait_for_line(|line| line.contains("\"working\""), START).await;
             self.workers.push(worker);

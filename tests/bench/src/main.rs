@@ -106,7 +106,7 @@ async fn measure(args: &Args) -> ExitCode {
             Bench::Latency => scenario::latency::run(&mut report, args.seconds).await,
             Bench::Ingest => scenario::ingest::run(&mut report).await,
             Bench::Backlog => {
-                scenario::backlog::run(&mut report, args.events, args.deliveries, args.jobs).await
+                scenario::backlog::run(&mut report, args.events, args.deliveries, args.jobs).await;
             }
             Bench::Isolation => scenario::isolation::run(&mut report, args.seconds, args.jobs).await,
             Bench::Sqlite => scenario::sqlite::run(&mut report, args.events / 3).await,

@@ -16,6 +16,7 @@ use postrider_store::stats::{DeliveryStats, Stats, StatsFilter};
 use postrider_store::subscriber::NewSubscriber;
 use postrider_store::work::{DeliveryRef, Loaded};
 use postrider_testkit::TestDatabase;
+use sea_orm::DatabaseTransaction;
 
 /// Runs tests, which take a [`Stage`], on both databases.
 macro_rules! on_both {
@@ -75,6 +76,20 @@ impl Stage {
         event: &str,
         at: Timestamp,
     ) -> DeliveryId {
+        let transaction = self.store.database().begin().await.unwrap();
+        let id = self.dispatch_in(&transaction, tenant, subscriber, event, at).await;
+        transaction.commit().await.unwrap();
+        id
+    }
+
+    pub(crate) async fn dispatch_in(
+        &self,
+        transaction: &DatabaseTransaction,
+        tenant: &TenantId,
+        subscriber: SubscriberId,
+        event: &str,
+        at: Timestamp,
+    ) -> DeliveryId {
         let event: EventType = event.parse().unwrap();
         let ids = self.store.ids();
         let (event_id, id, job): (EventId, DeliveryId, JobId) = (ids.next(), ids.next(), ids.next());
@@ -89,11 +104,9 @@ impl Stage {
         };
         let delivery =
             DeliveryRow { id, tenant: tenant.clone(), event_id, event, subscriber, job, created_at: at };
-        let transaction = self.store.database().begin().await.unwrap();
-        self.store.insert(&transaction, vec![event_row], &[delivery]).await.unwrap();
+        self.store.insert(transaction, vec![event_row], &[delivery]).await.unwrap();
         let job = NewJob::now(postrider_queue::JobId(job.uuid()), LaneId(subscriber.uuid()), id.uuid());
-        self.store.queue().enqueue_in(&transaction, &[job]).await.unwrap();
-        transaction.commit().await.unwrap();
+        self.store.queue().enqueue_in(transaction, &[job]).await.unwrap();
         id
     }
 

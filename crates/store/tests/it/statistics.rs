@@ -7,6 +7,7 @@ use postrider_store::health::Patience;
 use postrider_store::outcome::End;
 use postrider_store::replay::Changed;
 use postrider_store::stats::{DeliveryStats, StatsFilter};
+use postrider_testkit::TestDatabase;
 
 use crate::stage::{Stage, on_both};
 
@@ -313,4 +314,20 @@ async fn folding_beside_writers_loses_nothing(stage: &Stage) {
     stage.store.fold_statistics().await.unwrap();
     let stats = stage.stats().await.deliveries;
     assert_eq!((stats.total, stats.pending), (100, 100));
+}
+
+/// The first one's rows stay locked until it has ended.
+#[tokio::test]
+async fn transactions_that_overlap_do_not_wait_for_each_other() {
+    let stage = Stage::of(TestDatabase::postgres().await).await;
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let (tenant, now) = (&stage.tenant, stage.now());
+    let first = stage.store.database().begin().await.unwrap();
+    stage.dispatch_in(&first, tenant, subscriber, "a.b", now).await;
+    let second = stage.store.database().begin().await.unwrap();
+    stage.dispatch_in(&second, tenant, subscriber, "a.b", now).await;
+    second.commit().await.unwrap();
+    // PostgreSQL ends what does nothing for long: if the second had waited for the first, this would be gone.
+    first.commit().await.unwrap();
+    assert_eq!(stage.stats().await.deliveries.total, 2);
 }
