@@ -63,7 +63,8 @@ impl Deployment {
     pub(crate) async fn without_workers(shape: Shape) -> Self {
         let options = Options::new(Durability::On)
             .set("shared_preload_libraries", "pg_stat_statements")
-            .set("pg_stat_statements.track_utility", "on");
+            .set("pg_stat_statements.track_utility", "on")
+            .set("pg_stat_statements.track_planning", "on");
         let started = spawn_blocking(move || Postgres::start(&options)).await.expect("a thread");
         let postgres = started.unwrap_or_else(|error| panic!("{error}"));
         let mut options = ConnectOptions::new(postgres.url());
@@ -157,6 +158,7 @@ pub(crate) async fn subscribe(api: &Api, url: &str, event: &str, policy: Value) 
 
 fn program(name: &str, postgres: &Postgres) -> Program {
     Program::at(beside_us(name))
+        .env("LD_PRELOAD", env::var_os("BENCH_PRELOAD").unwrap_or_default())
         .env("POSTRIDER_DATABASE_URL", postgres.url())
         .env("POSTRIDER_SECRET_KEY", SECRET_KEY)
         .env("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0")

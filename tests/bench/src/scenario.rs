@@ -18,7 +18,7 @@ use crate::{
     load::{self, Sent, Target},
     receiver::{Manner, Receiver},
     report::{Goal, Report},
-    statements::{self, Waits},
+    statements::{self, Costly, Waits},
 };
 
 /// Requests in flight of a run that goes as fast as it can.
@@ -81,9 +81,9 @@ async fn flood(
     for (event, times) in waits.counts().into_iter().take(8) {
         eprintln!("bench: {bench}: PostgreSQL seen {event} {times} times");
     }
-    for (time, calls, query) in statements::costliest(&deployment.database).await {
-        let query: String = query.chars().take(110).collect();
-        eprintln!("bench: {bench}: {time:.0} ms in {calls} calls of {query}");
+    for Costly { time, planning, calls, query } in statements::costliest(&deployment.database).await {
+        let query: String = query.chars().take(100).collect();
+        eprintln!("bench: {bench}: {time:.0} ms, planning {planning:.0}, in {calls} calls of {query}");
     }
     (a_second(events, took), sent)
 }

@@ -20,18 +20,30 @@ pub(crate) async fn count(database: &DatabaseConnection) -> f64 {
     number(database, sql).await
 }
 
-/// Those that took the most time: milliseconds in all, calls, and their beginning.
-pub(crate) async fn costliest(database: &DatabaseConnection) -> Vec<(f64, f64, String)> {
-    let sql = "SELECT total_exec_time AS time, calls::float8 AS calls, regexp_replace(left(query, 4000), '\\s+', ' ', 'g') AS query \
-        FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 12";
+/// A statement with what it cost in all.
+#[derive(Debug)]
+pub(crate) struct Costly {
+    /// Milliseconds, planning included.
+    pub(crate) time: f64,
+    pub(crate) planning: f64,
+    pub(crate) calls: f64,
+    pub(crate) query: String,
+}
+
+/// Those that took the most time.
+pub(crate) async fn costliest(database: &DatabaseConnection) -> Vec<Costly> {
+    let sql = "SELECT total_exec_time + total_plan_time AS time, total_plan_time AS planning, calls::float8 AS calls, regexp_replace(left(query, 4000), '\\s+', ' ', 'g') AS query \
+        FROM pg_stat_statements ORDER BY time DESC LIMIT 12";
     let rows = database.query_all_raw(statement(sql)).await.expect("statements are counted");
     let read = |row: &sea_orm::QueryResult| {
-        (row.try_get("", "time"), row.try_get("", "calls"), row.try_get::<String>("", "query"))
+        Some(Costly {
+            time: row.try_get("", "time").ok()?,
+            planning: row.try_get("", "planning").ok()?,
+            calls: row.try_get("", "calls").ok()?,
+            query: row.try_get("", "query").ok()?,
+        })
     };
-    rows.iter()
-        .map(read)
-        .filter_map(|(time, calls, query)| Some((time.ok()?, calls.ok()?, query.ok()?)))
-        .collect()
+    rows.iter().filter_map(read).collect()
 }
 
 /// Looks now and then at what busy connections wait for; ends when it is asked for its counts.
