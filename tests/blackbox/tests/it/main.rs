@@ -9,6 +9,7 @@
 
 mod api;
 mod client;
+mod crowd;
 mod deployment;
 mod dev;
 mod exposition;
