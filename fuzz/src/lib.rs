@@ -15,6 +15,7 @@
 //! | [`event`] | event types and patterns, data and the envelope, ids |
 //! | [`secret`] | secrets, signatures, sealed bytes, headers |
 //! | [`policy`] | policies of subscribers |
+//! | [`trace`] | `traceparent` |
 
 // A broken rule is told by a panic here: that is what a fuzzer looks for.
 #![allow(clippy::expect_used, clippy::missing_panics_doc)]
@@ -23,6 +24,7 @@ pub mod event;
 pub mod policy;
 pub mod secret;
 pub mod target;
+pub mod trace;
 
 /// A fuzz target: its name, and what runs it.
 pub type Target = (&'static str, fn(&[u8]));
@@ -41,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     ("custom_headers", secret::custom_headers),
     ("stored_headers", secret::stored_headers),
     ("policy", policy::policy),
+    ("traceparent", trace::traceparent),
 ];
 
 /// The bytes as text; a parser of text never sees anything else.

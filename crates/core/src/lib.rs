@@ -20,6 +20,7 @@ pub mod event;
 pub mod header;
 pub mod id;
 pub mod keyring;
+mod object;
 pub mod random;
 pub mod retry;
 pub mod secret;

@@ -8,6 +8,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::delivery::named;
+use crate::object::only_objects;
 use crate::retry::{Exponential, RetryError, RetryPolicy, RetrySchedule, Steps};
 
 named! {
@@ -45,7 +46,7 @@ pub struct Policy {
 
 /// A policy as it is written in JSON: every field may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct PolicyFields {
     /// Attempts of one round, 1 to 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,7 +76,7 @@ pub struct PolicyFields {
 
 /// An exponential schedule as it is written in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct ExponentialFields {
     /// The first delay, at least 100 ms.
     pub base: Span,
@@ -87,7 +88,7 @@ pub struct ExponentialFields {
 
 /// A rate limit as it is written in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct RateLimitFields {
     /// Requests a second, above 0 and at most 10,000; may be a fraction.
     pub per_second: f64,
@@ -95,6 +96,8 @@ pub struct RateLimitFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
 }
+
+only_objects!(PolicyFields, ExponentialFields, RateLimitFields);
 
 /// A rate that was found good: one request each `interval`, and up to `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,6 +320,14 @@ mod tests {
     fn unknown_fields_and_odd_spans_are_refused() {
         for json in [r#"{"retries":3}"#, r#"{"timeout":-1}"#, r#"{"timeout":"soon"}"#, r#"{"timeout":[]}"#] {
             assert!(serde_json::from_str::<PolicyFields>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        for json in ["[]", "[3]", r#"{"rate_limit":[50.0,10]}"#, r#"{"exponential":["1s",2.0,"1m"]}"#] {
+            let error = serde_json::from_str::<PolicyFields>(json).unwrap_err().to_string();
+            assert!(error.starts_with("invalid type: sequence, expected an object"), "{json}: {error}");
         }
     }
 

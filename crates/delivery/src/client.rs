@@ -154,7 +154,7 @@ impl Client {
         let host = request.url.host().to_owned();
         let result = self.attempt(request, started + timeout).await;
         if let Err(failure) = &result {
-            tracing::debug!(host, kind = %failure.kind, detail = failure.detail, "no answer");
+            tracing::debug!(host, kind = %failure.kind, detail = %failure, "no answer");
         }
         Outcome { duration: started.elapsed(), result }
     }

@@ -57,11 +57,11 @@ impl Connector {
             Ok(address) => vec![address],
             Err(_) => self.0.resolver.resolve(host).await.map_err(|error| {
                 tracing::debug!(host, error = &error as &dyn std::error::Error, "name not resolved");
-                Failure::new(ErrorKind::Dns, format!("the host's name could not be resolved: {host}"))
+                Failure::dns("the host's name could not be resolved", host)
             })?,
         };
         if addresses.is_empty() {
-            return Err(Failure::new(ErrorKind::Dns, format!("the host's name has no address: {host}")));
+            return Err(Failure::dns("the host's name has no address", host));
         }
         self.0.targets.addresses.judge_all(&addresses).inspect_err(|forbidden| {
             tracing::debug!(host, address = %forbidden.address(), range = forbidden.range(), "target refused");

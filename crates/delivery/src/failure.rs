@@ -11,19 +11,36 @@ use crate::progress::Phase;
 /// Why an attempt ended without an answer.
 ///
 /// The text is for the subscriber's owner. It says what to look at, and names no address and
-/// nothing else of the network that Postrider runs in.
+/// nothing else of the network that Postrider runs in: it is made of words that stand in the source
+/// and of the host's name as the owner gave it, and of nothing that the system or a peer has said.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{detail}")]
+#[error("{text}")]
 pub struct Failure {
     /// The kind that is counted and stored.
     pub kind: ErrorKind,
     /// What happened, in words.
-    pub detail: String,
+    text: Text,
+}
+
+/// The only texts there are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Text {
+    #[error("{0}")]
+    Said(&'static str),
+    #[error("{what}: {host}")]
+    OfHost { what: &'static str, host: String },
+    #[error(transparent)]
+    Refused(#[from] TargetRefused),
 }
 
 impl Failure {
-    pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+    pub(crate) fn new(kind: ErrorKind, text: &'static str) -> Self {
+        Self { kind, text: Text::Said(text) }
+    }
+
+    /// The name of a host was not resolved. `host` is as the subscriber's owner gave it.
+    pub(crate) fn dns(what: &'static str, host: &str) -> Self {
+        Self { kind: ErrorKind::Dns, text: Text::OfHost { what, host: host.to_owned() } }
     }
 
     /// Time ran out while waiting for `phase`.
@@ -112,12 +129,12 @@ fn cause<T: Error + 'static>(error: &dyn Error) -> Option<&T> {
 
 impl From<Forbidden> for Failure {
     fn from(forbidden: Forbidden) -> Self {
-        Self::new(ErrorKind::Blocked, forbidden.to_string())
+        TargetRefused::from(forbidden).into()
     }
 }
 
 impl From<TargetRefused> for Failure {
     fn from(refused: TargetRefused) -> Self {
-        Self::new(ErrorKind::Blocked, refused.to_string())
+        Self { kind: ErrorKind::Blocked, text: refused.into() }
     }
 }

@@ -45,8 +45,8 @@ impl Webhook<'_> {
     pub fn headers(&self) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::with_capacity(16);
         for (name, value) in self.headers.iter() {
-            let name = HeaderName::try_from(name).map_err(|_| unsendable("a custom header"))?;
-            headers.append(name, secret(value).ok_or_else(|| unsendable("a custom header"))?);
+            let name = HeaderName::try_from(name).map_err(|_| unsendable())?;
+            headers.append(name, secret(value).ok_or_else(unsendable)?);
         }
 
         // After the custom ones, which could not take their places even if they tried.
@@ -63,7 +63,7 @@ impl Webhook<'_> {
             ("webhook-timestamp", Some(HeaderValue::from(seconds))),
             ("webhook-signature", secret(&webhook_signature)),
         ] {
-            headers.insert(HeaderName::from_static(name), value.ok_or_else(|| unsendable(name))?);
+            headers.insert(HeaderName::from_static(name), value.ok_or_else(unsendable)?);
         }
         if let Some(traceparent) = self.traceparent.and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(HeaderName::from_static("traceparent"), traceparent);
@@ -87,6 +87,6 @@ fn secret(value: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn unsendable(what: &str) -> Failure {
-    Failure::new(ErrorKind::Internal, format!("{what} has characters that cannot be sent over HTTP"))
+fn unsendable() -> Failure {
+    Failure::new(ErrorKind::Internal, "a header has characters that cannot be sent over HTTP")
 }

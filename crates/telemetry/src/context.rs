@@ -90,6 +90,9 @@ impl FromStr for TraceParent {
 
     fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
         static PROPAGATOR: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
+        if !has_the_form(text) {
+            return Err(InvalidTraceParent);
+        }
         let context = PROPAGATOR.extract(&Header(text));
         let span = context.span();
         let context = span.span_context();
@@ -98,6 +101,16 @@ impl FromStr for TraceParent {
         }
         Ok(Self { trace_id: context.trace_id(), span_id: context.span_id(), flags: context.trace_flags() })
     }
+}
+
+/// Version, ids and flags of the lengths that they must have; later versions may say more after them (§3.2.4). The
+/// propagator would fill up shorter ids.
+fn has_the_form(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    [2, 32, 16, 2]
+        .iter()
+        .all(|length| parts.next().is_some_and(|part| part.len() == *length && part.bytes().all(hex)))
 }
 
 impl fmt::Display for TraceParent {
@@ -235,6 +248,7 @@ mod tests {
             None,
             Some(""),
             Some("00-0-0-0"),
+            Some("00-1-1-01"),
             Some("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
             Some("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"),
             Some("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"),

@@ -153,7 +153,7 @@ fn attempt(started_at: postrider_core::Timestamp, sent: Sent) -> Attempt {
             };
             (Some(kept), error)
         }
-        Err(failure) => (None, Some((Some(failure.kind), failure.detail))),
+        Err(failure) => (None, Some((Some(failure.kind), failure.to_string()))),
     };
     Attempt { started_at, duration: sent.duration, response, error }
 }

@@ -83,4 +83,16 @@ pub(crate) const SEEDS: &[(&str, &[&[u8]])] = &[
             br#"{"timeout":1.0000000001,"rate_limit":{"per_second":9999.999999999999}}"#,
         ],
     ),
+    (
+        "traceparent",
+        &[
+            b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff",
+            b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-more",
+            b"00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            b"00-1-1-01",
+            b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            b"00-4BF92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ],
+    ),
 ];

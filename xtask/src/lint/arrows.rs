@@ -52,7 +52,7 @@ const RULES: &[Rule] = &[
     },
     Rule { package: KIT, may_use: &[MIGRATIONS] },
     Rule { package: "postrider-blackbox", may_use: &[CORE, MIGRATIONS, KIT] },
-    Rule { package: "postrider-fuzz", may_use: &[CORE, DELIVERY] },
+    Rule { package: "postrider-fuzz", may_use: &[CORE, DELIVERY, TELEMETRY] },
     Rule { package: "xtask", may_use: &[] },
     Rule { package: CHAOS, may_use: &[CORE, KIT, "xtask"] },
     Rule { package: BENCH, may_use: &[KIT, "xtask"] },

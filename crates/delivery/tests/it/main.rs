@@ -12,6 +12,7 @@ mod proxies;
 mod receiver;
 mod setup;
 mod targets;
+mod texts;
 mod timeouts;
 mod tls;
 mod webhooks;

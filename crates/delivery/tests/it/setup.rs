@@ -1,7 +1,7 @@
 //! Clients and requests for the tests.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderValue};
 use postrider_core::target::{AddressPolicy, TargetPolicy};
 use postrider_delivery::{Client, Config, Failure, Outcome, Request, Resolve, ResolveError, Response};
 
-/// How long an attempt may take in these tests, and how much later it may be noticed on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_millis(600);
-pub(crate) const SLACK: Duration = Duration::from_millis(1500);
+/// How long an attempt may take in these tests, and how much later it may be noticed on a busy machine. What comes
+/// before the phase that a test is about has to be over by then.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const SLACK: Duration = Duration::from_secs(30);
 
 /// Short timeouts, and 127.0.0.0/8 open.
 pub(crate) fn config() -> Config {
@@ -23,7 +24,7 @@ pub(crate) fn config() -> Config {
 
 /// For what should succeed: plenty of time.
 pub(crate) fn patient() -> Config {
-    Config { request_timeout: Duration::from_secs(20), ..config() }
+    Config { request_timeout: Duration::from_mins(2), ..config() }
 }
 
 pub(crate) fn opening(nets: &[&str]) -> TargetPolicy {
@@ -50,15 +51,23 @@ pub(crate) async fn answer(config: Config, url: &str) -> Response {
     send(config, url).await.result.unwrap()
 }
 
-/// The failure, of an attempt that must have no answer, whose text must not name a loopback address.
+/// The failure, of an attempt that must have no answer, whose text must name no address.
 pub(crate) async fn failure(config: Config, url: &str) -> Failure {
     told(send(config, url).await)
 }
 
 pub(crate) fn told(outcome: Outcome) -> Failure {
     let failure = outcome.result.unwrap_err();
-    assert!(!failure.detail.contains("127.0.0") && !failure.detail.is_empty(), "{failure:?}");
+    let text = failure.to_string();
+    assert!(!text.is_empty() && !names_an_address(&text), "{failure:?}");
     failure
+}
+
+/// Whether there is an IP address anywhere in a text, with or without a port.
+pub(crate) fn names_an_address(text: &str) -> bool {
+    text.split(|c: char| !(c.is_ascii_hexdigit() || ".:".contains(c)))
+        .map(|word| word.trim_end_matches(['.', ':']))
+        .any(|word| word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok())
 }
 
 /// Asserts that an attempt took its time, and no more.

@@ -125,7 +125,7 @@ async fn what_is_not_tls_is_told() {
     .await;
     let failure = told(send_to(&plain, patient()).await);
     assert_eq!(
-        (failure.kind, &*failure.detail),
+        (failure.kind, &*failure.to_string()),
         (ErrorKind::Tls, "the receiver does not speak TLS on this port")
     );
 

@@ -90,6 +90,10 @@ async fn subscribers_that_do_not_hold_are_refused_and_the_field_is_named() {
         (with("policy", json!({"timeout": "2h"})), &["policy.timeout"]),
         (with("policy", json!({"rate_limit": {"per_second": 0}})), &["policy.rate_limit.per_second"]),
         (with("policy", json!({"retries": 3})), &["policy.retries"]),
+        (with("policy", json!([])), &["policy"]),
+        (with("policy", json!([3])), &["policy"]),
+        (with("policy", json!({"rate_limit": [50, 10]})), &["policy.rate_limit"]),
+        (with("policy", json!({"exponential": ["1s", 2, "1m"]})), &["policy.exponential"]),
         (with("policy", json!({"max_attempts": "three"})), &["policy.max_attempts"]),
         (with("sekret", json!("12345678")), &["sekret"]),
     ] {

@@ -3,7 +3,9 @@ use std::collections::BTreeSet;
 use http::Method;
 use serde_json::Value;
 
-use crate::api::TestServer;
+use crate::api::{TestServer, fields};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Everything that the API answers, from the design.
 const ROUTES: &[(&str, &str)] = &[
@@ -120,6 +122,65 @@ async fn the_description_agrees_with_what_is_taken() {
     let message = problem["errors"][0]["message"].as_str().unwrap();
     let taken: BTreeSet<_> = message.split('`').skip(3).step_by(2).map(str::to_owned).collect();
     assert_eq!(taken, keys("Policy").into_iter().collect(), "{message}");
+}
+
+/// Whatever a request has that is described as an object.
+#[tokio::test]
+async fn an_array_is_never_taken_for_an_object() {
+    let server = TestServer::start().await;
+    let api = description(&server).await;
+    let subscriber = server.subscriber(&["*"]).await;
+    let mut tried = BTreeSet::new();
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+            let mut objects = Vec::new();
+            find_objects(&api, body, &[], &mut objects);
+            let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
+            let url = path.replace("{id}", subscriber["id"].as_str().unwrap());
+            for object in objects {
+                let field = if object.is_empty() { "body".to_owned() } else { object.join(".") };
+                // As many items as some struct may have fields.
+                for length in 0..10 {
+                    let array = serde_json::json!(vec![1; length]);
+                    let nested = |inner: Value, name: &String| serde_json::json!({ name.as_str(): inner });
+                    let body = object.iter().rev().fold(array, nested).to_string();
+                    let answer = server.api.send(method.clone(), &url, &[JSON], body.clone()).await;
+                    let problem = answer.json();
+                    let wrong = (answer.status, fields(&problem));
+                    assert_eq!(wrong, (422, vec![&*field]), "{method} {path} {body}: {problem}");
+                }
+                tried.insert(format!("{method} {path} {field}"));
+            }
+        }
+    }
+    for object in [
+        "POST /v1/events body",
+        "POST /v1/subscribers policy",
+        "PATCH /v1/subscribers/{id} policy.rate_limit",
+        "POST /v1/subscribers policy.exponential",
+        "POST /v1/subscribers/{id}/secret/rotate body",
+    ] {
+        assert!(tried.contains(object), "{object} is not among {tried:?}");
+    }
+}
+
+/// The ways to the objects with known fields in what a schema describes.
+fn find_objects(api: &Value, schema: &Value, way: &[String], found: &mut Vec<Vec<String>>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return find_objects(api, api.pointer(&reference[1..]).unwrap(), way, found);
+    }
+    for choice in ["oneOf", "anyOf", "allOf"] {
+        for schema in schema[choice].as_array().into_iter().flatten() {
+            find_objects(api, schema, way, found);
+        }
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        found.push(way.to_vec());
+        for (name, schema) in properties {
+            find_objects(api, schema, &[way, std::slice::from_ref(name)].concat(), found);
+        }
+    }
 }
 
 #[tokio::test]

@@ -134,7 +134,17 @@ async fn of_a_signing_key_the_public_half_is_shown() {
     let body = json!({"url": "http://127.0.0.1/", "events": ["*"], "secret": secret});
     let (status, subscriber) = server.api.post("/v1/subscribers", &body).await;
     assert_eq!(status, 201, "{subscriber}");
-    assert!(subscriber["public_key"].as_str().unwrap().starts_with("whpk_"), "{subscriber}");
+    let public = subscriber["public_key"].as_str().unwrap();
+    assert!(public.starts_with("whpk_"), "{subscriber}");
+    let shown = json!({"secret": secret, "public_key": public});
+    let secret = format!("{}/secret", path(&subscriber));
+    assert_eq!(server.api.get(&secret).await, (200, shown.clone()));
+
+    let another = json!({"secret": format!("whsk_{}A=", "B".repeat(42))});
+    let (status, rotated) = server.api.post(&format!("{secret}/rotate"), &another).await;
+    assert_eq!((status, &rotated["secret"]), (200, &another["secret"]));
+    assert!(rotated["public_key"].as_str().unwrap().starts_with("whpk_") && rotated != shown, "{rotated}");
+    assert_eq!(server.api.get(&secret).await, (200, rotated));
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ mod changing;
 #[cfg(test)]
 mod delivering;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod lanes;
 #[cfg(test)]
 mod leases;

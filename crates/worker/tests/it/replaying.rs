@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_core::{DeadReason, DeliveryStatus};
 use postrider_queue::{JobId, LaneId, NewJob};
 use postrider_store::replay::Changed;
-use postrider_testkit::{Behaviour, eventually};
+use postrider_testkit::{Behaviour, eventually, receiver::Gate};
 use postrider_worker::Config;
 
 use crate::stage::{DEADLINE, Stage, config, on_both, retry, tenant};
@@ -14,18 +14,22 @@ on_both!(a_retried_delivery_has_a_whole_new_round, a_stale_job_ends_without_a_re
 
 async fn a_retried_delivery_has_a_whole_new_round(stage: &Stage) {
     stage.subscriber("/hook").await;
-    stage.receiver.on("/hook", Behaviour::sequence([500, 500, 500, 500, 200]));
+    stage.receiver.on("/hook", Behaviour::Status(500));
     let worker = stage.worker(Config { retry: retry(&[200], 2), ..config() }).await;
     let event = stage.dispatch().await.id;
     let dead = stage.ended(event).await;
     assert_eq!((dead.status, dead.attempts), (DeliveryStatus::Dead, 2));
-    for (attempts, status) in [(4, DeliveryStatus::Dead), (5, DeliveryStatus::Succeeded)] {
+    for (attempts, status, answer) in [(4, DeliveryStatus::Dead, 500), (5, DeliveryStatus::Succeeded, 200)] {
+        // No attempt ends before both calls are made.
+        let gate = Gate::closed();
+        stage.receiver.on("/hook", Behaviour::Status(answer).behind(&gate));
         let Changed::Done(pending) = stage.store.retry(&tenant(), dead.id).await.unwrap() else {
             panic!("it has ended and can be retried")
         };
         assert_eq!((pending.status, pending.dead_reason), (DeliveryStatus::Pending, None));
         let again = stage.store.retry(&tenant(), dead.id).await.unwrap();
-        assert!(!matches!(again, Changed::Missing));
+        assert!(matches!(again, Changed::Not(DeliveryStatus::Pending)), "{again:?}");
+        gate.open();
         let ended = stage.ended(event).await;
         assert_eq!((ended.status, ended.attempts), (status, attempts));
         let reason = (status == DeliveryStatus::Dead).then_some(DeadReason::AttemptsUsedUp);

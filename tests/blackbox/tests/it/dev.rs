@@ -14,14 +14,14 @@ use crate::signature::{header, verify};
 const DEMO: Duration = Duration::from_secs(15);
 
 /// `postrider dev`, and what its greeting says.
-struct Dev {
+pub(crate) struct Dev {
     process: Process,
     url: String,
     key: String,
 }
 
 impl Dev {
-    async fn start(data: &Path) -> Self {
+    pub(crate) async fn start(data: &Path) -> Self {
         let program = Program::named("postrider")
             .args(["dev", "--data"])
             .arg(data)
@@ -42,7 +42,7 @@ impl Dev {
         Self { process, url, key }
     }
 
-    fn api(&self) -> Api {
+    pub(crate) fn api(&self) -> Api {
         Api::new(&self.url, &self.key)
     }
 
@@ -53,7 +53,7 @@ impl Dev {
         lines.map(|line| line.trim().trim_end_matches('\\')).collect::<Vec<_>>().join(" ")
     }
 
-    async fn stop(mut self, signal: &str) {
+    pub(crate) async fn stop(mut self, signal: &str) {
         self.process.signal(signal).await;
         let status = self.process.wait(PATIENCE).await;
         assert!(status.success(), "{status}: {:?}", self.process.stderr());

@@ -7,13 +7,16 @@
     reason = "test code: a panic with a description is a failed test, and a skipped part is told"
 )]
 
+mod answers;
 mod api;
 mod client;
+mod crowd;
 mod deployment;
 mod dev;
 mod exposition;
 mod main_job;
 mod metrics;
+mod rotation;
 mod schedule;
 mod secrecy;
 mod shutdown;

@@ -123,7 +123,9 @@ fn response(status: u16, headers: &[(String, String)], body: Vec<u8>) -> Respons
     *response.status_mut() = StatusCode::from_u16(status).expect("a status of three digits");
     for (name, value) in headers {
         let name: HeaderName = name.parse().expect("a header's name");
-        response.headers_mut().append(name, HeaderValue::from_str(value).expect("a header's value"));
+        // The bytes of any text: a header may have more than ASCII.
+        let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header's value");
+        response.headers_mut().append(name, value);
     }
     response
 }
