@@ -88,12 +88,6 @@ impl Deployment {
             for (name, value) in &self.shape.worker {
                 worker = worker.env(*name, value);
             }
-            if let Some(extra) = env::var_os("BENCH_WORKER_URL") {
-                worker = worker.env(
-                    "POSTRIDER_DATABASE_URL",
-                    format!("{}{}", self.postgres.url(), extra.to_string_lossy()),
-                );
-            }
             let worker = worker.start();
             worker.wait_for_line(|line| line.contains("\"working\""), START).await;
             self.workers.push(worker);
@@ -158,7 +152,6 @@ pub(crate) async fn subscribe(api: &Api, url: &str, event: &str, policy: Value) 
 
 fn program(name: &str, postgres: &Postgres) -> Program {
     Program::at(beside_us(name))
-        .env("LD_PRELOAD", env::var_os("BENCH_PRELOAD").unwrap_or_default())
         .env("POSTRIDER_DATABASE_URL", postgres.url())
         .env("POSTRIDER_SECRET_KEY", SECRET_KEY)
         .env("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0")
