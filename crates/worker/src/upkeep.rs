@@ -6,6 +6,7 @@ use std::time::Duration;
 use postrider_core::DeadReason;
 use postrider_queue::{Depth, Finish, LeaseToken, Rescue};
 use postrider_store::StoreError;
+use postrider_store::health::Breakers;
 use postrider_store::outcome::{End, Outcome};
 use postrider_store::work::Loaded;
 use postrider_telemetry::metric;
@@ -160,8 +161,8 @@ async fn measure(shared: &Shared) -> Result<(), StoreError> {
         #[allow(clippy::cast_precision_loss)] // Exact up to 2^53 jobs.
         metrics::gauge!(metric::QUEUE_DEPTH, metric::STATE => state).set(jobs as f64);
     }
-    let breakers = shared.store.breakers().await?;
-    for (state, count) in [("open", breakers.open), ("half_open", breakers.half_open)] {
+    let Breakers { closed, open, half_open } = shared.store.breakers().await?;
+    for (state, count) in [("closed", closed), ("open", open), ("half_open", half_open)] {
         #[allow(clippy::cast_precision_loss)] // As above.
         metrics::gauge!(metric::BREAKERS, metric::STATE => state).set(count as f64);
     }
