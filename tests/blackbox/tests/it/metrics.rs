@@ -35,8 +35,14 @@ const WORKER: &[&str] = &[
     "webhook_jobs_rescued_total",
     "webhook_breakers",
 ];
-const BOTH: &[&str] =
-    &["webhook_build_info", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"];
+const BOTH: &[&str] = &[
+    "webhook_build_info",
+    "webhook_database_connections",
+    "webhook_database_connections_max",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_open_fds",
+];
 
 type Counts = BTreeMap<Vec<String>, f64>;
 
@@ -103,7 +109,7 @@ async fn the_metrics_of_all_processes_add_up_to_the_stores_counts() {
 /// What all processes show once it agrees with the store, or what they show when it does not for long: a worker counts
 /// what it has recorded a moment after the API shows it, and measures the queue now and then.
 async fn settled(deployment: &Deployment, connection: &DatabaseConnection) -> Vec<Exposition> {
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + PATIENCE;
     loop {
         let mut all = Vec::new();
         for member in deployment.members() {
