@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use postrider_core::DeadReason;
 use postrider_queue::{Depth, Finish, LeaseToken, Rescue};
-use postrider_store::StoreError;
 use postrider_store::health::Breakers;
 use postrider_store::outcome::{End, Outcome};
 use postrider_store::work::Loaded;
+use postrider_store::{Folded, StoreError};
 use postrider_telemetry::metric;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +27,9 @@ const PARK_EVERY: Duration = Duration::from_millis(500);
 
 /// How often old statistics are folded into coarser ones; every few minutes is often enough.
 const FOLD_EVERY: Duration = Duration::from_mins(5);
+
+/// How often the roll-ups of attempts are folded: until then, each recorded batch is rows of its own.
+const FOLD_ATTEMPTS_EVERY: Duration = Duration::from_secs(10);
 
 /// How often the queue is measured.
 const MEASURE: Duration = Duration::from_secs(5);
@@ -50,6 +53,7 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &CancellationToken) -> TaskTrack
     every((lease / 6).min(Duration::from_secs(5)), Task::Rescue);
     every(PARK_EVERY, Task::Park);
     every(FOLD_EVERY, Task::Fold);
+    every(FOLD_ATTEMPTS_EVERY, Task::FoldAttempts);
     every(MEASURE, Task::Measure);
     tasks.close();
     tasks
@@ -61,6 +65,7 @@ enum Task {
     Rescue,
     Park,
     Fold,
+    FoldAttempts,
     Measure,
 }
 
@@ -72,6 +77,7 @@ impl Task {
             Self::Rescue => (database.answered(rescue(shared)).await, "cannot rescue jobs"),
             Self::Park => (database.answered(park(shared)).await, "cannot set jobs of paused lanes aside"),
             Self::Fold => (database.answered(fold(shared)).await, "cannot fold statistics"),
+            Self::FoldAttempts => (database.answered(fold_attempts(shared)).await, "cannot fold roll-ups"),
             Self::Measure => (database.answered(measure(shared)).await, "cannot measure the queue"),
         };
         if let Err(error) = done {
@@ -152,6 +158,14 @@ async fn park(shared: &Shared) -> Result<(), StoreError> {
 /// Bit by bit: what there was no time for is left for the next time.
 async fn fold(shared: &Shared) -> Result<(), StoreError> {
     shared.store.fold_statistics().await?;
+    Ok(())
+}
+
+async fn fold_attempts(shared: &Shared) -> Result<(), StoreError> {
+    let Folded { unreadable, .. } = shared.store.fold_attempts().await?;
+    if unreadable > 0 {
+        tracing::error!(rows = unreadable, "roll-ups of attempts could not be read; the series lack them");
+    }
     Ok(())
 }
 
