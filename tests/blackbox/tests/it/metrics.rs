@@ -203,6 +203,25 @@ async fn agrees_with_stats(deployment: &Deployment, all: &[Exposition]) {
     });
     assert_eq!(told, Counts::from(counted), "and none of these is zero");
     assert_eq!(mine["deliveries"]["pending"], 0);
+
+    // So do the series, step by step and in all.
+    let (mine, theirs) =
+        (read(&deployment.api, "/v1/stats/series").await, read(&operator, "/v1/stats/series").await);
+    let in_all =
+        |name: &str| [&mine, &theirs].map(|series| series["total"][name].as_f64().unwrap()).iter().sum();
+    let by_step = |name: &str| {
+        let points = [&mine, &theirs].map(|series| series["points"].as_array().unwrap());
+        points.into_iter().flatten().map(|point| point[name].as_f64().unwrap()).sum::<f64>()
+    };
+    for (name, metric, status) in [
+        ("attempts", "webhook_delivery_duration_seconds_count", None),
+        ("failed", "webhook_deliveries_total", Some("failed")),
+        ("succeeded", "webhook_deliveries_total", Some("succeeded")),
+    ] {
+        let labels = status.map_or(&[][..], |_| &["status"]);
+        let told = sums(all, metric, labels)[&status.map(str::to_owned).into_iter().collect::<Vec<_>>()];
+        assert_eq!((in_all(name), by_step(name)), (told, told), "{name}");
+    }
 }
 
 fn all_are_there(all: &[Exposition]) {
