@@ -141,17 +141,32 @@ CREATE TABLE rollups (
     PRIMARY KEY (tenant, minute, subscriber_id, event_type, slot)
 );
 
--- How long deliveries waited from dispatch to their first attempt: a histogram that can be added up.
-CREATE TABLE latencies (
+-- What came of attempts, as it is recorded: rows that nobody else writes to, folded some seconds later.
+CREATE TABLE attempt_deltas (
+    seq           {sequence},
     tenant        text NOT NULL,
     subscriber_id {uuid} NOT NULL,
     event_type    text NOT NULL,
     minute        bigint NOT NULL,
-    slot          smallint NOT NULL,
-    bucket        smallint NOT NULL,
-    count         bigint NOT NULL,
-    PRIMARY KEY (tenant, minute, subscriber_id, event_type, slot, bucket)
+    attempts      bigint NOT NULL,
+    -- Histograms and failures by kind; see `tally.rs` of the store.
+    counts        {bytes} NOT NULL
 );
+
+-- The same by the minute, the hour and the day; with the nil id for all subscribers, and no event type
+-- for all of them. `start` is in minutes, and so is `width`.
+CREATE TABLE attempt_rollups (
+    tenant        text NOT NULL,
+    subscriber_id {uuid} NOT NULL,
+    event_type    text NOT NULL,
+    width         bigint NOT NULL,
+    start         bigint NOT NULL,
+    attempts      bigint NOT NULL,
+    counts        {bytes} NOT NULL,
+    PRIMARY KEY (tenant, subscriber_id, event_type, width, start)
+);
+-- By which old ones are found.
+CREATE INDEX attempt_rollups_by_age ON attempt_rollups (width, start);
 
 -- How subscribers fare. A subscriber that does well has no row, and costs no write.
 CREATE TABLE health (
@@ -211,9 +226,15 @@ const POSTGRES: &str = "
 ALTER TABLE deliveries SET (fillfactor = 80);
 ALTER TABLE lanes SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 ALTER TABLE rollups SET (fillfactor = 50);
-ALTER TABLE latencies SET (fillfactor = 50);
 -- For logical replication, in place of a primary key.
 ALTER TABLE jobs REPLICA IDENTITY USING INDEX jobs_id_key;
+ALTER TABLE attempt_deltas SET (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0,
+    autovacuum_analyze_threshold = 50000
+);
+ALTER TABLE attempt_rollups SET (fillfactor = 70);
 ALTER TABLE jobs SET (
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0,

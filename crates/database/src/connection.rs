@@ -7,8 +7,8 @@ use std::time::Duration;
 use sea_orm::SqlxError;
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction,
+    DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use url::Url;
 
@@ -155,6 +155,17 @@ pub struct Database {
     answer_timeout: Duration,
 }
 
+/// How many connections a pool holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Waiting for work.
+    pub idle: u32,
+    /// At work.
+    pub in_use: u32,
+    /// The most that it may hold.
+    pub max: u32,
+}
+
 impl Database {
     /// Connects, and sees that the database answers.
     ///
@@ -228,6 +239,26 @@ impl Database {
     /// The pool, for single statements.
     pub fn connection(&self) -> &DatabaseConnection {
         &self.connection
+    }
+
+    /// How many connections the pool holds now. None are known of a pool that is not sqlx's.
+    // Which variants there are depends on the features that others turn on.
+    #[allow(clippy::match_wildcard_for_single_variants)]
+    pub fn connections(&self) -> Connections {
+        let (size, idle, max) = match &self.connection.inner {
+            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                let pool = self.connection.get_postgres_connection_pool();
+                (pool.size(), pool.num_idle(), pool.options().get_max_connections())
+            }
+            DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
+                let pool = self.connection.get_sqlite_connection_pool();
+                (pool.size(), pool.num_idle(), pool.options().get_max_connections())
+            }
+            _ => (0, 0, 0),
+        };
+        // The two are not read at one moment.
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
+        Connections { idle, in_use: size - idle, max }
     }
 
     /// Begins a transaction that will write.

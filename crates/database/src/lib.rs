@@ -15,5 +15,5 @@ pub mod connection;
 pub mod error;
 
 pub use batch::{Batch, Column, Kind};
-pub use connection::{Config, Database, DatabaseUrl, DatabaseUrlError, Dialect};
+pub use connection::{Config, Connections, Database, DatabaseUrl, DatabaseUrlError, Dialect};
 pub use error::DatabaseError;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use postrider_database::Database;
+use postrider_database::{Connections, Database};
 use postrider_settings::TelemetryArgs;
 use postrider_telemetry::listener::{self, Readiness};
-use postrider_telemetry::{Guard, Program, PrometheusHandle, logging, prometheus};
+use postrider_telemetry::{Guard, Program, PrometheusHandle, logging, metric, prometheus};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ impl Observed {
     }
 
     /// Serves `/metrics`, `/healthz` and `/readyz` on the telemetry address. Ready is who has a
-    /// database that answers.
+    /// database that answers. The database's pool is measured whenever metrics are read.
     ///
     /// # Errors
     /// If the address cannot be listened on.
@@ -48,6 +48,11 @@ impl Observed {
         let bound = TcpListener::bind(address).await;
         let listener = bound
             .map_err(|error| format!("cannot listen on {address} (POSTRIDER_TELEMETRY_LISTEN): {error}"))?;
+        let measured = database.clone();
+        self.metrics.before_reading(move || {
+            let Connections { idle, in_use, max } = measured.connections();
+            metric::database_connections(idle, in_use, max);
+        });
         tracing::info!(service = "telemetry", address = %listener.local_addr()?, "listening");
         let router = listener::routes(self.metrics.clone(), readiness(database));
         let stop = self.stop.clone().cancelled_owned();

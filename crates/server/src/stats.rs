@@ -1,5 +1,7 @@
 //! Statistics.
 
+mod series;
+
 use axum::Json;
 use axum::extract::State;
 use postrider_core::{EventType, SubscriberId};
@@ -17,7 +19,7 @@ use crate::problem::Problem;
 use crate::state::ApiState;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(read))
+    OpenApiRouter::new().routes(routes!(read)).routes(routes!(series::series))
 }
 
 /// Counts and latencies.
@@ -25,6 +27,7 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
 struct StatsView {
     subscribers: SubscribersView,
     deliveries: DeliveriesView,
+    /// From dispatch to the first attempt.
     latency_ms: LatencyView,
     queue: QueueView,
 }
@@ -50,7 +53,7 @@ struct DeliveriesView {
     success_rate: Option<f64>,
 }
 
-/// From dispatch to the first attempt, in milliseconds; null if nothing was attempted.
+/// Milliseconds below which half, 95 % and 99 % lie; null if nothing was attempted.
 #[derive(Debug, Serialize, ToSchema)]
 struct LatencyView {
     p50: Option<u64>,

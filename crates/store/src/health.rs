@@ -134,9 +134,11 @@ impl Breaker {
     }
 }
 
-/// How many breakers are in which state, closed ones left out.
+/// How many breakers are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Breakers {
+    /// Closed: those of active subscribers whose lane is not held back.
+    pub closed: u64,
     /// Open.
     pub open: u64,
     /// Half open.
@@ -144,28 +146,23 @@ pub struct Breakers {
 }
 
 impl Store {
-    /// How many breakers of the whole deployment are open or half open.
+    /// How many breakers of the whole deployment are closed, open and half open.
     ///
     /// # Errors
     /// If the database is away.
     pub async fn breakers(&self) -> Result<Breakers, StoreError> {
         let now = self.database.dialect().now();
         let sql = format!(
-            "SELECT open_until > {now} AS is_open, count(*) AS breakers FROM health \
-             WHERE open_until IS NOT NULL GROUP BY 1"
+            "SELECT (SELECT count(*) FROM health WHERE open_until > {now}) AS open, \
+                (SELECT count(*) FROM health WHERE open_until <= {now}) AS half_open, \
+                (SELECT count(*) FROM subscribers WHERE active AND NOT EXISTS ( \
+                    SELECT 1 FROM health WHERE health.subscriber_id = subscribers.id AND open_until IS NOT NULL)) AS closed"
         );
         let connection = self.database.connection();
         let statement = Statement::from_string(connection.get_database_backend(), sql);
-        let mut breakers = Breakers::default();
-        for row in connection.query_all_raw(statement).await? {
-            let count = u64::try_from(column::<i64>(&row, "breakers")?).unwrap_or(0);
-            if column::<bool>(&row, "is_open")? {
-                breakers.open = count;
-            } else {
-                breakers.half_open = count;
-            }
-        }
-        Ok(breakers)
+        let Some(row) = connection.query_one_raw(statement).await? else { return Ok(Breakers::default()) };
+        let read = |name| column::<i64>(&row, name).map(|count| u64::try_from(count).unwrap_or(0));
+        Ok(Breakers { closed: read("closed")?, open: read("open")?, half_open: read("half_open")? })
     }
 
     /// How these subscribers fare; those that do well are left out.

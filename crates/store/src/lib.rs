@@ -13,10 +13,12 @@
 //! | [`rekey`] | sealing anew what is sealed under an older key |
 //! | [`replay`] | delivering again what has ended |
 //! | [`stats`] | counts that were kept as things happened |
+//! | [`series`] | what came of attempts, step by step |
 //!
 //! Every query names the tenant, but those of the worker, whose jobs name deliveries. "Not found" is
 //! `Ok(None)`. SQL is written once where both databases take it.
 
+mod attempt_rollup;
 mod clock;
 mod entity;
 mod error;
@@ -30,11 +32,14 @@ pub mod rekey;
 pub mod replay;
 mod rollup;
 mod row;
+pub mod series;
 pub mod stats;
 mod store;
 pub mod subscriber;
+mod tally;
 pub mod work;
 
+pub use attempt_rollup::Folded;
 pub use error::StoreError;
 pub use page::{Page, PageRequest};
 pub use store::Store;

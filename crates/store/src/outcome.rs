@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::health::{Notice, Patience};
 use crate::row::{column, signed, stored_status};
 use crate::work::DeliveryRef;
-use crate::{Store, StoreError, histogram, rollup, subscriber};
+use crate::{Store, StoreError, attempt_rollup, rollup, subscriber};
 
 /// What came of a claimed job.
 #[derive(Clone, Debug)]
@@ -219,22 +219,18 @@ impl Store {
         changed: &HashSet<Uuid>,
     ) -> Result<(), StoreError> {
         let mut counts: HashMap<rollup::Key, rollup::Counts> = HashMap::new();
-        let mut latencies: HashMap<(rollup::Key, i16), i64> = HashMap::new();
+        let mut tallies = HashMap::new();
         for outcome in outcomes {
             let delivery = &outcome.delivery;
-            let key =
-                rollup::Key::new(&delivery.tenant, delivery.subscriber, &delivery.event, delivery.created_at);
-            if let Some(attempt) = &outcome.attempt
-                && delivery.attempts == 0
-            {
-                let latency = attempt.started_at.since(delivery.created_at).as_millis();
-                let bucket = histogram::bucket(u64::try_from(latency).unwrap_or(u64::MAX));
-                *latencies.entry((key.clone(), bucket)).or_default() += 1;
+            if let Some(attempt) = &outcome.attempt {
+                attempt_rollup::count(&mut tallies, delivery, attempt);
             }
             // A delivery that ended otherwise meanwhile, as by being cancelled, was counted then.
             if matches!(outcome.end, End::RetryIn(_)) || !changed.contains(&delivery.id.uuid()) {
                 continue;
             }
+            let key =
+                rollup::Key::new(&delivery.tenant, delivery.subscriber, &delivery.event, delivery.created_at);
             let counts = counts.entry(key).or_default();
             counts.spent += i64::from(delivery.attempts + u32::from(outcome.attempt.is_some()));
             match outcome.end {
@@ -244,9 +240,8 @@ impl Store {
                 End::RetryIn(_) => {}
             }
         }
-        let slot = self.slots.next();
-        rollup::add(transaction, slot, counts).await?;
-        rollup::add_latencies(transaction, slot, latencies).await
+        rollup::add(transaction, self.slots.next(), counts).await?;
+        attempt_rollup::add(transaction, tallies).await
     }
 }
 

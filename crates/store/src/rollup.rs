@@ -13,6 +13,7 @@ use postrider_core::{EventType, SubscriberId, TenantId, Timestamp};
 use postrider_database::{Batch, Column, Dialect, Kind};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
 
+use crate::attempt_rollup::{DAY, HOUR, MINUTE};
 use crate::clock::minute;
 use crate::{Store, StoreError};
 
@@ -43,21 +44,16 @@ impl Slots {
 /// What is counted together. Sorted when written, so that two writers do not deadlock.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
-    tenant: TenantId,
-    minute: i64,
-    subscriber: SubscriberId,
-    event: EventType,
+    pub(crate) tenant: TenantId,
+    pub(crate) minute: i64,
+    pub(crate) subscriber: SubscriberId,
+    pub(crate) event: EventType,
 }
 
 impl Key {
-    /// The minute in which the delivery was made.
-    pub(crate) fn new(
-        tenant: &TenantId,
-        subscriber: SubscriberId,
-        event: &EventType,
-        created_at: Timestamp,
-    ) -> Self {
-        Self { tenant: tenant.clone(), minute: minute(created_at), subscriber, event: event.clone() }
+    /// The minute of `at`: for a delivery's counts, that in which it was made.
+    pub(crate) fn new(tenant: &TenantId, subscriber: SubscriberId, event: &EventType, at: Timestamp) -> Self {
+        Self { tenant: tenant.clone(), minute: minute(at), subscriber, event: event.clone() }
     }
 }
 
@@ -120,63 +116,21 @@ pub(crate) async fn add(
     Ok(())
 }
 
-/// Adds to the histograms of the time from dispatch to the first attempt.
-pub(crate) async fn add_latencies(
-    transaction: &DatabaseTransaction,
-    slot: i16,
-    counts: HashMap<(Key, i16), i64>,
-) -> Result<(), StoreError> {
-    const LATENCY: &[Column] = &[
-        Column::new("tenant", Kind::Text),
-        Column::new("subscriber_id", Kind::Uuid),
-        Column::new("event_type", Kind::Text),
-        Column::new("minute", Kind::Big),
-        Column::new("slot", Kind::Small),
-        Column::new("bucket", Kind::Small),
-        Column::new("count", Kind::Big),
-    ];
-    let mut sorted: Vec<_> = counts.into_iter().collect();
-    sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let mut input = Batch::new(LATENCY);
-    for ((key, bucket), count) in sorted {
-        input.push([
-            key.tenant.as_str().into(),
-            key.subscriber.uuid().into(),
-            key.event.as_str().into(),
-            key.minute.into(),
-            slot.into(),
-            bucket.into(),
-            count.into(),
-        ]);
-    }
-    let sql = "INSERT INTO latencies (tenant, subscriber_id, event_type, minute, slot, bucket, count) \
-        SELECT tenant, subscriber_id, event_type, minute, slot, bucket, count FROM input WHERE true \
-        ON CONFLICT (tenant, minute, subscriber_id, event_type, slot, bucket) DO UPDATE SET \
-            count = latencies.count + excluded.count";
-    input.execute(transaction, sql, []).await?;
-    Ok(())
-}
-
-const HOUR: i64 = 60;
-const DAY: i64 = 24 * HOUR;
-
 /// From which age on rows are folded, in minutes, and how many minutes then make one.
 const FOLDS: [(i64, i64); 2] = [(HOUR, HOUR), (DAY, DAY)];
 
 /// How many rows one statement folds, so that none is locked for long.
 const FOLDED_AT_ONCE: i64 = 20_000;
 
-/// The tables, what their rows are counted by besides time and slot, and what is added up.
-const TABLES: [(&str, &str, &[&str]); 2] = [
-    ("rollups", "tenant, subscriber_id, event_type", &["created", "succeeded", "dead", "cancelled", "spent"]),
-    ("latencies", "tenant, subscriber_id, event_type, bucket", &["count"]),
-];
+/// What rows are counted by besides time and slot, and what is added up.
+const KEYS: &str = "tenant, subscriber_id, event_type";
+const COUNTS: [&str; 5] = ["created", "succeeded", "dead", "cancelled", "spent"];
 
-/// The first minute of the row that holds a minute, be it folded already or not.
-pub(crate) fn row_of(at: i64, now: i64) -> i64 {
+/// The first minute of the row that holds a minute, be it folded already or not, and how many it holds.
+pub(crate) fn row_of(at: i64, now: i64) -> (i64, i64) {
     let width = FOLDS.iter().filter(|(age, width)| at < edge(now, *age, *width)).map(|(_, width)| *width);
-    let width = width.max().unwrap_or(1);
-    at - at.rem_euclid(width)
+    let width = width.max().unwrap_or(MINUTE);
+    (at - at.rem_euclid(width), width)
 }
 
 /// What is before this is folded: whole rows only, so that none is written anew each time.
@@ -186,7 +140,8 @@ const fn edge(now: i64, age: i64, width: i64) -> i64 {
 }
 
 impl Store {
-    /// Folds old minutes of the statistics into hours, and old hours into days. Any number of processes
+    /// Folds old minutes of the statistics into hours, and old hours into days, and removes what is too
+    /// old of the roll-ups of attempts. Any number of processes
     /// may do so at the same time, at any time; every few minutes is often enough.
     ///
     /// Returns how many rows were folded.
@@ -197,38 +152,30 @@ impl Store {
         let now = minute(self.ids.clock().now());
         let mut folded = 0;
         for (age, width) in FOLDS {
-            for table in TABLES {
-                folded += match self.database.dialect() {
-                    Dialect::Postgres => self.fold_postgres(table, edge(now, age, width), width).await?,
-                    Dialect::Sqlite => self.fold_sqlite(table, edge(now, age, width), width).await?,
-                };
-            }
+            folded += match self.database.dialect() {
+                Dialect::Postgres => self.fold_postgres(edge(now, age, width), width).await?,
+                Dialect::Sqlite => self.fold_sqlite(edge(now, age, width), width).await?,
+            };
         }
+        self.remove_old_attempt_rollups().await?;
         Ok(folded)
     }
 
-    async fn fold_postgres(
-        &self,
-        (table, keys, counts): (&str, &str, &[&str]),
-        before: i64,
-        width: i64,
-    ) -> Result<u64, StoreError> {
-        let merge = merge(table, keys, counts, "gone");
-        let same: Vec<String> = keys
-            .split(", ")
-            .chain(["minute", "slot"])
-            .map(|key| format!("{table}.{key} = old.{key}"))
-            .collect();
+    async fn fold_postgres(&self, before: i64, width: i64) -> Result<u64, StoreError> {
+        let merge = merge("gone");
         // Rows that somebody is writing to are left for the next time.
         let sql = format!(
             "WITH old AS MATERIALIZED ( \
-                SELECT {keys}, minute, slot FROM {table} \
+                SELECT {KEYS}, minute, slot FROM rollups \
                 WHERE minute < $1 AND (minute % $2 <> 0 OR slot <> 0) LIMIT $3 FOR UPDATE SKIP LOCKED \
             ), gone AS ( \
-                DELETE FROM {table} USING old WHERE {} RETURNING {table}.* \
+                DELETE FROM rollups USING old \
+                WHERE rollups.tenant = old.tenant AND rollups.subscriber_id = old.subscriber_id \
+                    AND rollups.event_type = old.event_type AND rollups.minute = old.minute \
+                    AND rollups.slot = old.slot \
+                RETURNING rollups.* \
             ), merged AS ({merge} RETURNING 1) \
-            SELECT (SELECT count(*) FROM gone) AS folded, (SELECT count(*) FROM merged) AS rows",
-            same.join(" AND ")
+            SELECT (SELECT count(*) FROM gone) AS folded, (SELECT count(*) FROM merged) AS rows"
         );
         let connection = self.database.connection();
         let mut folded = 0;
@@ -244,15 +191,10 @@ impl Store {
         }
     }
 
-    async fn fold_sqlite(
-        &self,
-        (table, keys, counts): (&str, &str, &[&str]),
-        before: i64,
-        width: i64,
-    ) -> Result<u64, StoreError> {
+    async fn fold_sqlite(&self, before: i64, width: i64) -> Result<u64, StoreError> {
         let old = "minute < $1 AND (minute % $2 <> 0 OR slot <> 0)";
-        let merge = merge(table, keys, counts, &format!("{table} WHERE {old}"));
-        let delete = format!("DELETE FROM {table} WHERE {old}");
+        let merge = merge(&format!("rollups WHERE {old}"));
+        let delete = format!("DELETE FROM rollups WHERE {old}");
         let transaction = self.database.begin().await?;
         let mut folded = 0;
         for sql in [merge, delete] {
@@ -266,15 +208,15 @@ impl Store {
 }
 
 /// Adds rows of `source` to those that they are folded into.
-fn merge(table: &str, keys: &str, counts: &[&str], source: &str) -> String {
-    let each = |of: &dyn Fn(&&str) -> String| counts.iter().map(of).collect::<Vec<_>>().join(", ");
+fn merge(source: &str) -> String {
+    let each = |of: &dyn Fn(&&str) -> String| COUNTS.iter().map(of).collect::<Vec<_>>().join(", ");
     let sums = each(&|count| format!("CAST(sum({count}) AS bigint)"));
-    let added = each(&|count| format!("{count} = {table}.{count} + excluded.{count}"));
+    let added = each(&|count| format!("{count} = rollups.{count} + excluded.{count}"));
     format!(
-        "INSERT INTO {table} ({keys}, minute, slot, {}) \
-        SELECT {keys}, minute - minute % $2, 0, {sums} FROM {source} GROUP BY {keys}, minute - minute % $2 \
-        ON CONFLICT ({keys}, minute, slot) DO UPDATE SET {added}",
-        counts.join(", ")
+        "INSERT INTO rollups ({KEYS}, minute, slot, {}) \
+        SELECT {KEYS}, minute - minute % $2, 0, {sums} FROM {source} GROUP BY {KEYS}, minute - minute % $2 \
+        ON CONFLICT ({KEYS}, minute, slot) DO UPDATE SET {added}",
+        COUNTS.join(", ")
     )
 }
 
@@ -296,7 +238,7 @@ mod tests {
             (998 * DAY + 61, 998 * DAY),
             (-1, -DAY),
         ] {
-            assert_eq!(row_of(at, now), row, "{at}");
+            assert_eq!(row_of(at, now).0, row, "{at}");
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Counts that were kept as things happened: no query here counts over the log.
 
-use std::collections::BTreeMap;
-
 use postrider_core::{EventType, SubscriberId, TenantId, Timestamp};
 use sea_orm::{ConnectionTrait, Statement, Value};
 
+use crate::attempt_rollup::{DAY, Read};
 use crate::clock::minute;
 use crate::rollup::row_of;
 use crate::row::column;
-use crate::{Store, StoreError, histogram};
+use crate::tally::Tally;
+use crate::{Store, StoreError};
 
 /// What is to be counted; what is not given does not matter.
 #[derive(Clone, Debug, Default)]
@@ -137,16 +137,16 @@ impl Store {
         tenant: &TenantId,
         filter: &StatsFilter,
     ) -> Result<Percentiles, StoreError> {
-        let (condition, values) = filter.condition(tenant, minute(self.ids.clock().now()));
-        let sql = format!(
-            "SELECT bucket, CAST(sum(count) AS bigint) AS count FROM latencies WHERE {condition} GROUP BY bucket"
-        );
-        let mut buckets = BTreeMap::new();
-        for row in self.rows(&sql, values).await? {
-            buckets.insert(column::<i16>(&row, "bucket")?, count(column(&row, "count")?));
+        // Rows of every width hold all that there is of their time, so the widest will do.
+        let since = filter.since.map(|since| row_of(minute(since), minute(self.ids.clock().now())));
+        let (from, width) = since.unwrap_or((i64::MIN, DAY));
+        let event = filter.event.as_ref().map(EventType::as_str);
+        let read = Read { tenant, subscriber: filter.subscriber, event, width, from, to: i64::MAX };
+        let mut sum = Tally::default();
+        for (_, tally) in self.tallies(read).await? {
+            sum.merge(&tally);
         }
-        let at = |fraction| histogram::percentile(&buckets, fraction);
-        Ok(Percentiles { p50: at(0.5), p95: at(0.95), p99: at(0.99) })
+        Ok(sum.waits())
     }
 
     async fn rows(&self, sql: &str, values: Vec<Value>) -> Result<Vec<sea_orm::QueryResult>, StoreError> {
@@ -171,7 +171,7 @@ impl StatsFilter {
             and("event_type =", event.as_str().into());
         }
         if let Some(since) = self.since {
-            and("minute >=", row_of(minute(since), now).into());
+            and("minute >=", row_of(minute(since), now).0.into());
         }
         (condition, values)
     }

@@ -286,6 +286,13 @@ pub fn build_info(program: Program, version: &'static str) {
     metrics::gauge!(BUILD_INFO, PROGRAM => program.name(), VERSION => version).set(1.0);
 }
 
+/// Sets [`DATABASE_CONNECTIONS`] and [`DATABASE_CONNECTIONS_MAX`].
+pub fn database_connections(idle: u32, in_use: u32, max: u32) {
+    metrics::gauge!(DATABASE_CONNECTIONS, STATE => "idle").set(idle);
+    metrics::gauge!(DATABASE_CONNECTIONS, STATE => "in_use").set(in_use);
+    metrics::gauge!(DATABASE_CONNECTIONS_MAX).set(max);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

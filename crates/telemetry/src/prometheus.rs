@@ -1,5 +1,6 @@
 //! Metrics for Prometheus.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusRecorder};
@@ -29,7 +30,11 @@ pub enum PrometheusError {
 pub struct PrometheusHandle {
     recorded: metrics_exporter_prometheus::PrometheusHandle,
     process: Collector,
+    measures: Arc<RwLock<Vec<Measure>>>,
 }
+
+/// Records what is measured rather than counted.
+type Measure = Box<dyn Fn() + Send + Sync>;
 
 impl std::fmt::Debug for PrometheusHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -45,7 +50,7 @@ impl std::fmt::Debug for PrometheusHandle {
 pub fn install(program: Program, version: &'static str) -> Result<PrometheusHandle, PrometheusError> {
     let runtime = tokio::runtime::Handle::try_current()?;
     let recorder = recorder()?;
-    let handle = PrometheusHandle { recorded: recorder.handle(), process: Collector::default() };
+    let handle = PrometheusHandle::of(&recorder);
     metrics::set_global_recorder(recorder).map_err(|error| PrometheusError::Recorder(error.to_string()))?;
     handle.begin(program, version);
     let upkept = handle.recorded.clone();
@@ -71,6 +76,16 @@ fn recorder() -> Result<PrometheusRecorder, PrometheusError> {
 }
 
 impl PrometheusHandle {
+    fn of(recorder: &PrometheusRecorder) -> Self {
+        Self { recorded: recorder.handle(), process: Collector::default(), measures: Arc::default() }
+    }
+
+    /// Has `measure` called each time before metrics are read: it records what is measured rather than
+    /// counted, and must not block.
+    pub fn before_reading(&self, measure: impl Fn() + Send + Sync + 'static) {
+        self.measures.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(measure));
+    }
+
     fn begin(&self, program: Program, version: &'static str) {
         metric::describe();
         self.process.describe();
@@ -82,6 +97,9 @@ impl PrometheusHandle {
     /// memory and file descriptors as they are now.
     pub fn render(&self) -> String {
         self.process.collect();
+        for measure in &*self.measures.read().unwrap_or_else(PoisonError::into_inner) {
+            measure();
+        }
         self.recorded.render()
     }
 }
@@ -99,7 +117,7 @@ mod tests {
     /// What a fresh recorder shows after `record`.
     fn shown(program: Program, record: impl FnOnce()) -> String {
         let recorder = recorder().unwrap();
-        let handle = PrometheusHandle { recorded: recorder.handle(), process: Collector::default() };
+        let handle = PrometheusHandle::of(&recorder);
         metrics::with_local_recorder(&recorder, || {
             handle.begin(program, "1.2.3");
             record();

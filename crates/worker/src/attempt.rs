@@ -122,7 +122,7 @@ async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<A
         _ => again(shared, work, retry_after),
     };
     let attempt = attempt(started_at, sent);
-    tell(work, &attempt, end);
+    tell(work, &attempt, end, &traceparent);
     (Some(attempt), end)
 }
 
@@ -172,7 +172,7 @@ fn unreadable(shared: &Shared, delivery: &DeliveryRef) -> (Option<Attempt>, End)
     (Some(attempt), delay.map_or(End::Dead(DeadReason::AttemptsUsedUp), End::RetryIn))
 }
 
-fn tell(work: &Work, attempt: &Attempt, end: End) {
+fn tell(work: &Work, attempt: &Attempt, end: End, traceparent: &str) {
     let delivery = &work.delivery;
     let status = attempt.response.as_ref().map(|response| response.status);
     let error = attempt.error.as_ref().and_then(|(kind, _)| *kind);
@@ -190,6 +190,8 @@ fn tell(work: &Work, attempt: &Attempt, end: End) {
         span.record(span::RETRY_DELAY, u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
     }
     tracing::debug!(
+        // The one that the receiver was told of, also where none is exported.
+        trace_id = traceparent.get(3..35),
         tenant = %delivery.tenant,
         event = %delivery.event_id,
         delivery = %delivery.id,

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use postrider_core::DeadReason;
 use postrider_queue::{Depth, Finish, LeaseToken, Rescue};
-use postrider_store::StoreError;
+use postrider_store::health::Breakers;
 use postrider_store::outcome::{End, Outcome};
 use postrider_store::work::Loaded;
+use postrider_store::{Folded, StoreError};
 use postrider_telemetry::metric;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +27,9 @@ const PARK_EVERY: Duration = Duration::from_millis(500);
 
 /// How often old statistics are folded into coarser ones; every few minutes is often enough.
 const FOLD_EVERY: Duration = Duration::from_mins(5);
+
+/// How often the roll-ups of attempts are folded: until then, each recorded batch is rows of its own.
+const FOLD_ATTEMPTS_EVERY: Duration = Duration::from_secs(10);
 
 /// How often the queue is measured.
 const MEASURE: Duration = Duration::from_secs(5);
@@ -49,6 +53,7 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &CancellationToken) -> TaskTrack
     every((lease / 6).min(Duration::from_secs(5)), Task::Rescue);
     every(PARK_EVERY, Task::Park);
     every(FOLD_EVERY, Task::Fold);
+    every(FOLD_ATTEMPTS_EVERY, Task::FoldAttempts);
     every(MEASURE, Task::Measure);
     tasks.close();
     tasks
@@ -60,6 +65,7 @@ enum Task {
     Rescue,
     Park,
     Fold,
+    FoldAttempts,
     Measure,
 }
 
@@ -71,6 +77,7 @@ impl Task {
             Self::Rescue => (database.answered(rescue(shared)).await, "cannot rescue jobs"),
             Self::Park => (database.answered(park(shared)).await, "cannot set jobs of paused lanes aside"),
             Self::Fold => (database.answered(fold(shared)).await, "cannot fold statistics"),
+            Self::FoldAttempts => (database.answered(fold_attempts(shared)).await, "cannot fold roll-ups"),
             Self::Measure => (database.answered(measure(shared)).await, "cannot measure the queue"),
         };
         if let Err(error) = done {
@@ -154,14 +161,22 @@ async fn fold(shared: &Shared) -> Result<(), StoreError> {
     Ok(())
 }
 
+async fn fold_attempts(shared: &Shared) -> Result<(), StoreError> {
+    let Folded { unreadable, .. } = shared.store.fold_attempts().await?;
+    if unreadable > 0 {
+        tracing::error!(rows = unreadable, "roll-ups of attempts could not be read; the series lack them");
+    }
+    Ok(())
+}
+
 async fn measure(shared: &Shared) -> Result<(), StoreError> {
     let Depth { ready, scheduled, held, running, oldest_ready } = shared.store.queue().depth().await?;
     for (state, jobs) in [("ready", ready), ("scheduled", scheduled), ("held", held), ("running", running)] {
         #[allow(clippy::cast_precision_loss)] // Exact up to 2^53 jobs.
         metrics::gauge!(metric::QUEUE_DEPTH, metric::STATE => state).set(jobs as f64);
     }
-    let breakers = shared.store.breakers().await?;
-    for (state, count) in [("open", breakers.open), ("half_open", breakers.half_open)] {
+    let Breakers { closed, open, half_open } = shared.store.breakers().await?;
+    for (state, count) in [("closed", closed), ("open", open), ("half_open", half_open)] {
         #[allow(clippy::cast_precision_loss)] // As above.
         metrics::gauge!(metric::BREAKERS, metric::STATE => state).set(count as f64);
     }

@@ -32,7 +32,7 @@ macro_rules! on_both {
 pub(crate) use on_both;
 
 const TABLES: &[&str] =
-    &["events", "idempotency_keys", "deliveries", "attempts", "rollups", "latencies", "lanes", "jobs"];
+    &["events", "idempotency_keys", "deliveries", "attempts", "rollups", "attempt_deltas", "lanes", "jobs"];
 
 pub(crate) struct Stage {
     pub(crate) database: TestDatabase,

@@ -8,7 +8,7 @@ use postrider_dispatch::NewEvent;
 use postrider_store::subscriber::State as Activity;
 use serde_json::json;
 
-use crate::auth::Caller;
+use crate::auth::{Caller, Trace};
 use crate::events::DispatchedView;
 use crate::extract::PathId;
 use crate::problem::Problem;
@@ -32,6 +32,7 @@ const EVENT: &str = "postrider.test";
 pub(super) async fn test_subscriber(
     State(state): State<ApiState>,
     caller: Caller,
+    trace: Trace,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<(StatusCode, Json<DispatchedView>), Problem> {
     let found = state.store.subscriber(&caller.tenant, id).await?;
@@ -41,7 +42,7 @@ pub(super) async fn test_subscriber(
     }
     let data = json!({"subscriber_id": id, "message": "This is a test event from Postrider."});
     let event = NewEvent::new(EVENT, &data).map_err(|_| Problem::internal())?;
-    let event = NewEvent { tenant: caller.tenant, ..event };
+    let event = NewEvent { tenant: caller.tenant, trace: trace.0, ..event };
     let dispatched = state.dispatcher.dispatch_to(id, event).await?;
     Ok((StatusCode::ACCEPTED, Json(dispatched.into())))
 }

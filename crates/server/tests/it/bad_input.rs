@@ -276,6 +276,27 @@ async fn parameters_are_judged() {
         ("/v1/deliveries?until=2026-13-01T00:00:00Z", "until"),
         ("/v1/dead-letters?status=dead", "status"),
         ("/v1/stats?since=x", "since"),
+        ("/v1/stats/series?from=yesterday", "from"),
+        ("/v1/stats/series?from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z", "from"),
+        ("/v1/stats/series?from=4000000000", "from"),
+        ("/v1/stats/series?to=x", "to"),
+        ("/v1/stats/series?to=-9223372036854775808", "to"),
+        ("/v1/stats/series?step=often", "step"),
+        ("/v1/stats/series?step=59", "step"),
+        ("/v1/stats/series?step=90", "step"),
+        ("/v1/stats/series?step=0", "step"),
+        ("/v1/stats/series?step=86460", "step"),
+        ("/v1/stats/series?step=2d", "step"),
+        ("/v1/stats/series?step=99999999999999999d", "step"),
+        // More steps than are answered.
+        ("/v1/stats/series?from=1700000000&step=1d&to=1900000000", "step"),
+        ("/v1/stats/series?from=-9223372036854775808&to=9223372036854775807&step=1d", "step"),
+        // So long ago nothing is known by the minute, or by the hour.
+        ("/v1/stats/series?from=1700000000&to=1700003600&step=1m", "step"),
+        ("/v1/stats/series?from=1700000000&to=1700003600&step=1h", "step"),
+        ("/v1/stats/series?subscriber_id=1", "subscriber_id"),
+        ("/v1/stats/series?event=a%20b", "event"),
+        ("/v1/stats/series?since=1700000000", "since"),
     ] {
         let (status, problem) = server.api.get(path).await;
         assert_eq!((status, fields(&problem)), (422, vec![wrong]), "{path}: {problem}");

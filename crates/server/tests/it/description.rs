@@ -27,6 +27,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("post", "/v1/events/batch"),
     ("get", "/v1/events/{id}"),
     ("get", "/v1/stats"),
+    ("get", "/v1/stats/series"),
     ("get", "/v1/subscribers"),
     ("post", "/v1/subscribers"),
     ("delete", "/v1/subscribers/{id}"),

@@ -17,6 +17,8 @@ mod events;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod series;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod subscribers;

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use postrider_queue::{Claim, LeaseToken};
 use serde_json::{Value, json};
 
 use crate::api::{TestServer, fields};
@@ -171,4 +174,17 @@ async fn subscribers_are_listed_a_page_at_a_time() {
     };
     assert_eq!([ids(&first), ids(&second)].concat(), made);
     assert_eq!(second["next_cursor"], json!(null));
+}
+
+#[tokio::test]
+async fn a_test_event_goes_on_with_the_callers_trace() {
+    let server = TestServer::start().await;
+    let subscriber = server.subscriber(&["*"]).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traced = server.api.clone().with_header("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01"));
+    assert_eq!(traced.post(&format!("{}/test", path(&subscriber)), &json!({})).await.0, 202);
+    let claim = Claim::new(LeaseToken(server.store.ids().next_uuid()), 1, Duration::from_mins(1));
+    let claimed = server.store.queue().claim(&claim).await.unwrap();
+    let carried = claimed.jobs[0].trace.as_deref().unwrap();
+    assert!(carried.starts_with(&format!("00-{trace}-")), "{carried}");
 }

@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use postrider_core::{ErrorKind, SubscriberId};
-use postrider_store::health::{Breaker, Health, Patience};
+use postrider_store::health::{Breaker, Breakers, Health, Patience};
 use postrider_store::outcome::{Attempt, End, Outcome};
+use sea_orm::ConnectionTrait as _;
 
 use crate::stage::{Stage, on_both};
 
-on_both!(failures_on_our_side_are_not_charged, failures_of_the_receiver_open_its_breaker);
+on_both!(
+    failures_on_our_side_are_not_charged,
+    failures_of_the_receiver_open_its_breaker,
+    breakers_are_counted_by_their_state,
+);
 
 /// As many attempts as would open a breaker, all of which end like this.
 async fn fail(stage: &Stage, error: ErrorKind) -> Health {
@@ -50,4 +55,19 @@ async fn failures_of_the_receiver_open_its_breaker(stage: &Stage) {
         assert_eq!(health.failures, 4, "{error:?}");
         assert!(matches!(health.breaker, Breaker::Open(_)), "{error:?}: {health:?}");
     }
+}
+
+async fn breakers_are_counted_by_their_state(stage: &Stage) {
+    let breakers = async || stage.store.breakers().await.unwrap();
+    assert_eq!(breakers().await, Breakers::default());
+    stage.subscribe(&stage.tenant, true).await;
+    stage.subscribe(&stage.tenant, false).await;
+    // One that is not active has no breaker, and a failure that opens none leaves it closed.
+    assert_eq!(breakers().await, Breakers { closed: 1, ..Breakers::default() });
+    fail(stage, ErrorKind::Internal).await;
+    fail(stage, ErrorKind::Connect).await;
+    assert_eq!(breakers().await, Breakers { closed: 2, open: 1, half_open: 0 });
+    let connection = stage.store.database().connection();
+    connection.execute_unprepared("UPDATE health SET open_until = 1").await.unwrap();
+    assert_eq!(breakers().await, Breakers { closed: 2, open: 0, half_open: 1 });
 }

@@ -9,6 +9,8 @@ mod replay;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod series;
+#[cfg(test)]
 mod stage;
 #[cfg(test)]
 mod statistics;

@@ -35,8 +35,14 @@ const WORKER: &[&str] = &[
     "webhook_jobs_rescued_total",
     "webhook_breakers",
 ];
-const BOTH: &[&str] =
-    &["webhook_build_info", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"];
+const BOTH: &[&str] = &[
+    "webhook_build_info",
+    "webhook_database_connections",
+    "webhook_database_connections_max",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_open_fds",
+];
 
 type Counts = BTreeMap<Vec<String>, f64>;
 
@@ -103,7 +109,7 @@ async fn the_metrics_of_all_processes_add_up_to_the_stores_counts() {
 /// What all processes show once it agrees with the store, or what they show when it does not for long: a worker counts
 /// what it has recorded a moment after the API shows it, and measures the queue now and then.
 async fn settled(deployment: &Deployment, connection: &DatabaseConnection) -> Vec<Exposition> {
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + PATIENCE;
     loop {
         let mut all = Vec::new();
         for member in deployment.members() {
@@ -197,6 +203,25 @@ async fn agrees_with_stats(deployment: &Deployment, all: &[Exposition]) {
     });
     assert_eq!(told, Counts::from(counted), "and none of these is zero");
     assert_eq!(mine["deliveries"]["pending"], 0);
+
+    // So do the series, step by step and in all.
+    let (mine, theirs) =
+        (read(&deployment.api, "/v1/stats/series").await, read(&operator, "/v1/stats/series").await);
+    let in_all =
+        |name: &str| [&mine, &theirs].map(|series| series["total"][name].as_f64().unwrap()).iter().sum();
+    let by_step = |name: &str| {
+        let points = [&mine, &theirs].map(|series| series["points"].as_array().unwrap());
+        points.into_iter().flatten().map(|point| point[name].as_f64().unwrap()).sum::<f64>()
+    };
+    for (name, metric, status) in [
+        ("attempts", "webhook_delivery_duration_seconds_count", None),
+        ("failed", "webhook_deliveries_total", Some("failed")),
+        ("succeeded", "webhook_deliveries_total", Some("succeeded")),
+    ] {
+        let labels = status.map_or(&[][..], |_| &["status"]);
+        let told = sums(all, metric, labels)[&status.map(str::to_owned).into_iter().collect::<Vec<_>>()];
+        assert_eq!((in_all(name), by_step(name)), (told, told), "{name}");
+    }
 }
 
 fn all_are_there(all: &[Exposition]) {

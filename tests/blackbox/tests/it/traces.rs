@@ -213,7 +213,7 @@ fn assert_deliver(deliver: &Told, event: &str) {
 /// Without an exporter, a trace that comes in still goes through to the receiver; and where none comes, one begins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_goes_through_programs_that_record_none() {
-    let deployment = Deployment::start(1).await;
+    let deployment = Deployment::with(1, &[("POSTRIDER_LOG", "info,postrider_worker=debug")]).await;
     let api = &deployment.api;
     let receiver = Receiver::start().await;
     subscribe(api, &receiver.url("/")).await;
@@ -230,6 +230,24 @@ async fn a_trace_goes_through_programs_that_record_none() {
     );
     let new = requests[1].header("traceparent").unwrap();
     assert!(!new.contains(TRACE) && new.ends_with("-00"), "{new}");
+
+    // The log line of an attempt names everything that it is about.
+    let line = eventually(PATIENCE, || async {
+        let output = deployment.workers[0].output();
+        output.lines().find(|line| line.contains(TRACE)).map(str::to_owned)
+    })
+    .await;
+    for part in [
+        "DEBUG",
+        &format!("trace_id=\"{TRACE}\""),
+        "tenant=default",
+        "event=evt_",
+        "delivery=dlv_",
+        "subscriber=sub_",
+        "outcome=\"succeeded\"",
+    ] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
     deployment.stop().await;
 }
 

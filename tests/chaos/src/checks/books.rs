@@ -32,9 +32,11 @@ const NONE: [(&str, &str); 6] = [
             OR log.dead IS DISTINCT FROM sums.dead OR log.spent IS DISTINCT FROM sums.spent",
     ),
     (
-        "first attempts are missing in the latencies, or too many there",
-        "SELECT abs((SELECT count(*) FROM attempts WHERE number = 1)
-            - (SELECT coalesce(sum(count), 0)::bigint FROM latencies))",
+        "attempts are missing in their roll-ups, or too many there",
+        "SELECT abs((SELECT count(*) FROM attempts)
+            - (SELECT coalesce(sum(attempts), 0)::bigint FROM attempt_deltas)
+            - (SELECT coalesce(sum(attempts), 0)::bigint FROM attempt_rollups
+                WHERE width = 1440 AND event_type = '' AND subscriber_id <> '00000000-0000-0000-0000-000000000000'))",
     ),
 ];
 

@@ -1,0 +1,228 @@
+//! Counts of attempts: how many, how long they took, how long the first ones were waited for, and why
+//! they failed. Tallies can be added up, over any span and any number of processes.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use postrider_core::{ErrorKind, Timestamp};
+
+use crate::histogram;
+use crate::outcome::Attempt;
+use crate::stats::Percentiles;
+
+/// Counts by code: the code says of what, and in which bucket.
+///
+/// | code | counts |
+/// |---|---|
+/// | 0 to 255 | attempts whose duration falls into that bucket: one for each attempt |
+/// | 256 to 511 | first attempts whose delivery waited so long for them |
+/// | 512 and more | failed attempts, by the code of their error kind |
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally(BTreeMap<u16, u64>);
+
+const WAITS: u16 = 256;
+const FAILURES: u16 = 512;
+
+impl Tally {
+    /// Counts an attempt.
+    pub(crate) fn attempt(&mut self, attempt: &Attempt) {
+        let millis = u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX);
+        self.add(bucket(millis), 1);
+        if let Some(kind) = failure(attempt) {
+            self.add(FAILURES + kind.code().unsigned_abs(), 1);
+        }
+    }
+
+    /// Counts how long a delivery waited for its first attempt.
+    pub(crate) fn wait(&mut self, created_at: Timestamp, started_at: Timestamp) {
+        let millis = u64::try_from(started_at.since(created_at).as_millis()).unwrap_or(u64::MAX);
+        self.add(WAITS + bucket(millis), 1);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (&code, &count) in &other.0 {
+            self.add(code, count);
+        }
+    }
+
+    fn add(&mut self, code: u16, count: u64) {
+        match self.0.entry(code) {
+            Entry::Vacant(entry) => drop(entry.insert(count)),
+            Entry::Occupied(mut entry) => *entry.get_mut() = entry.get().saturating_add(count),
+        }
+    }
+
+    pub(crate) fn attempts(&self) -> u64 {
+        self.0.range(..WAITS).map(|(_, count)| count).sum()
+    }
+
+    /// Failed attempts by kind. Kinds that this program does not know yet count as [`ErrorKind::Internal`].
+    pub(crate) fn failures(&self) -> BTreeMap<&'static str, u64> {
+        let mut failures = BTreeMap::new();
+        for (code, count) in self.0.range(FAILURES..) {
+            let kind = i16::try_from(code - FAILURES).ok().and_then(ErrorKind::from_code);
+            *failures.entry(kind.unwrap_or(ErrorKind::Internal).as_str()).or_default() += count;
+        }
+        failures
+    }
+
+    /// How long attempts took.
+    pub(crate) fn durations(&self) -> Percentiles {
+        self.percentiles(0)
+    }
+
+    /// How long deliveries waited for their first attempt.
+    pub(crate) fn waits(&self) -> Percentiles {
+        self.percentiles(WAITS)
+    }
+
+    fn percentiles(&self, from: u16) -> Percentiles {
+        let buckets = self.0.range(from..from + WAITS);
+        let buckets: BTreeMap<i16, u64> =
+            buckets.map(|(code, count)| (i16::try_from(code - from).unwrap_or(0), *count)).collect();
+        let at = |fraction| histogram::percentile(&buckets, fraction);
+        Percentiles { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
+    }
+
+    /// As it is stored: codes and counts in turn, each as LEB128, seven bits a byte, the lowest first.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(3 * self.0.len());
+        for (&code, &count) in &self.0 {
+            for mut number in [u64::from(code), count] {
+                while number >= 0x80 {
+                    bytes.push(number.to_le_bytes()[0] | 0x80);
+                    number >>= 7;
+                }
+                bytes.push(number.to_le_bytes()[0]);
+            }
+        }
+        bytes
+    }
+
+    /// What [`Tally::to_bytes`] wrote; none if it cannot have.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut tally = Self::default();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let code = u16::try_from(number(&mut rest)?).ok()?;
+            tally.add(code, number(&mut rest)?);
+        }
+        Some(tally)
+    }
+}
+
+fn number(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let bits = u64::from(byte & 0x7f);
+        number |= bits << shift;
+        if (bits << shift) >> shift != bits {
+            return None;
+        }
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn bucket(millis: u64) -> u16 {
+    histogram::bucket(millis).unsigned_abs().min(WAITS - 1)
+}
+
+/// Why it failed; none if it did not. What was odd about a success has no kind.
+fn failure(attempt: &Attempt) -> Option<ErrorKind> {
+    match (&attempt.error, &attempt.response) {
+        (Some((Some(kind), _)), _) => Some(*kind),
+        (_, Some(response)) if (200..300).contains(&response.status) => None,
+        _ => Some(ErrorKind::Status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::outcome::Response;
+
+    fn attempt(millis: u64, status: Option<u16>, error: &[Option<ErrorKind>]) -> Attempt {
+        let response = |status| Response { status, headers: Vec::new(), body: "".into(), truncated: false };
+        Attempt {
+            started_at: Timestamp::from_millis(0),
+            duration: Duration::from_millis(millis),
+            response: status.map(response),
+            error: error.first().map(|kind| (*kind, "why".to_owned())),
+        }
+    }
+
+    #[test]
+    fn attempts_are_counted_with_their_failures_by_kind() {
+        let mut tally = Tally::default();
+        assert_eq!((tally.attempts(), tally.durations().p50), (0, None));
+        tally.attempt(&attempt(3, Some(204), &[]));
+        // What is odd about a success is no failure.
+        tally.attempt(&attempt(4, Some(200), &[None]));
+        tally.attempt(&attempt(5, Some(500), &[Some(ErrorKind::Status)]));
+        tally.attempt(&attempt(6, Some(302), &[]));
+        tally.attempt(&attempt(30_000, None, &[Some(ErrorKind::TimeoutHeaders)]));
+        assert_eq!(tally.attempts(), 5);
+        assert_eq!(tally.failures(), BTreeMap::from([("status", 2), ("timeout_headers", 1)]));
+        assert_eq!(tally.durations(), Percentiles { p50: Some(5), p95: Some(30_719), p99: Some(30_719) });
+        assert_eq!(tally.waits(), Percentiles::default());
+    }
+
+    #[test]
+    fn waits_are_counted_apart() {
+        let mut tally = Tally::default();
+        tally.wait(Timestamp::from_millis(1_000), Timestamp::from_millis(1_012));
+        // Of another clock.
+        tally.wait(Timestamp::from_millis(1_000), Timestamp::from_millis(900));
+        assert_eq!(tally.waits(), Percentiles { p50: Some(0), p95: Some(12), p99: Some(12) });
+        assert_eq!((tally.attempts(), tally.failures().len()), (0, 0));
+    }
+
+    #[test]
+    fn every_bucket_and_every_kind_has_its_place() {
+        assert!(u16::try_from(histogram::bucket(u64::MAX)).unwrap() < WAITS);
+        for &kind in ErrorKind::ALL {
+            let mut tally = Tally::default();
+            tally.attempt(&attempt(1, None, &[Some(kind)]));
+            assert_eq!(tally.failures(), BTreeMap::from([(kind.as_str(), 1)]));
+        }
+        assert_eq!(Tally(BTreeMap::from([(FAILURES + 99, 2)])).failures(), BTreeMap::from([("internal", 2)]));
+    }
+
+    #[test]
+    fn what_is_no_tally_is_not_read() {
+        for bytes in [&[0x80][..], &[1], &[1, 0xff], &[0xff; 24], &[0x80, 0x80, 0x04, 1]] {
+            assert_eq!(Tally::from_bytes(bytes), None, "{bytes:?}");
+        }
+        assert_eq!(Tally::from_bytes(&[]), Some(Tally::default()));
+    }
+
+    proptest! {
+        #[test]
+        fn tallies_read_back_and_add_up(
+            one: BTreeMap<u16, u64>,
+            other: BTreeMap<u16, u32>,
+        ) {
+            let one = Tally(one.into_iter().map(|(code, count)| (code, count >> 1)).collect());
+            let other = Tally(other.into_iter().map(|(code, count)| (code, u64::from(count))).collect());
+            prop_assert_eq!(&Tally::from_bytes(&one.to_bytes()).unwrap(), &one);
+            let mut sum = one.clone();
+            sum.merge(&other);
+            // Written one after the other, they are read as their sum.
+            prop_assert_eq!(Tally::from_bytes(&[one.to_bytes(), other.to_bytes()].concat()).unwrap(), sum);
+        }
+
+        #[test]
+        fn no_bytes_lead_astray(bytes: Vec<u8>) {
+            let _ = Tally::from_bytes(&bytes);
+        }
+    }
+}
