@@ -154,14 +154,14 @@ CREATE TABLE latencies (
 
 -- How subscribers fare. A subscriber that does well has no row, and costs no write.
 CREATE TABLE health (
-    subscriber_id {uuid} PRIMARY KEY,
-    -- Failures that blame the receiver, since its last success.
-    failures      integer NOT NULL,
-    failing_since bigint NOT NULL,
+    subscriber_id   {uuid} PRIMARY KEY,
+    -- Failures that blame the receiver, since its last success; and when the first of them was.
+    failures        integer NOT NULL,
+    first_failed_at bigint NOT NULL,
     -- The circuit breaker: how often it has opened since the last success, when last, and until when.
-    openings      integer NOT NULL,
-    opened_at     bigint,
-    open_until    bigint
+    openings        integer NOT NULL,
+    opened_at       bigint,
+    open_until      bigint
 );
 
 CREATE TABLE lanes (
