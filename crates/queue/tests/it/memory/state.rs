@@ -206,6 +206,12 @@ impl State {
                 *room > 0
             });
         }
+        for job in &claimed.jobs {
+            let (_, wait) = self.lanes[&job.lane].by_rate(now);
+            if !wait.is_zero() {
+                claimed.opens_in = Some(claimed.opens_in.map_or(wait, |soonest| soonest.min(wait)));
+            }
+        }
         claimed.more |= left == 0 && lanes.iter().any(|(lane, _)| !self.lanes[lane].ready.is_empty());
         claimed
     }
