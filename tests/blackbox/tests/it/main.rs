@@ -12,6 +12,7 @@ mod client;
 mod deployment;
 mod dev;
 mod exposition;
+mod limits;
 mod main_job;
 mod metrics;
 mod schedule;
