@@ -177,7 +177,9 @@ CREATE TABLE lanes (
     paused_until     bigint NOT NULL,
     probing          boolean NOT NULL,
     -- Some of its jobs are set aside, out of the way of those who claim.
-    parked           boolean NOT NULL
+    parked           boolean NOT NULL,
+    -- When a claim last took all that the lane allowed.
+    full_at          bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX lanes_paused ON lanes (paused_until) WHERE paused_until > 0;
 

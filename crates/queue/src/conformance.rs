@@ -67,6 +67,7 @@ macro_rules! conformance_suite {
                 jobs_of_a_paused_lane_are_set_aside_and_come_back
                 an_expedited_lane_waits_for_nothing
                 depth_counts_by_state
+                what_its_lane_holds_back_waits_for_no_worker
                 a_wakeup_between_claiming_and_waiting_is_not_missed
                 many_claimers_never_overlap
                 a_batch_is_enqueued_whole_or_not_at_all
