@@ -170,14 +170,14 @@ CREATE INDEX attempt_rollups_by_age ON attempt_rollups (width, start);
 
 -- How subscribers fare. A subscriber that does well has no row, and costs no write.
 CREATE TABLE health (
-    subscriber_id {uuid} PRIMARY KEY,
-    -- Failures that blame the receiver, since its last success.
-    failures      integer NOT NULL,
-    failing_since bigint NOT NULL,
+    subscriber_id   {uuid} PRIMARY KEY,
+    -- Failures that blame the receiver, since its last success; and when the first of them was.
+    failures        integer NOT NULL,
+    first_failed_at bigint NOT NULL,
     -- The circuit breaker: how often it has opened since the last success, when last, and until when.
-    openings      integer NOT NULL,
-    opened_at     bigint,
-    open_until    bigint
+    openings        integer NOT NULL,
+    opened_at       bigint,
+    open_until      bigint
 );
 
 CREATE TABLE lanes (
@@ -193,7 +193,9 @@ CREATE TABLE lanes (
     paused_until     bigint NOT NULL,
     probing          boolean NOT NULL,
     -- Some of its jobs are set aside, out of the way of those who claim.
-    parked           boolean NOT NULL
+    parked           boolean NOT NULL,
+    -- When a claim last took all that the lane allowed.
+    full_at          bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX lanes_paused ON lanes (paused_until) WHERE paused_until > 0;
 

@@ -279,6 +279,7 @@ impl<'de> Deserialize<'de> for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn field(json: &str) -> Option<&'static str> {
         Policy::try_from(serde_json::from_str::<PolicyFields>(json).unwrap()).err().map(|error| error.field)
@@ -313,6 +314,72 @@ mod tests {
             (r#"{"rate_limit":{"per_second":0.5,"burst":10}}"#, None),
         ] {
             assert_eq!(field(json), wrong, "{json}");
+        }
+    }
+
+    /// Below, at and above each bound, and anywhere else; which of them hold.
+    fn around<T: Copy + fmt::Debug + PartialOrd + 'static>(
+        edges: &'static [T],
+        good: std::ops::RangeInclusive<T>,
+    ) -> impl Strategy<Value = Option<(T, bool)>> {
+        prop::option::of(prop::sample::select(edges).prop_map(move |value| (value, good.contains(&value))))
+    }
+
+    fn millis(span: u64) -> Span {
+        Span(Duration::from_millis(span))
+    }
+
+    const DAY: u64 = 86_400_000;
+
+    proptest! {
+        #[test]
+        fn whatever_is_wrong_is_refused_by_its_name(
+            attempts in around(&[0, 1, 2, 29, 30, 31, u32::MAX], 1..=30),
+            jitter in around(&[0_u8, 1, 50, 51, 255], 0..=50),
+            timeout in around(&[0, 999, 1000, 60_000, 60_001, u64::MAX], 1000..=60_000),
+            concurrency in around(&[0, 1, 10_000, 10_001, u32::MAX], 1..=10_000),
+            per_second in around(
+                &[f64::NEG_INFINITY, -1.0, 0.0, 1e-9, 0.5, 50.0, 10_000.0, 10_000.1, f64::INFINITY, f64::NAN],
+                0.5..=10_000.0,
+            ),
+            burst in around(&[0, 1, 10_000, 10_001, u32::MAX], 1..=10_000),
+            steps in around(&[0, 1, 30, 31], 1..=30),
+            step in prop::sample::select(&[0, 1, DAY, DAY + 1][..]),
+            base in around(&[0, 99, 100, 1000], 100..=1000),
+            factor in prop::sample::select(&[0.0, 0.99, 1.0, 10.0, 10.1, f64::NAN, f64::INFINITY][..]),
+            cap in prop::sample::select(&[0, 99, 1000, DAY, DAY + 1][..]),
+        ) {
+            let fields = PolicyFields {
+                max_attempts: attempts.map(|(value, _)| value),
+                schedule: steps.map(|(count, _)| vec![millis(step); count]),
+                exponential: base.map(|(base, _)| ExponentialFields { base: millis(base), factor, cap: millis(cap) }),
+                jitter_percent: jitter.map(|(value, _)| value),
+                timeout: timeout.map(|(value, _)| millis(value)),
+                concurrency: concurrency.map(|(value, _)| value),
+                rate_limit: per_second
+                    .map(|(per_second, _)| RateLimitFields { per_second, burst: burst.map(|(value, _)| value) }),
+                ordered: None,
+            };
+            let is_wrong = |holds: Option<bool>| holds == Some(false);
+            let mut wrong = Vec::new();
+            let mut judge = |field, found: bool| if found { wrong.push(field) };
+            judge("max_attempts", is_wrong(attempts.map(|(_, holds)| holds)));
+            judge("jitter_percent", is_wrong(jitter.map(|(_, holds)| holds)));
+            judge("timeout", is_wrong(timeout.map(|(_, holds)| holds)));
+            judge("concurrency", is_wrong(concurrency.map(|(_, holds)| holds)));
+            judge("rate_limit.per_second", is_wrong(per_second.map(|(_, holds)| holds)));
+            judge("rate_limit.burst", per_second.is_some() && is_wrong(burst.map(|(_, holds)| holds)));
+            judge("schedule", steps.is_some_and(|(count, holds)| !holds || (count > 0 && step > DAY)));
+            judge("exponential", steps.is_some() && base.is_some());
+            if let Some((base, holds)) = base {
+                judge("exponential.base", !holds);
+                judge("exponential.factor", !(1.0..=10.0).contains(&factor));
+                judge("exponential.cap", cap < base || cap > DAY);
+            }
+            match Policy::try_from(fields) {
+                Ok(_) => prop_assert_eq!(wrong, Vec::<&str>::new()),
+                Err(error) => prop_assert!(wrong.contains(&error.field), "{error}: {wrong:?}"),
+            }
         }
     }
 

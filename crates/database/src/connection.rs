@@ -13,6 +13,7 @@ use sea_orm::{
 use url::Url;
 
 use crate::DatabaseError;
+use crate::error::is_dead_connection;
 
 /// Where the database is: `postgres://…` or `sqlite://…`. Debug and Display leave the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -144,6 +145,9 @@ impl Config {
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How many dead connections are passed over for one transaction.
+const MOST_DEAD: usize = 32;
+
 /// How long a connection that was given back may take to show that it lives.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -263,17 +267,24 @@ impl Database {
 
     /// Begins a transaction that will write.
     ///
+    /// Connections that died in the pool, as all of them do when PostgreSQL is restarted, are found
+    /// out here, and passed over. Nothing was asked of them yet.
+    ///
     /// # Errors
     /// If no connection can be had.
     pub async fn begin(&self) -> Result<DatabaseTransaction, DatabaseError> {
         // SQLite: take the write lock at once. A transaction that reads first and then wants to
         // write can be refused (SQLite's manual, "Transactions", §2.2).
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let options = if self.dialect == Dialect::Sqlite { options } else { TransactionOptions::default() };
-        Ok(self.connection.begin_with_options(options).await?)
+        let mode = (self.dialect == Dialect::Sqlite).then_some(SqliteTransactionMode::Immediate);
+        let options =
+            || TransactionOptions { sqlite_transaction_mode: mode, ..TransactionOptions::default() };
+        for _ in 0..MOST_DEAD {
+            match self.connection.begin_with_options(options()).await {
+                Err(error) if is_dead_connection(&error) => {}
+                begun => return Ok(begun?),
+            }
+        }
+        Ok(self.connection.begin_with_options(options()).await?)
     }
 
     /// Does something with the database, unless that takes so long that it must be away.

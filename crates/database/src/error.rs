@@ -78,3 +78,19 @@ fn may_pass(error: &DbErr) -> bool {
         _ => false,
     }
 }
+
+/// Whether a statement found its connection dead: broken, or ended by PostgreSQL (57P01 to 57P03,
+/// and class 08). That no connection could be made is something else.
+pub(crate) fn is_dead_connection(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    match error.as_ref() {
+        sea_orm::SqlxError::Io(_) => true,
+        sea_orm::SqlxError::Database(error) => error
+            .code()
+            .is_some_and(|code| code.starts_with("57P0") || code.len() == 5 && code.starts_with("08")),
+        _ => false,
+    }
+}

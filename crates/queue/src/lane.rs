@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, Statement, Value};
 use crate::enqueue::{clamp, millis};
 use crate::job::{LaneId, LaneRate, LaneSettings};
 use crate::queue::QueueError;
+use crate::row::{column, span};
 
 pub(crate) async fn configure(
     connection: &impl ConnectionTrait,
@@ -60,6 +61,31 @@ pub(crate) async fn expedite(
     let ready = connection.execute_raw(statement).await.map_err(DatabaseError::from)?.rows_affected();
     resume(connection, lane).await?;
     Ok(ready)
+}
+
+/// From lane to lane, as a claim walks; of each the job that a claim would take first.
+pub(crate) async fn longest_wait(
+    connection: &impl ConnectionTrait,
+    calm: Duration,
+) -> Result<Option<Duration>, QueueError> {
+    let now = Dialect::of(connection).now();
+    let sql = format!(
+        "WITH RECURSIVE walk(lane) AS ( \
+            SELECT (SELECT lane FROM jobs WHERE state = 0 ORDER BY lane LIMIT 1) \
+            UNION ALL \
+            SELECT (SELECT jobs.lane FROM jobs WHERE state = 0 AND jobs.lane > walk.lane ORDER BY jobs.lane LIMIT 1) \
+            FROM walk WHERE walk.lane IS NOT NULL \
+        ) \
+        SELECT max({now} - (SELECT available_at FROM jobs WHERE state = 0 AND jobs.lane = lanes.id \
+            ORDER BY priority, seq LIMIT 1)) AS waited \
+        FROM walk JOIN lanes ON lanes.id = walk.lane \
+        WHERE paused_until <= {now} AND NOT probing AND full_at <= {now} - $1"
+    );
+    let statement =
+        Statement::from_sql_and_values(connection.get_database_backend(), sql, [millis(calm).into()]);
+    let row = connection.query_one_raw(statement).await.map_err(DatabaseError::from)?;
+    let waited = row.map_or(Ok(None), |row| column::<Option<i64>>(&row, "waited"))?;
+    Ok(waited.map(span))
 }
 
 async fn execute(

@@ -165,6 +165,10 @@ impl JobQueue for PostgresQueue {
         depth(&self.query(SQL, []).await?)
     }
 
+    async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError> {
+        lane::longest_wait(self.database.connection(), calm).await
+    }
+
     fn wake(&self) {
         self.notifier.wake();
     }

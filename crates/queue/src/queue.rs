@@ -80,6 +80,16 @@ pub trait JobQueue: Send + Sync + 'static {
     /// How many jobs are in which state.
     async fn depth(&self) -> Result<Depth, QueueError>;
 
+    /// How long that job has been ready which waits longest for nothing but a worker: of each lane
+    /// the one that a claim would take first. None if there is none.
+    ///
+    /// What a lane holds back itself does not count: lanes that are paused or probing, and those from
+    /// which a claim took all that their limits allowed no longer ago than `calm`.
+    async fn longest_wait(
+        &self,
+        calm: std::time::Duration,
+    ) -> Result<Option<std::time::Duration>, QueueError>;
+
     /// Tells workers, here and elsewhere, that there may be something to claim. A hint: it may be
     /// lost or come late, and polling is what counts.
     fn wake(&self);

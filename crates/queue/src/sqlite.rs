@@ -137,6 +137,10 @@ impl JobQueue for SqliteQueue {
         depth(&query(self.database.connection(), SQL, []).await?)
     }
 
+    async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError> {
+        lane::longest_wait(self.database.connection(), calm).await
+    }
+
     fn wake(&self) {
         self.bell.ring();
     }

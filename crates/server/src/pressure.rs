@@ -21,13 +21,17 @@ use crate::state::ApiState;
 /// The time between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A look that takes long is followed by a pause of so many times that: counting the jobs of a long
-/// queue costs the database something, and it is in trouble already.
+/// A look that takes long is followed by a pause of so many times that: walking over many
+/// lanes costs the database something, and it is in trouble already.
 const PAUSE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// So many looks in a row must find nothing wrong before events are taken again.
 const CALM: u32 = 3;
+
+/// A lane that was full no longer ago than this holds its jobs back itself: longer than any request may
+/// take, since one that is full is claimed from again when a request of it ends.
+const FULL: Duration = Duration::from_secs(90);
 
 /// The routes that take events in.
 const INTAKE: [&str; 2] = ["/v1/events", "/v1/events/batch"];
@@ -35,10 +39,9 @@ const INTAKE: [&str; 2] = ["/v1/events", "/v1/events/batch"];
 /// When events are turned away with 503; what is not set does not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shedding {
-    /// When a job has been ready for longer than this; 1 s to 24 h.
+    /// When a job has waited for a worker for longer than this; 1 s to 24 h.
     ///
-    /// Set it well above what is usual: the jobs of a subscriber that is slower than its events come
-    /// wait, too.
+    /// What a subscriber holds back itself does not count: its limits, its breaker, its order.
     pub queue_age: Option<Duration>,
     /// When the database takes longer than this to answer, or events take longer than this to be
     /// written; 1 ms to 1 min.
@@ -170,8 +173,8 @@ async fn find(limits: Shedding, store: &Store, dispatches: &Dispatches) -> Optio
         }
     }
     let limit = limits.queue_age?;
-    match store.database().answered(store.queue().depth()).await {
-        Ok(depth) => depth.oldest_ready.filter(|age| *age > limit).map(|_| Overload::Queue),
+    match store.database().answered(store.queue().longest_wait(FULL)).await {
+        Ok(waited) => waited.filter(|waited| *waited > limit).map(|_| Overload::Queue),
         Err(error) => {
             // Requests find that out by themselves.
             tracing::debug!(%error, "the age of the queue is not known");

@@ -15,11 +15,10 @@ const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::f
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
 pub struct ShedArgs {
-    /// Turn events away (503) while a job has been ready for longer than this; 0s is never
+    /// Turn events away (503) while a job has waited for a worker for longer than this; 0s is never
     ///
-    /// Jobs wait when there are too few workers, but also those of a subscriber that is slower than its
-    /// events come: set it well above what is usual. Events are taken again once three looks in a row,
-    /// one a second, found nothing of the kind.
+    /// What a subscriber holds back itself, by its limits, its breaker or its order, does not count.
+    /// Events are taken again once three looks in a row, one a second, found nothing of the kind.
     #[arg(
         long, env = "POSTRIDER_SHED_QUEUE_AGE", value_name = "DURATION", default_value = "0s",
         value_parser = duration
@@ -41,7 +40,7 @@ pub struct ShedArgs {
 /// When events are turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShedConfig {
-    /// When a job has been ready for longer than this: 1 s to 24 h; none is never.
+    /// When a job has waited for a worker for longer than this: 1 s to 24 h; none is never.
     pub queue_age: Option<Duration>,
     /// When the database takes longer than this: 1 ms to 1 min; none is never.
     pub latency: Option<Duration>,

@@ -56,12 +56,17 @@ pub struct Folded {
 /// written, as all rows are.
 type Cell = (String, Uuid, String, i64, i64);
 
-/// Counts an attempt in the minute in which it began, and how long its delivery waited for it in the
-/// minute in which that was made.
-pub(crate) fn count(tallies: &mut HashMap<Key, Tally>, delivery: &DeliveryRef, attempt: &Attempt) {
+/// Counts an attempt in the minute in which it began; and of the first one how long its delivery waited
+/// for it, in the minute in which that was made.
+pub(crate) fn count(
+    tallies: &mut HashMap<Key, Tally>,
+    delivery: &DeliveryRef,
+    attempt: &Attempt,
+    is_first: bool,
+) {
     let key = |at| Key::new(&delivery.tenant, delivery.subscriber, &delivery.event, at);
     tallies.entry(key(attempt.started_at)).or_default().attempt(attempt);
-    if delivery.attempts == 0 {
+    if is_first {
         let waited = tallies.entry(key(delivery.created_at)).or_default();
         waited.wait(delivery.created_at, attempt.started_at);
     }

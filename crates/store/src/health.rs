@@ -172,7 +172,7 @@ impl Store {
     ) -> Result<BTreeMap<SubscriberId, Health>, StoreError> {
         let now = self.database.dialect().now();
         let sql = format!(
-            "SELECT health.subscriber_id, failures, failing_since, open_until, open_until > {now} AS is_open \
+            "SELECT health.subscriber_id, failures, first_failed_at, open_until, open_until > {now} AS is_open \
              FROM input JOIN health ON health.subscriber_id = input.subscriber_id"
         );
         let rows = ids(subscribers).query(self.database.connection(), &sql, []).await?;
@@ -186,7 +186,7 @@ impl Store {
                 };
                 let health = Health {
                     failures: unsigned(column(row, "failures")?),
-                    failing_since: timestamp(column(row, "failing_since")?),
+                    failing_since: timestamp(column(row, "first_failed_at")?),
                     breaker,
                 };
                 Ok((SubscriberId::from_uuid(column(row, "subscriber_id")?), health))
@@ -269,10 +269,10 @@ impl Store {
         }
         let now = Dialect::of(transaction).now();
         let sql = format!(
-            "INSERT INTO health (subscriber_id, failures, failing_since, openings) \
+            "INSERT INTO health (subscriber_id, failures, first_failed_at, openings) \
              SELECT subscriber_id, failures, {now}, 0 FROM input WHERE true \
              ON CONFLICT (subscriber_id) DO UPDATE SET failures = health.failures + excluded.failures \
-             RETURNING subscriber_id, failures, failing_since, openings, opened_at, open_until, {now} AS now"
+             RETURNING subscriber_id, failures, first_failed_at, openings, opened_at, open_until, {now} AS now"
         );
         let mut notices = Vec::new();
         for row in input.query(transaction, &sql, []).await? {
@@ -362,7 +362,7 @@ impl State {
         Ok(Self {
             id: SubscriberId::from_uuid(column(row, "subscriber_id")?),
             failures: unsigned(column(row, "failures")?),
-            failing_since: Timestamp::from_millis(column(row, "failing_since")?),
+            failing_since: Timestamp::from_millis(column(row, "first_failed_at")?),
             openings: unsigned(column(row, "openings")?),
             opened_at: timestamp(column(row, "opened_at")?),
             open_until: timestamp(column(row, "open_until")?),

@@ -10,11 +10,10 @@ use bytes::Bytes;
 use postrider_core::{AttemptId, DeadReason, DeliveryStatus, ErrorKind, Timestamp};
 use postrider_database::{Batch, Column, Dialect, Kind};
 use postrider_queue::{Finish, JobId, LaneId, Lease};
-use sea_orm::DatabaseTransaction;
-use uuid::Uuid;
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement};
 
 use crate::health::{Notice, Patience};
-use crate::row::{column, signed, stored_status};
+use crate::row::{column, status, stored_status};
 use crate::work::DeliveryRef;
 use crate::{Store, StoreError, attempt_rollup, rollup, subscriber};
 
@@ -131,9 +130,17 @@ impl Store {
         transaction: &DatabaseTransaction,
         outcomes: &[&Outcome],
     ) -> Result<(), StoreError> {
-        let changed = update_deliveries(transaction, outcomes).await?;
-        self.insert_attempts(transaction, outcomes).await?;
-        self.count(transaction, outcomes, &changed).await
+        let mut counted = update_deliveries(transaction, outcomes).await?;
+        for outcome in outcomes {
+            if outcome.attempt.is_some()
+                && !counted.contains_key(&outcome.lease.job)
+                && let Some(of_it) = count_late(transaction, outcome).await?
+            {
+                counted.insert(outcome.lease.job, of_it);
+            }
+        }
+        self.insert_attempts(transaction, outcomes, &counted).await?;
+        self.count(transaction, outcomes, &counted).await
     }
 
     /// What is to be tried again of a subscriber that is active no more need not wait to find that
@@ -165,6 +172,7 @@ impl Store {
         &self,
         transaction: &DatabaseTransaction,
         outcomes: &[&Outcome],
+        counted: &HashMap<JobId, Counted>,
     ) -> Result<(), StoreError> {
         const ATTEMPT: &[Column] = &[
             Column::new("id", Kind::Uuid),
@@ -183,6 +191,8 @@ impl Store {
         let mut input = Batch::new(ATTEMPT);
         for outcome in outcomes {
             let Some(attempt) = &outcome.attempt else { continue };
+            // A delivery that exists no more has no attempts either.
+            let Some(counted) = counted.get(&outcome.lease.job) else { continue };
             let id: AttemptId = self.ids.next();
             let response = attempt.response.as_ref();
             let (kind, detail) = match &attempt.error {
@@ -193,7 +203,7 @@ impl Store {
                 id.uuid().into(),
                 outcome.delivery.tenant.as_str().into(),
                 outcome.delivery.id.uuid().into(),
-                signed(outcome.delivery.attempts + 1).into(),
+                counted.attempts.into(),
                 attempt.started_at.millis().into(),
                 i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX).into(),
                 stored_status(response.map(|response| response.status)).into(),
@@ -216,23 +226,31 @@ impl Store {
         &self,
         transaction: &DatabaseTransaction,
         outcomes: &[&Outcome],
-        changed: &HashSet<Uuid>,
+        counted: &HashMap<JobId, Counted>,
     ) -> Result<(), StoreError> {
         let mut counts: HashMap<rollup::Key, rollup::Counts> = HashMap::new();
         let mut tallies = HashMap::new();
         for outcome in outcomes {
             let delivery = &outcome.delivery;
+            let Some(counted) = counted.get(&outcome.lease.job) else { continue };
             if let Some(attempt) = &outcome.attempt {
-                attempt_rollup::count(&mut tallies, delivery, attempt);
-            }
-            // A delivery that ended otherwise meanwhile, as by being cancelled, was counted then.
-            if matches!(outcome.end, End::RetryIn(_)) || !changed.contains(&delivery.id.uuid()) {
-                continue;
+                attempt_rollup::count(&mut tallies, delivery, attempt, counted.attempts == 1);
             }
             let key =
                 rollup::Key::new(&delivery.tenant, delivery.subscriber, &delivery.event, delivery.created_at);
+            // A delivery that ended otherwise meanwhile, as by being cancelled, was counted then, but
+            // for this attempt.
+            match counted.kind {
+                Kept::Ended => {
+                    counts.entry(key).or_default().spent += 1;
+                    continue;
+                }
+                Kept::Pending => continue,
+                Kept::Changed if matches!(outcome.end, End::RetryIn(_)) => continue,
+                Kept::Changed => {}
+            }
             let counts = counts.entry(key).or_default();
-            counts.spent += i64::from(delivery.attempts + u32::from(outcome.attempt.is_some()));
+            counts.spent += i64::from(counted.attempts);
             match outcome.end {
                 End::Succeeded => counts.succeeded += 1,
                 End::Dead(_) => counts.dead += 1,
@@ -265,12 +283,47 @@ impl End {
     }
 }
 
+/// What became of a delivery when an outcome was recorded.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    /// Its attempts, this one included; so also this one's number.
+    attempts: i32,
+    kind: Kept,
+}
+
+/// Whether the outcome is the delivery's.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    /// It is.
+    Changed,
+    /// Another job works on the delivery by now.
+    Pending,
+    /// The delivery had ended before, as by being cancelled.
+    Ended,
+}
+
+/// An attempt that ends when its delivery has been cancelled, and perhaps begun anew: it was made, and
+/// so has a number of its own, but it changes no status and is of no round.
+async fn count_late(
+    transaction: &DatabaseTransaction,
+    outcome: &Outcome,
+) -> Result<Option<Counted>, StoreError> {
+    let sql = "UPDATE deliveries SET attempts = attempts + 1, round_start = round_start + 1 \
+        WHERE id = $1 RETURNING status, attempts";
+    let values = [outcome.delivery.id.uuid().into()];
+    let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, values);
+    let Some(row) = transaction.query_one_raw(statement).await? else { return Ok(None) };
+    let is_pending = status(column(&row, "status")?)? == DeliveryStatus::Pending;
+    let kind = if is_pending { Kept::Pending } else { Kept::Ended };
+    Ok(Some(Counted { attempts: column(&row, "attempts")?, kind }))
+}
+
 /// The delivery of a job that is no longer its own, or that has been cancelled meanwhile, stays as it is.
-/// Returns those that were changed.
+/// Returns those that were changed, by their jobs.
 async fn update_deliveries(
     transaction: &DatabaseTransaction,
     outcomes: &[&Outcome],
-) -> Result<HashSet<Uuid>, StoreError> {
+) -> Result<HashMap<JobId, Counted>, StoreError> {
     const DELIVERY: &[Column] = &[
         Column::new("id", Kind::Uuid),
         Column::new("job", Kind::Uuid),
@@ -316,10 +369,14 @@ async fn update_deliveries(
             ended_at = CASE WHEN input.new_status <> 0 THEN {now} END \
         FROM input \
         WHERE deliveries.id = input.id AND deliveries.job_id = input.job AND deliveries.status = 0 \
-        RETURNING deliveries.id"
+        RETURNING deliveries.job_id, deliveries.attempts"
     );
     let rows = input.query(transaction, &sql, []).await?;
-    rows.iter().map(|row| column(row, "id")).collect()
+    let counted = |row| {
+        let attempts = column(row, "attempts")?;
+        Ok((JobId(column(row, "job_id")?), Counted { attempts, kind: Kept::Changed }))
+    };
+    rows.iter().map(counted).collect()
 }
 
 /// A byte of a value becomes the character of that number (ISO 8859-1, as headers were once defined):

@@ -20,6 +20,9 @@ use crate::in_flight::InFlight;
 use crate::recorder::Recorder;
 use crate::upkeep;
 
+/// How long the last claim and the last record may take at shutdown, however short the grace period is.
+const LEAST_TO_END: Duration = Duration::from_secs(1);
+
 /// How a worker works.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -124,26 +127,44 @@ impl Worker {
     /// Works until `shutdown` is cancelled; then claims no more, lets requests in flight end within
     /// the grace period, gives the others back unspent, records, and returns.
     ///
-    /// Trouble with the database is waited out, not returned.
+    /// Trouble with the database is waited out, not returned; but at shutdown no longer than the
+    /// grace period for each of the last claim, the attempts and their records. What could not be
+    /// recorded by then runs again elsewhere.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { shared } = self;
-        let (recorder, outcomes) = Recorder::start(&shared);
+        let (mut recorder, outcomes) = Recorder::start(&shared);
         let attempts = TaskTracker::new();
         let background = CancellationToken::new();
         let upkeep = upkeep::start(&shared, &background);
 
         tracing::info!(concurrency = shared.config.concurrency, "working");
-        Claimer::new(&shared, attempts.clone(), outcomes.clone()).run(&shutdown).await;
+        let grace = shared.config.shutdown_grace;
+        let claimer = Claimer::new(&shared, attempts.clone(), outcomes.clone());
+        let seen_through = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(grace.max(LEAST_TO_END)).await;
+        };
+        tokio::select! {
+            () = claimer.run(&shutdown) => {}
+            () = seen_through => tracing::warn!("the last claim does not end; its jobs will be taken back"),
+        }
 
         attempts.close();
         let left = shared.in_flight.len();
         tracing::info!(in_flight = left, "stopping: no more jobs are claimed");
-        if tokio::time::timeout(shared.config.shutdown_grace, attempts.wait()).await.is_err() {
+        if tokio::time::timeout(grace, attempts.wait()).await.is_err() {
             let unfinished = shared.in_flight.abort_all();
             tracing::warn!(unfinished, "the grace period has ended; jobs in flight are given back");
-            attempts.wait().await;
         }
-        recorder.finish(outcomes, &shared).await;
+        // Attempts that have ended may still wait for the recorder, and it for the database.
+        let last = async {
+            attempts.wait().await;
+            recorder.finish(outcomes).await;
+        };
+        if tokio::time::timeout(grace.max(LEAST_TO_END), last).await.is_err() {
+            recorder.give_up();
+            tracing::error!("the database is away: outcomes are lost, and their jobs will run again");
+        }
         background.cancel();
         upkeep.wait().await;
         tracing::info!("stopped");

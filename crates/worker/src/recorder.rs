@@ -55,8 +55,8 @@ pub(crate) struct Outcomes(mpsc::Sender<Ended>);
 impl Outcomes {
     pub(crate) async fn send(&self, ended: Ended) {
         if self.0.send(ended).await.is_err() {
-            // Its lease will expire, and another worker will take the job.
-            tracing::error!("the recorder is gone; an outcome is lost");
+            // Its lease will expire, and another worker will take the job. Whoever ended the recorder tells.
+            tracing::debug!("the recorder is gone; an outcome is lost");
         }
     }
 }
@@ -74,17 +74,16 @@ impl Recorder {
         (Self { task }, Outcomes(sender))
     }
 
-    /// Waits until all is written down; no longer than a grace period, should the database be away.
-    pub(crate) async fn finish(self, outcomes: Outcomes, shared: &Shared) {
+    /// Waits until all is written down, once nobody else holds `outcomes`.
+    pub(crate) async fn finish(&mut self, outcomes: Outcomes) {
         drop(outcomes);
-        let mut task = self.task;
-        if tokio::time::timeout(shared.config.shutdown_grace.max(Duration::from_secs(1)), &mut task)
-            .await
-            .is_err()
-        {
-            task.abort();
-            tracing::error!("the database is away: outcomes are lost, and their jobs will run again");
-        }
+        // A panic has been told of by itself.
+        let _ = (&mut self.task).await;
+    }
+
+    /// Leaves the rest unwritten.
+    pub(crate) fn give_up(self) {
+        self.task.abort();
     }
 }
 

@@ -8,8 +8,13 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::MAX_ATTEMPTS;
+
 /// The event type of the last probes; nobody else wants it.
 pub(crate) const PROBE: &str = "probe";
+
+/// The path of the subscriber that is deactivated every now and then, and whose deliveries are cancelled.
+pub(crate) const FICKLE: &str = "/fickle";
 
 /// How a subscriber answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +27,9 @@ enum Manner {
     Moody,
     /// Resets, hangs, answers late.
     Rough,
-    /// Always 500.
+    /// 200, after a good part of the time that a request may take.
+    Slow,
+    /// Always 500, until the faults are over.
     Dead,
 }
 
@@ -51,7 +58,9 @@ pub(crate) const SUBSCRIBERS: &[Subscriber] = &[
     subscriber("/rough", &["order.created", "order.paid"], Manner::Rough, "{}"),
     subscriber("/ordered", &["user.new"], Manner::Moody, r#"{"ordered":true}"#),
     subscriber("/limited", &["order.paid"], Manner::Steady, r#"{"rate_limit":{"per_second":20,"burst":3}}"#),
-    subscriber("/dead", &["user.lost"], Manner::Dead, "{}"),
+    subscriber("/slow", &["order.shipped", "user.lost"], Manner::Slow, "{}"),
+    subscriber(FICKLE, &["order.shipped", "order.paid"], Manner::Steady, "{}"),
+    subscriber("/dead", &["user.lost"], Manner::Dead, r#"{"max_attempts":2}"#),
     subscriber("/probe", &[PROBE], Manner::Steady, "{}"),
 ];
 
@@ -70,8 +79,17 @@ pub(crate) const EVENTS: [&str; 8] = [
 impl Subscriber {
     /// As the API takes it.
     pub(crate) fn request(&self, receiver: &Receiver) -> Value {
-        let policy: Value = serde_json::from_str(self.policy).expect("a policy in JSON");
-        json!({"url": receiver.url(self.path), "events": self.events, "policy": policy})
+        json!({"url": receiver.url(self.path), "events": self.events, "policy": self.policy()})
+    }
+
+    /// How many attempts a round has.
+    pub(crate) fn max_attempts(&self) -> i32 {
+        let own = self.policy()["max_attempts"].as_i64().and_then(|own| i32::try_from(own).ok());
+        own.unwrap_or(MAX_ATTEMPTS)
+    }
+
+    fn policy(&self) -> Value {
+        serde_json::from_str(self.policy).expect("a policy in JSON")
     }
 
     /// Whether it gets everything in the end, as nothing of its own keeps it from that.
@@ -84,6 +102,7 @@ impl Subscriber {
         match (self.manner, rng.u32(..10)) {
             (Manner::Steady, _) | (Manner::Moody, 5..) | (Manner::Rough, 6..) => Behaviour::Status(200),
             (Manner::Late, _) => Behaviour::Status(200).after(late(rng, 500)),
+            (Manner::Slow, _) => Behaviour::Status(200).after(Duration::from_millis(rng.u64(700..1500))),
             (Manner::Moody, 3..) => Behaviour::Status(503),
             (Manner::Rough, 0..2) => Behaviour::Reset,
             (Manner::Rough, 2) => Behaviour::Hang,
@@ -96,8 +115,7 @@ impl Subscriber {
     /// How it answers once the faults are over.
     fn at_peace(&self) -> Behaviour {
         match self.manner {
-            Manner::Dead => Behaviour::Status(500),
-            Manner::Late => Behaviour::Status(200).after(Duration::from_millis(20)),
+            Manner::Late | Manner::Slow => Behaviour::Status(200).after(Duration::from_millis(20)),
             _ => Behaviour::Status(200),
         }
     }

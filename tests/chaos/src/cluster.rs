@@ -18,6 +18,7 @@ use crate::{
     logbook::Logbook,
     member::Member,
     proxy::Proxy,
+    referee,
 };
 
 pub(crate) const SERVERS: usize = 2;
@@ -96,9 +97,11 @@ pub(crate) async fn start_members(
     database: &DatabaseServer,
     chronicle: &Arc<Chronicle>,
     logbook: &Arc<Logbook>,
+    connection: &DatabaseConnection,
 ) -> (Vec<Member>, Vec<Member>) {
     let (mut servers, mut workers) = (Vec::new(), Vec::new());
     for who in (0..SERVERS).map(Who::Server).chain((0..WORKERS).map(Who::Worker)) {
+        referee::make_role(connection, who).await;
         let link = Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, database.port))).await;
         let mut member = Member::new(who, program(who, &link), link, chronicle, logbook);
         // One after the other: the first server makes the schema.
@@ -108,12 +111,13 @@ pub(crate) async fn start_members(
             Who::Worker(_) => workers.push(member),
         }
     }
+    referee::watch(connection).await;
     (servers, workers)
 }
 
 fn program(who: Who, link: &Proxy) -> Program {
     let seconds = |duration: Duration| format!("{}s", duration.as_secs());
-    let url = format!("postgres://postrider@127.0.0.1:{}/postgres", link.port());
+    let url = format!("postgres://{}@127.0.0.1:{}/postgres", referee::role(who), link.port());
     let program = match who {
         Who::Server(_) => Program::at(beside_us("postrider-server"))
             .env("POSTRIDER_LISTEN", "127.0.0.1:0")
@@ -130,8 +134,8 @@ fn program(who: Who, link: &Proxy) -> Program {
                 .env("POSTRIDER_REQUEST_TIMEOUT", seconds(REQUEST_TIMEOUT))
                 .env("POSTRIDER_MAX_ATTEMPTS", MAX_ATTEMPTS.to_string())
                 .env("POSTRIDER_RETRY_SCHEDULE", schedule.join(","))
-                // An open breaker pauses a subscriber for longer than a short run lasts.
-                .env("POSTRIDER_BREAKER_FAILURES", "0")
+                // An open breaker pauses a subscriber for longer than a short run lasts; the operator closes it.
+                .env("POSTRIDER_BREAKER_FAILURES", "20")
                 // The checks read of every attempt here.
                 .env("POSTRIDER_LOG", "info,postrider_worker::attempt=debug")
         }

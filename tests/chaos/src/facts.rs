@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, QueryResult, 
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{audience::Subscriber, moment::Anchor};
+use crate::{audience::Subscriber, moment::Anchor, referee::LOST_CLAIMS};
 
 #[derive(Debug)]
 pub(crate) struct Facts {
@@ -18,6 +18,8 @@ pub(crate) struct Facts {
     pub(crate) deliveries: HashMap<Uuid, Delivery>,
     /// By delivery, in the order of their numbers.
     pub(crate) attempts: HashMap<Uuid, Vec<Attempt>>,
+    /// How many claims of a delivery ended without a record of their request, if they had made one.
+    pub(crate) lost_claims: HashMap<Uuid, i64>,
     /// When requests came, by path and event, in order.
     pub(crate) arrivals: HashMap<(String, Uuid), Vec<i64>>,
     /// Requests without a `webhook-id` that makes sense.
@@ -37,6 +39,8 @@ pub(crate) struct Delivery {
     pub(crate) subscriber: Uuid,
     pub(crate) status: i16,
     pub(crate) attempts: i32,
+    /// How many of them came before the present round, or were of no round; none if it was never begun anew.
+    pub(crate) round_start: i32,
     pub(crate) dead_reason: Option<i16>,
     pub(crate) created_at: i64,
 }
@@ -69,6 +73,7 @@ impl Facts {
             events: HashMap::new(),
             deliveries: HashMap::new(),
             attempts: HashMap::new(),
+            lost_claims: HashMap::new(),
             arrivals: HashMap::new(),
             nameless: 0,
         };
@@ -81,14 +86,14 @@ impl Facts {
             let event = Event { number, subscribers: get(&row, "subscribers_found") };
             facts.events.insert(get(&row, "id"), event);
         }
-        let sql =
-            "SELECT id, event_id, subscriber_id, status, attempts, dead_reason, created_at FROM deliveries";
+        let sql = "SELECT id, event_id, subscriber_id, status, attempts, round_start, dead_reason, created_at FROM deliveries";
         for row in rows(database, sql).await {
             let delivery = Delivery {
                 event: get(&row, "event_id"),
                 subscriber: get(&row, "subscriber_id"),
                 status: get(&row, "status"),
                 attempts: get(&row, "attempts"),
+                round_start: get(&row, "round_start"),
                 dead_reason: get(&row, "dead_reason"),
                 created_at: get(&row, "created_at"),
             };
@@ -105,6 +110,9 @@ impl Facts {
                 status: get(&row, "response_status"),
             };
             facts.attempts.entry(get(&row, "delivery_id")).or_default().push(attempt);
+        }
+        for row in rows(database, LOST_CLAIMS).await {
+            facts.lost_claims.insert(get(&row, "delivery"), get(&row, "lost"));
         }
         for request in receiver.requests() {
             let event = request.header("webhook-id").and_then(|id| id.parse::<EventId>().ok());
@@ -126,6 +134,11 @@ impl Facts {
         let Some(subscriber) = self.subscribers.get(&delivery.subscriber) else { return &[] };
         let key = (subscriber.path.to_owned(), delivery.event);
         self.arrivals.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many attempts a round of this delivery has.
+    pub(crate) fn max_attempts(&self, delivery: &Delivery) -> i32 {
+        self.subscribers.get(&delivery.subscriber).map_or(0, |subscriber| subscriber.max_attempts())
     }
 
     pub(crate) fn attempts_of(&self, delivery: Uuid) -> &[Attempt] {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -90,17 +91,22 @@ impl Ledger {
         asking.join_all().await;
     }
 
-    /// Asks for an event; again and again if it has a key.
+    /// Asks for an event, or for a batch of them; again and again if they have keys.
     async fn insist(self: Arc<Self>, mut rng: Rng) {
-        let event = EVENTS[rng.usize(..EVENTS.len())];
         let keyed = rng.bool();
-        let number = self.enter(keyed);
+        let size = if rng.u32(..8) == 0 { rng.usize(2..6) } else { 1 };
+        let mut asked: Vec<_> =
+            (0..size).map(|_| (self.enter(keyed), EVENTS[rng.usize(..EVENTS.len())])).collect();
         let started = Instant::now();
         loop {
             let server = rng.usize(..self.servers.len());
-            let acknowledged = self.ask(number, event, server).await;
+            match asked[..] {
+                [(number, event)] => self.ask(number, event, server).await,
+                _ => self.ask_batch(&asked, server).await,
+            }
+            asked.retain(|(number, _)| lock(&self.entries)[*number].acknowledged.is_none());
             // What has no key must not be asked for twice.
-            if acknowledged || !keyed || started.elapsed() > PERSISTENCE {
+            if asked.is_empty() || !keyed || started.elapsed() > PERSISTENCE {
                 return;
             }
             sleep(Duration::from_millis(rng.u64(50..300))).await;
@@ -120,38 +126,81 @@ impl Ledger {
         entries.len() - 1
     }
 
-    async fn ask(&self, number: usize, event: &str, server: usize) -> bool {
-        let Some(address) = self.servers[server].live().api else {
+    async fn ask(&self, number: usize, event: &str, server: usize) {
+        let Some(address) = self.reach(server).await else { return };
+        let body = self.body(number, event);
+        if let Some(answer) = self.post(address, "/v1/events", &body).await {
+            self.acknowledge(number, &answer);
+        }
+    }
+
+    /// Asks for several events at once; each has an answer of its own, in order.
+    async fn ask_batch(&self, asked: &[(usize, &str)], server: usize) {
+        let Some(address) = self.reach(server).await else { return };
+        let events: Vec<_> = asked.iter().map(|(number, event)| self.body(*number, event)).collect();
+        let Some(answer) = self.post(address, "/v1/events/batch", &json!({"events": events})).await else {
+            return;
+        };
+        let results = answer["results"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if results.len() != asked.len() {
+            self.chronicle.violation(format!("a batch of {} is answered with {answer}", asked.len()));
+        }
+        for ((number, _), result) in asked.iter().zip(results) {
+            match result["status"].as_u64() {
+                None => self.acknowledge(*number, result),
+                Some(503) => self.count("503 within a batch"),
+                Some(_) => self.chronicle.violation(format!("within a batch: {result}")),
+            }
+        }
+    }
+
+    /// Where a server is, if it is there.
+    async fn reach(&self, server: usize) -> Option<SocketAddr> {
+        let address = self.servers[server].live().api;
+        if address.is_none() {
             sleep(Duration::from_millis(50)).await;
-            return false;
-        };
+        }
+        address
+    }
+
+    /// An event as the API takes it, which is asked for once more.
+    fn body(&self, number: usize, event: &str) -> Value {
         let mut body = json!({"event": event, "data": {"number": number}});
-        let keyed = {
-            let entry = &mut lock(&self.entries)[number];
-            entry.requests += 1;
-            entry.keyed
-        };
-        if keyed {
+        let mut entries = lock(&self.entries);
+        let entry = &mut entries[number];
+        entry.requests += 1;
+        if entry.keyed {
             body["id"] = format!("chaos-{number}").into();
         }
+        body
+    }
+
+    /// The answer, if it is a 202.
+    async fn post(&self, address: SocketAddr, path: &str, body: &Value) -> Option<Value> {
         let api = Api::new(format!("http://{address}"), &self.key);
         let json = [("content-type", "application/json")];
-        let asked = api.try_send(Method::POST, "/v1/events", &json, body.to_string());
+        let asked = api.try_send(Method::POST, path, &json, body.to_string());
         let answer = match timeout(PATIENCE, asked).await {
-            Err(_) => return self.count("no answer within 5 s"),
-            Ok(Err(_)) => return self.count("no connection, or it broke"),
+            Err(_) => {
+                self.count("no answer within 5 s");
+                return None;
+            }
+            Ok(Err(_)) => {
+                self.count("no connection, or it broke");
+                return None;
+            }
             Ok(Ok(answer)) => answer,
         };
-        self.count(&answer.status.to_string());
+        self.count(&format!("{} to {path}", answer.status));
         match answer.status {
-            202 => self.acknowledge(number, &answer.json()),
+            202 => return Some(answer.json()),
             503 if answer.header("retry-after").is_none() => {
                 self.chronicle.violation("a 503 has no Retry-After".to_owned());
             }
             503 => {}
-            status => self.chronicle.violation(format!("POST /v1/events: {status}: {}", answer.text())),
+            status => self.chronicle.violation(format!("POST {path}: {status}: {}", answer.text())),
         }
-        answer.status == 202
+        None
     }
 
     fn acknowledge(&self, number: usize, answer: &Value) {
@@ -167,9 +216,8 @@ impl Ledger {
         lock(&self.entries)[number].acknowledged = Some(acknowledged);
     }
 
-    fn count(&self, answer: &str) -> bool {
+    fn count(&self, answer: &str) {
         *lock(&self.answers).entry(answer.to_owned()).or_default() += 1;
-        false
     }
 }
 

@@ -9,6 +9,8 @@
 //! | `faults` | what is done to them |
 //! | `audience` | the subscribers, and how they answer |
 //! | `ledger` | the publisher: what was asked for, and what was acknowledged |
+//! | `operator` | deactivates, cancels, retries, requeues, and makes up for it |
+//! | `referee` | notes in the database who claims a job, and who ends that claim |
 //! | `incident`, `logbook`, `watch` | what was done, what the programs logged, what was seen on the way |
 //! | `facts`, `checks` | what is there at the end, and what must hold of it |
 #![allow(
@@ -29,7 +31,9 @@ mod ledger;
 mod logbook;
 mod member;
 mod moment;
+mod operator;
 mod proxy;
+mod referee;
 mod run;
 mod watch;
 

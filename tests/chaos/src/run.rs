@@ -32,6 +32,7 @@ use crate::{
     logbook::Logbook,
     member::{Address, Member},
     moment::Anchor,
+    operator::Operator,
     watch::Watch,
 };
 
@@ -50,10 +51,13 @@ pub(crate) async fn run(seconds: u64, seed: u64, rate: f64) -> bool {
     let server = DatabaseServer::start().await;
     let database = server.connect().await;
     let receiver = Arc::new(Receiver::start().await);
-    let (servers, workers) = start_members(&server, &chronicle, &logbook).await;
+    let (servers, workers) = start_members(&server, &chronicle, &logbook, &database).await;
     let ledger = Ledger::new(servers.iter().map(Member::address).collect(), ADMIN_KEY, &chronicle);
     let ledger = Arc::new(ledger);
     let subscribers = subscribe(&servers[0].address(), &receiver).await;
+
+    let addresses = servers.iter().map(Member::address).collect();
+    let operator = Arc::new(Operator::new(addresses, ADMIN_KEY, &subscribers, &chronicle));
 
     println!("chaos: it begins");
     let (faults, publishing, watching) =
@@ -69,6 +73,10 @@ pub(crate) async fn run(seconds: u64, seed: u64, rate: f64) -> bool {
     let looking = tokio::spawn(looking);
     let publisher = tokio::spawn(Arc::clone(&ledger).publish(rng("publisher"), rate, publishing.clone()));
     let behaving = tokio::spawn(audience::behave(Arc::clone(&receiver), rng("receivers"), faults.clone()));
+    let operating = {
+        let (operator, rng, stop) = (Arc::clone(&operator), rng("operator"), faults.clone());
+        tokio::spawn(async move { operator.operate(rng, stop).await })
+    };
     let tormented = tokio::spawn(torment_database(
         server.clone(),
         database.clone(),
@@ -96,10 +104,11 @@ pub(crate) async fn run(seconds: u64, seed: u64, rate: f64) -> bool {
     let mut servers = all(servers).await;
     let mut workers = all(workers).await;
     publisher.await.expect("the publisher");
+    operating.await.expect("the operator");
 
     let start = Instant::now();
     let mut wrong = Vec::new();
-    let has_settled = settle(&database).await;
+    let has_settled = settle_all(&database, &operator).await;
     let settled = start.elapsed();
     if has_settled {
         wrong.extend(probe(&database, &ledger, &receiver, &mut servers, &mut workers).await);
@@ -121,7 +130,7 @@ pub(crate) async fn run(seconds: u64, seed: u64, rate: f64) -> bool {
     let (found, repeats) = checks::all(evidence, &database).await;
     wrong.extend(found);
     wrong.extend(chronicle.violations());
-    tally(evidence, repeats, settled);
+    tally(evidence, repeats, settled, &operator);
     if wrong.is_empty() {
         return true;
     }
@@ -168,6 +177,19 @@ async fn settle(database: &DatabaseConnection) -> bool {
             return true;
         }
         sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
+/// Waits until nothing is left to do, and all that was cancelled has been delivered after all.
+async fn settle_all(database: &DatabaseConnection, operator: &Operator) -> bool {
+    const CANCELLED: &str = "SELECT count(*) FROM deliveries WHERE status = 3";
+    let start = Instant::now();
+    while start.elapsed() < SETTLING {
+        operator.make_up().await;
+        if settle(database).await && count(database, CANCELLED).await == 0 {
+            return true;
+        }
     }
     false
 }
@@ -227,7 +249,7 @@ async fn delivered(ledger: &Ledger, receiver: &Receiver, server: usize) -> bool 
     false
 }
 
-fn tally(evidence: Evidence<'_>, repeats: Repeats, settled: Duration) {
+fn tally(evidence: Evidence<'_>, repeats: Repeats, settled: Duration, operator: &Operator) {
     let facts = evidence.facts;
     let entries = evidence.ledger.entries();
     let acknowledged = entries.iter().filter(|entry| entry.acknowledged.is_some()).count();
@@ -244,7 +266,11 @@ fn tally(evidence: Evidence<'_>, repeats: Repeats, settled: Duration) {
     }
     println!("deliveries  {}, of which dead {dead}", facts.deliveries.len());
     println!("attempts    {attempts} recorded, {requests} requests received");
-    println!("repeats     {}, of {} in flight when something was hurt", repeats.found, repeats.allowed);
+    println!("repeats     {}, of {} claims that were lost", repeats.found, repeats.allowed);
+    println!("operator");
+    for (what, count) in operator.done() {
+        println!("            {count:>6} × {what}");
+    }
     println!("faults");
     for (fault, count) in evidence.chronicle.counts() {
         println!("            {count:>6} × {fault}");

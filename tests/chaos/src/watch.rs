@@ -1,4 +1,4 @@
-//! Looking on while it goes: what is in flight, whether lanes count right, how much memory is used.
+//! Looking on while it goes: whether lanes count right, how much memory is used.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     incident::{Chronicle, Who},
     member::Address,
-    moment,
 };
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -22,7 +21,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const MEMORY_EVERY: u32 = 10;
 
 /// In any one moment a lane counts as running what is running: both are written by one statement.
-const LOOK: &str = "SELECT (SELECT count(*) FROM jobs WHERE state = 3) AS running,
+const LOOK: &str = "SELECT
     (SELECT count(*) FROM lanes WHERE lanes.running <>
         (SELECT count(*) FROM jobs WHERE jobs.lane = lanes.id AND jobs.state = 3)) AS wrong,
     (SELECT count(*) FROM lanes WHERE ordered AND running > 1) AS disordered";
@@ -30,8 +29,6 @@ const LOOK: &str = "SELECT (SELECT count(*) FROM jobs WHERE state = 3) AS runnin
 /// What was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// When, and how many jobs were claimed then.
-    running: Mutex<Vec<(i64, u64)>>,
     /// Of each process, by member and instance: resident memory in KiB, once a second.
     memory: Mutex<BTreeMap<(Who, usize), Vec<u64>>>,
 }
@@ -65,8 +62,6 @@ impl Watch {
         };
         let Some(row) = rows.first() else { return };
         let number = |name: &str| row.try_get::<i64>("", name).expect("a count");
-        let running = u64::try_from(number("running")).unwrap_or(0);
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).push((moment::now(), running));
         for (name, what) in [
             ("wrong", "lanes count other jobs as running than are"),
             ("disordered", "ordered lanes run two jobs at once"),
@@ -85,13 +80,6 @@ impl Watch {
                 memory.entry((*who, live.instance)).or_default().push(resident);
             }
         }
-    }
-
-    /// The most jobs that were claimed at once in a span of time; what none saw counts as none.
-    pub(crate) fn most_running(&self, from: i64, until: i64) -> u64 {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let within = running.iter().filter(|(at, _)| (from..=until).contains(at));
-        within.map(|(_, running)| *running).max().unwrap_or(0)
     }
 
     pub(crate) fn memory(&self) -> BTreeMap<(Who, usize), Vec<u64>> {

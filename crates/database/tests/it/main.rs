@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use postrider_database::{Config, Database, DatabaseError};
-use postrider_testkit::TestDatabase;
-use sea_orm::ConnectionTrait as _;
+use postrider_testkit::{TestDatabase, eventually};
+use sea_orm::{ConnectionTrait as _, Statement};
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -28,4 +28,33 @@ async fn a_frozen_transaction_does_not_keep_its_locks() {
     let error = DatabaseError::from(frozen.commit().await.expect_err("its transaction is gone"));
     assert!(error.is_unavailable(), "{error}");
     database.begin().await.expect("a new transaction").commit().await.expect("a commit");
+}
+
+/// As all of them do when PostgreSQL is restarted.
+#[tokio::test]
+async fn connections_that_died_in_the_pool_cost_nobody_a_transaction() {
+    const CONNECTIONS: usize = 6;
+    let test = TestDatabase::postgres().await;
+    let config = Config { max_connections: 6, ..Config::new(test.url().parse().expect("a database URL")) };
+    let database = Database::connect(config).await.expect("the database");
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS {
+        open.push(database.begin().await.expect("a transaction"));
+    }
+    for transaction in open {
+        transaction.rollback().await.expect("a rollback");
+    }
+
+    let admin = test.connection();
+    let of_pool =
+        "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'postrider'";
+    let rows = async |sql: &str| {
+        let statement = Statement::from_string(admin.get_database_backend(), sql);
+        admin.query_all_raw(statement).await.expect("rows").len()
+    };
+    assert_eq!(rows(&format!("SELECT pg_terminate_backend(pid) {of_pool}")).await, CONNECTIONS);
+    let living = format!("SELECT pid {of_pool}");
+    eventually(Duration::from_secs(30), || async { (rows(&living).await == 0).then_some(()) }).await;
+
+    database.begin().await.expect("a transaction at once").commit().await.expect("a commit");
 }

@@ -44,6 +44,35 @@ pub async fn a_delay_is_waited_for_to_its_end(fixture: &dyn Fixture) {
     }
 }
 
+/// The longest wait is of what nothing but a worker keeps waiting.
+pub async fn what_its_lane_holds_back_waits_for_no_worker(fixture: &dyn Fixture) {
+    const CALM: Duration = Duration::from_mins(10);
+    const WAITED: Duration = Duration::from_mins(1);
+    let queue = fixture.queue();
+    let longest = async || queue.longest_wait(CALM).await.unwrap();
+    assert_eq!(longest().await, None);
+    let settings = LaneSettings { concurrency: NonZeroU32::new(2), ..LaneSettings::default() };
+    queue.configure(lane(1), settings).await.unwrap();
+    queue.enqueue(&jobs(lane(1), 5)).await.unwrap();
+    fixture.advance(WAITED).await;
+    assert!(longest().await.is_some_and(|waited| waited >= WAITED));
+    assert_eq!(take(&queue, 10).await.len(), 2);
+    assert_eq!(longest().await, None, "its lane is full");
+    assert!(queue.depth().await.unwrap().oldest_ready.is_some_and(|waited| waited >= WAITED));
+
+    queue.enqueue(&jobs(lane(2), 3)).await.unwrap();
+    fixture.advance(WAITED).await;
+    assert_eq!(take(&queue, 2).await.len(), 2);
+    assert!(longest().await.is_some_and(|waited| waited >= WAITED), "the worker was full, and not the lane");
+    queue.pause(lane(2), LEASE).await.unwrap();
+    assert_eq!(longest().await, None, "its lane is paused");
+    fixture.advance(CALM).await;
+    assert!(
+        longest().await.is_some_and(|waited| waited >= CALM),
+        "full so long ago that nobody comes any more"
+    );
+}
+
 /// What is over the limit waits for the next call, the longest waiting first.
 pub async fn no_call_handles_more_than_it_was_asked_to(fixture: &dyn Fixture) {
     let queue = fixture.queue();

@@ -177,9 +177,13 @@ WITH RECURSIVE clock AS MATERIALIZED (
     SELECT lane, count(*)::integer AS jobs FROM taken GROUP BY lane
 ), counted AS (
     UPDATE lanes SET running = running + tally.jobs,
+        full_at = CASE WHEN running_before + tally.jobs >= allowed
+                            OR rate_interval_us IS NOT NULL AND tally.jobs >= room THEN now ELSE full_at END,
         rate_next_us = CASE WHEN rate_interval_us IS NULL THEN rate_next_us
                             ELSE GREATEST(rate_next_us, now * 1000) + tally.jobs * rate_interval_us END
-    FROM tally, clock WHERE lanes.id = tally.lane
+    FROM tally JOIN locked ON locked.id = tally.lane CROSS JOIN clock WHERE lanes.id = tally.lane
+    RETURNING CASE WHEN rate_interval_us IS NULL THEN 0
+                   ELSE (rate_next_us - now * 1000 - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for
 ), summary AS (
     SELECT
         (SELECT count(*) FROM open) AS open_lanes,
@@ -192,6 +196,7 @@ WITH RECURSIVE clock AS MATERIALIZED (
         (SELECT count(*) < $2 FROM walk WHERE lane IS NOT NULL) AS reached_end,
         (SELECT lane FROM walk WHERE lane IS NOT NULL ORDER BY step DESC LIMIT 1) AS last_lane,
         LEAST((SELECT min(paused_for) FROM looked WHERE paused_for > 0),
-              (SELECT min(rate_for) FROM looked WHERE rate_for > 0)) AS opens_in
+              (SELECT min(rate_for) FROM looked WHERE rate_for > 0),
+              (SELECT min(rate_for) FROM counted WHERE rate_for > 0)) AS opens_in
 )
 SELECT summary.*, taken.* FROM summary LEFT JOIN taken ON true";

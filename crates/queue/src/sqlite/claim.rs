@@ -87,7 +87,6 @@ async fn take(
             }
         }
     }
-    claimed.opens_in = opens_in.map(span);
     claimed.more = !reached_end;
 
     // No more lanes than room, so that each has a share; what one leaves goes to those after it.
@@ -97,7 +96,10 @@ async fn take(
         let to_come = i64::try_from(lanes.len() - place).unwrap_or(i64::MAX);
         let share = (left + to_come - 1) / to_come;
         let wanted = lane.room.min(share);
-        let jobs = take_from(transaction, claim, lane.id, wanted).await?;
+        let (jobs, rate_for) = take_from(transaction, claim, lane, wanted).await?;
+        if rate_for > 0 {
+            opens_in = Some(opens_in.map_or(rate_for, |soonest| soonest.min(rate_for)));
+        }
         let taken = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
         left -= taken;
         claimed.blocked |= taken > 0 && taken == lane.room;
@@ -109,6 +111,7 @@ async fn take(
             turns[turn].push(job);
         }
     }
+    claimed.opens_in = opens_in.map(span);
     claimed.jobs = turns.into_iter().flatten().collect();
     Ok((claimed, if reached_end { Uuid::nil() } else { after }))
 }
@@ -130,7 +133,7 @@ async fn next_lane(
         FROM lanes, clock \
         WHERE id = (SELECT lane FROM jobs WHERE state = 0 AND lane > $1 ORDER BY lane LIMIT 1)";
     let values: [Value; 3] =
-        [after.into(), clamp(claim.lane_concurrency.get()).into(), i64::from(claim.max).into()];
+        [after.into(), clamp(claim.lane_concurrency.get()).into(), i64::from(u32::MAX).into()];
     let rows = query(transaction, SQL, values).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(Lane {
@@ -142,24 +145,30 @@ async fn next_lane(
     }))
 }
 
+/// The jobs, and how long the lane's rate then keeps it closed.
 async fn take_from(
     transaction: &DatabaseTransaction,
     claim: &Claim,
-    lane: Uuid,
+    lane: &Lane,
     wanted: i64,
-) -> Result<Vec<ClaimedJob>, QueueError> {
+) -> Result<(Vec<ClaimedJob>, i64), QueueError> {
     const TAKE: &str = "UPDATE jobs SET state = 3, lease_token = $3, claims = claims + 1, \
             lease_until = CAST(unixepoch('subsec') * 1000 AS INTEGER) + $4 \
         WHERE seq IN (SELECT seq FROM jobs WHERE state = 0 AND lane = $1 ORDER BY priority, seq LIMIT $2) \
         RETURNING id, lane, subject, claims, rescues, trace, priority, seq";
     const COUNT: &str = "UPDATE lanes SET running = running + $2, \
             rate_next_us = CASE WHEN rate_interval_us IS NULL THEN rate_next_us \
-                ELSE max(rate_next_us, CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000) + $2 * rate_interval_us END \
-        WHERE id = $1";
+                ELSE max(rate_next_us, CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000) + $2 * rate_interval_us END, \
+            full_at = CASE WHEN $3 THEN CAST(unixepoch('subsec') * 1000 AS INTEGER) ELSE full_at END \
+        WHERE id = $1 \
+        RETURNING CASE WHEN rate_interval_us IS NULL THEN 0 \
+            ELSE (rate_next_us - CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000 \
+                - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for";
     if wanted <= 0 {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), 0));
     }
-    let values: [Value; 4] = [lane.into(), wanted.into(), claim.token.0.into(), millis(claim.lease).into()];
+    let values: [Value; 4] =
+        [lane.id.into(), wanted.into(), claim.token.0.into(), millis(claim.lease).into()];
     let rows = query(transaction, TAKE, values).await?;
     // RETURNING keeps no order (SQLite's manual, "RETURNING", §2.2).
     let mut jobs = Vec::with_capacity(rows.len());
@@ -169,6 +178,8 @@ async fn take_from(
     }
     jobs.sort_by_key(|(place, _)| *place);
     let taken = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
-    query(transaction, COUNT, [lane.into(), taken.into()]).await?;
-    Ok(jobs.into_iter().map(|(_, job)| job).collect())
+    let counted =
+        query(transaction, COUNT, [lane.id.into(), taken.into(), (taken >= lane.room).into()]).await?;
+    let rate_for = counted.first().map_or(Ok(0), |row| column(row, "rate_for"))?;
+    Ok((jobs.into_iter().map(|(_, job)| job).collect(), rate_for))
 }

@@ -7,6 +7,8 @@ mod away;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod breaker;
+#[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
 mod deliveries;

@@ -56,6 +56,26 @@ async fn events_are_turned_away_while_the_queue_is_old() {
 }
 
 #[tokio::test]
+async fn a_subscriber_that_holds_its_jobs_back_itself_turns_nobody_away() {
+    let age = Duration::from_mins(1);
+    let server = server(Shedding { queue_age: Some(age), ..Shedding::default() }).await;
+    let body = json!({"url": "http://127.0.0.1:9/", "events": ["slow"], "policy": {"concurrency": 1}});
+    assert_eq!(server.api.post("/v1/subscribers", &body).await.0, 201);
+    for _ in 0..3 {
+        server.event("slow").await;
+    }
+    server.test_database.advance(2 * age).await;
+    waits_for(&server, 503).await;
+    // A worker has come, and its limit is reached: the others wait for that one.
+    let token = postrider_queue::LeaseToken(server.store.ids().next_uuid());
+    let claim = postrider_queue::Claim::new(token, 1_000, PATIENCE);
+    assert_eq!(server.store.queue().claim(&claim).await.unwrap().jobs.len(), 1);
+    waits_for(&server, 202).await;
+    let oldest = server.store.queue().depth().await.unwrap().oldest_ready;
+    assert!(oldest.is_some_and(|oldest| oldest > age), "{oldest:?}");
+}
+
+#[tokio::test]
 async fn events_are_turned_away_while_the_database_is_slow() {
     let server = server(Shedding { latency: Some(Duration::from_millis(250)), ..Shedding::default() }).await;
     waits_for(&server, 202).await;

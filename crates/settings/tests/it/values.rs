@@ -136,3 +136,12 @@ fn what_is_given_is_what_comes_out() {
     assert_eq!(steps.delays(), [Duration::from_secs(1), Duration::from_mins(2)]);
     assert_eq!(args.dispatch.config().unwrap().as_str(), "my-agent");
 }
+
+#[test]
+fn zero_is_never_for_what_ends_patience() {
+    let usual = args(&[]).worker.config().unwrap();
+    assert_eq!(usual.breaker_failures, 10);
+    assert_eq!(usual.deactivate_after, Some(Duration::from_hours(5 * 24)));
+    let never = args(&["--breaker-failures", "0", "--deactivate-after", "0s"]).worker.config().unwrap();
+    assert_eq!((never.breaker_failures, never.deactivate_after), (0, None));
+}

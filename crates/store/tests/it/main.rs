@@ -3,7 +3,13 @@
 #[cfg(test)]
 mod blame;
 #[cfg(test)]
+mod breaker;
+#[cfg(test)]
 mod bulk;
+#[cfg(test)]
+mod failing;
+#[cfg(test)]
+mod patience;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]

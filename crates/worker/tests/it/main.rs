@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 #[cfg(test)]
+mod breaking;
+#[cfg(test)]
 mod changing;
 #[cfg(test)]
 mod delivering;
@@ -12,6 +14,8 @@ mod hostile;
 mod lanes;
 #[cfg(test)]
 mod leases;
+#[cfg(test)]
+mod operating;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]

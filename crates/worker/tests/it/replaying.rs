@@ -5,12 +5,17 @@ use std::time::Duration;
 use postrider_core::{DeadReason, DeliveryStatus};
 use postrider_queue::{JobId, LaneId, NewJob};
 use postrider_store::replay::Changed;
+use postrider_store::stats::StatsFilter;
 use postrider_testkit::{Behaviour, eventually, receiver::Gate};
 use postrider_worker::Config;
 
 use crate::stage::{DEADLINE, Stage, config, on_both, retry, tenant};
 
-on_both!(a_retried_delivery_has_a_whole_new_round, a_stale_job_ends_without_a_request);
+on_both!(
+    a_retried_delivery_has_a_whole_new_round,
+    an_attempt_of_an_earlier_round_takes_nothing_from_a_later_one,
+    a_stale_job_ends_without_a_request,
+);
 
 async fn a_retried_delivery_has_a_whole_new_round(stage: &Stage) {
     stage.subscriber("/hook").await;
@@ -46,6 +51,32 @@ async fn a_retried_delivery_has_a_whole_new_round(stage: &Stage) {
         let waited = requests[after].arrived - requests[before].arrived;
         assert!(waited >= Duration::from_millis(200), "the second round keeps the schedule too: {waited:?}");
     }
+}
+
+/// Cancelled and retried while its first request is in flight.
+async fn an_attempt_of_an_earlier_round_takes_nothing_from_a_later_one(stage: &Stage) {
+    let gate = Gate::closed();
+    stage.subscriber("/hook").await;
+    let late = Behaviour::Status(500).behind(&gate);
+    stage.receiver.on("/hook", Behaviour::Sequence(vec![late, Behaviour::sequence([500, 503, 200])]));
+    let worker = stage.worker(Config { retry: retry(&[200], 3), ..config() }).await;
+    let event = stage.dispatch().await.id;
+    stage.receiver.wait_for(1, DEADLINE).await;
+    let delivery = stage.delivery(event).await;
+    assert!(matches!(stage.store.cancel(&tenant(), delivery.id).await.unwrap(), Changed::Done(_)));
+    assert!(matches!(stage.store.retry(&tenant(), delivery.id).await.unwrap(), Changed::Done(_)));
+    stage.attempted(event, 1).await;
+    gate.open();
+    stage.ended(event).await;
+    stage.settled().await;
+    worker.stop().await;
+    assert_eq!(stage.receiver.requests().len(), 4, "the new round has its three attempts");
+    let delivery = stage.delivery(event).await;
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 4));
+    let attempts = stage.attempts(&delivery).await;
+    assert_eq!(attempts.iter().map(|one| one.number).collect::<Vec<_>>(), [1, 2, 3, 4], "no number twice");
+    let counted = stage.store.stats(&tenant(), &StatsFilter::default()).await.unwrap().deliveries;
+    assert_eq!((counted.total, counted.succeeded, counted.cancelled), (1, 1, 0));
 }
 
 async fn a_stale_job_ends_without_a_request(stage: &Stage) {

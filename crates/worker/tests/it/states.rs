@@ -285,7 +285,13 @@ impl World {
         let ended = deliveries.iter().filter(|one| one.status != DeliveryStatus::Pending);
         assert_eq!(rolled("spent"), ended.map(|one| one.attempts).sum::<i64>());
         let attempts = self.stage.count("SELECT count(*) FROM attempts").await;
-        assert!(attempts >= deliveries.iter().map(|one| one.attempts).sum::<i64>(), "every attempt is a row");
+        assert_eq!(
+            attempts,
+            deliveries.iter().map(|one| one.attempts).sum::<i64>(),
+            "each is a row, and counted"
+        );
+        let numbers = "SELECT count(*) FROM (SELECT DISTINCT delivery_id, number FROM attempts) AS numbers";
+        assert_eq!(self.stage.count(numbers).await, attempts, "no number twice");
     }
 
     /// Left to a worker and a receiver that do well, all comes to an end.

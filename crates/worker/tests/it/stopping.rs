@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use postrider_core::DeliveryStatus;
+use postrider_core::subscriber::PolicyFields;
+use postrider_store::subscriber::NewSubscriber;
 use postrider_testkit::receiver::Gate;
-use postrider_testkit::{Behaviour, eventually};
+use postrider_testkit::{Behaviour, Receiver, eventually};
 use postrider_worker::Config;
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 
-use crate::stage::{DEADLINE, Stage, config, on_both};
+use crate::stage::{DEADLINE, Stage, at_once, config, on_both, tenant};
 
 on_both!(
     requests_in_flight_end_within_the_grace_and_are_recorded,
@@ -59,6 +62,33 @@ async fn what_hangs_goes_back_unspent_and_another_worker_has_it(stage: &Stage) {
         let delivery = stage.delivery(event.id).await;
         assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 1));
     }
+}
+
+/// More outcomes than the recorder takes, none of which can be written down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_record_stops_all_the_same() {
+    const EVENTS: i64 = 1500;
+    let stage = Stage::postgres().await;
+    // Nothing listens there any more, so that all attempts end at once.
+    let gone = Receiver::start().await.url("/hook").parse().unwrap();
+    let policy = PolicyFields { concurrency: Some(2000), ..PolicyFields::default() };
+    let new =
+        NewSubscriber { url: gone, policy: policy.try_into().unwrap(), ..stage.new_subscriber("/hook") };
+    stage.store.create_subscriber(&tenant(), new).await.unwrap();
+    for _ in 0..3 {
+        stage.dispatch_many(500).await;
+    }
+    // Claiming and loading do without this table.
+    let locked = stage.database.connection().begin().await.unwrap();
+    locked.execute_unprepared("LOCK TABLE attempts").await.unwrap();
+    let grace = Duration::from_millis(200);
+    let worker = stage.worker(Config { concurrency: at_once(2000), shutdown_grace: grace, ..config() }).await;
+    let running = "SELECT count(*) FROM jobs WHERE state = 3";
+    eventually(DEADLINE, || async { (stage.count(running).await == EVENTS).then_some(()) }).await;
+    worker.stop().await;
+    locked.rollback().await.unwrap();
+    assert_eq!(stage.count("SELECT count(*) FROM attempts").await, 0);
+    assert_eq!(stage.count(running).await, EVENTS, "leased, and taken back when the leases end");
 }
 
 async fn an_idle_worker_stops_at_once(stage: &Stage) {

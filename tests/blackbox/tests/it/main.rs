@@ -14,6 +14,7 @@ mod crowd;
 mod deployment;
 mod dev;
 mod exposition;
+mod limits;
 mod main_job;
 mod metrics;
 mod rotation;

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::{
-    cluster::{MAX_ATTEMPTS, SCHEDULE},
+    cluster::SCHEDULE,
     facts::{Attempt, Delivery, Facts},
 };
 
@@ -14,7 +14,9 @@ pub(super) fn check(facts: &Facts) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, delivery) in &facts.deliveries {
         let attempts = facts.attempts_of(*id);
-        if let Some(problem) = counted(delivery, attempts).or_else(|| scheduled(delivery, attempts)) {
+        if let Some(problem) = counted(delivery, attempts, facts.max_attempts(delivery))
+            .or_else(|| scheduled(delivery, attempts))
+        {
             wrong.push(format!("delivery {id}: {problem}: {delivery:?} {attempts:?}"));
         }
     }
@@ -23,10 +25,10 @@ pub(super) fn check(facts: &Facts) -> Vec<String> {
     wrong
 }
 
-fn counted(delivery: &Delivery, attempts: &[Attempt]) -> Option<String> {
+fn counted(delivery: &Delivery, attempts: &[Attempt], most: i32) -> Option<String> {
     let count = i32::try_from(attempts.len()).unwrap_or(i32::MAX);
-    if count > MAX_ATTEMPTS {
-        return Some(format!("{count} attempts, of at most {MAX_ATTEMPTS}"));
+    if count - delivery.round_start > most {
+        return Some(format!("{count} attempts, of at most {most} a round"));
     }
     if count != delivery.attempts {
         return Some(format!("it counts {} attempts, and has {count}", delivery.attempts));
@@ -38,6 +40,10 @@ fn counted(delivery: &Delivery, attempts: &[Attempt]) -> Option<String> {
 fn scheduled(delivery: &Delivery, attempts: &[Attempt]) -> Option<String> {
     if attempts.first().is_some_and(|first| first.started_at + ROUNDING < delivery.created_at) {
         return Some("its first attempt came before it".to_owned());
+    }
+    // A new round begins at once, and where it began is not known of any but the last.
+    if delivery.round_start > 0 {
+        return None;
     }
     let last = SCHEDULE.len() - 1;
     attempts.windows(2).enumerate().find_map(|(failed, pair)| {
@@ -54,7 +60,15 @@ mod tests {
 
     fn delivery(attempts: i32) -> Delivery {
         let (event, subscriber) = (Uuid::nil(), Uuid::nil());
-        Delivery { event, subscriber, status: SUCCEEDED, attempts, dead_reason: None, created_at: 1000 }
+        Delivery {
+            event,
+            subscriber,
+            status: SUCCEEDED,
+            attempts,
+            round_start: 0,
+            dead_reason: None,
+            created_at: 1000,
+        }
     }
 
     fn attempt(number: i32, started_at: i64) -> Attempt {
@@ -64,16 +78,16 @@ mod tests {
     #[test]
     fn attempts_in_order_and_on_time_are_right() {
         let attempts = [attempt(1, 1000), attempt(2, 1310), attempt(3, 1920)];
-        assert_eq!(counted(&delivery(3), &attempts), None);
+        assert_eq!(counted(&delivery(3), &attempts, 6), None);
         assert_eq!(scheduled(&delivery(3), &attempts), None);
     }
 
     #[test]
     fn wrong_counts_and_early_attempts_are_found() {
-        assert!(counted(&delivery(1), &[attempt(1, 1000), attempt(1, 2000)]).is_some());
-        assert!(counted(&delivery(2), &[attempt(1, 1000), attempt(1, 2000)]).is_some());
+        assert!(counted(&delivery(1), &[attempt(1, 1000), attempt(1, 2000)], 6).is_some());
+        assert!(counted(&delivery(2), &[attempt(1, 1000), attempt(1, 2000)], 6).is_some());
         let seven: Vec<_> = (1..=7).map(|number| attempt(number, 1000)).collect();
-        assert!(counted(&delivery(7), &seven).is_some());
+        assert!(counted(&delivery(7), &seven, 6).is_some());
         assert!(scheduled(&delivery(1), &[attempt(1, 990)]).is_some());
         assert!(scheduled(&delivery(2), &[attempt(1, 1000), attempt(2, 1300)]).is_some());
     }

@@ -3,10 +3,11 @@
 use sea_orm::DatabaseConnection;
 
 use super::Evidence;
-use crate::facts::count;
+use crate::{facts::count, referee::TRESPASSES};
 
 /// Statements that count what must not be.
-const NONE: [(&str, &str); 6] = [
+const NONE: [(&str, &str); 7] = [
+    ("claims were ended by somebody else than who held them", TRESPASSES),
     ("jobs are left", "SELECT count(*) FROM jobs"),
     ("lanes count jobs as running that are not", "SELECT count(*) FROM lanes WHERE running <> 0"),
     (
@@ -21,15 +22,17 @@ const NONE: [(&str, &str); 6] = [
         "subscribers have roll-ups that differ from their deliveries",
         "SELECT count(*) FROM (
             SELECT subscriber_id, count(*) AS created, count(*) FILTER (WHERE status = 1) AS succeeded,
-                count(*) FILTER (WHERE status = 2) AS dead, sum(attempts) FILTER (WHERE status <> 0) AS spent
+                count(*) FILTER (WHERE status = 2) AS dead,
+                count(*) FILTER (WHERE status = 3) AS cancelled, sum(attempts) FILTER (WHERE status <> 0) AS spent
             FROM deliveries GROUP BY subscriber_id
         ) AS log FULL JOIN (
             SELECT subscriber_id, sum(created) AS created, sum(succeeded) AS succeeded, sum(dead) AS dead,
-                sum(spent) AS spent
+                sum(cancelled) AS cancelled, sum(spent) AS spent
             FROM rollups GROUP BY subscriber_id
         ) AS sums USING (subscriber_id)
         WHERE log.created IS DISTINCT FROM sums.created OR log.succeeded IS DISTINCT FROM sums.succeeded
-            OR log.dead IS DISTINCT FROM sums.dead OR log.spent IS DISTINCT FROM sums.spent",
+            OR log.dead IS DISTINCT FROM sums.dead
+            OR log.cancelled IS DISTINCT FROM sums.cancelled OR log.spent IS DISTINCT FROM sums.spent",
     ),
     (
         "attempts are missing in their roll-ups, or too many there",

@@ -83,15 +83,14 @@ fn whole(facts: &Facts, deliveries: &HashMap<Uuid, Vec<&Delivery>>) -> Vec<Strin
 
 /// A delivery has arrived, or is dead for a good reason.
 fn ended(facts: &Facts, id: Uuid, delivery: &Delivery) -> Option<&'static str> {
-    let last = facts.attempts_of(id).last();
+    let arrived = facts.attempts_of(id).iter().any(|attempt| attempt.status == Some(200));
+    let of_round = delivery.attempts - delivery.round_start;
     let steady = facts.subscribers.get(&delivery.subscriber).is_some_and(|one| one.is_steady());
-    let max = crate::cluster::MAX_ATTEMPTS;
+    let max = facts.max_attempts(delivery);
     match (delivery.status, delivery.dead_reason) {
         (SUCCEEDED, _) if facts.arrivals_of(delivery).is_empty() => Some("LOST: succeeded, and never came"),
-        (SUCCEEDED, _) if last.is_none_or(|last| last.status != Some(200)) => {
-            Some("succeeded, and its last attempt did not")
-        }
-        (DEAD, Some(ATTEMPTS_USED_UP)) if delivery.attempts != max => Some("is dead too soon"),
+        (SUCCEEDED, _) if !arrived => Some("succeeded, and none of its attempts did"),
+        (DEAD, Some(ATTEMPTS_USED_UP)) if of_round != max => Some("is dead too soon"),
         (DEAD, Some(ATTEMPTS_USED_UP)) if steady => Some("is dead, to a receiver that always answers 200"),
         (SUCCEEDED, _) | (DEAD, Some(ATTEMPTS_USED_UP | RESCUED_TOO_OFTEN)) => None,
         (DEAD, _) => Some("is dead for no good reason"),

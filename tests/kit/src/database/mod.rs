@@ -97,7 +97,8 @@ impl TestDatabase {
     }
 
     /// Moves the clock of everything that waits: `duration` is taken off every `…_at` and `…_until` (Unix milliseconds)
-    /// of the tables `jobs`, `lanes` and `deliveries`. The database's own clock, which decides what is due, stays.
+    /// of the tables `jobs`, `lanes`, `deliveries` and `health`. The database's own clock, which decides what is due,
+    /// stays.
     pub async fn advance(&self, duration: Duration) {
         clock::advance(&self.connection, duration).await;
     }

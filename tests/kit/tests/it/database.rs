@@ -31,6 +31,7 @@ impl MigrationTrait for First {
         for statement in [
             "CREATE TABLE jobs (id bigint, available_at bigint NOT NULL, lease_until bigint, format text, beat bigint)",
             "CREATE TABLE deliveries (id bigint, updated_at bigint)",
+            "CREATE TABLE health (id bigint, first_failed_at bigint NOT NULL, open_until bigint, failures bigint)",
             "CREATE TABLE events (id bigint, created_at bigint)",
         ] {
             manager.get_connection().execute_unprepared(statement).await?;
@@ -66,6 +67,7 @@ async fn advancing_moves_times_and_nothing_else(backend: DbBackend) {
     for insert in [
         "INSERT INTO jobs VALUES (1, 10000, NULL, 'x', 5), (2, 20000, 30000, 'y', 6)",
         "INSERT INTO deliveries VALUES (1, 5000)",
+        "INSERT INTO health VALUES (1, 6000, 8000, 9000)",
         "INSERT INTO events VALUES (1, 7000)",
     ] {
         connection.execute_unprepared(insert).await.expect("an insert");
@@ -78,6 +80,9 @@ async fn advancing_moves_times_and_nothing_else(backend: DbBackend) {
         ("SELECT lease_until FROM jobs WHERE id = 2", Some(28500)),
         ("SELECT beat FROM jobs WHERE id = 2", Some(6)),
         ("SELECT updated_at FROM deliveries", Some(3500)),
+        ("SELECT first_failed_at FROM health", Some(4500)),
+        ("SELECT open_until FROM health", Some(6500)),
+        ("SELECT failures FROM health", Some(9000)),
         ("SELECT created_at FROM events", Some(7000)),
     ] {
         assert_eq!(number(&connection, query).await, expected, "{query}");

@@ -148,6 +148,10 @@ impl JobQueue for MemoryQueue {
         Ok(self.state().depth())
     }
 
+    async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError> {
+        Ok(self.state().longest_wait(calm))
+    }
+
     fn wake(&self) {
         if self.flaw != Some(Flaw::ForgetsToRing) {
             self.bell.ring();

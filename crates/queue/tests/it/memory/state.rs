@@ -47,6 +47,8 @@ struct Lane {
     rate_next: Duration,
     /// Since a pause: one job at a time, until the lane is resumed.
     probing: bool,
+    /// When a claim last took all that it allowed.
+    full_at: Duration,
     ready: BTreeMap<(bool, u64), JobId>,
     /// Set aside during a pause.
     held: BTreeMap<(bool, u64), JobId>,
@@ -191,6 +193,7 @@ impl State {
         let (mut lanes, reached_end) = self.open_lanes(claim, now, &mut claimed);
         claimed.more = !reached_end;
         let mut left = claim.max;
+        let mut full = Vec::new();
         // Turn by turn: one of each lane, then one more of each.
         while left > 0 && !lanes.is_empty() {
             lanes.retain_mut(|(lane, room)| {
@@ -202,9 +205,21 @@ impl State {
                         break;
                     }
                 }
-                claimed.blocked |= *room == 0;
+                if *room == 0 {
+                    claimed.blocked = true;
+                    full.push(*lane);
+                }
                 *room > 0
             });
+        }
+        for lane in full {
+            self.lanes.entry(lane).or_default().full_at = now;
+        }
+        for job in &claimed.jobs {
+            let (_, wait) = self.lanes[&job.lane].by_rate(now);
+            if !wait.is_zero() {
+                claimed.opens_in = Some(claimed.opens_in.map_or(wait, |soonest| soonest.min(wait)));
+            }
         }
         claimed.more |= left == 0 && lanes.iter().any(|(lane, _)| !self.lanes[lane].ready.is_empty());
         claimed
@@ -376,6 +391,13 @@ impl State {
             rescued.returned += 1;
         }
         rescued
+    }
+
+    pub(super) fn longest_wait(&self, calm: Duration) -> Option<Duration> {
+        let now = self.now();
+        let free = |lane: &&Lane| lane.paused_until <= now && !lane.probing && lane.full_at + calm <= now;
+        let heads = self.lanes.values().filter(free).filter_map(|lane| lane.ready.values().next());
+        heads.map(|id| now.saturating_sub(self.jobs[id].at)).max()
     }
 
     pub(super) fn depth(&self) -> Depth {

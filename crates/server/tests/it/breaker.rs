@@ -1,0 +1,57 @@
+use std::time::Duration;
+
+use postrider_core::{Clock as _, ErrorKind};
+use postrider_queue::{Claim, LeaseToken};
+use postrider_store::health::Patience;
+use postrider_store::outcome::{Attempt, End, Outcome};
+use postrider_store::work::Loaded;
+use serde_json::{Value, json};
+
+use crate::api::TestServer;
+
+/// All that is ready fails, and is to be tried again in an hour.
+async fn fail_all(server: &TestServer) {
+    let store = &server.store;
+    let claim = Claim::new(LeaseToken(store.ids().next_uuid()), 100, Duration::from_mins(1));
+    let jobs = store.queue().claim(&claim).await.unwrap().jobs;
+    let outcome = |(job, loaded): (&postrider_queue::ClaimedJob, Loaded)| {
+        let Loaded::Deliver(work) = loaded else { panic!("{loaded:?}") };
+        let attempt = Attempt {
+            started_at: store.ids().clock().now(),
+            duration: Duration::from_millis(1),
+            response: None,
+            error: Some((Some(ErrorKind::Connect), "nobody there".to_owned())),
+        };
+        let end = End::RetryIn(Duration::from_hours(1));
+        Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }
+    };
+    let loaded = store.load(&jobs).await.unwrap();
+    let outcomes: Vec<_> = jobs.iter().zip(loaded).map(outcome).collect();
+    store.record(&outcomes, &[], &Patience::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_subscribers_breaker_is_shown_in_each_of_its_states() {
+    let server = TestServer::start().await;
+    let created = server.subscriber(&["a"]).await;
+    let path = format!("/v1/subscribers/{}", created["id"].as_str().unwrap());
+    let breaker = async || server.api.get(&path).await.1["breaker"].take();
+    let closed = json!({"state": "closed", "failures": 0, "failing_since": null, "open_until": null});
+    assert_eq!(breaker().await, closed);
+    for failures in [4, 10] {
+        for _ in 0..if failures == 4 { 4 } else { 6 } {
+            server.event("a").await;
+        }
+        fail_all(&server).await;
+        let now = breaker().await;
+        let state = if failures == 4 { "closed" } else { "open" };
+        assert_eq!((&now["state"], &now["failures"]), (&json!(state), &json!(failures)), "{now}");
+        assert_eq!((now["failing_since"].is_string(), now["open_until"].is_string()), (true, failures == 10));
+    }
+    server.test_database.advance(Duration::from_secs(30)).await;
+    let half_open = breaker().await;
+    assert_eq!((&half_open["state"], &half_open["open_until"]), (&json!("half_open"), &Value::Null));
+    // Somebody has looked into it.
+    assert_eq!(server.api.post(&format!("{path}/activate"), &json!({})).await.0, 200);
+    assert_eq!(breaker().await, closed);
+}

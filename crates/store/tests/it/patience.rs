@@ -1,0 +1,154 @@
+//! A subscriber that fails for five days without a single success is deactivated, and nothing that can be recovered
+//! is cancelled.
+
+use std::time::Duration;
+
+use postrider_core::{DeactivationReason, DeadReason, DeliveryStatus, ErrorKind, SubscriberId};
+use postrider_store::PageRequest;
+use postrider_store::health::{Health, Notice, Patience};
+use postrider_store::history::{Delivery, DeliveryFilter};
+use postrider_store::outcome::{End, Outcome};
+use postrider_store::replay::{Attempts, DeadFilter};
+use postrider_store::subscriber::{State, SubscriberChange};
+use postrider_store::work::Loaded;
+
+use postrider_queue::{Claim, LeaseToken};
+
+use crate::failing::{HOUR, Way, claim, outcomes, succeed};
+use crate::stage::{Stage, on_both};
+
+on_both!(
+    five_days_of_failures_deactivate,
+    an_open_breaker_does_not_stop_the_days,
+    a_success_starts_the_days_anew,
+    without_a_limit_it_is_never_deactivated,
+    failures_on_our_side_deactivate_nobody,
+    what_was_pending_is_dead_and_can_be_recovered,
+);
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// No breaker, so that attempts go on.
+fn patience() -> Patience {
+    Patience { breaker_failures: 0, ..Patience::default() }
+}
+
+async fn subscriber(stage: &Stage, waiting: usize) -> SubscriberId {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    for _ in 0..waiting {
+        stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
+    }
+    subscriber
+}
+
+/// The next delivery fails.
+async fn fail(stage: &Stage, kind: ErrorKind, patience: &Patience) -> Vec<Notice> {
+    let outcomes = outcomes(claim(&stage.store, 1).await, Way::Badly(kind), Duration::ZERO);
+    assert_eq!(outcomes.len(), 1);
+    stage.store.record(&outcomes, &[], patience).await.unwrap().notices
+}
+
+async fn state(stage: &Stage, subscriber: SubscriberId) -> State {
+    stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap().state
+}
+
+fn deactivated(stage: &Stage, subscriber: SubscriberId) -> Notice {
+    let reason = DeactivationReason::Failing;
+    Notice::Deactivated { tenant: stage.tenant.clone(), subscriber, reason }
+}
+
+async fn five_days_of_failures_deactivate(stage: &Stage) {
+    let subscriber = subscriber(stage, 4).await;
+    assert_eq!(fail(stage, ErrorKind::Status, &patience()).await, []);
+    stage.database.advance(4 * DAY + 23 * HOUR).await;
+    assert_eq!(fail(stage, ErrorKind::Connect, &patience()).await, []);
+    assert_eq!(state(stage, subscriber).await, State::Active);
+    stage.database.advance(HOUR).await;
+    let notices = fail(stage, ErrorKind::Status, &patience()).await;
+    assert_eq!(notices, [deactivated(stage, subscriber)]);
+    let now = state(stage, subscriber).await;
+    assert!(matches!(now, State::Inactive { reason: DeactivationReason::Failing, .. }), "{now:?}");
+}
+
+async fn an_open_breaker_does_not_stop_the_days(stage: &Stage) {
+    let subscriber = subscriber(stage, 12).await;
+    let patience = Patience::default();
+    for _ in 0..10 {
+        fail(stage, ErrorKind::Status, &patience).await;
+    }
+    stage.database.advance(5 * DAY).await;
+    // Which is the probe.
+    assert_eq!(fail(stage, ErrorKind::Status, &patience).await, [deactivated(stage, subscriber)]);
+    let now = stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap();
+    assert_eq!(now.health, Health::default(), "it is not held against it when it comes back");
+}
+
+async fn a_success_starts_the_days_anew(stage: &Stage) {
+    let subscriber = subscriber(stage, 6).await;
+    assert_eq!(fail(stage, ErrorKind::Status, &patience()).await, []);
+    stage.database.advance(4 * DAY).await;
+    succeed(&stage.store, claim(&stage.store, 1).await).await;
+    stage.database.advance(4 * DAY).await;
+    for _ in 0..2 {
+        assert_eq!(fail(stage, ErrorKind::Status, &patience()).await, []);
+    }
+    stage.database.advance(5 * DAY).await;
+    assert_eq!(fail(stage, ErrorKind::Status, &patience()).await, [deactivated(stage, subscriber)]);
+}
+
+async fn without_a_limit_it_is_never_deactivated(stage: &Stage) {
+    let subscriber = subscriber(stage, 3).await;
+    let never = Patience { deactivate_after: None, ..patience() };
+    for _ in 0..3 {
+        assert_eq!(fail(stage, ErrorKind::Status, &never).await, []);
+        stage.database.advance(365 * DAY).await;
+    }
+    assert_eq!(state(stage, subscriber).await, State::Active);
+}
+
+async fn failures_on_our_side_deactivate_nobody(stage: &Stage) {
+    let subscriber = subscriber(stage, 6).await;
+    for kind in [ErrorKind::Internal, ErrorKind::Proxy, ErrorKind::Internal] {
+        assert_eq!(fail(stage, kind, &patience()).await, []);
+        stage.database.advance(6 * DAY).await;
+    }
+    assert_eq!(state(stage, subscriber).await, State::Active);
+}
+
+async fn what_was_pending_is_dead_and_can_be_recovered(stage: &Stage) {
+    let subscriber = subscriber(stage, 6).await;
+    fail(stage, ErrorKind::Status, &patience()).await;
+    stage.database.advance(5 * DAY).await;
+    assert_eq!(fail(stage, ErrorKind::Status, &patience()).await.len(), 1);
+
+    // All jobs are ready at once, those that were to wait for an hour too, and end without a request.
+    let token = LeaseToken(stage.store.ids().next_uuid());
+    let jobs = stage.store.queue().claim(&Claim::new(token, 100, HOUR)).await.unwrap().jobs;
+    assert_eq!(jobs.len(), 6);
+    let mut ends = Vec::new();
+    for (job, loaded) in jobs.iter().zip(stage.store.load(&jobs).await.unwrap()) {
+        let Loaded::Unwanted(delivery, end) = loaded else { panic!("nobody wants it: {loaded:?}") };
+        assert_eq!(end, End::Dead(DeadReason::SubscriberFailing));
+        ends.push(Outcome { lease: job.lease, delivery, attempt: None, end });
+    }
+    stage.store.record(&ends, &[], &patience()).await.unwrap();
+    let dead = deliveries(stage, DeliveryStatus::Dead).await;
+    assert_eq!(dead.len(), 6, "and none is cancelled");
+    assert!(dead.iter().all(|one| one.dead_reason == Some(DeadReason::SubscriberFailing)));
+    assert_eq!(dead.iter().map(|one| one.attempts).sum::<u32>(), 2, "no attempt was spent");
+
+    let filter = DeadFilter { subscriber: Some(subscriber), ..DeadFilter::default() };
+    let again = || stage.store.requeue(&stage.tenant, &filter, Attempts::FromZero, 100);
+    assert_eq!(again().await.unwrap().deliveries, 0, "there is nobody to deliver them to");
+    let active = SubscriberChange { active: Some(true), ..SubscriberChange::default() };
+    stage.store.change_subscriber(&stage.tenant, subscriber, active).await.unwrap().unwrap();
+    assert_eq!(again().await.unwrap().deliveries, 6);
+    succeed(&stage.store, claim(&stage.store, 100).await).await;
+    assert_eq!(deliveries(stage, DeliveryStatus::Succeeded).await.len(), 6);
+}
+
+async fn deliveries(stage: &Stage, status: DeliveryStatus) -> Vec<Delivery> {
+    let filter = DeliveryFilter { status: Some(status), ..DeliveryFilter::default() };
+    let page = PageRequest { limit: 250, before: None };
+    stage.store.deliveries(&stage.tenant, &filter, page).await.unwrap().items
+}

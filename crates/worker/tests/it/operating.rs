@@ -1,0 +1,137 @@
+//! What the tenant `operator` hears of others' subscribers and deliveries, and not of its own.
+
+use std::time::Duration;
+
+use postrider_core::signing::Verifier;
+use postrider_core::subscriber::PolicyFields;
+use postrider_core::{Clock as _, Policy, SubscriberId, SystemClock, TenantId};
+use postrider_store::health::{Breaker, Patience};
+use postrider_store::subscriber::{NewSubscriber, State, Subscriber};
+use postrider_testkit::receiver::ReceivedRequest;
+use postrider_testkit::{Behaviour, eventually};
+use postrider_worker::Config;
+use serde_json::{Value, json};
+
+use crate::stage::{DEADLINE, SECRET, Stage, config, on_both, retry};
+
+on_both!(
+    operators_hear_of_breakers_deactivations_and_dead_letters,
+    what_becomes_of_operators_own_deliveries_makes_no_events,
+);
+
+const FIVE_DAYS: Duration = Duration::from_hours(5 * 24);
+
+fn one_at_a_time() -> PolicyFields {
+    PolicyFields { concurrency: Some(1), ..PolicyFields::default() }
+}
+
+async fn operator(stage: &Stage) -> SubscriberId {
+    let policy = Policy::try_from(one_at_a_time()).unwrap();
+    let new = NewSubscriber { policy, ..stage.new_subscriber("/operator") };
+    stage.store.create_subscriber(&TenantId::operator(), new).await.unwrap().id
+}
+
+/// What the operator got of this event, which is so many times.
+async fn heard(stage: &Stage, event: &str, times: usize) -> Vec<Value> {
+    let of_it = |request: &ReceivedRequest| request.header("x-event-type") == Some(event);
+    let requests = eventually(DEADLINE, || async {
+        let requests = stage.receiver.requests_to("/operator");
+        let found: Vec<_> = requests.into_iter().filter(|request| of_it(request)).collect();
+        (found.len() >= times).then_some(found)
+    })
+    .await;
+    assert_eq!(requests.len(), times, "{event}");
+    let verifier = Verifier::new(SECRET).unwrap();
+    for request in &requests {
+        verifier.verify(|name| request.header(name), &request.body, SystemClock.now()).unwrap();
+        assert_eq!(request.header("x-agent-id"), Some("postrider"));
+    }
+    requests.iter().map(|request| request.json()["data"].take()).collect()
+}
+
+async fn operators_hear_of_breakers_deactivations_and_dead_letters(stage: &Stage) {
+    operator(stage).await;
+    let subscriber = stage.subscriber_with("/hook", one_at_a_time()).await;
+    let patience = Patience { breaker_failures: 3, ..Patience::default() };
+    let worker = stage.worker(Config { patience, retry: retry(&[1000], 1), ..config() }).await;
+    let with = |more: Value| {
+        let mut all = json!({"tenant": "default", "subscriber_id": subscriber});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+
+    stage.receiver.on("/hook", Behaviour::Status(500));
+    let events = stage.dispatch_many(4).await;
+    let opened = heard(stage, "subscriber.circuit_opened", 1).await;
+    assert_eq!(opened, [with(json!({"failures": 3, "pause_seconds": 30}))]);
+    let dead = heard(stage, "delivery.dead", 3).await;
+    for event in &events[..3] {
+        let delivery = stage.delivery(event.id).await;
+        let told = json!({
+            "delivery_id": delivery.id, "event_id": event.id, "event": "order.created",
+            "attempts": 1, "reason": "attempts_used_up",
+        });
+        assert!(dead.contains(&with(told)), "{dead:?}");
+    }
+
+    // No lease that the clock would end.
+    eventually(DEADLINE, || async {
+        (stage.count("SELECT count(*) FROM jobs WHERE state = 3").await == 0).then_some(())
+    })
+    .await;
+    stage.receiver.on("/hook", Behaviour::Status(200));
+    stage.database.advance(Duration::from_secs(30)).await;
+    assert_eq!(heard(stage, "subscriber.circuit_closed", 1).await, [with(json!({}))]);
+    stage.settled().await;
+
+    stage.receiver.on("/hook", Behaviour::Status(500));
+    stage.dispatch().await;
+    heard(stage, "delivery.dead", 4).await;
+    stage.settled().await;
+    stage.database.advance(FIVE_DAYS).await;
+    stage.dispatch().await;
+    let deactivated = heard(stage, "subscriber.deactivated", 1).await;
+    assert_eq!(deactivated, [with(json!({"reason": "failing"}))]);
+    heard(stage, "delivery.dead", 5).await;
+    stage.settled().await;
+    worker.stop().await;
+    assert_eq!(stage.receiver.requests_to("/operator").len(), 5 + 1 + 1 + 1);
+}
+
+/// Or a receiver of them that is dead would make more and more.
+async fn what_becomes_of_operators_own_deliveries_makes_no_events(stage: &Stage) {
+    const EVENTS: &str = "SELECT count(*) FROM events WHERE tenant = 'operator'";
+    let operator = operator(stage).await;
+    stage.subscriber("/hook").await;
+    stage.receiver.on("/hook", Behaviour::Status(500));
+    stage.receiver.on("/operator", Behaviour::sequence([500, 200, 410]));
+    let patience = Patience { breaker_failures: 1, ..Patience::default() };
+    let worker = stage.worker(Config { patience, retry: retry(&[1000], 1), ..config() }).await;
+
+    // A dead letter and an open breaker: two events. The first one dies and opens the operator's own
+    // breaker, which the second one closes.
+    stage.dispatch().await;
+    eventually(DEADLINE, || async {
+        let now = of_operator(stage, operator).await;
+        matches!(now.health.breaker, Breaker::Open(_)).then_some(())
+    })
+    .await;
+    stage.database.advance(Duration::from_secs(30)).await;
+    stage.settled().await;
+    assert_eq!(of_operator(stage, operator).await.health.breaker, Breaker::Closed);
+    assert_eq!(stage.count(EVENTS).await, 2);
+
+    // The same again. Now the receiver is gone: the first one dies, its subscriber is deactivated, and
+    // the second one is cancelled.
+    stage.dispatch().await;
+    stage.receiver.wait_for_path("/operator", 3, DEADLINE).await;
+    stage.settled().await;
+    worker.stop().await;
+    assert!(matches!(of_operator(stage, operator).await.state, State::Inactive { .. }));
+    assert_eq!(stage.receiver.requests_to("/operator").len(), 3);
+    assert_eq!(stage.count(EVENTS).await, 4);
+}
+
+async fn of_operator(stage: &Stage, id: SubscriberId) -> Subscriber {
+    stage.store.subscriber(&TenantId::operator(), id).await.unwrap().unwrap()
+}

@@ -1,0 +1,172 @@
+//! The operator: deactivates and activates, cancels, retries, recovers and requeues while all else goes on; and in
+//! the end makes up for it, so that everything has to arrive after all.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use fastrand::Rng;
+use http::Method;
+use postrider_core::SubscriberId;
+use postrider_testkit::Api;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    audience::{FICKLE, Subscriber},
+    incident::Chronicle,
+    member::Address,
+    moment,
+};
+
+/// How long a call may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a call that has to succeed is repeated.
+const PERSISTENCE: Duration = Duration::from_mins(1);
+
+#[derive(Debug)]
+pub(crate) struct Operator {
+    servers: Vec<Address>,
+    key: String,
+    /// Ids as the API takes them, by path.
+    subscribers: BTreeMap<&'static str, String>,
+    chronicle: Arc<Chronicle>,
+    done: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Operator {
+    pub(crate) fn new(
+        servers: Vec<Address>,
+        key: &str,
+        subscribers: &HashMap<Uuid, &'static Subscriber>,
+        chronicle: &Arc<Chronicle>,
+    ) -> Self {
+        let id = |id: &Uuid| SubscriberId::from_uuid(*id).to_string();
+        Self {
+            servers,
+            key: key.to_owned(),
+            subscribers: subscribers.iter().map(|(uuid, subscriber)| (subscriber.path, id(uuid))).collect(),
+            chronicle: Arc::clone(chronicle),
+            done: Mutex::default(),
+        }
+    }
+
+    /// What was done, and how often it was answered as it should be.
+    pub(crate) fn done(&self) -> BTreeMap<String, usize> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does one thing after the other until `stop`; whoever was deactivated is active then.
+    pub(crate) async fn operate(&self, mut rng: Rng, stop: CancellationToken) {
+        let fickle = &self.subscribers[FICKLE];
+        while !stop.is_cancelled() {
+            sleep(Duration::from_millis(rng.u64(100..700))).await;
+            let any =
+                self.subscribers.values().nth(rng.usize(..self.subscribers.len())).expect("one of them");
+            let server = rng.usize(..self.servers.len());
+            match rng.u32(..7) {
+                0 => {
+                    self.post(server, "deactivate", &format!("/v1/subscribers/{fickle}/deactivate"), "")
+                        .await;
+                    sleep(Duration::from_millis(rng.u64(..800))).await;
+                    self.insist("activate", &format!("/v1/subscribers/{fickle}/activate")).await;
+                }
+                1 => {
+                    let pending =
+                        self.deliveries(server, &format!("subscriber_id={fickle}&status=pending")).await;
+                    for id in pending.iter().take(5) {
+                        self.post(server, "cancel", &format!("/v1/deliveries/{id}/cancel"), "").await;
+                    }
+                }
+                2 => {
+                    let all = self.deliveries(server, &format!("subscriber_id={any}")).await;
+                    if let Some(id) = all.get(rng.usize(..50)) {
+                        self.post(server, "retry", &format!("/v1/deliveries/{id}/retry"), "").await;
+                    }
+                }
+                3 => {
+                    let body = json!({"subscriber_id": any}).to_string();
+                    self.post(server, "requeue", "/v1/dead-letters/requeue", &body).await;
+                }
+                4 => {
+                    let millis = u64::try_from(moment::now()).unwrap_or(0).saturating_sub(20_000);
+                    let since = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+                    let body =
+                        json!({"since": humantime::format_rfc3339_seconds(since).to_string()}).to_string();
+                    self.post(server, "recover", &format!("/v1/subscribers/{any}/recover"), &body).await;
+                }
+                _ => {
+                    // Which closes its breaker, should that be open.
+                    self.post(server, "activate", &format!("/v1/subscribers/{any}/activate"), "").await;
+                }
+            }
+        }
+    }
+
+    /// Closes all breakers, and begins anew with all that was cancelled.
+    pub(crate) async fn make_up(&self) {
+        for id in self.subscribers.values() {
+            self.insist("activate", &format!("/v1/subscribers/{id}/activate")).await;
+        }
+        let fickle = &self.subscribers[FICKLE];
+        let cancelled = self.deliveries(0, &format!("subscriber_id={fickle}&status=cancelled")).await;
+        for id in cancelled {
+            self.insist("retry", &format!("/v1/deliveries/{id}/retry")).await;
+        }
+    }
+
+    /// Asks one server after the other until one obeys.
+    async fn insist(&self, what: &'static str, path: &str) {
+        let started = Instant::now();
+        for server in (0..self.servers.len()).cycle() {
+            if self.post(server, what, path, "").await {
+                return;
+            }
+            if started.elapsed() > PERSISTENCE {
+                return self
+                    .chronicle
+                    .violation(format!("POST {path} has not succeeded within {PERSISTENCE:?}"));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn post(&self, server: usize, what: &'static str, path: &str, body: &str) -> bool {
+        let done = self.call(server, Method::POST, path, body).await.is_some();
+        if done {
+            *self.done.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()).or_default() +=
+                1;
+        }
+        done
+    }
+
+    /// The ids of the newest deliveries that fit.
+    async fn deliveries(&self, server: usize, query: &str) -> Vec<String> {
+        let list = self.call(server, Method::GET, &format!("/v1/deliveries?limit=250&{query}"), "").await;
+        let items =
+            list.as_ref().and_then(|list| list["data"].as_array()).map(Vec::as_slice).unwrap_or_default();
+        items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The answer, if it is a good one. A server may be away, and a delivery may be in another state by now.
+    async fn call(&self, server: usize, method: Method, path: &str, body: &str) -> Option<Value> {
+        let address = self.servers[server].live().api?;
+        let api = Api::new(format!("http://{address}"), &self.key);
+        let json = [("content-type", "application/json")];
+        let headers = if body.is_empty() { &json[..0] } else { &json[..] };
+        let asked = api.try_send(method.clone(), path, headers, body.to_owned());
+        let answer = timeout(PATIENCE, asked).await.ok()?.ok()?;
+        match answer.status {
+            200..=299 => Some(answer.json()),
+            409 | 503 => None,
+            status => {
+                self.chronicle.violation(format!("{method} {path}: {status}: {}", answer.text()));
+                None
+            }
+        }
+    }
+}

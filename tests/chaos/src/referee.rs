@@ -1,0 +1,56 @@
+//! A referee in the database: who claimed which job, and who ended that claim.
+//!
+//! Each program has a role of its own, so that a trigger can tell who does something. What it writes is part of the
+//! transaction that it watches: there is no telling the two apart in time.
+
+use sea_orm::{ConnectionTrait as _, DatabaseConnection};
+
+use crate::incident::Who;
+
+const WATCH: &str = "
+CREATE TABLE chaos_claims (
+    token uuid NOT NULL, job uuid NOT NULL, delivery uuid NOT NULL, claimed_by text NOT NULL,
+    ended text, ended_by text, PRIMARY KEY (token, job)
+);
+CREATE FUNCTION chaos_referee() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    now bigint := (extract(epoch FROM statement_timestamp()) * 1000)::bigint;
+BEGIN
+    IF OLD.state = 3 AND (TG_OP = 'DELETE' OR NEW.lease_token IS DISTINCT FROM OLD.lease_token) THEN
+        UPDATE chaos_claims SET ended_by = session_user, ended = CASE
+            WHEN TG_OP = 'DELETE' THEN 'finished'
+            WHEN NEW.state = 3 OR NEW.rescues > OLD.rescues THEN 'rescued'
+            WHEN NEW.available_at <= now THEN 'released'
+            ELSE 'retried' END
+        WHERE token = OLD.lease_token AND job = OLD.id;
+    END IF;
+    IF TG_OP = 'UPDATE' AND NEW.state = 3 AND NEW.lease_token IS DISTINCT FROM OLD.lease_token THEN
+        INSERT INTO chaos_claims VALUES (NEW.lease_token, NEW.id, NEW.subject, session_user);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_referee AFTER UPDATE OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION chaos_referee();";
+
+/// What must not be: a claim that somebody else ended, otherwise than by taking it back.
+pub(crate) const TRESPASSES: &str = "SELECT count(*) FROM chaos_claims WHERE ended IN ('finished', 'released', 'retried') AND ended_by <> claimed_by";
+
+/// How many claims of each delivery ended without a record of their request, if they had made one.
+pub(crate) const LOST_CLAIMS: &str = "SELECT delivery, count(*) AS lost FROM chaos_claims WHERE ended IN ('rescued', 'released') GROUP BY delivery";
+
+/// The role under which a program comes to the database.
+pub(crate) fn role(who: Who) -> String {
+    who.to_string().replace('-', "_")
+}
+
+pub(crate) async fn make_role(database: &DatabaseConnection, who: Who) {
+    execute(database, &format!("CREATE ROLE {} LOGIN SUPERUSER", role(who))).await;
+}
+
+/// Begins to watch; the schema has to be there.
+pub(crate) async fn watch(database: &DatabaseConnection) {
+    execute(database, WATCH).await;
+}
+
+async fn execute(database: &DatabaseConnection, sql: &str) {
+    database.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
