@@ -197,8 +197,14 @@ impl Database {
                 options.map_sqlx_postgres_pool_opts(move |pool| {
                     pool.after_connect(move |connection, _| {
                         Box::pin(async move {
-                            // Not among the start-up options: poolers in between refuse those.
-                            let set = format!("SET idle_in_transaction_session_timeout = {limit}");
+                            // Not among the start-up options: poolers in between refuse those. Without sequential
+                            // scans, as every query has its index, and plans that were made while a table was
+                            // all but empty are kept when it no longer is. What has to scan all the same
+                            // counts as so costly then that PostgreSQL would compile it, for a quarter of a second.
+                            let set = format!(
+                                "SET idle_in_transaction_session_timeout = {limit}; \
+                                 SET enable_seqscan = off; SET jit = off"
+                            );
                             connection.execute(AssertSqlSafe(set)).await.map(drop)
                         })
                     })

@@ -99,11 +99,13 @@ impl JobQueue for PostgresQueue {
         // Locked in the order of ids, as `finish` does, so that the two wait for each other rather
         // than deadlock.
         const SQL: &str = ", held AS MATERIALIZED ( \
-                SELECT jobs.id FROM jobs JOIN input ON input.id = jobs.id AND input.token = jobs.lease_token \
-                WHERE jobs.state = 3 ORDER BY jobs.id FOR UPDATE OF jobs \
+                SELECT mine.id FROM (SELECT * FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
+                    SELECT jobs.id FROM jobs WHERE jobs.id = given.id AND jobs.lease_token = given.token \
+                    LIMIT 1 FOR UPDATE \
+                ) AS mine \
             ) \
             UPDATE jobs SET lease_until = (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $1 \
-            FROM held WHERE jobs.id = held.id RETURNING jobs.id";
+            WHERE id = ANY (ARRAY(SELECT id FROM held)) RETURNING id";
         let mut input = Batch::new(LEASE);
         for held in leases {
             input.push([held.job.0.into(), held.token.0.into()]);
@@ -125,7 +127,7 @@ impl JobQueue for PostgresQueue {
                 SELECT id FROM jobs, clock WHERE state = 1 AND available_at <= now \
                 ORDER BY available_at LIMIT $1 FOR UPDATE OF jobs SKIP LOCKED \
             ), promoted AS ( \
-                UPDATE jobs SET state = 0 FROM due WHERE jobs.id = due.id RETURNING 1 \
+                UPDATE jobs SET state = 0 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING 1 \
             ) \
             SELECT (SELECT count(*) FROM promoted) AS jobs, \
                 (SELECT available_at - now FROM jobs, clock WHERE state = 1 AND available_at > now \

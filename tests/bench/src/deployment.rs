@@ -5,7 +5,10 @@ use std::{env, fs, net::SocketAddr, path::PathBuf, time::Duration};
 use postrider_testkit::{Api, Process, Program};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 use xtask::postgres::{Durability, Options, Postgres};
 
 use crate::{load::Target, statements, usage};
@@ -125,6 +128,23 @@ impl Deployment {
             SELECT ((SELECT count(*) FROM jobs JOIN own ON own.id = jobs.lane) \
                 + (SELECT count(*) FROM deliveries JOIN own ON own.id = subscriber_id WHERE status = 0))::float8";
         statements::number(&self.database, sql).await
+    }
+
+    /// Sends some events and has the tables analysed, as they are a minute after any deployment's first start: plans
+    /// that were made for empty tables are of no interest.
+    pub(crate) async fn warm(&self) {
+        for _ in 0..20 {
+            let event = json!({"event": "bench.event", "data": {"warm": true}});
+            let batch = json!({"events": vec![event; 50]});
+            let (status, answer) = self.api.post("/v1/events/batch", &batch).await;
+            assert_eq!(status, 202, "{answer}");
+        }
+        let deadline = Instant::now() + START;
+        while self.left().await > 0.0 {
+            assert!(Instant::now() < deadline, "the first events are not delivered");
+            sleep(Duration::from_millis(20)).await;
+        }
+        statements::execute(&self.database, "ANALYZE").await;
     }
 
     fn postmaster(&self) -> Option<u32> {

@@ -61,6 +61,7 @@ async fn flood(
     (run, subscribers, events): (&Arc<Arrivals>, usize, usize),
 ) -> (f64, Sent) {
     let deliveries = events * subscribers;
+    deployment.warm().await;
     statements::reset(&deployment.database).await;
     let waits = Waits::watch(deployment.database.clone());
     let (cpu, from) = (deployment.cpu(), run.now());

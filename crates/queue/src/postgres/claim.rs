@@ -122,6 +122,8 @@ impl Seen {
 /// - `picked` must be `MATERIALIZED`, or the planner may run it again and take more than the limit.
 /// - Jobs are picked with `SKIP LOCKED`: a job that another transaction holds is none of ours.
 /// - What was taken, not what was picked, is counted against the lane.
+/// - Jobs are named by an array, never joined: plans are kept, and one made when the table was all but empty would
+///   join with all of it when it no longer is.
 /// - The claim does not wait for the disk, so that its locks are short. A crash of the database may forget it: then
 ///   the job is ready again, as if its worker had been lost (docs/adr/0014).
 /// - The rate is a generic cell rate algorithm: `rate_next_us` is when the next job would be due if
@@ -171,8 +173,8 @@ WITH RECURSIVE clock AS MATERIALIZED (
     ORDER BY mine.turn LIMIT $4
 ), taken AS (
     UPDATE jobs SET state = 3, lease_token = $5, lease_until = now + $6, claims = claims + 1
-    FROM picked, clock WHERE jobs.id = picked.id AND jobs.state = 0
-    RETURNING jobs.id, jobs.lane, jobs.subject, jobs.claims, jobs.rescues, jobs.trace, picked.turn
+    FROM clock WHERE jobs.id = ANY (ARRAY(SELECT id FROM picked))
+    RETURNING jobs.id, jobs.lane, jobs.subject, jobs.claims, jobs.rescues, jobs.trace
 ), tally AS MATERIALIZED (
     SELECT lane, count(*)::integer AS jobs FROM taken GROUP BY lane
 ), counted AS (
@@ -199,4 +201,5 @@ WITH RECURSIVE clock AS MATERIALIZED (
               (SELECT min(rate_for) FROM looked WHERE rate_for > 0),
               (SELECT min(rate_for) FROM counted WHERE rate_for > 0)) AS opens_in
 )
-SELECT summary.*, taken.* FROM summary LEFT JOIN taken ON true";
+SELECT summary.*, mine.* FROM summary
+LEFT JOIN (SELECT taken.*, picked.turn FROM taken JOIN picked ON picked.id = taken.id) AS mine ON true";

@@ -35,27 +35,36 @@ pub(super) async fn finish(
     rows.iter().map(|row| Ok(JobId(column(row, "id")?))).collect()
 }
 
+/// Jobs are looked up one by one and named by arrays, never joined: plans are kept, and one made when the table was
+/// all but empty would join with all of it when it no longer is. A token says that its job is running.
+///
 /// A job of an ordered lane that is to be tried again stays in its place and pauses its lane until
 /// then; any other one steps back behind the first tries of its lane.
 const FINISH: &str = "
 , clock AS MATERIALIZED (
     SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now
 ), held AS MATERIALIZED (
-    SELECT jobs.id, jobs.lane, input.remove, input.delay
-    FROM jobs JOIN input ON input.id = jobs.id AND input.token = jobs.lease_token
-    WHERE jobs.state = 3 ORDER BY jobs.id FOR UPDATE OF jobs
+    SELECT mine.id, mine.lane, given.remove, given.delay
+    FROM (SELECT * FROM input ORDER BY id) AS given CROSS JOIN LATERAL (
+        SELECT jobs.id, jobs.lane FROM jobs WHERE jobs.id = given.id AND jobs.lease_token = given.token
+        LIMIT 1 FOR UPDATE
+    ) AS mine
 ), locked AS MATERIALIZED (
-    SELECT id, ordered FROM lanes WHERE id IN (SELECT lane FROM held) ORDER BY id FOR UPDATE
+    SELECT id, ordered FROM lanes WHERE id = ANY (ARRAY(SELECT lane FROM held)) ORDER BY id FOR UPDATE
 ), removed AS (
-    DELETE FROM jobs USING held WHERE jobs.id = held.id AND held.remove
+    DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE remove))
+), again AS MATERIALIZED (
+    SELECT held.id, held.delay, locked.ordered FROM held JOIN locked ON locked.id = held.lane WHERE NOT held.remove
 ), returned AS (
-    UPDATE jobs SET
-        state = CASE WHEN held.delay IS NULL OR held.delay = 0 OR locked.ordered THEN 0 ELSE 1 END,
-        priority = CASE WHEN held.delay IS NULL OR locked.ordered THEN priority ELSE 1 END,
-        available_at = now + coalesce(held.delay, 0),
-        lease_token = NULL, lease_until = NULL
-    FROM held JOIN locked ON locked.id = held.lane CROSS JOIN clock
-    WHERE jobs.id = held.id AND NOT held.remove
+    UPDATE jobs SET (state, priority, available_at, lease_token, lease_until) = (
+        SELECT
+            CASE WHEN again.delay IS NULL OR again.delay = 0 OR again.ordered THEN 0 ELSE 1 END,
+            CASE WHEN again.delay IS NULL OR again.ordered THEN jobs.priority ELSE 1 END,
+            clock.now + coalesce(again.delay, 0),
+            NULL::uuid, NULL::bigint
+        FROM again CROSS JOIN clock WHERE again.id = jobs.id
+    )
+    WHERE id = ANY (ARRAY(SELECT id FROM again))
 ), freed AS (
     UPDATE lanes SET running = running - ended.jobs, paused_until = GREATEST(paused_until, ended.until)
     FROM (

@@ -33,7 +33,7 @@ WITH clock AS MATERIALIZED (
         ORDER BY priority, seq LIMIT $1 FOR UPDATE SKIP LOCKED
     ) AS ready LIMIT $1
 ), moved AS (
-    UPDATE jobs SET state = 2 FROM picked WHERE jobs.id = picked.id AND jobs.state = 0 RETURNING jobs.lane
+    UPDATE jobs SET state = 2 WHERE id = ANY (ARRAY(SELECT id FROM picked)) RETURNING lane
 ), marked AS (
     UPDATE lanes SET parked = true WHERE id IN (SELECT lane FROM moved) AND NOT parked
 )
@@ -55,7 +55,7 @@ WITH clock AS MATERIALIZED (
         ORDER BY priority, seq LIMIT CASE WHEN opened.probing THEN 1 ELSE $1 END FOR UPDATE SKIP LOCKED
     ) AS held LIMIT $1
 ), moved AS (
-    UPDATE jobs SET state = 0 FROM picked WHERE jobs.id = picked.id AND jobs.state = 2 RETURNING jobs.lane
+    UPDATE jobs SET state = 0 WHERE id = ANY (ARRAY(SELECT id FROM picked)) RETURNING lane
 ), empty AS (
     UPDATE lanes SET parked = false, paused_until = CASE WHEN probing THEN paused_until ELSE 0 END
     WHERE id IN (SELECT id FROM opened) AND id NOT IN (SELECT lane FROM picked)

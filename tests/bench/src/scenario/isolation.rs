@@ -89,6 +89,9 @@ async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Opt
     for subscriber in 0..trouble.healthy {
         deployment.subscribe(&receiver.url(Manner::Healthy, subscriber), json!({})).await;
     }
+    // While all are healthy: what hangs never comes to its end.
+    deployment.start_workers().await;
+    deployment.warm().await;
     for (subscriber, manner) in (trouble.healthy..).zip(others) {
         deployment.subscribe(&receiver.url(manner, subscriber), json!({})).await;
     }
@@ -103,7 +106,6 @@ async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Opt
         }
         _ => {}
     }
-    deployment.start_workers().await;
     let target = deployment.target("/v1/events");
     let sent = load::open(&target, &run, CONNECTIONS, events, trouble.rate, load::event).await;
     let arrived = || (0..trouble.healthy).all(|one| (0..events).all(|event| run.at(one, event).is_some()));

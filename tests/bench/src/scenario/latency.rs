@@ -1,8 +1,7 @@
 //! 500 events a second, by the clock; then one caller alone, to ten subscribers.
 
 use super::{
-    Arc, Arrivals, CONNECTIONS, Deployment, Duration, Goal, Manner, Receiver, Report, Shape, json, load,
-    settled,
+    Arc, Arrivals, CONNECTIONS, Deployment, Goal, Manner, Receiver, Report, Shape, json, load, settled,
 };
 use crate::latency::Latencies;
 
@@ -16,7 +15,7 @@ pub(crate) async fn run(report: &mut Report, seconds: u64) {
     let receiver = Receiver::start(&run).await;
     let deployment = Deployment::start(Shape::default()).await;
     deployment.subscribe(&receiver.url(Manner::Healthy, 0), json!({})).await;
-    warm(&deployment).await;
+    deployment.warm().await;
     let target = deployment.target("/v1/events");
     let sent = load::open(&target, &run, CONNECTIONS, events, RATE, load::event).await;
     run.wait_for(events as u64).await;
@@ -38,7 +37,7 @@ async fn alone(report: &mut Report) {
     for subscriber in 0..10 {
         deployment.subscribe(&receiver.url(Manner::Healthy, subscriber), json!({})).await;
     }
-    warm(&deployment).await;
+    deployment.warm().await;
     let target = deployment.target("/v1/events");
     let sent = load::open(&target, &run, 1, EVENTS, 20.0, load::event).await;
     run.wait_for(10 * EVENTS as u64).await;
@@ -47,18 +46,6 @@ async fn alone(report: &mut Report) {
     report.with_goal(BENCH, "dispatch to 10 subscribers, alone, p50", p50, "ms", Goal::Under(3.0));
     let p99 = sent.acknowledged.percentile(99.0);
     report.add(BENCH, "dispatch to 10 subscribers, alone, p99", p99, "ms");
-}
-
-/// Opens connections and prepares statements, as any long-running deployment has.
-async fn warm(deployment: &Deployment) {
-    for n in 0..100 {
-        let (status, _) =
-            deployment.api.post("/v1/events", &json!({"event": "bench.event", "data": {"warm": n}})).await;
-        assert_eq!(status, 202);
-    }
-    while deployment.left().await > 0.0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// From when each event was due until it came to this subscriber; what never came counts to the end of the run.

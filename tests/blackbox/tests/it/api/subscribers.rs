@@ -109,8 +109,8 @@ async fn what_is_pending_is_cancelled_with_its_subscriber() {
             json!({"url": receiver.url("/hook"), "events": ["*"], "policy": {"schedule": ["1h"]}}),
         )
         .await;
-        let event = dispatch(api, "a").await;
         let before = receiver.requests().len();
+        let event = dispatch(api, "a").await;
         receiver.wait_for(before + 1, PATIENCE).await;
         eventually(PATIENCE, || async {
             (delivery_of(api, &event).await["next_attempt_at"] != Value::Null).then_some(())
