@@ -49,7 +49,7 @@ async fn a_failed_delivery_is_tried_again_on_the_schedule(stage: &Stage) {
         println!("attempt {} came {waited:?} after the one before it; due after {delay} ms", number + 2);
         assert!(waited >= Duration::from_millis(delay), "never early");
         assert!(by_record >= Duration::from_millis(delay), "never early by the records");
-        assert!(waited < Duration::from_millis(delay) + Duration::from_secs(3), "never stuck");
+        assert!(waited < Duration::from_millis(delay) + Duration::from_secs(30), "never stuck");
     }
     let ids: Vec<_> =
         stage.receiver.requests().iter().map(|r| r.header("webhook-id").map(str::to_owned)).collect();
