@@ -119,10 +119,8 @@ impl JobQueue for PostgresQueue {
     }
 
     async fn promote(&self, max: u32) -> Result<Promoted, QueueError> {
-        // Does not wait for the disk: what a crash forgets of it is due again (docs/adr/0014).
         const SQL: &str = "WITH clock AS MATERIALIZED ( \
-                SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now, \
-                    set_config('synchronous_commit', 'off', true) \
+                SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now \
             ), due AS MATERIALIZED ( \
                 SELECT id FROM jobs, clock WHERE state = 1 AND available_at <= now \
                 ORDER BY available_at LIMIT $1 FOR UPDATE OF jobs SKIP LOCKED \

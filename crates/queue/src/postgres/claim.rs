@@ -124,14 +124,11 @@ impl Seen {
 /// - What was taken, not what was picked, is counted against the lane.
 /// - Jobs are named by an array, never joined: plans are kept, and one made when the table was all but empty would
 ///   join with all of it when it no longer is.
-/// - The claim does not wait for the disk, so that its locks are short. A crash of the database may forget it: then
-///   the job is ready again, as if its worker had been lost (docs/adr/0014).
 /// - The rate is a generic cell rate algorithm: `rate_next_us` is when the next job would be due if
 ///   jobs came at the full rate; a job conforms if that is less than `burst` intervals ahead.
 const CLAIM: &str = "
 WITH RECURSIVE clock AS MATERIALIZED (
-    SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now,
-        set_config('synchronous_commit', 'off', true)
+    SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now
 ), walk(lane, step) AS (
     (SELECT lane, 1::bigint FROM jobs WHERE state = 0 AND lane > $1 ORDER BY lane LIMIT 1)
     UNION ALL
