@@ -231,6 +231,8 @@ ALTER TABLE lanes SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, auto
 ALTER TABLE rollups SET (fillfactor = 50);
 -- For logical replication, in place of a primary key.
 ALTER TABLE jobs REPLICA IDENTITY USING INDEX jobs_id_key;
+-- Folded, and removed, in this order.
+ALTER TABLE attempt_deltas ADD PRIMARY KEY (seq);
 ALTER TABLE attempt_deltas SET (
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold = 5000,

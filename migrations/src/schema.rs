@@ -11,6 +11,8 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 /// | `{uuid}` | `uuid` | `blob` |
 /// | `{bytes}` | `bytea` | `blob` |
 /// | `{sequence}` | `bigint GENERATED ALWAYS AS IDENTITY` | `integer PRIMARY KEY AUTOINCREMENT` |
+///
+/// On PostgreSQL a table with a `{sequence}` has its key from `postgres`.
 pub(crate) async fn apply(manager: &SchemaManager<'_>, shared: &str, postgres: &str) -> Result<(), DbErr> {
     let connection = manager.get_connection();
     let on_postgres = connection.get_database_backend() == DbBackend::Postgres;

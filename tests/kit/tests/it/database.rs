@@ -129,3 +129,15 @@ async fn the_schema_of_postrider_applies_to_both() {
         number(&database.connection(), "SELECT count(*) FROM seaql_migrations").await.expect("a count");
     }
 }
+
+/// Rows without a key cannot be found again: not by a fold that removes them, nor by logical replication.
+#[tokio::test]
+async fn every_table_of_postrider_has_a_key_on_postgres() {
+    let database = TestDatabase::postgres().await;
+    let sql = "SELECT string_agg(relname, ', ' ORDER BY relname) AS keyless FROM pg_class \
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace \
+        AND NOT EXISTS (SELECT 1 FROM pg_index WHERE indrelid = pg_class.oid AND (indisprimary OR indisreplident))";
+    let statement = Statement::from_string(DbBackend::Postgres, sql);
+    let row = database.connection().query_one_raw(statement).await.unwrap().unwrap();
+    assert_eq!(row.try_get::<Option<String>>("", "keyless").unwrap(), None);
+}
