@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_core::DeliveryStatus;
-use postrider_queue::{Finish, Lease};
+use postrider_queue::{Finish, JobId, Lease};
 use postrider_store::StoreError;
 use postrider_store::outcome::{End, Outcome, Recorded};
+use postrider_store::work::DeliveryRef;
 use postrider_telemetry::context::{self, TraceParent};
 use postrider_telemetry::{metric, span};
 use tokio::sync::mpsc;
@@ -122,6 +123,11 @@ async fn record_batch(shared: &Shared, batch: &[Ended]) {
 }
 
 /// Records a batch, waiting for a database that is away.
+///
+/// A call that failed may have been heard all the same: its commit went through, and the answer did not. Its repeat
+/// writes nothing then, since the leases fence it: it finds the jobs gone, as if other workers had them. Which of the
+/// two it was is looked up. What a call that was not heard of had to tell to operators stays untold: the event is
+/// lost, not the fact.
 async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
     let (mut outcomes, mut others) = (Vec::new(), Vec::new());
     for ended in batch {
@@ -131,8 +137,11 @@ async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
         }
     }
     let mut backoff = BACKOFF.0;
-    let Recorded { lost, notices } = loop {
+    let mut unheard = false;
+    let Recorded { mut lost, notices } = loop {
         let recording = shared.store.record(&outcomes, &others, &shared.config.patience);
+        // A connection may hang for ever; the pool closes it, and the next call gets another one.
+        let recording = shared.store.database().answered(recording);
         match during("finishing", recording).await {
             Ok(recorded) => break recorded,
             Err(error) if error.is_unavailable() => {
@@ -142,6 +151,7 @@ async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
                         "cannot record outcomes; trying again"
                     );
                 }
+                unheard = true;
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(BACKOFF.1);
             }
@@ -149,6 +159,14 @@ async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
         }
     };
     point("recorded");
+    if unheard && !lost.is_empty() {
+        let gone = lost.len();
+        lost = really_lost(shared, &outcomes, lost).await;
+        let recorded = gone - lost.len();
+        if recorded > 0 {
+            tracing::info!(jobs = recorded, "outcomes had been recorded, though that was not heard of");
+        }
+    }
     if !lost.is_empty() {
         metrics::counter!(metric::LEASES_LOST).increment(lost.len() as u64);
         tracing::warn!(jobs = lost.len(), "leases were lost; other workers have those jobs");
@@ -163,6 +181,44 @@ async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
     }
     notice::tell(shared, notices).await;
     Ok(())
+}
+
+/// Of the jobs that a repeated call found gone, those whose outcomes the calls before it did not write.
+async fn really_lost(shared: &Shared, outcomes: &[Outcome], gone: Vec<JobId>) -> Vec<JobId> {
+    let mut lost = Vec::new();
+    // One by one: this is rare. Of jobs without an outcome there is nothing that could have been lost.
+    for outcome in outcomes.iter().filter(|outcome| gone.contains(&outcome.lease.job)) {
+        match shared.store.database().answered(is_recorded(shared, outcome)).await {
+            Ok(true) => {}
+            Ok(false) => lost.push(outcome.lease.job),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot see whether an outcome was recorded; it counts as lost"
+                );
+                lost.push(outcome.lease.job);
+            }
+        }
+    }
+    lost
+}
+
+/// Whether this very outcome is written down.
+async fn is_recorded(shared: &Shared, outcome: &Outcome) -> Result<bool, StoreError> {
+    let DeliveryRef { tenant, id, .. } = &outcome.delivery;
+    let Some(made) = &outcome.attempt else {
+        let delivery = shared.store.delivery(tenant, *id).await?;
+        return Ok(delivery.is_some_and(|delivery| {
+            delivery.status == outcome.end.status()
+                && delivery.job.is_some_and(|job| job.uuid() == outcome.lease.job.0)
+        }));
+    };
+    // No other worker's attempt at it began in the same millisecond and took as long to the microsecond.
+    let attempts = shared.store.attempts(tenant, *id).await?;
+    Ok(attempts.iter().any(|attempt| {
+        attempt.started_at.millis() == made.started_at.millis()
+            && attempt.duration.as_micros() == made.duration.as_micros()
+    }))
 }
 
 /// Counts what is now written down.

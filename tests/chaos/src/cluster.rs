@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use postrider_testkit::Program;
+use postrider_testkit::{Program, proxy::Proxy};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use tokio::{sync::Mutex, task::spawn_blocking};
 use xtask::postgres::{Durability, Options, Postgres, Stop};
@@ -17,7 +17,6 @@ use crate::{
     incident::{Chronicle, Who},
     logbook::Logbook,
     member::Member,
-    proxy::Proxy,
     referee,
 };
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use postrider_testkit::proxy::Link;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,6 @@ use crate::{
     incident::{Chronicle, Fault, Who},
     member::Member,
     moment,
-    proxy::Link,
 };
 
 /// How often a program is looked at, to see whether it lives.

@@ -5,7 +5,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `cluster`, `member`, `proxy` | the programs, PostgreSQL, and a link for each between the two |
+//! | `cluster`, `member` | the programs, PostgreSQL, and a link for each between the two |
 //! | `faults` | what is done to them |
 //! | `audience` | the subscribers, and how they answer |
 //! | `ledger` | the publisher: what was asked for, and what was acknowledged |
@@ -32,7 +32,6 @@ mod logbook;
 mod member;
 mod moment;
 mod operator;
-mod proxy;
 mod referee;
 mod run;
 mod watch;

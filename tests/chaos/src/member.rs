@@ -8,14 +8,16 @@ use std::{
 };
 
 use fastrand::Rng;
-use postrider_testkit::{Process, Program};
+use postrider_testkit::{
+    Process, Program,
+    proxy::{Link, Proxy},
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     incident::{Chronicle, Fault, Who},
     logbook::Logbook,
     moment,
-    proxy::{Link, Proxy},
 };
 
 /// How long a program may take to start once the database is there.

@@ -3,6 +3,7 @@
 //! - [`database`]: a fresh, migrated database for each test
 //! - [`receiver`]: an HTTP server that records what it gets and answers as it is told
 //! - [`process`]: Postrider's programs, as a user would start them
+//! - [`proxy`]: a way to the database that can hang, break or swallow answers
 //! - [`api`]: a client of the HTTP API
 //! - [`eventually()`]: waiting for a condition, never for a guess
 //!
@@ -19,6 +20,7 @@ pub mod api;
 pub mod database;
 pub mod eventually;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 
 pub use api::Api;

@@ -29,4 +29,6 @@ mod states;
 #[cfg(test)]
 mod stopping;
 #[cfg(test)]
+mod unheard;
+#[cfg(test)]
 mod waking;

@@ -70,7 +70,7 @@ impl Stage {
 
     async fn of(database: TestDatabase) -> Self {
         let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
-        let store = open(&database, &keyring).await;
+        let store = open(direct(&database), &keyring).await;
         let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
         Self { database, store, dispatcher, receiver: Receiver::start().await, keyring }
     }
@@ -78,19 +78,18 @@ impl Stage {
     /// As another process would have it. SQLite is for one process, whose parts share a store.
     pub(crate) async fn another_store(&self) -> Store {
         match self.store.database().dialect() {
-            Dialect::Postgres => open(&self.database, &self.keyring).await,
+            Dialect::Postgres => open(direct(&self.database), &self.keyring).await,
             Dialect::Sqlite => self.store.clone(),
         }
     }
 
     pub(crate) async fn worker(&self, config: Config) -> Running {
-        let mut delivery = DeliveryConfig::default();
-        let here = vec!["127.0.0.1/32".parse().unwrap()];
-        delivery.targets.addresses = delivery.targets.addresses.allowing(here);
-        let client = Client::new(delivery).unwrap();
-        let worker = Worker::new(self.another_store().await, client, config).unwrap();
-        let stop = CancellationToken::new();
-        Running { task: tokio::spawn(worker.run(stop.clone())), stop }
+        start(self.another_store().await, config)
+    }
+
+    /// A worker that comes to the database in a way of its own.
+    pub(crate) async fn worker_over(&self, database: DatabaseConfig, config: Config) -> Running {
+        start(open(database, &self.keyring).await, config)
     }
 
     /// A subscriber of everything at a path of the receiver's.
@@ -186,10 +185,23 @@ impl Stage {
     }
 }
 
-async fn open(database: &TestDatabase, keyring: &Keyring) -> Store {
-    let pool = Database::connect(DatabaseConfig::new(database.url().parse().unwrap())).await.unwrap();
+fn direct(database: &TestDatabase) -> DatabaseConfig {
+    DatabaseConfig::new(database.url().parse().unwrap())
+}
+
+async fn open(database: DatabaseConfig, keyring: &Keyring) -> Store {
+    let pool = Database::connect(database).await.unwrap();
     let queue = postrider_queue::open(&pool);
     Store::new(pool, queue, keyring.clone(), IdGenerator::system())
+}
+
+fn start(store: Store, config: Config) -> Running {
+    let mut delivery = DeliveryConfig::default();
+    let here = vec!["127.0.0.1/32".parse().unwrap()];
+    delivery.targets.addresses = delivery.targets.addresses.allowing(here);
+    let worker = Worker::new(store, Client::new(delivery).unwrap(), config).unwrap();
+    let stop = CancellationToken::new();
+    Running { task: tokio::spawn(worker.run(stop.clone())), stop }
 }
 
 /// A worker that runs in this process.

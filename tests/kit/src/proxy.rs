@@ -1,8 +1,9 @@
-//! A TCP link between a program and PostgreSQL that can hang or be cut.
+//! A TCP link between a program and PostgreSQL that can hang, be cut, or keep answers to itself.
 
 use std::{
-    io,
+    future, io,
     net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use tokio::{
@@ -14,28 +15,33 @@ use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
+use url::Url;
 
 /// What a link does with what comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Link {
+pub enum Link {
     /// Passes it on.
     Open,
     /// Keeps it until it is open again: a partition, as both ends see it.
     Hanging,
     /// Resets every connection, old and new.
     Cut,
+    /// Passes it on, until a connection asks for a `COMMIT`. That gets through; nothing comes back any more on that
+    /// connection, whatever the link does later, and nobody is told.
+    Unheard,
 }
 
 /// A link, listening on a free port of 127.0.0.1.
 #[derive(Debug)]
-pub(crate) struct Proxy {
+pub struct Proxy {
     address: SocketAddr,
     link: watch::Sender<Link>,
     accepting: JoinHandle<()>,
 }
 
 impl Proxy {
-    pub(crate) async fn start(to: SocketAddr) -> Self {
+    /// A link to `to` that is open.
+    pub async fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let link = watch::Sender::new(Link::Open);
@@ -43,11 +49,22 @@ impl Proxy {
         Self { address, link, accepting }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// A link to the PostgreSQL at `url`, on this machine, and the URL that leads there through it.
+    pub async fn before(url: &str) -> (Self, String) {
+        let mut url: Url = url.parse().expect("a URL");
+        let link = Self::start(SocketAddr::from((Ipv4Addr::LOCALHOST, url.port().unwrap_or(5432)))).await;
+        url.set_host(Some("127.0.0.1")).expect("an address");
+        url.set_port(Some(link.port())).expect("a port");
+        (link, url.into())
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    pub(crate) fn set(&self, link: Link) {
+    /// Does from now on as `link` says.
+    pub fn set(&self, link: Link) {
         self.link.send_replace(link);
     }
 }
@@ -76,9 +93,10 @@ async fn pass(mut client: TcpStream, to: SocketAddr, mut link: watch::Receiver<L
         // cut must be reset.
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
+        let unheard = AtomicBool::new(false);
         let ended = tokio::select! {
-            ended = pump(from_client, to_server, link.clone()) => ended,
-            ended = pump(from_server, to_client, link.clone()) => ended,
+            ended = pump(From::Program(&unheard), from_client, to_server, link.clone()) => ended,
+            ended = pump(From::Database(&unheard), from_server, to_client, link.clone()) => ended,
             () = is_cut(&mut link) => Err(io::ErrorKind::ConnectionReset.into()),
         };
         drop(ended);
@@ -92,7 +110,15 @@ async fn connect(to: SocketAddr, link: &mut watch::Receiver<Link>) -> io::Result
     TcpStream::connect(to).await
 }
 
+/// Whose words these are, and whether the database's answers are kept from the program by now.
+#[derive(Clone, Copy, Debug)]
+enum From<'a> {
+    Program(&'a AtomicBool),
+    Database(&'a AtomicBool),
+}
+
 async fn pump(
+    whose: From<'_>,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut link: watch::Receiver<Link>,
@@ -102,6 +128,14 @@ async fn pump(
         let length = from.read(&mut buffer).await;
         // Neither bytes nor an end get through a link that hangs.
         opened(&mut link).await?;
+        let said = &buffer[..*length.as_ref().unwrap_or(&0)];
+        match whose {
+            From::Program(unheard) if *link.borrow() == Link::Unheard && asks_for_commit(said) => {
+                unheard.store(true, Ordering::SeqCst);
+            }
+            From::Database(unheard) if unheard.load(Ordering::SeqCst) => future::pending().await,
+            From::Program(_) | From::Database(_) => {}
+        }
         match length? {
             0 => return Ok(()),
             length => to.write_all(&buffer[..length]).await?,
@@ -109,10 +143,15 @@ async fn pump(
     }
 }
 
+fn asks_for_commit(said: &[u8]) -> bool {
+    const COMMIT: &[u8] = b"COMMIT";
+    said.windows(COMMIT.len()).any(|word| word == COMMIT)
+}
+
 /// Waits while the link hangs.
 async fn opened(link: &mut watch::Receiver<Link>) -> io::Result<()> {
     match link.wait_for(|link| *link != Link::Hanging).await.map(|link| *link) {
-        Ok(Link::Open) => Ok(()),
+        Ok(Link::Open | Link::Unheard) => Ok(()),
         Ok(_) | Err(_) => Err(io::ErrorKind::ConnectionReset.into()),
     }
 }
@@ -148,6 +187,21 @@ mod tests {
         assert!(timeout(Duration::from_millis(100), far.read_u8()).await.is_err());
         proxy.set(Link::Open);
         assert_eq!(far.read_u8().await.unwrap(), b'b');
+    }
+
+    #[tokio::test]
+    async fn what_comes_of_a_commit_is_not_heard_of() {
+        let (proxy, mut near, mut far) = pair().await;
+        proxy.set(Link::Unheard);
+        far.write_all(b"b").await.unwrap();
+        assert_eq!(near.read_u8().await.unwrap(), b'b');
+        near.write_all(b"COMMIT").await.unwrap();
+        let mut asked = [0; 6];
+        far.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"COMMIT");
+        far.write_all(b"c").await.unwrap();
+        proxy.set(Link::Open);
+        assert!(timeout(Duration::from_millis(100), near.read_u8()).await.is_err());
     }
 
     #[tokio::test]

@@ -1,0 +1,85 @@
+//! Outcomes of which it was not heard whether they are recorded.
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use postrider_core::DeliveryStatus;
+use postrider_database::Config as DatabaseConfig;
+use postrider_testkit::proxy::{Link, Proxy};
+use postrider_testkit::receiver::Gate;
+use postrider_testkit::{Behaviour, eventually};
+use sea_orm::ConnectionTrait as _;
+
+use crate::stage::{DEADLINE, Stage, config};
+
+/// Its worker asks anew when it has heard nothing for this long.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// Waits until the metrics have this line.
+async fn told(metrics: &PrometheusHandle, line: &str) {
+    eventually(DEADLINE, || async { metrics.render().lines().any(|it| it == line).then_some(()) }).await;
+}
+
+const SUCCEEDED: &str = r#"webhook_deliveries_total{event_type="order.created",status="succeeded"} 1"#;
+
+/// On one thread, so that the metrics recorder, which is the thread's, sees the worker.
+#[tokio::test]
+async fn an_outcome_whose_record_was_not_heard_of_is_recorded_and_counted_once() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let stage = Stage::postgres().await;
+    let (link, url) = Proxy::before(stage.database.url()).await;
+    let database = DatabaseConfig { answer_timeout: ANSWER, ..DatabaseConfig::new(url.parse().unwrap()) };
+    let gate = Gate::closed();
+    stage.subscriber("/hook").await;
+    stage.receiver.on("/hook", Behaviour::Status(200).behind(&gate));
+    let worker = stage.worker_over(database, config()).await;
+    let event = stage.dispatch().await.id;
+    stage.receiver.wait_for(1, DEADLINE).await;
+
+    link.set(Link::Unheard);
+    gate.open();
+    let delivery = stage.ended(event).await;
+    // From now on it can find out, by asking again over another connection.
+    link.set(Link::Open);
+    told(&metrics, SUCCEEDED).await;
+    worker.stop().await;
+
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 1));
+    assert_eq!(stage.attempts(&delivery).await.len(), 1);
+    assert_eq!(stage.receiver.requests().len(), 1);
+    stage.settled().await;
+    let text = metrics.render();
+    assert!(!text.contains("webhook_leases_lost_total"), "no lease was lost: {text}");
+}
+
+/// The other way in which a job may be gone when it is tried again.
+#[tokio::test]
+async fn a_lease_that_is_lost_while_nothing_can_be_recorded_is_counted() {
+    const REFUSE: &str = "CREATE SEQUENCE refused; \
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            PERFORM nextval('refused'); RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; \
+        END $$; \
+        CREATE TRIGGER refuse BEFORE INSERT ON attempts FOR EACH ROW EXECUTE FUNCTION refuse()";
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let stage = Stage::postgres().await;
+    stage.database.connection().execute_unprepared(REFUSE).await.unwrap();
+    stage.subscriber("/hook").await;
+    let worker = stage.worker(config()).await;
+    let event = stage.dispatch().await.id;
+    // What a sequence counts stays counted when its transaction is undone.
+    let refused = "SELECT count(*) FROM refused WHERE is_called";
+    eventually(DEADLINE, || async { (stage.count(refused).await == 1).then_some(()) }).await;
+    // As it is when another worker has taken it back and claimed it, in one step, so that this one cannot.
+    let anothers = "UPDATE jobs SET lease_token = gen_random_uuid(); DROP TRIGGER refuse ON attempts";
+    stage.database.connection().execute_unprepared(anothers).await.unwrap();
+    told(&metrics, "webhook_leases_lost_total 1").await;
+    worker.stop().await;
+
+    let delivery = stage.delivery(event).await;
+    assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Pending, 0), "fenced");
+    assert!(!metrics.render().contains(SUCCEEDED));
+}
