@@ -59,7 +59,8 @@ pub(crate) const SUBSCRIBERS: &[Subscriber] = &[
     subscriber("/ordered", &["user.new"], Manner::Moody, r#"{"ordered":true}"#),
     subscriber("/limited", &["order.paid"], Manner::Steady, r#"{"rate_limit":{"per_second":20,"burst":3}}"#),
     subscriber("/slow", &["order.shipped", "user.lost"], Manner::Slow, "{}"),
-    subscriber(FICKLE, &["order.shipped", "order.paid"], Manner::Steady, "{}"),
+    // Slow, so that there is always something pending when it is deactivated.
+    subscriber(FICKLE, &["order.shipped", "order.paid"], Manner::Late, r#"{"concurrency":2}"#),
     subscriber("/dead", &["user.lost"], Manner::Dead, r#"{"max_attempts":2}"#),
     subscriber("/probe", &[PROBE], Manner::Steady, "{}"),
 ];

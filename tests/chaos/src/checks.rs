@@ -3,11 +3,14 @@
 mod attempts;
 mod books;
 mod lost;
+mod off;
 mod repeats;
 
 use sea_orm::DatabaseConnection;
 
-use crate::{facts::Facts, incident::Chronicle, ledger::Ledger, logbook::Logbook, watch::Watch};
+use crate::{
+    facts::Facts, incident::Chronicle, ledger::Ledger, logbook::Logbook, operator::Operator, watch::Watch,
+};
 
 pub(crate) use repeats::Repeats;
 
@@ -16,6 +19,7 @@ pub(crate) use repeats::Repeats;
 pub(crate) struct Evidence<'a> {
     pub(crate) facts: &'a Facts,
     pub(crate) ledger: &'a Ledger,
+    pub(crate) operator: &'a Operator,
     pub(crate) chronicle: &'a Chronicle,
     pub(crate) logbook: &'a Logbook,
     pub(crate) watch: &'a Watch,
@@ -26,6 +30,7 @@ pub(crate) async fn all(evidence: Evidence<'_>, database: &DatabaseConnection) -
     let (repeats, mut wrong) = repeats::check(evidence);
     wrong.extend(lost::check(evidence));
     wrong.extend(attempts::check(evidence.facts));
+    wrong.extend(off::check(evidence));
     wrong.extend(books::check(evidence, database).await);
     (wrong, repeats)
 }

@@ -23,6 +23,8 @@ use crate::{
 pub(crate) const SERVERS: usize = 2;
 pub(crate) const WORKERS: usize = 3;
 
+/// How much longer than a lease a program is stopped at most.
+pub(crate) const STANDING_STILL: Duration = Duration::from_secs(3);
 /// As the programs are told.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);

@@ -8,7 +8,12 @@ use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, QueryResult, 
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{audience::Subscriber, moment::Anchor, referee::LOST_CLAIMS};
+use crate::{
+    audience::Subscriber,
+    cluster::{LEASE, REQUEST_TIMEOUT, STANDING_STILL},
+    moment::{Anchor, millis},
+    referee::{ACTIVATIONS, CLAIMS},
+};
 
 #[derive(Debug)]
 pub(crate) struct Facts {
@@ -18,8 +23,10 @@ pub(crate) struct Facts {
     pub(crate) deliveries: HashMap<Uuid, Delivery>,
     /// By delivery, in the order of their numbers.
     pub(crate) attempts: HashMap<Uuid, Vec<Attempt>>,
-    /// How many claims of a delivery ended without a record of their request, if they had made one.
-    pub(crate) lost_claims: HashMap<Uuid, i64>,
+    /// By delivery.
+    pub(crate) claims: HashMap<Uuid, Vec<Claim>>,
+    /// When subscribers became active that were not, in order.
+    pub(crate) activations: Vec<(Uuid, i64)>,
     /// When requests came, by path and event, in order.
     pub(crate) arrivals: HashMap<(String, Uuid), Vec<i64>>,
     /// Requests without a `webhook-id` that makes sense.
@@ -61,6 +68,29 @@ pub(crate) struct Attempt {
     pub(crate) status: Option<i16>,
 }
 
+/// A worker's claim on a delivery's job. Times are Unix milliseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) claimed_at: i64,
+    /// How it ended, in the referee's words.
+    pub(crate) ended: Option<String>,
+    pub(crate) ended_at: Option<i64>,
+}
+
+impl Claim {
+    /// Whether it ended without a record of its request, if it had made one.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.ended.as_deref(), Some("rescued" | "released"))
+    }
+
+    /// Whether it had been made at that moment, and a request of it might still come.
+    pub(crate) fn may_send_from(&self, moment: i64) -> bool {
+        // Who lost it does not know while it stands still, and goes on with it after that.
+        let last = if self.is_lost() { millis(LEASE + STANDING_STILL + REQUEST_TIMEOUT) } else { 0 };
+        self.claimed_at <= moment && self.ended_at.is_none_or(|ended| moment <= ended + last)
+    }
+}
+
 impl Facts {
     pub(crate) async fn gather(
         database: &DatabaseConnection,
@@ -73,7 +103,8 @@ impl Facts {
             events: HashMap::new(),
             deliveries: HashMap::new(),
             attempts: HashMap::new(),
-            lost_claims: HashMap::new(),
+            claims: HashMap::new(),
+            activations: Vec::new(),
             arrivals: HashMap::new(),
             nameless: 0,
         };
@@ -111,8 +142,16 @@ impl Facts {
             };
             facts.attempts.entry(get(&row, "delivery_id")).or_default().push(attempt);
         }
-        for row in rows(database, LOST_CLAIMS).await {
-            facts.lost_claims.insert(get(&row, "delivery"), get(&row, "lost"));
+        for row in rows(database, CLAIMS).await {
+            let claim = Claim {
+                claimed_at: get(&row, "claimed_at"),
+                ended: get(&row, "ended"),
+                ended_at: get(&row, "ended_at"),
+            };
+            facts.claims.entry(get(&row, "delivery")).or_default().push(claim);
+        }
+        for row in rows(database, ACTIVATIONS).await {
+            facts.activations.push((get(&row, "subscriber"), get(&row, "at")));
         }
         for request in receiver.requests() {
             let event = request.header("webhook-id").and_then(|id| id.parse::<EventId>().ok());
@@ -139,6 +178,10 @@ impl Facts {
     /// How many attempts a round of this delivery has.
     pub(crate) fn max_attempts(&self, delivery: &Delivery) -> i32 {
         self.subscribers.get(&delivery.subscriber).map_or(0, |subscriber| subscriber.max_attempts())
+    }
+
+    pub(crate) fn claims_of(&self, delivery: Uuid) -> &[Claim] {
+        self.claims.get(&delivery).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn attempts_of(&self, delivery: Uuid) -> &[Attempt] {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{DatabaseServer, LEASE},
+    cluster::{DatabaseServer, LEASE, STANDING_STILL},
     incident::{Chronicle, Fault, Who},
     member::Member,
     moment,
@@ -68,7 +68,7 @@ impl Deed {
             Self::Kill | Self::Terminate => rng.u64(..1000),
             Self::Pause => rng.u64(100..2000),
             // Long enough to be rescued from, and short enough to meet the new owner at work.
-            Self::Zombie => u64::try_from(LEASE.as_millis()).unwrap_or(0) + rng.u64(500..3000),
+            Self::Zombie => return LEASE + STANDING_STILL.mul_f64(0.2 + 0.8 * rng.f64()),
             Self::Partition => rng.u64(200..8000),
             Self::Cut => rng.u64(..5000),
         })

@@ -1,12 +1,16 @@
 //! One time line for the wall clock, which logs and the database speak of, and the receivers' clock.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use postrider_core::{Clock as _, SystemClock};
 
 /// Milliseconds since the Unix epoch, by this machine's clock; the database's is the same.
 pub(crate) fn now() -> i64 {
     SystemClock.now().millis()
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }
 
 /// Ties [`Instant`]s to the wall clock.
@@ -23,7 +27,6 @@ impl Anchor {
 
     /// When that was, in Unix milliseconds.
     pub(crate) fn millis(self, instant: Instant) -> i64 {
-        let since = instant.saturating_duration_since(self.instant).as_millis();
-        self.millis + i64::try_from(since).unwrap_or(i64::MAX / 2)
+        self.millis + millis(instant.saturating_duration_since(self.instant))
     }
 }

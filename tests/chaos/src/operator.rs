@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -27,6 +27,19 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a call that has to succeed is repeated.
 const PERSISTENCE: Duration = Duration::from_mins(1);
+/// How late a call may be obeyed that was not answered: servers and what is on its way to the database stand still.
+const DOUBT: Duration = Duration::from_secs(30);
+
+/// A time in which the fickle subscriber was to get nothing. In Unix milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Off {
+    /// When its deactivation had been answered.
+    pub(crate) from: i64,
+    /// When it was asked for again.
+    pub(crate) until: i64,
+    /// It had been asked for shortly before, without an answer: that may come late.
+    pub(crate) in_doubt: bool,
+}
 
 #[derive(Debug)]
 pub(crate) struct Operator {
@@ -36,6 +49,9 @@ pub(crate) struct Operator {
     subscribers: BTreeMap<&'static str, String>,
     chronicle: Arc<Chronicle>,
     done: Mutex<BTreeMap<String, usize>>,
+    offs: Mutex<Vec<Off>>,
+    /// When it was last asked, without an answer, to activate something.
+    unanswered: Mutex<Option<i64>>,
 }
 
 impl Operator {
@@ -52,12 +68,19 @@ impl Operator {
             subscribers: subscribers.iter().map(|(uuid, subscriber)| (subscriber.path, id(uuid))).collect(),
             chronicle: Arc::clone(chronicle),
             done: Mutex::default(),
+            offs: Mutex::default(),
+            unanswered: Mutex::default(),
         }
     }
 
     /// What was done, and how often it was answered as it should be.
     pub(crate) fn done(&self) -> BTreeMap<String, usize> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.done).clone()
+    }
+
+    /// When the fickle subscriber was off.
+    pub(crate) fn offs(&self) -> Vec<Off> {
+        lock(&self.offs).clone()
     }
 
     /// Does one thing after the other until `stop`; whoever was deactivated is active then.
@@ -69,12 +92,7 @@ impl Operator {
                 self.subscribers.values().nth(rng.usize(..self.subscribers.len())).expect("one of them");
             let server = rng.usize(..self.servers.len());
             match rng.u32(..7) {
-                0 => {
-                    self.post(server, "deactivate", &format!("/v1/subscribers/{fickle}/deactivate"), "")
-                        .await;
-                    sleep(Duration::from_millis(rng.u64(..800))).await;
-                    self.insist("activate", &format!("/v1/subscribers/{fickle}/activate")).await;
-                }
+                0 => self.switch_off(server, fickle, Duration::from_millis(rng.u64(..800))).await,
                 1 => {
                     let pending =
                         self.deliveries(server, &format!("subscriber_id={fickle}&status=pending")).await;
@@ -105,6 +123,19 @@ impl Operator {
                 }
             }
         }
+    }
+
+    /// Deactivates a subscriber for so long.
+    async fn switch_off(&self, server: usize, id: &str, time: Duration) {
+        let off = self.post(server, "deactivate", &format!("/v1/subscribers/{id}/deactivate"), "").await;
+        let from = moment::now();
+        sleep(time).await;
+        if off {
+            let asked = *lock(&self.unanswered);
+            let in_doubt = asked.is_some_and(|asked| asked + moment::millis(DOUBT) > from);
+            lock(&self.offs).push(Off { from, until: moment::now(), in_doubt });
+        }
+        self.insist("activate", &format!("/v1/subscribers/{id}/activate")).await;
     }
 
     /// Closes all breakers, and begins anew with all that was cancelled.
@@ -138,8 +169,9 @@ impl Operator {
     async fn post(&self, server: usize, what: &'static str, path: &str, body: &str) -> bool {
         let done = self.call(server, Method::POST, path, body).await.is_some();
         if done {
-            *self.done.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()).or_default() +=
-                1;
+            *lock(&self.done).entry(what.to_owned()).or_default() += 1;
+        } else if what == "activate" {
+            *lock(&self.unanswered) = Some(moment::now());
         }
         done
     }
@@ -169,4 +201,8 @@ impl Operator {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! A referee in the database: who claimed which job, and who ended that claim.
+//! A referee in the database: who claimed which job and when, who ended that claim, and when subscribers became active.
 //!
 //! Each program has a role of its own, so that a trigger can tell who does something. What it writes is part of the
 //! transaction that it watches: there is no telling the two apart in time.
@@ -9,15 +9,15 @@ use crate::incident::Who;
 
 const WATCH: &str = "
 CREATE TABLE chaos_claims (
-    token uuid NOT NULL, job uuid NOT NULL, delivery uuid NOT NULL, claimed_by text NOT NULL,
-    ended text, ended_by text, PRIMARY KEY (token, job)
+    token uuid NOT NULL, job uuid NOT NULL, delivery uuid NOT NULL, claimed_by text NOT NULL, claimed_at bigint NOT NULL,
+    ended text, ended_by text, ended_at bigint, PRIMARY KEY (token, job)
 );
 CREATE FUNCTION chaos_referee() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     now bigint := (extract(epoch FROM statement_timestamp()) * 1000)::bigint;
 BEGIN
     IF OLD.state = 3 AND (TG_OP = 'DELETE' OR NEW.lease_token IS DISTINCT FROM OLD.lease_token) THEN
-        UPDATE chaos_claims SET ended_by = session_user, ended = CASE
+        UPDATE chaos_claims SET ended_by = session_user, ended_at = now, ended = CASE
             WHEN TG_OP = 'DELETE' THEN 'finished'
             WHEN NEW.state = 3 OR NEW.rescues > OLD.rescues THEN 'rescued'
             WHEN NEW.available_at <= now THEN 'released'
@@ -25,17 +25,28 @@ BEGIN
         WHERE token = OLD.lease_token AND job = OLD.id;
     END IF;
     IF TG_OP = 'UPDATE' AND NEW.state = 3 AND NEW.lease_token IS DISTINCT FROM OLD.lease_token THEN
-        INSERT INTO chaos_claims VALUES (NEW.lease_token, NEW.id, NEW.subject, session_user);
+        INSERT INTO chaos_claims VALUES (NEW.lease_token, NEW.id, NEW.subject, session_user, now);
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER chaos_referee AFTER UPDATE OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION chaos_referee();";
+CREATE TRIGGER chaos_referee AFTER UPDATE OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION chaos_referee();
+CREATE TABLE chaos_activations (subscriber uuid NOT NULL, at bigint NOT NULL);
+CREATE FUNCTION chaos_activation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO chaos_activations VALUES (NEW.id, (extract(epoch FROM statement_timestamp()) * 1000)::bigint);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_activation AFTER UPDATE ON subscribers FOR EACH ROW
+    WHEN (NEW.active AND NOT OLD.active) EXECUTE FUNCTION chaos_activation();";
 
 /// What must not be: a claim that somebody else ended, otherwise than by taking it back.
 pub(crate) const TRESPASSES: &str = "SELECT count(*) FROM chaos_claims WHERE ended IN ('finished', 'released', 'retried') AND ended_by <> claimed_by";
 
-/// How many claims of each delivery ended without a record of their request, if they had made one.
-pub(crate) const LOST_CLAIMS: &str = "SELECT delivery, count(*) AS lost FROM chaos_claims WHERE ended IN ('rescued', 'released') GROUP BY delivery";
+/// All claims. A claim is as old as the statement that made it: what its holder loads for it is read after that.
+pub(crate) const CLAIMS: &str = "SELECT delivery, claimed_at, ended, ended_at FROM chaos_claims";
+
+/// When subscribers became active that were not. As old as their statements: nobody sees it before that.
+pub(crate) const ACTIVATIONS: &str = "SELECT subscriber, at FROM chaos_activations ORDER BY at";
 
 /// The role under which a program comes to the database.
 pub(crate) fn role(who: Who) -> String {

@@ -125,12 +125,18 @@ pub(crate) async fn run(seconds: u64, seed: u64, rate: f64) -> bool {
         member.archive();
     }
     let facts = Facts::gather(&database, subscribers, &receiver, anchor).await;
-    let evidence =
-        Evidence { facts: &facts, ledger: &ledger, chronicle: &chronicle, logbook: &logbook, watch: &watch };
+    let evidence = Evidence {
+        facts: &facts,
+        ledger: &ledger,
+        operator: &operator,
+        chronicle: &chronicle,
+        logbook: &logbook,
+        watch: &watch,
+    };
     let (found, repeats) = checks::all(evidence, &database).await;
     wrong.extend(found);
     wrong.extend(chronicle.violations());
-    tally(evidence, repeats, settled, &operator);
+    tally(evidence, repeats, settled);
     if wrong.is_empty() {
         return true;
     }
@@ -249,7 +255,7 @@ async fn delivered(ledger: &Ledger, receiver: &Receiver, server: usize) -> bool 
     false
 }
 
-fn tally(evidence: Evidence<'_>, repeats: Repeats, settled: Duration, operator: &Operator) {
+fn tally(evidence: Evidence<'_>, repeats: Repeats, settled: Duration) {
     let facts = evidence.facts;
     let entries = evidence.ledger.entries();
     let acknowledged = entries.iter().filter(|entry| entry.acknowledged.is_some()).count();
@@ -268,7 +274,7 @@ fn tally(evidence: Evidence<'_>, repeats: Repeats, settled: Duration, operator: 
     println!("attempts    {attempts} recorded, {requests} requests received");
     println!("repeats     {}, of {} claims that were lost", repeats.found, repeats.allowed);
     println!("operator");
-    for (what, count) in operator.done() {
+    for (what, count) in evidence.operator.done() {
         println!("            {count:>6} × {what}");
     }
     println!("faults");

@@ -8,6 +8,7 @@ use crate::{
     facts::{Attempt, Facts},
     incident::{Fault, Incident, Who},
     logbook::Told,
+    moment::millis,
 };
 
 /// Between an attempt's start, as it is recorded, and the start of the clock that measures it.
@@ -36,9 +37,9 @@ pub(super) fn check(evidence: Evidence<'_>) -> (Repeats, Vec<String>) {
         let attempts = evidence.facts.attempts_of(*id);
         let (unrecorded, invented) = unmatched(evidence.facts.arrivals_of(delivery), attempts);
         repeats.found += unrecorded.len() as u64;
-        let lost = evidence.facts.lost_claims.get(id).copied().unwrap_or(0);
-        repeats.allowed += u64::try_from(lost).unwrap_or(0);
-        if i64::try_from(unrecorded.len()).unwrap_or(i64::MAX) > lost {
+        let lost = evidence.facts.claims_of(*id).iter().filter(|claim| claim.is_lost()).count();
+        repeats.allowed += lost as u64;
+        if unrecorded.len() > lost {
             wrong.push(format!(
                 "delivery {id} had {} requests too many; {lost} of its claims were lost",
                 unrecorded.len()
@@ -165,10 +166,6 @@ fn hurt(who: Who, incidents: &[Incident]) -> Vec<(i64, i64)> {
     together.retain(|(from, until)| until - from >= rest);
     let timeout = millis(REQUEST_TIMEOUT);
     together.iter().map(|(from, until)| (from - RECORDING, until + timeout)).collect()
-}
-
-fn millis(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -1,0 +1,84 @@
+//! Off means off: once a deactivation has been answered, no request begins but of what had been claimed before.
+
+use super::Evidence;
+use crate::{audience::FICKLE, facts::Claim, operator::Off};
+
+pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
+    let facts = evidence.facts;
+    let is_fickle = |id| facts.subscribers.get(id).is_some_and(|one| one.path == FICKLE);
+    let activations: Vec<i64> =
+        facts.activations.iter().filter(|(subscriber, _)| is_fickle(subscriber)).map(|(_, at)| *at).collect();
+    let mut wrong = Vec::new();
+    for off in evidence.operator.offs() {
+        let (until, by_itself) = end(off, &activations);
+        if by_itself {
+            wrong.push(format!("{FICKLE} became active at {until}, though nobody asked for it: {off:?}"));
+        }
+        for (id, delivery) in facts.deliveries.iter().filter(|(_, one)| is_fickle(&one.subscriber)) {
+            let claims = facts.claims_of(*id);
+            for at in intruders(off.from, until, facts.arrivals_of(delivery), claims) {
+                wrong.push(format!("{FICKLE} was off ({off:?}), and got delivery {id} at {at}: {claims:?}"));
+            }
+        }
+    }
+    wrong
+}
+
+/// When it was active again, and whether that came by itself: an operator who got no answer to an earlier wish for it
+/// may be obeyed late.
+fn end(off: Off, activations: &[i64]) -> (i64, bool) {
+    let early = activations.iter().find(|at| (off.from..off.until).contains(*at));
+    (early.copied().unwrap_or(off.until), early.is_some() && !off.in_doubt)
+}
+
+/// Requests in between that no claim from before accounts for.
+fn intruders(from: i64, until: i64, arrivals: &[i64], claims: &[Claim]) -> Vec<i64> {
+    if claims.iter().any(|claim| claim.may_send_from(from)) {
+        return Vec::new();
+    }
+    arrivals.iter().copied().filter(|at| (from..until).contains(at)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(claimed_at: i64, ended: Option<(&str, i64)>) -> Claim {
+        let (ended, ended_at) = ended.unzip();
+        Claim { claimed_at, ended: ended.map(str::to_owned), ended_at }
+    }
+
+    #[test]
+    fn what_was_claimed_before_may_still_come() {
+        for claims in [
+            &[claim(900, None)][..],
+            &[claim(900, Some(("finished", 1300)))],
+            // Its holder was stopped, and does not know.
+            &[claim(100, Some(("rescued", 900))), claim(1100, None)],
+        ] {
+            assert!(intruders(1000, 2000, &[1200], claims).is_empty(), "{claims:?}");
+        }
+        assert!(intruders(1000, 2000, &[990, 2000], &[]).is_empty(), "it was on then");
+    }
+
+    #[test]
+    fn what_was_claimed_after_or_had_ended_must_not_come() {
+        for claims in [
+            &[][..],
+            &[claim(1001, None)],
+            &[claim(900, Some(("finished", 950)))],
+            &[claim(900, Some(("retried", 950))), claim(1100, None)],
+            &[claim(-60_000, Some(("rescued", -50_000))), claim(1100, None)],
+        ] {
+            assert_eq!(intruders(1000, 2000, &[990, 1200, 2100], claims), [1200], "{claims:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_on_again_when_it_became_active_and_that_has_a_cause() {
+        let off = Off { from: 1000, until: 2000, in_doubt: false };
+        assert_eq!(end(off, &[500, 2100]), (2000, false));
+        assert_eq!(end(off, &[500, 1500, 1600]), (1500, true));
+        assert_eq!(end(Off { in_doubt: true, ..off }, &[1500]), (1500, false));
+    }
+}
