@@ -16,6 +16,9 @@ pub(crate) const PROBE: &str = "probe";
 /// The path of the subscriber that is deactivated every now and then, and whose deliveries are cancelled.
 pub(crate) const FICKLE: &str = "/fickle";
 
+/// The path of the subscriber that makes dead letters.
+pub(crate) const DEAD: &str = "/dead";
+
 /// How a subscriber answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
@@ -61,7 +64,7 @@ pub(crate) const SUBSCRIBERS: &[Subscriber] = &[
     subscriber("/slow", &["order.shipped", "user.lost"], Manner::Slow, "{}"),
     // Slow, so that there is always something pending when it is deactivated.
     subscriber(FICKLE, &["order.shipped", "order.paid"], Manner::Late, r#"{"concurrency":2}"#),
-    subscriber("/dead", &["user.lost"], Manner::Dead, r#"{"max_attempts":2}"#),
+    subscriber(DEAD, &["user.lost", "order.shipped"], Manner::Dead, r#"{"max_attempts":2}"#),
     subscriber("/probe", &[PROBE], Manner::Steady, "{}"),
 ];
 

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod books;
+mod deleted;
 mod lost;
 mod off;
 mod repeats;
@@ -31,6 +32,7 @@ pub(crate) async fn all(evidence: Evidence<'_>, database: &DatabaseConnection) -
     wrong.extend(lost::check(evidence));
     wrong.extend(attempts::check(evidence.facts));
     wrong.extend(off::check(evidence));
+    wrong.extend(deleted::check(evidence));
     wrong.extend(books::check(evidence, database).await);
     (wrong, repeats)
 }

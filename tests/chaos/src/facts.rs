@@ -12,7 +12,7 @@ use crate::{
     audience::Subscriber,
     cluster::{LEASE, REQUEST_TIMEOUT, STANDING_STILL},
     moment::{Anchor, millis},
-    referee::{ACTIVATIONS, CLAIMS},
+    referee::{ACTIVATIONS, CLAIMS, DELETED},
 };
 
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Facts {
     /// Of the tenant `default`: the operator's events are not ours.
     pub(crate) events: HashMap<Uuid, Event>,
     pub(crate) deliveries: HashMap<Uuid, Delivery>,
+    /// Deliveries that exist no more.
+    pub(crate) deleted: HashMap<Uuid, Deleted>,
     /// By delivery, in the order of their numbers.
     pub(crate) attempts: HashMap<Uuid, Vec<Attempt>>,
     /// By delivery.
@@ -50,6 +52,14 @@ pub(crate) struct Delivery {
     pub(crate) round_start: i32,
     pub(crate) dead_reason: Option<i16>,
     pub(crate) created_at: i64,
+}
+
+/// A delivery that exists no more, as it was last.
+#[derive(Debug)]
+pub(crate) struct Deleted {
+    pub(crate) event: Uuid,
+    pub(crate) subscriber: Uuid,
+    pub(crate) status: i16,
 }
 
 /// Codes of `deliveries.status`.
@@ -102,6 +112,7 @@ impl Facts {
             subscribers,
             events: HashMap::new(),
             deliveries: HashMap::new(),
+            deleted: HashMap::new(),
             attempts: HashMap::new(),
             claims: HashMap::new(),
             activations: Vec::new(),
@@ -142,6 +153,14 @@ impl Facts {
             };
             facts.attempts.entry(get(&row, "delivery_id")).or_default().push(attempt);
         }
+        for row in rows(database, DELETED).await {
+            let deleted = Deleted {
+                event: get(&row, "event"),
+                subscriber: get(&row, "subscriber"),
+                status: get(&row, "status"),
+            };
+            facts.deleted.insert(get(&row, "delivery"), deleted);
+        }
         for row in rows(database, CLAIMS).await {
             let claim = Claim {
                 claimed_at: get(&row, "claimed_at"),
@@ -170,8 +189,13 @@ impl Facts {
 
     /// When the requests of a delivery came.
     pub(crate) fn arrivals_of(&self, delivery: &Delivery) -> &[i64] {
-        let Some(subscriber) = self.subscribers.get(&delivery.subscriber) else { return &[] };
-        let key = (subscriber.path.to_owned(), delivery.event);
+        self.arrivals_at(delivery.subscriber, delivery.event)
+    }
+
+    /// When the requests of an event came to a subscriber.
+    pub(crate) fn arrivals_at(&self, subscriber: Uuid, event: Uuid) -> &[i64] {
+        let Some(subscriber) = self.subscribers.get(&subscriber) else { return &[] };
+        let key = (subscriber.path.to_owned(), event);
         self.arrivals.get(&key).map_or(&[], Vec::as_slice)
     }
 

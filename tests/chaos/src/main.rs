@@ -9,7 +9,7 @@
 //! | `faults` | what is done to them |
 //! | `audience` | the subscribers, and how they answer |
 //! | `ledger` | the publisher: what was asked for, and what was acknowledged |
-//! | `operator` | deactivates, cancels, retries, requeues, and makes up for it |
+//! | `operator` | deactivates, cancels, retries, requeues, deletes, and makes up for it |
 //! | `referee` | notes in the database who claims a job, and who ends that claim |
 //! | `incident`, `logbook`, `watch` | what was done, what the programs logged, what was seen on the way |
 //! | `facts`, `checks` | what is there at the end, and what must hold of it |

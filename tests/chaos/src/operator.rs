@@ -1,5 +1,5 @@
-//! The operator: deactivates and activates, cancels, retries, recovers and requeues while all else goes on; and in
-//! the end makes up for it, so that everything has to arrive after all.
+//! The operator: deactivates and activates, cancels, retries, recovers, requeues and deletes while all else goes on; and
+//! in the end makes up for it, so that everything has to arrive after all.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,15 +9,15 @@ use std::{
 
 use fastrand::Rng;
 use http::Method;
-use postrider_core::SubscriberId;
-use postrider_testkit::Api;
+use postrider_core::{DeliveryId, SubscriberId};
+use postrider_testkit::{Api, api::Answer};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    audience::{FICKLE, Subscriber},
+    audience::{DEAD, FICKLE, Subscriber},
     incident::Chronicle,
     member::Address,
     moment,
@@ -41,6 +41,15 @@ pub(crate) struct Off {
     pub(crate) in_doubt: bool,
 }
 
+/// What came of asking to delete a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deletion {
+    /// No answer: it may be either.
+    Asked,
+    /// It is gone.
+    Acknowledged,
+}
+
 #[derive(Debug)]
 pub(crate) struct Operator {
     servers: Vec<Address>,
@@ -52,6 +61,8 @@ pub(crate) struct Operator {
     offs: Mutex<Vec<Off>>,
     /// When it was last asked, without an answer, to activate something.
     unanswered: Mutex<Option<i64>>,
+    /// By delivery.
+    deletions: Mutex<BTreeMap<Uuid, Deletion>>,
 }
 
 impl Operator {
@@ -70,6 +81,7 @@ impl Operator {
             done: Mutex::default(),
             offs: Mutex::default(),
             unanswered: Mutex::default(),
+            deletions: Mutex::default(),
         }
     }
 
@@ -83,6 +95,11 @@ impl Operator {
         lock(&self.offs).clone()
     }
 
+    /// What it asked to delete, and where that was not answered as something else.
+    pub(crate) fn deletions(&self) -> BTreeMap<Uuid, Deletion> {
+        lock(&self.deletions).clone()
+    }
+
     /// Does one thing after the other until `stop`; whoever was deactivated is active then.
     pub(crate) async fn operate(&self, mut rng: Rng, stop: CancellationToken) {
         let fickle = &self.subscribers[FICKLE];
@@ -91,7 +108,7 @@ impl Operator {
             let any =
                 self.subscribers.values().nth(rng.usize(..self.subscribers.len())).expect("one of them");
             let server = rng.usize(..self.servers.len());
-            match rng.u32(..7) {
+            match rng.u32(..9) {
                 0 => self.switch_off(server, fickle, Duration::from_millis(rng.u64(..800))).await,
                 1 => {
                     let pending =
@@ -117,9 +134,20 @@ impl Operator {
                         json!({"since": humantime::format_rfc3339_seconds(since).to_string()}).to_string();
                     self.post(server, "recover", &format!("/v1/subscribers/{any}/recover"), &body).await;
                 }
+                5 | 6 => {
+                    let mut dead = Vec::new();
+                    for server in 0..self.servers.len() {
+                        dead.extend(self.list(server, "/v1/dead-letters?limit=250").await);
+                    }
+                    let some = rng.usize(..dead.len().max(1));
+                    for id in dead.iter().skip(some).take(6) {
+                        self.delete(server, id, rng.u32(..4) == 0).await;
+                    }
+                }
                 _ => {
-                    // Which closes its breaker, should that be open.
-                    self.post(server, "activate", &format!("/v1/subscribers/{any}/activate"), "").await;
+                    // Which closes its breaker, should that be open. The dead one has dead letters only while it is not.
+                    let id = if rng.bool() { any } else { &self.subscribers[DEAD] };
+                    self.post(server, "activate", &format!("/v1/subscribers/{id}/activate"), "").await;
                 }
             }
         }
@@ -136,6 +164,38 @@ impl Operator {
             lock(&self.offs).push(Off { from, until: moment::now(), in_doubt });
         }
         self.insist("activate", &format!("/v1/subscribers/{id}/activate")).await;
+    }
+
+    /// Deletes a dead letter; while another server is asked to deliver it again, if that is `contested`.
+    async fn delete(&self, server: usize, id: &str, contested: bool) {
+        let delivery = id.parse::<DeliveryId>().expect("an id").uuid();
+        let before = lock(&self.deletions).insert(delivery, Deletion::Asked);
+        let path = format!("/v1/dead-letters/{id}");
+        let retry = async {
+            if contested {
+                let other = (server + 1) % self.servers.len();
+                self.post(other, "retry of what is deleted", &format!("/v1/deliveries/{id}/retry"), "").await;
+            }
+        };
+        let (answer, ()) = tokio::join!(self.send(server, Method::DELETE, &path, ""), retry);
+        match answer.map(|answer| answer.status) {
+            Some(204) if before != Some(Deletion::Acknowledged) => {
+                lock(&self.deletions).insert(delivery, Deletion::Acknowledged);
+                self.count("delete");
+            }
+            // An earlier wish was obeyed, whose answer was lost.
+            Some(404) if before.is_some() => {
+                lock(&self.deletions).insert(delivery, Deletion::Acknowledged);
+            }
+            // Not by this call.
+            Some(409) => {
+                let mut deletions = lock(&self.deletions);
+                deletions.remove(&delivery);
+                deletions.extend(before.map(|before| (delivery, before)));
+            }
+            None | Some(503) => {}
+            Some(status) => self.chronicle.violation(format!("DELETE {path}: {status}, after {before:?}")),
+        }
     }
 
     /// Closes all breakers, and begins anew with all that was cancelled.
@@ -169,7 +229,7 @@ impl Operator {
     async fn post(&self, server: usize, what: &'static str, path: &str, body: &str) -> bool {
         let done = self.call(server, Method::POST, path, body).await.is_some();
         if done {
-            *lock(&self.done).entry(what.to_owned()).or_default() += 1;
+            self.count(what);
         } else if what == "activate" {
             *lock(&self.unanswered) = Some(moment::now());
         }
@@ -178,7 +238,11 @@ impl Operator {
 
     /// The ids of the newest deliveries that fit.
     async fn deliveries(&self, server: usize, query: &str) -> Vec<String> {
-        let list = self.call(server, Method::GET, &format!("/v1/deliveries?limit=250&{query}"), "").await;
+        self.list(server, &format!("/v1/deliveries?limit=250&{query}")).await
+    }
+
+    async fn list(&self, server: usize, path: &str) -> Vec<String> {
+        let list = self.call(server, Method::GET, path, "").await;
         let items =
             list.as_ref().and_then(|list| list["data"].as_array()).map(Vec::as_slice).unwrap_or_default();
         items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned)).collect()
@@ -186,20 +250,37 @@ impl Operator {
 
     /// The answer, if it is a good one. A server may be away, and a delivery may be in another state by now.
     async fn call(&self, server: usize, method: Method, path: &str, body: &str) -> Option<Value> {
-        let address = self.servers[server].live().api?;
-        let api = Api::new(format!("http://{address}"), &self.key);
-        let json = [("content-type", "application/json")];
-        let headers = if body.is_empty() { &json[..0] } else { &json[..] };
-        let asked = api.try_send(method.clone(), path, headers, body.to_owned());
-        let answer = timeout(PATIENCE, asked).await.ok()?.ok()?;
+        let answer = self.send(server, method.clone(), path, body).await?;
         match answer.status {
             200..=299 => Some(answer.json()),
             409 | 503 => None,
+            404 if self.may_be_deleted(path) => None,
             status => {
                 self.chronicle.violation(format!("{method} {path}: {status}: {}", answer.text()));
                 None
             }
         }
+    }
+
+    /// Any answer at all.
+    async fn send(&self, server: usize, method: Method, path: &str, body: &str) -> Option<Answer> {
+        let address = self.servers[server].live().api?;
+        let api = Api::new(format!("http://{address}"), &self.key);
+        let json = [("content-type", "application/json")];
+        let headers = if body.is_empty() { &json[..0] } else { &json[..] };
+        timeout(PATIENCE, api.try_send(method, path, headers, body.to_owned())).await.ok()?.ok()
+    }
+
+    /// Whether this is about a delivery that it asked to delete.
+    fn may_be_deleted(&self, path: &str) -> bool {
+        let deletions = lock(&self.deletions);
+        path.split('/')
+            .filter_map(|part| part.parse::<DeliveryId>().ok())
+            .any(|id| deletions.contains_key(&id.uuid()))
+    }
+
+    fn count(&self, what: &str) {
+        *lock(&self.done).entry(what.to_owned()).or_default() += 1;
     }
 }
 

@@ -1,4 +1,5 @@
-//! A referee in the database: who claimed which job and when, who ended that claim, and when subscribers became active.
+//! A referee in the database: who claimed which job and when, who ended that claim, when subscribers became active, and
+//! what was deleted.
 //!
 //! Each program has a role of its own, so that a trigger can tell who does something. What it writes is part of the
 //! transaction that it watches: there is no telling the two apart in time.
@@ -37,7 +38,17 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER chaos_activation AFTER UPDATE ON subscribers FOR EACH ROW
-    WHEN (NEW.active AND NOT OLD.active) EXECUTE FUNCTION chaos_activation();";
+    WHEN (NEW.active AND NOT OLD.active) EXECUTE FUNCTION chaos_activation();
+CREATE TABLE chaos_deleted (
+    delivery uuid PRIMARY KEY, event uuid NOT NULL, subscriber uuid NOT NULL, status smallint NOT NULL,
+    attempts integer NOT NULL
+);
+CREATE FUNCTION chaos_deletion() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO chaos_deleted VALUES (OLD.id, OLD.event_id, OLD.subscriber_id, OLD.status, OLD.attempts);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_deletion AFTER DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION chaos_deletion();";
 
 /// What must not be: a claim that somebody else ended, otherwise than by taking it back.
 pub(crate) const TRESPASSES: &str = "SELECT count(*) FROM chaos_claims WHERE ended IN ('finished', 'released', 'retried') AND ended_by <> claimed_by";
@@ -47,6 +58,9 @@ pub(crate) const CLAIMS: &str = "SELECT delivery, claimed_at, ended, ended_at FR
 
 /// When subscribers became active that were not. As old as their statements: nobody sees it before that.
 pub(crate) const ACTIVATIONS: &str = "SELECT subscriber, at FROM chaos_activations ORDER BY at";
+
+/// All deliveries that exist no more, as they were last.
+pub(crate) const DELETED: &str = "SELECT delivery, event, subscriber, status FROM chaos_deleted";
 
 /// The role under which a program comes to the database.
 pub(crate) fn role(who: Who) -> String {

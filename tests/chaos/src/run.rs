@@ -270,7 +270,7 @@ fn tally(evidence: Evidence<'_>, repeats: Repeats, settled: Duration) {
     for (answer, count) in evidence.ledger.answers() {
         println!("            {count:>6} × {answer}");
     }
-    println!("deliveries  {}, of which dead {dead}", facts.deliveries.len());
+    println!("deliveries  {}, of which dead {dead}; {} deleted", facts.deliveries.len(), facts.deleted.len());
     println!("attempts    {attempts} recorded, {requests} requests received");
     println!("repeats     {}, of {} claims that were lost", repeats.found, repeats.allowed);
     println!("operator");

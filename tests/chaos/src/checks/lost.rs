@@ -9,9 +9,11 @@ use crate::facts::{ATTEMPTS_USED_UP, DEAD, Delivery, Facts, RESCUED_TOO_OFTEN, S
 
 pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
     let facts = evidence.facts;
-    let mut deliveries: HashMap<Uuid, Vec<&Delivery>> = HashMap::new();
-    for delivery in facts.deliveries.values() {
-        deliveries.entry(delivery.event).or_default().push(delivery);
+    // Those that were deleted have been there.
+    let mut deliveries: HashMap<Uuid, usize> = HashMap::new();
+    let deleted = facts.deleted.values().map(|delivery| delivery.event);
+    for event in facts.deliveries.values().map(|delivery| delivery.event).chain(deleted) {
+        *deliveries.entry(event).or_default() += 1;
     }
     let mut wrong = acknowledged(evidence, &deliveries);
     wrong.extend(whole(facts, &deliveries));
@@ -23,7 +25,7 @@ pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
 }
 
 /// An event of a 202 is there, with as many deliveries as it said; an event with a key is there once.
-fn acknowledged(evidence: Evidence<'_>, deliveries: &HashMap<Uuid, Vec<&Delivery>>) -> Vec<String> {
+fn acknowledged(evidence: Evidence<'_>, deliveries: &HashMap<Uuid, usize>) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut events: HashMap<usize, usize> = HashMap::new();
     for event in evidence.facts.events.values() {
@@ -46,7 +48,7 @@ fn acknowledged(evidence: Evidence<'_>, deliveries: &HashMap<Uuid, Vec<&Delivery
             wrong.push(format!("LOST: event {number}, acknowledged as {acknowledged:?}, does not exist"));
             continue;
         }
-        let deliveries = deliveries.get(&acknowledged.event).map_or(0, Vec::len);
+        let deliveries = deliveries.get(&acknowledged.event).copied().unwrap_or(0);
         if deliveries != acknowledged.subscribers || deliveries != acknowledged.jobs {
             wrong.push(format!(
                 "LOST: event {number}, acknowledged as {acknowledged:?}, has {deliveries} deliveries"
@@ -57,10 +59,10 @@ fn acknowledged(evidence: Evidence<'_>, deliveries: &HashMap<Uuid, Vec<&Delivery
 }
 
 /// Whoever was acknowledged or not: an event has all its deliveries, a delivery its event, a request both.
-fn whole(facts: &Facts, deliveries: &HashMap<Uuid, Vec<&Delivery>>) -> Vec<String> {
+fn whole(facts: &Facts, deliveries: &HashMap<Uuid, usize>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, event) in &facts.events {
-        let made = deliveries.get(id).map_or(0, Vec::len);
+        let made = deliveries.get(id).copied().unwrap_or(0);
         if usize::try_from(event.subscribers) != Ok(made) {
             wrong.push(format!(
                 "event {id} found {} subscribers and has {made} deliveries",

@@ -1,11 +1,13 @@
 //! Off means off: once a deactivation has been answered, no request begins but of what had been claimed before.
 
+use uuid::Uuid;
+
 use super::Evidence;
 use crate::{audience::FICKLE, facts::Claim, operator::Off};
 
 pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
     let facts = evidence.facts;
-    let is_fickle = |id| facts.subscribers.get(id).is_some_and(|one| one.path == FICKLE);
+    let is_fickle = |id: &Uuid| facts.subscribers.get(id).is_some_and(|one| one.path == FICKLE);
     let activations: Vec<i64> =
         facts.activations.iter().filter(|(subscriber, _)| is_fickle(subscriber)).map(|(_, at)| *at).collect();
     let mut wrong = Vec::new();
@@ -14,9 +16,12 @@ pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
         if by_itself {
             wrong.push(format!("{FICKLE} became active at {until}, though nobody asked for it: {off:?}"));
         }
-        for (id, delivery) in facts.deliveries.iter().filter(|(_, one)| is_fickle(&one.subscriber)) {
-            let claims = facts.claims_of(*id);
-            for at in intruders(off.from, until, facts.arrivals_of(delivery), claims) {
+        let there = facts.deliveries.iter().map(|(id, one)| (*id, one.subscriber, one.event));
+        let deleted = facts.deleted.iter().map(|(id, one)| (*id, one.subscriber, one.event));
+        for (id, subscriber, event) in there.chain(deleted).filter(|(_, subscriber, _)| is_fickle(subscriber))
+        {
+            let claims = facts.claims_of(id);
+            for at in intruders(off.from, until, facts.arrivals_at(subscriber, event), claims) {
                 wrong.push(format!("{FICKLE} was off ({off:?}), and got delivery {id} at {at}: {claims:?}"));
             }
         }

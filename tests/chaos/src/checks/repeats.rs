@@ -136,6 +136,10 @@ fn unrecorded_from(end: i64, incidents: &[Incident]) -> i64 {
 }
 
 fn is_recorded(facts: &Facts, told: &Told) -> bool {
+    // It may have been, before its delivery was deleted.
+    if facts.deleted.contains_key(&told.delivery) {
+        return true;
+    }
     // A late attempt, of a delivery that was begun anew meanwhile, gets its number when it is recorded.
     let anew = facts.deliveries.get(&told.delivery).is_some_and(|delivery| delivery.round_start > 0);
     facts.attempts_of(told.delivery).iter().any(|attempt| {
