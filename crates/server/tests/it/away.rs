@@ -110,6 +110,8 @@ impl Stage {
         let config = DatabaseConfig {
             acquire_timeout: ACQUIRE,
             answer_timeout: ANSWER,
+            // Longer than a test holds connections.
+            idle_transaction_timeout: 4 * PATIENCE,
             ..DatabaseConfig::new(url.as_str().parse().unwrap())
         };
         let server = TestServer::over(database, config, telemetry, |config| config).await;
@@ -229,5 +231,18 @@ async fn connections_to_the_database_hang_and_come_back() {
     // Those that hang never come back; new ones do.
     stage.proxy.link.send_replace(Link::Cut);
     stage.proxy.link.send_replace(Link::Open);
+    stage.assert_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_whose_connections_are_all_taken_is_waited_for() {
+    let mut stage = Stage::start().await;
+    let pool = stage.server.database.clone();
+    let mut taken = Vec::new();
+    for _ in 0..pool.connections().max {
+        taken.push(pool.begin().await.unwrap());
+    }
+    stage.assert_away(ACQUIRE).await;
+    drop(taken);
     stage.assert_back().await;
 }

@@ -6,6 +6,7 @@ use postrider_queue::{Claim, LeaseToken};
 use postrider_store::health::Patience;
 use postrider_store::outcome::{Attempt, End, Outcome, Response};
 use postrider_store::work::Loaded;
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
 use crate::api::{TestServer, fields};
@@ -138,6 +139,35 @@ async fn dead_letters_are_requeued_once() {
     }
     // An empty body is an empty object.
     assert_eq!(server.api.post_raw("/v1/dead-letters/requeue", "").await.json(), none);
+}
+
+/// The one dead letter becomes so many.
+async fn multiply(server: &TestServer, times: u32) {
+    let sql = format!(
+        "WITH RECURSIVE numbers(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < {times}) \
+        INSERT INTO deliveries (id, tenant, event_id, event_type, subscriber_id, status, attempts, round_start, \
+            dead_reason, created_at, died_at, ended_at) \
+        SELECT randomblob(16), tenant, event_id, event_type, subscriber_id, status, attempts, round_start, \
+            dead_reason, created_at, died_at, ended_at FROM deliveries, numbers"
+    );
+    server.database.connection().execute_unprepared(&sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_call_requeues_ten_thousand_and_says_that_there_are_more() {
+    let server = TestServer::start().await;
+    let one = server.subscriber(&["a"]).await;
+    server.event("a").await;
+    end_all(&server, USED_UP).await;
+    multiply(&server, 20_003).await;
+    assert_eq!(requeue(&server, &json!({})).await, json!({"requeued": 10_000, "more": true}));
+    let recover = format!("/v1/subscribers/{}/recover", id(&one));
+    let since = json!({"since": "2020-01-01T00:00:00Z"});
+    for (requeued, more) in [(10_000, true), (3, false)] {
+        let (status, answer) = server.api.post(&recover, &since).await;
+        assert_eq!((status, answer), (202, json!({"requeued": requeued, "more": more})));
+    }
+    assert_eq!(server.store.queue().depth().await.unwrap().ready, 20_003, "one job each");
 }
 
 #[tokio::test]

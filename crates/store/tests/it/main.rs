@@ -1,6 +1,8 @@
 //! The store on both databases.
 
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod blame;
 #[cfg(test)]
 mod breaker;

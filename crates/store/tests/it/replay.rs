@@ -333,7 +333,7 @@ impl Stage {
     }
 
     /// Makes deliveries that are dead after one attempt, oldest first.
-    async fn bury(&self, subscriber: SubscriberId, count: usize) -> Vec<DeliveryId> {
+    pub(super) async fn bury(&self, subscriber: SubscriberId, count: usize) -> Vec<DeliveryId> {
         let ids = self.store.ids();
         let (event_id, at): (EventId, Timestamp) = (ids.next(), self.now());
         let event = EventRow {
@@ -381,7 +381,7 @@ impl Stage {
         self.count("SELECT count(*) AS n FROM jobs").await
     }
 
-    async fn count(&self, sql: &str) -> u64 {
+    pub(super) async fn count(&self, sql: &str) -> u64 {
         let connection = self.database.connection();
         let statement = Statement::from_string(connection.get_database_backend(), sql);
         let row = connection.query_one_raw(statement).await.unwrap().unwrap();

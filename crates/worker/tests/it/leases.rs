@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
+use postrider_core::subscriber::{PolicyFields, Span};
 use postrider_core::{Clock as _, DeadReason, DeliveryStatus, EventId};
+use postrider_database::Dialect;
 use postrider_queue::{Claim, ClaimedJob, LeaseToken, Rescue};
 use postrider_store::health::Patience;
 use postrider_store::outcome::{Attempt, End, Outcome};
@@ -12,6 +14,7 @@ use postrider_store::work::Loaded;
 use postrider_testkit::receiver::Gate;
 use postrider_testkit::{Behaviour, eventually};
 use postrider_worker::Config;
+use sea_orm::ConnectionTrait as _;
 
 use crate::stage::{DEADLINE, Stage, config, on_both, tenant};
 
@@ -21,6 +24,7 @@ on_both!(
     "current_thread": a_worker_that_lost_its_lease_changes_nothing,
     a_job_that_kills_its_workers_is_given_up,
     a_lease_is_extended_while_the_request_goes_on,
+    work_whose_lease_is_lost_is_given_up,
     an_outcome_is_recorded_once
 );
 
@@ -111,6 +115,33 @@ async fn a_lease_is_extended_while_the_request_goes_on(stage: &Stage) {
     }
     assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 1));
     assert_eq!(stage.receiver.requests().len(), 1);
+}
+
+/// On one thread, as above.
+async fn work_whose_lease_is_lost_is_given_up(stage: &Stage) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let has = |line: &str| metrics.render().lines().any(|one| one == line);
+    // By itself the request would end long after this test does.
+    let patient = PolicyFields { timeout: Some(Span(2 * DEADLINE)), ..PolicyFields::default() };
+    stage.subscriber_with("/hook", patient).await;
+    stage.receiver.on("/hook", Behaviour::Hang);
+    let worker = stage.worker(Config { lease: Duration::from_secs(1), ..config() }).await;
+    let event = stage.dispatch().await.id;
+    stage.receiver.wait_for(1, DEADLINE).await;
+    assert!(has("webhook_in_flight 1"), "{}", metrics.render());
+    // Another worker has it from now on, for a minute.
+    let token = token(stage).0.simple();
+    let is_sqlite = stage.store.database().dialect() == Dialect::Sqlite;
+    let token = if is_sqlite { format!("x'{token}'") } else { format!("'{token}'") };
+    let sql = format!("UPDATE jobs SET lease_token = {token}, lease_until = lease_until + 60000");
+    stage.database.connection().execute_unprepared(&sql).await.unwrap();
+    eventually(DEADLINE, || async { has("webhook_leases_lost_total 1").then_some(()) }).await;
+    eventually(DEADLINE, || async { has("webhook_in_flight 0").then_some(()) }).await;
+    worker.stop().await;
+    assert_eq!(stage.count("SELECT count(*) FROM jobs WHERE state = 3").await, 1, "it changed nothing");
+    assert_eq!(stage.delivery(event).await.attempts, 0);
 }
 
 async fn an_outcome_is_recorded_once(stage: &Stage) {

@@ -1,14 +1,16 @@
-//! A database whose connections are killed while events flow.
+//! A database whose connections are killed while events flow, or all taken.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use postrider_database::Config as DatabaseConfig;
 use postrider_dispatch::{IdempotencyKey, NewEvent};
-use postrider_testkit::eventually;
+use postrider_testkit::receiver::Gate;
+use postrider_testkit::{Behaviour, eventually};
 use postrider_worker::Config;
 use sea_orm::{ConnectionTrait as _, Statement};
 
-use crate::stage::{Stage, config, event};
+use crate::stage::{DEADLINE, Stage, config, event, start};
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -83,4 +85,41 @@ async fn killed_connections_lose_nothing_and_leave_nothing_stuck() {
     assert_eq!(got.len(), acknowledged.len() * 2, "and nothing that was not acknowledged");
     let unfinished = "SELECT count(*) FROM deliveries WHERE status <> 1";
     assert_eq!(stage.count(unfinished).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_whose_connections_are_all_taken_is_waited_for() {
+    let stage = Stage::postgres().await;
+    let gate = Gate::closed();
+    stage.subscriber("/hook").await;
+    stage.receiver.on("/hook", Behaviour::Status(200).behind(&gate));
+    let database = DatabaseConfig {
+        max_connections: 4,
+        acquire_timeout: Duration::from_millis(500),
+        idle_transaction_timeout: LONG,
+        ..DatabaseConfig::new(stage.database.url().parse().unwrap())
+    };
+    let store = stage.store_over(database).await;
+    let worker = start(store.clone(), config());
+    stage.dispatch().await;
+    stage.receiver.wait_for(1, DEADLINE).await;
+
+    // The listener has one; whatever else the worker uses it gives back.
+    let mut taken = Vec::new();
+    while taken.len() < 3 {
+        taken.extend(store.database().begin().await);
+    }
+    gate.open();
+    stage.dispatch().await;
+    // Who asks for a connection now waits behind the worker, for as long as it does.
+    for _ in 0..3 {
+        assert!(store.database().begin().await.is_err());
+    }
+    assert_eq!(stage.receiver.requests().len(), 1, "it can claim nothing");
+    drop(taken);
+    stage.receiver.wait_for(2, DEADLINE).await;
+    stage.settled().await;
+    worker.stop().await;
+    assert_eq!(stage.receiver.requests().len(), 2, "each came once");
+    assert_eq!(stage.count("SELECT count(*) FROM deliveries WHERE status = 1 AND attempts = 1").await, 2);
 }

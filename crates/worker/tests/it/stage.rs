@@ -89,7 +89,11 @@ impl Stage {
 
     /// A worker that comes to the database in a way of its own.
     pub(crate) async fn worker_over(&self, database: DatabaseConfig, config: Config) -> Running {
-        start(open(database, &self.keyring).await, config)
+        start(self.store_over(database).await, config)
+    }
+
+    pub(crate) async fn store_over(&self, database: DatabaseConfig) -> Store {
+        open(database, &self.keyring).await
     }
 
     /// A subscriber of everything at a path of the receiver's.
@@ -195,7 +199,8 @@ async fn open(database: DatabaseConfig, keyring: &Keyring) -> Store {
     Store::new(pool, queue, keyring.clone(), IdGenerator::system())
 }
 
-fn start(store: Store, config: Config) -> Running {
+/// A worker over a store that the test has as well.
+pub(crate) fn start(store: Store, config: Config) -> Running {
     let mut delivery = DeliveryConfig::default();
     let here = vec!["127.0.0.1/32".parse().unwrap()];
     delivery.targets.addresses = delivery.targets.addresses.allowing(here);

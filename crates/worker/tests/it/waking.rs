@@ -57,15 +57,19 @@ async fn a_worker_that_heard_nothing_looks_by_itself(stage: &Stage) {
 
 async fn a_retry_comes_when_it_is_due(stage: &Stage) {
     const DELAY: Duration = Duration::from_millis(500);
+    const PROMPT: Duration = Duration::from_millis(100);
     stage.subscriber("/hook").await;
-    stage.receiver.on("/hook", Behaviour::sequence([500, 500, 500, 200]));
+    stage.receiver.on("/hook", Behaviour::sequence([500, 500, 500, 500, 500, 200]));
     let worker = stage.worker(Config { poll: LONG, retry: retry(&[500], 6), ..config() }).await;
     let dispatched = stage.dispatch().await.id;
     assert_eq!(stage.ended(dispatched).await.status, DeliveryStatus::Succeeded);
     worker.stop().await;
     let requests = stage.receiver.requests();
-    for pair in requests.windows(2) {
-        let late = (pair[1].arrived - pair[0].arrived).checked_sub(DELAY).expect("never early");
-        println!("a retry came {late:?} after it was due, its answer's way and record included");
-    }
+    let late = requests
+        .windows(2)
+        .map(|pair| (pair[1].arrived - pair[0].arrived).checked_sub(DELAY).expect("never early"));
+    let late: Vec<Duration> = late.collect();
+    println!("retries came {late:?} after they were due, the answer's way and record included");
+    // The best of five: other tests are busy beside this one.
+    assert!(late.iter().min().is_some_and(|best| *best < PROMPT), "{late:?}");
 }
