@@ -12,6 +12,7 @@ use sea_orm_migration::sea_orm::{
 };
 
 mod m0001_foundation;
+mod m0002_shut_lanes;
 mod schema;
 
 /// All migrations, oldest first.
@@ -20,7 +21,7 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_foundation::Migration)]
+        vec![Box::new(m0001_foundation::Migration), Box::new(m0002_shut_lanes::Migration)]
     }
 }
 

@@ -137,7 +137,11 @@ impl Batch {
             return Vec::new();
         }
         match dialect {
-            Dialect::Postgres => vec![self.unnest(statement, own)],
+            Dialect::Postgres => {
+                let mut parameters = own;
+                let sql = self.unnest(statement, &mut parameters);
+                vec![Statement::from_sql_and_values(Dialect::Postgres.backend(), sql, parameters)]
+            }
             Dialect::Sqlite => self.values(statement, &own),
         }
     }
@@ -146,10 +150,10 @@ impl Batch {
         self.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ")
     }
 
-    fn unnest(self, statement: &str, own: Vec<Value>) -> Statement {
+    /// The statement for PostgreSQL; its rows are added to the parameters.
+    pub(crate) fn unnest(self, statement: &str, parameters: &mut Vec<Value>) -> String {
         let names = self.names();
         let (mut arrays, mut aliases, mut selected) = (Vec::new(), Vec::new(), Vec::new());
-        let mut parameters = own;
         for (column, values) in self.columns.iter().zip(self.values) {
             let Column { name, kind, nullable } = *column;
             // SeaORM's arrays hold no nulls, so that which are missing travels beside them.
@@ -168,13 +172,12 @@ impl Batch {
             arrays.push(format!("${}::{}[]", parameters.len(), kind.postgres()));
             aliases.push(name.to_owned());
         }
-        let sql = format!(
+        format!(
             "WITH input({names}) AS (SELECT {} FROM UNNEST({}) AS rows({})) {statement}",
             selected.join(", "),
             arrays.join(", "),
             aliases.join(", "),
-        );
-        Statement::from_sql_and_values(Dialect::Postgres.backend(), sql, parameters)
+        )
     }
 
     fn values(self, statement: &str, own: &[Value]) -> Vec<Statement> {

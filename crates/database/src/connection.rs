@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sea_orm::SqlxError;
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -13,7 +14,7 @@ use sea_orm::{
 use url::Url;
 
 use crate::DatabaseError;
-use crate::error::is_dead_connection;
+use crate::error::{comes_from_dead_connection, is_dead_connection};
 
 /// Where the database is: `postgres://…` or `sqlite://…`. Debug and Display leave the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -157,6 +158,25 @@ pub struct Database {
     connection: DatabaseConnection,
     dialect: Dialect,
     answer_timeout: Duration,
+    silence: Arc<Silence>,
+}
+
+/// When the database last left an operation without an answer.
+#[derive(Debug, Default)]
+struct Silence(Mutex<Option<Instant>>);
+
+impl Silence {
+    /// How long connections are held suspect after it.
+    const SUSPECT: Duration = Duration::from_secs(30);
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_recent(&self) -> bool {
+        let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        at.is_some_and(|at| at.elapsed() < Self::SUSPECT)
+    }
 }
 
 /// How many connections a pool holds.
@@ -176,6 +196,8 @@ impl Database {
     /// # Errors
     /// If it does not.
     pub async fn connect(config: Config) -> Result<Self, DatabaseError> {
+        let silence = Arc::<Silence>::default();
+        let in_pool = Arc::clone(&silence);
         let mut options = ConnectOptions::new(config.url.expose());
         options
             .acquire_timeout(config.acquire_timeout)
@@ -192,24 +214,32 @@ impl Database {
                     // ping before each statement would double the round trips.
                     .test_before_acquire_if_idle_for(Duration::from_secs(5));
                 // The pool pings what is given back, without a limit: a connection that hangs would
-                // hold its place for ever.
+                // hold its place for ever. So it is pinged here before, for a while after the database
+                // was silent; not always, since that is a round trip for each statement.
                 let limit = config.idle_transaction_timeout.as_millis();
                 options.map_sqlx_postgres_pool_opts(move |pool| {
+                    let silence = Arc::clone(&in_pool);
                     pool.after_connect(move |connection, _| {
                         Box::pin(async move {
-                            // Not among the start-up options: poolers in between refuse those. Without sequential
-                            // scans, as every query has its index, and plans that were made while a table was
-                            // all but empty are kept when it no longer is. What has to scan all the same
-                            // counts as so costly then that PostgreSQL would compile it, for a quarter of a second.
+                            // Not among the start-up options: poolers in between refuse those. Plans are kept, as
+                            // to plan costs more than to run what serves a few rows. Without sequential scans, as
+                            // every query has its index, and plans that were made while a table was all but empty
+                            // are kept when it no longer is. What has to scan all the same counts as so costly
+                            // then that PostgreSQL would compile it, for a quarter of a second.
                             let set = format!(
                                 "SET idle_in_transaction_session_timeout = {limit}; \
+                                 SET plan_cache_mode = force_generic_plan; \
                                  SET enable_seqscan = off; SET jit = off"
                             );
                             connection.execute(AssertSqlSafe(set)).await.map(drop)
                         })
                     })
-                    .after_release(|connection, _| {
+                    .after_release(move |connection, _| {
+                        let is_silent = silence.is_recent();
                         Box::pin(async move {
+                            if !is_silent {
+                                return Ok(true);
+                            }
                             let ping = tokio::time::timeout(RELEASE_TIMEOUT, connection.ping());
                             ping.await.map_err(|_| SqlxError::PoolTimedOut)?.map(|()| true)
                         })
@@ -232,13 +262,13 @@ impl Database {
             }
         }
         let connection = sea_orm::Database::connect(options).await?;
-        Ok(Self { answer_timeout: config.answer_timeout, ..Self::from_connection(connection) })
+        Ok(Self { answer_timeout: config.answer_timeout, silence, ..Self::from_connection(connection) })
     }
 
     /// Over a pool that the application has already.
     pub fn from_connection(connection: DatabaseConnection) -> Self {
         let dialect = Dialect::of(&connection);
-        Self { connection, dialect, answer_timeout: ANSWER_TIMEOUT }
+        Self { connection, dialect, answer_timeout: ANSWER_TIMEOUT, silence: Arc::default() }
     }
 
     /// The kind of database.
@@ -293,6 +323,26 @@ impl Database {
         Ok(self.connection.begin_with_options(options()).await?)
     }
 
+    /// Reads something, and reads it again while a connection turns out to have died in the pool: what only reads
+    /// may be repeated. The pool hands out first what was given back first, so that whoever writes next finds one
+    /// that lives.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub async fn past_dead<T, E, F>(&self, read: impl Fn() -> F) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: std::error::Error + 'static,
+    {
+        for _ in 0..MOST_DEAD {
+            match read().await {
+                Err(error) if comes_from_dead_connection(&error) => {}
+                done => return done,
+            }
+        }
+        read().await
+    }
+
     /// Does something with the database, unless that takes so long that it must be away.
     ///
     /// # Errors
@@ -302,10 +352,13 @@ impl Database {
         &self,
         operation: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        match tokio::time::timeout(self.answer_timeout, operation).await {
-            Ok(answer) => answer,
-            Err(_) => Err(DatabaseError::Silent(self.answer_timeout).into()),
+        let mut operation = Box::pin(operation);
+        if let Ok(answer) = tokio::time::timeout(self.answer_timeout, &mut operation).await {
+            return answer;
         }
+        // Before the operation is dropped, and its connection given back.
+        self.silence.note();
+        Err(DatabaseError::Silent(self.answer_timeout).into())
     }
 
     /// Sees whether the database answers.

@@ -94,3 +94,9 @@ pub(crate) fn is_dead_connection(error: &DbErr) -> bool {
         _ => false,
     }
 }
+
+/// The same of whatever error has come from it.
+pub(crate) fn comes_from_dead_connection(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut chain = std::iter::successors(Some(error), |error| error.source());
+    chain.find_map(|error| error.downcast_ref()).is_some_and(is_dead_connection)
+}

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`connection`] | [`Database`]: PostgreSQL or SQLite behind one URL |
 //! | [`batch`] | [`Batch`]: rows that one statement reads as a table |
+//! | [`writes`] | [`Writes`]: statements that are sent as one |
 //! | [`error`] | [`DatabaseError`]: what went wrong, and whether waiting may mend it |
 //!
 //! Times are Unix milliseconds in `BIGINT` columns on both databases ([`Dialect::now`]); statements
@@ -13,7 +14,9 @@
 pub mod batch;
 pub mod connection;
 pub mod error;
+pub mod writes;
 
 pub use batch::{Batch, Column, Kind};
 pub use connection::{Config, Connections, Database, DatabaseUrl, DatabaseUrlError, Dialect};
 pub use error::DatabaseError;
+pub use writes::Writes;

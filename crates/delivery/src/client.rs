@@ -72,8 +72,9 @@ impl Outcome {
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Idle connections that are kept for one host.
-const MAX_IDLE: usize = 32;
+/// Idle connections that are kept for one host: what a burst leaves serves the next one. There are never more than
+/// attempts were in flight at once, and they are closed when they have been idle for a while.
+const MAX_IDLE: usize = 512;
 
 /// What is read at once of an HTTP/1.1 answer; its headers must fit in.
 const H1_BUFFER: usize = 16 * 1024;

@@ -1,18 +1,19 @@
-//! Writing a batch of events in one transaction: a fixed number of statements, whatever the number
-//! of events and subscribers.
+//! Writing a batch of events, all or none: a fixed number of statements, whatever the number of events
+//! and subscribers.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use postrider_core::{AgentId, EventData, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
 use postrider_core::{DeliveryId, Envelope};
+use postrider_database::{Dialect, Writes};
 use postrider_queue::{LaneId, NewJob};
 use postrider_store::StoreError;
 use postrider_store::intake::{DeliveryRow, EventRow, KeyName, KeyRow, TakenKey};
 use postrider_telemetry::context::TraceParent;
 use postrider_telemetry::{context, metric, span};
 use ring::digest;
-use sea_orm::DatabaseTransaction;
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tracing::{Instrument as _, Span, debug_span, field};
 
 use crate::dispatcher::Shared;
@@ -108,7 +109,15 @@ async fn commit_each(shared: &Shared, events: &[Prepared]) -> Results {
 
 async fn commit_all(shared: &Shared, events: &[Prepared]) -> Result<Results, StoreError> {
     let database = shared.store.database();
+    // One statement writes all of it, unless a key has to be taken before: then nothing else needs a transaction.
+    let at_once =
+        database.dialect() == Dialect::Postgres && events.iter().all(|prepared| prepared.event.key.is_none());
     let written = async {
+        if at_once {
+            let connection = database.connection();
+            let found = database.past_dead(|| subscribers(shared, connection, events)).await?;
+            return write_to(shared, connection, events, found).await;
+        }
         let transaction = database.begin().await?;
         let results = write(shared, &transaction, events).await?;
         transaction.commit().await?;
@@ -127,10 +136,20 @@ pub(crate) async fn write(
     transaction: &DatabaseTransaction,
     events: &[Prepared],
 ) -> Result<Results, StoreError> {
-    let subscribers = subscribers(shared, transaction, events).await?;
+    let found = subscribers(shared, transaction, events).await?;
+    write_to(shared, transaction, events, found).await
+}
+
+/// Writes events whose subscribers have been `found`.
+async fn write_to(
+    shared: &Shared,
+    connection: &impl ConnectionTrait,
+    events: &[Prepared],
+    found: Vec<Vec<SubscriberId>>,
+) -> Result<Results, StoreError> {
     let drafts: Vec<Draft<'_>> =
-        events.iter().zip(subscribers).map(|(event, found)| Draft::new(shared, event, found)).collect();
-    let verdicts = judge(shared, transaction, &drafts).await?;
+        events.iter().zip(found).map(|(event, found)| Draft::new(shared, event, found)).collect();
+    let verdicts = judge(shared, connection, &drafts).await?;
 
     let mut rows = Rows::default();
     for (draft, verdict) in drafts.iter().zip(&verdicts) {
@@ -141,8 +160,10 @@ pub(crate) async fn write(
     let current = Span::current();
     current.record(span::SUBSCRIBERS_FOUND, rows.deliveries.len());
     current.record(span::JOBS, rows.jobs.len());
-    shared.store.insert(transaction, rows.events, &rows.deliveries).await?;
-    shared.store.queue().enqueue_in(transaction, &rows.jobs).await?;
+    let mut writes = Writes::new();
+    shared.store.insert_with(rows.events, &rows.deliveries, &mut writes);
+    shared.store.queue().enqueue_with(&rows.jobs, &mut writes);
+    writes.execute(connection).await?;
 
     let answers: Vec<Dispatched> = drafts.into_iter().map(Draft::into_answer).collect();
     let results = verdicts.into_iter().enumerate().map(|(place, verdict)| match verdict {
@@ -157,7 +178,7 @@ pub(crate) async fn write(
 /// The subscribers of each event.
 async fn subscribers(
     shared: &Shared,
-    transaction: &DatabaseTransaction,
+    connection: &impl ConnectionTrait,
     events: &[Prepared],
 ) -> Result<Vec<Vec<SubscriberId>>, StoreError> {
     let mut kinds: Vec<(TenantId, EventType)> = Vec::new();
@@ -172,7 +193,7 @@ async fn subscribers(
             })
         })
         .collect();
-    let found = shared.store.subscribers_of(transaction, &kinds).await?;
+    let found = shared.store.subscribers_of(connection, &kinds).await?;
     let of_event = events.iter().zip(of_event);
     Ok(of_event
         .map(|(event, place)| event.only.map_or_else(|| found[place].clone(), |only| vec![only]))
@@ -244,19 +265,19 @@ enum Verdict {
 
 async fn judge(
     shared: &Shared,
-    transaction: &DatabaseTransaction,
+    connection: &impl ConnectionTrait,
     drafts: &[Draft<'_>],
 ) -> Result<Vec<Verdict>, StoreError> {
     let mut verdicts: Vec<Verdict> = drafts.iter().map(|_| Verdict::New).collect();
-    judge_failed(shared, transaction, drafts, &mut verdicts).await?;
-    judge_keys(shared, transaction, drafts, &mut verdicts).await?;
+    judge_failed(shared, connection, drafts, &mut verdicts).await?;
+    judge_keys(shared, connection, drafts, &mut verdicts).await?;
     Ok(verdicts)
 }
 
 /// An event whose hooks failed is refused, unless it repeats one that was taken.
 async fn judge_failed(
     shared: &Shared,
-    transaction: &DatabaseTransaction,
+    connection: &impl ConnectionTrait,
     drafts: &[Draft<'_>],
     verdicts: &mut [Verdict],
 ) -> Result<(), StoreError> {
@@ -269,7 +290,7 @@ async fn judge_failed(
             names.push(KeyName { tenant: tenant.clone(), key: key.into() });
         }
     }
-    for (place, taken) in places.into_iter().zip(shared.store.taken_keys(transaction, &names).await?) {
+    for (place, taken) in places.into_iter().zip(shared.store.taken_keys(connection, &names).await?) {
         if let Some(taken) = taken {
             verdicts[place] = of_taken(taken, &drafts[place]);
         }
@@ -279,7 +300,7 @@ async fn judge_failed(
 
 async fn judge_keys(
     shared: &Shared,
-    transaction: &DatabaseTransaction,
+    connection: &impl ConnectionTrait,
     drafts: &[Draft<'_>],
     verdicts: &mut [Verdict],
 ) -> Result<(), StoreError> {
@@ -308,7 +329,7 @@ async fn judge_keys(
     if keys.is_empty() {
         return Ok(());
     }
-    let taken = shared.store.take_keys(transaction, &keys).await?;
+    let taken = shared.store.take_keys(connection, &keys).await?;
     let taken: HashMap<usize, TakenKey> =
         firsts.into_iter().zip(taken).filter_map(|(place, taken)| Some((place, taken?))).collect();
     for (&place, taken) in &taken {

@@ -64,7 +64,9 @@ macro_rules! conformance_suite {
                 an_ordered_lane_waits_for_what_is_tried_again
                 a_rate_is_kept
                 a_paused_lane_rests_and_then_probes
+                paused_lanes_hide_no_others
                 jobs_of_a_paused_lane_are_set_aside_and_come_back
+                many_lanes_come_back_bit_by_bit
                 an_expedited_lane_waits_for_nothing
                 depth_counts_by_state
                 what_its_lane_holds_back_waits_for_no_worker

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use postrider_database::{Batch, Column, Dialect, Kind};
-use sea_orm::ConnectionTrait;
+use postrider_database::{Batch, Column, Dialect, Kind, Writes};
 
 use crate::job::NewJob;
-use crate::queue::QueueError;
 
 /// The states of a job, as the tables hold them. Statements spell them out where a partial index
 /// must be found.
@@ -15,7 +13,7 @@ pub(crate) mod state {
     pub(crate) const SCHEDULED: i16 = 1;
 }
 
-pub(crate) async fn enqueue(connection: &impl ConnectionTrait, jobs: &[NewJob]) -> Result<(), QueueError> {
+pub(crate) fn enqueue(dialect: Dialect, jobs: &[NewJob], writes: &mut Writes) {
     const LANE: &[Column] = &[Column::new("id", Kind::Uuid)];
     const JOB: &[Column] = &[
         Column::new("id", Kind::Uuid),
@@ -36,7 +34,7 @@ pub(crate) async fn enqueue(connection: &impl ConnectionTrait, jobs: &[NewJob]) 
          SELECT id, false, 0, 0, 0, false, false FROM input \
          WHERE NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.id = input.id) \
          ON CONFLICT (id) DO NOTHING";
-    lanes.execute(connection, make_lanes, []).await?;
+    writes.push(lanes, make_lanes);
 
     let mut rows = Batch::new(JOB);
     for job in jobs {
@@ -50,13 +48,12 @@ pub(crate) async fn enqueue(connection: &impl ConnectionTrait, jobs: &[NewJob]) 
             job.trace.clone().into(),
         ]);
     }
-    let now = Dialect::of(connection).now();
+    let now = dialect.now();
     let make_jobs = format!(
         "INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues, trace) \
          SELECT id, lane, subject, state, 0, {now} + delay, 0, 0, trace FROM input"
     );
-    rows.execute(connection, &make_jobs, []).await?;
-    Ok(())
+    writes.push(rows, make_jobs);
 }
 
 /// A span of time as the tables hold it; rounded up, since nothing may be early.

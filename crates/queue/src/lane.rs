@@ -36,14 +36,15 @@ pub(crate) async fn pause(
     duration: Duration,
 ) -> Result<(), QueueError> {
     let now = Dialect::of(connection).now();
-    let sql = format!("UPDATE lanes SET paused_until = {now} + $2, probing = true WHERE id = $1");
+    let sql =
+        format!("UPDATE lanes SET paused_until = {now} + $2, probing = true, shut = true WHERE id = $1");
     execute(connection, &sql, [lane.0.into(), millis(duration).into()]).await
 }
 
 pub(crate) async fn resume(connection: &impl ConnectionTrait, lane: LaneId) -> Result<(), QueueError> {
     // Zero would take a lane with jobs set aside out of the index that `park` looks them up by.
-    let sql =
-        "UPDATE lanes SET paused_until = CASE WHEN parked THEN 1 ELSE 0 END, probing = false WHERE id = $1";
+    let sql = "UPDATE lanes SET paused_until = CASE WHEN parked THEN 1 ELSE 0 END, probing = false, shut = false \
+        WHERE id = $1";
     execute(connection, sql, [lane.0.into()]).await
 }
 

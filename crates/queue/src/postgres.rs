@@ -8,7 +8,7 @@ mod park;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_database::{Batch, Column, Database, DatabaseError, Kind};
+use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind, Writes};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
 
 use crate::enqueue::{enqueue, millis};
@@ -29,6 +29,7 @@ use crate::wake::Wakeups;
 pub struct PostgresQueue {
     database: Database,
     walk: claim::Walk,
+    parking: park::Parking,
     notifier: notify::Notifier,
 }
 
@@ -38,7 +39,7 @@ impl PostgresQueue {
     /// Must be called within a tokio runtime.
     pub fn new(database: Database) -> Self {
         let notifier = notify::Notifier::new(database.clone());
-        Self { database, walk: claim::Walk::default(), notifier }
+        Self { database, walk: claim::Walk::default(), parking: park::Parking::default(), notifier }
     }
 
     async fn query(
@@ -55,9 +56,9 @@ impl PostgresQueue {
 #[async_trait]
 impl JobQueue for PostgresQueue {
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError> {
-        let transaction = self.database.begin().await?;
-        enqueue(&transaction, jobs).await?;
-        transaction.commit().await.map_err(DatabaseError::from)?;
+        let mut writes = Writes::new();
+        self.enqueue_with(jobs, &mut writes);
+        writes.execute(self.database.connection()).await?;
         self.wake();
         Ok(())
     }
@@ -83,7 +84,7 @@ impl JobQueue for PostgresQueue {
     }
 
     async fn park(&self, max: u32) -> Result<u64, QueueError> {
-        let back = park::park(&self.database, max).await?;
+        let back = self.parking.park(&self.database, max).await?;
         if back > 0 {
             self.wake();
         }
@@ -119,17 +120,24 @@ impl JobQueue for PostgresQueue {
     }
 
     async fn promote(&self, max: u32) -> Result<Promoted, QueueError> {
+        // The present moment as a subquery, not joined: so that it is looked up in the index, and what is not due yet is
+        // not looked at.
         const SQL: &str = "WITH clock AS MATERIALIZED ( \
                 SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now \
             ), due AS MATERIALIZED ( \
-                SELECT id FROM jobs, clock WHERE state = 1 AND available_at <= now \
-                ORDER BY available_at LIMIT $1 FOR UPDATE OF jobs SKIP LOCKED \
+                SELECT ctid AS place FROM jobs WHERE state = 1 AND available_at <= (SELECT now FROM clock) \
+                ORDER BY available_at LIMIT $1 FOR UPDATE SKIP LOCKED \
             ), promoted AS ( \
-                UPDATE jobs SET state = 0 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING 1 \
+                UPDATE jobs SET state = 0 WHERE ctid = ANY (ARRAY(SELECT place FROM due)) RETURNING 1 \
+            ), opened AS ( \
+                UPDATE lanes SET shut = false WHERE id = ANY (ARRAY( \
+                    SELECT id FROM lanes WHERE shut AND paused_until <= (SELECT now FROM clock) \
+                    ORDER BY paused_until LIMIT $1 FOR UPDATE SKIP LOCKED \
+                )) \
             ) \
             SELECT (SELECT count(*) FROM promoted) AS jobs, \
-                (SELECT available_at - now FROM jobs, clock WHERE state = 1 AND available_at > now \
-                 ORDER BY available_at LIMIT 1) AS next_due_in";
+                (SELECT available_at FROM jobs WHERE state = 1 AND available_at > (SELECT now FROM clock) \
+                 ORDER BY available_at LIMIT 1) - (SELECT now FROM clock) AS next_due_in";
         let rows = self.query(SQL, [i64::from(max).into()]).await?;
         let Some(row) = rows.first() else { return Ok(Promoted::default()) };
         let next: Option<i64> = column(row, "next_due_in")?;
@@ -180,8 +188,8 @@ impl JobQueue for PostgresQueue {
 
 #[async_trait]
 impl TransactionalQueue for PostgresQueue {
-    async fn enqueue_in(&self, transaction: &DatabaseTransaction, jobs: &[NewJob]) -> Result<(), QueueError> {
-        enqueue(transaction, jobs).await
+    fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes) {
+        enqueue(Dialect::Postgres, jobs, writes);
     }
 
     async fn configure_in(

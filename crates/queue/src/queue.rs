@@ -1,7 +1,7 @@
 //! The trait that every queue implements.
 
 use async_trait::async_trait;
-use postrider_database::DatabaseError;
+use postrider_database::{DatabaseError, Writes};
 use sea_orm::DatabaseTransaction;
 
 use crate::job::{
@@ -101,8 +101,15 @@ pub trait JobQueue: Send + Sync + 'static {
 /// A queue that lives in a database of the application's, and takes part in its transactions.
 #[async_trait]
 pub trait TransactionalQueue: JobQueue {
+    /// Adds to `writes` what puts jobs into the queue. Call [`JobQueue::wake`] when it is committed.
+    fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes);
+
     /// Puts jobs into the queue when `transaction` commits. Call [`JobQueue::wake`] after that.
-    async fn enqueue_in(&self, transaction: &DatabaseTransaction, jobs: &[NewJob]) -> Result<(), QueueError>;
+    async fn enqueue_in(&self, transaction: &DatabaseTransaction, jobs: &[NewJob]) -> Result<(), QueueError> {
+        let mut writes = Writes::new();
+        self.enqueue_with(jobs, &mut writes);
+        Ok(writes.execute(transaction).await?)
+    }
 
     /// Sets what a lane allows when `transaction` commits.
     async fn configure_in(

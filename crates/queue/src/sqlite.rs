@@ -7,7 +7,7 @@ mod park;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_database::{Batch, Column, Database, DatabaseError, Kind};
+use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind, Writes};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
 
 use crate::enqueue::{enqueue, millis};
@@ -39,8 +39,10 @@ impl SqliteQueue {
 #[async_trait]
 impl JobQueue for SqliteQueue {
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError> {
+        let mut writes = Writes::new();
+        self.enqueue_with(jobs, &mut writes);
         let transaction = self.database.begin().await?;
-        enqueue(&transaction, jobs).await?;
+        writes.execute(&transaction).await?;
         commit(transaction).await?;
         self.wake();
         Ok(())
@@ -152,8 +154,8 @@ impl JobQueue for SqliteQueue {
 
 #[async_trait]
 impl TransactionalQueue for SqliteQueue {
-    async fn enqueue_in(&self, transaction: &DatabaseTransaction, jobs: &[NewJob]) -> Result<(), QueueError> {
-        enqueue(transaction, jobs).await
+    fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes) {
+        enqueue(Dialect::Sqlite, jobs, writes);
     }
 
     async fn configure_in(

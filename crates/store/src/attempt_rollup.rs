@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use postrider_core::{SubscriberId, TenantId};
-use postrider_database::{Batch, Column, Dialect, Kind};
+use postrider_database::{Batch, Column, Dialect, Kind, Writes};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
 use uuid::Uuid;
 
@@ -72,11 +72,8 @@ pub(crate) fn count(
     }
 }
 
-/// Writes deltas.
-pub(crate) async fn add(
-    transaction: &DatabaseTransaction,
-    tallies: HashMap<Key, Tally>,
-) -> Result<(), StoreError> {
+/// Adds deltas to `writes`.
+pub(crate) fn add(tallies: HashMap<Key, Tally>, writes: &mut Writes) {
     const DELTA: &[Column] = &[
         Column::new("tenant", Kind::Text),
         Column::new("subscriber_id", Kind::Uuid),
@@ -98,8 +95,7 @@ pub(crate) async fn add(
     }
     let sql = "INSERT INTO attempt_deltas (tenant, subscriber_id, event_type, minute, attempts, counts) \
         SELECT tenant, subscriber_id, event_type, minute, attempts, counts FROM input";
-    input.execute(transaction, sql, []).await?;
-    Ok(())
+    writes.push(input, sql);
 }
 
 /// What is to be read: rows of a width, and the deltas that will be folded into them.

@@ -5,7 +5,7 @@
 //! after the pause lets one delivery through at a time; if that fails the next pause is longer, if
 //! it succeeds the lane runs as before. All workers share this, since it is in the database.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use postrider_core::{
@@ -215,10 +215,11 @@ impl Store {
         &self,
         transaction: &DatabaseTransaction,
         outcomes: &[&Outcome],
+        ailing: &HashSet<SubscriberId>,
         patience: &Patience,
     ) -> Result<Vec<Notice>, StoreError> {
         let fared = fared(outcomes);
-        let mut notices = self.close(transaction, &fared).await?;
+        let mut notices = self.close(transaction, &fared, ailing).await?;
         notices.extend(self.open(transaction, &fared, patience).await?);
         notices.extend(outcomes.iter().filter_map(|outcome| dead(outcome)));
         let gone: BTreeSet<_> = outcomes
@@ -237,8 +238,10 @@ impl Store {
         &self,
         transaction: &DatabaseTransaction,
         fared: &Fared<'_>,
+        ailing: &HashSet<SubscriberId>,
     ) -> Result<Vec<Notice>, StoreError> {
-        let well = fared.iter().filter(|(_, fared)| fared.succeeded).map(|(id, _)| *id);
+        let well =
+            fared.iter().filter(|(id, fared)| fared.succeeded && ailing.contains(id)).map(|(id, _)| *id);
         let sql = "DELETE FROM health WHERE subscriber_id IN (SELECT subscriber_id FROM input) \
             RETURNING subscriber_id, open_until";
         let mut notices = Vec::new();

@@ -1,4 +1,4 @@
-//! Writing down a batch of events with their deliveries, in a transaction of the caller's.
+//! Writing down a batch of events with their deliveries.
 //!
 //! Each step is one statement, whatever the number of events and subscribers.
 
@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
-use postrider_database::{Batch, Column, Kind};
-use sea_orm::DatabaseTransaction;
+use postrider_database::{Batch, Column, Dialect, Kind, Writes};
+use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use crate::row::{column, parse};
@@ -101,7 +101,7 @@ impl Store {
     /// If the database is away.
     pub async fn subscribers_of(
         &self,
-        transaction: &DatabaseTransaction,
+        connection: &impl ConnectionTrait,
         events: &[(TenantId, EventType)],
     ) -> Result<Vec<Vec<SubscriberId>>, StoreError> {
         const PATTERN: &[Column] = &[
@@ -115,13 +115,28 @@ impl Store {
                 input.push([place.into(), tenant.as_str().into(), pattern.as_str().into()]);
             }
         }
+        // PostgreSQL is made to look them up one by one, as in `Store::load`.
+        let joined = match Dialect::of(connection) {
+            Dialect::Postgres => {
+                "CROSS JOIN LATERAL ( \
+                    SELECT subscriber_id FROM subscriptions \
+                    WHERE tenant = input.tenant AND pattern = input.pattern OFFSET 0 \
+                ) AS subscriptions \
+                CROSS JOIN LATERAL ( \
+                    SELECT id FROM subscribers WHERE id = subscriptions.subscriber_id AND active LIMIT 1 \
+                ) AS subscribers"
+            }
+            Dialect::Sqlite => {
+                "JOIN subscriptions ON subscriptions.tenant = input.tenant AND subscriptions.pattern = input.pattern \
+                JOIN subscribers ON subscribers.id = subscriptions.subscriber_id AND subscribers.active"
+            }
+        };
         // Distinct: a subscriber may ask for `order.*` and `order.created` both.
-        let sql = "SELECT DISTINCT input.place, subscribers.id FROM input \
-            JOIN subscriptions ON subscriptions.tenant = input.tenant AND subscriptions.pattern = input.pattern \
-            JOIN subscribers ON subscribers.id = subscriptions.subscriber_id AND subscribers.active \
-            ORDER BY input.place, subscribers.id";
+        let sql = format!(
+            "SELECT DISTINCT input.place, subscribers.id FROM input {joined} ORDER BY input.place, subscribers.id"
+        );
         let mut found = vec![Vec::new(); events.len()];
-        for row in input.query(transaction, sql, []).await? {
+        for row in input.query(connection, &sql, []).await? {
             let place = place(column::<i32>(&row, "place")?);
             if let Some(subscribers) = found.get_mut(place) {
                 subscribers.push(SubscriberId::from_uuid(column(&row, "id")?));
@@ -139,7 +154,7 @@ impl Store {
     /// If the database is away.
     pub async fn take_keys(
         &self,
-        transaction: &DatabaseTransaction,
+        connection: &impl ConnectionTrait,
         keys: &[KeyRow],
     ) -> Result<Vec<Option<TakenKey>>, StoreError> {
         const KEY: &[Column] = &[
@@ -171,7 +186,7 @@ impl Store {
             SELECT tenant, key, request_hash, event_id, jobs, created_at FROM input WHERE true \
             ON CONFLICT (tenant, key) DO NOTHING RETURNING event_id";
         let ours: Vec<Uuid> = input
-            .query(transaction, sql, [])
+            .query(connection, sql, [])
             .await?
             .iter()
             .map(|row| column(row, "event_id"))
@@ -186,7 +201,7 @@ impl Store {
             .iter()
             .map(|&place| KeyName { tenant: keys[place].tenant.clone(), key: keys[place].key.clone() })
             .collect();
-        for (place, held) in others.into_iter().zip(self.taken_keys(transaction, &names).await?) {
+        for (place, held) in others.into_iter().zip(self.taken_keys(connection, &names).await?) {
             taken[place] = held;
         }
         Ok(taken)
@@ -198,7 +213,7 @@ impl Store {
     /// If the database is away.
     pub async fn taken_keys(
         &self,
-        transaction: &DatabaseTransaction,
+        connection: &impl ConnectionTrait,
         names: &[KeyName],
     ) -> Result<Vec<Option<TakenKey>>, StoreError> {
         const NAME: &[Column] = &[
@@ -215,7 +230,7 @@ impl Store {
                 events.event_type, events.agent_id, events.dispatched_at \
             FROM input JOIN idempotency_keys AS held ON held.tenant = input.tenant AND held.key = input.key \
             JOIN events ON events.id = held.event_id";
-        for row in input.query(transaction, sql, []).await? {
+        for row in input.query(connection, sql, []).await? {
             let place = place(column::<i32>(&row, "place")?);
             if let Some(slot) = taken.get_mut(place) {
                 *slot = Some(TakenKey {
@@ -231,16 +246,8 @@ impl Store {
         Ok(taken)
     }
 
-    /// Writes down events and their deliveries, and counts them.
-    ///
-    /// # Errors
-    /// If the database is away.
-    pub async fn insert(
-        &self,
-        transaction: &DatabaseTransaction,
-        events: Vec<EventRow>,
-        deliveries: &[DeliveryRow],
-    ) -> Result<(), StoreError> {
+    /// Adds to `writes` what writes down events and their deliveries, and counts them.
+    pub fn insert_with(&self, events: Vec<EventRow>, deliveries: &[DeliveryRow], writes: &mut Writes) {
         const EVENT: &[Column] = &[
             Column::new("id", Kind::Uuid),
             Column::new("tenant", Kind::Text),
@@ -273,7 +280,7 @@ impl Store {
         }
         let sql = "INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
             SELECT id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at FROM input";
-        input.execute(transaction, sql, []).await?;
+        writes.push(input, sql);
 
         let mut input = Batch::new(DELIVERY);
         let mut counts: HashMap<rollup::Key, rollup::Counts> = HashMap::new();
@@ -294,8 +301,8 @@ impl Store {
         let sql = "INSERT INTO deliveries \
                 (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
             SELECT id, tenant, event_id, subscriber_id, event_type, 0, 0, 0, job_id, created_at FROM input";
-        input.execute(transaction, sql, []).await?;
-        rollup::add(transaction, self.slots.next(), counts).await
+        writes.push(input, sql);
+        rollup::add(self.slots.next(), counts, writes);
     }
 }
 

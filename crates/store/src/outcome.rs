@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_core::{AttemptId, DeadReason, DeliveryStatus, ErrorKind, Timestamp};
-use postrider_database::{Batch, Column, Dialect, Kind};
+use postrider_core::{AttemptId, DeadReason, DeliveryStatus, ErrorKind, SubscriberId, Timestamp};
+use postrider_database::{Batch, Column, Dialect, Kind, Writes};
 use postrider_queue::{Finish, JobId, LaneId, Lease};
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement};
 
@@ -101,12 +101,12 @@ impl Store {
                 break;
             }
             let transaction = self.database.begin().await?;
-            self.write(&transaction, &outcomes).await?;
+            let ailing = self.write(&transaction, &outcomes).await?;
             // Late, so that lanes are locked as shortly as can be.
             let held: HashSet<JobId> = self.queue.finish_in(&transaction, &ends).await?.into_iter().collect();
             if held.len() == ends.len() {
                 // After the jobs are locked: whatever else locks lanes as well locks jobs before them.
-                notices = self.judge_health(&transaction, &outcomes, patience).await?;
+                notices = self.judge_health(&transaction, &outcomes, &ailing, patience).await?;
                 let hurried = self.hurry_unwanted(&transaction, &outcomes).await?;
                 transaction.commit().await?;
                 if hurried {
@@ -125,11 +125,12 @@ impl Store {
         Ok(Recorded { lost: lost.into_iter().collect(), notices })
     }
 
+    /// Tells which subscribers have something held against them that a success would clear.
     async fn write(
         &self,
         transaction: &DatabaseTransaction,
         outcomes: &[&Outcome],
-    ) -> Result<(), StoreError> {
+    ) -> Result<HashSet<SubscriberId>, StoreError> {
         let mut counted = update_deliveries(transaction, outcomes).await?;
         for outcome in outcomes {
             if outcome.attempt.is_some()
@@ -139,8 +140,12 @@ impl Store {
                 counted.insert(outcome.lease.job, of_it);
             }
         }
-        self.insert_attempts(transaction, outcomes, &counted).await?;
-        self.count(transaction, outcomes, &counted).await
+        let mut writes = Writes::new();
+        self.insert_attempts(outcomes, &counted, &mut writes);
+        self.count(outcomes, &counted, &mut writes);
+        writes.execute(transaction).await?;
+        let ailing = outcomes.iter().filter(|one| counted.get(&one.lease.job).is_none_or(|one| one.ailing));
+        Ok(ailing.map(|one| one.delivery.subscriber).collect())
     }
 
     /// What is to be tried again of a subscriber that is active no more need not wait to find that
@@ -168,12 +173,7 @@ impl Store {
         Ok(!unwanted.is_empty())
     }
 
-    async fn insert_attempts(
-        &self,
-        transaction: &DatabaseTransaction,
-        outcomes: &[&Outcome],
-        counted: &HashMap<JobId, Counted>,
-    ) -> Result<(), StoreError> {
+    fn insert_attempts(&self, outcomes: &[&Outcome], counted: &HashMap<JobId, Counted>, writes: &mut Writes) {
         const ATTEMPT: &[Column] = &[
             Column::new("id", Kind::Uuid),
             Column::new("tenant", Kind::Text),
@@ -218,16 +218,10 @@ impl Store {
                 response_headers, response_body, response_truncated, error_kind, error_detail) \
             SELECT id, tenant, delivery_id, number, started_at, duration_us, response_status, \
                 response_headers, response_body, response_truncated, error_kind, error_detail FROM input";
-        input.execute(transaction, sql, []).await?;
-        Ok(())
+        writes.push(input, sql);
     }
 
-    async fn count(
-        &self,
-        transaction: &DatabaseTransaction,
-        outcomes: &[&Outcome],
-        counted: &HashMap<JobId, Counted>,
-    ) -> Result<(), StoreError> {
+    fn count(&self, outcomes: &[&Outcome], counted: &HashMap<JobId, Counted>, writes: &mut Writes) {
         let mut counts: HashMap<rollup::Key, rollup::Counts> = HashMap::new();
         let mut tallies = HashMap::new();
         for outcome in outcomes {
@@ -258,8 +252,8 @@ impl Store {
                 End::RetryIn(_) => {}
             }
         }
-        rollup::add(transaction, self.slots.next(), counts).await?;
-        attempt_rollup::add(transaction, tallies).await
+        rollup::add(self.slots.next(), counts, writes);
+        attempt_rollup::add(tallies, writes);
     }
 }
 
@@ -289,6 +283,8 @@ struct Counted {
     /// Its attempts, this one included; so also this one's number.
     attempts: i32,
     kind: Kept,
+    /// Whether its subscriber may have failed since its last success.
+    ailing: bool,
 }
 
 /// Whether the outcome is the delivery's.
@@ -315,7 +311,7 @@ async fn count_late(
     let Some(row) = transaction.query_one_raw(statement).await? else { return Ok(None) };
     let is_pending = status(column(&row, "status")?)? == DeliveryStatus::Pending;
     let kind = if is_pending { Kept::Pending } else { Kept::Ended };
-    Ok(Some(Counted { attempts: column(&row, "attempts")?, kind }))
+    Ok(Some(Counted { attempts: column(&row, "attempts")?, kind, ailing: true }))
 }
 
 /// The delivery of a job that is no longer its own, or that has been cancelled meanwhile, stays as it is.
@@ -357,6 +353,8 @@ async fn update_deliveries(
         ]);
     }
     let now = Dialect::of(transaction).now();
+    // Each is looked up by a range of one. PostgreSQL keeps plans, and one made for a small table would join with all
+    // of a large one; but of a range it can only ask the index.
     let sql = format!(
         "UPDATE deliveries SET \
             status = input.new_status, \
@@ -368,13 +366,17 @@ async fn update_deliveries(
             died_at = CASE WHEN input.new_status = 2 THEN {now} END, \
             ended_at = CASE WHEN input.new_status <> 0 THEN {now} END \
         FROM input \
-        WHERE deliveries.id = input.id AND deliveries.job_id = input.job AND deliveries.status = 0 \
-        RETURNING deliveries.job_id, deliveries.attempts"
+        WHERE deliveries.id BETWEEN input.id AND input.id AND deliveries.job_id BETWEEN input.job AND input.job \
+            AND deliveries.status = 0 \
+        RETURNING deliveries.job_id, deliveries.attempts, \
+            CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
+                THEN 1 ELSE 0 END AS ailing"
     );
     let rows = input.query(transaction, &sql, []).await?;
     let counted = |row| {
         let attempts = column(row, "attempts")?;
-        Ok((JobId(column(row, "job_id")?), Counted { attempts, kind: Kept::Changed }))
+        let ailing = column::<i32>(row, "ailing")? != 0;
+        Ok((JobId(column(row, "job_id")?), Counted { attempts, kind: Kept::Changed, ailing }))
     };
     rows.iter().map(counted).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use postrider_core::{
     DeadReason, DeliveryId, DeliveryStatus, EventType, JobId, SubscriberId, TenantId, Timestamp, id,
 };
-use postrider_database::{Batch, Column, Dialect, Kind};
+use postrider_database::{Batch, Column, Dialect, Kind, Writes};
 use postrider_queue::{LaneId, NewJob};
 use sea_orm::sea_query::{LockBehavior, LockType, Query};
 use sea_orm::{
@@ -220,8 +220,9 @@ impl Store {
         let delivery = read_delivery(&row)?;
         let counts =
             rollup::Counts { cancelled: 1, spent: i64::from(delivery.attempts), ..rollup::Counts::default() };
-        rollup::add(&transaction, self.slots.next(), HashMap::from([(key(tenant, &delivery), counts)]))
-            .await?;
+        let mut writes = Writes::new();
+        rollup::add(self.slots.next(), HashMap::from([(key(tenant, &delivery), counts)]), &mut writes);
+        writes.execute(&transaction).await?;
         transaction.commit().await?;
         Ok(Changed::Done(Box::new(delivery)))
     }
@@ -273,8 +274,10 @@ impl Store {
             FROM input WHERE deliveries.id = input.id"
         );
         input.execute(transaction, &sql, []).await?;
-        rollup::add(transaction, self.slots.next(), counts).await?;
-        Ok(self.queue.enqueue_in(transaction, &jobs).await?)
+        let mut writes = Writes::new();
+        rollup::add(self.slots.next(), counts, &mut writes);
+        self.queue.enqueue_with(&jobs, &mut writes);
+        Ok(writes.execute(transaction).await?)
     }
 }
 

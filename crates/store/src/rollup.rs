@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use postrider_core::{EventType, SubscriberId, TenantId, Timestamp};
-use postrider_database::{Batch, Column, Dialect, Kind};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
+use postrider_database::{Batch, Column, Dialect, Kind, Writes};
+use sea_orm::{ConnectionTrait, Statement, Value};
 
 use crate::attempt_rollup::{DAY, HOUR, MINUTE};
 use crate::clock::minute;
@@ -68,11 +68,8 @@ pub(crate) struct Counts {
     pub(crate) spent: i64,
 }
 
-pub(crate) async fn add(
-    transaction: &DatabaseTransaction,
-    slot: i16,
-    counts: HashMap<Key, Counts>,
-) -> Result<(), StoreError> {
+/// Adds to `writes` what adds to the counts.
+pub(crate) fn add(slot: i16, counts: HashMap<Key, Counts>, writes: &mut Writes) {
     const COUNTS: &[Column] = &[
         Column::new("tenant", Kind::Text),
         Column::new("subscriber_id", Kind::Uuid),
@@ -112,8 +109,7 @@ pub(crate) async fn add(
             dead = rollups.dead + excluded.dead, \
             cancelled = rollups.cancelled + excluded.cancelled, \
             spent = rollups.spent + excluded.spent";
-    input.execute(transaction, sql, []).await?;
-    Ok(())
+    writes.push(input, sql);
 }
 
 /// From which age on rows are folded, in minutes, and how many minutes then make one.

@@ -1,5 +1,8 @@
 //! What a worker needs to know of the jobs that it claimed.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +12,7 @@ use postrider_core::{
     AgentId, CustomHeaders, DeactivationReason, DeadReason, DeliveryId, DeliveryStatus, EventId, EventType,
     Policy, SubscriberId, TargetUrl, TenantId, Timestamp,
 };
-use postrider_database::{Batch, Column, Kind};
+use postrider_database::{Batch, Column, Dialect, Kind};
 use postrider_queue::ClaimedJob;
 use sea_orm::QueryResult;
 
@@ -48,13 +51,20 @@ pub struct Work {
     pub agent_id: AgentId,
     /// The body to send.
     pub body: Bytes,
-    /// Where to.
+    /// Whom to send it to, and how. Shared by all that was loaded for the same subscriber at once.
+    pub recipient: Arc<Recipient>,
+}
+
+/// What an attempt needs to know of a subscriber.
+#[derive(Debug)]
+pub struct Recipient {
+    /// Where it is.
     pub url: TargetUrl,
-    /// What signs it.
+    /// What signs its requests.
     pub signer: Signer,
-    /// Headers of the subscriber's.
+    /// Headers of its own.
     pub headers: CustomHeaders,
-    /// How the subscriber wants to be delivered to.
+    /// How it wants to be delivered to.
     pub policy: Policy,
 }
 
@@ -90,7 +100,28 @@ impl Store {
         for (place, job) in (0_i32..).zip(jobs) {
             input.push([place.into(), job.lease.job.0.into(), job.subject.into()]);
         }
-        let now = self.database.dialect().now();
+        let dialect = self.database.dialect();
+        let now = dialect.now();
+        // PostgreSQL is made to look rows up one by one: it keeps plans, and one made for small tables would join with
+        // all of a large one.
+        let joined = match dialect {
+            Dialect::Postgres => {
+                "CROSS JOIN LATERAL ( \
+                    SELECT * FROM deliveries WHERE id = input.delivery_id AND job_id = input.job_id LIMIT 1 \
+                ) AS deliveries \
+                CROSS JOIN LATERAL (SELECT * FROM events WHERE id = deliveries.event_id LIMIT 1) AS events \
+                LEFT JOIN LATERAL ( \
+                    SELECT * FROM subscribers \
+                    WHERE id = deliveries.subscriber_id AND tenant = deliveries.tenant LIMIT 1 \
+                ) AS subscribers ON true"
+            }
+            Dialect::Sqlite => {
+                "JOIN deliveries ON deliveries.id = input.delivery_id AND deliveries.job_id = input.job_id \
+                JOIN events ON events.id = deliveries.event_id \
+                LEFT JOIN subscribers ON subscribers.id = deliveries.subscriber_id \
+                    AND subscribers.tenant = deliveries.tenant"
+            }
+        };
         let sql = format!(
             "SELECT input.place, deliveries.id, deliveries.tenant, deliveries.event_id, deliveries.event_type, \
                 deliveries.subscriber_id, deliveries.status, deliveries.attempts, deliveries.round_start, \
@@ -98,25 +129,27 @@ impl Store {
                 events.agent_id, events.envelope, \
                 subscribers.active, subscribers.deactivation_reason, subscribers.url, subscribers.policy, subscribers.secret, subscribers.headers, \
                 CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END AS previous_secret \
-            FROM input \
-            JOIN deliveries ON deliveries.id = input.delivery_id AND deliveries.job_id = input.job_id \
-            JOIN events ON events.id = deliveries.event_id \
-            LEFT JOIN subscribers ON subscribers.id = deliveries.subscriber_id \
-                AND subscribers.tenant = deliveries.tenant"
+            FROM input {joined}"
         );
         let rows = input.query(self.database.connection(), &sql, []).await?;
         let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());
         loaded.resize_with(jobs.len(), || Loaded::Nothing);
+        // One statement has seen one state of each subscriber: secrets are opened and keys made once for all its jobs.
+        let mut recipients = HashMap::new();
         for row in &rows {
             let place = usize::try_from(column::<i32>(row, "place")?).unwrap_or(usize::MAX);
             if let Some(slot) = loaded.get_mut(place) {
-                *slot = self.judge(row)?;
+                *slot = self.judge(row, &mut recipients)?;
             }
         }
         Ok(loaded)
     }
 
-    fn judge(&self, row: &QueryResult) -> Result<Loaded, StoreError> {
+    fn judge(
+        &self,
+        row: &QueryResult,
+        recipients: &mut HashMap<SubscriberId, Arc<Recipient>>,
+    ) -> Result<Loaded, StoreError> {
         if status(column(row, "status")?)? != DeliveryStatus::Pending {
             return Ok(Loaded::Nothing);
         }
@@ -145,22 +178,37 @@ impl Store {
         {
             return Ok(Loaded::NotDue(Duration::from_millis(due_in)));
         }
-        match self.read_work(row, delivery.clone()) {
-            Ok(work) => Ok(Loaded::Deliver(Box::new(work))),
+        match self.read_work(row, &delivery, recipients) {
+            Ok((agent_id, body, recipient)) => {
+                Ok(Loaded::Deliver(Box::new(Work { delivery, agent_id, body, recipient })))
+            }
             Err(error) => Ok(Loaded::Unreadable(delivery, error)),
         }
     }
 
-    fn read_work(&self, row: &QueryResult, delivery: DeliveryRef) -> Result<Work, StoreError> {
+    fn read_work(
+        &self,
+        row: &QueryResult,
+        delivery: &DeliveryRef,
+        recipients: &mut HashMap<SubscriberId, Arc<Recipient>>,
+    ) -> Result<(AgentId, Bytes, Arc<Recipient>), StoreError> {
+        let agent_id = parse(&column::<String>(row, "agent_id")?, "events", "agent_id")?;
+        let body = column::<Vec<u8>>(row, "envelope")?.into();
+        let recipient = match recipients.entry(delivery.subscriber) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(new) => Arc::clone(new.insert(Arc::new(self.read_recipient(row, delivery)?))),
+        };
+        Ok((agent_id, body, recipient))
+    }
+
+    fn read_recipient(&self, row: &QueryResult, delivery: &DeliveryRef) -> Result<Recipient, StoreError> {
         let (tenant, subscriber) = (&delivery.tenant, delivery.subscriber);
         let secret =
             self.open_secret(tenant, subscriber, Purpose::Secret, &column::<Vec<u8>>(row, "secret")?)?;
         let previous = column::<Option<Vec<u8>>>(row, "previous_secret")?
             .map(|sealed| self.open_secret(tenant, subscriber, Purpose::PreviousSecret, &sealed))
             .transpose()?;
-        Ok(Work {
-            agent_id: parse(&column::<String>(row, "agent_id")?, "events", "agent_id")?,
-            body: column::<Vec<u8>>(row, "envelope")?.into(),
+        Ok(Recipient {
             url: target(&column::<String>(row, "url")?)?,
             signer: Signer::new(&secret, previous.as_slice()),
             headers: self.open_headers(
@@ -169,7 +217,6 @@ impl Store {
                 column::<Option<Vec<u8>>>(row, "headers")?.as_deref(),
             )?,
             policy: read_policy(&column::<String>(row, "policy")?)?,
-            delivery,
         })
     }
 }

@@ -61,9 +61,9 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
         { span::KIND } = "client",
         { span::STATUS_CODE } = field::Empty,
         { span::HTTP_REQUEST_METHOD } = "POST",
-        { span::SERVER_ADDRESS } = work.url.host(),
-        { span::SERVER_PORT } = work.url.port(),
-        { span::URL_FULL } = work.url.redacted(),
+        { span::SERVER_ADDRESS } = work.recipient.url.host(),
+        { span::SERVER_PORT } = work.recipient.url.port(),
+        { span::URL_FULL } = work.recipient.url.redacted(),
         { span::HTTP_RESPONSE_STATUS_CODE } = field::Empty,
         { span::HTTP_REQUEST_RESEND_COUNT } = delivery.attempts,
         { span::ERROR_TYPE } = field::Empty,
@@ -99,8 +99,8 @@ async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<A
         agent_id: &work.agent_id,
         body: work.body.clone(),
         timestamp: started_at,
-        signer: &work.signer,
-        headers: &work.headers,
+        signer: &work.recipient.signer,
+        headers: &work.recipient.headers,
         traceparent: Some(&traceparent),
     };
     if delivery.attempts == 0 {
@@ -108,7 +108,7 @@ async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<A
         metrics::histogram!(metric::DELIVERY_LATENCY).record(latency.as_secs_f64());
     }
     let _counted = Counted::new();
-    let sent = match webhook.request(work.url.clone(), work.policy.timeout()) {
+    let sent = match webhook.request(work.recipient.url.clone(), work.recipient.policy.timeout()) {
         Ok(request) => during("sent", shared.client.send(request)).await,
         Err(failure) => Sent { duration: Duration::ZERO, result: Err(failure) },
     };
@@ -130,7 +130,7 @@ async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<A
 fn again(shared: &Shared, work: &Work, retry_after: Option<Duration>) -> End {
     let delivery = &work.delivery;
     let failed = (delivery.attempts + 1).saturating_sub(delivery.round_start);
-    let policy = work.policy.retry(&shared.config.retry);
+    let policy = work.recipient.policy.retry(&shared.config.retry);
     match policy.delay_after(failed, retry_after, &**shared.store.ids().random()) {
         Some(delay) => End::RetryIn(delay),
         None => End::Dead(DeadReason::AttemptsUsedUp),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use postrider_queue::{Claim, Claimed, ClaimedJob, Finish, LeaseToken, QueueError, Wakeups};
 use postrider_telemetry::{context, metric, span};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug_span, field};
@@ -15,9 +16,9 @@ use crate::engine::Shared;
 use crate::point::point;
 use crate::recorder::{Ended, Outcomes};
 
-/// How long to wait at most when all that could be claimed was locked: by other workers, or by our own recorder,
-/// which tells when it is done.
-const CONTENDED: Duration = Duration::from_millis(4);
+/// How long to leave the queue alone after claims that found nothing, doubling from the first to the last: what there
+/// was is locked, by other workers or by our own recorder, or the hint was about jobs that are claimed already.
+const FRUITLESS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(8));
 
 /// How long freed slots gather before the next claim, when nearly all are taken.
 const GATHER: Duration = Duration::from_millis(2);
@@ -34,12 +35,16 @@ pub(crate) struct Claimer {
     outcomes: Outcomes,
     wakeups: Wakeups,
     promoted_at: Option<Instant>,
+    /// What was claimed last and is being loaded, while the next claim is made; tells whether it could be.
+    loading: Option<JoinHandle<bool>>,
+    /// How long to leave the queue alone, as the last claim found nothing.
+    respite: Duration,
 }
 
 /// What to do after a claim.
 enum Next {
     ClaimAgain,
-    /// Other workers hold what there is.
+    /// What there is, is locked.
     Contended,
     Wait {
         /// Jobs wait for others of their lane to end.
@@ -51,7 +56,15 @@ enum Next {
 impl Claimer {
     pub(crate) fn new(shared: &Arc<Shared>, attempts: TaskTracker, outcomes: Outcomes) -> Self {
         let wakeups = shared.store.queue().wakeups();
-        Self { shared: Arc::clone(shared), attempts, outcomes, wakeups, promoted_at: None }
+        Self {
+            shared: Arc::clone(shared),
+            attempts,
+            outcomes,
+            wakeups,
+            promoted_at: None,
+            loading: None,
+            respite: Duration::ZERO,
+        }
     }
 
     /// Claims until `shutdown`.
@@ -128,6 +141,11 @@ impl Claimer {
             context::add_link(&span, trace);
         }
         let found = !jobs.is_empty();
+        self.respite = match self.respite {
+            _ if found => Duration::ZERO,
+            Duration::ZERO => FRUITLESS.0,
+            respite => (respite * 2).min(FRUITLESS.1),
+        };
         if found {
             self.start(jobs).await;
         }
@@ -158,48 +176,47 @@ impl Claimer {
         Ok(())
     }
 
-    async fn start(&self, jobs: Vec<ClaimedJob>) {
+    /// Has jobs loaded and worked on, while the next ones are claimed.
+    async fn start(&mut self, jobs: Vec<ClaimedJob>) {
         let in_flight = &self.shared.in_flight;
         let given_up: Vec<_> = jobs.iter().map(|job| in_flight.hold(job.lease, job.lane)).collect();
-        point("claimed");
-        let loaded = match self.shared.store.database().answered(self.shared.store.load(&jobs)).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    jobs = jobs.len(),
-                    "cannot load claimed jobs; giving them back"
-                );
-                for job in jobs {
-                    self.outcomes.send(Ended::Job(job.lease, Finish::Release)).await;
-                }
-                // Or they would be claimed again at once.
-                tokio::time::sleep(BACKOFF.0).await;
-                return;
-            }
-        };
-        for ((job, loaded), give_up) in jobs.into_iter().zip(loaded).zip(given_up) {
-            let slot = slot(&self.shared.slots).await;
-            let (shared, outcomes) = (Arc::clone(&self.shared), self.outcomes.clone());
-            self.attempts.spawn(async move {
-                outcomes.send(attempt::work(&shared, job, loaded, &give_up).await).await;
-                // Kept until the recorder has taken the outcome: that is what holds claiming back.
-                drop(slot);
-            });
+        let mut slots = Vec::with_capacity(jobs.len());
+        for _ in &jobs {
+            slots.push(slot(&self.shared.slots).await);
         }
+        point("claimed");
+        if let Some(loading) = self.loading.take()
+            && !loading.await.unwrap_or(false)
+        {
+            // What could not be loaded was given back, and would be claimed again at once.
+            tokio::time::sleep(BACKOFF.0).await;
+        }
+        let load = load(
+            Arc::clone(&self.shared),
+            self.attempts.clone(),
+            self.outcomes.clone(),
+            jobs,
+            given_up.into_iter().zip(slots).collect(),
+        );
+        self.loading = Some(self.attempts.spawn(load));
     }
 
     async fn pause(&mut self, next: Next) {
+        let rested = tokio::time::Instant::now() + self.respite;
         match next {
             Next::ClaimAgain => {}
             Next::Contended => tokio::select! {
                 () = self.shared.ended.notified() => {}
-                () = tokio::time::sleep(CONTENDED) => {}
+                () = tokio::time::sleep_until(rested) => {}
             },
             Next::Wait { blocked, opens_in } => {
                 let poll = self.shared.config.poll;
+                let hinted = async {
+                    self.wakeups.woken().await;
+                    tokio::time::sleep_until(rested).await;
+                };
                 tokio::select! {
-                    () = self.wakeups.woken() => {}
+                    () = hinted => {}
                     () = self.shared.due.reached() => {}
                     () = self.shared.ended.notified(), if blocked => {}
                     () = tokio::time::sleep(opens_in.unwrap_or(poll).min(poll)) => {}
@@ -207,6 +224,42 @@ impl Claimer {
             }
         }
     }
+}
+
+/// What comes with each claimed job: the word to give it up, and its slot.
+type Held = (CancellationToken, Option<OwnedSemaphorePermit>);
+
+/// Loads claimed jobs and starts the work on them; tells whether it could.
+async fn load(
+    shared: Arc<Shared>,
+    attempts: TaskTracker,
+    outcomes: Outcomes,
+    jobs: Vec<ClaimedJob>,
+    held: Vec<Held>,
+) -> bool {
+    let loaded = match shared.store.database().answered(shared.store.load(&jobs)).await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                jobs = jobs.len(),
+                "cannot load claimed jobs; giving them back"
+            );
+            for job in jobs {
+                outcomes.send(Ended::Job(job.lease, Finish::Release)).await;
+            }
+            return false;
+        }
+    };
+    for ((job, loaded), (give_up, slot)) in jobs.into_iter().zip(loaded).zip(held) {
+        let (shared, outcomes) = (Arc::clone(&shared), outcomes.clone());
+        attempts.spawn(async move {
+            outcomes.send(attempt::work(&shared, job, loaded, &give_up).await).await;
+            // Kept until the recorder has taken the outcome: that is what holds claiming back.
+            drop(slot);
+        });
+    }
+    true
 }
 
 /// A slot. There is one: only the claimer takes any, and it claimed no more jobs than were free.

@@ -21,6 +21,10 @@ use crate::point::{during, point};
 /// How many outcomes a batch holds at most.
 const BATCH: usize = 256;
 
+/// How long few outcomes wait for those of other requests in flight: a transaction for ten costs about what one for one
+/// does, and nobody waits for it but their own lanes.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// Waits while the database is away, doubling from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -91,6 +95,14 @@ impl Recorder {
 async fn record_all(shared: Arc<Shared>, mut receiver: mpsc::Receiver<Ended>) {
     let mut batch = Vec::with_capacity(BATCH);
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
+        if batch.len() < BATCH / 4 && shared.in_flight.len() > batch.len() {
+            tokio::time::sleep(GATHER).await;
+            while batch.len() < BATCH
+                && let Ok(ended) = receiver.try_recv()
+            {
+                batch.push(ended);
+            }
+        }
         // What was lost is another worker's, and has been counted.
         batch.retain(|ended| shared.in_flight.recording(ended.lease()));
         let span = debug_span!("record", { span::JOBS } = batch.len());

@@ -19,11 +19,11 @@ use crate::notice;
 /// How many jobs are rescued at once.
 const RESCUE: u32 = 500;
 
-/// How many jobs of paused lanes are set aside or brought back at once.
-const PARK: u32 = 5_000;
+/// How many jobs of paused lanes are set aside or brought back at once: few and often, as others wait for the processor.
+const PARK: u32 = 500;
 
 /// How often that is looked after.
-const PARK_EVERY: Duration = Duration::from_millis(500);
+const PARK_EVERY: Duration = Duration::from_millis(100);
 
 /// How often old statistics are folded into coarser ones; every few minutes is often enough.
 const FOLD_EVERY: Duration = Duration::from_mins(5);
@@ -140,12 +140,14 @@ async fn rescue(shared: &Shared) -> Result<(), StoreError> {
             "a delivery was lost with its worker too often; it is dead"
         );
         let end = End::Dead(DeadReason::RescuedTooOften);
-        let label = shared.labels.value(delivery.event.as_str());
-        metrics::counter!(metric::DELIVERIES, metric::EVENT_TYPE => label, metric::STATUS => "dead")
-            .increment(1);
         dead.push(Outcome { lease: job.lease, delivery, attempt: None, end });
     }
     let recorded = shared.store.record(&dead, &others, &shared.config.patience).await?;
+    for outcome in dead.iter().filter(|outcome| !recorded.lost.contains(&outcome.lease.job)) {
+        let label = shared.labels.value(outcome.delivery.event.as_str());
+        metrics::counter!(metric::DELIVERIES, metric::EVENT_TYPE => label, metric::STATUS => "dead")
+            .increment(1);
+    }
     notice::tell(shared, recorded.notices).await;
     Ok(())
 }

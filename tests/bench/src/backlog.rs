@@ -68,12 +68,12 @@ pub(crate) async fn jobs(database: &DatabaseConnection, count: u32, waiting: Wai
     execute(database, UUID).await;
     match waiting {
         Waiting::Later => {
-            lanes(database, LANES).await;
+            lanes(database, LANES, true).await;
             let state = "CASE WHEN n % 2 = 0 THEN 1 ELSE 2 END";
             execute(database, &in_lanes(count, LANES, state, "3600000")).await;
         }
         Waiting::BehindBreakers => {
-            lanes(database, 10 * LANES).await;
+            lanes(database, 10 * LANES, false).await;
             execute(database, &in_lanes(count, 10 * LANES, "0", "0")).await;
         }
         Waiting::InLine(url) => execute(database, &in_line(count, url)).await,
@@ -84,11 +84,11 @@ pub(crate) async fn jobs(database: &DatabaseConnection, count: u32, waiting: Wai
 
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
 
-/// Paused for an hour.
-async fn lanes(database: &DatabaseConnection, count: u32) {
+/// Paused for an hour; their jobs have been set aside, or not yet.
+async fn lanes(database: &DatabaseConnection, count: u32, parked: bool) {
     let sql = format!(
-        "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked) \
-        SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n % {count}), 12, '0'))::uuid, false, 0, 0, {NOW} + 3600000, true, true \
+        "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked, shut) \
+        SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n % {count}), 12, '0'))::uuid, false, 0, 0, {NOW} + 3600000, true, {parked}, true \
         FROM generate_series(1, {count}) AS n"
     );
     execute(database, &sql).await;

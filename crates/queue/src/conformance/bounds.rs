@@ -171,3 +171,43 @@ pub async fn a_hundred_thousand_jobs_are_each_done_once(fixture: &dyn Fixture) {
     assert_eq!(done.into_iter().collect::<HashSet<_>>().len(), JOBS, "each is done once");
     assert_eq!(queue.depth().await.unwrap(), Depth::default());
 }
+
+/// However many lanes are paused, one claim finds what stands between them and behind them; and when their pauses are
+/// over, all of them are found, each for its probe.
+pub async fn paused_lanes_hide_no_others(fixture: &dyn Fixture) {
+    // More than a claim need look at.
+    const LANES: u128 = 700;
+    let queue = fixture.queue();
+    let open = [lane(LANES / 2), lane(LANES)];
+    let all: Vec<_> = (1..=LANES).flat_map(|number| jobs(lane(number), 2)).collect();
+    queue.enqueue(&all).await.unwrap();
+    for paused in (1..=LANES).map(lane).filter(|lane| !open.contains(lane)) {
+        queue.pause(paused, LEASE).await.unwrap();
+    }
+    let claimed = queue.claim(&claim(4)).await.unwrap();
+    let lanes: HashSet<LaneId> = claimed.jobs.iter().map(|job| job.lane).collect();
+    assert_eq!((claimed.jobs.len(), lanes), (4, HashSet::from(open)));
+    assert!(claimed.opens_in.is_some_and(|wait| wait <= LEASE));
+    fixture.advance(LEASE).await;
+    assert_eq!(take_all(&queue, 100).await.len() as u128, LANES - 2);
+}
+
+/// What comes back in batches comes back whole, though one lane alone may fill a batch.
+pub async fn many_lanes_come_back_bit_by_bit(fixture: &dyn Fixture) {
+    const LANES: u128 = 5;
+    let queue = fixture.queue();
+    let all: Vec<_> = (1..=LANES).flat_map(|number| jobs(lane(number), 4)).collect();
+    queue.enqueue(&all).await.unwrap();
+    for number in 1..=LANES {
+        queue.pause(lane(number), LEASE).await.unwrap();
+    }
+    while queue.depth().await.unwrap().held < all.len() as u64 {
+        queue.park(3).await.unwrap();
+    }
+    for number in 1..=LANES {
+        queue.resume(lane(number)).await.unwrap();
+    }
+    while queue.park(3).await.unwrap() > 0 {}
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.ready, depth.held), (all.len() as u64, 0));
+}

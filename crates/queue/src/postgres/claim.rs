@@ -2,9 +2,11 @@
 //!
 //! The walk is a loose index scan (PostgreSQL's wiki, "Loose indexscan"): a recursive query that asks
 //! the index of ready jobs for the next lane after the last, so that a lane with a million jobs
-//! costs as much as one with a single job. Lanes that allow nothing now are passed over; the others
-//! are locked for the length of the statement, which makes their limits exact over all workers. A
-//! lane that another worker has locked is passed over too, and the claim says that there is more.
+//! costs as much as one with a single job. From a lane that is shut it goes on with the next one that
+//! is not, so that any number of paused lanes between two open ones costs as much as one. Lanes that
+//! allow nothing now are passed over; the others are locked for the length of the statement, which
+//! makes their limits exact over all workers. A lane that another worker has locked is passed over
+//! too, and the claim says that there is more.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -21,27 +23,64 @@ use crate::row::{claimed_job, column, span};
 /// How many lanes a claim looks at beyond those it can serve.
 const LOOK_AHEAD: i64 = 256;
 
-/// Where the next walk starts: after this lane.
+/// Goes round all lanes, claim by claim.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    after: Mutex<Uuid>,
+    place: Mutex<Place>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// The next claim starts after this lane.
+    after: Uuid,
+    /// Since here no claim has found anything; when the walk has come round to it, there is nothing.
+    dry_since: Option<Uuid>,
 }
 
 impl Walk {
     pub(super) async fn claim(&self, database: &Database, claim: &Claim) -> Result<Claimed, QueueError> {
-        let start = *self.after.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut step = take(database, claim, start).await?;
-        if step.claimed.jobs.is_empty() && !start.is_nil() {
+        let Place { after, mut dry_since } = *self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut step = take(database, claim, after).await?;
+        let mut is_round = step.ends_round(after, &mut dry_since);
+        if step.claimed.jobs.is_empty() && !after.is_nil() && step.next_start.is_nil() && !is_round {
             step = take(database, claim, Uuid::nil()).await?;
+            is_round = step.ends_round(Uuid::nil(), &mut dry_since);
         }
-        *self.after.lock().unwrap_or_else(PoisonError::into_inner) = step.next_start;
-        Ok(step.claimed)
+        let Step { mut claimed, next_start, contended } = step;
+        claimed.more &= !is_round || contended;
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Place { after: next_start, dry_since };
+        Ok(claimed)
     }
 }
 
 struct Step {
     claimed: Claimed,
+    /// The nil id if it came to the end.
     next_start: Uuid,
+    /// Some lane was another worker's.
+    contended: bool,
+}
+
+impl Step {
+    /// Whether this step, which began after `start`, ends a round of the walk in which nothing was found.
+    fn ends_round(&self, start: Uuid, dry_since: &mut Option<Uuid>) -> bool {
+        if !self.claimed.jobs.is_empty() {
+            *dry_since = None;
+            return false;
+        }
+        let since = *dry_since.get_or_insert(start);
+        let came_to_end = self.next_start.is_nil();
+        // Beyond the end it goes on from the beginning, up to where it was dry before.
+        let is_round = if start < since {
+            came_to_end || self.next_start >= since
+        } else {
+            came_to_end && since.is_nil()
+        };
+        if is_round {
+            *dry_since = None;
+        }
+        is_round
+    }
 }
 
 async fn take(database: &Database, claim: &Claim, start: Uuid) -> Result<Step, QueueError> {
@@ -58,7 +97,7 @@ async fn take(database: &Database, claim: &Claim, start: Uuid) -> Result<Step, Q
     let statement = Statement::from_sql_and_values(connection.get_database_backend(), CLAIM, values);
     let rows = connection.query_all_raw(statement).await.map_err(DatabaseError::from)?;
     let Some(first) = rows.first() else {
-        return Ok(Step { claimed: Claimed::default(), next_start: Uuid::nil() });
+        return Ok(Step { claimed: Claimed::default(), next_start: Uuid::nil(), contended: false });
     };
     let seen = Seen::read(first)?;
 
@@ -81,9 +120,10 @@ async fn take(database: &Database, claim: &Claim, start: Uuid) -> Result<Step, Q
     } else {
         seen.last_lane.unwrap_or_default()
     };
-    let more = full || seen.locked < seen.open || seen.cut || !seen.reached_end;
+    let contended = seen.locked < seen.open;
+    let more = full || contended || seen.cut || !seen.reached_end;
     let claimed = Claimed { jobs, more, blocked: seen.blocked, opens_in: seen.opens_in.map(span) };
-    Ok(Step { claimed, next_start })
+    Ok(Step { claimed, next_start, contended })
 }
 
 /// What the walk saw of the lanes.
@@ -117,22 +157,33 @@ impl Seen {
 /// `$1` where to start, `$2` how many lanes to look at, `$3` lanes to skip, `$4` how many jobs,
 /// `$5` the token, `$6` the lease, `$7` the concurrency of lanes that have none of their own.
 ///
+/// - `due` are lanes whose pause is over and whom nobody has opened yet; there are few, if any.
 /// - `looked` reads the lanes' state without locks; `locked` locks those that are open and, since a
 ///   locked row is read in its newest version, judges them anew.
 /// - `picked` must be `MATERIALIZED`, or the planner may run it again and take more than the limit.
 /// - Jobs are picked with `SKIP LOCKED`: a job that another transaction holds is none of ours.
-/// - What was taken, not what was picked, is counted against the lane.
-/// - Jobs are named by an array, never joined: plans are kept, and one made when the table was all but empty would
-///   join with all of it when it no longer is.
+/// - Picked jobs are taken by where they are, which costs no index. One that was changed since the statement began
+///   has moved, and is left for the next claim: what was taken, not what was picked, is counted against the lane.
+/// - Tables are looked up row by row, by an array, or by a range of one; they are never joined. Plans are kept, and one
+///   made when a table was all but empty would join with all of it when it no longer is.
 /// - The rate is a generic cell rate algorithm: `rate_next_us` is when the next job would be due if
 ///   jobs came at the full rate; a job conforms if that is less than `burst` intervals ahead.
 const CLAIM: &str = "
 WITH RECURSIVE clock AS MATERIALIZED (
     SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now
+), due AS MATERIALIZED (
+    SELECT id FROM lanes WHERE shut AND paused_until <= (SELECT now FROM clock)
 ), walk(lane, step) AS (
     (SELECT lane, 1::bigint FROM jobs WHERE state = 0 AND lane > $1 ORDER BY lane LIMIT 1)
     UNION ALL
-    SELECT (SELECT jobs.lane FROM jobs WHERE state = 0 AND jobs.lane > walk.lane ORDER BY jobs.lane LIMIT 1), step + 1
+    SELECT CASE WHEN (SELECT shut FROM lanes WHERE lanes.id = walk.lane) THEN (
+        SELECT jobs.lane FROM jobs WHERE state = 0 AND jobs.lane >= LEAST(
+            (SELECT lanes.id FROM lanes WHERE NOT shut AND lanes.id > walk.lane ORDER BY lanes.id LIMIT 1),
+            (SELECT due.id FROM due WHERE due.id > walk.lane ORDER BY due.id LIMIT 1)
+        ) ORDER BY jobs.lane LIMIT 1
+    ) ELSE (
+        SELECT jobs.lane FROM jobs WHERE state = 0 AND jobs.lane > walk.lane ORDER BY jobs.lane LIMIT 1
+    ) END, step + 1
     FROM walk WHERE walk.lane IS NOT NULL AND step < $2
 ), looked AS MATERIALIZED (
     SELECT lanes.id,
@@ -140,7 +191,7 @@ WITH RECURSIVE clock AS MATERIALIZED (
         CASE WHEN rate_interval_us IS NULL THEN 0
              ELSE (rate_next_us - now * 1000 - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for,
         running >= CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, $7) END AS at_limit
-    FROM walk JOIN lanes ON lanes.id = walk.lane CROSS JOIN clock
+    FROM walk CROSS JOIN LATERAL (SELECT * FROM lanes WHERE lanes.id = walk.lane LIMIT 1) AS lanes CROSS JOIN clock
     WHERE lanes.id <> ALL ($3::uuid[])
 ), open AS MATERIALIZED (
     SELECT id FROM looked WHERE paused_for <= 0 AND rate_for <= 0 AND NOT at_limit
@@ -154,14 +205,14 @@ WITH RECURSIVE clock AS MATERIALIZED (
         running AS running_before,
         CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, $7) END AS allowed
     FROM lanes CROSS JOIN clock
-    WHERE lanes.id IN (SELECT id FROM open ORDER BY id LIMIT $4) AND paused_until <= now
+    WHERE lanes.id = ANY (ARRAY(SELECT id FROM open ORDER BY id LIMIT $4)) AND paused_until <= now
     FOR UPDATE OF lanes SKIP LOCKED
 ), share AS MATERIALIZED (
     SELECT ($4 + count(*) - 1) / GREATEST(count(*), 1) AS most FROM locked
 ), picked AS MATERIALIZED (
-    SELECT mine.id, mine.turn FROM locked CROSS JOIN share CROSS JOIN LATERAL (
-        SELECT ready.id, row_number() OVER () AS turn FROM (
-            SELECT jobs.id FROM jobs WHERE state = 0 AND jobs.lane = locked.id
+    SELECT mine.place, mine.id, mine.turn FROM locked CROSS JOIN share CROSS JOIN LATERAL (
+        SELECT ready.place, ready.id, row_number() OVER () AS turn FROM (
+            SELECT jobs.ctid AS place, jobs.id FROM jobs WHERE state = 0 AND jobs.lane = locked.id
             ORDER BY priority, seq
             LIMIT GREATEST(LEAST(locked.room, share.most), 0)
             FOR UPDATE SKIP LOCKED
@@ -170,7 +221,7 @@ WITH RECURSIVE clock AS MATERIALIZED (
     ORDER BY mine.turn LIMIT $4
 ), taken AS (
     UPDATE jobs SET state = 3, lease_token = $5, lease_until = now + $6, claims = claims + 1
-    FROM clock WHERE jobs.id = ANY (ARRAY(SELECT id FROM picked))
+    FROM clock WHERE jobs.ctid = ANY (ARRAY(SELECT place FROM picked))
     RETURNING jobs.id, jobs.lane, jobs.subject, jobs.claims, jobs.rescues, jobs.trace
 ), tally AS MATERIALIZED (
     SELECT lane, count(*)::integer AS jobs FROM taken GROUP BY lane
@@ -180,7 +231,7 @@ WITH RECURSIVE clock AS MATERIALIZED (
                             OR rate_interval_us IS NOT NULL AND tally.jobs >= room THEN now ELSE full_at END,
         rate_next_us = CASE WHEN rate_interval_us IS NULL THEN rate_next_us
                             ELSE GREATEST(rate_next_us, now * 1000) + tally.jobs * rate_interval_us END
-    FROM tally JOIN locked ON locked.id = tally.lane CROSS JOIN clock WHERE lanes.id = tally.lane
+    FROM tally JOIN locked ON locked.id = tally.lane CROSS JOIN clock WHERE lanes.id BETWEEN tally.lane AND tally.lane
     RETURNING CASE WHEN rate_interval_us IS NULL THEN 0
                    ELSE (rate_next_us - now * 1000 - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for
 ), summary AS (
@@ -195,6 +246,8 @@ WITH RECURSIVE clock AS MATERIALIZED (
         (SELECT count(*) < $2 FROM walk WHERE lane IS NOT NULL) AS reached_end,
         (SELECT lane FROM walk WHERE lane IS NOT NULL ORDER BY step DESC LIMIT 1) AS last_lane,
         LEAST((SELECT min(paused_for) FROM looked WHERE paused_for > 0),
+              (SELECT paused_until FROM lanes WHERE shut AND paused_until > (SELECT now FROM clock)
+               ORDER BY paused_until LIMIT 1) - (SELECT now FROM clock),
               (SELECT min(rate_for) FROM looked WHERE rate_for > 0),
               (SELECT min(rate_for) FROM counted WHERE rate_for > 0)) AS opens_in
 )

@@ -35,7 +35,7 @@ pub(super) async fn finish(
     rows.iter().map(|row| Ok(JobId(column(row, "id")?))).collect()
 }
 
-/// Jobs are looked up one by one and named by arrays, never joined: plans are kept, and one made when the table was
+/// Jobs and lanes are looked up one by one, by arrays, or by a range of one, never joined: plans are kept, and one made when the table was
 /// all but empty would join with all of it when it no longer is. A token says that its job is running.
 ///
 /// A job of an ordered lane that is to be tried again stays in its place and pauses its lane until
@@ -66,12 +66,13 @@ const FINISH: &str = "
     )
     WHERE id = ANY (ARRAY(SELECT id FROM again))
 ), freed AS (
-    UPDATE lanes SET running = running - ended.jobs, paused_until = GREATEST(paused_until, ended.until)
+    UPDATE lanes SET running = running - ended.jobs, paused_until = GREATEST(paused_until, ended.until),
+        shut = shut OR ended.until > 0
     FROM (
         SELECT held.lane, count(*)::integer AS jobs,
             max(CASE WHEN locked.ordered AND held.delay > 0 THEN now + held.delay ELSE 0 END) AS until
         FROM held JOIN locked ON locked.id = held.lane CROSS JOIN clock GROUP BY held.lane
-    ) AS ended WHERE lanes.id = ended.lane
+    ) AS ended WHERE lanes.id BETWEEN ended.lane AND ended.lane
 )
 SELECT id FROM held";
 
@@ -81,10 +82,10 @@ pub(super) const RESCUE: &str = "
 WITH clock AS MATERIALIZED (
     SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now
 ), expired AS MATERIALIZED (
-    SELECT id, lane, rescues >= $2 AS exhausted FROM jobs, clock
-    WHERE state = 3 AND lease_until < now ORDER BY id LIMIT $1 FOR UPDATE OF jobs SKIP LOCKED
+    SELECT id, lane, rescues >= $2 AS exhausted FROM jobs
+    WHERE state = 3 AND lease_until < (SELECT now FROM clock) ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 ), locked AS MATERIALIZED (
-    SELECT id FROM lanes WHERE id IN (SELECT lane FROM expired WHERE NOT exhausted) ORDER BY id FOR UPDATE
+    SELECT id FROM lanes WHERE id = ANY (ARRAY(SELECT lane FROM expired WHERE NOT exhausted)) ORDER BY id FOR UPDATE
 ), rescued AS (
     UPDATE jobs SET
         state = CASE WHEN exhausted THEN 3 ELSE 0 END,
@@ -92,13 +93,13 @@ WITH clock AS MATERIALIZED (
         available_at = CASE WHEN exhausted THEN available_at ELSE now END,
         lease_token = CASE WHEN exhausted THEN $3::uuid END,
         lease_until = CASE WHEN exhausted THEN now + $4 END
-    FROM expired, clock WHERE jobs.id = expired.id
+    FROM expired, clock WHERE jobs.id BETWEEN expired.id AND expired.id
     RETURNING jobs.id, jobs.lane, jobs.subject, jobs.claims, jobs.rescues, jobs.trace, expired.exhausted
 ), freed AS (
     UPDATE lanes SET running = running - ended.jobs
     FROM (
         SELECT expired.lane, count(*)::integer AS jobs
         FROM expired JOIN locked ON locked.id = expired.lane WHERE NOT exhausted GROUP BY expired.lane
-    ) AS ended WHERE lanes.id = ended.lane
+    ) AS ended WHERE lanes.id BETWEEN ended.lane AND ended.lane
 )
 SELECT * FROM rescued";

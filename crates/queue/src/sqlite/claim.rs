@@ -21,8 +21,8 @@ pub(super) struct Walk {
     after: Mutex<Uuid>,
 }
 
-/// How many lanes a claim looks at beyond those it can serve.
-const LOOK_AHEAD: usize = 256;
+/// How many lanes a claim looks at beyond those it can serve: what it holds the write lock for.
+const LOOK_AHEAD: usize = 4096;
 
 /// A lane as a claim sees it.
 struct Lane {
@@ -59,16 +59,17 @@ async fn take(
     let mut after = start;
     let mut wrapped = start.is_nil();
     let mut reached_end = false;
+    let mut over_paused = false;
     for _ in 0..claim.max as usize + LOOK_AHEAD {
-        let Some(lane) = next_lane(transaction, claim, after).await? else {
+        let Some(lane) = next_lane(transaction, claim, after, over_paused).await? else {
             if wrapped {
                 reached_end = true;
                 break;
             }
-            (after, wrapped) = (Uuid::nil(), true);
+            (after, wrapped, over_paused) = (Uuid::nil(), true, false);
             continue;
         };
-        after = lane.id;
+        (after, over_paused) = (lane.id, lane.paused_for > 0);
         if wrapped && !start.is_nil() && lane.id > start {
             reached_end = true;
             break;
@@ -87,7 +88,8 @@ async fn take(
             }
         }
     }
-    claimed.more = !reached_end;
+    // If nothing allows anything, the next claim goes on from there, but need not come at once.
+    claimed.more = !reached_end && !lanes.is_empty();
 
     // No more lanes than room, so that each has a share; what one leaves goes to those after it.
     let mut turns: Vec<Vec<ClaimedJob>> = Vec::new();
@@ -116,10 +118,12 @@ async fn take(
     Ok((claimed, if reached_end { Uuid::nil() } else { after }))
 }
 
+/// The next lane with ready jobs; from a paused one on, the next that is not paused either.
 async fn next_lane(
     transaction: &DatabaseTransaction,
     claim: &Claim,
     after: Uuid,
+    over_paused: bool,
 ) -> Result<Option<Lane>, QueueError> {
     const SQL: &str = "WITH clock(now) AS (SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
         SELECT id, paused_until - now AS paused_for, \
@@ -131,9 +135,17 @@ async fn next_lane(
             ) AS room, \
             running >= CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, $2) END AS at_limit \
         FROM lanes, clock \
-        WHERE id = (SELECT lane FROM jobs WHERE state = 0 AND lane > $1 ORDER BY lane LIMIT 1)";
-    let values: [Value; 3] =
-        [after.into(), clamp(claim.lane_concurrency.get()).into(), i64::from(u32::MAX).into()];
+        WHERE id = CASE WHEN $4 THEN ( \
+                SELECT lane FROM jobs WHERE state = 0 AND lane >= ( \
+                    SELECT open.id FROM lanes AS open WHERE open.id > $1 AND open.paused_until <= now ORDER BY open.id LIMIT 1 \
+                ) ORDER BY lane LIMIT 1 \
+            ) ELSE (SELECT lane FROM jobs WHERE state = 0 AND lane > $1 ORDER BY lane LIMIT 1) END";
+    let values: [Value; 4] = [
+        after.into(),
+        clamp(claim.lane_concurrency.get()).into(),
+        i64::from(u32::MAX).into(),
+        over_paused.into(),
+    ];
     let rows = query(transaction, SQL, values).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(Lane {

@@ -35,4 +35,5 @@ flaws! {
     ForgetsToRing breaks a_wakeup_between_claiming_and_waiting_is_not_missed;
     LosesEveryThousandth breaks a_hundred_thousand_jobs_are_each_done_once;
     HalfABatch breaks a_batch_is_enqueued_whole_or_not_at_all;
+    StopsAtPausedLanes breaks paused_lanes_hide_no_others;
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use postrider_core::{
     AgentId, DeadReason, DeliveryId, DeliveryStatus, EventId, SubscriberId, TenantId, Timestamp,
 };
+use postrider_database::Writes;
 use postrider_queue::{Claim, LeaseToken};
 use postrider_store::PageRequest;
 use postrider_store::intake::{DeliveryRow, EventRow};
@@ -357,7 +358,9 @@ impl Stage {
             })
             .collect();
         let transaction = self.store.database().begin().await.unwrap();
-        self.store.insert(&transaction, vec![event], &rows).await.unwrap();
+        let mut writes = Writes::new();
+        self.store.insert_with(vec![event], &rows, &mut writes);
+        writes.execute(&transaction).await.unwrap();
         let subscriber = subscriber.uuid();
         for sql in [
             "UPDATE deliveries SET status = 2, attempts = 1, dead_reason = 0, died_at = created_at, \

@@ -72,9 +72,9 @@ async fn jobs(stage: &Stage, subscriber: SubscriberId) -> Vec<ClaimedJob> {
 async fn signed(store: &Store, jobs: &[ClaimedJob]) -> Result<(String, String, CustomHeaders), StoreError> {
     match store.load(jobs).await?.remove(0) {
         Loaded::Deliver(work) => Ok((
-            work.signer.webhook_signature("evt_1", 1_700_000_000, b"{}"),
-            work.signer.agent_signature(b"{}"),
-            work.headers.clone(),
+            work.recipient.signer.webhook_signature("evt_1", 1_700_000_000, b"{}"),
+            work.recipient.signer.agent_signature(b"{}"),
+            work.recipient.headers.clone(),
         )),
         Loaded::Unreadable(_, error) => Err(error),
         other => panic!("{other:?}"),

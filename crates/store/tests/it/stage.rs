@@ -6,7 +6,7 @@ use postrider_core::{
     AgentId, Clock as _, CustomHeaders, DeliveryId, EventId, EventType, IdGenerator, JobId, Keyring, Policy,
     Secret, SubscriberId, SystemRandom, TenantId, Timestamp,
 };
-use postrider_database::{Config, Database, Dialect};
+use postrider_database::{Config, Database, Dialect, Writes};
 use postrider_queue::{Claim, Finish, LaneId, Lease, LeaseToken, NewJob};
 use postrider_store::Store;
 use postrider_store::health::Patience;
@@ -112,9 +112,11 @@ impl Stage {
         };
         let delivery =
             DeliveryRow { id, tenant: tenant.clone(), event_id, event, subscriber, job, created_at: at };
-        self.store.insert(transaction, vec![event_row], &[delivery]).await.unwrap();
+        let mut writes = Writes::new();
+        self.store.insert_with(vec![event_row], &[delivery], &mut writes);
         let job = NewJob::now(postrider_queue::JobId(job.uuid()), LaneId(subscriber.uuid()), id.uuid());
-        self.store.queue().enqueue_in(transaction, &[job]).await.unwrap();
+        self.store.queue().enqueue_with(&[job], &mut writes);
+        writes.execute(transaction).await.unwrap();
         id
     }
 

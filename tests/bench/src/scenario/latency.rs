@@ -17,8 +17,11 @@ pub(crate) async fn run(report: &mut Report, seconds: u64) {
     deployment.subscribe(&receiver.url(Manner::Healthy, 0), json!({})).await;
     deployment.warm().await;
     let target = deployment.target("/v1/events");
+    let cpu = deployment.cpu();
     let sent = load::open(&target, &run, CONNECTIONS, events, RATE, load::event).await;
     run.wait_for(events as u64).await;
+    #[allow(clippy::cast_precision_loss)]
+    report.usage(BENCH, &deployment, deployment.cpu().since(cpu), events as f64);
     report.must(sent.refused == 0, "latency: requests were refused");
     settled(report, BENCH, &deployment, &run, events).await;
 

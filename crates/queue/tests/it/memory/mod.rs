@@ -34,6 +34,7 @@ pub(crate) enum Flaw {
     ForgetsToRing,
     LosesEveryThousandth,
     HalfABatch,
+    StopsAtPausedLanes,
 }
 
 /// A queue in memory, and a hand on its clock.

@@ -247,6 +247,9 @@ impl State {
             claimed.blocked |= room == 0;
             if !closed_for.is_zero() {
                 opens_in = Some(opens_in.map_or(closed_for, |soonest| soonest.min(closed_for)));
+                if self.has(Flaw::StopsAtPausedLanes) {
+                    break;
+                }
             } else if room > 0 && by_rate > 0 {
                 open.push((*id, room.min(by_rate)));
                 if open.len() >= claim.max as usize {

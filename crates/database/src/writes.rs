@@ -1,0 +1,110 @@
+//! Writes that travel together.
+
+use std::borrow::Cow;
+
+use sea_orm::sea_query::Value;
+use sea_orm::{ConnectionTrait, Statement};
+
+use crate::{Batch, DatabaseError, Dialect};
+
+/// Statements, each with rows of its own, that are sent as one.
+///
+/// Each statement is written as for [`Batch::execute`]: it reads its rows as the table `input`. On PostgreSQL all of
+/// them are one statement, so that one round trip serves for all and no transaction is needed to have all or none. They
+/// see the same state of the database and nothing of each other (PostgreSQL's manual, §7.8.4), so none may depend on
+/// what another writes. On SQLite they run one after the other, and whoever wants all or none gives a transaction.
+///
+/// ```
+/// use postrider_database::{Batch, Column, Kind, Writes};
+///
+/// const ID: &[Column] = &[Column::new("id", Kind::Big)];
+/// let mut things = Batch::new(ID);
+/// things.push([1_i64.into()]);
+/// let mut writes = Writes::new();
+/// writes.push(things, "INSERT INTO things (id) SELECT id FROM input");
+/// writes.push(Batch::new(ID), "INSERT INTO others (id) SELECT id FROM input");
+/// assert_eq!(writes.len(), 1, "what has no rows writes nothing");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Writes(Vec<(Batch, Cow<'static, str>)>);
+
+impl Writes {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a statement: an `INSERT`, `UPDATE` or `DELETE` that returns nothing, and has no parameters but its rows. It
+    /// is left out if there are no rows.
+    pub fn push(&mut self, rows: Batch, statement: impl Into<Cow<'static, str>>) {
+        if !rows.is_empty() {
+            self.0.push((rows, statement.into()));
+        }
+    }
+
+    /// How many statements there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Runs all of them.
+    ///
+    /// # Errors
+    /// If the database refuses one or is away. On PostgreSQL nothing was written then.
+    pub async fn execute(self, connection: &impl ConnectionTrait) -> Result<(), DatabaseError> {
+        if Dialect::of(connection) == Dialect::Sqlite {
+            for (rows, statement) in self.0 {
+                rows.execute(connection, &statement, []).await?;
+            }
+            return Ok(());
+        }
+        if let Some(statement) = self.into_one() {
+            connection.execute_raw(statement).await?;
+        }
+        Ok(())
+    }
+
+    fn into_one(self) -> Option<Statement> {
+        let (mut parameters, mut parts): (Vec<Value>, Vec<String>) = Default::default();
+        for (place, (rows, statement)) in self.0.into_iter().enumerate() {
+            // Only what stands at the top may write, and the rows of each part are a select within it.
+            parts.push(format!("write_{place} AS ({})", rows.unnest(&statement, &mut parameters)));
+        }
+        if parts.is_empty() {
+            return None;
+        }
+        let sql = format!("WITH {} SELECT 1", parts.join(", "));
+        Some(Statement::from_sql_and_values(Dialect::Postgres.backend(), sql, parameters))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Column, Kind};
+
+    #[test]
+    fn parameters_count_on_from_one_statement_to_the_next() {
+        const ROW: &[Column] = &[Column::new("id", Kind::Big), Column::nullable("note", Kind::Text)];
+        let mut writes = Writes::new();
+        for table in ["one", "two"] {
+            let mut rows = Batch::new(ROW);
+            rows.push([1_i64.into(), Option::<String>::None.into()]);
+            writes.push(rows, format!("INSERT INTO {table} (id, note) SELECT id, note FROM input"));
+        }
+        writes.push(Batch::new(ROW), "INSERT INTO three (id, note) SELECT id, note FROM input");
+        let statement = writes.into_one().unwrap();
+        assert!(statement.sql.contains("write_1 AS (WITH input(id, note)"), "{}", statement.sql);
+        assert!(
+            statement.sql.contains("$4::bigint[]") && !statement.sql.contains("three"),
+            "{}",
+            statement.sql
+        );
+        assert_eq!(statement.values.map(|values| values.0.len()), Some(6));
+    }
+}
