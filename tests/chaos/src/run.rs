@@ -36,8 +36,14 @@ use crate::{
     watch::Watch,
 };
 
-/// How long all may take to be delivered once the faults are over.
-const SETTLING: Duration = Duration::from_secs(90);
+/// How long all may take to be delivered once the faults are over: some take two at a time, and what they could not
+/// take meanwhile grows with the run.
+fn settling(seconds: u64) -> Duration {
+    Duration::from_secs(90 + seconds / 2)
+}
+
+/// How long the last few may take.
+const PROBED: Duration = Duration::from_secs(90);
 /// How long a server may go on refusing once the faults are over.
 const RECOVERY: Duration = Duration::from_secs(10);
 /// How many violations are shown.
@@ -108,13 +114,13 @@ pub(crate) async fn run(seconds: u64, seed: u64, rate: f64) -> bool {
 
     let start = Instant::now();
     let mut wrong = Vec::new();
-    let has_settled = settle_all(&database, &operator).await;
+    let has_settled = settle_all(&database, &operator, settling(seconds)).await;
     let settled = start.elapsed();
     if has_settled {
         wrong.extend(probe(&database, &ledger, &receiver, &mut servers, &mut workers).await);
-        settle(&database).await;
+        settle(&database, PROBED).await;
     } else {
-        wrong.push(format!("not all was delivered within {SETTLING:?}"));
+        wrong.push(format!("not all was delivered within {:?}", settling(seconds)));
     }
     watching.cancel();
     looking.await.expect("the watch");
@@ -174,11 +180,11 @@ async fn all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
 }
 
 /// Waits until nothing is left to do.
-async fn settle(database: &DatabaseConnection) -> bool {
+async fn settle(database: &DatabaseConnection, within: Duration) -> bool {
     const LEFT: &str =
         "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM deliveries WHERE status = 0)";
     let start = Instant::now();
-    while start.elapsed() < SETTLING {
+    while start.elapsed() < within {
         if count(database, LEFT).await == 0 {
             return true;
         }
@@ -188,12 +194,12 @@ async fn settle(database: &DatabaseConnection) -> bool {
 }
 
 /// Waits until nothing is left to do, and all that was cancelled has been delivered after all.
-async fn settle_all(database: &DatabaseConnection, operator: &Operator) -> bool {
+async fn settle_all(database: &DatabaseConnection, operator: &Operator, within: Duration) -> bool {
     const CANCELLED: &str = "SELECT count(*) FROM deliveries WHERE status = 3";
     let start = Instant::now();
-    while start.elapsed() < SETTLING {
+    while start.elapsed() < within {
         operator.make_up().await;
-        if settle(database).await && count(database, CANCELLED).await == 0 {
+        if settle(database, within).await && count(database, CANCELLED).await == 0 {
             return true;
         }
     }
@@ -219,7 +225,7 @@ async fn probe(
         for worker in workers.iter_mut() {
             worker.signal("CONT").await;
         }
-        settle(database).await;
+        settle(database, PROBED).await;
         for (index, worker) in workers.iter_mut().enumerate() {
             worker.signal(if index == lone { "CONT" } else { "STOP" }).await;
         }
