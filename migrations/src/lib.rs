@@ -13,6 +13,7 @@ use sea_orm_migration::sea_orm::{
 
 mod m0001_foundation;
 mod m0002_shut_lanes;
+mod m0003_room_in_place;
 mod schema;
 
 /// All migrations, oldest first.
@@ -21,7 +22,11 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_foundation::Migration), Box::new(m0002_shut_lanes::Migration)]
+        vec![
+            Box::new(m0001_foundation::Migration),
+            Box::new(m0002_shut_lanes::Migration),
+            Box::new(m0003_room_in_place::Migration),
+        ]
     }
 }
 

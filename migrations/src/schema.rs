@@ -22,8 +22,10 @@ pub(crate) async fn apply(manager: &SchemaManager<'_>, shared: &str, postgres: &
         ["blob", "blob", "integer PRIMARY KEY AUTOINCREMENT"]
     };
     let ddl = shared.replace("{uuid}", uuid).replace("{bytes}", bytes).replace("{sequence}", sequence);
-    connection.execute_unprepared(&ddl).await?;
-    if on_postgres {
+    if !ddl.is_empty() {
+        connection.execute_unprepared(&ddl).await?;
+    }
+    if on_postgres && !postgres.is_empty() {
         connection.execute_unprepared(postgres).await?;
     }
     Ok(())

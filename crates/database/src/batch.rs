@@ -139,7 +139,7 @@ impl Batch {
         match dialect {
             Dialect::Postgres => {
                 let mut parameters = own;
-                let sql = self.unnest(statement, &mut parameters);
+                let sql = self.unnest(statement, "", &mut parameters);
                 vec![Statement::from_sql_and_values(Dialect::Postgres.backend(), sql, parameters)]
             }
             Dialect::Sqlite => self.values(statement, &own),
@@ -150,8 +150,9 @@ impl Batch {
         self.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ")
     }
 
-    /// The statement for PostgreSQL; its rows are added to the parameters.
-    pub(crate) fn unnest(self, statement: &str, parameters: &mut Vec<Value>) -> String {
+    /// The statement for PostgreSQL; its rows are added to the parameters. `filter` is empty, or says `WHERE` which of
+    /// the rows it sees.
+    pub(crate) fn unnest(self, statement: &str, filter: &str, parameters: &mut Vec<Value>) -> String {
         let names = self.names();
         let (mut arrays, mut aliases, mut selected) = (Vec::new(), Vec::new(), Vec::new());
         for (column, values) in self.columns.iter().zip(self.values) {
@@ -173,7 +174,7 @@ impl Batch {
             aliases.push(name.to_owned());
         }
         format!(
-            "WITH input({names}) AS (SELECT {} FROM UNNEST({}) AS rows({})) {statement}",
+            "WITH input({names}) AS (SELECT {} FROM UNNEST({}) AS rows({}){filter}) {statement}",
             selected.join(", "),
             arrays.join(", "),
             aliases.join(", "),

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`connection`] | [`Database`]: PostgreSQL or SQLite behind one URL |
 //! | [`batch`] | [`Batch`]: rows that one statement reads as a table |
-//! | [`writes`] | [`Writes`]: statements that are sent as one |
+//! | [`writes`] | [`Writes`]: statements that are sent as one; [`Guarded`]: and only if all is as expected |
 //! | [`error`] | [`DatabaseError`]: what went wrong, and whether waiting may mend it |
 //!
 //! Times are Unix milliseconds in `BIGINT` columns on both databases ([`Dialect::now`]); statements
@@ -19,4 +19,4 @@ pub mod writes;
 pub use batch::{Batch, Column, Kind};
 pub use connection::{Config, Connections, Database, DatabaseUrl, DatabaseUrlError, Dialect};
 pub use error::DatabaseError;
-pub use writes::Writes;
+pub use writes::{Guarded, Writes};

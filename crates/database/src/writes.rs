@@ -63,24 +63,87 @@ impl Writes {
             }
             return Ok(());
         }
-        if let Some(statement) = self.into_one() {
+        if let Some(statement) = one(Vec::new(), self.0) {
             connection.execute_raw(statement).await?;
         }
         Ok(())
     }
+}
 
-    fn into_one(self) -> Option<Statement> {
-        let (mut parameters, mut parts): (Vec<Value>, Vec<String>) = Default::default();
-        for (place, (rows, statement)) in self.0.into_iter().enumerate() {
-            // Only what stands at the top may write, and the rows of each part are a select within it.
-            parts.push(format!("write_{place} AS ({})", rows.unnest(&statement, &mut parameters)));
-        }
-        if parts.is_empty() {
-            return None;
-        }
-        let sql = format!("WITH {} SELECT 1", parts.join(", "));
-        Some(Statement::from_sql_and_values(Dialect::Postgres.backend(), sql, parameters))
+/// [`Writes`] that are written only if all is as expected when they are: on PostgreSQL, and in one round trip.
+///
+/// What a condition locks stays locked until all is written, so that nobody changes it in between.
+///
+/// ```
+/// use postrider_database::{Batch, Column, Guarded, Kind};
+///
+/// const ID: &[Column] = &[Column::new("id", Kind::Big)];
+/// let mut ids = Batch::new(ID);
+/// ids.push([1_i64.into()]);
+/// let mut guarded = Guarded::default();
+/// guarded.expect(
+///     ids.clone(),
+///     "(SELECT count(*) FROM (SELECT 1 FROM things WHERE id = ANY (ARRAY(SELECT id FROM input)) FOR UPDATE) AS held) \
+///         = (SELECT count(*) FROM input)",
+/// );
+/// guarded.writes.push(ids, "DELETE FROM things WHERE id IN (SELECT id FROM input)");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Guarded {
+    /// What is written.
+    pub writes: Writes,
+    expected: Vec<(Batch, Cow<'static, str>)>,
+}
+
+impl Guarded {
+    /// Nothing is expected yet.
+    pub fn new(writes: Writes) -> Self {
+        Self { writes, expected: Vec::new() }
     }
+
+    /// Lets nothing be written unless `condition` holds: an SQL expression that is true or false, and reads its rows as
+    /// the table `input`. Those that were added before hold when it is looked at. Without rows there is nothing to ask.
+    pub fn expect(&mut self, rows: Batch, condition: impl Into<Cow<'static, str>>) {
+        if !rows.is_empty() {
+            self.expected.push((rows, condition.into()));
+        }
+    }
+
+    /// Writes all of it, and tells whether all was as expected. If not, nothing was written.
+    ///
+    /// # Errors
+    /// If the database refuses it, which SQLite does, or is away.
+    pub async fn execute(self, connection: &impl ConnectionTrait) -> Result<bool, DatabaseError> {
+        let Some(statement) = one(self.expected, self.writes.0) else { return Ok(true) };
+        let row = connection.query_one_raw(statement).await?;
+        Ok(row.map(|row| row.try_get("", "holds")).transpose()?.unwrap_or(false))
+    }
+}
+
+/// One statement of PostgreSQL for all of it. None if there is nothing to write.
+fn one(
+    expected: Vec<(Batch, Cow<'static, str>)>,
+    writes: Vec<(Batch, Cow<'static, str>)>,
+) -> Option<Statement> {
+    let (mut parameters, mut parts): (Vec<Value>, Vec<String>) = Default::default();
+    // Each condition is looked at when those before it hold, and all of them before anything is written.
+    let mut holds = String::from("true");
+    for (place, (rows, condition)) in expected.into_iter().enumerate() {
+        let condition = format!("SELECT CASE WHEN {holds} THEN {condition} ELSE false END AS holds");
+        let condition = rows.unnest(&condition, "", &mut parameters);
+        parts.push(format!("expected_{place} AS MATERIALIZED ({condition})"));
+        holds = format!("(SELECT holds FROM expected_{place})");
+    }
+    if writes.is_empty() {
+        return None;
+    }
+    let filter = if parts.is_empty() { String::new() } else { format!(" WHERE {holds}") };
+    for (place, (rows, statement)) in writes.into_iter().enumerate() {
+        // Only what stands at the top may write, and the rows of each part are a select within it.
+        parts.push(format!("write_{place} AS ({})", rows.unnest(&statement, &filter, &mut parameters)));
+    }
+    let sql = format!("WITH {} SELECT {holds} AS holds", parts.join(", "));
+    Some(Statement::from_sql_and_values(Dialect::Postgres.backend(), sql, parameters))
 }
 
 #[cfg(test)]
@@ -98,7 +161,7 @@ mod tests {
             writes.push(rows, format!("INSERT INTO {table} (id, note) SELECT id, note FROM input"));
         }
         writes.push(Batch::new(ROW), "INSERT INTO three (id, note) SELECT id, note FROM input");
-        let statement = writes.into_one().unwrap();
+        let statement = one(Vec::new(), writes.0).unwrap();
         assert!(statement.sql.contains("write_1 AS (WITH input(id, note)"), "{}", statement.sql);
         assert!(
             statement.sql.contains("$4::bigint[]") && !statement.sql.contains("three"),

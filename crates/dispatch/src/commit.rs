@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use postrider_core::{AgentId, EventData, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
+use postrider_core::{AgentId, EventData, EventId, JobId, SubscriberId, TenantId, Timestamp};
 use postrider_core::{DeliveryId, Envelope};
-use postrider_database::{Dialect, Writes};
+use postrider_database::{Database, Dialect, Guarded, Writes};
 use postrider_queue::{LaneId, NewJob};
 use postrider_store::StoreError;
 use postrider_store::intake::{DeliveryRow, EventRow, KeyName, KeyRow, TakenKey};
@@ -19,6 +19,7 @@ use tracing::{Instrument as _, Span, debug_span, field};
 use crate::dispatcher::Shared;
 use crate::error::DispatchError;
 use crate::event::{Dispatched, NewEvent};
+use crate::known::Kind;
 
 type Results = Vec<Result<Dispatched, DispatchError>>;
 
@@ -114,9 +115,7 @@ async fn commit_all(shared: &Shared, events: &[Prepared]) -> Result<Results, Sto
         database.dialect() == Dialect::Postgres && events.iter().all(|prepared| prepared.event.key.is_none());
     let written = async {
         if at_once {
-            let connection = database.connection();
-            let found = database.past_dead(|| subscribers(shared, connection, events)).await?;
-            return write_to(shared, connection, events, found).await;
+            return write_at_once(shared, database, events).await;
         }
         let transaction = database.begin().await?;
         let results = write(shared, &transaction, events).await?;
@@ -136,17 +135,79 @@ pub(crate) async fn write(
     transaction: &DatabaseTransaction,
     events: &[Prepared],
 ) -> Result<Results, StoreError> {
-    let found = subscribers(shared, transaction, events).await?;
-    write_to(shared, transaction, events, found).await
+    let kinds = Kinds::of(events);
+    let found = shared.store.subscribers_of(transaction, &kinds.all).await?;
+    let (writes, results) = draft(shared, transaction, events, kinds.each(events, &found)).await?;
+    writes.execute(transaction).await?;
+    Ok(results)
 }
 
-/// Writes events whose subscribers have been `found`.
-async fn write_to(
+/// Writes events without keys: in one round trip if their subscribers are who they were the last time.
+async fn write_at_once(
+    shared: &Shared,
+    database: &Database,
+    events: &[Prepared],
+) -> Result<Results, StoreError> {
+    let connection = database.connection();
+    let kinds = Kinds::of(events);
+    if let Some(found) = shared.known.of(&kinds.all) {
+        let (writes, results) = draft(shared, connection, events, kinds.each(events, &found)).await?;
+        let mut guarded = Guarded::new(writes);
+        shared.store.expect_subscribers(&kinds.all, &found, &mut guarded);
+        match guarded.execute(connection).await {
+            Ok(true) => return Ok(results),
+            Ok(false) => {}
+            Err(error) => {
+                shared.known.forget_all();
+                return Err(error.into());
+            }
+        }
+    }
+    let found = database.past_dead(|| shared.store.subscribers_of(connection, &kinds.all)).await?;
+    shared.known.learn(&kinds.all, &found);
+    let (writes, results) = draft(shared, connection, events, kinds.each(events, &found)).await?;
+    writes.execute(connection).await?;
+    Ok(results)
+}
+
+/// The kinds of some events, each once.
+struct Kinds {
+    all: Vec<Kind>,
+    /// Where in them that of each event is.
+    places: Vec<usize>,
+}
+
+impl Kinds {
+    fn of(events: &[Prepared]) -> Self {
+        let mut all: Vec<Kind> = Vec::new();
+        let mut known: HashMap<Kind, usize> = HashMap::new();
+        let places = events.iter().map(|Prepared { event, .. }| {
+            let kind = (event.tenant.clone(), event.event.clone());
+            *known.entry(kind).or_insert_with_key(|kind| {
+                all.push(kind.clone());
+                all.len() - 1
+            })
+        });
+        let places = places.collect();
+        Self { all, places }
+    }
+
+    /// The subscribers of each event, of those that were `found` of each kind.
+    fn each(&self, events: &[Prepared], found: &[Vec<SubscriberId>]) -> Vec<Vec<SubscriberId>> {
+        let places = events.iter().zip(&self.places);
+        places
+            .map(|(event, &place)| event.only.map_or_else(|| found[place].clone(), |only| vec![only]))
+            .collect()
+    }
+}
+
+/// What is to be written of events whose subscribers have been `found`, and what is answered then.
+async fn draft(
     shared: &Shared,
     connection: &impl ConnectionTrait,
     events: &[Prepared],
     found: Vec<Vec<SubscriberId>>,
-) -> Result<Results, StoreError> {
+) -> Result<(Writes, Results), StoreError> {
     let drafts: Vec<Draft<'_>> =
         events.iter().zip(found).map(|(event, found)| Draft::new(shared, event, found)).collect();
     let verdicts = judge(shared, connection, &drafts).await?;
@@ -163,7 +224,6 @@ async fn write_to(
     let mut writes = Writes::new();
     shared.store.insert_with(rows.events, &rows.deliveries, &mut writes);
     shared.store.queue().enqueue_with(&rows.jobs, &mut writes);
-    writes.execute(connection).await?;
 
     let answers: Vec<Dispatched> = drafts.into_iter().map(Draft::into_answer).collect();
     let results = verdicts.into_iter().enumerate().map(|(place, verdict)| match verdict {
@@ -172,32 +232,7 @@ async fn write_to(
         Verdict::Taken(taken) => Ok(repeat(*taken)),
         Verdict::Refused(error) => Err(error),
     });
-    Ok(results.collect())
-}
-
-/// The subscribers of each event.
-async fn subscribers(
-    shared: &Shared,
-    connection: &impl ConnectionTrait,
-    events: &[Prepared],
-) -> Result<Vec<Vec<SubscriberId>>, StoreError> {
-    let mut kinds: Vec<(TenantId, EventType)> = Vec::new();
-    let mut places: HashMap<(TenantId, EventType), usize> = HashMap::new();
-    let of_event: Vec<usize> = events
-        .iter()
-        .map(|Prepared { event, .. }| {
-            let kind = (event.tenant.clone(), event.event.clone());
-            *places.entry(kind).or_insert_with_key(|kind| {
-                kinds.push(kind.clone());
-                kinds.len() - 1
-            })
-        })
-        .collect();
-    let found = shared.store.subscribers_of(connection, &kinds).await?;
-    let of_event = events.iter().zip(of_event);
-    Ok(of_event
-        .map(|(event, place)| event.only.map_or_else(|| found[place].clone(), |only| vec![only]))
-        .collect())
+    Ok((writes, results.collect()))
 }
 
 /// An event with all that will be written of it.

@@ -11,6 +11,7 @@ use crate::commit::{Prepared, commit, write};
 use crate::error::DispatchError;
 use crate::event::{Dispatched, NewEvent};
 use crate::flush::Flushers;
+use crate::known::Known;
 use crate::transform::Transforms;
 
 /// How a dispatcher works.
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) default_agent: AgentId,
     pub(crate) labels: BoundedLabel,
     pub(crate) transforms: Transforms,
+    pub(crate) known: Known,
 }
 
 impl Dispatcher {
@@ -60,6 +62,7 @@ impl Dispatcher {
             default_agent: config.default_agent,
             labels: BoundedLabel::default(),
             transforms: config.transforms,
+            known: Known::default(),
         });
         let flushers = Flushers::start(&shared, config.flushers.clamp(1, 16), config.waiting.max(1));
         Self { shared, flushers }

@@ -60,6 +60,7 @@ mod dispatcher;
 mod error;
 mod event;
 mod flush;
+mod known;
 pub mod transform;
 
 pub use dispatcher::{Config, Dispatcher};

@@ -29,10 +29,11 @@ pub(crate) fn enqueue(dialect: Dialect, jobs: &[NewJob], writes: &mut Writes) {
     for lane in jobs.iter().map(|job| job.lane).collect::<BTreeSet<_>>() {
         lanes.push([lane.0.into()]);
     }
-    // Left out where they exist before anything is written: a speculative insert is not free.
+    // Left out where they exist before anything is written: a speculative insert is not free. Looked up one by one:
+    // plans are kept, and one made for few lanes would join with all of many.
     let make_lanes = "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked) \
          SELECT id, false, 0, 0, 0, false, false FROM input \
-         WHERE NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.id = input.id) \
+         WHERE (SELECT 1 FROM lanes WHERE lanes.id = input.id LIMIT 1) IS NULL \
          ON CONFLICT (id) DO NOTHING";
     writes.push(lanes, make_lanes);
 

@@ -8,7 +8,7 @@ mod park;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind, Writes};
+use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Guarded, Kind, Writes};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
 
 use crate::enqueue::{enqueue, millis};
@@ -190,6 +190,11 @@ impl JobQueue for PostgresQueue {
 impl TransactionalQueue for PostgresQueue {
     fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes) {
         enqueue(Dialect::Postgres, jobs, writes);
+    }
+
+    fn done_with(&self, done: &[(Lease, LaneId)], guarded: &mut Guarded) -> bool {
+        finish::done(done, guarded);
+        true
     }
 
     async fn configure_in(

@@ -1,7 +1,7 @@
 //! The trait that every queue implements.
 
 use async_trait::async_trait;
-use postrider_database::{DatabaseError, Writes};
+use postrider_database::{DatabaseError, Guarded, Writes};
 use sea_orm::DatabaseTransaction;
 
 use crate::job::{
@@ -103,6 +103,13 @@ pub trait JobQueue: Send + Sync + 'static {
 pub trait TransactionalQueue: JobQueue {
     /// Adds to `writes` what puts jobs into the queue. Call [`JobQueue::wake`] when it is committed.
     fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes);
+
+    /// Adds to `guarded` what removes jobs that are done, each with its lane, and expects that all their leases are
+    /// held. Tells whether it could: a queue that cannot adds nothing, and its callers have [`Self::finish_in`].
+    fn done_with(&self, done: &[(Lease, LaneId)], guarded: &mut Guarded) -> bool {
+        let _ = (done, guarded);
+        false
+    }
 
     /// Puts jobs into the queue when `transaction` commits. Call [`JobQueue::wake`] after that.
     async fn enqueue_in(&self, transaction: &DatabaseTransaction, jobs: &[NewJob]) -> Result<(), QueueError> {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
-use postrider_database::{Batch, Column, Dialect, Kind, Writes};
+use postrider_database::{Batch, Column, Dialect, Guarded, Kind, Writes};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
@@ -115,17 +115,8 @@ impl Store {
                 input.push([place.into(), tenant.as_str().into(), pattern.as_str().into()]);
             }
         }
-        // PostgreSQL is made to look them up one by one, as in `Store::load`.
         let joined = match Dialect::of(connection) {
-            Dialect::Postgres => {
-                "CROSS JOIN LATERAL ( \
-                    SELECT subscriber_id FROM subscriptions \
-                    WHERE tenant = input.tenant AND pattern = input.pattern OFFSET 0 \
-                ) AS subscriptions \
-                CROSS JOIN LATERAL ( \
-                    SELECT id FROM subscribers WHERE id = subscriptions.subscriber_id AND active LIMIT 1 \
-                ) AS subscribers"
-            }
+            Dialect::Postgres => ACTIVE,
             Dialect::Sqlite => {
                 "JOIN subscriptions ON subscriptions.tenant = input.tenant AND subscriptions.pattern = input.pattern \
                 JOIN subscribers ON subscribers.id = subscriptions.subscriber_id AND subscribers.active"
@@ -143,6 +134,42 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// Expects that these event types have the active subscribers that [`Store::subscribers_of`] has found of each.
+    pub fn expect_subscribers(
+        &self,
+        events: &[(TenantId, EventType)],
+        found: &[Vec<SubscriberId>],
+        guarded: &mut Guarded,
+    ) {
+        const PATTERN: &[Column] = &[
+            Column::new("place", Kind::Int),
+            Column::new("tenant", Kind::Text),
+            Column::new("pattern", Kind::Text),
+            Column::new("found", Kind::Text),
+        ];
+        let mut input = Batch::new(PATTERN);
+        for (place, ((tenant, event), found)) in (0_i32..).zip(events.iter().zip(found)) {
+            let mut ids: Vec<String> = found.iter().map(|id| id.uuid().to_string()).collect();
+            ids.sort_unstable();
+            let ids = ids.join(",");
+            for pattern in event.matching_patterns() {
+                input.push([
+                    place.into(),
+                    tenant.as_str().into(),
+                    pattern.as_str().into(),
+                    ids.as_str().into(),
+                ]);
+            }
+        }
+        let condition = format!(
+            "NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT place, found FROM input) AS event WHERE found <> coalesce(( \
+                SELECT string_agg(DISTINCT subscribers.id::text, ',' ORDER BY subscribers.id::text) \
+                FROM input {ACTIVE} WHERE input.place = event.place \
+            ), ''))"
+        );
+        guarded.expect(input, condition);
     }
 
     /// Takes idempotency keys. For each one the answer is `None` if it is taken now, or what an
@@ -305,6 +332,15 @@ impl Store {
         rollup::add(self.slots.next(), counts, writes);
     }
 }
+
+/// Goes on from patterns with the active subscribers that ask for them. PostgreSQL is made to look them up one by one,
+/// as in [`Store::load`].
+const ACTIVE: &str = "CROSS JOIN LATERAL ( \
+        SELECT subscriber_id FROM subscriptions WHERE tenant = input.tenant AND pattern = input.pattern OFFSET 0 \
+    ) AS subscriptions \
+    CROSS JOIN LATERAL ( \
+        SELECT id FROM subscribers WHERE id = subscriptions.subscriber_id AND active LIMIT 1 \
+    ) AS subscribers";
 
 fn place(place: i32) -> usize {
     usize::try_from(place).unwrap_or(usize::MAX)

@@ -3,12 +3,13 @@
 //! The jobs' leases fence the record: if one was lost, nothing of that job is written, and the
 //! others are written without it.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_core::{AttemptId, DeadReason, DeliveryStatus, ErrorKind, SubscriberId, Timestamp};
-use postrider_database::{Batch, Column, Dialect, Kind, Writes};
+use postrider_database::{Batch, Column, Dialect, Guarded, Kind, Writes};
 use postrider_queue::{Finish, JobId, LaneId, Lease};
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement};
 
@@ -28,6 +29,15 @@ pub struct Outcome {
     pub attempt: Option<Attempt>,
     /// What becomes of the delivery.
     pub end: End,
+}
+
+impl Outcome {
+    /// Whether a request was made, and all went well, as it did before.
+    pub fn is_well(&self) -> bool {
+        self.end == End::Succeeded
+            && self.attempt.as_ref().is_some_and(|attempt| attempt.error.is_none())
+            && !self.delivery.ailing
+    }
 }
 
 /// What came of recording.
@@ -83,17 +93,17 @@ impl Store {
     ///
     /// # Errors
     /// If the database is away. Then nothing was written, and the same call may be made again.
-    pub async fn record(
+    pub async fn record<O: Borrow<Outcome>>(
         &self,
-        outcomes: &[Outcome],
+        outcomes: &[O],
         others: &[(Lease, Finish)],
         patience: &Patience,
     ) -> Result<Recorded, StoreError> {
         let mut lost: HashSet<JobId> = HashSet::new();
         let mut notices = Vec::new();
         loop {
-            let outcomes: Vec<&Outcome> =
-                outcomes.iter().filter(|one| !lost.contains(&one.lease.job)).collect();
+            let outcomes = outcomes.iter().map(Borrow::borrow);
+            let outcomes: Vec<&Outcome> = outcomes.filter(|one| !lost.contains(&one.lease.job)).collect();
             let others = others.iter().filter(|(lease, _)| !lost.contains(&lease.job)).copied();
             let ends: Vec<_> =
                 outcomes.iter().map(|one| (one.lease, one.end.finish())).chain(others).collect();
@@ -123,6 +133,31 @@ impl Store {
             }
         }
         Ok(Recorded { lost: lost.into_iter().collect(), notices })
+    }
+
+    /// Records outcomes that are [`Outcome::is_well`] and ends their jobs, in one round trip, if that is all there is to
+    /// it: their leases are held, their deliveries are as they were loaded, and nothing is held against their
+    /// subscribers that a success would clear. Tells whether it was; if not, nothing was written, and
+    /// [`Store::record`] has to do it.
+    ///
+    /// # Errors
+    /// If the database is away. Whether something was written is not known then.
+    pub async fn record_well(&self, outcomes: &[&Outcome]) -> Result<bool, StoreError> {
+        let done: Vec<_> =
+            outcomes.iter().map(|one| (one.lease, LaneId(one.delivery.subscriber.uuid()))).collect();
+        let mut guarded = Guarded::default();
+        if !self.queue.done_with(&done, &mut guarded) {
+            return Ok(false);
+        }
+        end_deliveries(outcomes, &mut guarded);
+        let expected = |one: &&Outcome| {
+            let attempts = i32::try_from(one.delivery.attempts).unwrap_or(i32::MAX).saturating_add(1);
+            (one.lease.job, Counted { attempts, kind: Kept::Changed, ailing: false })
+        };
+        let counted = outcomes.iter().map(expected).collect();
+        self.insert_attempts(outcomes, &counted, &mut guarded.writes);
+        self.count(outcomes, &counted, &mut guarded.writes);
+        Ok(guarded.execute(self.database.connection()).await?)
     }
 
     /// Tells which subscribers have something held against them that a success would clear.
@@ -379,6 +414,45 @@ async fn update_deliveries(
         Ok((JobId(column(row, "job_id")?), Counted { attempts, kind: Kept::Changed, ailing }))
     };
     rows.iter().map(counted).collect()
+}
+
+/// Ends deliveries that have succeeded, if all of them are as they were loaded, and their subscribers do well.
+fn end_deliveries(outcomes: &[&Outcome], guarded: &mut Guarded) {
+    const LOADED: &[Column] = &[
+        Column::new("id", Kind::Uuid),
+        Column::new("job", Kind::Uuid),
+        Column::new("attempts", Kind::Int),
+        Column::new("subscriber", Kind::Uuid),
+    ];
+    const ENDED: &[Column] = &[Column::new("id", Kind::Uuid), Column::nullable("answered", Kind::Small)];
+    let (mut loaded, mut ended) = (Batch::new(LOADED), Batch::new(ENDED));
+    for outcome in outcomes {
+        let (id, delivery) = (outcome.delivery.id.uuid(), &outcome.delivery);
+        let attempts = i32::try_from(delivery.attempts).unwrap_or(i32::MAX);
+        loaded.push([
+            id.into(),
+            outcome.lease.job.0.into(),
+            attempts.into(),
+            delivery.subscriber.uuid().into(),
+        ]);
+        let response = outcome.attempt.as_ref().and_then(|attempt| attempt.response.as_ref());
+        ended.push([id.into(), stored_status(response.map(|response| response.status)).into()]);
+    }
+    guarded.expect(
+        loaded,
+        "(SELECT count(*) FROM (SELECT * FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
+            SELECT 1 FROM deliveries WHERE id = given.id AND job_id = given.job AND status = 0 \
+                AND attempts = given.attempts AND subscriber_id = given.subscriber LIMIT 1 FOR UPDATE \
+        ) AS pending) = (SELECT count(*) FROM input) \
+        AND NOT EXISTS (SELECT 1 FROM health WHERE subscriber_id = ANY (ARRAY(SELECT subscriber FROM input)))",
+    );
+    let now = Dialect::Postgres.now();
+    let sql = format!(
+        "UPDATE deliveries SET status = 1, attempts = attempts + 1, next_attempt_at = NULL, \
+            response_status = input.answered, error_kind = NULL, dead_reason = NULL, died_at = NULL, ended_at = {now} \
+        FROM input WHERE deliveries.id BETWEEN input.id AND input.id"
+    );
+    guarded.writes.push(ended, sql);
 }
 
 /// A byte of a value becomes the character of that number (ISO 8859-1, as headers were once defined):

@@ -40,6 +40,8 @@ pub struct DeliveryRef {
     pub attempts: u32,
     /// How many of them came before the present round.
     pub round_start: u32,
+    /// Whether its subscriber had failed since its last success.
+    pub ailing: bool,
 }
 
 /// A request to be made.
@@ -126,6 +128,8 @@ impl Store {
             "SELECT input.place, deliveries.id, deliveries.tenant, deliveries.event_id, deliveries.event_type, \
                 deliveries.subscriber_id, deliveries.status, deliveries.attempts, deliveries.round_start, \
                 deliveries.created_at, deliveries.next_attempt_at - {now} AS due_in, \
+                CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
+                    THEN 1 ELSE 0 END AS ailing, \
                 events.agent_id, events.envelope, \
                 subscribers.active, subscribers.deactivation_reason, subscribers.url, subscribers.policy, subscribers.secret, subscribers.headers, \
                 CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END AS previous_secret \
@@ -162,6 +166,7 @@ impl Store {
             created_at: Timestamp::from_millis(column(row, "created_at")?),
             attempts: unsigned(column(row, "attempts")?),
             round_start: unsigned(column(row, "round_start")?),
+            ailing: column::<i32>(row, "ailing")? != 0,
         };
         if column::<Option<bool>>(row, "active")? != Some(true) {
             let reason =

@@ -1,6 +1,7 @@
 //! Claiming: as many jobs as there are free slots, and no sooner than there may be some.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use postrider_queue::{Claim, Claimed, ClaimedJob, Finish, LeaseToken, QueueError, Wakeups};
@@ -140,6 +141,9 @@ impl Claimer {
         for trace in jobs.iter().filter_map(|job| job.trace.as_deref()).take(span::MAX_LINKS) {
             context::add_link(&span, trace);
         }
+        // What was skipped waits for jobs of its lane to end, too.
+        let blocked = blocked || skipped;
+        self.shared.crowded.store(blocked, Ordering::Relaxed);
         let found = !jobs.is_empty();
         self.respite = match self.respite {
             _ if found => Duration::ZERO,
@@ -152,8 +156,7 @@ impl Claimer {
         Ok(match (more, found) {
             (true, true) => Next::ClaimAgain,
             (true, false) => Next::Contended,
-            // What was skipped waits for jobs of its lane to end, too.
-            (false, _) => Next::Wait { blocked: blocked || skipped, opens_in },
+            (false, _) => Next::Wait { blocked, opens_in },
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use postrider_core::RetryPolicy;
@@ -93,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) due: Due,
     /// Rings when jobs were ended, which may have made room in their lanes.
     pub(crate) ended: Notify,
+    /// Whether the last claim left jobs behind that wait for others of their lane to end.
+    pub(crate) crowded: AtomicBool,
 }
 
 impl Worker {
@@ -119,6 +122,7 @@ impl Worker {
             labels: BoundedLabel::default(),
             in_flight: InFlight::default(),
             due: Due::default(),
+            crowded: AtomicBool::default(),
             ended: Notify::new(),
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -1,9 +1,11 @@
 //! Recording: outcomes in batches, each a transaction that also ends their jobs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use postrider_core::DeliveryStatus;
+use postrider_core::{DeliveryStatus, SubscriberId};
 use postrider_queue::{Finish, JobId, Lease};
 use postrider_store::StoreError;
 use postrider_store::outcome::{End, Outcome, Recorded};
@@ -12,6 +14,7 @@ use postrider_telemetry::context::{self, TraceParent};
 use postrider_telemetry::{metric, span};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
 use crate::engine::Shared;
@@ -21,9 +24,14 @@ use crate::point::{during, point};
 /// How many outcomes a batch holds at most.
 const BATCH: usize = 256;
 
-/// How long few outcomes wait for those of other requests in flight: a transaction for ten costs about what one for one
-/// does, and nobody waits for it but their own lanes.
+/// A batch that is smaller than this waits a moment for more: one for ten costs about what one for one does.
+const FEW: usize = BATCH / 4;
+
+/// How long few outcomes wait for those of other requests in flight while jobs wait for others of their lane to end.
 const GATHER: Duration = Duration::from_millis(2);
+
+/// How long after the last batch few outcomes are recorded while nobody waits for that.
+const PACE: Duration = Duration::from_millis(10);
 
 /// Waits while the database is away, doubling from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -94,15 +102,24 @@ impl Recorder {
 
 async fn record_all(shared: Arc<Shared>, mut receiver: mpsc::Receiver<Ended>) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut last = Instant::now();
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
-        if batch.len() < BATCH / 4 && shared.in_flight.len() > batch.len() {
-            tokio::time::sleep(GATHER).await;
+        if batch.len() < FEW {
+            let until = if !shared.crowded.load(Ordering::Relaxed) {
+                last + PACE
+            } else if shared.in_flight.len() > batch.len() {
+                Instant::now() + GATHER
+            } else {
+                last
+            };
+            tokio::time::sleep_until(until).await;
             while batch.len() < BATCH
                 && let Ok(ended) = receiver.try_recv()
             {
                 batch.push(ended);
             }
         }
+        last = Instant::now();
         // What was lost is another worker's, and has been counted.
         batch.retain(|ended| shared.in_flight.recording(ended.lease()));
         let span = debug_span!("record", { span::JOBS } = batch.len());
@@ -141,15 +158,18 @@ async fn record_batch(shared: &Shared, batch: &[Ended]) {
 /// two it was is looked up. What a call that was not heard of had to tell to operators stays untold: the event is
 /// lost, not the fact.
 async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
-    let (mut outcomes, mut others) = (Vec::new(), Vec::new());
+    let (mut outcomes, mut others): (Vec<&Outcome>, Vec<_>) = Default::default();
     for ended in batch {
         match ended {
-            Ended::Delivery(outcome, _) => outcomes.push((**outcome).clone()),
+            Ended::Delivery(outcome, _) => outcomes.push(outcome),
             Ended::Job(lease, finish) => others.push((*lease, *finish)),
         }
     }
+    let mut unheard = !record_well(shared, &mut outcomes).await;
+    if outcomes.is_empty() && others.is_empty() {
+        return Ok(());
+    }
     let mut backoff = BACKOFF.0;
-    let mut unheard = false;
     let Recorded { mut lost, notices } = loop {
         let recording = shared.store.record(&outcomes, &others, &shared.config.patience);
         // A connection may hang for ever; the pool closes it, and the next call gets another one.
@@ -195,8 +215,39 @@ async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Records those that are well, which most are, and leaves the others, or all. Tells whether the database was heard of.
+async fn record_well(shared: &Shared, outcomes: &mut Vec<&Outcome>) -> bool {
+    // What came of a subscriber's attempts is judged together.
+    let failing: HashSet<SubscriberId> =
+        outcomes.iter().filter(|one| !one.is_well()).map(|one| one.delivery.subscriber).collect();
+    let (well, mut rest): (Vec<_>, Vec<_>) =
+        outcomes.drain(..).partition(|one| one.is_well() && !failing.contains(&one.delivery.subscriber));
+    let recorded = if well.is_empty() {
+        Ok(false)
+    } else {
+        let recording = shared.store.database().answered(shared.store.record_well(&well));
+        during("finishing", recording).await
+    };
+    if let Ok(true) = recorded {
+        point("recorded");
+        for outcome in well {
+            tell(shared, outcome);
+        }
+    } else {
+        rest.extend(well);
+    }
+    *outcomes = rest;
+    if let Err(error) = &recorded {
+        tracing::debug!(
+            error = error as &dyn std::error::Error,
+            "cannot record outcomes at once; trying again"
+        );
+    }
+    recorded.is_ok()
+}
+
 /// Of the jobs that a repeated call found gone, those whose outcomes the calls before it did not write.
-async fn really_lost(shared: &Shared, outcomes: &[Outcome], gone: Vec<JobId>) -> Vec<JobId> {
+async fn really_lost(shared: &Shared, outcomes: &[&Outcome], gone: Vec<JobId>) -> Vec<JobId> {
     let mut lost = Vec::new();
     // One by one: this is rare. Of jobs without an outcome there is nothing that could have been lost.
     for outcome in outcomes.iter().filter(|outcome| gone.contains(&outcome.lease.job)) {

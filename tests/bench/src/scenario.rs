@@ -74,19 +74,27 @@ async fn flood(
 
     report.add(bench, "events acknowledged", a_second(events, sent.took), "events/s");
     report.latencies(bench, "acknowledgement at full load", &sent.acknowledged, None);
-    #[allow(clippy::cast_precision_loss)]
-    let statements = statements::count(&deployment.database).await / deliveries as f64;
-    report.add(bench, "SQL statements per delivery", statements, "");
+    statements_of(report, bench, deployment, deliveries).await;
     #[allow(clippy::cast_precision_loss)]
     report.usage(bench, deployment, used, deliveries as f64);
     for (event, times) in waits.counts().into_iter().take(8) {
         eprintln!("bench: {bench}: PostgreSQL seen {event} {times} times");
     }
+    (a_second(events, took), sent)
+}
+
+/// What was asked of PostgreSQL since the last reset.
+async fn statements_of(report: &mut Report, bench: &'static str, deployment: &Deployment, deliveries: usize) {
+    #[allow(clippy::cast_precision_loss)]
+    let statements = statements::count(&deployment.database).await / deliveries as f64;
+    report.add(bench, "SQL statements per delivery", statements, "");
+    for (table, updated, in_place) in statements::updates(&deployment.database).await {
+        eprintln!("bench: {bench}: of {updated} updates of {table} {in_place} were in place");
+    }
     for Costly { time, planning, calls, query } in statements::costliest(&deployment.database).await {
         let query: String = query.chars().take(100).collect();
         eprintln!("bench: {bench}: {time:.0} ms, planning {planning:.0}, in {calls} calls of {query}");
     }
-    (a_second(events, took), sent)
 }
 
 /// Nothing lost, nothing doubled, nothing left.

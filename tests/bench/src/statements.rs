@@ -46,6 +46,21 @@ pub(crate) async fn costliest(database: &DatabaseConnection) -> Vec<Costly> {
     rows.iter().filter_map(read).collect()
 }
 
+/// How many rows of each table were updated, and how many of them in place (HOT): without new entries in its indexes.
+pub(crate) async fn updates(database: &DatabaseConnection) -> Vec<(String, f64, f64)> {
+    let sql = "SELECT relname::text AS name, n_tup_upd::float8 AS updated, n_tup_hot_upd::float8 AS in_place \
+        FROM pg_stat_user_tables WHERE n_tup_upd > 0 ORDER BY n_tup_upd DESC LIMIT 5";
+    let rows = database.query_all_raw(statement(sql)).await.expect("updates are counted");
+    let read = |row: &sea_orm::QueryResult| {
+        Some((
+            row.try_get("", "name").ok()?,
+            row.try_get("", "updated").ok()?,
+            row.try_get("", "in_place").ok()?,
+        ))
+    };
+    rows.iter().filter_map(read).collect()
+}
+
 /// Looks now and then at what busy connections wait for; ends when it is asked for its counts.
 #[derive(Debug)]
 pub(crate) struct Waits {

@@ -1,7 +1,9 @@
 //! What comes of an event: counts, ids, and who it goes to.
 
+use postrider_core::TenantId;
 use postrider_core::event::{EventDataError, EventTypeError};
 use postrider_dispatch::{DispatchError, NewEvent, NewEventError};
+use postrider_store::subscriber::SubscriberChange;
 use sea_orm::FromQueryResult;
 use sea_orm::prelude::Uuid;
 use serde_json::json;
@@ -13,6 +15,7 @@ on_both!(
     nobody_asked_for_it_is_a_success_with_zeros,
     subscribers_are_found_by_patterns_and_once,
     inactive_ones_get_nothing,
+    what_changes_of_subscribers_counts_at_once,
     tenants_are_apart,
     a_batch_is_answered_in_order_and_each_on_its_own,
     a_batch_of_many_is_more_than_one_transaction,
@@ -94,6 +97,56 @@ async fn inactive_ones_get_nothing(stage: &Stage) {
     let active = stage.subscribe(&["*"]).await;
     let found = stage.dispatcher().dispatch(event("order.created", &json!({}))).await.unwrap();
     assert_eq!(found.subscribers, [active]);
+}
+
+/// Though a dispatcher remembers whom it found the last time.
+async fn what_changes_of_subscribers_counts_at_once(stage: &Stage) {
+    let tenant = TenantId::default();
+    let dispatcher = stage.dispatcher();
+    let found = async || {
+        let first = dispatcher.dispatch(event("order.created", &json!({}))).await.unwrap().subscribers;
+        let again = dispatcher.dispatch(event("order.created", &json!({}))).await.unwrap();
+        assert_eq!(again.subscribers, first);
+        assert_eq!(again.jobs.len(), first.len());
+        first
+    };
+    let change = async |id, change| {
+        stage.store.change_subscriber(&tenant, id, change).await.unwrap().unwrap();
+    };
+    let active = |active| SubscriberChange { active: Some(active), ..SubscriberChange::default() };
+    let wants = |pattern: &str| {
+        let events = Some(vec![pattern.parse().unwrap()]);
+        SubscriberChange { events, ..SubscriberChange::default() }
+    };
+
+    assert_eq!(found().await, []);
+    let one = stage.subscribe(&["order.created"]).await;
+    assert_eq!(found().await, [one]);
+    let two = stage.subscribe(&["order.*", "*"]).await;
+    assert_eq!(found().await, [one, two]);
+    change(one, active(false)).await;
+    assert_eq!(found().await, [two]);
+    change(one, active(true)).await;
+    assert_eq!(found().await, [one, two]);
+    change(two, wants("user.*")).await;
+    assert_eq!(found().await, [one]);
+    change(two, wants("order.created")).await;
+    assert!(stage.store.delete_subscriber(&tenant, one).await.unwrap());
+    assert_eq!(found().await, [two]);
+    change(two, active(false)).await;
+    assert_eq!(found().await, []);
+    let created = "SELECT DISTINCT event_id FROM deliveries";
+    #[derive(Debug, FromQueryResult)]
+    struct Created {
+        #[allow(dead_code)]
+        event_id: Uuid,
+    }
+    assert_eq!(
+        stage.all::<Created>(created).await.len(),
+        12,
+        "and nothing of what was tried in vain is left"
+    );
+    assert_eq!(stage.count("events").await, 16);
 }
 
 async fn tenants_are_apart(stage: &Stage) {

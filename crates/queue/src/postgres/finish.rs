@@ -3,11 +3,13 @@
 //! Both lock jobs in the order of their ids and then lanes in the order of theirs, so that no two
 //! of them deadlock; claiming locks lanes first, but waits for nothing.
 
-use postrider_database::{Batch, Column, Kind};
+use std::collections::BTreeMap;
+
+use postrider_database::{Batch, Column, Guarded, Kind};
 use sea_orm::ConnectionTrait;
 
 use crate::enqueue::millis;
-use crate::job::{Finish, JobId, Lease};
+use crate::job::{Finish, JobId, LaneId, Lease};
 use crate::queue::QueueError;
 use crate::row::column;
 
@@ -75,6 +77,37 @@ const FINISH: &str = "
     ) AS ended WHERE lanes.id BETWEEN ended.lane AND ended.lane
 )
 SELECT id FROM held";
+
+/// Removes jobs that are done, if the leases of all of them are held.
+pub(super) fn done(done: &[(Lease, LaneId)], guarded: &mut Guarded) {
+    const DONE: &[Column] =
+        &[Column::new("id", Kind::Uuid), Column::new("token", Kind::Uuid), Column::new("lane", Kind::Uuid)];
+    const LANE: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("jobs", Kind::Int)];
+    let mut jobs = Batch::new(DONE);
+    let mut by_lane: BTreeMap<LaneId, i32> = BTreeMap::new();
+    for (lease, lane) in done {
+        jobs.push([lease.job.0.into(), lease.token.0.into(), lane.0.into()]);
+        *by_lane.entry(*lane).or_default() += 1;
+    }
+    let mut lanes = Batch::new(LANE);
+    for (lane, jobs) in by_lane {
+        lanes.push([lane.0.into(), jobs.into()]);
+    }
+    guarded.expect(
+        jobs.clone(),
+        "(SELECT count(DISTINCT mine.id) FROM (SELECT * FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
+            SELECT jobs.id FROM jobs \
+            WHERE jobs.id = given.id AND jobs.lease_token = given.token AND jobs.lane = given.lane LIMIT 1 FOR UPDATE \
+        ) AS mine) = (SELECT count(*) FROM input)",
+    );
+    guarded.writes.push(jobs, "DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM input))");
+    // One after the other in the order of their ids: a range of one is only ever asked of the index.
+    guarded.writes.push(
+        lanes,
+        "UPDATE lanes SET running = running - ended.jobs FROM (SELECT * FROM input ORDER BY id) AS ended \
+        WHERE lanes.id BETWEEN ended.id AND ended.id",
+    );
+}
 
 /// `$1` how many, `$2` after how many rescues a job is exhausted, `$3` the token and `$4` the lease
 /// for those.

@@ -22,3 +22,5 @@ mod series;
 mod stage;
 #[cfg(test)]
 mod statistics;
+#[cfg(test)]
+mod well;

@@ -227,7 +227,7 @@ async fn a_lost_lease_is_in_no_series(stage: &Stage) {
     stage.record(lost[0].0, &lost[0].1, Duration::ZERO, End::Succeeded).await;
     assert_eq!(series(stage, start, start + HOUR, MINUTE).await.total, Attempts::default());
     // Nor is a job that ends without a request.
-    stage.store.record(&[], &[(held[0].0, Finish::Release)], &patient()).await.unwrap();
+    stage.store.record::<Outcome>(&[], &[(held[0].0, Finish::Release)], &patient()).await.unwrap();
     assert_eq!(series(stage, start, start + HOUR, MINUTE).await.total, Attempts::default());
 }
 

@@ -172,7 +172,7 @@ impl Stage {
     }
 
     pub(crate) async fn release(&self, lease: Lease) {
-        self.store.record(&[], &[(lease, Finish::Release)], &Patience::default()).await.unwrap();
+        self.store.record::<Outcome>(&[], &[(lease, Finish::Release)], &Patience::default()).await.unwrap();
     }
 
     pub(crate) async fn stats(&self) -> Stats {

@@ -2,8 +2,9 @@
 
 use super::{
     Arc, Arrivals, CONNECTIONS, Deployment, Goal, Manner, Receiver, Report, Shape, json, load, settled,
+    statements_of,
 };
-use crate::latency::Latencies;
+use crate::{latency::Latencies, statements};
 
 const BENCH: &str = "latency";
 const RATE: f64 = 500.0;
@@ -17,11 +18,13 @@ pub(crate) async fn run(report: &mut Report, seconds: u64) {
     deployment.subscribe(&receiver.url(Manner::Healthy, 0), json!({})).await;
     deployment.warm().await;
     let target = deployment.target("/v1/events");
+    statements::reset(&deployment.database).await;
     let cpu = deployment.cpu();
     let sent = load::open(&target, &run, CONNECTIONS, events, RATE, load::event).await;
     run.wait_for(events as u64).await;
     #[allow(clippy::cast_precision_loss)]
     report.usage(BENCH, &deployment, deployment.cpu().since(cpu), events as f64);
+    statements_of(report, BENCH, &deployment, events).await;
     report.must(sent.refused == 0, "latency: requests were refused");
     settled(report, BENCH, &deployment, &run, events).await;
 

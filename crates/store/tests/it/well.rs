@@ -1,0 +1,158 @@
+//! What is well is recorded in one statement, all of it or nothing.
+
+use std::time::Duration;
+
+use postrider_core::ErrorKind;
+use postrider_database::Dialect;
+use postrider_queue::{Lease, LeaseToken, Rescue};
+use postrider_store::health::Patience;
+use postrider_store::outcome::{Attempt, End, Outcome, Response};
+use postrider_store::work::DeliveryRef;
+use postrider_testkit::TestDatabase;
+
+use crate::stage::{Stage, on_both};
+
+on_both!(recording_at_once_comes_to_the_same);
+
+async fn stage() -> Stage {
+    Stage::of(TestDatabase::postgres().await).await
+}
+
+fn outcome((lease, delivery): &(Lease, DeliveryRef), end: End) -> Outcome {
+    let status = if end == End::Succeeded { 204 } else { 500 };
+    let attempt = Attempt {
+        started_at: delivery.created_at + Duration::from_millis(7),
+        duration: Duration::from_millis(3),
+        response: Some(Response {
+            status,
+            headers: vec![("server".into(), "test".into())],
+            body: "fine".into(),
+            truncated: false,
+        }),
+        error: (end != End::Succeeded).then(|| (Some(ErrorKind::Status), "HTTP 500".into())),
+    };
+    Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end }
+}
+
+/// Three events for each of two subscribers, claimed.
+async fn claimed(stage: &Stage) -> Vec<(Lease, DeliveryRef)> {
+    for _ in 0..2 {
+        let subscriber = stage.subscribe(&stage.tenant, true).await;
+        for _ in 0..3 {
+            stage.dispatch(&stage.tenant, subscriber, "order.created", stage.now()).await;
+        }
+    }
+    let claimed = stage.claim().await;
+    assert_eq!(claimed.len(), 6);
+    claimed
+}
+
+/// What there is to see afterwards.
+async fn seen(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) -> String {
+    let mut seen = String::new();
+    for (_, delivery) in claimed {
+        let now = stage.store.delivery(&stage.tenant, delivery.id).await.unwrap().unwrap();
+        seen += &format!("{:?} {} {:?}: ", now.status, now.attempts, now.response_status);
+        for attempt in stage.store.attempts(&stage.tenant, delivery.id).await.unwrap() {
+            let waited = attempt.started_at.since(delivery.created_at);
+            let (number, took, status) = (attempt.number, attempt.duration, attempt.response_status);
+            seen += &format!("{number} {waited:?} {took:?} {status:?} {:?}, ", attempt.response_body);
+        }
+    }
+    let running = "SELECT CAST(coalesce(sum(running), 0) AS bigint) AS n FROM lanes";
+    let stats = stage.stats().await;
+    seen + &format!(
+        "{:?} {:?} {:?} running {}",
+        stats.deliveries,
+        stats.latency,
+        stage.store.queue().depth().await.unwrap().running,
+        stage.count(running).await
+    )
+}
+
+async fn at_once(stage: &Stage, outcomes: &[Outcome]) -> bool {
+    stage.store.record_well(&outcomes.iter().collect::<Vec<_>>()).await.unwrap()
+}
+
+async fn recording_at_once_comes_to_the_same(stage: &Stage) {
+    let one = claimed(stage).await;
+    let outcomes: Vec<_> = one.iter().map(|held| outcome(held, End::Succeeded)).collect();
+    let before = seen(stage, &one).await;
+    if stage.store.database().dialect() == Dialect::Sqlite {
+        assert!(!at_once(stage, &outcomes).await, "SQLite has no way to");
+        assert_eq!(seen(stage, &one).await, before);
+        return;
+    }
+    let other = self::stage().await;
+    let two = claimed(&other).await;
+    let others: Vec<_> = two.iter().map(|held| outcome(held, End::Succeeded)).collect();
+    other.store.record(&others, &[], &Patience::default()).await.unwrap();
+
+    assert!(at_once(stage, &outcomes).await);
+    let after = seen(stage, &one).await;
+    assert_eq!(after, seen(&other, &two).await);
+    assert!(after.contains("Succeeded 1 Some(204)") && after.contains("running 0"), "{after}");
+    assert!(!at_once(stage, &outcomes).await, "the jobs are gone");
+    assert_eq!(seen(stage, &one).await, after, "nothing is written twice");
+}
+
+/// `spoil` makes the first of them other than it was loaded: then none of them is written.
+async fn nothing_is_written_if(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) {
+    let outcomes: Vec<_> = claimed.iter().map(|held| outcome(held, End::Succeeded)).collect();
+    let before = seen(stage, claimed).await;
+    assert!(!at_once(stage, &outcomes).await);
+    assert_eq!(seen(stage, claimed).await, before);
+}
+
+#[tokio::test]
+async fn nothing_is_written_if_one_lease_was_lost() {
+    let stage = stage().await;
+    let mut claimed = claimed(&stage).await;
+    claimed[0].0.token = LeaseToken(stage.store.ids().next_uuid());
+    nothing_is_written_if(&stage, &claimed).await;
+}
+
+#[tokio::test]
+async fn nothing_is_written_if_the_jobs_were_rescued() {
+    let stage = stage().await;
+    let claimed = claimed(&stage).await;
+    stage.database.advance(Duration::from_hours(1)).await;
+    let token = LeaseToken(stage.store.ids().next_uuid());
+    let rescue = Rescue { max: 100, max_rescues: 5, token, lease: Duration::from_mins(1) };
+    let rescued = stage.store.queue().rescue(&rescue).await.unwrap();
+    assert_eq!(rescued.returned, 6);
+    nothing_is_written_if(&stage, &claimed).await;
+}
+
+#[tokio::test]
+async fn nothing_is_written_if_one_was_cancelled() {
+    let stage = stage().await;
+    let claimed = claimed(&stage).await;
+    stage.store.cancel(&stage.tenant, claimed[0].1.id).await.unwrap();
+    nothing_is_written_if(&stage, &claimed).await;
+}
+
+#[tokio::test]
+async fn nothing_is_written_if_one_is_there_twice() {
+    let stage = stage().await;
+    let mut claimed = claimed(&stage).await;
+    claimed.push(claimed[0].clone());
+    nothing_is_written_if(&stage, &claimed).await;
+}
+
+/// A success has to clear that.
+#[tokio::test]
+async fn nothing_is_written_if_a_subscriber_had_failed() {
+    let stage = stage().await;
+    let mut claimed = claimed(&stage).await;
+    let failed = outcome(&claimed.remove(0), End::RetryIn(Duration::from_secs(1)));
+    stage.store.record(&[failed], &[], &Patience::default()).await.unwrap();
+    nothing_is_written_if(&stage, &claimed).await;
+    assert!(claimed.iter().all(|(_, delivery)| !delivery.ailing), "they were loaded before");
+
+    stage.database.advance(Duration::from_mins(1)).await;
+    stage.store.queue().promote(10).await.unwrap();
+    let again = stage.claim().await;
+    assert!(again[0].1.ailing);
+    assert!(!outcome(&again[0], End::Succeeded).is_well());
+}
