@@ -92,7 +92,8 @@ pub struct ExponentialFields {
 pub struct RateLimitFields {
     /// Requests a second, above 0 and at most 10,000; may be a fraction.
     pub per_second: f64,
-    /// How many may start at once after a pause, 1 to 10,000; 1 if not given.
+    /// How many may start at once after a pause, 1 to 10,000; if not given a tenth of a second's, at least 1, so that
+    /// whoever comes a moment late loses nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
 }
@@ -169,9 +170,12 @@ impl Policy {
     /// The rate limit, if there is one.
     pub fn rate_limit(&self) -> Option<RateLimit> {
         let RateLimitFields { per_second, burst } = self.fields.rate_limit?;
+        // Of a number that was found good: at most 1000.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let burst = burst.unwrap_or((per_second / 10.0).ceil() as u32);
         Some(RateLimit {
             interval: Duration::from_secs_f64(1.0 / per_second),
-            burst: burst.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN),
+            burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
         })
     }
 
@@ -395,6 +399,16 @@ mod tests {
         for json in ["[]", "[3]", r#"{"rate_limit":[50.0,10]}"#, r#"{"exponential":["1s",2.0,"1m"]}"#] {
             let error = serde_json::from_str::<PolicyFields>(json).unwrap_err().to_string();
             assert!(error.starts_with("invalid type: sequence, expected an object"), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_a_tenth_of_a_second_unless_given() {
+        for (per_second, burst) in [("0.5", 1), ("1", 1), ("10", 1), ("10.5", 2), ("50", 5), ("10000", 1000)]
+        {
+            let json = format!(r#"{{"rate_limit":{{"per_second":{per_second}}}}}"#);
+            let policy = Policy::try_from(serde_json::from_str::<PolicyFields>(&json).unwrap()).unwrap();
+            assert_eq!(policy.rate_limit().unwrap().burst.get(), burst, "{per_second} a second");
         }
     }
 

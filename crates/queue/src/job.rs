@@ -167,7 +167,7 @@ pub struct Rescued {
     pub exhausted: Vec<ClaimedJob>,
 }
 
-/// How many jobs are in which state.
+/// How many jobs are in which state. A queue may estimate what is above ten thousand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// May run now.
@@ -178,6 +178,6 @@ pub struct Depth {
     pub held: u64,
     /// Claimed.
     pub running: u64,
-    /// How long the oldest ready job has been ready.
+    /// How long the oldest ready job has been ready, of those that a claim would take first from their lanes.
     pub oldest_ready: Option<Duration>,
 }

@@ -1,6 +1,7 @@
 //! The queue over PostgreSQL.
 
 mod claim;
+mod depth;
 mod finish;
 mod notify;
 mod park;
@@ -17,7 +18,7 @@ use crate::job::{
 };
 use crate::lane;
 use crate::queue::{JobQueue, QueueError, TransactionalQueue};
-use crate::row::{claimed_job, column, count, depth, span};
+use crate::row::{claimed_job, column, count, span};
 use crate::wake::Wakeups;
 
 /// A queue over the tables `jobs` and `lanes` of a PostgreSQL database.
@@ -167,10 +168,7 @@ impl JobQueue for PostgresQueue {
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {
-        const SQL: &str = "SELECT state, count(*) AS jobs, \
-            (extract(epoch FROM statement_timestamp()) * 1000)::bigint - min(available_at) AS oldest \
-            FROM jobs GROUP BY state";
-        depth(&self.query(SQL, []).await?)
+        depth::depth(&self.database).await
     }
 
     async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError> {

@@ -61,7 +61,7 @@ struct LatencyView {
     p99: Option<u64>,
 }
 
-/// The whole queue, of all tenants; filters do not count here.
+/// The whole queue, of all tenants; filters do not count here. Numbers above 10,000 may be estimates.
 #[derive(Debug, Serialize, ToSchema)]
 struct QueueView {
     ready: u64,

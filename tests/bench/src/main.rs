@@ -61,6 +61,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     jobs: u32,
 
+    /// Which cases of the isolation run: (a) one hangs, (b) some of a hundred are in trouble, (c) a flooded lane, (d) open breakers
+    #[arg(long, value_name = "LETTERS", default_value = "abcd")]
+    cases: String,
+
     /// Where to write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -108,7 +112,9 @@ async fn measure(args: &Args) -> ExitCode {
             Bench::Backlog => {
                 scenario::backlog::run(&mut report, args.events, args.deliveries, args.jobs).await;
             }
-            Bench::Isolation => scenario::isolation::run(&mut report, args.seconds, args.jobs).await,
+            Bench::Isolation => {
+                scenario::isolation::run(&mut report, args.seconds, args.jobs, &args.cases).await;
+            }
             Bench::Sqlite => scenario::sqlite::run(&mut report, args.events / 3).await,
         }
     }

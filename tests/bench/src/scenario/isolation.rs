@@ -1,13 +1,14 @@
 //! Healthy subscribers beside those in trouble, and the same when all are healthy.
 
 use super::{
-    Arc, Arrivals, CONNECTIONS, Deployment, Duration, Goal, Manner, Receiver, Report, SETTLE, Shape, json,
-    latency::waited, load,
+    Arc, Arrivals, CONNECTIONS, Deployment, Duration, Goal, Manner, Receiver, Report, SETTLE, Shape,
+    costliest, json, latency::waited, load,
 };
 use crate::{
     backlog::{self, Waiting},
     deployment::subscribe,
     latency::Latencies,
+    statements,
 };
 
 /// One way in which subscribers are in trouble.
@@ -59,8 +60,8 @@ const TROUBLES: [Trouble; 4] = [
     },
 ];
 
-pub(crate) async fn run(report: &mut Report, seconds: u64, jobs: u32) {
-    for trouble in &TROUBLES {
+pub(crate) async fn run(report: &mut Report, seconds: u64, jobs: u32, cases: &str) {
+    for (_, trouble) in ('a'..).zip(&TROUBLES).filter(|(case, _)| cases.contains(*case)) {
         let alone = measure(report, trouble, seconds, None).await;
         report.latencies(trouble.bench, "dispatch to arrival when all are healthy", &alone, None);
         let beside = measure(report, trouble, seconds, Some(jobs)).await;
@@ -107,12 +108,14 @@ async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Opt
         _ => {}
     }
     let target = deployment.target("/v1/events");
+    statements::reset(&deployment.database).await;
     let sent = load::open(&target, &run, CONNECTIONS, events, trouble.rate, load::event).await;
     let arrived = || (0..trouble.healthy).all(|one| (0..events).all(|event| run.at(one, event).is_some()));
     let started = std::time::Instant::now();
     while !arrived() && started.elapsed() < SETTLE {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    costliest(trouble.bench, &deployment).await;
     report.must(sent.refused == 0, format!("{}: requests were refused", trouble.bench));
     report.must(arrived(), format!("{}: healthy subscribers have not got all", trouble.bench));
     let times = (0..trouble.healthy).flat_map(|subscriber| waited(&run, subscriber, &sent.due)).collect();
