@@ -94,6 +94,26 @@ impl Dialect {
         }
     }
 
+    /// Joins each row before it with the one row of `table` for which `condition` holds, which names an index's columns.
+    ///
+    /// PostgreSQL is made to look rows up one by one: it keeps plans, and one that was made for small tables would join
+    /// with all of a large one.
+    ///
+    /// ```
+    /// use postrider_database::Dialect;
+    ///
+    /// let joined = Dialect::Sqlite.look_up("things", "things.id = input.id");
+    /// assert_eq!(joined, "JOIN things ON things.id = input.id");
+    /// ```
+    pub fn look_up(self, table: &str, condition: &str) -> String {
+        match self {
+            Self::Postgres => {
+                format!("CROSS JOIN LATERAL (SELECT * FROM {table} WHERE {condition} LIMIT 1) AS {table}")
+            }
+            Self::Sqlite => format!("JOIN {table} ON {condition}"),
+        }
+    }
+
     /// The dialect of a connection.
     pub fn of(connection: &impl ConnectionTrait) -> Self {
         match connection.get_database_backend() {

@@ -281,11 +281,14 @@ async fn existing(
             (*start).into(),
         ]);
     }
-    let sql = "SELECT rolled.tenant, rolled.subscriber_id, rolled.event_type, rolled.width, rolled.start, rolled.counts \
-        FROM input JOIN attempt_rollups AS rolled ON rolled.tenant = input.tenant \
-            AND rolled.subscriber_id = input.subscriber_id AND rolled.event_type = input.event_type \
-            AND rolled.width = input.width AND rolled.start = input.start";
-    Ok(input.query(transaction, sql, []).await?)
+    let rolled = Dialect::of(transaction).look_up(
+        "attempt_rollups",
+        "attempt_rollups.tenant = input.tenant AND attempt_rollups.subscriber_id = input.subscriber_id \
+            AND attempt_rollups.event_type = input.event_type AND attempt_rollups.width = input.width \
+            AND attempt_rollups.start = input.start",
+    );
+    let sql = format!("SELECT attempt_rollups.* FROM input {rolled}");
+    Ok(input.query(transaction, &sql, []).await?)
 }
 
 async fn replace(transaction: &DatabaseTransaction, cells: BTreeMap<Cell, Tally>) -> Result<(), StoreError> {

@@ -165,7 +165,7 @@ impl Store {
         }
         let condition = format!(
             "NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT place, found FROM input) AS event WHERE found <> coalesce(( \
-                SELECT string_agg(DISTINCT subscribers.id::text, ',' ORDER BY subscribers.id::text) \
+                SELECT string_agg(DISTINCT subscribers.id::text COLLATE \"C\", ',' ORDER BY subscribers.id::text COLLATE \"C\") \
                 FROM input {ACTIVE} WHERE input.place = event.place \
             ), ''))"
         );
@@ -253,11 +253,17 @@ impl Store {
         for (place, name) in (0_i32..).zip(names) {
             input.push([place.into(), name.tenant.as_str().into(), name.key.as_str().into()]);
         }
-        let sql = "SELECT input.place, held.request_hash, held.event_id, held.jobs, \
-                events.event_type, events.agent_id, events.dispatched_at \
-            FROM input JOIN idempotency_keys AS held ON held.tenant = input.tenant AND held.key = input.key \
-            JOIN events ON events.id = held.event_id";
-        for row in input.query(connection, sql, []).await? {
+        let dialect = Dialect::of(connection);
+        let keys = dialect.look_up(
+            "idempotency_keys",
+            "idempotency_keys.tenant = input.tenant AND idempotency_keys.key = input.key",
+        );
+        let events = dialect.look_up("events", "events.id = idempotency_keys.event_id");
+        let sql = format!(
+            "SELECT input.place, request_hash, event_id, jobs, event_type, agent_id, dispatched_at \
+            FROM input {keys} {events}"
+        );
+        for row in input.query(connection, &sql, []).await? {
             let place = place(column::<i32>(&row, "place")?);
             if let Some(slot) = taken.get_mut(place) {
                 *slot = Some(TakenKey {

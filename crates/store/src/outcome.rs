@@ -197,8 +197,8 @@ impl Store {
         for id in again.map(|one| one.delivery.subscriber).collect::<BTreeSet<_>>() {
             input.push([id.uuid().into()]);
         }
-        let sql = "SELECT input.id FROM input LEFT JOIN subscribers ON subscribers.id = input.id AND subscribers.active \
-            WHERE subscribers.id IS NULL ORDER BY input.id";
+        let sql = "SELECT input.id FROM input \
+            WHERE (SELECT 1 FROM subscribers WHERE subscribers.id = input.id AND active LIMIT 1) IS NULL ORDER BY input.id";
         let unwanted = input.query(transaction, sql, []).await?;
         for row in &unwanted {
             self.queue

@@ -159,16 +159,13 @@ impl Store {
 
     async fn fold_postgres(&self, before: i64, width: i64) -> Result<u64, StoreError> {
         let merge = merge("gone");
-        // Rows that somebody is writing to are left for the next time.
+        // Rows that somebody is writing to, or has written to since this began, are left for the next time.
         let sql = format!(
             "WITH old AS MATERIALIZED ( \
-                SELECT {KEYS}, minute, slot FROM rollups \
+                SELECT ctid AS place FROM rollups \
                 WHERE minute < $1 AND (minute % $2 <> 0 OR slot <> 0) LIMIT $3 FOR UPDATE SKIP LOCKED \
             ), gone AS ( \
-                DELETE FROM rollups USING old \
-                WHERE rollups.tenant = old.tenant AND rollups.subscriber_id = old.subscriber_id \
-                    AND rollups.event_type = old.event_type AND rollups.minute = old.minute \
-                    AND rollups.slot = old.slot \
+                DELETE FROM rollups WHERE ctid = ANY (ARRAY(SELECT place FROM old)) \
                 RETURNING rollups.* \
             ), merged AS ({merge} RETURNING 1) \
             SELECT (SELECT count(*) FROM gone) AS folded, (SELECT count(*) FROM merged) AS rows"

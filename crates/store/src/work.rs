@@ -104,23 +104,18 @@ impl Store {
         }
         let dialect = self.database.dialect();
         let now = dialect.now();
-        // PostgreSQL is made to look rows up one by one: it keeps plans, and one made for small tables would join with
-        // all of a large one.
-        let joined = match dialect {
+        let deliveries = dialect
+            .look_up("deliveries", "deliveries.id = input.delivery_id AND deliveries.job_id = input.job_id");
+        let events = dialect.look_up("events", "events.id = deliveries.event_id");
+        let subscribers = match dialect {
             Dialect::Postgres => {
-                "CROSS JOIN LATERAL ( \
-                    SELECT * FROM deliveries WHERE id = input.delivery_id AND job_id = input.job_id LIMIT 1 \
-                ) AS deliveries \
-                CROSS JOIN LATERAL (SELECT * FROM events WHERE id = deliveries.event_id LIMIT 1) AS events \
-                LEFT JOIN LATERAL ( \
+                "LEFT JOIN LATERAL ( \
                     SELECT * FROM subscribers \
                     WHERE id = deliveries.subscriber_id AND tenant = deliveries.tenant LIMIT 1 \
                 ) AS subscribers ON true"
             }
             Dialect::Sqlite => {
-                "JOIN deliveries ON deliveries.id = input.delivery_id AND deliveries.job_id = input.job_id \
-                JOIN events ON events.id = deliveries.event_id \
-                LEFT JOIN subscribers ON subscribers.id = deliveries.subscriber_id \
+                "LEFT JOIN subscribers ON subscribers.id = deliveries.subscriber_id \
                     AND subscribers.tenant = deliveries.tenant"
             }
         };
@@ -133,7 +128,7 @@ impl Store {
                 events.agent_id, events.envelope, \
                 subscribers.active, subscribers.deactivation_reason, subscribers.url, subscribers.policy, subscribers.secret, subscribers.headers, \
                 CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END AS previous_secret \
-            FROM input {joined}"
+            FROM input {deliveries} {events} {subscribers}"
         );
         let rows = input.query(self.database.connection(), &sql, []).await?;
         let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());

@@ -1,5 +1,6 @@
 //! What is well is recorded in one statement, all of it or nothing.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use postrider_core::ErrorKind;
@@ -52,11 +53,12 @@ async fn seen(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) -> String {
     let mut seen = String::new();
     for (_, delivery) in claimed {
         let now = stage.store.delivery(&stage.tenant, delivery.id).await.unwrap().unwrap();
-        seen += &format!("{:?} {} {:?}: ", now.status, now.attempts, now.response_status);
+        let (status, attempts, answered) = (now.status, now.attempts, now.response_status);
+        write!(seen, "{status:?} {attempts} {answered:?}: ").unwrap();
         for attempt in stage.store.attempts(&stage.tenant, delivery.id).await.unwrap() {
             let waited = attempt.started_at.since(delivery.created_at);
             let (number, took, status) = (attempt.number, attempt.duration, attempt.response_status);
-            seen += &format!("{number} {waited:?} {took:?} {status:?} {:?}, ", attempt.response_body);
+            write!(seen, "{number} {waited:?} {took:?} {status:?} {:?}, ", attempt.response_body).unwrap();
         }
     }
     let running = "SELECT CAST(coalesce(sum(running), 0) AS bigint) AS n FROM lanes";
