@@ -24,6 +24,10 @@ const FRUITLESS: (Duration, Duration) = (Duration::from_millis(1), Duration::fro
 /// How long freed slots gather before the next claim, when nearly all are taken.
 const GATHER: Duration = Duration::from_millis(2);
 
+/// How long after the last claim the next one is made for no more than that jobs ended in lanes that had all running that
+/// they may: a flood of theirs is worked off in large steps, which leaves the processor to others.
+const PACE: Duration = Duration::from_millis(10);
+
 /// How many due jobs are made ready at once.
 const PROMOTE: u32 = 1_000;
 
@@ -40,6 +44,8 @@ pub(crate) struct Claimer {
     loading: Option<JoinHandle<bool>>,
     /// How long to leave the queue alone, as the last claim found nothing.
     respite: Duration,
+    /// When the last claim was made.
+    claimed_at: tokio::time::Instant,
 }
 
 /// What to do after a claim.
@@ -65,6 +71,7 @@ impl Claimer {
             promoted_at: None,
             loading: None,
             respite: Duration::ZERO,
+            claimed_at: tokio::time::Instant::now(),
         }
     }
 
@@ -133,6 +140,7 @@ impl Claimer {
         };
         let span = debug_span!("queue.claim", { span::JOBS } = field::Empty);
         let started = Instant::now();
+        self.claimed_at = started.into();
         let database = self.shared.store.database();
         let Claimed { jobs, more, blocked, opens_in } =
             database.answered(self.shared.store.queue().claim(&claim).instrument(span.clone())).await?;
@@ -218,10 +226,14 @@ impl Claimer {
                     self.wakeups.woken().await;
                     tokio::time::sleep_until(rested).await;
                 };
+                let made_room = async {
+                    self.shared.ended.notified().await;
+                    tokio::time::sleep_until(self.claimed_at + PACE).await;
+                };
                 tokio::select! {
                     () = hinted => {}
                     () = self.shared.due.reached() => {}
-                    () = self.shared.ended.notified(), if blocked => {}
+                    () = made_room, if blocked => {}
                     () = tokio::time::sleep(opens_in.unwrap_or(poll).min(poll)) => {}
                 }
             }
