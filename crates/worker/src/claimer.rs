@@ -25,8 +25,10 @@ const FRUITLESS: (Duration, Duration) = (Duration::from_millis(1), Duration::fro
 const GATHER: Duration = Duration::from_millis(2);
 
 /// How long after the last claim the next one is made for no more than that jobs ended in lanes that had all running that
-/// they may: a flood of theirs is worked off in large steps, which leaves the processor to others.
+/// they may, if that claim found several: a flood of theirs is worked off in large steps, which leaves the processor to
+/// others. An ordered lane, which has one at a time, waits for nothing.
 const PACE: Duration = Duration::from_millis(10);
+const SEVERAL: usize = 4;
 
 /// How many due jobs are made ready at once.
 const PROMOTE: u32 = 1_000;
@@ -44,8 +46,8 @@ pub(crate) struct Claimer {
     loading: Option<JoinHandle<bool>>,
     /// How long to leave the queue alone, as the last claim found nothing.
     respite: Duration,
-    /// When the last claim was made.
-    claimed_at: tokio::time::Instant,
+    /// Until when nothing is claimed just because jobs of full lanes ended.
+    paced_until: tokio::time::Instant,
 }
 
 /// What to do after a claim.
@@ -71,7 +73,7 @@ impl Claimer {
             promoted_at: None,
             loading: None,
             respite: Duration::ZERO,
-            claimed_at: tokio::time::Instant::now(),
+            paced_until: tokio::time::Instant::now(),
         }
     }
 
@@ -140,7 +142,6 @@ impl Claimer {
         };
         let span = debug_span!("queue.claim", { span::JOBS } = field::Empty);
         let started = Instant::now();
-        self.claimed_at = started.into();
         let database = self.shared.store.database();
         let Claimed { jobs, more, blocked, opens_in } =
             database.answered(self.shared.store.queue().claim(&claim).instrument(span.clone())).await?;
@@ -153,6 +154,9 @@ impl Claimer {
         let blocked = blocked || skipped;
         self.shared.crowded.store(blocked, Ordering::Relaxed);
         let found = !jobs.is_empty();
+        if jobs.len() >= SEVERAL {
+            self.paced_until = (started + PACE).into();
+        }
         self.respite = match self.respite {
             _ if found => Duration::ZERO,
             Duration::ZERO => FRUITLESS.0,
@@ -228,7 +232,7 @@ impl Claimer {
                 };
                 let made_room = async {
                     self.shared.ended.notified().await;
-                    tokio::time::sleep_until(self.claimed_at + PACE).await;
+                    tokio::time::sleep_until(self.paced_until).await;
                 };
                 tokio::select! {
                     () = hinted => {}
