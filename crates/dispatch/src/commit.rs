@@ -19,7 +19,7 @@ use tracing::{Instrument as _, Span, debug_span, field};
 use crate::dispatcher::Shared;
 use crate::error::DispatchError;
 use crate::event::{Dispatched, NewEvent};
-use crate::known::Kind;
+use crate::known::Kinds;
 
 type Results = Vec<Result<Dispatched, DispatchError>>;
 
@@ -135,9 +135,9 @@ pub(crate) async fn write(
     transaction: &DatabaseTransaction,
     events: &[Prepared],
 ) -> Result<Results, StoreError> {
-    let kinds = Kinds::of(events);
+    let kinds = kinds(events);
     let found = shared.store.subscribers_of(transaction, &kinds.all).await?;
-    let (writes, results) = draft(shared, transaction, events, kinds.each(events, &found)).await?;
+    let (writes, results) = draft(shared, transaction, events, each(&kinds, events, &found)).await?;
     writes.execute(transaction).await?;
     Ok(results)
 }
@@ -149,9 +149,9 @@ async fn write_at_once(
     events: &[Prepared],
 ) -> Result<Results, StoreError> {
     let connection = database.connection();
-    let kinds = Kinds::of(events);
+    let kinds = kinds(events);
     if let Some(found) = shared.known.of(&kinds.all) {
-        let (writes, results) = draft(shared, connection, events, kinds.each(events, &found)).await?;
+        let (writes, results) = draft(shared, connection, events, each(&kinds, events, &found)).await?;
         let mut guarded = Guarded::new(writes);
         shared.store.expect_subscribers(&kinds.all, &found, &mut guarded);
         match guarded.execute(connection).await {
@@ -165,40 +165,19 @@ async fn write_at_once(
     }
     let found = database.past_dead(|| shared.store.subscribers_of(connection, &kinds.all)).await?;
     shared.known.learn(&kinds.all, &found);
-    let (writes, results) = draft(shared, connection, events, kinds.each(events, &found)).await?;
+    let (writes, results) = draft(shared, connection, events, each(&kinds, events, &found)).await?;
     writes.execute(connection).await?;
     Ok(results)
 }
 
-/// The kinds of some events, each once.
-struct Kinds {
-    all: Vec<Kind>,
-    /// Where in them that of each event is.
-    places: Vec<usize>,
+fn kinds(events: &[Prepared]) -> Kinds {
+    Kinds::of(events.iter().map(|Prepared { event, .. }| (&event.tenant, &event.event)))
 }
 
-impl Kinds {
-    fn of(events: &[Prepared]) -> Self {
-        let mut all: Vec<Kind> = Vec::new();
-        let mut known: HashMap<Kind, usize> = HashMap::new();
-        let places = events.iter().map(|Prepared { event, .. }| {
-            let kind = (event.tenant.clone(), event.event.clone());
-            *known.entry(kind).or_insert_with_key(|kind| {
-                all.push(kind.clone());
-                all.len() - 1
-            })
-        });
-        let places = places.collect();
-        Self { all, places }
-    }
-
-    /// The subscribers of each event, of those that were `found` of each kind.
-    fn each(&self, events: &[Prepared], found: &[Vec<SubscriberId>]) -> Vec<Vec<SubscriberId>> {
-        let places = events.iter().zip(&self.places);
-        places
-            .map(|(event, &place)| event.only.map_or_else(|| found[place].clone(), |only| vec![only]))
-            .collect()
-    }
+/// The subscribers of each event, of those that were `found` of each kind.
+fn each(kinds: &Kinds, events: &[Prepared], found: &[Vec<SubscriberId>]) -> Vec<Vec<SubscriberId>> {
+    let places = events.iter().zip(&kinds.places);
+    places.map(|(event, &place)| event.only.map_or_else(|| found[place].clone(), |only| vec![only])).collect()
 }
 
 /// What is to be written of events whose subscribers have been `found`, and what is answered then.

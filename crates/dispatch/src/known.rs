@@ -11,6 +11,28 @@ use postrider_core::{EventType, SubscriberId, TenantId};
 /// A type of event of a tenant's.
 pub(crate) type Kind = (TenantId, EventType);
 
+/// The kinds of some events, each once.
+pub(crate) struct Kinds {
+    pub(crate) all: Vec<Kind>,
+    /// Where in them that of each event is.
+    pub(crate) places: Vec<usize>,
+}
+
+impl Kinds {
+    pub(crate) fn of<'a>(events: impl Iterator<Item = (&'a TenantId, &'a EventType)>) -> Self {
+        let mut all: Vec<Kind> = Vec::new();
+        let mut seen: HashMap<Kind, usize> = HashMap::new();
+        let places = events.map(|(tenant, event)| {
+            *seen.entry((tenant.clone(), event.clone())).or_insert_with_key(|kind| {
+                all.push(kind.clone());
+                all.len() - 1
+            })
+        });
+        let places = places.collect();
+        Self { all, places }
+    }
+}
+
 /// How many kinds are remembered. Past that all are forgotten, and those in use are soon back.
 const KINDS: usize = 1024;
 

@@ -472,6 +472,16 @@ pub async fn depth_counts_by_state(fixture: &dyn Fixture) {
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.ready, depth.scheduled, depth.held, depth.running), (3, 1, 0, 2));
     assert!(depth.oldest_ready.unwrap() >= Duration::from_secs(10));
+
+    // It may be one that is tried again, and comes after what is new in its lane.
+    let all = take_all(&queue, 10).await;
+    finish_all(&queue, &all, Finish::RetryIn(Duration::ZERO)).await;
+    fixture.advance(Duration::from_secs(60)).await;
+    queue
+        .enqueue(&[NewJob { id: JobId(Uuid::from_u128(1_000)), ..job(lane(1)) }, job(lane(2))])
+        .await
+        .unwrap();
+    assert!(queue.depth().await.unwrap().oldest_ready.unwrap() >= Duration::from_secs(60));
 }
 
 /// Register, look, wait: nothing falls in between.

@@ -68,7 +68,7 @@ struct QueueView {
     scheduled: u64,
     held: u64,
     running: u64,
-    /// How long the oldest ready job has been waiting; 0 if there is none.
+    /// How long the oldest ready job has been waiting, of those that come first in their lanes; 0 if there is none.
     oldest_ready_seconds: f64,
 }
 

@@ -7,7 +7,7 @@
 //! | [`subscriber`] | who gets what, with secrets sealed at rest |
 //! | [`intake`] | writing down a batch of events with their deliveries, in a transaction of the caller's |
 //! | [`work`] | what a worker needs to know of the jobs that it claimed |
-//! | [`outcome`] | recording what came of them, and ending the jobs, in one transaction |
+//! | [`outcome`] | recording what came of them, and ending the jobs, in one transaction; what went well, in one statement |
 //! | [`health`] | circuit breakers, and the end of patience with those that only fail |
 //! | [`history`] | events, deliveries and attempts, as they are read back |
 //! | [`rekey`] | sealing anew what is sealed under an older key |
@@ -37,6 +37,7 @@ pub mod stats;
 mod store;
 pub mod subscriber;
 mod tally;
+mod well;
 pub mod work;
 
 pub use attempt_rollup::Folded;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_core::{AttemptId, DeadReason, DeliveryStatus, ErrorKind, SubscriberId, Timestamp};
-use postrider_database::{Batch, Column, Dialect, Guarded, Kind, Writes};
+use postrider_database::{Batch, Column, Dialect, Kind, Writes};
 use postrider_queue::{Finish, JobId, LaneId, Lease};
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement};
 
@@ -135,31 +135,6 @@ impl Store {
         Ok(Recorded { lost: lost.into_iter().collect(), notices })
     }
 
-    /// Records outcomes that are [`Outcome::is_well`] and ends their jobs, in one round trip, if that is all there is to
-    /// it: their leases are held, their deliveries are as they were loaded, and nothing is held against their
-    /// subscribers that a success would clear. Tells whether it was; if not, nothing was written, and
-    /// [`Store::record`] has to do it.
-    ///
-    /// # Errors
-    /// If the database is away. Whether something was written is not known then.
-    pub async fn record_well(&self, outcomes: &[&Outcome]) -> Result<bool, StoreError> {
-        let done: Vec<_> =
-            outcomes.iter().map(|one| (one.lease, LaneId(one.delivery.subscriber.uuid()))).collect();
-        let mut guarded = Guarded::default();
-        if !self.queue.done_with(&done, &mut guarded) {
-            return Ok(false);
-        }
-        end_deliveries(outcomes, &mut guarded);
-        let expected = |one: &&Outcome| {
-            let attempts = i32::try_from(one.delivery.attempts).unwrap_or(i32::MAX).saturating_add(1);
-            (one.lease.job, Counted { attempts, kind: Kept::Changed, ailing: false })
-        };
-        let counted = outcomes.iter().map(expected).collect();
-        self.insert_attempts(outcomes, &counted, &mut guarded.writes);
-        self.count(outcomes, &counted, &mut guarded.writes);
-        Ok(guarded.execute(self.database.connection()).await?)
-    }
-
     /// Tells which subscribers have something held against them that a success would clear.
     async fn write(
         &self,
@@ -208,7 +183,12 @@ impl Store {
         Ok(!unwanted.is_empty())
     }
 
-    fn insert_attempts(&self, outcomes: &[&Outcome], counted: &HashMap<JobId, Counted>, writes: &mut Writes) {
+    pub(crate) fn insert_attempts(
+        &self,
+        outcomes: &[&Outcome],
+        counted: &HashMap<JobId, Counted>,
+        writes: &mut Writes,
+    ) {
         const ATTEMPT: &[Column] = &[
             Column::new("id", Kind::Uuid),
             Column::new("tenant", Kind::Text),
@@ -256,7 +236,12 @@ impl Store {
         writes.push(input, sql);
     }
 
-    fn count(&self, outcomes: &[&Outcome], counted: &HashMap<JobId, Counted>, writes: &mut Writes) {
+    pub(crate) fn count(
+        &self,
+        outcomes: &[&Outcome],
+        counted: &HashMap<JobId, Counted>,
+        writes: &mut Writes,
+    ) {
         let mut counts: HashMap<rollup::Key, rollup::Counts> = HashMap::new();
         let mut tallies = HashMap::new();
         for outcome in outcomes {
@@ -314,17 +299,17 @@ impl End {
 
 /// What became of a delivery when an outcome was recorded.
 #[derive(Clone, Copy, Debug)]
-struct Counted {
+pub(crate) struct Counted {
     /// Its attempts, this one included; so also this one's number.
-    attempts: i32,
-    kind: Kept,
+    pub(crate) attempts: i32,
+    pub(crate) kind: Kept,
     /// Whether its subscriber may have failed since its last success.
-    ailing: bool,
+    pub(crate) ailing: bool,
 }
 
 /// Whether the outcome is the delivery's.
 #[derive(Clone, Copy, Debug)]
-enum Kept {
+pub(crate) enum Kept {
     /// It is.
     Changed,
     /// Another job works on the delivery by now.
@@ -414,45 +399,6 @@ async fn update_deliveries(
         Ok((JobId(column(row, "job_id")?), Counted { attempts, kind: Kept::Changed, ailing }))
     };
     rows.iter().map(counted).collect()
-}
-
-/// Ends deliveries that have succeeded, if all of them are as they were loaded, and their subscribers do well.
-fn end_deliveries(outcomes: &[&Outcome], guarded: &mut Guarded) {
-    const LOADED: &[Column] = &[
-        Column::new("id", Kind::Uuid),
-        Column::new("job", Kind::Uuid),
-        Column::new("attempts", Kind::Int),
-        Column::new("subscriber", Kind::Uuid),
-    ];
-    const ENDED: &[Column] = &[Column::new("id", Kind::Uuid), Column::nullable("answered", Kind::Small)];
-    let (mut loaded, mut ended) = (Batch::new(LOADED), Batch::new(ENDED));
-    for outcome in outcomes {
-        let (id, delivery) = (outcome.delivery.id.uuid(), &outcome.delivery);
-        let attempts = i32::try_from(delivery.attempts).unwrap_or(i32::MAX);
-        loaded.push([
-            id.into(),
-            outcome.lease.job.0.into(),
-            attempts.into(),
-            delivery.subscriber.uuid().into(),
-        ]);
-        let response = outcome.attempt.as_ref().and_then(|attempt| attempt.response.as_ref());
-        ended.push([id.into(), stored_status(response.map(|response| response.status)).into()]);
-    }
-    guarded.expect(
-        loaded,
-        "(SELECT count(*) FROM (SELECT * FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
-            SELECT 1 FROM deliveries WHERE id = given.id AND job_id = given.job AND status = 0 \
-                AND attempts = given.attempts AND subscriber_id = given.subscriber LIMIT 1 FOR UPDATE \
-        ) AS pending) = (SELECT count(*) FROM input) \
-        AND NOT EXISTS (SELECT 1 FROM health WHERE subscriber_id = ANY (ARRAY(SELECT subscriber FROM input)))",
-    );
-    let now = Dialect::Postgres.now();
-    let sql = format!(
-        "UPDATE deliveries SET status = 1, attempts = attempts + 1, next_attempt_at = NULL, \
-            response_status = input.answered, error_kind = NULL, dead_reason = NULL, died_at = NULL, ended_at = {now} \
-        FROM input WHERE deliveries.id BETWEEN input.id AND input.id"
-    );
-    guarded.writes.push(ended, sql);
 }
 
 /// A byte of a value becomes the character of that number (ISO 8859-1, as headers were once defined):

@@ -1,4 +1,4 @@
-//! Recording: outcomes in batches, each a transaction that also ends their jobs.
+//! Recording: outcomes in batches, each written together with the end of its jobs.
 
 use std::collections::HashSet;
 use std::sync::Arc;

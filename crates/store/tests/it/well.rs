@@ -98,7 +98,7 @@ async fn recording_at_once_comes_to_the_same(stage: &Stage) {
     assert_eq!(seen(stage, &one).await, after, "nothing is written twice");
 }
 
-/// `spoil` makes the first of them other than it was loaded: then none of them is written.
+/// Something is other than it was when all of them were loaded.
 async fn nothing_is_written_if(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) {
     let outcomes: Vec<_> = claimed.iter().map(|held| outcome(held, End::Succeeded)).collect();
     let before = seen(stage, claimed).await;

@@ -1,0 +1,74 @@
+//! Recording what went well, which most does, in one round trip.
+
+use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
+use postrider_queue::LaneId;
+
+use crate::outcome::{Counted, Kept, Outcome};
+use crate::row::stored_status;
+use crate::{Store, StoreError};
+
+impl Store {
+    /// Records outcomes that are [`Outcome::is_well`] and ends their jobs, in one round trip, if that is all there is to
+    /// it: their leases are held, their deliveries are as they were loaded, and nothing is held against their
+    /// subscribers that a success would clear. Tells whether it was; if not, nothing was written, and
+    /// [`Store::record`] has to do it.
+    ///
+    /// # Errors
+    /// If the database is away. Whether something was written is not known then.
+    pub async fn record_well(&self, outcomes: &[&Outcome]) -> Result<bool, StoreError> {
+        let done: Vec<_> =
+            outcomes.iter().map(|one| (one.lease, LaneId(one.delivery.subscriber.uuid()))).collect();
+        let mut guarded = Guarded::default();
+        if !self.queue.done_with(&done, &mut guarded) {
+            return Ok(false);
+        }
+        end_deliveries(outcomes, &mut guarded);
+        let expected = |one: &&Outcome| {
+            let attempts = i32::try_from(one.delivery.attempts).unwrap_or(i32::MAX).saturating_add(1);
+            (one.lease.job, Counted { attempts, kind: Kept::Changed, ailing: false })
+        };
+        let counted = outcomes.iter().map(expected).collect();
+        self.insert_attempts(outcomes, &counted, &mut guarded.writes);
+        self.count(outcomes, &counted, &mut guarded.writes);
+        Ok(guarded.execute(self.database.connection()).await?)
+    }
+}
+
+/// Ends deliveries that have succeeded, if all of them are as they were loaded, and their subscribers do well.
+fn end_deliveries(outcomes: &[&Outcome], guarded: &mut Guarded) {
+    const LOADED: &[Column] = &[
+        Column::new("id", Kind::Uuid),
+        Column::new("job", Kind::Uuid),
+        Column::new("attempts", Kind::Int),
+        Column::new("subscriber", Kind::Uuid),
+    ];
+    const ENDED: &[Column] = &[Column::new("id", Kind::Uuid), Column::nullable("answered", Kind::Small)];
+    let (mut loaded, mut ended) = (Batch::new(LOADED), Batch::new(ENDED));
+    for outcome in outcomes {
+        let (id, delivery) = (outcome.delivery.id.uuid(), &outcome.delivery);
+        let attempts = i32::try_from(delivery.attempts).unwrap_or(i32::MAX);
+        loaded.push([
+            id.into(),
+            outcome.lease.job.0.into(),
+            attempts.into(),
+            delivery.subscriber.uuid().into(),
+        ]);
+        let response = outcome.attempt.as_ref().and_then(|attempt| attempt.response.as_ref());
+        ended.push([id.into(), stored_status(response.map(|response| response.status)).into()]);
+    }
+    guarded.expect(
+        loaded,
+        "(SELECT count(*) FROM (SELECT * FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
+            SELECT 1 FROM deliveries WHERE id = given.id AND job_id = given.job AND status = 0 \
+                AND attempts = given.attempts AND subscriber_id = given.subscriber LIMIT 1 FOR UPDATE \
+        ) AS pending) = (SELECT count(*) FROM input) \
+        AND NOT EXISTS (SELECT 1 FROM health WHERE subscriber_id = ANY (ARRAY(SELECT subscriber FROM input)))",
+    );
+    let now = Dialect::Postgres.now();
+    let sql = format!(
+        "UPDATE deliveries SET status = 1, attempts = attempts + 1, next_attempt_at = NULL, \
+            response_status = input.answered, error_kind = NULL, dead_reason = NULL, died_at = NULL, ended_at = {now} \
+        FROM input WHERE deliveries.id BETWEEN input.id AND input.id"
+    );
+    guarded.writes.push(ended, sql);
+}
