@@ -476,12 +476,12 @@ pub async fn depth_counts_by_state(fixture: &dyn Fixture) {
     // It may be one that is tried again, and comes after what is new in its lane.
     let all = take_all(&queue, 10).await;
     finish_all(&queue, &all, Finish::RetryIn(Duration::ZERO)).await;
-    fixture.advance(Duration::from_secs(60)).await;
+    fixture.advance(Duration::from_mins(1)).await;
     queue
         .enqueue(&[NewJob { id: JobId(Uuid::from_u128(1_000)), ..job(lane(1)) }, job(lane(2))])
         .await
         .unwrap();
-    assert!(queue.depth().await.unwrap().oldest_ready.unwrap() >= Duration::from_secs(60));
+    assert!(queue.depth().await.unwrap().oldest_ready.unwrap() >= Duration::from_mins(1));
 }
 
 /// Register, look, wait: nothing falls in between.
