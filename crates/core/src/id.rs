@@ -11,8 +11,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering as Atomic};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
@@ -180,14 +179,24 @@ impl<'de, K: Kind> Deserialize<'de> for Id<K> {
 pub struct IdGenerator {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    made: Arc<Mutex<Made>>,
+}
+
+/// How many ids' worth of randomness is asked for at once: to ask is a system call.
+const AT_ONCE: usize = 64;
+
+struct Made {
     /// The last id's milliseconds and counter: `millis << 12 | counter`.
-    last: Arc<AtomicU64>,
+    last: u64,
+    /// Randomness that is yet to be used, from the end.
+    random: Vec<[u8; 8]>,
 }
 
 impl IdGenerator {
     /// A generator that reads `clock` and `random`.
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { clock, random, last: Arc::default() }
+        let made = Made { last: 0, random: Vec::new() };
+        Self { clock, random, made: Arc::new(Mutex::new(made)) }
     }
 
     /// A generator over the operating system's clock and randomness.
@@ -213,15 +222,24 @@ impl IdGenerator {
     /// The next id as a bare UUID, for what is not named outside, such as lease tokens.
     pub fn next_uuid(&self) -> Uuid {
         let now = u64::try_from(self.clock.now().millis()).unwrap_or(0) << 12;
-        let tick = |last: u64| now.max(last + 1);
-        let last = self.last.fetch_update(Atomic::Relaxed, Atomic::Relaxed, |last| Some(tick(last)));
-        let stamp = tick(last.unwrap_or_else(|last| last));
-        let mut bytes = [0; 10];
-        self.random.fill(&mut bytes);
+        let (stamp, random) =
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).next(now, &*self.random);
         // The builder overwrites the version's four bits; the twelve after them are the counter.
-        bytes[0] = (stamp >> 8 & 0x0f) as u8;
-        bytes[1] = (stamp & 0xff) as u8;
+        let mut bytes = [(stamp >> 8 & 0x0f) as u8, (stamp & 0xff) as u8, 0, 0, 0, 0, 0, 0, 0, 0];
+        bytes[2..].copy_from_slice(&random);
         uuid::Builder::from_unix_timestamp_millis(stamp >> 12, &bytes).into_uuid()
+    }
+}
+
+impl Made {
+    fn next(&mut self, now: u64, random: &dyn Random) -> (u64, [u8; 8]) {
+        self.last = now.max(self.last + 1);
+        if self.random.is_empty() {
+            let mut asked = vec![[0; 8]; AT_ONCE];
+            random.fill(asked.as_flattened_mut());
+            self.random = asked;
+        }
+        (self.last, self.random.pop().unwrap_or_default())
     }
 }
 

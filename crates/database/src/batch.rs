@@ -154,15 +154,14 @@ impl Batch {
     /// the rows it sees.
     pub(crate) fn unnest(self, statement: &str, filter: &str, parameters: &mut Vec<Value>) -> String {
         let names = self.names();
-        let (mut arrays, mut aliases, mut selected) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut columns, mut selected) = (Vec::new(), Vec::new());
         for (column, values) in self.columns.iter().zip(self.values) {
             let Column { name, kind, nullable } = *column;
             // SeaORM's arrays hold no nulls, so that which are missing travels beside them.
             if nullable {
                 let missing = values.iter().map(|value| Value::Bool(Some(!value.is_some()))).collect();
                 parameters.push(Value::Array(ArrayType::Bool, Some(Box::new(missing))));
-                arrays.push(format!("${}::boolean[]", parameters.len()));
-                aliases.push(format!("{name}_missing"));
+                columns.push(format!("UNNEST(${}::boolean[]) AS {name}_missing", parameters.len()));
                 selected.push(format!("CASE WHEN {name}_missing THEN NULL ELSE {name} END"));
             } else {
                 selected.push(name.to_owned());
@@ -170,14 +169,13 @@ impl Batch {
             let values =
                 values.into_iter().map(|value| if value.is_some() { value } else { kind.filler() }).collect();
             parameters.push(Value::Array(kind.array_type(), Some(Box::new(values))));
-            arrays.push(format!("${}::{}[]", parameters.len(), kind.postgres()));
-            aliases.push(name.to_owned());
+            columns.push(format!("UNNEST(${}::{}[]) AS {name}", parameters.len(), kind.postgres()));
         }
+        // Not from a table `UNNEST(a, b)`, which PostgreSQL would store away before it is read: twice the work.
         format!(
-            "WITH input({names}) AS (SELECT {} FROM UNNEST({}) AS rows({}){filter}) {statement}",
+            "WITH input({names}) AS (SELECT {} FROM (SELECT {}) AS rows{filter}) {statement}",
             selected.join(", "),
-            arrays.join(", "),
-            aliases.join(", "),
+            columns.join(", "),
         )
     }
 

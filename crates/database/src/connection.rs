@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::DatabaseError;
 use crate::error::{comes_from_dead_connection, is_dead_connection};
+use crate::kept::{Hot, Kept, TRUSTED};
 
 /// Where the database is: `postgres://…` or `sqlite://…`. Debug and Display leave the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -179,6 +180,7 @@ pub struct Database {
     dialect: Dialect,
     answer_timeout: Duration,
     silence: Arc<Silence>,
+    kept: Arc<Kept>,
 }
 
 /// When the database last left an operation without an answer.
@@ -232,7 +234,7 @@ impl Database {
                     .set_application_name(config.application_name)
                     // A connection that was busy a moment ago is not asked whether it lives: a
                     // ping before each statement would double the round trips.
-                    .test_before_acquire_if_idle_for(Duration::from_secs(5));
+                    .test_before_acquire_if_idle_for(TRUSTED);
                 // The pool pings what is given back, without a limit: a connection that hangs would
                 // hold its place for ever. So it is pinged here before, for a while after the database
                 // was silent; not always, since that is a round trip for each statement.
@@ -282,13 +284,18 @@ impl Database {
             }
         }
         let connection = sea_orm::Database::connect(options).await?;
-        Ok(Self { answer_timeout: config.answer_timeout, silence, ..Self::from_connection(connection) })
+        // Most must be there for everybody, and of few all.
+        let room = config.max_connections.saturating_sub(4) / 4;
+        let kept = Arc::new(Kept::with_room(room as usize));
+        let answer_timeout = config.answer_timeout;
+        Ok(Self { answer_timeout, silence, kept, ..Self::from_connection(connection) })
     }
 
     /// Over a pool that the application has already.
     pub fn from_connection(connection: DatabaseConnection) -> Self {
         let dialect = Dialect::of(&connection);
-        Self { connection, dialect, answer_timeout: ANSWER_TIMEOUT, silence: Arc::default() }
+        let (silence, kept) = Default::default();
+        Self { connection, dialect, answer_timeout: ANSWER_TIMEOUT, silence, kept }
     }
 
     /// The kind of database.
@@ -299,6 +306,14 @@ impl Database {
     /// The pool, for single statements.
     pub fn connection(&self) -> &DatabaseConnection {
         &self.connection
+    }
+
+    /// For single statements that are asked again and again, as by those who wait for work in a loop: over connections
+    /// that are kept for them, since the pool pings each that is given back. Of 16 at most 3
+    /// are kept, of few none, and none of a pool that the application made itself.
+    pub fn hot(&self) -> Hot<'_> {
+        let kept = (self.dialect == Dialect::Postgres && self.kept.has_room()).then_some(&*self.kept);
+        Hot { connection: &self.connection, kept }
     }
 
     /// How many connections the pool holds now. None are known of a pool that is not sqlx's.
@@ -317,7 +332,7 @@ impl Database {
             _ => (0, 0, 0),
         };
         // The two are not read at one moment.
-        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
+        let idle = u32::try_from(idle + self.kept.idle()).unwrap_or(u32::MAX).min(size);
         Connections { idle, in_use: size - idle, max }
     }
 
@@ -392,6 +407,7 @@ impl Database {
 
     /// Closes all connections, waiting for those in use.
     pub async fn close(&self) {
+        self.kept.close();
         if let Err(error) = self.connection.close_by_ref().await {
             tracing::debug!(%error, "the database connections did not close cleanly");
         }

@@ -14,9 +14,11 @@
 pub mod batch;
 pub mod connection;
 pub mod error;
+mod kept;
 pub mod writes;
 
 pub use batch::{Batch, Column, Kind};
 pub use connection::{Config, Connections, Database, DatabaseUrl, DatabaseUrlError, Dialect};
 pub use error::DatabaseError;
+pub use kept::Hot;
 pub use writes::{Guarded, Writes};

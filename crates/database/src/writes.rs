@@ -1,9 +1,10 @@
 //! Writes that travel together.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use sea_orm::sea_query::Value;
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, DbErr, RuntimeErr, Statement};
 
 use crate::{Batch, DatabaseError, Dialect};
 
@@ -63,7 +64,7 @@ impl Writes {
             }
             return Ok(());
         }
-        if let Some(statement) = one(Vec::new(), self.0) {
+        if let Some(statement) = one(Vec::new(), Vec::new(), self.0) {
             connection.execute_raw(statement).await?;
         }
         Ok(())
@@ -72,7 +73,9 @@ impl Writes {
 
 /// [`Writes`] that are written only if all is as expected when they are: on PostgreSQL, and in one round trip.
 ///
-/// What a condition locks stays locked until all is written, so that nobody changes it in between.
+/// What is expected is asked before anything is written ([`Guarded::expect`]), or found out by writing: a write that
+/// has to change a row for each of its own ([`Guarded::push_exact`]) undoes all of them if it does not. That is cheaper,
+/// but PostgreSQL logs it as an error; so it is for what hardly ever fails.
 ///
 /// ```
 /// use postrider_database::{Batch, Column, Guarded, Kind};
@@ -81,24 +84,21 @@ impl Writes {
 /// let mut ids = Batch::new(ID);
 /// ids.push([1_i64.into()]);
 /// let mut guarded = Guarded::default();
-/// guarded.expect(
-///     ids.clone(),
-///     "(SELECT count(*) FROM (SELECT 1 FROM things WHERE id = ANY (ARRAY(SELECT id FROM input)) FOR UPDATE) AS held) \
-///         = (SELECT count(*) FROM input)",
-/// );
-/// guarded.writes.push(ids, "DELETE FROM things WHERE id IN (SELECT id FROM input)");
+/// guarded.expect(ids.clone(), "NOT EXISTS (SELECT 1 FROM locks WHERE thing IN (SELECT id FROM input))");
+/// guarded.push_exact(ids, "DELETE FROM things USING input WHERE things.id = input.id");
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Guarded {
     /// What is written.
     pub writes: Writes,
+    exact: Writes,
     expected: Vec<(Batch, Cow<'static, str>)>,
 }
 
 impl Guarded {
     /// Nothing is expected yet.
     pub fn new(writes: Writes) -> Self {
-        Self { writes, expected: Vec::new() }
+        Self { writes, ..Self::default() }
     }
 
     /// Lets nothing be written unless `condition` holds: an SQL expression that is true or false, and reads its rows as
@@ -109,22 +109,49 @@ impl Guarded {
         }
     }
 
+    /// Adds a statement as [`Writes::push`] does, and lets nothing be written unless it changes as many rows as it is
+    /// given. It may end where `RETURNING` may follow.
+    pub fn push_exact(&mut self, rows: Batch, statement: impl Into<Cow<'static, str>>) {
+        self.exact.push(rows, statement);
+    }
+
     /// Writes all of it, and tells whether all was as expected. If not, nothing was written.
     ///
     /// # Errors
     /// If the database refuses it, which SQLite does, or is away.
     pub async fn execute(self, connection: &impl ConnectionTrait) -> Result<bool, DatabaseError> {
-        let Some(statement) = one(self.expected, self.writes.0) else { return Ok(true) };
-        let row = connection.query_one_raw(statement).await?;
-        Ok(row.map(|row| row.try_get("", "holds")).transpose()?.unwrap_or(false))
+        let Some(statement) = one(self.expected, self.exact.0, self.writes.0) else { return Ok(true) };
+        match connection.query_one_raw(statement).await {
+            Ok(row) => Ok(row.map(|row| row.try_get("", "holds")).transpose()?.unwrap_or(false)),
+            Err(error) if was_inexact(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
+}
+
+/// What PostgreSQL says when it undoes a statement because it did not change all rows that it should: a text that is
+/// none of what it can make a truth of. It is read in PostgreSQL's log.
+const INEXACT: &str =
+    "Postrider: something was changed meanwhile, nothing was written, and it is done another way";
+
+/// PostgreSQL's manual, appendix A: `invalid_text_representation`. No parameter is sent as text.
+fn was_inexact(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    error.as_database_error().is_some_and(|error| error.code().is_some_and(|code| code == "22P02"))
 }
 
 /// One statement of PostgreSQL for all of it. None if there is nothing to write.
 fn one(
     expected: Vec<(Batch, Cow<'static, str>)>,
+    exact: Vec<(Batch, Cow<'static, str>)>,
     writes: Vec<(Batch, Cow<'static, str>)>,
 ) -> Option<Statement> {
+    if exact.is_empty() && writes.is_empty() {
+        return None;
+    }
     let (mut parameters, mut parts): (Vec<Value>, Vec<String>) = Default::default();
     // Each condition is looked at when those before it hold, and all of them before anything is written.
     let mut holds = String::from("true");
@@ -134,15 +161,26 @@ fn one(
         parts.push(format!("expected_{place} AS MATERIALIZED ({condition})"));
         holds = format!("(SELECT holds FROM expected_{place})");
     }
-    if writes.is_empty() {
-        return None;
-    }
     let filter = if parts.is_empty() { String::new() } else { format!(" WHERE {holds}") };
+    // Only what stands at the top may write, and the rows of each part are a select within it.
+    let mut written = String::new();
+    for (place, (rows, statement)) in exact.into_iter().enumerate() {
+        let wanted = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let statement = rows.unnest(&format!("{statement} RETURNING 1"), &filter, &mut parameters);
+        parts.push(format!("exact_{place} AS ({statement})"));
+        parameters.push(wanted.into());
+        let of = parameters.len();
+        write!(written, " WHEN (SELECT count(*) FROM exact_{place}) <> ${of} THEN '{INEXACT}'").ok()?;
+    }
     for (place, (rows, statement)) in writes.into_iter().enumerate() {
-        // Only what stands at the top may write, and the rows of each part are a select within it.
         parts.push(format!("write_{place} AS ({})", rows.unnest(&statement, &filter, &mut parameters)));
     }
-    let sql = format!("WITH {} SELECT {holds} AS holds", parts.join(", "));
+    let all = if written.is_empty() {
+        holds
+    } else {
+        format!("(CASE WHEN NOT {holds} THEN 'false'{written} ELSE 'true' END)::boolean")
+    };
+    let sql = format!("WITH {} SELECT {all} AS holds", parts.join(", "));
     Some(Statement::from_sql_and_values(Dialect::Postgres.backend(), sql, parameters))
 }
 
@@ -161,7 +199,7 @@ mod tests {
             writes.push(rows, format!("INSERT INTO {table} (id, note) SELECT id, note FROM input"));
         }
         writes.push(Batch::new(ROW), "INSERT INTO three (id, note) SELECT id, note FROM input");
-        let statement = one(Vec::new(), writes.0).unwrap();
+        let statement = one(Vec::new(), Vec::new(), writes.0).unwrap();
         assert!(statement.sql.contains("write_1 AS (WITH input(id, note)"), "{}", statement.sql);
         assert!(
             statement.sql.contains("$4::bigint[]") && !statement.sql.contains("three"),

@@ -154,7 +154,7 @@ async fn write_at_once(
         let (writes, results) = draft(shared, connection, events, each(&kinds, events, &found)).await?;
         let mut guarded = Guarded::new(writes);
         shared.store.expect_subscribers(&kinds.all, &found, &mut guarded);
-        match guarded.execute(connection).await {
+        match guarded.execute(&database.hot()).await {
             Ok(true) => return Ok(results),
             Ok(false) => {}
             Err(error) => {

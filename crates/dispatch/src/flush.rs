@@ -1,8 +1,9 @@
 //! Shared transactions: what arrives while a batch is being committed makes the next one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 
 use crate::commit::{Prepared, commit};
 use crate::dispatcher::{Dispatcher, Shared};
@@ -29,12 +30,27 @@ pub(crate) struct Flushers {
     waiting: mpsc::Sender<Waiting>,
 }
 
+/// What the flushers know of each other.
+#[derive(Debug)]
+struct Flow {
+    /// Whoever holds it gathers. It is held while waiting, and is no lock on anything else.
+    receiver: Mutex<mpsc::Receiver<Waiting>>,
+    /// How many events are being committed now.
+    committing: AtomicUsize,
+    /// A batch has been committed.
+    committed: Notify,
+}
+
 impl Flushers {
     pub(crate) fn start(shared: &Arc<Shared>, flushers: usize, room: usize) -> Self {
         let (sender, receiver) = mpsc::channel(room);
-        let receiver = Arc::new(Mutex::new(receiver));
+        let flow = Arc::new(Flow {
+            receiver: Mutex::new(receiver),
+            committing: AtomicUsize::new(0),
+            committed: Notify::new(),
+        });
         for _ in 0..flushers {
-            tokio::spawn(flush(Arc::clone(shared), Arc::clone(&receiver)));
+            tokio::spawn(flush(Arc::clone(shared), Arc::clone(&flow)));
         }
         Self { waiting: sender }
     }
@@ -46,29 +62,59 @@ impl Flushers {
     }
 }
 
-async fn flush(shared: Arc<Shared>, receiver: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
+async fn flush(shared: Arc<Shared>, flow: Arc<Flow>) {
     loop {
-        let Some(batch) = gather(&receiver).await else { return };
+        let Some((batch, committing)) = flow.gather().await else { return };
         let (events, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.event, waiting.answer)).unzip();
-        for (result, answer) in commit(&shared, &events).await.into_iter().zip(answers) {
+        let results = commit(&shared, &events).await;
+        drop(committing);
+        for (result, answer) in results.into_iter().zip(answers) {
             // Whoever asked may be gone; the event is as durable as the answer would have said.
             let _ = answer.send(result);
         }
     }
 }
 
-/// Waits for one event, and takes what else is there; none when no more can come.
-async fn gather(receiver: &Mutex<mpsc::Receiver<Waiting>>) -> Option<Vec<Waiting>> {
-    // Held while waiting, so that one flusher at a time gathers. It is no lock on anything else.
-    let mut receiver = receiver.lock().await;
-    let first = receiver.recv().await?;
-    let mut bytes = first.event.size();
-    let mut batch = vec![first];
-    while batch.len() < MAX_EVENTS && bytes < MAX_BYTES {
-        let Ok(next) = receiver.try_recv() else { break };
-        bytes += next.event.size();
-        batch.push(next);
+impl Flow {
+    /// Waits for one event, and takes what else is there; none when no more can come. A batch that is smaller than what
+    /// is being committed waits for more until that is done: on a busy server fewer, larger batches cost less than many,
+    /// and on an idle one what is being committed is one event.
+    async fn gather(&self) -> Option<(Vec<Waiting>, Committing<'_>)> {
+        let mut receiver = self.receiver.lock().await;
+        let first = receiver.recv().await?;
+        let mut bytes = first.event.size();
+        let mut batch = vec![first];
+        while batch.len() < MAX_EVENTS && bytes < MAX_BYTES {
+            let next = match receiver.try_recv() {
+                Ok(next) => next,
+                Err(_) if batch.len() >= self.committing.load(Ordering::Relaxed) => break,
+                Err(_) => tokio::select! {
+                    next = receiver.recv() => match next {
+                        Some(next) => next,
+                        None => break,
+                    },
+                    () = self.committed.notified() => continue,
+                },
+            };
+            bytes += next.event.size();
+            batch.push(next);
+        }
+        self.committing.fetch_add(batch.len(), Ordering::Relaxed);
+        let committing = Committing { events: batch.len(), flow: self };
+        Some((batch, committing))
     }
-    Some(batch)
+}
+
+/// Counts events as being committed until it is dropped, even by a panic: nobody may wait for what will not end.
+struct Committing<'a> {
+    events: usize,
+    flow: &'a Flow,
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.flow.committing.fetch_sub(self.events, Ordering::Relaxed);
+        self.flow.committed.notify_one();
+    }
 }

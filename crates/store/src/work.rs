@@ -130,7 +130,7 @@ impl Store {
                 CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END AS previous_secret \
             FROM input {deliveries} {events} {subscribers}"
         );
-        let rows = input.query(self.database.connection(), &sql, []).await?;
+        let rows = input.query(&self.database.hot(), &sql, []).await?;
         let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());
         loaded.resize_with(jobs.len(), || Loaded::Nothing);
         // One statement has seen one state of each subscriber: secrets are opened and keys made once for all its jobs.

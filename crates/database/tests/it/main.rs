@@ -58,3 +58,87 @@ async fn connections_that_died_in_the_pool_cost_nobody_a_transaction() {
 
     database.begin().await.expect("a transaction at once").commit().await.expect("a commit");
 }
+
+/// The process of PostgreSQL that serves a statement; 0 if none says.
+async fn served_by(connection: &impl sea_orm::ConnectionTrait) -> Result<i32, DatabaseError> {
+    let statement =
+        Statement::from_string(connection.get_database_backend(), "SELECT pg_backend_pid() AS pid");
+    let row = connection.query_one_raw(statement).await?;
+    Ok(row.map_or(Ok(0), |row| row.try_get("", "pid"))?)
+}
+
+#[tokio::test]
+async fn hot_connections_are_few_and_given_back() {
+    let test = TestDatabase::postgres().await;
+    let config = Config { max_connections: 12, ..Config::new(test.url().parse().expect("a database URL")) };
+    let database = Database::connect(config).await.expect("the database");
+    let hot = database.hot();
+    let first = served_by(&hot).await.expect("an answer");
+    // The pool would hand out what was given back first.
+    let (one, two) = (database.begin().await.expect("one"), database.begin().await.expect("another"));
+    for transaction in [one, two] {
+        transaction.rollback().await.expect("a rollback");
+    }
+    assert_eq!(served_by(&hot).await.expect("an answer"), first, "it is kept");
+    let many = [served_by(&hot), served_by(&hot), served_by(&hot), served_by(&hot), served_by(&hot)];
+    for answer in futures_util::future::join_all(many).await {
+        answer.expect("an answer");
+    }
+    let idle = || async { (database.connections().in_use == 0).then_some(()) };
+    eventually(Duration::from_secs(10), idle).await;
+    let mut taken = Vec::new();
+    for _ in 0..10 {
+        taken.push(database.begin().await.expect("all but two are for everybody"));
+    }
+    drop(taken);
+    timeout(Duration::from_secs(10), database.close()).await.expect("closing waits for none that is kept");
+}
+
+#[tokio::test]
+async fn a_hot_connection_that_died_is_not_kept() {
+    let test = TestDatabase::postgres().await;
+    let database = Database::connect(Config::new(test.url().parse().expect("a database URL"))).await;
+    let database = database.expect("the database");
+    let first = served_by(&database.hot()).await.expect("an answer");
+    assert_ne!(first, 0);
+    let kill = Statement::from_string(
+        test.connection().get_database_backend(),
+        format!("SELECT pg_terminate_backend({first}, 10000)"),
+    );
+    test.connection().query_one_raw(kill).await.expect("it is ended");
+    let error = served_by(&database.hot()).await.expect_err("it was killed");
+    assert!(error.is_unavailable(), "{error}");
+    assert_ne!(served_by(&database.hot()).await.expect("another answers"), first);
+}
+
+#[tokio::test]
+async fn writes_that_do_not_find_all_their_rows_write_nothing() {
+    use postrider_database::{Batch, Column, Guarded, Kind};
+    const ID: &[Column] = &[Column::new("id", Kind::Big)];
+    let test = TestDatabase::postgres().await;
+    let connection = test.connection();
+    connection
+        .execute_unprepared("CREATE TABLE things AS SELECT 1::bigint AS id UNION ALL SELECT 2")
+        .await
+        .expect("a table");
+    let remove = async |ids: &[i64]| {
+        let mut rows = Batch::new(ID);
+        for id in ids {
+            rows.push([(*id).into()]);
+        }
+        let mut guarded = Guarded::default();
+        guarded.push_exact(rows.clone(), "DELETE FROM things USING input WHERE things.id = input.id");
+        guarded.writes.push(rows, "INSERT INTO things (id) SELECT id + 10 FROM input");
+        guarded.execute(&connection).await.expect("an answer")
+    };
+    let left = async || {
+        let sql = "SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') AS ids FROM things";
+        let row =
+            connection.query_one_raw(Statement::from_string(connection.get_database_backend(), sql)).await;
+        row.expect("rows").expect("a row").try_get::<String>("", "ids").expect("a text")
+    };
+    assert!(!remove(&[1, 3]).await);
+    assert_eq!(left().await, "1 2");
+    assert!(remove(&[1, 2]).await);
+    assert_eq!(left().await, "11 12");
+}

@@ -8,7 +8,7 @@
 //! makes their limits exact over all workers. A lane that another worker has locked is passed over
 //! too, and the claim says that there is more.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use postrider_database::{Database, DatabaseError};
@@ -16,7 +16,7 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use uuid::Uuid;
 
 use crate::enqueue::millis;
-use crate::job::{Claim, Claimed, ClaimedJob, LaneId};
+use crate::job::{Claim, Claimed, ClaimedJob, LaneId, LeaseToken};
 use crate::queue::QueueError;
 use crate::row::{claimed_job, column, span};
 
@@ -93,7 +93,7 @@ async fn take(database: &Database, claim: &Claim, start: Uuid) -> Result<Step, Q
         millis(claim.lease).into(),
         crate::enqueue::clamp(claim.lane_concurrency.get()).into(),
     ];
-    let connection = database.connection();
+    let connection = database.hot();
     let statement = Statement::from_sql_and_values(connection.get_database_backend(), CLAIM, values);
     let rows = connection.query_all_raw(statement).await.map_err(DatabaseError::from)?;
     let Some(first) = rows.first() else {
@@ -101,14 +101,7 @@ async fn take(database: &Database, claim: &Claim, start: Uuid) -> Result<Step, Q
     };
     let seen = Seen::read(first)?;
 
-    let mut jobs: Vec<(i64, ClaimedJob)> = Vec::with_capacity(rows.len());
-    for row in &rows {
-        if column::<Option<Uuid>>(row, "id")?.is_some() {
-            jobs.push((column(row, "turn")?, claimed_job(row, claim.token)?));
-        }
-    }
-    jobs.sort_by_key(|(turn, _)| *turn);
-    let jobs: Vec<ClaimedJob> = jobs.into_iter().map(|(_, job)| job).collect();
+    let jobs = in_turn(&rows, claim.token)?;
 
     let served: HashSet<LaneId> = jobs.iter().map(|job| job.lane).collect();
     let full = jobs.len() as u64 >= u64::from(claim.max);
@@ -124,6 +117,28 @@ async fn take(database: &Database, claim: &Claim, start: Uuid) -> Result<Step, Q
     let more = full || contended || seen.cut || !seen.reached_end;
     let claimed = Claimed { jobs, more, blocked: seen.blocked, opens_in: seen.opens_in.map(span) };
     Ok(Step { claimed, next_start, contended })
+}
+
+/// The first job of each lane, then the second of each, and so on.
+fn in_turn(rows: &[QueryResult], token: LeaseToken) -> Result<Vec<ClaimedJob>, QueueError> {
+    let mut jobs: Vec<((i16, i64), ClaimedJob)> = Vec::with_capacity(rows.len());
+    for row in rows {
+        if column::<Option<Uuid>>(row, "id")?.is_some() {
+            jobs.push(((column(row, "priority")?, column(row, "seq")?), claimed_job(row, token)?));
+        }
+    }
+    jobs.sort_unstable_by_key(|(place, _)| *place);
+    let mut turns: HashMap<LaneId, u32> = HashMap::new();
+    let mut jobs: Vec<(u32, ClaimedJob)> = jobs
+        .into_iter()
+        .map(|(_, job)| {
+            let turn = turns.entry(job.lane).or_default();
+            *turn += 1;
+            (*turn, job)
+        })
+        .collect();
+    jobs.sort_by_key(|(turn, _)| *turn);
+    Ok(jobs.into_iter().map(|(_, job)| job).collect())
 }
 
 /// What the walk saw of the lanes.
@@ -186,15 +201,15 @@ WITH RECURSIVE clock AS MATERIALIZED (
     ) END, step + 1
     FROM walk WHERE walk.lane IS NOT NULL AND step < $2
 ), looked AS MATERIALIZED (
-    SELECT lanes.id,
-        paused_until - now AS paused_for,
-        CASE WHEN rate_interval_us IS NULL THEN 0
-             ELSE (rate_next_us - now * 1000 - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for,
-        running >= CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, $7) END AS at_limit
-    FROM walk CROSS JOIN LATERAL (SELECT * FROM lanes WHERE lanes.id = walk.lane LIMIT 1) AS lanes CROSS JOIN clock
-    WHERE lanes.id <> ALL ($3::uuid[])
-), open AS MATERIALIZED (
-    SELECT id FROM looked WHERE paused_for <= 0 AND rate_for <= 0 AND NOT at_limit
+    SELECT *, paused_for <= 0 AND rate_for <= 0 AND NOT at_limit AS open FROM (
+        SELECT lanes.id,
+            paused_until - now AS paused_for,
+            CASE WHEN rate_interval_us IS NULL THEN 0
+                 ELSE (rate_next_us - now * 1000 - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for,
+            running >= CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, $7) END AS at_limit
+        FROM walk CROSS JOIN LATERAL (SELECT * FROM lanes WHERE lanes.id = walk.lane LIMIT 1) AS lanes CROSS JOIN clock
+        WHERE lanes.id <> ALL ($3::uuid[])
+    ) AS lane
 ), locked AS MATERIALIZED (
     SELECT lanes.id,
         LEAST(
@@ -205,14 +220,14 @@ WITH RECURSIVE clock AS MATERIALIZED (
         running AS running_before,
         CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, $7) END AS allowed
     FROM lanes CROSS JOIN clock
-    WHERE lanes.id = ANY (ARRAY(SELECT id FROM open ORDER BY id LIMIT $4)) AND paused_until <= now
+    WHERE lanes.id = ANY (ARRAY(SELECT id FROM looked WHERE open ORDER BY id LIMIT $4)) AND paused_until <= now
     FOR UPDATE OF lanes SKIP LOCKED
 ), share AS MATERIALIZED (
-    SELECT ($4 + count(*) - 1) / GREATEST(count(*), 1) AS most FROM locked
+    SELECT count(*) AS lanes, ($4 + count(*) - 1) / GREATEST(count(*), 1) AS most FROM locked
 ), picked AS MATERIALIZED (
-    SELECT mine.place, mine.id, mine.turn FROM locked CROSS JOIN share CROSS JOIN LATERAL (
-        SELECT ready.place, ready.id, row_number() OVER () AS turn FROM (
-            SELECT jobs.ctid AS place, jobs.id FROM jobs WHERE state = 0 AND jobs.lane = locked.id
+    SELECT mine.place FROM locked CROSS JOIN share CROSS JOIN LATERAL (
+        SELECT ready.place, row_number() OVER () AS turn FROM (
+            SELECT jobs.ctid AS place FROM jobs WHERE state = 0 AND jobs.lane = locked.id
             ORDER BY priority, seq
             LIMIT GREATEST(LEAST(locked.room, share.most), 0)
             FOR UPDATE SKIP LOCKED
@@ -222,7 +237,7 @@ WITH RECURSIVE clock AS MATERIALIZED (
 ), taken AS (
     UPDATE jobs SET state = 3, lease_token = $5, lease_until = now + $6, claims = claims + 1
     FROM clock WHERE jobs.ctid = ANY (ARRAY(SELECT place FROM picked))
-    RETURNING jobs.id, jobs.lane, jobs.subject, jobs.claims, jobs.rescues, jobs.trace
+    RETURNING jobs.id, jobs.lane, jobs.subject, jobs.claims, jobs.rescues, jobs.trace, jobs.priority, jobs.seq
 ), tally AS MATERIALIZED (
     SELECT lane, count(*)::integer AS jobs FROM taken GROUP BY lane
 ), counted AS (
@@ -231,25 +246,37 @@ WITH RECURSIVE clock AS MATERIALIZED (
                             OR rate_interval_us IS NOT NULL AND tally.jobs >= room THEN now ELSE full_at END,
         rate_next_us = CASE WHEN rate_interval_us IS NULL THEN rate_next_us
                             ELSE GREATEST(rate_next_us, now * 1000) + tally.jobs * rate_interval_us END
-    FROM tally JOIN locked ON locked.id = tally.lane CROSS JOIN clock WHERE lanes.id BETWEEN tally.lane AND tally.lane
-    RETURNING CASE WHEN rate_interval_us IS NULL THEN 0
-                   ELSE (rate_next_us - now * 1000 - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for
+    FROM tally JOIN locked ON locked.id = tally.lane CROSS JOIN share CROSS JOIN clock
+    WHERE lanes.id BETWEEN tally.lane AND tally.lane
+    RETURNING
+        tally.jobs >= share.most AND room > share.most AS cut,
+        running_before + tally.jobs >= allowed AS at_limit,
+        CASE WHEN rate_interval_us IS NULL THEN 0
+             ELSE (rate_next_us - now * 1000 - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for
 ), summary AS (
     SELECT
-        (SELECT count(*) FROM open) AS open_lanes,
-        (SELECT count(*) FROM locked) AS locked_lanes,
-        EXISTS (SELECT 1 FROM locked JOIN tally ON tally.lane = locked.id CROSS JOIN share
-                WHERE tally.jobs >= share.most AND locked.room > share.most) AS cut,
-        EXISTS (SELECT 1 FROM looked WHERE at_limit)
-            OR EXISTS (SELECT 1 FROM locked JOIN tally ON tally.lane = locked.id
-                       WHERE locked.running_before + tally.jobs >= locked.allowed) AS blocked,
-        (SELECT count(*) < $2 FROM walk WHERE lane IS NOT NULL) AS reached_end,
-        (SELECT lane FROM walk WHERE lane IS NOT NULL ORDER BY step DESC LIMIT 1) AS last_lane,
-        LEAST((SELECT min(paused_for) FROM looked WHERE paused_for > 0),
+        seen.open AS open_lanes,
+        share.lanes AS locked_lanes,
+        coalesce(served.cut, false) AS cut,
+        coalesce(seen.at_limit, false) OR coalesce(served.at_limit, false) AS blocked,
+        walked.lanes < $2 AS reached_end,
+        walked.last_lane,
+        LEAST(seen.paused_for, seen.rate_for, served.rate_for,
               (SELECT paused_until FROM lanes WHERE shut AND paused_until > (SELECT now FROM clock)
-               ORDER BY paused_until LIMIT 1) - (SELECT now FROM clock),
-              (SELECT min(rate_for) FROM looked WHERE rate_for > 0),
-              (SELECT min(rate_for) FROM counted WHERE rate_for > 0)) AS opens_in
+               ORDER BY paused_until LIMIT 1) - (SELECT now FROM clock)) AS opens_in
+    FROM share CROSS JOIN (
+        SELECT count(*) FILTER (WHERE open) AS open, bool_or(at_limit) AS at_limit,
+            min(paused_for) FILTER (WHERE paused_for > 0) AS paused_for,
+            min(rate_for) FILTER (WHERE rate_for > 0) AS rate_for
+        FROM looked
+    ) AS seen CROSS JOIN (
+        SELECT bool_or(cut) AS cut, bool_or(at_limit) AS at_limit,
+            min(rate_for) FILTER (WHERE rate_for > 0) AS rate_for
+        FROM counted
+    ) AS served CROSS JOIN (
+        SELECT count(lane) AS lanes,
+            (array_agg(lane ORDER BY step DESC) FILTER (WHERE lane IS NOT NULL))[1] AS last_lane
+        FROM walk
+    ) AS walked
 )
-SELECT summary.*, mine.* FROM summary
-LEFT JOIN (SELECT taken.*, picked.turn FROM taken JOIN picked ON picked.id = taken.id) AS mine ON true";
+SELECT summary.*, taken.* FROM summary LEFT JOIN taken ON true";

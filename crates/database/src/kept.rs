@@ -1,0 +1,148 @@
+//! Connections that are kept for what is asked again and again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sea_orm::sqlx::pool::PoolConnection;
+use sea_orm::sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres, query_with};
+use sea_orm::{
+    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult,
+    RuntimeErr, SqlxError, Statement,
+};
+use sea_query_sqlx::SqlxValues;
+
+/// How long a connection may have been idle before it is asked whether it lives.
+pub(crate) const TRUSTED: Duration = Duration::from_secs(5);
+
+/// How long it may take to answer that.
+const PING: Duration = Duration::from_secs(3);
+
+/// How long a connection is kept before it goes back to the pool, which sees to its age.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// Connections of a pool that are not given back to it after each statement, as it pings them then: a round trip more.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    idle: Mutex<Vec<Connection>>,
+    /// How many may be idle here, out of reach of those who ask the pool.
+    room: usize,
+    closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Connection {
+    inner: PoolConnection<Postgres>,
+    kept_since: Instant,
+    used_at: Instant,
+}
+
+impl Kept {
+    pub(crate) fn with_room(room: usize) -> Self {
+        Self { room, ..Self::default() }
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.room > 0
+    }
+
+    pub(crate) fn idle(&self) -> usize {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Gives all of them back, and keeps no more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
+    }
+
+    async fn take(&self, pool: &PgPool) -> Result<Connection, DbErr> {
+        loop {
+            let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(mut connection) = kept else { break };
+            if connection.kept_since.elapsed() > LONGEST {
+                continue;
+            }
+            if connection.used_at.elapsed() < TRUSTED {
+                return Ok(connection);
+            }
+            match tokio::time::timeout(PING, connection.inner.ping()).await {
+                Ok(Ok(())) => return Ok(connection),
+                // The pool would ask once more, and without a limit.
+                _ => connection.inner.close_on_drop(),
+            }
+        }
+        let inner = pool.acquire().await.map_err(|error| match error {
+            SqlxError::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+            SqlxError::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
+            error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
+        })?;
+        let now = Instant::now();
+        Ok(Connection { inner, kept_since: now, used_at: now })
+    }
+
+    fn put_back(&self, mut connection: Connection) {
+        connection.used_at = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.room && !self.closed.load(Ordering::SeqCst) {
+            idle.push(connection);
+        }
+    }
+}
+
+/// See [`crate::Database::hot`].
+#[derive(Clone, Copy, Debug)]
+pub struct Hot<'a> {
+    pub(crate) connection: &'a DatabaseConnection,
+    /// None if nothing is kept.
+    pub(crate) kept: Option<&'a Kept>,
+}
+
+/// What is put back is what has answered; everything else, and what a caller drops halfway, goes back to the pool.
+#[async_trait::async_trait]
+impl ConnectionTrait for Hot<'_> {
+    fn get_database_backend(&self) -> DbBackend {
+        self.connection.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let Some(kept) = self.kept else { return self.connection.execute_raw(statement).await };
+        let mut connection = kept.take(self.connection.get_postgres_connection_pool()).await?;
+        let (sql, values) = parts(statement);
+        let done = query_with(AssertSqlSafe(sql), values).execute(&mut *connection.inner).await;
+        let done = done.map_err(|error| DbErr::Exec(RuntimeErr::SqlxError(error.into())))?;
+        kept.put_back(connection);
+        Ok(done.into())
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.connection.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let Some(kept) = self.kept else { return self.connection.query_one_raw(statement).await };
+        let mut connection = kept.take(self.connection.get_postgres_connection_pool()).await?;
+        let (sql, values) = parts(statement);
+        let row = query_with(AssertSqlSafe(sql), values).fetch_optional(&mut *connection.inner).await;
+        let row = row.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))?;
+        kept.put_back(connection);
+        Ok(row.map(Into::into))
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let Some(kept) = self.kept else { return self.connection.query_all_raw(statement).await };
+        let mut connection = kept.take(self.connection.get_postgres_connection_pool()).await?;
+        let (sql, values) = parts(statement);
+        let rows = query_with(AssertSqlSafe(sql), values).fetch_all(&mut *connection.inner).await;
+        let rows = rows.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))?;
+        kept.put_back(connection);
+        Ok(rows.into_iter().map(Into::into).collect())
+    }
+}
+
+/// What SeaORM would copy, values and all.
+fn parts(statement: Statement) -> (String, SqlxValues) {
+    let values = statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
+    (statement.sql, SqlxValues(values))
+}
