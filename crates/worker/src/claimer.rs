@@ -18,7 +18,8 @@ use crate::point::point;
 use crate::recorder::{Ended, Outcomes};
 
 /// How long to leave the queue alone after claims that found nothing, doubling from the first to the last: what there
-/// was is locked, by other workers or by our own recorder, or the hint was about jobs that are claimed already.
+/// was is locked, by other workers or by our own recorder, or the hints are about jobs that others claim. Not after the
+/// first one, as a single hint is often about a job that the claim before it found.
 const FRUITLESS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(8));
 
 /// How long freed slots gather before the next claim, when nearly all are taken.
@@ -44,8 +45,8 @@ pub(crate) struct Claimer {
     promoted_at: Option<Instant>,
     /// What was claimed last and is being loaded, while the next claim is made; tells whether it could be.
     loading: Option<JoinHandle<bool>>,
-    /// How long to leave the queue alone, as the last claim found nothing.
-    respite: Duration,
+    /// How many claims in turn have found nothing.
+    fruitless: u32,
     /// Until when nothing is claimed just because jobs of full lanes ended.
     paced_until: tokio::time::Instant,
 }
@@ -72,7 +73,7 @@ impl Claimer {
             wakeups,
             promoted_at: None,
             loading: None,
-            respite: Duration::ZERO,
+            fruitless: 0,
             paced_until: tokio::time::Instant::now(),
         }
     }
@@ -157,11 +158,7 @@ impl Claimer {
         if jobs.len() >= SEVERAL {
             self.paced_until = (started + PACE).into();
         }
-        self.respite = match self.respite {
-            _ if found => Duration::ZERO,
-            Duration::ZERO => FRUITLESS.0,
-            respite => (respite * 2).min(FRUITLESS.1),
-        };
+        self.fruitless = if found { 0 } else { self.fruitless.saturating_add(1) };
         if found {
             self.start(jobs).await;
         }
@@ -217,12 +214,13 @@ impl Claimer {
     }
 
     async fn pause(&mut self, next: Next) {
-        let rested = tokio::time::Instant::now() + self.respite;
+        let now = tokio::time::Instant::now();
+        let rested = now + respite(self.fruitless);
         match next {
             Next::ClaimAgain => {}
             Next::Contended => tokio::select! {
                 () = self.shared.ended.notified() => {}
-                () = tokio::time::sleep_until(rested) => {}
+                () = tokio::time::sleep_until(rested.max(now + FRUITLESS.0)) => {}
             },
             Next::Wait { blocked, opens_in } => {
                 let poll = self.shared.config.poll;
@@ -243,6 +241,12 @@ impl Claimer {
             }
         }
     }
+}
+
+/// How long to leave the queue alone after so many claims in turn that found nothing.
+fn respite(fruitless: u32) -> Duration {
+    let Some(doublings) = fruitless.checked_sub(2) else { return Duration::ZERO };
+    FRUITLESS.0.saturating_mul(1 << doublings.min(16)).min(FRUITLESS.1)
 }
 
 /// What comes with each claimed job: the word to give it up, and its slot.
