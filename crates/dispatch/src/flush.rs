@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use crate::commit::{Prepared, commit};
 use crate::dispatcher::{Dispatcher, Shared};
@@ -15,6 +17,9 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many events a batch gathers before it is committed.
 const MAX_EVENTS: usize = if Dispatcher::MAX_BATCH < 500 { Dispatcher::MAX_BATCH } else { 500 };
+
+/// How long a batch waits at most for another one's commit: that one may hang.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 type Answer = Result<Dispatched, DispatchError>;
 
@@ -83,6 +88,7 @@ impl Flow {
     async fn gather(&self) -> Option<(Vec<Waiting>, Committing<'_>)> {
         let mut receiver = self.receiver.lock().await;
         let first = receiver.recv().await?;
+        let until = Instant::now() + PATIENCE;
         let mut bytes = first.event.size();
         let mut batch = vec![first];
         while batch.len() < MAX_EVENTS && bytes < MAX_BYTES {
@@ -95,6 +101,7 @@ impl Flow {
                         None => break,
                     },
                     () = self.committed.notified() => continue,
+                    () = sleep_until(until) => break,
                 },
             };
             bytes += next.event.size();

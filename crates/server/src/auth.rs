@@ -4,11 +4,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode, header};
 use postrider_core::TenantId;
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
@@ -76,22 +74,8 @@ pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
 }
 
-/// Lets a request in if it shows the key and names a tenant that can be.
-pub(crate) async fn admit(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
-    let mut response = match caller(&state, request.headers()) {
-        Ok(caller) => {
-            tracing::Span::current().record("postrider.tenant.id", caller.tenant.as_str());
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(problem) => problem.into_response(),
-    };
-    // Answers hold secrets and what changes at any moment.
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn caller(state: &ApiState, headers: &HeaderMap) -> Result<Caller, Problem> {
+/// Who calls, if the request shows the key and names a tenant that can be.
+pub(crate) fn caller(state: &ApiState, headers: &HeaderMap) -> Result<Caller, Problem> {
     let Some(given) = headers.get(header::AUTHORIZATION) else {
         return Err(Problem::unauthorized("give the operator's key as `Authorization: Bearer <key>`"));
     };

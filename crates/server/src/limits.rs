@@ -1,8 +1,6 @@
 //! How much of the server a request may use.
 
-use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
@@ -11,11 +9,11 @@ use crate::state::ApiState;
 
 /// Works on so many requests at once, each for so long. Those that wait have not had their bodies
 /// read, so that memory is bounded too.
-pub(crate) async fn bounded(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(crate) async fn bounded(state: &ApiState, work: impl Future<Output = Response>) -> Response {
     let working = async {
         // Never closed: an error cannot be, and would only mean that there is no bound.
         let _room = state.room.acquire().await.ok();
-        next.run(request).await
+        work.await
     };
     match timeout(state.config.request_timeout, working).await {
         Ok(response) => response,

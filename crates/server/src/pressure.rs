@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use postrider_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -102,11 +100,11 @@ impl Pressure {
 }
 
 /// Turns events away while there is too much of them, before anything of them is read.
-pub(crate) async fn shed(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(crate) fn let_in(state: &ApiState, request: &Request) -> Result<(), Problem> {
     let overload = *state.pressure.overload.borrow();
     match overload {
-        Some(overload) if is_intake(&request) => overload.problem().into_response(),
-        _ => next.run(request).await,
+        Some(overload) if is_intake(request) => Err(overload.problem()),
+        _ => Ok(()),
     }
 }
 

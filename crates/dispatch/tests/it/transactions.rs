@@ -5,8 +5,10 @@ use std::time::Duration;
 use postrider_core::TenantId;
 use postrider_dispatch::{Config, DispatchError, Transforms, hook};
 use postrider_store::stats::StatsFilter;
-use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+use postrider_testkit::{TestDatabase, eventually};
+use sea_orm::{ConnectionTrait as _, Statement, TransactionTrait as _};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::stage::{Stage, event, keyed, on_both};
 
@@ -98,5 +100,38 @@ async fn nobody_sees_it_before_the_commit(stage: &Stage) {
     transaction.commit().await.unwrap();
     assert_eq!((stage.count("events").await, stage.count("jobs").await), (1, 1));
     dispatcher.wake();
-    tokio::time::timeout(Duration::from_secs(10), wakeups.woken()).await.expect("workers are told");
+    timeout(Duration::from_secs(10), wakeups.woken()).await.expect("workers are told");
+}
+
+/// Two events wait for a key that is being taken, in one batch, and a third is not kept waiting by them.
+#[tokio::test]
+async fn a_batch_that_hangs_does_not_hold_up_the_next() {
+    let stage = Stage::of(TestDatabase::postgres().await).await;
+    let dispatcher = stage.dispatcher();
+    let connection = stage.database.connection();
+    let transaction = connection.begin().await.unwrap();
+    for key in ["one", "two"] {
+        dispatcher.dispatch_in(&transaction, keyed("a.b", &json!({}), key)).await.unwrap();
+    }
+    // One task, which has asked for both before a flusher gets its turn.
+    let repeating = dispatcher.clone();
+    let mut repeated = tokio::spawn(async move {
+        let repeat = |key| repeating.dispatch(keyed("a.b", &json!({}), key));
+        tokio::join!(repeat("one"), repeat("two"))
+    });
+    let waits = "SELECT count(*)::int4 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually(Duration::from_secs(30), || async {
+        let statement = Statement::from_string(connection.get_database_backend(), waits);
+        let row = connection.query_one_raw(statement).await.unwrap().unwrap();
+        (row.try_get_by_index::<i32>(0).unwrap() == 1).then_some(())
+    })
+    .await;
+    let other = dispatcher.dispatch(event("a.b", &json!({})));
+    assert!(
+        !timeout(Duration::from_secs(10), other).await.expect("it does not wait for them").unwrap().duplicate
+    );
+    assert!(timeout(Duration::ZERO, &mut repeated).await.is_err(), "they still wait");
+    transaction.commit().await.unwrap();
+    let (one, two) = repeated.await.unwrap();
+    assert!(one.unwrap().duplicate && two.unwrap().duplicate);
 }
