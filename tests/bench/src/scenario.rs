@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Requests in flight of a run that goes as fast as it can.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 128;
 /// How long the end of a run may take to be recorded.
 const SETTLE: Duration = Duration::from_secs(30);
 
