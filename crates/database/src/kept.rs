@@ -39,7 +39,7 @@ struct Connection {
 
 impl Kept {
     pub(crate) fn with_room(room: usize) -> Self {
-        Self { room, ..Self::default() }
+        Self { idle: Mutex::default(), room, closed: AtomicBool::new(false) }
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -87,6 +87,15 @@ impl Kept {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.room && !self.closed.load(Ordering::SeqCst) {
             idle.push(connection);
+        }
+    }
+}
+
+/// Whoever drops the last of a database may be outside of the runtime, in which alone a connection can be given back.
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for connection in self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            drop(connection.inner.detach());
         }
     }
 }

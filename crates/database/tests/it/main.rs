@@ -111,6 +111,20 @@ async fn a_hot_connection_that_died_is_not_kept() {
     assert_ne!(served_by(&database.hot()).await.expect("another answers"), first);
 }
 
+#[test]
+fn a_database_may_be_dropped_outside_of_its_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let (_test, database) = runtime.block_on(async {
+        let test = TestDatabase::postgres().await;
+        let database = Database::connect(Config::new(test.url().parse().expect("a database URL"))).await;
+        let database = database.expect("the database");
+        served_by(&database.hot()).await.expect("an answer");
+        (test, database)
+    });
+    assert_eq!(database.connections().in_use, 0, "one is kept");
+    drop(database);
+}
+
 #[tokio::test]
 async fn writes_that_do_not_find_all_their_rows_write_nothing() {
     use postrider_database::{Batch, Column, Guarded, Kind};
