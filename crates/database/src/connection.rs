@@ -9,7 +9,7 @@ use sea_orm::SqlxError;
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction,
-    DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    DbBackend, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use url::Url;
 
@@ -341,9 +341,21 @@ impl Database {
     /// Connections that died in the pool, as all of them do when PostgreSQL is restarted, are found
     /// out here, and passed over. Nothing was asked of them yet.
     ///
+    /// It goes on if its caller does not: of a `BEGIN` that is dropped on its way sqlx knows nothing, and whoever gets the
+    /// connection next would write into a transaction that nobody commits.
+    ///
     /// # Errors
     /// If no connection can be had.
     pub async fn begin(&self) -> Result<DatabaseTransaction, DatabaseError> {
+        let database = self.clone();
+        match tokio::spawn(async move { database.begin_undisturbed().await }).await {
+            Ok(begun) => begun,
+            // The runtime ends.
+            Err(error) => Err(DatabaseError::Unavailable(DbErr::Custom(error.to_string()))),
+        }
+    }
+
+    async fn begin_undisturbed(&self) -> Result<DatabaseTransaction, DatabaseError> {
         // SQLite: take the write lock at once. A transaction that reads first and then wants to
         // write can be refused (SQLite's manual, "Transactions", §2.2).
         let mode = (self.dialect == Dialect::Sqlite).then_some(SqliteTransactionMode::Immediate);

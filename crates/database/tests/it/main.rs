@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use postrider_database::{Config, Database, DatabaseError};
+use postrider_testkit::proxy::{Link, Proxy};
 use postrider_testkit::{TestDatabase, eventually};
 use sea_orm::{ConnectionTrait as _, Statement};
 use tokio::time::timeout;
@@ -109,6 +110,29 @@ async fn a_hot_connection_that_died_is_not_kept() {
     let error = served_by(&database.hot()).await.expect_err("it was killed");
     assert!(error.is_unavailable(), "{error}");
     assert_ne!(served_by(&database.hot()).await.expect("another answers"), first);
+}
+
+/// As when a client hangs up while the database does not answer.
+#[tokio::test]
+async fn a_begin_that_is_given_up_leaves_no_transaction_behind() {
+    let test = TestDatabase::postgres().await;
+    test.connection().execute_unprepared("CREATE TABLE things (id bigint)").await.expect("a table");
+    let (link, url) = Proxy::before(test.url()).await;
+    let config = Config { max_connections: 1, ..Config::new(url.parse().expect("a database URL")) };
+    let database = Database::connect(config).await.expect("the database");
+    database.ping().await.expect("an answer");
+    let idle = || async { (database.connections().in_use == 0).then_some(()) };
+    eventually(Duration::from_secs(10), idle).await;
+
+    link.set(Link::Hanging);
+    assert!(timeout(Duration::from_millis(200), database.begin()).await.is_err(), "nothing answers");
+    link.set(Link::Open);
+    // There is but the one connection.
+    let insert = database.connection().execute_unprepared("INSERT INTO things VALUES (1)");
+    insert.await.expect("it is written");
+    let statement = Statement::from_string(test.connection().get_database_backend(), "SELECT id FROM things");
+    let seen = test.connection().query_all_raw(statement).await.expect("rows").len();
+    assert_eq!(seen, 1, "and committed");
 }
 
 #[test]
