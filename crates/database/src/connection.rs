@@ -309,8 +309,8 @@ impl Database {
     }
 
     /// For single statements that are asked again and again, as by those who wait for work in a loop: over connections
-    /// that are kept for them, since the pool pings each that is given back. Of 16 at most 3
-    /// are kept, of few none, and none of a pool that the application made itself.
+    /// that are kept for them, since the pool pings each that is given back. Of 16 at most 3 are kept, of few none, and
+    /// none of a pool that the application made itself.
     pub fn hot(&self) -> Hot<'_> {
         let kept = (self.dialect == Dialect::Postgres && self.kept.has_room()).then_some(&*self.kept);
         Hot { connection: &self.connection, kept }
