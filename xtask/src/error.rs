@@ -1,62 +1,74 @@
 use std::{io, path::PathBuf, process::ExitStatus};
 
-/// Why a task could not do its work.
+/// Why a task failed. Its source, if it has one, says what the system or a parser reported.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A program could not be run at all.
-    #[error("cannot run `{program}`: {source}")]
+    /// A program could not be started.
+    #[error("cannot run `{program}`")]
     Spawn {
-        /// The program as it was called.
+        /// The command line.
         program: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 
     /// A program ran and failed.
     #[error("`{program}` ended with {status}")]
     Failed {
-        /// The program as it was called.
+        /// The command line.
         program: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
     },
 
-    /// A file or folder could not be used.
-    #[error("cannot use {}: {source}", path.display())]
+    /// A file or folder could not be read or written.
+    #[error("cannot use {}", path.display())]
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 
-    /// The answer of `cargo metadata` was not what it always is.
-    #[error("cannot read the answer of `cargo metadata`: {0}")]
+    /// The output of `cargo metadata` has an unexpected form.
+    #[error("cannot read the output of `cargo metadata`")]
     Metadata(#[from] serde_json::Error),
 
-    /// No usable PostgreSQL on this machine.
+    /// This machine has no usable PostgreSQL.
     #[error("{0}")]
     NoPostgres(String),
 
-    /// PostgreSQL is there but does not start.
+    /// PostgreSQL is installed but does not start or stop.
     #[error("PostgreSQL: `{order}` failed; the end of its log:\n{log}")]
     Postgres {
-        /// What it was to do.
+        /// The operation that failed.
         order: &'static str,
         /// The last lines of its log.
         log: String,
     },
 
-    /// The process that looks after PostgreSQL is gone.
-    #[error("the keeper of the throwaway PostgreSQL has ended early: {0}")]
-    Keeper(io::Error),
+    /// The process that watches over the throwaway PostgreSQL has ended.
+    #[error("the keeper of the throwaway PostgreSQL has ended early")]
+    Keeper(#[source] io::Error),
 
-    /// A task was asked for something that cannot be.
+    /// The command line or the environment does not allow the task.
     #[error("{0}")]
     Usage(String),
 }
 
 impl Error {
+    /// The error with its sources, in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }

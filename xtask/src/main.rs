@@ -13,8 +13,11 @@ use xtask::{Error, bench, chaos, lint, test};
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// Format, clippy, docs, crate arrows and unused dependencies; a warning is an error
-    Lint,
+    /// All checks of the sources, docs and packages; a warning is an error
+    Lint {
+        /// Only these checks, by name
+        checks: Vec<String>,
+    },
     /// All tests, against a throwaway PostgreSQL or the one that `POSTRIDER_TEST_DATABASE_URL` names
     Test {
         /// Passed to `cargo test`
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
     match run(Task::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("xtask: {error}");
+            eprintln!("xtask: {}", error.chain());
             ExitCode::FAILURE
         }
     }
@@ -58,7 +61,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode, Error> {
     match task {
-        Task::Lint => Ok(if lint::lint()? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Task::Lint { checks } => Ok(if lint::lint(&checks)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Task::Test { arguments } => test::test(&arguments).map(exit_code),
         Task::Chaos { release, arguments } => chaos::chaos(release, &arguments).map(exit_code),
         Task::Bench { arguments } => bench::bench(&arguments).map(exit_code),

@@ -1,6 +1,6 @@
 use super::workspace::{Kind, Package, Workspace};
 
-/// A package of this workspace, and those that it may depend on. Test code (dev-dependencies) is free.
+/// A package of this workspace and those that it may depend on. Dev-dependencies are not restricted.
 struct Rule {
     package: &'static str,
     may_use: &'static [&'static str],
@@ -23,7 +23,8 @@ const KIT: &str = "postrider-testkit";
 const CHAOS: &str = "postrider-chaos";
 const BENCH: &str = "postrider-bench";
 
-/// Design §2: arrows only run downwards, and the server and the worker share none. Every package has its line.
+/// Dependencies only point downwards, and the server and the worker do not depend on each other (ARCHITECTURE.md,
+/// Crates). Every package has its line.
 const RULES: &[Rule] = &[
     Rule { package: CORE, may_use: &[] },
     Rule { package: DATABASE, may_use: &[] },
@@ -58,7 +59,7 @@ const RULES: &[Rule] = &[
     Rule { package: BENCH, may_use: &[KIT, "xtask"] },
 ];
 
-/// Who may name SeaORM: nobody else should notice when the database library changes.
+/// The packages that may name SeaORM. No other one should have to change with the database library.
 const SEA_ORM_USERS: &[&str] =
     &[DATABASE, QUEUE, STORE, DISPATCH, MIGRATIONS, KIT, "postrider-blackbox", CHAOS, BENCH];
 
@@ -76,7 +77,8 @@ fn of_package(package: &Package, workspace: &Workspace) -> Vec<String> {
         let target = dependency.package.as_str();
         let is_ours = workspace.packages.iter().any(|package| package.name == target);
         if is_ours && !rule.may_use.contains(&target) {
-            found.push(format!("{name} must not depend on {target}: arrows only run downwards (design §2)"));
+            found.push(format!("{name} must not depend on {target}: dependencies only point downwards (ARCHITECTURE.md, Crates; the table is in \
+                 xtask/src/lint/arrows.rs)"));
         }
         if (target == "sea-orm" || target.starts_with("sea-orm-")) && !SEA_ORM_USERS.contains(&name.as_str())
         {
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn sea_orm_stays_in_its_rooms() {
+    fn only_the_listed_packages_may_name_sea_orm() {
         let workspace = workspace(&[(SERVER, &[("sea-orm-migration", Kind::Normal)])]);
         assert_eq!(violations(&workspace).len(), 1);
     }

@@ -1,13 +1,14 @@
 //! `cargo xtask lint`: what a reviewer should not have to look for.
 
 mod arrows;
+mod files;
 mod metrics;
 mod settings;
 mod source;
 mod unused;
 mod workspace;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::workspace::Workspace;
 use crate::{
@@ -16,49 +17,121 @@ use crate::{
     test::EMBEDDING,
 };
 
-/// Runs every check, the quick ones first, and goes on after one that fails. Whether all are clean.
+/// One check of `cargo xtask lint`.
+struct Check {
+    /// What `cargo xtask lint NAME` runs.
+    name: &'static str,
+    about: &'static str,
+    run: Run,
+}
+
+enum Run {
+    /// Returns what is wrong, a message for each.
+    Own(fn(&Repository) -> Result<Vec<String>, Error>),
+    /// Runs a program that reports by itself. Returns whether it found nothing.
+    Program(fn(&Repository) -> Result<bool, Error>),
+}
+
+/// What the checks look at.
+struct Repository {
+    root: PathBuf,
+    workspace: Workspace,
+}
+
+/// All checks, the quick ones first.
+const CHECKS: &[Check] = &[
+    own("arrows", "dependencies between crates", |of| Ok(arrows::violations(&of.workspace))),
+    own("unused", "unused dependencies", |of| unused::violations(&of.workspace)),
+    own("metrics", "metrics in dashboards, alerts and docs", |of| metrics::violations(&of.root)),
+    own("settings", "settings in deploy and docs", |of| settings::violations(&of.root)),
+    program("promtool", "alerts and their tests", |of| metrics::promtool_is_clean(&of.root)),
+    program("fmt", "cargo fmt", |of| each_workspace(of, &["fmt", "--all", "--check"])),
+    program("clippy", "cargo clippy", |of| {
+        each_workspace(of, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    }),
+    program("doc", "cargo doc", |of| each_workspace(of, &["doc", "--workspace", "--no-deps"])),
+];
+
+const fn own(
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Repository) -> Result<Vec<String>, Error>,
+) -> Check {
+    Check { name, about, run: Run::Own(run) }
+}
+
+const fn program(
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Repository) -> Result<bool, Error>,
+) -> Check {
+    Check { name, about, run: Run::Program(run) }
+}
+
+/// Runs the checks with these names, or all if none is named, and goes on after one that fails. Returns whether all
+/// passed.
 ///
 /// # Errors
-/// When a check cannot be run at all.
-pub fn lint() -> Result<bool, Error> {
+/// Fails if there is no check of a given name, or if a check cannot be run.
+pub fn lint(names: &[String]) -> Result<bool, Error> {
+    if let Some(unknown) = names.iter().find(|name| CHECKS.iter().all(|check| check.name != **name)) {
+        let known: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
+        return Err(Error::Usage(format!(
+            "there is no check `{unknown}`; the checks are {}",
+            known.join(", ")
+        )));
+    }
     let root = workspace_root();
-    let mut clean = check_workspace(&root)?;
-    let embedding = root.join(EMBEDDING);
-    if embedding.join("Cargo.toml").is_file() {
-        clean &= cargo_is_clean(&embedding)?;
+    let repository = Repository { workspace: Workspace::of(&root)?, root };
+    let mut failed = Vec::new();
+    for check in CHECKS.iter().filter(|check| names.is_empty() || names.iter().any(|name| name == check.name))
+    {
+        println!("lint: {}: {}", check.name, check.about);
+        let passed = match check.run {
+            Run::Own(run) => report(&run(&repository)?),
+            Run::Program(run) => run(&repository)?,
+        };
+        if !passed {
+            failed.push(check.name);
+        }
     }
-    println!("lint: {}", if clean { "all clean" } else { "not clean, see above" });
-    Ok(clean)
-}
-
-fn check_workspace(root: &Path) -> Result<bool, Error> {
-    let workspace = Workspace::of(root)?;
-    let arrows = report("crate arrows", &arrows::violations(&workspace));
-    let unused = report("unused dependencies", &unused::violations(&workspace)?);
-    let metrics = report("dashboards, alerts and their metrics", &metrics::violations(root)?);
-    let settings = report("settings in deploy and docs", &settings::violations(root)?);
-    let promtool = metrics::promtool_is_clean(root)?;
-    Ok(cargo_is_clean(root)? & arrows & unused & metrics & settings & promtool)
-}
-
-/// Format, clippy and docs of one workspace.
-fn cargo_is_clean(root: &Path) -> Result<bool, Error> {
-    let mut clean = true;
-    for arguments in [
-        &["fmt", "--all", "--check"][..],
-        &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
-        &["doc", "--workspace", "--no-deps"],
-    ] {
-        println!("lint: cargo {}", arguments.join(" "));
-        clean &= status_of(cargo(root).args(arguments).env("RUSTDOCFLAGS", "-D warnings"))?.success();
+    if failed.is_empty() {
+        println!("lint: all checks passed");
+    } else {
+        println!("lint: failed, see above: {}", failed.join(", "));
     }
-    Ok(clean)
+    Ok(failed.is_empty())
 }
 
-fn report(check: &str, violations: &[String]) -> bool {
-    println!("lint: {check}");
+fn report(violations: &[String]) -> bool {
     for violation in violations {
         eprintln!("error: {violation}");
     }
     violations.is_empty()
+}
+
+/// Runs cargo in this workspace, and in the one that uses the crates from outside.
+fn each_workspace(repository: &Repository, arguments: &[&str]) -> Result<bool, Error> {
+    let mut passed = cargo_passes(&repository.root, arguments)?;
+    let embedding = repository.root.join(EMBEDDING);
+    if embedding.join("Cargo.toml").is_file() {
+        passed &= cargo_passes(&embedding, arguments)?;
+    }
+    Ok(passed)
+}
+
+fn cargo_passes(folder: &Path, arguments: &[&str]) -> Result<bool, Error> {
+    let mut command = cargo(folder);
+    Ok(status_of(command.args(arguments).env("RUSTDOCFLAGS", "-D warnings"))?.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_check_is_refused() {
+        let error = lint(&["clipy".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("there is no check `clipy`; the checks are arrows, "), "{error}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What `deploy/` and `docs/` say of settings, against those that there are.
+//! Compares the settings named in `deploy/` and `docs/` with those that the programs have.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,16 +6,17 @@ use std::{
     path::Path,
 };
 
-use super::source;
+use super::{files, source};
 use crate::Error;
 
 const PAGE: &str = "docs/settings.md";
 const PREFIX: &str = "POSTRIDER_";
 
-/// Variables that are no settings of a program: the version of the image, and what tests are told.
+/// Variables that no program reads: the version of the image, and the database of the tests.
 const OTHERS: [&str; 2] = ["POSTRIDER_VERSION", "POSTRIDER_TEST_DATABASE_URL"];
 
-/// Settings that the page leaves out or gives another default, and names in `deploy/` and `docs/` that are none.
+/// Returns the settings that the page omits or gives a wrong default, and names in `deploy/` and `docs/` that no
+/// setting has.
 pub(super) fn violations(root: &Path) -> Result<Vec<String>, Error> {
     let mut settings = BTreeMap::new();
     for folder in source::folders(&root.join("crates"))? {
@@ -23,16 +24,16 @@ pub(super) fn violations(root: &Path) -> Result<Vec<String>, Error> {
     }
     let page = fs::read_to_string(root.join(PAGE)).map_err(Error::file(root.join(PAGE)))?;
     let mut found = of_page(&settings, &page);
-    for folder in ["deploy", "docs"] {
-        each_file(&root.join(folder), &mut |path, text| {
-            for name in names(text) {
-                if !settings.contains_key(name) && !OTHERS.contains(&name) {
-                    let path = path.strip_prefix(root).unwrap_or(path).display();
-                    found.push(format!("{path}: there is no setting {name}"));
-                }
+    files::each_text(root, &mut |path, text| {
+        if !["deploy/", "docs/"].iter().any(|folder| path.starts_with(folder)) {
+            return;
+        }
+        for name in names(text) {
+            if !settings.contains_key(name) && !OTHERS.contains(&name) {
+                found.push(format!("{path}: there is no setting {name}"));
             }
-        })?;
-    }
+        }
+    })?;
     Ok(found)
 }
 
@@ -89,20 +90,6 @@ fn names(text: &str) -> BTreeSet<&str> {
     text.split(|character| !is_part(character))
         .filter(|word| word.len() > PREFIX.len() && word.starts_with(PREFIX))
         .collect()
-}
-
-fn each_file(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) -> Result<(), Error> {
-    for entry in fs::read_dir(folder).map_err(Error::file(folder))? {
-        let path = entry.map_err(Error::file(folder))?.path();
-        if path.is_dir() {
-            each_file(&path, visit)?;
-        } else if path.file_name().is_some_and(|name| name != ".env")
-            && let Ok(text) = fs::read_to_string(&path)
-        {
-            visit(&path, &text);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
