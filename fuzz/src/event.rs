@@ -39,7 +39,7 @@ pub fn event_data(data: &[u8]) {
     let agent_id: AgentId = agent.parse().unwrap_or_default();
     let event: EventType = "order.created".parse().expect("an event type");
     let timestamp = Timestamp::from_seconds(1_700_000_000);
-    let envelope = Envelope { event: &event, timestamp, agent_id: &agent_id, data: &data };
+    let envelope = Envelope { event_type: &event, timestamp, agent_id: &agent_id, data: &data };
     let bytes = envelope.to_bytes();
     let read: Fields<'_> = serde_json::from_slice(&bytes).expect("the envelope is JSON");
     assert_eq!((read.event, read.timestamp), ("order.created", 1_700_000_000));

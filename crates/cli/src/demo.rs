@@ -15,7 +15,7 @@ use postrider_delivery::Client;
 use postrider_dispatch::{Dispatcher, NewEvent};
 use postrider_program::StartError;
 use postrider_store::Store;
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::subscriber::NewSubscriber;
 use postrider_worker::Worker;
 use serde_json::json;
@@ -71,8 +71,8 @@ fn worker(store: &Store) -> Result<Worker, StartError> {
     let schedule = RetrySchedule::Steps(Steps::try_new(DELAYS.to_vec())?);
     let retry = RetryPolicy::try_new(schedule, 1 + u32::try_from(DELAYS.len())?, 10)?;
     // A breaker would open on the dead receiver, and the demo would wait for it to be tried again.
-    let patience = Patience { breaker_failures: 0, ..Patience::default() };
-    let config = postrider_worker::Config { retry, patience, ..postrider_worker::Config::default() };
+    let breaker = BreakerPolicy { breaker_failures: 0, ..BreakerPolicy::default() };
+    let config = postrider_worker::Config { retry, breaker, ..postrider_worker::Config::default() };
     Ok(Worker::new(store.clone(), Client::new(delivery)?, config)?)
 }
 
@@ -104,7 +104,12 @@ async fn dispatch(dispatcher: &Dispatcher) -> Result<usize, StartError> {
     for (event, number) in orders {
         let event = NewEvent::new(event, &json!({"order": number, "total": "19.90"}))?;
         let answer = dispatcher.dispatch(event).await?;
-        println!("dispatched {} {} to {} subscribers", answer.id, answer.event, answer.subscribers.len());
+        println!(
+            "dispatched {} {} to {} subscribers",
+            answer.id,
+            answer.event_type,
+            answer.subscribers.len()
+        );
     }
     Ok(orders.len())
 }

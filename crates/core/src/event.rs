@@ -327,7 +327,7 @@ fn depth(json: &str) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
     /// The event's type.
-    pub event: &'a EventType,
+    pub event_type: &'a EventType,
     /// When it was dispatched; written as whole Unix seconds.
     pub timestamp: Timestamp,
     /// Who emitted it.
@@ -343,7 +343,7 @@ impl Envelope<'_> {
         let agent = self.agent_id.as_str().replace('\\', r"\\").replace('"', r#"\""#);
         format!(
             r#"{{"event":"{}","timestamp":{},"agent_id":"{agent}","data":{}}}"#,
-            self.event,
+            self.event_type,
             self.timestamp.seconds(),
             self.data.as_json()
         )
@@ -405,7 +405,7 @@ mod tests {
             let agent_id: AgentId = agent.parse().unwrap();
             let event = "a.b".parse().unwrap();
             let data = EventData::from_json("[1]").unwrap();
-            let bytes = Envelope { event: &event, timestamp: Timestamp::from_seconds(seconds), agent_id: &agent_id, data: &data }.to_bytes();
+            let bytes = Envelope { event_type: &event, timestamp: Timestamp::from_seconds(seconds), agent_id: &agent_id, data: &data }.to_bytes();
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             prop_assert_eq!(value, serde_json::json!({"event": "a.b", "timestamp": seconds, "agent_id": agent, "data": [1]}));
         }

@@ -14,8 +14,8 @@ use sea_orm::{
 use url::Url;
 
 use crate::DatabaseError;
+use crate::connection_cache::{ConnectionCache, DedicatedConnection, TRUSTED};
 use crate::error::{comes_from_dead_connection, is_dead_connection};
-use crate::kept::{Hot, Kept, TRUSTED};
 
 /// Where the database is: `postgres://…` or `sqlite://…`. Debug and Display leave the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ pub struct Database {
     dialect: Dialect,
     answer_timeout: Duration,
     silence: Arc<Silence>,
-    kept: Arc<Kept>,
+    cache: Arc<ConnectionCache>,
 }
 
 /// When the database last left an operation without an answer.
@@ -286,16 +286,16 @@ impl Database {
         let connection = sea_orm::Database::connect(options).await?;
         // Most must be there for everybody, and of few all.
         let room = config.max_connections.saturating_sub(4) / 4;
-        let kept = Arc::new(Kept::with_room(room as usize));
+        let cache = Arc::new(ConnectionCache::with_room(room as usize));
         let answer_timeout = config.answer_timeout;
-        Ok(Self { answer_timeout, silence, kept, ..Self::from_connection(connection) })
+        Ok(Self { answer_timeout, silence, cache, ..Self::from_connection(connection) })
     }
 
     /// Over a pool that the application has already.
     pub fn from_connection(connection: DatabaseConnection) -> Self {
         let dialect = Dialect::of(&connection);
-        let (silence, kept) = Default::default();
-        Self { connection, dialect, answer_timeout: ANSWER_TIMEOUT, silence, kept }
+        let (silence, cache) = Default::default();
+        Self { connection, dialect, answer_timeout: ANSWER_TIMEOUT, silence, cache }
     }
 
     /// The kind of database.
@@ -311,9 +311,9 @@ impl Database {
     /// For single statements that are asked again and again, as by those who wait for work in a loop: over connections
     /// that are kept for them, since the pool pings each that is given back. Of 16 at most 3 are kept, of few none, and
     /// none of a pool that the application made itself.
-    pub fn hot(&self) -> Hot<'_> {
-        let kept = (self.dialect == Dialect::Postgres && self.kept.has_room()).then_some(&*self.kept);
-        Hot { connection: &self.connection, kept }
+    pub fn dedicated(&self) -> DedicatedConnection<'_> {
+        let cache = (self.dialect == Dialect::Postgres && self.cache.has_room()).then_some(&*self.cache);
+        DedicatedConnection { connection: &self.connection, cache }
     }
 
     /// How many connections the pool holds now. None are known of a pool that is not sqlx's.
@@ -332,7 +332,7 @@ impl Database {
             _ => (0, 0, 0),
         };
         // The two are not read at one moment.
-        let idle = u32::try_from(idle + self.kept.idle()).unwrap_or(u32::MAX).min(size);
+        let idle = u32::try_from(idle + self.cache.idle()).unwrap_or(u32::MAX).min(size);
         Connections { idle, in_use: size - idle, max }
     }
 
@@ -419,7 +419,7 @@ impl Database {
 
     /// Closes all connections, waiting for those in use.
     pub async fn close(&self) {
-        self.kept.close();
+        self.cache.close();
         if let Err(error) = self.connection.close_by_ref().await {
             tracing::debug!(%error, "the database connections did not close cleanly");
         }

@@ -13,12 +13,12 @@
 
 pub mod batch;
 pub mod connection;
+mod connection_cache;
 pub mod error;
-mod kept;
 pub mod writes;
 
 pub use batch::{Batch, Column, Kind};
 pub use connection::{Config, Connections, Database, DatabaseUrl, DatabaseUrlError, Dialect};
+pub use connection_cache::DedicatedConnection;
 pub use error::DatabaseError;
-pub use kept::Hot;
 pub use writes::{Guarded, Writes};

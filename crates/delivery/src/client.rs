@@ -47,14 +47,14 @@ pub struct Request {
 
 /// What came of an attempt.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct Sent {
     /// From the call until the outcome was known.
     pub duration: Duration,
     /// The receiver's answer, which may well be a refusal, or why there is none.
     pub result: Result<Response, Failure>,
 }
 
-impl Outcome {
+impl Sent {
     /// Whether the receiver answered 2xx.
     pub fn is_success(&self) -> bool {
         self.result.as_ref().is_ok_and(Response::is_success)
@@ -146,7 +146,7 @@ impl Client {
     }
 
     /// Makes one attempt. It ends by its deadline, whatever the receiver does.
-    pub async fn send(&self, request: Request) -> Outcome {
+    pub async fn send(&self, request: Request) -> Sent {
         let started = Instant::now();
         let timeout = match request.timeout {
             Some(timeout) => timeout.clamp(MIN_TIMEOUT, MAX_TIMEOUT),
@@ -157,7 +157,7 @@ impl Client {
         if let Err(failure) = &result {
             tracing::debug!(host, kind = %failure.kind, detail = %failure, "no answer");
         }
-        Outcome { duration: started.elapsed(), result }
+        Sent { duration: started.elapsed(), result }
     }
 
     async fn attempt(&self, request: Request, deadline: Instant) -> Result<Response, Failure> {

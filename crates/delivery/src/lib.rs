@@ -49,7 +49,7 @@ pub mod retry_after;
 mod tls;
 pub mod webhook;
 
-pub use client::{Client, Outcome, Request};
+pub use client::{Client, Request, Sent};
 pub use config::{Config, ConfigError};
 pub use failure::Failure;
 pub use proxy::{ProxyUrl, ProxyUrlError};

@@ -22,7 +22,7 @@ pub struct Response {
     pub headers: Vec<(String, Bytes)>,
     /// The first bytes of the body, as they came: not decoded, not unpacked.
     pub body: Bytes,
-    /// Whether the body was longer than what is kept of it.
+    /// Whether the body was longer than what is body of it.
     pub truncated: bool,
     /// Why the body has no proper end, if it has none.
     pub note: Option<BodyNote>,
@@ -49,7 +49,7 @@ impl BodyNote {
     }
 }
 
-/// How many header lines are kept, and how many bytes of names and values.
+/// How many header lines are body, and how many bytes of names and values.
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
@@ -77,18 +77,18 @@ impl Response {
         self.retry_after.map(|asked| asked.delay(now))
     }
 
-    /// Reads as much of an answer as is kept, until the deadline at the latest.
+    /// Reads as much of an answer as is body, until the deadline at the latest.
     pub(crate) async fn read(answer: http::Response<Incoming>, limit: usize, deadline: Instant) -> Self {
         let (parts, mut incoming) = answer.into_parts();
         let headers = kept_headers(&parts.headers);
         let retry_after = RetryAfter::of(parts.status, &parts.headers);
         let status = parts.status.as_u16();
-        let kept = Kept::read(&mut incoming, limit, deadline).await;
+        let body = CappedBody::read(&mut incoming, limit, deadline).await;
         // An HTTP/2 stream costs nothing to drop.
-        if kept.truncated && parts.version < Version::HTTP_2 {
+        if body.truncated && parts.version < Version::HTTP_2 {
             drain(incoming, deadline).await;
         }
-        let Kept { bytes, truncated, note } = kept;
+        let CappedBody { bytes, truncated, note } = body;
         Self { status, headers, body: bytes.freeze(), truncated, note, retry_after }
     }
 }
@@ -106,44 +106,44 @@ impl fmt::Debug for Response {
     }
 }
 
-/// What is kept of a body.
+/// What is body of a body.
 #[derive(Default)]
-struct Kept {
+struct CappedBody {
     bytes: BytesMut,
     truncated: bool,
     note: Option<BodyNote>,
 }
 
-impl Kept {
+impl CappedBody {
     async fn read(incoming: &mut Incoming, limit: usize, deadline: Instant) -> Self {
-        let mut kept = Self::default();
+        let mut body = Self::default();
         let mut empty_frames = 0;
         while !incoming.is_end_stream() {
             let data = match timeout_at(deadline, incoming.frame()).await {
                 Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
                 Ok(None) => break,
                 Ok(Some(Err(_))) => {
-                    kept.note = Some(BodyNote::Broken);
+                    body.note = Some(BodyNote::Broken);
                     break;
                 }
                 Err(_) => {
-                    kept.note = Some(BodyNote::TimedOut);
+                    body.note = Some(BodyNote::TimedOut);
                     break;
                 }
             };
-            let room = limit - kept.bytes.len();
-            kept.bytes.extend_from_slice(&data[..data.len().min(room)]);
+            let room = limit - body.bytes.len();
+            body.bytes.extend_from_slice(&data[..data.len().min(room)]);
             if data.len() > room {
-                kept.truncated = true;
+                body.truncated = true;
                 break;
             }
             empty_frames += usize::from(data.is_empty());
             if empty_frames > MAX_EMPTY_FRAMES {
-                kept.note = Some(BodyNote::Broken);
+                body.note = Some(BodyNote::Broken);
                 break;
             }
         }
-        kept
+        body
     }
 }
 
@@ -181,9 +181,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(SET_COOKIE, HeaderValue::from_static("a=1"));
         headers.append(SET_COOKIE, HeaderValue::from_bytes(b"b=\xff").unwrap());
-        let kept = kept_headers(&headers);
+        let body = kept_headers(&headers);
         assert_eq!(
-            kept,
+            body,
             [
                 ("set-cookie".to_owned(), Bytes::from("a=1")),
                 ("set-cookie".to_owned(), Bytes::from(&b"b=\xff"[..]))

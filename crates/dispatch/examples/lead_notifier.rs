@@ -121,7 +121,8 @@ impl LeadNotifier {
         let timestamp = self.ids.clock().now();
         let event: EventType = EVENT.parse().map_err(NewEventError::from)?;
         let data = EventData::from_value(lead).map_err(NewEventError::from)?;
-        let body = Envelope { event: &event, timestamp, agent_id: &self.agent_id, data: &data }.to_bytes();
+        let body =
+            Envelope { event_type: &event, timestamp, agent_id: &self.agent_id, data: &data }.to_bytes();
         let webhook_to_send = Webhook {
             event_id: id,
             event_type: &event,

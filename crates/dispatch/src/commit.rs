@@ -37,7 +37,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     pub(crate) fn new(shared: &Shared, event: NewEvent) -> Self {
         let agent_id = event.agent_id.clone().unwrap_or_else(|| shared.default_agent.clone());
-        let transformed = shared.transforms.apply(&event.tenant, &event.event, &agent_id, &event.data);
+        let transformed = shared.transforms.apply(&event.tenant, &event.event_type, &agent_id, &event.data);
         Self { event, agent_id, transformed, only: None }
     }
 
@@ -80,7 +80,7 @@ pub(crate) async fn commit(shared: &Shared, events: &[Prepared]) -> Results {
     #[allow(clippy::cast_precision_loss)] // A batch has a thousand events at most.
     metrics::histogram!(metric::DISPATCH_BATCH).record(count as f64);
     for dispatched in results.iter().flatten().filter(|dispatched| !dispatched.duplicate) {
-        let label = shared.labels.value(dispatched.event.as_str());
+        let label = shared.labels.value(dispatched.event_type.as_str());
         metrics::counter!(metric::EVENTS, metric::EVENT_TYPE => label).increment(1);
     }
     results
@@ -154,7 +154,7 @@ async fn write_at_once(
         let (writes, results) = draft(shared, connection, events, each(&kinds, events, &found)).await?;
         let mut guarded = Guarded::new(writes);
         shared.store.expect_subscribers(&kinds.all, &found, &mut guarded);
-        match guarded.execute(&database.hot()).await {
+        match guarded.execute(&database.dedicated()).await {
             Ok(true) => return Ok(results),
             Ok(false) => {}
             Err(error) => {
@@ -171,7 +171,7 @@ async fn write_at_once(
 }
 
 fn kinds(events: &[Prepared]) -> Kinds {
-    Kinds::of(events.iter().map(|Prepared { event, .. }| (&event.tenant, &event.event)))
+    Kinds::of(events.iter().map(|Prepared { event, .. }| (&event.tenant, &event.event_type)))
 }
 
 /// The subscribers of each event, of those that were `found` of each kind.
@@ -243,7 +243,7 @@ impl<'a> Draft<'a> {
     fn hash(&self) -> [u8; 32] {
         let Prepared { event, agent_id, .. } = self.prepared;
         let mut context = digest::Context::new(&digest::SHA256);
-        for part in [event.event.as_str(), agent_id.as_str(), event.data.as_json()] {
+        for part in [event.event_type.as_str(), agent_id.as_str(), event.data.as_json()] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
         }
@@ -256,7 +256,7 @@ impl<'a> Draft<'a> {
         let (subscribers, jobs) = self.jobs.into_iter().unzip();
         Dispatched {
             id: self.id,
-            event: self.prepared.event.event.clone(),
+            event_type: self.prepared.event.event_type.clone(),
             agent_id: self.prepared.agent_id.clone(),
             timestamp: self.at,
             subscribers,
@@ -371,7 +371,7 @@ fn repeat(taken: TakenKey) -> Dispatched {
     let (subscribers, jobs) = taken.jobs.into_iter().unzip();
     Dispatched {
         id: taken.event_id,
-        event: taken.event,
+        event_type: taken.event_type,
         agent_id: taken.agent_id,
         timestamp: taken.dispatched_at,
         subscribers,
@@ -392,7 +392,7 @@ impl Rows {
     fn add(&mut self, shared: &Shared, draft: &Draft<'_>) {
         let Prepared { event, agent_id, .. } = draft.prepared;
         let data = draft.prepared.data();
-        let envelope = Envelope { event: &event.event, timestamp: draft.at, agent_id, data };
+        let envelope = Envelope { event_type: &event.event_type, timestamp: draft.at, agent_id, data };
         // Only what is a traceparent: any other text might not even fit into a column.
         let given = event.trace.as_deref().and_then(|trace| trace.parse::<TraceParent>().ok());
         let trace = match (given, TraceParent::current()) {
@@ -407,7 +407,7 @@ impl Rows {
                 id,
                 tenant: event.tenant.clone(),
                 event_id: draft.id,
-                event: event.event.clone(),
+                event_type: event.event_type.clone(),
                 subscriber,
                 job,
                 created_at: draft.at,
@@ -418,7 +418,7 @@ impl Rows {
         self.events.push(EventRow {
             id: draft.id,
             tenant: event.tenant.clone(),
-            event: event.event.clone(),
+            event_type: event.event_type.clone(),
             agent_id: agent_id.clone(),
             envelope: envelope.to_bytes().into(),
             subscribers_found: u32::try_from(draft.jobs.len()).unwrap_or(u32::MAX),

@@ -12,7 +12,7 @@ pub struct NewEvent {
     /// Whose it is.
     pub tenant: TenantId,
     /// Its type.
-    pub event: EventType,
+    pub event_type: EventType,
     /// What it says.
     pub data: EventData,
     /// Who emits it; if not given, the configured default.
@@ -31,7 +31,7 @@ impl NewEvent {
     pub fn new(event: &str, data: &(impl serde::Serialize + ?Sized)) -> Result<Self, NewEventError> {
         Ok(Self {
             tenant: TenantId::default(),
-            event: event.parse()?,
+            event_type: event.parse()?,
             data: EventData::from_value(data)?,
             agent_id: None,
             key: None,
@@ -83,7 +83,7 @@ pub struct Dispatched {
     /// Its id: the `webhook-id` of all its deliveries.
     pub id: EventId,
     /// Its type.
-    pub event: EventType,
+    pub event_type: EventType,
     /// Who emitted it.
     pub agent_id: AgentId,
     /// When it was dispatched.

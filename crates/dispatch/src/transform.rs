@@ -93,7 +93,7 @@ pub struct Transforms {
 #[derive(Clone, Default)]
 struct Registry {
     every: Vec<Arc<dyn Hook>>,
-    by_event: HashMap<EventType, Vec<Arc<dyn Hook>>>,
+    by_event_type: HashMap<EventType, Vec<Arc<dyn Hook>>>,
 }
 
 /// Why a hook or a configured transform was not taken.
@@ -157,7 +157,9 @@ impl Transforms {
     pub fn configure<'de>(&mut self, settings: impl Deserializer<'de>) -> Result<&mut Self, TransformsError> {
         for (event, transform) in configured::read(settings)? {
             match event {
-                Some(event) => self.configured.by_event.entry(event).or_default().push(Arc::new(transform)),
+                Some(event) => {
+                    self.configured.by_event_type.entry(event).or_default().push(Arc::new(transform))
+                }
                 None => self.configured.every.push(Arc::new(transform)),
             }
         }
@@ -168,14 +170,14 @@ impl Transforms {
     pub fn is_empty(&self) -> bool {
         [&self.hooks, &self.configured]
             .into_iter()
-            .all(|registry| registry.every.is_empty() && registry.by_event.is_empty())
+            .all(|registry| registry.every.is_empty() && registry.by_event_type.is_empty())
     }
 
     /// What the transforms make of an event's data; none if they leave it as it is.
     pub(crate) fn apply(
         &self,
         tenant: &TenantId,
-        event: &EventType,
+        event_type: &EventType,
         agent_id: &AgentId,
         data: &EventData,
     ) -> Result<Option<EventData>, DispatchError> {
@@ -183,14 +185,14 @@ impl Transforms {
         let mut all = hooks
             .every
             .iter()
-            .chain(hooks.of(event))
-            .chain(configured.of(event))
+            .chain(hooks.of(event_type))
+            .chain(configured.of(event_type))
             .chain(&configured.every)
             .peekable();
         if all.peek().is_none() {
             return Ok(None);
         }
-        let mut draft = EventDraft::new(tenant, event, agent_id, data);
+        let mut draft = EventDraft::new(tenant, event_type, agent_id, data);
         for hook in all {
             run(hook.as_ref(), &mut draft)
                 .map_err(|source| DispatchError::Hook { name: hook.name().into(), source: source.into() })?;
@@ -219,17 +221,17 @@ fn run(hook: &dyn Hook, draft: &mut EventDraft) -> Result<(), HookError> {
 }
 
 impl Registry {
-    fn add(&mut self, event: &str, hook: Arc<dyn Hook>) -> Result<(), EventTypeError> {
-        if event == "*" {
+    fn add(&mut self, event_type: &str, hook: Arc<dyn Hook>) -> Result<(), EventTypeError> {
+        if event_type == "*" {
             self.every.push(hook);
         } else {
-            self.by_event.entry(event.parse()?).or_default().push(hook);
+            self.by_event_type.entry(event_type.parse()?).or_default().push(hook);
         }
         Ok(())
     }
 
-    fn of(&self, event: &EventType) -> &[Arc<dyn Hook>] {
-        self.by_event.get(event).map_or(&[], Vec::as_slice)
+    fn of(&self, event_type: &EventType) -> &[Arc<dyn Hook>] {
+        self.by_event_type.get(event_type).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -249,6 +251,6 @@ impl fmt::Debug for Registry {
         };
         let mut map = f.debug_map();
         map.entry(&"*", &names(&self.every));
-        map.entries(self.by_event.iter().map(|(event, hooks)| (event.as_str(), names(hooks)))).finish()
+        map.entries(self.by_event_type.iter().map(|(event, hooks)| (event.as_str(), names(hooks)))).finish()
     }
 }

@@ -428,7 +428,7 @@ pub async fn jobs_of_a_paused_lane_are_set_aside_and_come_back(fixture: &dyn Fix
     queue.enqueue(&all).await.unwrap();
     queue.pause(lane(1), Duration::from_secs(30)).await.unwrap();
     assert_eq!(queue.park(100).await.unwrap(), 0);
-    assert_eq!((queue.depth().await.unwrap().ready, queue.depth().await.unwrap().held), (0, 10));
+    assert_eq!((queue.depth().await.unwrap().ready, queue.depth().await.unwrap().parked), (0, 10));
     fixture.advance(Duration::from_secs(31)).await;
     assert_eq!(queue.park(100).await.unwrap(), 1, "one to probe with");
     assert_eq!(queue.park(100).await.unwrap(), 0);
@@ -470,7 +470,7 @@ pub async fn depth_counts_by_state(fixture: &dyn Fixture) {
     take(&queue, 2).await;
     fixture.advance(Duration::from_secs(10)).await;
     let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.ready, depth.scheduled, depth.held, depth.running), (3, 1, 0, 2));
+    assert_eq!((depth.ready, depth.scheduled, depth.parked, depth.running), (3, 1, 0, 2));
     assert!(depth.oldest_ready.unwrap() >= Duration::from_secs(10));
 
     // It may be one that is tried again, and comes after what is new in its lane.

@@ -175,7 +175,7 @@ pub struct Depth {
     /// May run later.
     pub scheduled: u64,
     /// Set aside while their lane is paused.
-    pub held: u64,
+    pub parked: u64,
     /// Claimed.
     pub running: u64,
     /// How long the oldest ready job has been ready, of those that a claim would take first from their lanes.

@@ -47,7 +47,7 @@ pub(crate) fn depth(rows: &[QueryResult]) -> Result<Depth, QueueError> {
                 depth.oldest_ready = column::<Option<i64>>(row, "oldest")?.map(span);
             }
             state::SCHEDULED => depth.scheduled = jobs,
-            2 => depth.held = jobs,
+            2 => depth.parked = jobs,
             _ => depth.running = jobs,
         }
     }

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use postrider_core::{DeadReason, DeliveryId, EventType, SubscriberId, id};
-use postrider_store::replay::{Attempts, DeadFilter, Deleted, Requeued};
-use postrider_store::subscriber::State as SubscriberState;
+use postrider_store::replay::{AttemptBudget, DeadFilter, Deleted, Requeued};
+use postrider_store::subscriber::SubscriberState;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -76,7 +76,7 @@ async fn list(
     let filter = DeadFilter {
         ids: None,
         subscriber: query.subscriber_id,
-        event: query.event,
+        event_type: query.event,
         reason: query.reason,
         since: query.since.map(|Moment(since)| since),
         until: query.until.map(|Moment(until)| until),
@@ -146,12 +146,12 @@ async fn requeue(
     let filter = DeadFilter {
         ids: request.ids,
         subscriber: request.subscriber_id,
-        event: request.event,
+        event_type: request.event,
         reason: None,
         since: request.since.map(|Moment(since)| since),
         until: request.until.map(|Moment(until)| until),
     };
-    let attempts = if request.keep_attempts { Attempts::Keep } else { Attempts::FromZero };
+    let attempts = if request.keep_attempts { AttemptBudget::Keep } else { AttemptBudget::FromZero };
     let requeued = state.store.requeue(&caller.tenant, &filter, attempts, MOST).await?;
     Ok((StatusCode::ACCEPTED, Json(requeued.into())))
 }
@@ -226,6 +226,6 @@ async fn recover(
         until: request.until.map(|Moment(until)| until),
         ..DeadFilter::default()
     };
-    let requeued = state.store.requeue(&caller.tenant, &filter, Attempts::FromZero, MOST).await?;
+    let requeued = state.store.requeue(&caller.tenant, &filter, AttemptBudget::FromZero, MOST).await?;
     Ok((StatusCode::ACCEPTED, Json(requeued.into())))
 }

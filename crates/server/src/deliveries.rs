@@ -71,7 +71,7 @@ impl From<Delivery> for DeliveryView {
         Self {
             id: delivery.id.to_string(),
             event_id: delivery.event_id.to_string(),
-            event: delivery.event.to_string(),
+            event: delivery.event_type.to_string(),
             subscriber_id: delivery.subscriber.to_string(),
             status: delivery.status,
             attempts: delivery.attempts,
@@ -150,7 +150,7 @@ async fn list(
 ) -> Result<Json<List<DeliveryView>>, Problem> {
     let filter = DeliveryFilter {
         subscriber: query.subscriber_id,
-        event: query.event,
+        event_type: query.event,
         event_id: query.event_id,
         status: query.status,
         response_status: query.response_code.map(|ResponseCode(code)| code),

@@ -63,7 +63,7 @@ impl From<Dispatched> for DispatchedView {
     fn from(dispatched: Dispatched) -> Self {
         Self {
             id: dispatched.id.to_string(),
-            event: dispatched.event.to_string(),
+            event: dispatched.event_type.to_string(),
             agent_id: dispatched.agent_id.to_string(),
             timestamp: dispatched.timestamp.seconds(),
             subscribers_found: dispatched.subscribers.len(),
@@ -98,7 +98,7 @@ impl From<&Event> for EventView {
     fn from(event: &Event) -> Self {
         Self {
             id: event.id.to_string(),
-            event: event.event.to_string(),
+            event: event.event_type.to_string(),
             agent_id: event.agent_id.to_string(),
             timestamp: event.dispatched_at.seconds(),
             created_at: event.dispatched_at.into(),

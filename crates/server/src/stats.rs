@@ -100,7 +100,7 @@ async fn read(
 ) -> Result<Json<StatsView>, Problem> {
     let filter = StatsFilter {
         subscriber: query.subscriber_id,
-        event: query.event,
+        event_type: query.event,
         since: query.since.map(|Moment(since)| since),
     };
     let counted = state.store.stats(&caller.tenant, &filter).await?;
@@ -134,7 +134,7 @@ impl From<Percentiles> for LatencyView {
 
 impl From<Depth> for QueueView {
     fn from(depth: Depth) -> Self {
-        let Depth { ready, scheduled, held, running, oldest_ready } = depth;
+        let Depth { ready, scheduled, parked: held, running, oldest_ready } = depth;
         let oldest_ready_seconds = oldest_ready.unwrap_or_default().as_secs_f64();
         Self { ready, scheduled, held, running, oldest_ready_seconds }
     }

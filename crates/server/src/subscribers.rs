@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use postrider_core::id;
 use postrider_core::subscriber::PolicyFields;
 use postrider_store::health::{Breaker, Health};
-use postrider_store::subscriber::{State as Activity, Subscriber, SubscriberChange};
+use postrider_store::subscriber::{Subscriber, SubscriberChange, SubscriberState};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -103,8 +103,8 @@ impl From<Health> for BreakerView {
 impl From<Subscriber> for SubscriberView {
     fn from(subscriber: Subscriber) -> Self {
         let inactive = match subscriber.state {
-            Activity::Active => None,
-            Activity::Inactive { since, reason } => Some((since, reason)),
+            SubscriberState::Active => None,
+            SubscriberState::Inactive { since, reason } => Some((since, reason)),
         };
         Self {
             id: subscriber.id.to_string(),

@@ -64,7 +64,7 @@ pub(crate) fn count(
     attempt: &Attempt,
     is_first: bool,
 ) {
-    let key = |at| Key::new(&delivery.tenant, delivery.subscriber, &delivery.event, at);
+    let key = |at| Key::new(&delivery.tenant, delivery.subscriber, &delivery.event_type, at);
     tallies.entry(key(attempt.started_at)).or_default().attempt(attempt);
     if is_first {
         let waited = tallies.entry(key(delivery.created_at)).or_default();
@@ -87,7 +87,7 @@ pub(crate) fn add(tallies: HashMap<Key, Tally>, writes: &mut Writes) {
         input.push([
             key.tenant.as_str().into(),
             key.subscriber.uuid().into(),
-            key.event.as_str().into(),
+            key.event_type.as_str().into(),
             key.minute.into(),
             stored(tally.attempts()).into(),
             tally.to_bytes().into(),

@@ -1,4 +1,4 @@
-//! How subscribers fare: circuit breakers, and the end of patience with those that only fail.
+//! How subscribers fare: circuit breakers, and the deactivation of subscribers that only fail.
 //!
 //! A subscriber that does well has no row here and costs no write. Failures that blame the receiver
 //! are counted since its last success. At a threshold its breaker opens: its lane is paused, and
@@ -19,9 +19,9 @@ use crate::outcome::{End, Outcome};
 use crate::row::{column, timestamp, unsigned};
 use crate::{Store, StoreError, subscriber};
 
-/// When patience with a subscriber ends.
+/// When a breaker opens, and when a failing subscriber is deactivated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct BreakerPolicy {
     /// Failures in a row that open its breaker; 0 is never.
     pub breaker_failures: u32,
     /// The first pause of an open breaker; each further one in a row is twice as long.
@@ -32,7 +32,7 @@ pub struct Patience {
     pub deactivate_after: Option<Duration>,
 }
 
-impl Default for Patience {
+impl Default for BreakerPolicy {
     /// Ten failures; 30 s, doubling to 10 min; five days.
     fn default() -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl BreakerPolicy {
     /// The pause after the breaker has opened `openings` times in a row before.
     fn pause(&self, openings: u32) -> Duration {
         self.breaker_pause.saturating_mul(1 << openings.min(20)).min(self.breaker_max_pause)
@@ -90,7 +90,7 @@ pub enum Notice {
         /// What was to be delivered.
         event_id: EventId,
         /// Its type.
-        event: EventType,
+        event_type: EventType,
         /// To whom.
         subscriber: SubscriberId,
         /// Attempts in all.
@@ -195,7 +195,7 @@ impl Store {
     }
 
     /// Forgets a subscriber's failures, and opens its lane.
-    pub(crate) async fn forgive(
+    pub(crate) async fn reset_health(
         &self,
         transaction: &DatabaseTransaction,
         id: SubscriberId,
@@ -210,17 +210,17 @@ impl Store {
         Ok(self.queue.resume_in(transaction, LaneId(id.uuid())).await?)
     }
 
-    /// Counts successes and failures, moves breakers, and ends patience; tells what happened.
+    /// Counts successes and failures, moves breakers, and deactivates subscribers; returns what happened.
     pub(crate) async fn judge_health(
         &self,
         transaction: &DatabaseTransaction,
         outcomes: &[&Outcome],
-        ailing: &HashSet<SubscriberId>,
-        patience: &Patience,
+        failing: &HashSet<SubscriberId>,
+        policy: &BreakerPolicy,
     ) -> Result<Vec<Notice>, StoreError> {
-        let fared = fared(outcomes);
-        let mut notices = self.close(transaction, &fared, ailing).await?;
-        notices.extend(self.open(transaction, &fared, patience).await?);
+        let results = results(outcomes);
+        let mut notices = self.reset_healthy(transaction, &results, failing).await?;
+        notices.extend(self.open_breakers(transaction, &results, policy).await?);
         notices.extend(outcomes.iter().filter_map(|outcome| dead(outcome)));
         let gone: BTreeSet<_> = outcomes
             .iter()
@@ -228,47 +228,50 @@ impl Store {
             .map(|one| (one.delivery.subscriber, one.delivery.tenant.clone()))
             .collect();
         for (id, tenant) in gone {
-            notices.extend(self.end(transaction, tenant, id, DeactivationReason::Gone).await?);
+            notices
+                .extend(self.deactivate_subscriber(transaction, tenant, id, DeactivationReason::Gone).await?);
         }
         Ok(notices)
     }
 
     /// Those that had a success: nothing is held against them any more.
-    async fn close(
+    async fn reset_healthy(
         &self,
         transaction: &DatabaseTransaction,
-        fared: &Fared<'_>,
-        ailing: &HashSet<SubscriberId>,
+        results: &Results<'_>,
+        failing: &HashSet<SubscriberId>,
     ) -> Result<Vec<Notice>, StoreError> {
-        let well =
-            fared.iter().filter(|(id, fared)| fared.succeeded && ailing.contains(id)).map(|(id, _)| *id);
+        let well = results
+            .iter()
+            .filter(|(id, results)| results.succeeded && failing.contains(id))
+            .map(|(id, _)| *id);
         let sql = "DELETE FROM health WHERE subscriber_id IN (SELECT subscriber_id FROM input) \
             RETURNING subscriber_id, open_until";
         let mut notices = Vec::new();
         for row in ids(well).query(transaction, sql, []).await? {
             let id = SubscriberId::from_uuid(column(&row, "subscriber_id")?);
             if column::<Option<i64>>(&row, "open_until")?.is_some()
-                && let Some(fared) = fared.get(&id)
+                && let Some(results) = results.get(&id)
             {
                 self.queue.resume_in(transaction, LaneId(id.uuid())).await?;
-                notices.push(Notice::CircuitClosed { tenant: fared.tenant.clone(), subscriber: id });
+                notices.push(Notice::CircuitClosed { tenant: results.tenant.clone(), subscriber: id });
             }
         }
         Ok(notices)
     }
 
     /// Those that failed since their last success.
-    async fn open(
+    async fn open_breakers(
         &self,
         transaction: &DatabaseTransaction,
-        fared: &Fared<'_>,
-        patience: &Patience,
+        results: &Results<'_>,
+        policy: &BreakerPolicy,
     ) -> Result<Vec<Notice>, StoreError> {
         const FAILED: &[Column] =
             &[Column::new("subscriber_id", Kind::Uuid), Column::new("failures", Kind::Int)];
         let mut input = Batch::new(FAILED);
-        for (id, fared) in fared.iter().filter(|(_, fared)| fared.failures > 0) {
-            input.push([id.uuid().into(), fared.failures.into()]);
+        for (id, results) in results.iter().filter(|(_, results)| results.failures > 0) {
+            input.push([id.uuid().into(), results.failures.into()]);
         }
         let now = Dialect::of(transaction).now();
         let sql = format!(
@@ -279,17 +282,20 @@ impl Store {
         );
         let mut notices = Vec::new();
         for row in input.query(transaction, &sql, []).await? {
-            let state = State::read(&row)?;
-            let Some(fared) = fared.get(&state.id) else { continue };
-            if patience.deactivate_after.is_some_and(|limit| state.now.since(state.failing_since) >= limit) {
-                let tenant = fared.tenant.clone();
-                notices.extend(self.end(transaction, tenant, state.id, DeactivationReason::Failing).await?);
-            } else if state.opens(fared, patience) {
-                let pause = patience.pause(state.openings);
+            let state = BreakerRow::read(&row)?;
+            let Some(results) = results.get(&state.id) else { continue };
+            if policy.deactivate_after.is_some_and(|limit| state.now.since(state.failing_since) >= limit) {
+                let tenant = results.tenant.clone();
+                notices.extend(
+                    self.deactivate_subscriber(transaction, tenant, state.id, DeactivationReason::Failing)
+                        .await?,
+                );
+            } else if state.opens(results, policy) {
+                let pause = policy.pause(state.openings);
                 set_open(transaction, state.id, pause).await?;
                 self.queue.pause_in(transaction, LaneId(state.id.uuid()), pause).await?;
                 notices.push(Notice::CircuitOpened {
-                    tenant: fared.tenant.clone(),
+                    tenant: results.tenant.clone(),
                     subscriber: state.id,
                     failures: state.failures,
                     pause,
@@ -299,7 +305,7 @@ impl Store {
         Ok(notices)
     }
 
-    async fn end(
+    async fn deactivate_subscriber(
         &self,
         transaction: &DatabaseTransaction,
         tenant: TenantId,
@@ -309,15 +315,15 @@ impl Store {
         if !subscriber::deactivate(transaction, id, reason).await? {
             return Ok(None);
         }
-        self.unwanted(transaction, id).await?;
+        self.expedite_lane(transaction, id).await?;
         Ok(Some(Notice::Deactivated { tenant, subscriber: id, reason }))
     }
 }
 
-/// How the subscribers of a batch fared; in the order of their ids, so that two batches do not deadlock.
-type Fared<'a> = BTreeMap<SubscriberId, HowFared<'a>>;
+/// How the subscribers of a batch results; in the order of their ids, so that two batches do not deadlock.
+type Results<'a> = BTreeMap<SubscriberId, SubscriberResult<'a>>;
 
-struct HowFared<'a> {
+struct SubscriberResult<'a> {
     tenant: &'a TenantId,
     succeeded: bool,
     /// Failures since the last success of the batch.
@@ -326,22 +332,22 @@ struct HowFared<'a> {
     shortest: Duration,
 }
 
-fn fared<'a>(outcomes: &[&'a Outcome]) -> Fared<'a> {
-    let mut all = Fared::new();
+fn results<'a>(outcomes: &[&'a Outcome]) -> Results<'a> {
+    let mut all = Results::new();
     for outcome in outcomes {
         let Some(attempt) = &outcome.attempt else { continue };
         let failed = attempt.error.as_ref().and_then(|(kind, _)| *kind);
-        let fared = all.entry(outcome.delivery.subscriber).or_insert(HowFared {
+        let results = all.entry(outcome.delivery.subscriber).or_insert(SubscriberResult {
             tenant: &outcome.delivery.tenant,
             succeeded: false,
             failures: 0,
             shortest: Duration::MAX,
         });
         match failed {
-            None => (fared.succeeded, fared.failures) = (true, 0),
+            None => (results.succeeded, results.failures) = (true, 0),
             Some(kind) if kind.blames_receiver() => {
-                fared.failures += 1;
-                fared.shortest = fared.shortest.min(attempt.duration);
+                results.failures += 1;
+                results.shortest = results.shortest.min(attempt.duration);
             }
             Some(_) => {}
         }
@@ -350,7 +356,7 @@ fn fared<'a>(outcomes: &[&'a Outcome]) -> Fared<'a> {
 }
 
 /// A subscriber's row, after its failures were counted.
-struct State {
+struct BreakerRow {
     id: SubscriberId,
     failures: u32,
     failing_since: Timestamp,
@@ -360,7 +366,7 @@ struct State {
     now: Timestamp,
 }
 
-impl State {
+impl BreakerRow {
     fn read(row: &QueryResult) -> Result<Self, StoreError> {
         Ok(Self {
             id: SubscriberId::from_uuid(column(row, "subscriber_id")?),
@@ -376,11 +382,11 @@ impl State {
     /// Whether the breaker opens: for the first time at the threshold; again when a probe failed,
     /// which is an attempt that began after the last opening and ended after its pause. When it
     /// began is told by how long it took, since the worker's clock may differ from the database's.
-    fn opens(&self, fared: &HowFared<'_>, patience: &Patience) -> bool {
+    fn opens(&self, results: &SubscriberResult<'_>, policy: &BreakerPolicy) -> bool {
         match (self.opened_at, self.open_until) {
-            _ if patience.breaker_failures == 0 => false,
-            (Some(opened), Some(until)) => self.now >= until && self.now - fared.shortest > opened,
-            _ => self.failures >= patience.breaker_failures,
+            _ if policy.breaker_failures == 0 => false,
+            (Some(opened), Some(until)) => self.now >= until && self.now - results.shortest > opened,
+            _ => self.failures >= policy.breaker_failures,
         }
     }
 }
@@ -408,7 +414,7 @@ fn dead(outcome: &Outcome) -> Option<Notice> {
         tenant: delivery.tenant.clone(),
         delivery: delivery.id,
         event_id: delivery.event_id,
-        event: delivery.event.clone(),
+        event_type: delivery.event_type.clone(),
         subscriber: delivery.subscriber,
         attempts: delivery.attempts + u32::from(outcome.attempt.is_some()),
         reason,
@@ -430,9 +436,9 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest() {
-        let patience = Patience::default();
-        let pauses: Vec<_> = (0..7).map(|openings| patience.pause(openings).as_secs()).collect();
+        let policy = BreakerPolicy::default();
+        let pauses: Vec<_> = (0..7).map(|openings| policy.pause(openings).as_secs()).collect();
         assert_eq!(pauses, [30, 60, 120, 240, 480, 600, 600]);
-        assert_eq!(patience.pause(u32::MAX).as_secs(), 600);
+        assert_eq!(policy.pause(u32::MAX).as_secs(), 600);
     }
 }

@@ -21,7 +21,7 @@ pub struct Event {
     /// Its id.
     pub id: EventId,
     /// Its type.
-    pub event: EventType,
+    pub event_type: EventType,
     /// Who emitted it.
     pub agent_id: AgentId,
     /// The body that every subscriber gets.
@@ -40,7 +40,7 @@ pub struct Delivery {
     /// What is delivered.
     pub event_id: EventId,
     /// Its type.
-    pub event: EventType,
+    pub event_type: EventType,
     /// To whom.
     pub subscriber: SubscriberId,
     /// Where it stands.
@@ -94,7 +94,7 @@ pub struct DeliveryFilter {
     /// Those to this subscriber.
     pub subscriber: Option<SubscriberId>,
     /// Those of events of this type.
-    pub event: Option<EventType>,
+    pub event_type: Option<EventType>,
     /// Those of this event.
     pub event_id: Option<EventId>,
     /// Those that stand so.
@@ -166,7 +166,7 @@ impl Store {
         if let Some(subscriber) = filter.subscriber {
             query = query.filter(C::SubscriberId.eq(subscriber.uuid()));
         }
-        if let Some(event) = &filter.event {
+        if let Some(event) = &filter.event_type {
             query = query.filter(C::EventType.eq(event.as_str()));
         }
         if let Some(event) = filter.event_id {
@@ -219,7 +219,7 @@ impl Store {
 fn read_event(row: events::Model) -> Result<Event, StoreError> {
     Ok(Event {
         id: EventId::from_uuid(row.id),
-        event: parse(&row.event_type, "events", "event_type")?,
+        event_type: parse(&row.event_type, "events", "event_type")?,
         agent_id: parse(&row.agent_id, "events", "agent_id")?,
         envelope: row.envelope.into(),
         subscribers_found: unsigned(row.subscribers_found),
@@ -231,7 +231,7 @@ pub(crate) fn read_delivery(row: &deliveries::Model) -> Result<Delivery, StoreEr
     Ok(Delivery {
         id: DeliveryId::from_uuid(row.id),
         event_id: EventId::from_uuid(row.event_id),
-        event: parse(&row.event_type, "deliveries", "event_type")?,
+        event_type: parse(&row.event_type, "deliveries", "event_type")?,
         subscriber: SubscriberId::from_uuid(row.subscriber_id),
         status: status(row.status)?,
         attempts: unsigned(row.attempts),

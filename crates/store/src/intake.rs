@@ -21,7 +21,7 @@ pub struct EventRow {
     /// Whose it is.
     pub tenant: TenantId,
     /// Its type.
-    pub event: EventType,
+    pub event_type: EventType,
     /// Who emitted it.
     pub agent_id: AgentId,
     /// The body that every subscriber gets.
@@ -42,7 +42,7 @@ pub struct DeliveryRow {
     /// What is delivered.
     pub event_id: EventId,
     /// Its type.
-    pub event: EventType,
+    pub event_type: EventType,
     /// To whom.
     pub subscriber: SubscriberId,
     /// The job that will work on it.
@@ -85,7 +85,7 @@ pub struct TakenKey {
     /// The event that it made.
     pub event_id: EventId,
     /// Its type.
-    pub event: EventType,
+    pub event_type: EventType,
     /// Who emitted it.
     pub agent_id: AgentId,
     /// When it was dispatched.
@@ -269,7 +269,7 @@ impl Store {
                 *slot = Some(TakenKey {
                     request_hash: column(&row, "request_hash")?,
                     event_id: EventId::from_uuid(column(&row, "event_id")?),
-                    event: parse(&column::<String>(&row, "event_type")?, "events", "event_type")?,
+                    event_type: parse(&column::<String>(&row, "event_type")?, "events", "event_type")?,
                     agent_id: parse(&column::<String>(&row, "agent_id")?, "events", "agent_id")?,
                     dispatched_at: Timestamp::from_millis(column(&row, "dispatched_at")?),
                     jobs: unpack(&column::<Vec<u8>>(&row, "jobs")?),
@@ -304,7 +304,7 @@ impl Store {
             input.push([
                 event.id.uuid().into(),
                 event.tenant.as_str().into(),
-                event.event.as_str().into(),
+                event.event_type.as_str().into(),
                 event.agent_id.as_str().into(),
                 Vec::from(event.envelope).into(),
                 crate::row::signed(event.subscribers_found).into(),
@@ -323,19 +323,23 @@ impl Store {
                 delivery.tenant.as_str().into(),
                 delivery.event_id.uuid().into(),
                 delivery.subscriber.uuid().into(),
-                delivery.event.as_str().into(),
+                delivery.event_type.as_str().into(),
                 delivery.job.uuid().into(),
                 delivery.created_at.millis().into(),
             ]);
-            let key =
-                rollup::Key::new(&delivery.tenant, delivery.subscriber, &delivery.event, delivery.created_at);
+            let key = rollup::Key::new(
+                &delivery.tenant,
+                delivery.subscriber,
+                &delivery.event_type,
+                delivery.created_at,
+            );
             counts.entry(key).or_default().created += 1;
         }
         let sql = "INSERT INTO deliveries \
                 (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
             SELECT id, tenant, event_id, subscriber_id, event_type, 0, 0, 0, job_id, created_at FROM input";
         writes.push(input, sql);
-        rollup::add(self.slots.next(), counts, writes);
+        rollup::add(self.shards.next(), counts, writes);
     }
 }
 

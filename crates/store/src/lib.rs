@@ -8,7 +8,7 @@
 //! | [`intake`] | writing down a batch of events with their deliveries, in a transaction of the caller's |
 //! | [`work`] | what a worker needs to know of the jobs that it claimed |
 //! | [`outcome`] | recording what came of them, and ending the jobs, in one transaction; what went well, in one statement |
-//! | [`health`] | circuit breakers, and the end of patience with those that only fail |
+//! | [`health`] | circuit breakers, and the deactivation of subscribers that only fail |
 //! | [`history`] | events, deliveries and attempts, as they are read back |
 //! | [`rekey`] | sealing anew what is sealed under an older key |
 //! | [`replay`] | delivering again what has ended |
@@ -22,6 +22,7 @@ mod attempt_rollup;
 mod clock;
 mod entity;
 mod error;
+mod fast;
 pub mod health;
 pub mod histogram;
 pub mod history;
@@ -37,7 +38,6 @@ pub mod stats;
 mod store;
 pub mod subscriber;
 mod tally;
-mod well;
 pub mod work;
 
 pub use attempt_rollup::Folded;

@@ -13,7 +13,7 @@ use postrider_database::{Batch, Column, Dialect, Kind, Writes};
 use postrider_queue::{Finish, JobId, LaneId, Lease};
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement};
 
-use crate::health::{Notice, Patience};
+use crate::health::{BreakerPolicy, Notice};
 use crate::row::{column, status, stored_status};
 use crate::work::DeliveryRef;
 use crate::{Store, StoreError, attempt_rollup, rollup, subscriber};
@@ -33,10 +33,10 @@ pub struct Outcome {
 
 impl Outcome {
     /// Whether a request was made, and all went well, as it did before.
-    pub fn is_well(&self) -> bool {
+    pub fn qualifies_for_fast_path(&self) -> bool {
         self.end == End::Succeeded
             && self.attempt.as_ref().is_some_and(|attempt| attempt.error.is_none())
-            && !self.delivery.ailing
+            && !self.delivery.failing
     }
 }
 
@@ -97,7 +97,7 @@ impl Store {
         &self,
         outcomes: &[O],
         others: &[(Lease, Finish)],
-        patience: &Patience,
+        policy: &BreakerPolicy,
     ) -> Result<Recorded, StoreError> {
         let mut lost: HashSet<JobId> = HashSet::new();
         let mut notices = Vec::new();
@@ -111,15 +111,15 @@ impl Store {
                 break;
             }
             let transaction = self.database.begin().await?;
-            let ailing = self.write(&transaction, &outcomes).await?;
+            let failing = self.write(&transaction, &outcomes).await?;
             // Late, so that lanes are locked as shortly as can be.
             let held: HashSet<JobId> = self.queue.finish_in(&transaction, &ends).await?.into_iter().collect();
             if held.len() == ends.len() {
                 // After the jobs are locked: whatever else locks lanes as well locks jobs before them.
-                notices = self.judge_health(&transaction, &outcomes, &ailing, patience).await?;
-                let hurried = self.hurry_unwanted(&transaction, &outcomes).await?;
+                notices = self.judge_health(&transaction, &outcomes, &failing, policy).await?;
+                let expedited = self.expedite_inactive(&transaction, &outcomes).await?;
                 transaction.commit().await?;
-                if hurried {
+                if expedited {
                     self.queue.wake();
                 }
                 break;
@@ -154,14 +154,14 @@ impl Store {
         self.insert_attempts(outcomes, &counted, &mut writes);
         self.count(outcomes, &counted, &mut writes);
         writes.execute(transaction).await?;
-        let ailing = outcomes.iter().filter(|one| counted.get(&one.lease.job).is_none_or(|one| one.ailing));
-        Ok(ailing.map(|one| one.delivery.subscriber).collect())
+        let failing = outcomes.iter().filter(|one| counted.get(&one.lease.job).is_none_or(|one| one.failing));
+        Ok(failing.map(|one| one.delivery.subscriber).collect())
     }
 
     /// What is to be tried again of a subscriber that is active no more need not wait to find that
-    /// out: when it was deactivated, the job was running and not among those that were hurried then.
+    /// out: when it was deactivated, the job was running and not among those that were expedited then.
     /// Tells whether there is something.
-    async fn hurry_unwanted(
+    async fn expedite_inactive(
         &self,
         transaction: &DatabaseTransaction,
         outcomes: &[&Outcome],
@@ -174,13 +174,13 @@ impl Store {
         }
         let sql = "SELECT input.id FROM input \
             WHERE (SELECT 1 FROM subscribers WHERE subscribers.id = input.id AND active LIMIT 1) IS NULL ORDER BY input.id";
-        let unwanted = input.query(transaction, sql, []).await?;
-        for row in &unwanted {
+        let inactive = input.query(transaction, sql, []).await?;
+        for row in &inactive {
             self.queue
-                .expedite_in(transaction, LaneId(column(row, "id")?), subscriber::HURRIED_AT_ONCE)
+                .expedite_in(transaction, LaneId(column(row, "id")?), subscriber::EXPEDITED_AT_ONCE)
                 .await?;
         }
-        Ok(!unwanted.is_empty())
+        Ok(!inactive.is_empty())
     }
 
     pub(crate) fn insert_attempts(
@@ -250,18 +250,22 @@ impl Store {
             if let Some(attempt) = &outcome.attempt {
                 attempt_rollup::count(&mut tallies, delivery, attempt, counted.attempts == 1);
             }
-            let key =
-                rollup::Key::new(&delivery.tenant, delivery.subscriber, &delivery.event, delivery.created_at);
+            let key = rollup::Key::new(
+                &delivery.tenant,
+                delivery.subscriber,
+                &delivery.event_type,
+                delivery.created_at,
+            );
             // A delivery that ended otherwise meanwhile, as by being cancelled, was counted then, but
             // for this attempt.
             match counted.kind {
-                Kept::Ended => {
+                Applied::Ended => {
                     counts.entry(key).or_default().spent += 1;
                     continue;
                 }
-                Kept::Pending => continue,
-                Kept::Changed if matches!(outcome.end, End::RetryIn(_)) => continue,
-                Kept::Changed => {}
+                Applied::Pending => continue,
+                Applied::Changed if matches!(outcome.end, End::RetryIn(_)) => continue,
+                Applied::Changed => {}
             }
             let counts = counts.entry(key).or_default();
             counts.spent += i64::from(counted.attempts);
@@ -272,7 +276,7 @@ impl Store {
                 End::RetryIn(_) => {}
             }
         }
-        rollup::add(self.slots.next(), counts, writes);
+        rollup::add(self.shards.next(), counts, writes);
         attempt_rollup::add(tallies, writes);
     }
 }
@@ -302,14 +306,14 @@ impl End {
 pub(crate) struct Counted {
     /// Its attempts, this one included; so also this one's number.
     pub(crate) attempts: i32,
-    pub(crate) kind: Kept,
+    pub(crate) kind: Applied,
     /// Whether its subscriber may have failed since its last success.
-    pub(crate) ailing: bool,
+    pub(crate) failing: bool,
 }
 
 /// Whether the outcome is the delivery's.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kept {
+pub(crate) enum Applied {
     /// It is.
     Changed,
     /// Another job works on the delivery by now.
@@ -330,8 +334,8 @@ async fn count_late(
     let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, values);
     let Some(row) = transaction.query_one_raw(statement).await? else { return Ok(None) };
     let is_pending = status(column(&row, "status")?)? == DeliveryStatus::Pending;
-    let kind = if is_pending { Kept::Pending } else { Kept::Ended };
-    Ok(Some(Counted { attempts: column(&row, "attempts")?, kind, ailing: true }))
+    let kind = if is_pending { Applied::Pending } else { Applied::Ended };
+    Ok(Some(Counted { attempts: column(&row, "attempts")?, kind, failing: true }))
 }
 
 /// The delivery of a job that is no longer its own, or that has been cancelled meanwhile, stays as it is.
@@ -390,13 +394,13 @@ async fn update_deliveries(
             AND deliveries.status = 0 \
         RETURNING deliveries.job_id, deliveries.attempts, \
             CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
-                THEN 1 ELSE 0 END AS ailing"
+                THEN 1 ELSE 0 END AS failing"
     );
     let rows = input.query(transaction, &sql, []).await?;
     let counted = |row| {
         let attempts = column(row, "attempts")?;
-        let ailing = column::<i32>(row, "ailing")? != 0;
-        Ok((JobId(column(row, "job_id")?), Counted { attempts, kind: Kept::Changed, ailing }))
+        let failing = column::<i32>(row, "failing")? != 0;
+        Ok((JobId(column(row, "job_id")?), Counted { attempts, kind: Applied::Changed, failing }))
     };
     rows.iter().map(counted).collect()
 }

@@ -38,7 +38,7 @@ pub struct DeadFilter {
     /// Those to this subscriber.
     pub subscriber: Option<SubscriberId>,
     /// Those of events of this type.
-    pub event: Option<EventType>,
+    pub event_type: Option<EventType>,
     /// Those that are dead for this reason.
     pub reason: Option<DeadReason>,
     /// Those that died at or after this moment.
@@ -49,7 +49,7 @@ pub struct DeadFilter {
 
 /// What of the attempts so far counts against the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempts {
+pub enum AttemptBudget {
     /// None: a new round, with the full schedule.
     FromZero,
     /// All: what has used them up gets one more.
@@ -95,7 +95,7 @@ impl Store {
         if before.status == DeliveryStatus::Pending {
             return Ok(Changed::Not(before.status));
         }
-        self.begin_anew(&transaction, tenant, std::slice::from_ref(&before), Attempts::FromZero).await?;
+        self.restart(&transaction, tenant, std::slice::from_ref(&before), AttemptBudget::FromZero).await?;
         transaction.commit().await?;
         self.queue.wake();
         Ok(self.delivery(tenant, id).await?.map_or(Changed::Missing, |now| Changed::Done(Box::new(now))))
@@ -134,7 +134,7 @@ impl Store {
         &self,
         tenant: &TenantId,
         filter: &DeadFilter,
-        attempts: Attempts,
+        attempts: AttemptBudget,
         most: u64,
     ) -> Result<Requeued, StoreError> {
         let mut requeued = Requeued::default();
@@ -159,7 +159,7 @@ impl Store {
             requeued.more = rows.len() as u64 > limit;
             rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             let dead = rows.iter().map(read_delivery).collect::<Result<Vec<_>, _>>()?;
-            self.begin_anew(&transaction, tenant, &dead, attempts).await?;
+            self.restart(&transaction, tenant, &dead, attempts).await?;
             transaction.commit().await?;
             if !dead.is_empty() {
                 self.queue.wake();
@@ -221,7 +221,7 @@ impl Store {
         let counts =
             rollup::Counts { cancelled: 1, spent: i64::from(delivery.attempts), ..rollup::Counts::default() };
         let mut writes = Writes::new();
-        rollup::add(self.slots.next(), HashMap::from([(key(tenant, &delivery), counts)]), &mut writes);
+        rollup::add(self.shards.next(), HashMap::from([(key(tenant, &delivery), counts)]), &mut writes);
         writes.execute(&transaction).await?;
         transaction.commit().await?;
         Ok(Changed::Done(Box::new(delivery)))
@@ -238,12 +238,12 @@ impl Store {
     }
 
     /// Makes deliveries that have ended pending again, with a new job each.
-    async fn begin_anew(
+    async fn restart(
         &self,
         transaction: &DatabaseTransaction,
         tenant: &TenantId,
         ended: &[Delivery],
-        attempts: Attempts,
+        attempts: AttemptBudget,
     ) -> Result<(), StoreError> {
         const ANEW: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("job", Kind::Uuid)];
         let mut input = Batch::new(ANEW);
@@ -265,8 +265,8 @@ impl Store {
             }
         }
         let round_start = match attempts {
-            Attempts::FromZero => "attempts",
-            Attempts::Keep => "round_start",
+            AttemptBudget::FromZero => "attempts",
+            AttemptBudget::Keep => "round_start",
         };
         let sql = format!(
             "UPDATE deliveries SET status = 0, job_id = input.job, round_start = {round_start}, \
@@ -275,7 +275,7 @@ impl Store {
         );
         input.execute(transaction, &sql, []).await?;
         let mut writes = Writes::new();
-        rollup::add(self.slots.next(), counts, &mut writes);
+        rollup::add(self.shards.next(), counts, &mut writes);
         self.queue.enqueue_with(&jobs, &mut writes);
         Ok(writes.execute(transaction).await?)
     }
@@ -296,7 +296,7 @@ impl DeadFilter {
         if let Some(subscriber) = self.subscriber {
             query = query.filter(C::SubscriberId.eq(subscriber.uuid()));
         }
-        if let Some(event) = &self.event {
+        if let Some(event) = &self.event_type {
             query = query.filter(C::EventType.eq(event.as_str()));
         }
         if let Some(reason) = self.reason {
@@ -324,5 +324,5 @@ fn active_subscribers(tenant: &TenantId) -> sea_orm::sea_query::SelectStatement 
 
 fn key(tenant: &TenantId, delivery: &Delivery) -> rollup::Key {
     let created_at: Timestamp = delivery.created_at;
-    rollup::Key::new(tenant, delivery.subscriber, &delivery.event, created_at)
+    rollup::Key::new(tenant, delivery.subscriber, &delivery.event_type, created_at)
 }

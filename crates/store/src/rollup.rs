@@ -20,12 +20,12 @@ use crate::{Store, StoreError};
 /// Which rows of the roll-ups this process adds to. A row is locked until the transaction that adds to it has
 /// reached the disk: each process has rows of its own, and transactions that overlap take turns on them.
 #[derive(Clone, Debug)]
-pub(crate) struct Slots {
+pub(crate) struct Shards {
     first: i16,
     turn: Arc<AtomicU16>,
 }
 
-impl Slots {
+impl Shards {
     /// Enough that processes seldom meet, few enough to add up quickly.
     const PROCESSES: u8 = 64;
     const TURNS: u16 = 4;
@@ -35,7 +35,7 @@ impl Slots {
         Self { first, turn: Arc::default() }
     }
 
-    /// The slot of a transaction.
+    /// The shard that a transaction writes to.
     pub(crate) fn next(&self) -> i16 {
         self.first + (self.turn.fetch_add(1, Ordering::Relaxed) % Self::TURNS).cast_signed()
     }
@@ -47,13 +47,18 @@ pub(crate) struct Key {
     pub(crate) tenant: TenantId,
     pub(crate) minute: i64,
     pub(crate) subscriber: SubscriberId,
-    pub(crate) event: EventType,
+    pub(crate) event_type: EventType,
 }
 
 impl Key {
     /// The minute of `at`: for a delivery's counts, that in which it was made.
-    pub(crate) fn new(tenant: &TenantId, subscriber: SubscriberId, event: &EventType, at: Timestamp) -> Self {
-        Self { tenant: tenant.clone(), minute: minute(at), subscriber, event: event.clone() }
+    pub(crate) fn new(
+        tenant: &TenantId,
+        subscriber: SubscriberId,
+        event_type: &EventType,
+        at: Timestamp,
+    ) -> Self {
+        Self { tenant: tenant.clone(), minute: minute(at), subscriber, event_type: event_type.clone() }
     }
 }
 
@@ -69,7 +74,7 @@ pub(crate) struct Counts {
 }
 
 /// Adds to `writes` what adds to the counts.
-pub(crate) fn add(slot: i16, counts: HashMap<Key, Counts>, writes: &mut Writes) {
+pub(crate) fn add(shard: i16, counts: HashMap<Key, Counts>, writes: &mut Writes) {
     const COUNTS: &[Column] = &[
         Column::new("tenant", Kind::Text),
         Column::new("subscriber_id", Kind::Uuid),
@@ -89,9 +94,9 @@ pub(crate) fn add(slot: i16, counts: HashMap<Key, Counts>, writes: &mut Writes) 
         input.push([
             key.tenant.as_str().into(),
             key.subscriber.uuid().into(),
-            key.event.as_str().into(),
+            key.event_type.as_str().into(),
             key.minute.into(),
-            slot.into(),
+            shard.into(),
             counts.created.into(),
             counts.succeeded.into(),
             counts.dead.into(),

@@ -16,7 +16,7 @@ pub struct StatsFilter {
     /// Deliveries to this subscriber.
     pub subscriber: Option<SubscriberId>,
     /// Deliveries of events of this type.
-    pub event: Option<EventType>,
+    pub event_type: Option<EventType>,
     /// Deliveries made in the minute of this moment, or later. Of what is over an hour ago whole hours
     /// are known, and of what is over a day ago whole days (of UTC): those in which it falls count
     /// from their beginning.
@@ -140,7 +140,7 @@ impl Store {
         // Rows of every width hold all that there is of their time, so the widest will do.
         let since = filter.since.map(|since| row_of(minute(since), minute(self.ids.clock().now())));
         let (from, width) = since.unwrap_or((i64::MIN, DAY));
-        let event = filter.event.as_ref().map(EventType::as_str);
+        let event = filter.event_type.as_ref().map(EventType::as_str);
         let read = Read { tenant, subscriber: filter.subscriber, event, width, from, to: i64::MAX };
         let mut sum = Tally::default();
         for (_, tally) in self.tallies(read).await? {
@@ -167,7 +167,7 @@ impl StatsFilter {
         if let Some(subscriber) = self.subscriber {
             and("subscriber_id =", subscriber.uuid().into());
         }
-        if let Some(event) = &self.event {
+        if let Some(event) = &self.event_type {
             and("event_type =", event.as_str().into());
         }
         if let Some(since) = self.since {

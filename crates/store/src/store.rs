@@ -6,7 +6,7 @@ use postrider_core::{IdGenerator, Keyring, Random as _};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
-use crate::rollup::Slots;
+use crate::rollup::Shards;
 
 /// The repositories over one database, with the queue that lives beside them. Cheap to clone.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub struct Store {
     pub(crate) queue: Arc<dyn TransactionalQueue>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) ids: IdGenerator,
-    pub(crate) slots: Slots,
+    pub(crate) shards: Shards,
 }
 
 impl Store {
@@ -29,7 +29,7 @@ impl Store {
     ) -> Self {
         let mut random = [0];
         ids.random().fill(&mut random);
-        Self { database, queue, keyring: Arc::new(keyring), ids, slots: Slots::new(random[0]) }
+        Self { database, queue, keyring: Arc::new(keyring), ids, shards: Shards::new(random[0]) }
     }
 
     /// The database.

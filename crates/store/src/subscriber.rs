@@ -40,7 +40,7 @@ pub struct Subscriber {
     /// The names of the headers that are added to its deliveries. Their values are not shown.
     pub header_names: Vec<String>,
     /// Whether it gets anything.
-    pub state: State,
+    pub state: SubscriberState,
     /// How it wants to be delivered to.
     pub policy: Policy,
     /// How it fares.
@@ -53,7 +53,7 @@ pub struct Subscriber {
 
 /// Whether a subscriber gets anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SubscriberState {
     /// It does.
     Active,
     /// It does not.
@@ -103,7 +103,7 @@ pub struct SubscriberChange {
 
 /// How many jobs of a subscriber that is active no more are made ready at once; what is beyond them
 /// ends when it is due.
-pub(crate) const HURRIED_AT_ONCE: u32 = 10_000;
+pub(crate) const EXPEDITED_AT_ONCE: u32 = 10_000;
 
 impl Store {
     /// Creates a subscriber, and its lane in the queue.
@@ -118,9 +118,9 @@ impl Store {
         let now = self.ids.clock().now();
         let id: SubscriberId = self.ids.next();
         let state = if new.active {
-            State::Active
+            SubscriberState::Active
         } else {
-            State::Inactive { since: now, reason: DeactivationReason::Requested }
+            SubscriberState::Inactive { since: now, reason: DeactivationReason::Requested }
         };
         let header_names = new.headers.names().map(str::to_owned).collect();
         let row = subscribers::Model {
@@ -231,10 +231,10 @@ impl Store {
         }
         if change.active == Some(true) || change.url.is_some() {
             // Another chance, or another receiver.
-            self.forgive(&transaction, id).await?;
+            self.reset_health(&transaction, id).await?;
         }
         if change.active == Some(false) {
-            self.unwanted(&transaction, id).await?;
+            self.expedite_lane(&transaction, id).await?;
         }
         if let Some(policy) = &change.policy {
             self.queue.configure_in(&transaction, LaneId(id.uuid()), lane_settings(policy)).await?;
@@ -257,7 +257,7 @@ impl Store {
             .filter(subscribers::Column::Tenant.eq(tenant.as_str()));
         let deleted = delete.exec(&transaction).await?.rows_affected > 0;
         if deleted {
-            self.unwanted(&transaction, id).await?;
+            self.expedite_lane(&transaction, id).await?;
             transaction.commit().await?;
             self.queue.wake();
         }
@@ -265,13 +265,13 @@ impl Store {
     }
 
     /// Nothing is wanted for this subscriber any more: its jobs need not wait to find that out.
-    pub(crate) async fn unwanted(
+    pub(crate) async fn expedite_lane(
         &self,
         transaction: &DatabaseTransaction,
         id: SubscriberId,
     ) -> Result<(), StoreError> {
-        self.forgive(transaction, id).await?;
-        self.queue.expedite_in(transaction, LaneId(id.uuid()), HURRIED_AT_ONCE).await?;
+        self.reset_health(transaction, id).await?;
+        self.queue.expedite_in(transaction, LaneId(id.uuid()), EXPEDITED_AT_ONCE).await?;
         Ok(())
     }
 
@@ -375,9 +375,9 @@ impl Store {
         let tenant: TenantId = parse(&row.tenant, "subscribers", "tenant")?;
         let headers = self.open_headers(&tenant, id, row.headers.as_deref())?;
         let state = if row.active {
-            State::Active
+            SubscriberState::Active
         } else {
-            State::Inactive {
+            SubscriberState::Inactive {
                 since: timestamp(row.deactivated_at).unwrap_or(Timestamp::from_millis(row.updated_at)),
                 reason: row
                     .deactivation_reason

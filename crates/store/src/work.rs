@@ -31,7 +31,7 @@ pub struct DeliveryRef {
     /// What is delivered.
     pub event_id: EventId,
     /// Its type.
-    pub event: EventType,
+    pub event_type: EventType,
     /// To whom.
     pub subscriber: SubscriberId,
     /// When it was made: when the event was dispatched.
@@ -41,7 +41,7 @@ pub struct DeliveryRef {
     /// How many of them came before the present round.
     pub round_start: u32,
     /// Whether its subscriber had failed since its last success.
-    pub ailing: bool,
+    pub failing: bool,
 }
 
 /// A request to be made.
@@ -80,7 +80,7 @@ pub enum Loaded {
     /// Its next attempt is not due: put the job back until then.
     NotDue(Duration),
     /// Its subscriber is not active, or no more: end the delivery as this says.
-    Unwanted(DeliveryRef, End),
+    Inactive(DeliveryRef, End),
     /// What is stored of it cannot be read: an attempt that failed through no fault of the receiver.
     Unreadable(DeliveryRef, StoreError),
 }
@@ -124,13 +124,13 @@ impl Store {
                 deliveries.subscriber_id, deliveries.status, deliveries.attempts, deliveries.round_start, \
                 deliveries.created_at, deliveries.next_attempt_at - {now} AS due_in, \
                 CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
-                    THEN 1 ELSE 0 END AS ailing, \
+                    THEN 1 ELSE 0 END AS failing, \
                 events.agent_id, events.envelope, \
                 subscribers.active, subscribers.deactivation_reason, subscribers.url, subscribers.policy, subscribers.secret, subscribers.headers, \
                 CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END AS previous_secret \
             FROM input {deliveries} {events} {subscribers}"
         );
-        let rows = input.query(&self.database.hot(), &sql, []).await?;
+        let rows = input.query(&self.database.dedicated(), &sql, []).await?;
         let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());
         loaded.resize_with(jobs.len(), || Loaded::Nothing);
         // One statement has seen one state of each subscriber: secrets are opened and keys made once for all its jobs.
@@ -156,12 +156,12 @@ impl Store {
             id: DeliveryId::from_uuid(column(row, "id")?),
             tenant: parse(&column::<String>(row, "tenant")?, "deliveries", "tenant")?,
             event_id: EventId::from_uuid(column(row, "event_id")?),
-            event: parse(&column::<String>(row, "event_type")?, "deliveries", "event_type")?,
+            event_type: parse(&column::<String>(row, "event_type")?, "deliveries", "event_type")?,
             subscriber: SubscriberId::from_uuid(column(row, "subscriber_id")?),
             created_at: Timestamp::from_millis(column(row, "created_at")?),
             attempts: unsigned(column(row, "attempts")?),
             round_start: unsigned(column(row, "round_start")?),
-            ailing: column::<i32>(row, "ailing")? != 0,
+            failing: column::<i32>(row, "failing")? != 0,
         };
         if column::<Option<bool>>(row, "active")? != Some(true) {
             let reason =
@@ -171,7 +171,7 @@ impl Store {
                 Some(DeactivationReason::Failing) => End::Dead(DeadReason::SubscriberFailing),
                 _ => End::Cancelled,
             };
-            return Ok(Loaded::Unwanted(delivery, end));
+            return Ok(Loaded::Inactive(delivery, end));
         }
         if let Some(due_in) = column::<Option<i64>>(row, "due_in")?
             && let Ok(due_in @ 1..) = u64::try_from(due_in)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _};
-use postrider_delivery::{Outcome as Sent, Webhook};
+use postrider_delivery::{Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish};
 use postrider_store::outcome::{Attempt, End, Outcome, Response};
 use postrider_store::work::{DeliveryRef, Loaded, Work};
@@ -27,7 +27,7 @@ pub(crate) async fn work(
     let (delivery, (attempt, end)) = match loaded {
         Loaded::Nothing => return Ended::Job(job.lease, Finish::Done),
         Loaded::NotDue(delay) => return Ended::Job(job.lease, Finish::RetryIn(delay)),
-        Loaded::Unwanted(delivery, end) => (delivery, (None, end)),
+        Loaded::Inactive(delivery, end) => (delivery, (None, end)),
         Loaded::Unreadable(delivery, error) => {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -69,7 +69,7 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
         { span::ERROR_TYPE } = field::Empty,
         { span::TENANT_ID } = delivery.tenant.as_str(),
         { span::EVENT_ID } = %delivery.event_id,
-        { span::EVENT_TYPE } = delivery.event.as_str(),
+        { span::EVENT_TYPE } = delivery.event_type.as_str(),
         { span::DELIVERY_ID } = %delivery.id,
         { span::SUBSCRIBER_ID } = %delivery.subscriber,
         { span::ATTEMPT_NUMBER } = delivery.attempts + 1,
@@ -95,7 +95,7 @@ async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<A
     let delivery = &work.delivery;
     let webhook = Webhook {
         event_id: delivery.event_id,
-        event_type: &delivery.event,
+        event_type: &delivery.event_type,
         agent_id: &work.agent_id,
         body: work.body.clone(),
         timestamp: started_at,

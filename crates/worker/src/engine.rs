@@ -9,7 +9,7 @@ use postrider_core::RetryPolicy;
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_store::Store;
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_telemetry::BoundedLabel;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ pub struct Config {
     /// A job that was taken back from lost workers this often is given up.
     pub max_rescues: u32,
     /// When breakers open, and failing subscribers are deactivated.
-    pub patience: Patience,
+    pub breaker: BreakerPolicy,
 }
 
 impl Default for Config {
@@ -56,7 +56,7 @@ impl Default for Config {
             poll: Duration::from_secs(1),
             retry: RetryPolicy::default(),
             max_rescues: 5,
-            patience: Patience::default(),
+            breaker: BreakerPolicy::default(),
         }
     }
 }

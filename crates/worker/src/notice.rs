@@ -62,7 +62,7 @@ fn describe(notice: &Notice) -> (&TenantId, &'static str, Value) {
             "subscriber.deactivated",
             json!({"tenant": tenant, "subscriber_id": subscriber, "reason": reason}),
         ),
-        Notice::Dead { tenant, delivery, event_id, event, subscriber, attempts, reason } => (
+        Notice::Dead { tenant, delivery, event_id, event_type: event, subscriber, attempts, reason } => (
             tenant,
             "delivery.dead",
             json!({

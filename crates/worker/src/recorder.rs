@@ -165,13 +165,13 @@ async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
             Ended::Job(lease, finish) => others.push((*lease, *finish)),
         }
     }
-    let mut unheard = !record_well(shared, &mut outcomes).await;
+    let mut unheard = !record_fast(shared, &mut outcomes).await;
     if outcomes.is_empty() && others.is_empty() {
         return Ok(());
     }
     let mut backoff = BACKOFF.0;
     let Recorded { mut lost, notices } = loop {
-        let recording = shared.store.record(&outcomes, &others, &shared.config.patience);
+        let recording = shared.store.record(&outcomes, &others, &shared.config.breaker);
         // A connection may hang for ever; the pool closes it, and the next call gets another one.
         let recording = shared.store.database().answered(recording);
         match during("finishing", recording).await {
@@ -216,16 +216,20 @@ async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
 }
 
 /// Records those that are well, which most are, and leaves the others, or all. Tells whether the database was heard of.
-async fn record_well(shared: &Shared, outcomes: &mut Vec<&Outcome>) -> bool {
+async fn record_fast(shared: &Shared, outcomes: &mut Vec<&Outcome>) -> bool {
     // What came of a subscriber's attempts is judged together.
-    let failing: HashSet<SubscriberId> =
-        outcomes.iter().filter(|one| !one.is_well()).map(|one| one.delivery.subscriber).collect();
-    let (well, mut rest): (Vec<_>, Vec<_>) =
-        outcomes.drain(..).partition(|one| one.is_well() && !failing.contains(&one.delivery.subscriber));
+    let failing: HashSet<SubscriberId> = outcomes
+        .iter()
+        .filter(|one| !one.qualifies_for_fast_path())
+        .map(|one| one.delivery.subscriber)
+        .collect();
+    let (well, mut rest): (Vec<_>, Vec<_>) = outcomes
+        .drain(..)
+        .partition(|one| one.qualifies_for_fast_path() && !failing.contains(&one.delivery.subscriber));
     let recorded = if well.is_empty() {
         Ok(false)
     } else {
-        let recording = shared.store.database().answered(shared.store.record_well(&well));
+        let recording = shared.store.database().answered(shared.store.record_fast(&well));
         during("finishing", recording).await
     };
     if let Ok(true) = recorded {
@@ -287,7 +291,7 @@ async fn is_recorded(shared: &Shared, outcome: &Outcome) -> Result<bool, StoreEr
 /// Counts what is now written down.
 fn tell(shared: &Shared, outcome: &Outcome) {
     let delivery = &outcome.delivery;
-    let label = shared.labels.value(delivery.event.as_str());
+    let label = shared.labels.value(delivery.event_type.as_str());
     let count = |status: &'static str| {
         metrics::counter!(metric::DELIVERIES, metric::EVENT_TYPE => label.clone(), metric::STATUS => status)
             .increment(1);

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use postrider_settings::{RetryArgs, SettingsError, WorkerArgs, WorkerConfig};
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 
 use crate::engine::Config;
 
@@ -28,7 +28,7 @@ impl Config {
             lease,
             shutdown_grace,
             retry: retry.config()?,
-            patience: Patience { breaker_failures, deactivate_after, ..Patience::default() },
+            breaker: BreakerPolicy { breaker_failures, deactivate_after, ..BreakerPolicy::default() },
             ..Self::default()
         })
     }

@@ -122,7 +122,7 @@ async fn rescue(shared: &Shared) -> Result<(), StoreError> {
     for (job, loaded) in rescued.exhausted.iter().zip(shared.store.load(&rescued.exhausted).await?) {
         let delivery = match loaded {
             Loaded::Deliver(work) => work.delivery,
-            Loaded::Unwanted(delivery, _) | Loaded::Unreadable(delivery, _) => delivery,
+            Loaded::Inactive(delivery, _) | Loaded::Unreadable(delivery, _) => delivery,
             Loaded::NotDue(delay) => {
                 others.push((job.lease, Finish::RetryIn(delay)));
                 continue;
@@ -142,9 +142,9 @@ async fn rescue(shared: &Shared) -> Result<(), StoreError> {
         let end = End::Dead(DeadReason::RescuedTooOften);
         dead.push(Outcome { lease: job.lease, delivery, attempt: None, end });
     }
-    let recorded = shared.store.record(&dead, &others, &shared.config.patience).await?;
+    let recorded = shared.store.record(&dead, &others, &shared.config.breaker).await?;
     for outcome in dead.iter().filter(|outcome| !recorded.lost.contains(&outcome.lease.job)) {
-        let label = shared.labels.value(outcome.delivery.event.as_str());
+        let label = shared.labels.value(outcome.delivery.event_type.as_str());
         metrics::counter!(metric::DELIVERIES, metric::EVENT_TYPE => label, metric::STATUS => "dead")
             .increment(1);
     }
@@ -172,7 +172,8 @@ async fn fold_attempts(shared: &Shared) -> Result<(), StoreError> {
 }
 
 async fn measure(shared: &Shared) -> Result<(), StoreError> {
-    let Depth { ready, scheduled, held, running, oldest_ready } = shared.store.queue().depth().await?;
+    let Depth { ready, scheduled, parked: held, running, oldest_ready } =
+        shared.store.queue().depth().await?;
     for (state, jobs) in [("ready", ready), ("scheduled", scheduled), ("held", held), ("running", running)] {
         #[allow(clippy::cast_precision_loss)] // Exact up to 2^53 jobs.
         metrics::gauge!(metric::QUEUE_DEPTH, metric::STATE => state).set(jobs as f64);

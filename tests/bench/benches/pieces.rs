@@ -19,7 +19,7 @@ use postrider_dispatch::{Dispatcher, NewEvent};
 use postrider_queue::{Claim, ClaimedJob, LeaseToken};
 use postrider_store::{
     Store,
-    health::Patience,
+    health::BreakerPolicy,
     outcome::{Attempt, End, Outcome, Response},
     subscriber::NewSubscriber,
     work::Loaded,
@@ -67,7 +67,7 @@ fn serialise_envelope(bencher: Bencher<'_, '_>) {
     let (event, agent_id) = (event_type(), AgentId::default());
     let data = EventData::from_json(DATA).unwrap();
     let envelope = Envelope {
-        event: &event,
+        event_type: &event,
         timestamp: Timestamp::from_millis(1_700_000_000_000),
         agent_id: &agent_id,
         data: &data,
@@ -165,15 +165,15 @@ impl Stage {
     }
 
     /// As a worker does: at once if that can be.
-    async fn record_well(&self, outcomes: &[Outcome]) {
+    async fn record_fast(&self, outcomes: &[Outcome]) {
         let well: Vec<&Outcome> = outcomes.iter().collect();
-        if !self.store.record_well(&well).await.unwrap() {
+        if !self.store.record_fast(&well).await.unwrap() {
             self.record(outcomes).await;
         }
     }
 
     async fn record(&self, outcomes: &[Outcome]) {
-        let recorded = self.store.record(outcomes, &[], &Patience::default()).await.unwrap();
+        let recorded = self.store.record(outcomes, &[], &BreakerPolicy::default()).await.unwrap();
         assert!(recorded.lost.is_empty());
     }
 }
@@ -218,10 +218,10 @@ fn record(bencher: Bencher<'_, '_>, database: &str) {
 }
 
 #[divan::bench(args = databases(), sample_count = 30, sample_size = 1)]
-fn record_well(bencher: Bencher<'_, '_>, database: &str) {
+fn record_fast(bencher: Bencher<'_, '_>, database: &str) {
     let stage = RUNTIME.block_on(Stage::set(database));
     bencher
         .with_inputs(|| RUNTIME.block_on(stage.claimed_outcomes()))
         .counter(ItemsCount::new(BATCH))
-        .bench_refs(|outcomes| RUNTIME.block_on(stage.record_well(outcomes)));
+        .bench_refs(|outcomes| RUNTIME.block_on(stage.record_fast(outcomes)));
 }

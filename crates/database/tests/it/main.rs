@@ -73,15 +73,21 @@ async fn hot_connections_are_few_and_given_back() {
     let test = TestDatabase::postgres().await;
     let config = Config { max_connections: 12, ..Config::new(test.url().parse().expect("a database URL")) };
     let database = Database::connect(config).await.expect("the database");
-    let hot = database.hot();
-    let first = served_by(&hot).await.expect("an answer");
+    let dedicated = database.dedicated();
+    let first = served_by(&dedicated).await.expect("an answer");
     // The pool would hand out what was given back first.
     let (one, two) = (database.begin().await.expect("one"), database.begin().await.expect("another"));
     for transaction in [one, two] {
         transaction.rollback().await.expect("a rollback");
     }
-    assert_eq!(served_by(&hot).await.expect("an answer"), first, "it is kept");
-    let many = [served_by(&hot), served_by(&hot), served_by(&hot), served_by(&hot), served_by(&hot)];
+    assert_eq!(served_by(&dedicated).await.expect("an answer"), first, "it is kept");
+    let many = [
+        served_by(&dedicated),
+        served_by(&dedicated),
+        served_by(&dedicated),
+        served_by(&dedicated),
+        served_by(&dedicated),
+    ];
     for answer in futures_util::future::join_all(many).await {
         answer.expect("an answer");
     }
@@ -96,20 +102,20 @@ async fn hot_connections_are_few_and_given_back() {
 }
 
 #[tokio::test]
-async fn a_hot_connection_that_died_is_not_kept() {
+async fn a_dedicated_connection_that_died_is_not_reused() {
     let test = TestDatabase::postgres().await;
     let database = Database::connect(Config::new(test.url().parse().expect("a database URL"))).await;
     let database = database.expect("the database");
-    let first = served_by(&database.hot()).await.expect("an answer");
+    let first = served_by(&database.dedicated()).await.expect("an answer");
     assert_ne!(first, 0);
     let kill = Statement::from_string(
         test.connection().get_database_backend(),
         format!("SELECT pg_terminate_backend({first}, 10000)"),
     );
     test.connection().query_one_raw(kill).await.expect("it is ended");
-    let error = served_by(&database.hot()).await.expect_err("it was killed");
+    let error = served_by(&database.dedicated()).await.expect_err("it was killed");
     assert!(error.is_unavailable(), "{error}");
-    assert_ne!(served_by(&database.hot()).await.expect("another answers"), first);
+    assert_ne!(served_by(&database.dedicated()).await.expect("another answers"), first);
 }
 
 /// As when a client hangs up while the database does not answer.
@@ -142,7 +148,7 @@ fn a_database_may_be_dropped_outside_of_its_runtime() {
         let test = TestDatabase::postgres().await;
         let database = Database::connect(Config::new(test.url().parse().expect("a database URL"))).await;
         let database = database.expect("the database");
-        served_by(&database.hot()).await.expect("an answer");
+        served_by(&database.dedicated()).await.expect("an answer");
         (test, database)
     });
     assert_eq!(database.connections().in_use, 0, "one is kept");

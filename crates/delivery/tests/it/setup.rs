@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use postrider_core::target::{AddressPolicy, TargetPolicy};
-use postrider_delivery::{Client, Config, Failure, Outcome, Request, Resolve, ResolveError, Response};
+use postrider_delivery::{Client, Config, Failure, Request, Resolve, ResolveError, Response, Sent};
 
 /// How long an attempt may take in these tests, and how much later it may be noticed on a busy machine. What comes
 /// before the phase that a test is about has to be over by then.
@@ -42,7 +42,7 @@ pub(crate) fn post(url: &str) -> Request {
     Request { url: url.parse().unwrap(), headers, body: Bytes::from_static(b"{\"a\":1}"), timeout: None }
 }
 
-pub(crate) async fn send(config: Config, url: &str) -> Outcome {
+pub(crate) async fn send(config: Config, url: &str) -> Sent {
     client(config).send(post(url)).await
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn failure(config: Config, url: &str) -> Failure {
     told(send(config, url).await)
 }
 
-pub(crate) fn told(outcome: Outcome) -> Failure {
+pub(crate) fn told(outcome: Sent) -> Failure {
     let failure = outcome.result.unwrap_err();
     let text = failure.to_string();
     assert!(!text.is_empty() && !names_an_address(&text), "{failure:?}");
@@ -71,7 +71,7 @@ pub(crate) fn names_an_address(text: &str) -> bool {
 }
 
 /// Asserts that an attempt took its time, and no more.
-pub(crate) fn ended_at_the_deadline(outcome: &Outcome) {
+pub(crate) fn ended_at_the_deadline(outcome: &Sent) {
     let took = outcome.duration;
     assert!(took >= DEADLINE && took < DEADLINE + SLACK, "took {took:?}");
 }

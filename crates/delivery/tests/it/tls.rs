@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use postrider_core::ErrorKind;
-use postrider_delivery::{Client, Config, Outcome};
+use postrider_delivery::{Client, Config, Sent};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -61,7 +61,7 @@ async fn ok(mut connection: Connection) {
     }
 }
 
-async fn send_to(receiver: &Receiver, config: Config) -> Outcome {
+async fn send_to(receiver: &Receiver, config: Config) -> Sent {
     let client = Client::with_resolver(config, Names::new("receiver.test", &[&["127.0.0.1"]])).unwrap();
     client.send(post(&format!("https://receiver.test:{}/", receiver.address.port()))).await
 }

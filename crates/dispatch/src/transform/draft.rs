@@ -15,7 +15,7 @@ use super::pointer::{Pointer, PointerError};
 #[derive(Clone, Debug)]
 pub struct EventDraft {
     tenant: TenantId,
-    event: EventType,
+    event_type: EventType,
     agent_id: AgentId,
     /// As it was before the present hook.
     data: EventData,
@@ -58,10 +58,15 @@ pub enum EditError {
 }
 
 impl EventDraft {
-    pub(super) fn new(tenant: &TenantId, event: &EventType, agent_id: &AgentId, data: &EventData) -> Self {
+    pub(super) fn new(
+        tenant: &TenantId,
+        event_type: &EventType,
+        agent_id: &AgentId,
+        data: &EventData,
+    ) -> Self {
         Self {
             tenant: tenant.clone(),
-            event: event.clone(),
+            event_type: event_type.clone(),
             agent_id: agent_id.clone(),
             data: data.clone(),
             open: None,
@@ -75,9 +80,9 @@ impl EventDraft {
         &self.tenant
     }
 
-    /// Its type.
-    pub fn event(&self) -> &EventType {
-        &self.event
+    /// The event's type.
+    pub fn event_type(&self) -> &EventType {
+        &self.event_type
     }
 
     /// Who emits it.

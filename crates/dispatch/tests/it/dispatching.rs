@@ -44,7 +44,7 @@ async fn an_event_is_stored_with_its_deliveries_and_jobs(stage: &Stage) {
     let dispatched =
         stage.dispatcher().dispatch(event("order.created", &json!({ "total": 3 }))).await.unwrap();
 
-    assert_eq!(dispatched.event.as_str(), "order.created");
+    assert_eq!(dispatched.event_type.as_str(), "order.created");
     assert_eq!(dispatched.agent_id.as_str(), "default");
     assert_eq!(dispatched.subscribers, subscribers);
     assert_eq!(dispatched.jobs.len(), 2);
@@ -172,7 +172,7 @@ async fn a_batch_is_answered_in_order_and_each_on_its_own(stage: &Stage) {
     assert!(matches!(results[1], Err(DispatchError::KeyConflict)), "{:?}", results[1]);
     assert!(results[2].as_ref().unwrap().subscribers.is_empty());
     assert!(results[3].as_ref().unwrap().duplicate);
-    assert_eq!(results[4].as_ref().unwrap().event.as_str(), "good.four");
+    assert_eq!(results[4].as_ref().unwrap().event_type.as_str(), "good.four");
     let counts = stage.counts().await;
     assert_eq!((counts["events"], counts["deliveries"], counts["jobs"]), (4, 3, 3));
     assert!(dispatcher.dispatch_batch(Vec::new()).await.is_empty());

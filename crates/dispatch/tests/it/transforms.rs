@@ -55,7 +55,7 @@ async fn they_run_in_their_order_and_once(stage: &Stage) {
             hook("every 1", move |event| {
                 counted.fetch_add(1, Ordering::SeqCst);
                 assert_eq!((event.tenant().as_str(), event.agent_id().as_str()), ("default", "default"));
-                note(event, &format!("every 1 of {}", event.event().clone()))
+                note(event, &format!("every 1 of {}", event.event_type().clone()))
             }),
         )
         .unwrap()

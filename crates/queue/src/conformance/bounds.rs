@@ -205,7 +205,7 @@ pub async fn many_lanes_come_back_bit_by_bit(fixture: &dyn Fixture) {
     for number in 1..=LANES {
         queue.pause(lane(number), LEASE).await.unwrap();
     }
-    while queue.depth().await.unwrap().held < all.len() as u64 {
+    while queue.depth().await.unwrap().parked < all.len() as u64 {
         queue.park(3).await.unwrap();
     }
     for number in 1..=LANES {
@@ -213,5 +213,5 @@ pub async fn many_lanes_come_back_bit_by_bit(fixture: &dyn Fixture) {
     }
     while queue.park(3).await.unwrap() > 0 {}
     let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.ready, depth.held), (all.len() as u64, 0));
+    assert_eq!((depth.ready, depth.parked), (all.len() as u64, 0));
 }

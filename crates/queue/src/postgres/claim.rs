@@ -93,7 +93,7 @@ async fn take(database: &Database, claim: &Claim, start: Uuid) -> Result<Step, Q
         millis(claim.lease).into(),
         crate::enqueue::clamp(claim.lane_concurrency.get()).into(),
     ];
-    let connection = database.hot();
+    let connection = database.dedicated();
     let statement = Statement::from_sql_and_values(connection.get_database_backend(), CLAIM, values);
     let rows = connection.query_all_raw(statement).await.map_err(DatabaseError::from)?;
     let Some(first) = rows.first() else {

@@ -20,5 +20,5 @@ async fn a_long_queue_is_counted_by_vacuum() {
     database.connection().execute_unprepared("VACUUM ANALYZE jobs").await.unwrap();
     let depth = queue.depth().await.unwrap();
     assert!(depth.ready.abs_diff(30_000) < 1_500, "{depth:?}");
-    assert_eq!((depth.scheduled, depth.held, depth.running), (0, 0, 0));
+    assert_eq!((depth.scheduled, depth.parked, depth.running), (0, 0, 0));
 }

@@ -54,7 +54,7 @@ impl EventRequest {
         {
             errors.add("id", "`id` and the header `Idempotency-Key` say the same thing; these differ");
         }
-        Some(NewEvent { tenant, event: event?, data: data?, agent_id, key: id.or(header), trace })
+        Some(NewEvent { tenant, event_type: event?, data: data?, agent_id, key: id.or(header), trace })
     }
 }
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use postrider_core::id;
 use postrider_dispatch::NewEvent;
-use postrider_store::subscriber::State as Activity;
+use postrider_store::subscriber::SubscriberState;
 use serde_json::json;
 
 use crate::auth::{Caller, Trace};
@@ -37,7 +37,7 @@ pub(super) async fn test_subscriber(
 ) -> Result<(StatusCode, Json<DispatchedView>), Problem> {
     let found = state.store.subscriber(&caller.tenant, id).await?;
     let subscriber = found.ok_or_else(|| Problem::missing("subscriber"))?;
-    if subscriber.state != Activity::Active {
+    if subscriber.state != SubscriberState::Active {
         return Err(Problem::new(StatusCode::CONFLICT, "the subscriber is not active: activate it first"));
     }
     let data = json!({"subscriber_id": id, "message": "This is a test event from Postrider."});

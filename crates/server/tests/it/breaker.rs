@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use postrider_core::{Clock as _, ErrorKind};
 use postrider_queue::{Claim, LeaseToken};
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome};
 use postrider_store::work::Loaded;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ async fn fail_all(server: &TestServer) {
     };
     let loaded = store.load(&jobs).await.unwrap();
     let outcomes: Vec<_> = jobs.iter().zip(loaded).map(outcome).collect();
-    store.record(&outcomes, &[], &Patience::default()).await.unwrap();
+    store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap();
 }
 
 #[tokio::test]

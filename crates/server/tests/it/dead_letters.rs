@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::Method;
 use postrider_core::DeadReason;
 use postrider_queue::{Claim, LeaseToken};
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome, Response};
 use postrider_store::work::Loaded;
 use sea_orm::ConnectionTrait as _;
@@ -38,7 +38,7 @@ async fn end_all(server: &TestServer, end: End) {
                 Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }
             })
             .collect();
-        let recorded = store.record(&outcomes, &[], &Patience::default()).await.unwrap();
+        let recorded = store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap();
         assert!(recorded.lost.is_empty());
     }
 }

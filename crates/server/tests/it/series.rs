@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_core::{Clock as _, DeadReason, ErrorKind, Timestamp};
 use postrider_queue::{Claim, LeaseToken};
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome, Response};
 use postrider_store::work::Loaded;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ async fn attempt(server: &TestServer, started_at: Timestamp) {
         .zip(loaded)
         .map(|(job, loaded)| {
             let Loaded::Deliver(work) = loaded else { panic!("{loaded:?}") };
-            let fails = work.delivery.event.as_str() == "a.fails";
+            let fails = work.delivery.event_type.as_str() == "a.fails";
             let response = (!fails).then(|| Response {
                 status: 200,
                 headers: Vec::new(),
@@ -40,7 +40,7 @@ async fn attempt(server: &TestServer, started_at: Timestamp) {
             Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }
         })
         .collect();
-    store.record(&outcomes, &[], &Patience::default()).await.unwrap();
+    store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap();
 }
 
 async fn get(server: &TestServer, query: &str) -> Value {

@@ -1,6 +1,6 @@
 //! Bulk calls work in batches, none of which holds its locks for long.
 
-use postrider_store::replay::{Attempts, DeadFilter, Requeued};
+use postrider_store::replay::{AttemptBudget, DeadFilter, Requeued};
 use postrider_testkit::TestDatabase;
 use sea_orm::ConnectionTrait as _;
 
@@ -21,7 +21,7 @@ async fn many_are_requeued_in_transactions_of_five_hundred_at_most() {
     stage.bury(subscriber, 1_203).await;
     stage.database.connection().execute_unprepared(NOTE).await.unwrap();
     let any = DeadFilter::default();
-    let requeued = stage.store.requeue(&stage.tenant, &any, Attempts::FromZero, 10_000).await.unwrap();
+    let requeued = stage.store.requeue(&stage.tenant, &any, AttemptBudget::FromZero, 10_000).await.unwrap();
     assert_eq!(requeued, Requeued { deliveries: 1_203, more: false });
     assert_eq!(stage.count("SELECT count(*) AS n FROM requeued").await, 1_203, "all are noted");
     let largest =

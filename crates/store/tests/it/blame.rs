@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_core::{ErrorKind, SubscriberId};
-use postrider_store::health::{Breaker, Breakers, Health, Patience};
+use postrider_store::health::{Breaker, BreakerPolicy, Breakers, Health};
 use postrider_store::outcome::{Attempt, End, Outcome};
 use sea_orm::ConnectionTrait as _;
 
@@ -18,7 +18,7 @@ on_both!(
 /// As many attempts as would open a breaker, all of which end like this.
 async fn fail(stage: &Stage, error: ErrorKind) -> Health {
     let subscriber: SubscriberId = stage.subscribe(&stage.tenant, true).await;
-    let patience = Patience { breaker_failures: 3, ..Patience::default() };
+    let breaker = BreakerPolicy { breaker_failures: 3, ..BreakerPolicy::default() };
     for _ in 0..4 {
         stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
     }
@@ -39,7 +39,7 @@ async fn fail(stage: &Stage, error: ErrorKind) -> Health {
         })
         .collect();
     assert_eq!(outcomes.len(), 4);
-    stage.store.record(&outcomes, &[], &patience).await.unwrap();
+    stage.store.record(&outcomes, &[], &breaker).await.unwrap();
     stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap().health
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_core::ErrorKind::{self, Internal, Proxy, Status, TimeoutHeaders};
 use postrider_core::{DeliveryStatus, SubscriberId};
-use postrider_store::health::{Breaker, Health, Notice, Patience};
+use postrider_store::health::{Breaker, BreakerPolicy, Health, Notice};
 use postrider_store::history::DeliveryFilter;
 use postrider_store::subscriber::SubscriberChange;
 use postrider_store::{PageRequest, Store};
@@ -122,7 +122,7 @@ async fn a_success_starts_the_count_anew(stage: &Stage) {
 
 async fn zero_failures_is_never(stage: &Stage) {
     let subscriber = backlog(stage, 50).await;
-    let never = Patience { breaker_failures: 0, ..Patience::default() };
+    let never = BreakerPolicy { breaker_failures: 0, ..BreakerPolicy::default() };
     let outcomes =
         crate::failing::outcomes(claim(&stage.store, 49).await, Way::Badly(Status), Duration::ZERO);
     assert_eq!(stage.store.record(&outcomes, &[], &never).await.unwrap().notices, []);
@@ -208,7 +208,7 @@ async fn what_was_in_flight_when_it_opened_is_no_probe(stage: &Stage) {
 
 async fn fail_slowly(store: &Store, claimed: Claimed) -> Vec<Notice> {
     let outcomes = crate::failing::outcomes(claimed, Way::Badly(Status), HOUR);
-    store.record(&outcomes, &[], &Patience::default()).await.unwrap().notices
+    store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap().notices
 }
 
 async fn a_late_success_closes_it(stage: &Stage) {
@@ -265,7 +265,7 @@ async fn record_all(
         .into_iter()
         .flat_map(|(claimed, way)| crate::failing::outcomes(vec![claimed], way, Duration::from_millis(3)))
         .collect();
-    store.record(&outcomes, &[], &Patience::default()).await.unwrap().notices
+    store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap().notices
 }
 
 /// Every kind of failure either blames the receiver, and opens its breaker, or does not, and never does.

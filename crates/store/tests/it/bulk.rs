@@ -41,7 +41,7 @@ async fn a_million_deliveries_are_counted_at_once(stage: &Stage) {
             StatsFilter { subscriber: Some(one), ..none.clone() },
             Some(DELIVERIES / SUBSCRIBERS),
         ),
-        ("one event type", StatsFilter { event: Some(event), ..none.clone() }, None),
+        ("one event type", StatsFilter { event_type: Some(event), ..none.clone() }, None),
         ("a day", StatsFilter { since: Some(day_ago), ..none }, None),
     ] {
         // The best of ten: other tests are busy beside this one.

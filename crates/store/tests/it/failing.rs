@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_core::{Clock as _, ErrorKind};
 use postrider_queue::{Claim, Lease, LeaseToken};
 use postrider_store::Store;
-use postrider_store::health::{Notice, Patience};
+use postrider_store::health::{BreakerPolicy, Notice};
 use postrider_store::outcome::{Attempt, End, Outcome};
 use postrider_store::work::{DeliveryRef, Loaded};
 
@@ -60,7 +60,7 @@ pub(crate) fn outcomes(claimed: Claimed, way: Way, duration: Duration) -> Vec<Ou
 pub(crate) async fn record(store: &Store, claimed: Claimed, way: Way) -> Vec<Notice> {
     assert!(!claimed.is_empty(), "there is something to record");
     let outcomes = outcomes(claimed, way, Duration::from_millis(1));
-    let recorded = store.record(&outcomes, &[], &Patience::default()).await.unwrap();
+    let recorded = store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap();
     assert!(recorded.lost.is_empty());
     recorded.notices
 }

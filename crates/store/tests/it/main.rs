@@ -9,9 +9,11 @@ mod breaker;
 #[cfg(test)]
 mod bulk;
 #[cfg(test)]
+mod deactivation;
+#[cfg(test)]
 mod failing;
 #[cfg(test)]
-mod patience;
+mod fast_path;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
@@ -22,5 +24,3 @@ mod series;
 mod stage;
 #[cfg(test)]
 mod statistics;
-#[cfg(test)]
-mod well;

@@ -10,7 +10,7 @@ use postrider_queue::{Claim, LeaseToken};
 use postrider_store::PageRequest;
 use postrider_store::intake::{DeliveryRow, EventRow};
 use postrider_store::outcome::End;
-use postrider_store::replay::{Attempts, Changed, DeadFilter, Deleted, Requeued};
+use postrider_store::replay::{AttemptBudget, Changed, DeadFilter, Deleted, Requeued};
 use postrider_store::subscriber::SubscriberChange;
 use postrider_store::work::{DeliveryRef, Loaded};
 use postrider_testkit::TestDatabase;
@@ -57,8 +57,8 @@ async fn dead_letters_are_found_by_what_they_are(stage: &Stage) {
     for (filter, expected) in [
         (any(), &[new, middle, old][..]),
         (DeadFilter { subscriber: Some(one), ..any() }, &[middle, old]),
-        (DeadFilter { event: Some("b".parse().unwrap()), ..any() }, &[new, middle]),
-        (DeadFilter { event: Some("c".parse().unwrap()), ..any() }, &[]),
+        (DeadFilter { event_type: Some("b".parse().unwrap()), ..any() }, &[new, middle]),
+        (DeadFilter { event_type: Some("c".parse().unwrap()), ..any() }, &[]),
         (DeadFilter { reason: Some(DeadReason::RescuedTooOften), ..any() }, &[middle]),
         (DeadFilter { reason: Some(DeadReason::Gone), ..any() }, &[]),
         (DeadFilter { since: Some(half_an_hour_ago), ..any() }, &[new, middle]),
@@ -68,7 +68,7 @@ async fn dead_letters_are_found_by_what_they_are(stage: &Stage) {
         (
             DeadFilter {
                 subscriber: Some(one),
-                event: Some("b".parse().unwrap()),
+                event_type: Some("b".parse().unwrap()),
                 since: Some(half_an_hour_ago),
                 ..any()
             },
@@ -90,7 +90,7 @@ async fn dead_letters_are_found_by_what_they_are(stage: &Stage) {
     // Another tenant's ids name nothing.
     let theirs = DeadFilter { ids: Some(vec![old]), ..any() };
     assert_eq!(
-        stage.store.requeue(&other, &theirs, Attempts::FromZero, 10).await.unwrap(),
+        stage.store.requeue(&other, &theirs, AttemptBudget::FromZero, 10).await.unwrap(),
         Requeued::default()
     );
     stage.assert_books().await;
@@ -104,9 +104,9 @@ async fn requeueing_begins_a_new_round(stage: &Stage) {
     stage.attempt(USED_UP).await;
     stage.assert_books().await;
 
-    let requeued = stage.requeue(Attempts::FromZero, 10).await;
+    let requeued = stage.requeue(AttemptBudget::FromZero, 10).await;
     assert_eq!(requeued, Requeued { deliveries: 1, more: false });
-    assert_eq!(stage.requeue(Attempts::FromZero, 10).await, Requeued::default(), "it is dead no more");
+    assert_eq!(stage.requeue(AttemptBudget::FromZero, 10).await, Requeued::default(), "it is dead no more");
     stage.assert_books().await;
     let now = stage.delivery(id).await;
     assert_eq!((now.status, now.attempts), (DeliveryStatus::Pending, 2));
@@ -131,7 +131,7 @@ async fn kept_attempts_leave_one_more(stage: &Stage) {
     let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
     stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
     stage.attempt(USED_UP).await;
-    assert_eq!(stage.requeue(Attempts::Keep, 10).await.deliveries, 1);
+    assert_eq!(stage.requeue(AttemptBudget::Keep, 10).await.deliveries, 1);
     let claimed = stage.claim().await;
     // The worker's schedule ends with this attempt, the third of a round of two.
     assert_eq!((claimed[0].1.attempts, claimed[0].1.round_start), (2, 0));
@@ -148,8 +148,8 @@ async fn many_are_requeued_in_bounds_oldest_first(stage: &Stage) {
     let dead = stage.bury(subscriber, 1_203).await;
     stage.assert_books().await;
 
-    assert_eq!(stage.requeue(Attempts::FromZero, 0).await, Requeued { deliveries: 0, more: true });
-    assert_eq!(stage.requeue(Attempts::FromZero, 3).await, Requeued { deliveries: 3, more: true });
+    assert_eq!(stage.requeue(AttemptBudget::FromZero, 0).await, Requeued { deliveries: 0, more: true });
+    assert_eq!(stage.requeue(AttemptBudget::FromZero, 3).await, Requeued { deliveries: 3, more: true });
     let page = stage
         .store
         .dead_letters(&stage.tenant, &DeadFilter::default(), PageRequest::default())
@@ -160,10 +160,10 @@ async fn many_are_requeued_in_bounds_oldest_first(stage: &Stage) {
         assert_eq!(stage.delivery(*id).await.status, DeliveryStatus::Pending);
     }
     // Over the bound of a batch, and then exactly what is left.
-    assert_eq!(stage.requeue(Attempts::FromZero, 700).await, Requeued { deliveries: 700, more: true });
+    assert_eq!(stage.requeue(AttemptBudget::FromZero, 700).await, Requeued { deliveries: 700, more: true });
     stage.assert_books().await;
-    assert_eq!(stage.requeue(Attempts::FromZero, 500).await, Requeued { deliveries: 500, more: false });
-    assert_eq!(stage.requeue(Attempts::FromZero, 500).await, Requeued::default());
+    assert_eq!(stage.requeue(AttemptBudget::FromZero, 500).await, Requeued { deliveries: 500, more: false });
+    assert_eq!(stage.requeue(AttemptBudget::FromZero, 500).await, Requeued::default());
     assert_eq!(stage.jobs().await, 1_203);
     stage.assert_books().await;
 }
@@ -177,11 +177,11 @@ async fn what_dies_again_meanwhile_is_left(stage: &Stage) {
     let statement =
         Statement::from_sql_and_values(connection.get_database_backend(), sql, [dead[0].uuid().into()]);
     connection.execute_raw(statement).await.unwrap();
-    assert_eq!(stage.requeue(Attempts::Keep, 10).await, Requeued { deliveries: 2, more: false });
+    assert_eq!(stage.requeue(AttemptBudget::Keep, 10).await, Requeued { deliveries: 2, more: false });
     assert_eq!(stage.delivery(dead[0]).await.status, DeliveryStatus::Dead);
     // It is the next call's.
     stage.database.advance(Duration::from_hours(2)).await;
-    assert_eq!(stage.requeue(Attempts::Keep, 10).await, Requeued { deliveries: 1, more: false });
+    assert_eq!(stage.requeue(AttemptBudget::Keep, 10).await, Requeued { deliveries: 1, more: false });
 }
 
 async fn who_is_not_active_gets_nothing_requeued(stage: &Stage) {
@@ -190,13 +190,13 @@ async fn who_is_not_active_gets_nothing_requeued(stage: &Stage) {
     let of_gone = stage.bury(gone, 2).await;
     let of_there = stage.bury(there, 1).await;
     stage.set_active(gone, false).await;
-    assert_eq!(stage.requeue(Attempts::FromZero, 10).await, Requeued { deliveries: 1, more: false });
+    assert_eq!(stage.requeue(AttemptBudget::FromZero, 10).await, Requeued { deliveries: 1, more: false });
     assert_eq!(stage.delivery(of_there[0]).await.status, DeliveryStatus::Pending);
     for id in &of_gone {
         assert_eq!(stage.delivery(*id).await.status, DeliveryStatus::Dead, "it waits for its subscriber");
     }
     stage.set_active(gone, true).await;
-    assert_eq!(stage.requeue(Attempts::FromZero, 10).await, Requeued { deliveries: 2, more: false });
+    assert_eq!(stage.requeue(AttemptBudget::FromZero, 10).await, Requeued { deliveries: 2, more: false });
     stage.assert_books().await;
 }
 
@@ -289,7 +289,7 @@ async fn who_requeues_at_the_same_time_requeues_each_once() {
     let dead = stage.bury(subscriber, 2_345).await;
     let any = DeadFilter::default();
     let by_id = DeadFilter { ids: Some(dead[..1_000].to_vec()), ..any.clone() };
-    let requeue = |filter| stage.store.requeue(&stage.tenant, filter, Attempts::FromZero, 10_000);
+    let requeue = |filter| stage.store.requeue(&stage.tenant, filter, AttemptBudget::FromZero, 10_000);
     let (one, two, three) = tokio::try_join!(requeue(&any), requeue(&any), requeue(&by_id)).unwrap();
     assert_eq!(one.deliveries + two.deliveries + three.deliveries, 2_345, "{one:?} {two:?} {three:?}");
     assert!(!one.more && !two.more && !three.more, "{one:?} {two:?} {three:?}");
@@ -310,7 +310,7 @@ async fn who_retries_deletes_and_requeues_at_the_same_time_does_it_once() {
         let (one, two, requeued, deleted) = tokio::try_join!(
             store.retry(tenant, id),
             store.retry(tenant, id),
-            store.requeue(tenant, &filter, Attempts::FromZero, 10),
+            store.requeue(tenant, &filter, AttemptBudget::FromZero, 10),
             store.delete_dead_letter(tenant, id),
         )
         .unwrap();
@@ -325,7 +325,7 @@ async fn who_retries_deletes_and_requeues_at_the_same_time_does_it_once() {
 }
 
 impl Stage {
-    async fn requeue(&self, attempts: Attempts, most: u64) -> Requeued {
+    async fn requeue(&self, attempts: AttemptBudget, most: u64) -> Requeued {
         self.store.requeue(&self.tenant, &DeadFilter::default(), attempts, most).await.unwrap()
     }
 
@@ -340,7 +340,7 @@ impl Stage {
         let event = EventRow {
             id: event_id,
             tenant: self.tenant.clone(),
-            event: "a".parse().unwrap(),
+            event_type: "a".parse().unwrap(),
             agent_id: AgentId::default(),
             envelope: "{}".into(),
             subscribers_found: 1,
@@ -351,7 +351,7 @@ impl Stage {
                 id: ids.next(),
                 tenant: self.tenant.clone(),
                 event_id,
-                event: "a".parse().unwrap(),
+                event_type: "a".parse().unwrap(),
                 subscriber,
                 job: ids.next(),
                 created_at: at,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postrider_core::{DeadReason, ErrorKind, SubscriberId, TenantId, Timestamp};
 use postrider_queue::Finish;
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome, Response};
 use postrider_store::series::{Attempts, Series, Steps};
 use postrider_store::stats::Percentiles;
@@ -66,8 +66,8 @@ async fn attempt(
 }
 
 /// No breaker: failures are wanted here.
-fn patient() -> Patience {
-    Patience { breaker_failures: 0, deactivate_after: None, ..Patience::default() }
+fn patient() -> BreakerPolicy {
+    BreakerPolicy { breaker_failures: 0, deactivate_after: None, ..BreakerPolicy::default() }
 }
 
 fn counted(attempts: &Attempts) -> (u64, u64) {

@@ -9,7 +9,7 @@ use postrider_core::{
 use postrider_database::{Config, Database, Dialect, Writes};
 use postrider_queue::{Claim, Finish, LaneId, Lease, LeaseToken, NewJob};
 use postrider_store::Store;
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{DeliveryRow, EventRow};
 use postrider_store::outcome::{Attempt, End, Outcome, Recorded, Response};
 use postrider_store::stats::{DeliveryStats, Stats, StatsFilter};
@@ -104,14 +104,21 @@ impl Stage {
         let event_row = EventRow {
             id: event_id,
             tenant: tenant.clone(),
-            event: event.clone(),
+            event_type: event.clone(),
             agent_id: AgentId::default(),
             envelope: "{}".into(),
             subscribers_found: 1,
             dispatched_at: at,
         };
-        let delivery =
-            DeliveryRow { id, tenant: tenant.clone(), event_id, event, subscriber, job, created_at: at };
+        let delivery = DeliveryRow {
+            id,
+            tenant: tenant.clone(),
+            event_id,
+            event_type: event,
+            subscriber,
+            job,
+            created_at: at,
+        };
         let mut writes = Writes::new();
         self.store.insert_with(vec![event_row], &[delivery], &mut writes);
         let job = NewJob::now(postrider_queue::JobId(job.uuid()), LaneId(subscriber.uuid()), id.uuid());
@@ -162,17 +169,20 @@ impl Stage {
             error: None,
         };
         let outcome = Outcome { lease, delivery: delivery.clone(), attempt: Some(attempt), end };
-        self.store.record(&[outcome], &[], &Patience::default()).await.unwrap()
+        self.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap()
     }
 
     /// Records that no attempt was made.
     pub(crate) async fn record_untried(&self, lease: Lease, delivery: &DeliveryRef, end: End) {
         let outcome = Outcome { lease, delivery: delivery.clone(), attempt: None, end };
-        self.store.record(&[outcome], &[], &Patience::default()).await.unwrap();
+        self.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap();
     }
 
     pub(crate) async fn release(&self, lease: Lease) {
-        self.store.record::<Outcome>(&[], &[(lease, Finish::Release)], &Patience::default()).await.unwrap();
+        self.store
+            .record::<Outcome>(&[], &[(lease, Finish::Release)], &BreakerPolicy::default())
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn stats(&self) -> Stats {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_core::{DeadReason, TenantId};
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::End;
 use postrider_store::replay::Changed;
 use postrider_store::stats::{DeliveryStats, StatsFilter};
@@ -165,7 +165,7 @@ async fn by_subscriber_event_and_time(stage: &Stage) {
     }
     let filter = |subscriber, event: Option<&str>, since| StatsFilter {
         subscriber,
-        event: event.map(|event| event.parse().unwrap()),
+        event_type: event.map(|event| event.parse().unwrap()),
         since,
     };
     let minutes_ago = now - Duration::from_mins(10);
@@ -240,7 +240,7 @@ async fn many_at_once_are_all_counted(stage: &Stage) {
         tasks.spawn(async move {
             let outcome =
                 postrider_store::outcome::Outcome { lease, delivery, attempt: None, end: End::Cancelled };
-            store.record(&[outcome], &[], &Patience::default()).await.unwrap();
+            store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap();
         });
     }
     while let Some(done) = tasks.join_next().await {
@@ -271,7 +271,7 @@ async fn folding_changes_no_count(stage: &Stage) {
         // Where rows begin, folding cannot matter; elsewhere the same row is found before and after.
         let since = [None, Some(now - Duration::from_secs(700)), Some(now - Duration::from_hours(7 * 24))];
         subscribers.into_iter().flat_map(move |subscriber| {
-            since.into_iter().map(move |since| StatsFilter { subscriber, event: None, since })
+            since.into_iter().map(move |since| StatsFilter { subscriber, event_type: None, since })
         })
     };
     let mut before = Vec::new();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeliveryStatus, SubscriberId};
-use postrider_store::health::{Breaker, Health, Patience};
+use postrider_store::health::{Breaker, BreakerPolicy, Health};
 use postrider_testkit::{Behaviour, eventually};
 use postrider_worker::Config;
 
@@ -33,8 +33,8 @@ async fn an_open_breaker_holds_all_workers_back(stage: &Stage) {
     let subscriber = stage.subscriber_with("/hook", one_at_a_time).await;
     stage.receiver.on("/hook", Behaviour::Status(500));
     // Second attempts come after all the pauses.
-    let patience = Patience::default();
-    let config = Config { patience, retry: retry(&[600_000], 2), ..config() };
+    let breaker = BreakerPolicy::default();
+    let config = Config { breaker, retry: retry(&[600_000], 2), ..config() };
     let workers = [stage.worker(config.clone()).await, stage.worker(config).await];
     let events = stage.dispatch_many(EVENTS as usize).await;
     open_after(stage, subscriber, 10).await;

@@ -7,7 +7,7 @@ use postrider_core::subscriber::{PolicyFields, Span};
 use postrider_core::{Clock as _, DeadReason, DeliveryStatus, EventId};
 use postrider_database::Dialect;
 use postrider_queue::{Claim, ClaimedJob, LeaseToken, Rescue};
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome};
 use postrider_store::stats::StatsFilter;
 use postrider_store::work::Loaded;
@@ -147,10 +147,10 @@ async fn work_whose_lease_is_lost_is_given_up(stage: &Stage) {
 async fn an_outcome_is_recorded_once(stage: &Stage) {
     stage.subscriber("/hook").await;
     let event = stage.dispatch().await.id;
-    let patience = Patience::default();
+    let breaker = BreakerPolicy::default();
     let failed = outcome(stage, event, End::RetryIn(Duration::from_secs(5)), 500).await;
     for lost in [0, 1, 1] {
-        let recorded = stage.store.record(std::slice::from_ref(&failed), &[], &patience).await.unwrap();
+        let recorded = stage.store.record(std::slice::from_ref(&failed), &[], &breaker).await.unwrap();
         assert_eq!(recorded.lost.len(), lost);
     }
     let delivery = stage.delivery(event).await;
@@ -161,10 +161,8 @@ async fn an_outcome_is_recorded_once(stage: &Stage) {
     assert_eq!(stage.store.queue().promote(10).await.unwrap().jobs, 1);
     let arrived = outcome(stage, event, End::Succeeded, 200).await;
     let arrived = std::slice::from_ref(&arrived);
-    let (one, other) = tokio::join!(
-        stage.store.record(arrived, &[], &patience),
-        stage.store.record(arrived, &[], &patience)
-    );
+    let (one, other) =
+        tokio::join!(stage.store.record(arrived, &[], &breaker), stage.store.record(arrived, &[], &breaker));
     assert_eq!(one.unwrap().lost.len() + other.unwrap().lost.len(), 1, "one of the two");
     let delivery = eventually(DEADLINE, || async { Some(stage.delivery(event).await) }).await;
     assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 2));

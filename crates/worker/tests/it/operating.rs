@@ -5,8 +5,8 @@ use std::time::Duration;
 use postrider_core::signing::Verifier;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{Clock as _, Policy, SubscriberId, SystemClock, TenantId};
-use postrider_store::health::{Breaker, Patience};
-use postrider_store::subscriber::{NewSubscriber, State, Subscriber};
+use postrider_store::health::{Breaker, BreakerPolicy};
+use postrider_store::subscriber::{NewSubscriber, Subscriber, SubscriberState};
 use postrider_testkit::receiver::ReceivedRequest;
 use postrider_testkit::{Behaviour, eventually};
 use postrider_worker::Config;
@@ -52,8 +52,8 @@ async fn heard(stage: &Stage, event: &str, times: usize) -> Vec<Value> {
 async fn operators_hear_of_breakers_deactivations_and_dead_letters(stage: &Stage) {
     operator(stage).await;
     let subscriber = stage.subscriber_with("/hook", one_at_a_time()).await;
-    let patience = Patience { breaker_failures: 3, ..Patience::default() };
-    let worker = stage.worker(Config { patience, retry: retry(&[1000], 1), ..config() }).await;
+    let breaker = BreakerPolicy { breaker_failures: 3, ..BreakerPolicy::default() };
+    let worker = stage.worker(Config { breaker, retry: retry(&[1000], 1), ..config() }).await;
     let with = |more: Value| {
         let mut all = json!({"tenant": "default", "subscriber_id": subscriber});
         all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -105,8 +105,8 @@ async fn what_becomes_of_operators_own_deliveries_makes_no_events(stage: &Stage)
     stage.subscriber("/hook").await;
     stage.receiver.on("/hook", Behaviour::Status(500));
     stage.receiver.on("/operator", Behaviour::sequence([500, 200, 410]));
-    let patience = Patience { breaker_failures: 1, ..Patience::default() };
-    let worker = stage.worker(Config { patience, retry: retry(&[1000], 1), ..config() }).await;
+    let breaker = BreakerPolicy { breaker_failures: 1, ..BreakerPolicy::default() };
+    let worker = stage.worker(Config { breaker, retry: retry(&[1000], 1), ..config() }).await;
 
     // A dead letter and an open breaker: two events. The first one dies and opens the operator's own
     // breaker, which the second one closes.
@@ -127,7 +127,7 @@ async fn what_becomes_of_operators_own_deliveries_makes_no_events(stage: &Stage)
     stage.receiver.wait_for_path("/operator", 3, DEADLINE).await;
     stage.settled().await;
     worker.stop().await;
-    assert!(matches!(of_operator(stage, operator).await.state, State::Inactive { .. }));
+    assert!(matches!(of_operator(stage, operator).await.state, SubscriberState::Inactive { .. }));
     assert_eq!(stage.receiver.requests_to("/operator").len(), 3);
     assert_eq!(stage.count(EVENTS).await, 4);
 }

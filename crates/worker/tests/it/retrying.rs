@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeactivationReason, DeadReason, DeliveryStatus, ErrorKind};
-use postrider_store::subscriber::State;
+use postrider_store::subscriber::SubscriberState;
 use postrider_testkit::Behaviour;
 use postrider_worker::Config;
 
@@ -117,6 +117,6 @@ async fn a_receiver_that_is_gone_is_left_alone(stage: &Stage) {
         }
     }
     let now = stage.store.subscriber(&tenant(), subscriber).await.unwrap().unwrap().state;
-    assert!(matches!(now, State::Inactive { reason: DeactivationReason::Gone, .. }), "{now:?}");
+    assert!(matches!(now, SubscriberState::Inactive { reason: DeactivationReason::Gone, .. }), "{now:?}");
     assert_eq!(stage.dispatch().await.subscribers.len(), 1, "it gets nothing any more");
 }

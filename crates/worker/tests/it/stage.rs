@@ -12,7 +12,7 @@ use postrider_core::{
 use postrider_database::{Config as DatabaseConfig, Database, Dialect};
 use postrider_delivery::{Client, Config as DeliveryConfig};
 use postrider_dispatch::{Dispatched, Dispatcher, NewEvent};
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::history::{Attempt, Delivery, DeliveryFilter};
 use postrider_store::subscriber::NewSubscriber;
 use postrider_store::{PageRequest, Store};
@@ -235,7 +235,7 @@ pub(crate) fn config() -> Config {
         shutdown_grace: Duration::from_secs(5),
         poll: Duration::from_millis(250),
         retry: retry(&[200, 400], 3),
-        patience: Patience { breaker_failures: 0, deactivate_after: None, ..Patience::default() },
+        breaker: BreakerPolicy { breaker_failures: 0, deactivate_after: None, ..BreakerPolicy::default() },
         ..Config::default()
     }
 }

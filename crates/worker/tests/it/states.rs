@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postrider_core::{Clock as _, DeadReason, DeliveryId, DeliveryStatus, ErrorKind, SubscriberId};
 use postrider_queue::{Claim, ClaimedJob, Finish, JobId, LaneId, Lease, LeaseToken, Rescue};
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome};
 use postrider_store::subscriber::SubscriberChange;
 use postrider_store::work::Loaded;
@@ -151,7 +151,7 @@ impl World {
             Loaded::NotDue(delay) => {
                 return self.finish(&[], &[(job.lease, Finish::RetryIn(delay))], job.lease).await;
             }
-            Loaded::Unwanted(delivery, end) => (delivery, None, end),
+            Loaded::Inactive(delivery, end) => (delivery, None, end),
             Loaded::Unreadable(_, error) => panic!("{error}"),
             Loaded::Deliver(work) => {
                 let failed = work.delivery.attempts + 1 - work.delivery.round_start;
@@ -177,8 +177,8 @@ impl World {
         let held =
             self.jobs().await.iter().any(|job| job.id == lease.job && job.token == Some(lease.token.0));
         let attempts = self.stage.count("SELECT count(*) FROM attempts").await;
-        let patience = Patience { breaker_failures: 0, deactivate_after: None, ..config().patience };
-        let recorded = self.stage.store.record(outcomes, others, &patience).await.unwrap();
+        let breaker = BreakerPolicy { breaker_failures: 0, deactivate_after: None, ..config().breaker };
+        let recorded = self.stage.store.record(outcomes, others, &breaker).await.unwrap();
         assert_eq!(recorded.lost.is_empty(), held, "fenced by the lease and nothing else");
         if !held {
             assert_eq!(self.stage.count("SELECT count(*) FROM attempts").await, attempts);
@@ -193,7 +193,7 @@ impl World {
         for (job, loaded) in exhausted.iter().zip(store.load(&exhausted).await.unwrap()) {
             let delivery = match loaded {
                 Loaded::Deliver(work) => work.delivery,
-                Loaded::Unwanted(delivery, _) => delivery,
+                Loaded::Inactive(delivery, _) => delivery,
                 Loaded::NotDue(delay) => {
                     self.finish(&[], &[(job.lease, Finish::RetryIn(delay))], job.lease).await;
                     continue;
@@ -257,7 +257,7 @@ impl World {
         let mut senders: HashMap<Uuid, usize> = HashMap::new();
         for (job, loaded) in jobs.iter().zip(self.stage.store.load(&claimed).await.unwrap()) {
             let delivery = deliveries.iter().find(|delivery| delivery.id == job.subject).unwrap();
-            if let Loaded::Deliver(_) | Loaded::NotDue(_) | Loaded::Unwanted(..) = loaded {
+            if let Loaded::Deliver(_) | Loaded::NotDue(_) | Loaded::Inactive(..) = loaded {
                 assert_eq!((delivery.status, delivery.job), (DeliveryStatus::Pending, Some(job.id.0)));
                 *senders.entry(job.subject).or_default() += 1;
             }

@@ -410,7 +410,7 @@ impl State {
         Depth {
             ready: ready.len() as u64,
             scheduled: self.scheduled.len() as u64,
-            held: self.lanes.values().map(|lane| lane.held.len() as u64).sum(),
+            parked: self.lanes.values().map(|lane| lane.held.len() as u64).sum(),
             running: self.running.len() as u64,
             oldest_ready: oldest.map(|at| now.saturating_sub(at)),
         }

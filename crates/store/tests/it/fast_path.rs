@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_core::ErrorKind;
 use postrider_database::Dialect;
 use postrider_queue::{Lease, LeaseToken, Rescue};
-use postrider_store::health::Patience;
+use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome, Response};
 use postrider_store::work::DeliveryRef;
 use postrider_testkit::TestDatabase;
@@ -73,7 +73,7 @@ async fn seen(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) -> String {
 }
 
 async fn at_once(stage: &Stage, outcomes: &[Outcome]) -> bool {
-    stage.store.record_well(&outcomes.iter().collect::<Vec<_>>()).await.unwrap()
+    stage.store.record_fast(&outcomes.iter().collect::<Vec<_>>()).await.unwrap()
 }
 
 async fn recording_at_once_comes_to_the_same(stage: &Stage) {
@@ -88,7 +88,7 @@ async fn recording_at_once_comes_to_the_same(stage: &Stage) {
     let other = self::stage().await;
     let two = claimed(&other).await;
     let others: Vec<_> = two.iter().map(|held| outcome(held, End::Succeeded)).collect();
-    other.store.record(&others, &[], &Patience::default()).await.unwrap();
+    other.store.record(&others, &[], &BreakerPolicy::default()).await.unwrap();
 
     assert!(at_once(stage, &outcomes).await);
     let after = seen(stage, &one).await;
@@ -148,13 +148,13 @@ async fn nothing_is_written_if_a_subscriber_had_failed() {
     let stage = stage().await;
     let mut claimed = claimed(&stage).await;
     let failed = outcome(&claimed.remove(0), End::RetryIn(Duration::from_secs(1)));
-    stage.store.record(&[failed], &[], &Patience::default()).await.unwrap();
+    stage.store.record(&[failed], &[], &BreakerPolicy::default()).await.unwrap();
     nothing_is_written_if(&stage, &claimed).await;
-    assert!(claimed.iter().all(|(_, delivery)| !delivery.ailing), "they were loaded before");
+    assert!(claimed.iter().all(|(_, delivery)| !delivery.failing), "they were loaded before");
 
     stage.database.advance(Duration::from_mins(1)).await;
     stage.store.queue().promote(10).await.unwrap();
     let again = stage.claim().await;
-    assert!(again[0].1.ailing);
-    assert!(!outcome(&again[0], End::Succeeded).is_well());
+    assert!(again[0].1.failing);
+    assert!(!outcome(&again[0], End::Succeeded).qualifies_for_fast_path());
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use postrider_core::{DeactivationReason, DeadReason, DeliveryStatus, ErrorKind, SubscriberId};
 use postrider_store::PageRequest;
-use postrider_store::health::{Health, Notice, Patience};
+use postrider_store::health::{BreakerPolicy, Health, Notice};
 use postrider_store::history::{Delivery, DeliveryFilter};
 use postrider_store::outcome::{End, Outcome};
-use postrider_store::replay::{Attempts, DeadFilter};
-use postrider_store::subscriber::{State, SubscriberChange};
+use postrider_store::replay::{AttemptBudget, DeadFilter};
+use postrider_store::subscriber::{SubscriberChange, SubscriberState};
 use postrider_store::work::Loaded;
 
 use postrider_queue::{Claim, LeaseToken};
@@ -29,8 +29,8 @@ on_both!(
 const DAY: Duration = Duration::from_hours(24);
 
 /// No breaker, so that attempts go on.
-fn patience() -> Patience {
-    Patience { breaker_failures: 0, ..Patience::default() }
+fn breaker() -> BreakerPolicy {
+    BreakerPolicy { breaker_failures: 0, ..BreakerPolicy::default() }
 }
 
 async fn subscriber(stage: &Stage, waiting: usize) -> SubscriberId {
@@ -42,13 +42,13 @@ async fn subscriber(stage: &Stage, waiting: usize) -> SubscriberId {
 }
 
 /// The next delivery fails.
-async fn fail(stage: &Stage, kind: ErrorKind, patience: &Patience) -> Vec<Notice> {
+async fn fail(stage: &Stage, kind: ErrorKind, breaker: &BreakerPolicy) -> Vec<Notice> {
     let outcomes = outcomes(claim(&stage.store, 1).await, Way::Badly(kind), Duration::ZERO);
     assert_eq!(outcomes.len(), 1);
-    stage.store.record(&outcomes, &[], patience).await.unwrap().notices
+    stage.store.record(&outcomes, &[], breaker).await.unwrap().notices
 }
 
-async fn state(stage: &Stage, subscriber: SubscriberId) -> State {
+async fn state(stage: &Stage, subscriber: SubscriberId) -> SubscriberState {
     stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap().state
 }
 
@@ -59,67 +59,67 @@ fn deactivated(stage: &Stage, subscriber: SubscriberId) -> Notice {
 
 async fn five_days_of_failures_deactivate(stage: &Stage) {
     let subscriber = subscriber(stage, 4).await;
-    assert_eq!(fail(stage, ErrorKind::Status, &patience()).await, []);
+    assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await, []);
     stage.database.advance(4 * DAY + 23 * HOUR).await;
-    assert_eq!(fail(stage, ErrorKind::Connect, &patience()).await, []);
-    assert_eq!(state(stage, subscriber).await, State::Active);
+    assert_eq!(fail(stage, ErrorKind::Connect, &breaker()).await, []);
+    assert_eq!(state(stage, subscriber).await, SubscriberState::Active);
     stage.database.advance(HOUR).await;
-    let notices = fail(stage, ErrorKind::Status, &patience()).await;
+    let notices = fail(stage, ErrorKind::Status, &breaker()).await;
     assert_eq!(notices, [deactivated(stage, subscriber)]);
     let now = state(stage, subscriber).await;
-    assert!(matches!(now, State::Inactive { reason: DeactivationReason::Failing, .. }), "{now:?}");
+    assert!(matches!(now, SubscriberState::Inactive { reason: DeactivationReason::Failing, .. }), "{now:?}");
 }
 
 async fn an_open_breaker_does_not_stop_the_days(stage: &Stage) {
     let subscriber = subscriber(stage, 12).await;
-    let patience = Patience::default();
+    let breaker = BreakerPolicy::default();
     for _ in 0..10 {
-        fail(stage, ErrorKind::Status, &patience).await;
+        fail(stage, ErrorKind::Status, &breaker).await;
     }
     stage.database.advance(5 * DAY).await;
     // Which is the probe.
-    assert_eq!(fail(stage, ErrorKind::Status, &patience).await, [deactivated(stage, subscriber)]);
+    assert_eq!(fail(stage, ErrorKind::Status, &breaker).await, [deactivated(stage, subscriber)]);
     let now = stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap();
     assert_eq!(now.health, Health::default(), "it is not held against it when it comes back");
 }
 
 async fn a_success_starts_the_days_anew(stage: &Stage) {
     let subscriber = subscriber(stage, 6).await;
-    assert_eq!(fail(stage, ErrorKind::Status, &patience()).await, []);
+    assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await, []);
     stage.database.advance(4 * DAY).await;
     succeed(&stage.store, claim(&stage.store, 1).await).await;
     stage.database.advance(4 * DAY).await;
     for _ in 0..2 {
-        assert_eq!(fail(stage, ErrorKind::Status, &patience()).await, []);
+        assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await, []);
     }
     stage.database.advance(5 * DAY).await;
-    assert_eq!(fail(stage, ErrorKind::Status, &patience()).await, [deactivated(stage, subscriber)]);
+    assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await, [deactivated(stage, subscriber)]);
 }
 
 async fn without_a_limit_it_is_never_deactivated(stage: &Stage) {
     let subscriber = subscriber(stage, 3).await;
-    let never = Patience { deactivate_after: None, ..patience() };
+    let never = BreakerPolicy { deactivate_after: None, ..breaker() };
     for _ in 0..3 {
         assert_eq!(fail(stage, ErrorKind::Status, &never).await, []);
         stage.database.advance(365 * DAY).await;
     }
-    assert_eq!(state(stage, subscriber).await, State::Active);
+    assert_eq!(state(stage, subscriber).await, SubscriberState::Active);
 }
 
 async fn failures_on_our_side_deactivate_nobody(stage: &Stage) {
     let subscriber = subscriber(stage, 6).await;
     for kind in [ErrorKind::Internal, ErrorKind::Proxy, ErrorKind::Internal] {
-        assert_eq!(fail(stage, kind, &patience()).await, []);
+        assert_eq!(fail(stage, kind, &breaker()).await, []);
         stage.database.advance(6 * DAY).await;
     }
-    assert_eq!(state(stage, subscriber).await, State::Active);
+    assert_eq!(state(stage, subscriber).await, SubscriberState::Active);
 }
 
 async fn what_was_pending_is_dead_and_can_be_recovered(stage: &Stage) {
     let subscriber = subscriber(stage, 6).await;
-    fail(stage, ErrorKind::Status, &patience()).await;
+    fail(stage, ErrorKind::Status, &breaker()).await;
     stage.database.advance(5 * DAY).await;
-    assert_eq!(fail(stage, ErrorKind::Status, &patience()).await.len(), 1);
+    assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await.len(), 1);
 
     // All jobs are ready at once, those that were to wait for an hour too, and end without a request.
     let token = LeaseToken(stage.store.ids().next_uuid());
@@ -127,18 +127,18 @@ async fn what_was_pending_is_dead_and_can_be_recovered(stage: &Stage) {
     assert_eq!(jobs.len(), 6);
     let mut ends = Vec::new();
     for (job, loaded) in jobs.iter().zip(stage.store.load(&jobs).await.unwrap()) {
-        let Loaded::Unwanted(delivery, end) = loaded else { panic!("nobody wants it: {loaded:?}") };
+        let Loaded::Inactive(delivery, end) = loaded else { panic!("nobody wants it: {loaded:?}") };
         assert_eq!(end, End::Dead(DeadReason::SubscriberFailing));
         ends.push(Outcome { lease: job.lease, delivery, attempt: None, end });
     }
-    stage.store.record(&ends, &[], &patience()).await.unwrap();
+    stage.store.record(&ends, &[], &breaker()).await.unwrap();
     let dead = deliveries(stage, DeliveryStatus::Dead).await;
     assert_eq!(dead.len(), 6, "and none is cancelled");
     assert!(dead.iter().all(|one| one.dead_reason == Some(DeadReason::SubscriberFailing)));
     assert_eq!(dead.iter().map(|one| one.attempts).sum::<u32>(), 2, "no attempt was spent");
 
     let filter = DeadFilter { subscriber: Some(subscriber), ..DeadFilter::default() };
-    let again = || stage.store.requeue(&stage.tenant, &filter, Attempts::FromZero, 100);
+    let again = || stage.store.requeue(&stage.tenant, &filter, AttemptBudget::FromZero, 100);
     assert_eq!(again().await.unwrap().deliveries, 0, "there is nobody to deliver them to");
     let active = SubscriberChange { active: Some(true), ..SubscriberChange::default() };
     stage.store.change_subscriber(&stage.tenant, subscriber, active).await.unwrap().unwrap();

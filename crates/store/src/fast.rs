@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
 use postrider_queue::LaneId;
 
-use crate::outcome::{Counted, Kept, Outcome};
+use crate::outcome::{Applied, Counted, Outcome};
 use crate::row::stored_status;
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Records outcomes that are [`Outcome::is_well`] and ends their jobs, in one round trip, if that is all there is to
+    /// Records outcomes that are [`Outcome::qualifies_for_fast_path`] and ends their jobs, in one round trip, if that is all there is to
     /// it: their leases are held, their deliveries are as they were loaded, and nothing is held against their
     /// subscribers that a success would clear. Tells whether it was; if not, nothing was written, and
     /// [`Store::record`] has to do it.
     ///
     /// # Errors
     /// If the database is away. Whether something was written is not known then.
-    pub async fn record_well(&self, outcomes: &[&Outcome]) -> Result<bool, StoreError> {
+    pub async fn record_fast(&self, outcomes: &[&Outcome]) -> Result<bool, StoreError> {
         let done: Vec<_> =
             outcomes.iter().map(|one| (one.lease, LaneId(one.delivery.subscriber.uuid()))).collect();
         let mut guarded = Guarded::default();
@@ -27,12 +27,12 @@ impl Store {
         end_deliveries(outcomes, &mut guarded);
         let expected = |one: &&Outcome| {
             let attempts = i32::try_from(one.delivery.attempts).unwrap_or(i32::MAX).saturating_add(1);
-            (one.lease.job, Counted { attempts, kind: Kept::Changed, ailing: false })
+            (one.lease.job, Counted { attempts, kind: Applied::Changed, failing: false })
         };
         let counted = outcomes.iter().map(expected).collect();
         self.insert_attempts(outcomes, &counted, &mut guarded.writes);
         self.count(outcomes, &counted, &mut guarded.writes);
-        Ok(guarded.execute(&self.database.hot()).await?)
+        Ok(guarded.execute(&self.database.dedicated()).await?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Connections that are kept for what is asked again and again.
+//! A cache of connections for statements that run in a tight loop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,12 +18,12 @@ pub(crate) const TRUSTED: Duration = Duration::from_secs(5);
 /// How long it may take to answer that.
 const PING: Duration = Duration::from_secs(3);
 
-/// How long a connection is kept before it goes back to the pool, which sees to its age.
+/// How long a connection stays in the cache before it goes back to the pool, which sees to its age.
 const LONGEST: Duration = Duration::from_mins(5);
 
 /// Connections of a pool that are not given back to it after each statement, as it pings them then: a round trip more.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct ConnectionCache {
     idle: Mutex<Vec<Connection>>,
     /// How many may be idle here, out of reach of those who ask the pool.
     room: usize,
@@ -33,11 +33,11 @@ pub(crate) struct Kept {
 #[derive(Debug)]
 struct Connection {
     inner: PoolConnection<Postgres>,
-    kept_since: Instant,
+    cached_since: Instant,
     used_at: Instant,
 }
 
-impl Kept {
+impl ConnectionCache {
     pub(crate) fn with_room(room: usize) -> Self {
         Self { idle: Mutex::default(), room, closed: AtomicBool::new(false) }
     }
@@ -59,9 +59,9 @@ impl Kept {
 
     async fn take(&self, pool: &PgPool) -> Result<Connection, DbErr> {
         loop {
-            let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut connection) = kept else { break };
-            if connection.kept_since.elapsed() > LONGEST {
+            let cached = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(mut connection) = cached else { break };
+            if connection.cached_since.elapsed() > LONGEST {
                 continue;
             }
             if connection.used_at.elapsed() < TRUSTED {
@@ -79,7 +79,7 @@ impl Kept {
             error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
         })?;
         let now = Instant::now();
-        Ok(Connection { inner, kept_since: now, used_at: now })
+        Ok(Connection { inner, cached_since: now, used_at: now })
     }
 
     fn put_back(&self, mut connection: Connection) {
@@ -92,7 +92,7 @@ impl Kept {
 }
 
 /// Whoever drops the last of a database may be outside of the runtime, in which alone a connection can be given back.
-impl Drop for Kept {
+impl Drop for ConnectionCache {
     fn drop(&mut self) {
         for connection in self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
             drop(connection.inner.detach());
@@ -102,26 +102,26 @@ impl Drop for Kept {
 
 /// See [`crate::Database::hot`].
 #[derive(Clone, Copy, Debug)]
-pub struct Hot<'a> {
+pub struct DedicatedConnection<'a> {
     pub(crate) connection: &'a DatabaseConnection,
-    /// None if nothing is kept.
-    pub(crate) kept: Option<&'a Kept>,
+    /// `None` if nothing is cached.
+    pub(crate) cache: Option<&'a ConnectionCache>,
 }
 
 /// What is put back is what has answered; everything else, and what a caller drops halfway, goes back to the pool.
 #[async_trait::async_trait]
-impl ConnectionTrait for Hot<'_> {
+impl ConnectionTrait for DedicatedConnection<'_> {
     fn get_database_backend(&self) -> DbBackend {
         self.connection.get_database_backend()
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let Some(kept) = self.kept else { return self.connection.execute_raw(statement).await };
-        let mut connection = kept.take(self.connection.get_postgres_connection_pool()).await?;
+        let Some(cache) = self.cache else { return self.connection.execute_raw(statement).await };
+        let mut connection = cache.take(self.connection.get_postgres_connection_pool()).await?;
         let (sql, values) = parts(statement);
         let done = query_with(AssertSqlSafe(sql), values).execute(&mut *connection.inner).await;
         let done = done.map_err(|error| DbErr::Exec(RuntimeErr::SqlxError(error.into())))?;
-        kept.put_back(connection);
+        cache.put_back(connection);
         Ok(done.into())
     }
 
@@ -130,22 +130,22 @@ impl ConnectionTrait for Hot<'_> {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let Some(kept) = self.kept else { return self.connection.query_one_raw(statement).await };
-        let mut connection = kept.take(self.connection.get_postgres_connection_pool()).await?;
+        let Some(cache) = self.cache else { return self.connection.query_one_raw(statement).await };
+        let mut connection = cache.take(self.connection.get_postgres_connection_pool()).await?;
         let (sql, values) = parts(statement);
         let row = query_with(AssertSqlSafe(sql), values).fetch_optional(&mut *connection.inner).await;
         let row = row.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))?;
-        kept.put_back(connection);
+        cache.put_back(connection);
         Ok(row.map(Into::into))
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let Some(kept) = self.kept else { return self.connection.query_all_raw(statement).await };
-        let mut connection = kept.take(self.connection.get_postgres_connection_pool()).await?;
+        let Some(cache) = self.cache else { return self.connection.query_all_raw(statement).await };
+        let mut connection = cache.take(self.connection.get_postgres_connection_pool()).await?;
         let (sql, values) = parts(statement);
         let rows = query_with(AssertSqlSafe(sql), values).fetch_all(&mut *connection.inner).await;
         let rows = rows.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))?;
-        kept.put_back(connection);
+        cache.put_back(connection);
         Ok(rows.into_iter().map(Into::into).collect())
     }
 }
