@@ -50,3 +50,86 @@ impl ErrorKind {
         !matches!(self, Self::Proxy | Self::Internal)
     }
 }
+
+/// The result of an attempt. `postrider-delivery` decides it once; recording, health, statistics and the API read it.
+///
+/// ```
+/// use postrider_core::{ErrorKind, Verdict};
+///
+/// let refused = Verdict::failure(ErrorKind::Status, "the receiver answered 500");
+/// assert!(!refused.is_success());
+/// assert_eq!(refused.error_kind(), Some(ErrorKind::Status));
+/// assert_eq!(refused.detail(), Some("the receiver answered 500"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The receiver answered 2xx.
+    Success,
+    /// The receiver answered 2xx, but its answer had a flaw that the subscriber's owner should know of.
+    SuccessWithNote(String),
+    /// The attempt failed.
+    Failure {
+        /// The kind of failure.
+        kind: ErrorKind,
+        /// What happened, in words for the subscriber's owner. It contains no secret and no address.
+        detail: String,
+    },
+}
+
+impl Verdict {
+    /// A failed attempt.
+    pub fn failure(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self::Failure { kind, detail: detail.into() }
+    }
+
+    /// A verdict from its two stored parts: failures have a kind, and notes have only a detail.
+    pub fn from_parts(kind: Option<ErrorKind>, detail: Option<String>) -> Self {
+        match (kind, detail) {
+            (Some(kind), Some(detail)) => Self::Failure { kind, detail },
+            (Some(kind), None) => Self::failure(kind, "the attempt failed"),
+            (None, Some(note)) => Self::SuccessWithNote(note),
+            (None, None) => Self::Success,
+        }
+    }
+
+    /// Whether the delivery has succeeded.
+    pub fn is_success(&self) -> bool {
+        self.error_kind().is_none()
+    }
+
+    /// The kind of failure; `None` for a success.
+    pub fn error_kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Success | Self::SuccessWithNote(_) => None,
+            Self::Failure { kind, .. } => Some(*kind),
+        }
+    }
+
+    /// The note of a success, or what happened in a failure.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Success => None,
+            Self::SuccessWithNote(note) => Some(note),
+            Self::Failure { detail, .. } => Some(detail),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_survives_being_stored_in_parts() {
+        let verdicts = [
+            Verdict::Success,
+            Verdict::SuccessWithNote("the body was cut short".into()),
+            Verdict::failure(ErrorKind::Reset, "the connection was reset"),
+        ];
+        for verdict in verdicts {
+            let detail = verdict.detail().map(str::to_owned);
+            assert_eq!(Verdict::from_parts(verdict.error_kind(), detail), verdict);
+        }
+        assert_eq!(Verdict::from_parts(Some(ErrorKind::Dns), None).error_kind(), Some(ErrorKind::Dns));
+    }
+}

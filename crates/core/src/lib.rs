@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…` |
 //! | [`clock`], [`random`] | time and randomness as arguments |
-//! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the design |
+//! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`retry`] | when a failed delivery is tried again |
 //! | [`secret`], [`keyring`], [`signing`] | secrets that do not print, their encryption at rest, signatures |
 //! | [`header`] | the headers that a subscriber may add |
@@ -29,7 +29,7 @@ pub mod subscriber;
 pub mod target;
 pub mod tenant;
 
-pub use attempt::ErrorKind;
+pub use attempt::{ErrorKind, Verdict};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use delivery::{DeadReason, DeliveryStatus};
 pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use postrider_core::{ErrorKind, TargetUrl};
+use postrider_core::{ErrorKind, TargetUrl, Verdict};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Config, ConfigError};
@@ -57,14 +57,20 @@ pub struct Sent {
 impl Sent {
     /// Whether the receiver answered 2xx.
     pub fn is_success(&self) -> bool {
-        self.result.as_ref().is_ok_and(Response::is_success)
+        self.verdict().is_success()
     }
 
-    /// Why the attempt failed, if it did: [`ErrorKind::Status`] where the receiver answered.
-    pub fn error_kind(&self) -> Option<ErrorKind> {
+    /// The verdict on the attempt: a success if the receiver answered 2xx, whatever else is wrong with its answer.
+    pub fn verdict(&self) -> Verdict {
         match &self.result {
-            Ok(response) => (!response.is_success()).then_some(ErrorKind::Status),
-            Err(failure) => Some(failure.kind),
+            Ok(response) if !response.is_success() => {
+                Verdict::failure(ErrorKind::Status, format!("the receiver answered {}", response.status))
+            }
+            Ok(response) => match response.note {
+                Some(note) => Verdict::SuccessWithNote(note.as_str().to_owned()),
+                None => Verdict::Success,
+            },
+            Err(failure) => Verdict::failure(failure.kind, failure.to_string()),
         }
     }
 }

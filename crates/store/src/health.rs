@@ -336,7 +336,7 @@ fn results<'a>(outcomes: &[&'a Outcome]) -> Results<'a> {
     let mut all = Results::new();
     for outcome in outcomes {
         let Some(attempt) = &outcome.attempt else { continue };
-        let failed = attempt.error.as_ref().and_then(|(kind, _)| *kind);
+        let failed = attempt.verdict.error_kind();
         let results = all.entry(outcome.delivery.subscriber).or_insert(SubscriberResult {
             tenant: &outcome.delivery.tenant,
             succeeded: false,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_core::{
     AgentId, AttemptId, DeadReason, DeliveryId, DeliveryStatus, ErrorKind, EventId, EventType, JobId,
-    SubscriberId, TenantId, Timestamp, id,
+    SubscriberId, TenantId, Timestamp, Verdict, id,
 };
 use postrider_database::DatabaseError;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -82,10 +82,8 @@ pub struct Attempt {
     pub response_body: Bytes,
     /// Whether there was more of the body.
     pub response_truncated: bool,
-    /// Why it failed, if it did.
-    pub error_kind: Option<ErrorKind>,
-    /// What its subscriber's owner may want to know of that.
-    pub error_detail: Option<String>,
+    /// Whether it succeeded, and why not.
+    pub verdict: Verdict,
 }
 
 /// Which deliveries are wanted; what is not given does not matter.
@@ -258,7 +256,6 @@ fn read_attempt(row: attempts::Model) -> Result<Attempt, StoreError> {
             .unwrap_or_default(),
         response_body: row.response_body.unwrap_or_default().into(),
         response_truncated: row.response_truncated,
-        error_kind: error_kind(row.error_kind),
-        error_detail: row.error_detail,
+        verdict: Verdict::from_parts(error_kind(row.error_kind), row.error_detail),
     })
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_core::{AttemptId, DeadReason, DeliveryStatus, ErrorKind, SubscriberId, Timestamp};
+use postrider_core::{AttemptId, DeadReason, DeliveryStatus, ErrorKind, SubscriberId, Timestamp, Verdict};
 use postrider_database::{Batch, Column, Dialect, Kind, Writes};
 use postrider_queue::{Finish, JobId, LaneId, Lease};
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement};
@@ -35,7 +35,7 @@ impl Outcome {
     /// Whether a request was made, and all went well, as it did before.
     pub fn qualifies_for_fast_path(&self) -> bool {
         self.end == End::Succeeded
-            && self.attempt.as_ref().is_some_and(|attempt| attempt.error.is_none())
+            && self.attempt.as_ref().is_some_and(|attempt| attempt.verdict == Verdict::Success)
             && !self.delivery.failing
     }
 }
@@ -71,8 +71,8 @@ pub struct Attempt {
     pub duration: Duration,
     /// The answer, if there was one.
     pub response: Option<Response>,
-    /// Why it failed, if it did; or what was odd about an answer that counts as success.
-    pub error: Option<(Option<ErrorKind>, String)>,
+    /// Whether it succeeded, and why not.
+    pub verdict: Verdict,
 }
 
 /// What is kept of an answer.
@@ -210,10 +210,8 @@ impl Store {
             let Some(counted) = counted.get(&outcome.lease.job) else { continue };
             let id: AttemptId = self.ids.next();
             let response = attempt.response.as_ref();
-            let (kind, detail) = match &attempt.error {
-                Some((kind, detail)) => (kind.map(ErrorKind::code), Some(detail.replace('\0', "\u{fffd}"))),
-                None => (None, None),
-            };
+            // PostgreSQL's text holds no NUL.
+            let detail = attempt.verdict.detail().map(|detail| detail.replace('\0', "\u{fffd}"));
             input.push([
                 id.uuid().into(),
                 outcome.delivery.tenant.as_str().into(),
@@ -225,7 +223,7 @@ impl Store {
                 response.map(|response| headers_text(&response.headers)).into(),
                 response.map(|response| response.body.to_vec()).into(),
                 response.is_some_and(|response| response.truncated).into(),
-                kind.into(),
+                attempt.verdict.error_kind().map(ErrorKind::code).into(),
                 detail.into(),
             ]);
         }
@@ -358,7 +356,7 @@ async fn update_deliveries(
     for outcome in outcomes {
         let attempt = outcome.attempt.as_ref();
         let answered = attempt.and_then(|attempt| attempt.response.as_ref()).map(|response| response.status);
-        let failed = attempt.and_then(|attempt| attempt.error.as_ref()).and_then(|(kind, _)| *kind);
+        let failed = attempt.and_then(|attempt| attempt.verdict.error_kind());
         let (delay, reason) = match outcome.end {
             // Never early: the delay is counted from now on, as the job's is.
             End::RetryIn(delay) => (Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 4)), None),

@@ -28,7 +28,7 @@ impl Tally {
     pub(crate) fn attempt(&mut self, attempt: &Attempt) {
         let millis = u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX);
         self.add(bucket(millis), 1);
-        if let Some(kind) = failure(attempt) {
+        if let Some(kind) = attempt.verdict.error_kind() {
             self.add(FAILURES + kind.code().unsigned_abs(), 1);
         }
     }
@@ -132,31 +132,21 @@ fn bucket(millis: u64) -> u16 {
     histogram::bucket(millis).unsigned_abs().min(WAITS - 1)
 }
 
-/// Why it failed; none if it did not. What was odd about a success has no kind.
-fn failure(attempt: &Attempt) -> Option<ErrorKind> {
-    match (&attempt.error, &attempt.response) {
-        (Some((Some(kind), _)), _) => Some(*kind),
-        (_, Some(response)) if (200..300).contains(&response.status) => None,
-        _ => Some(ErrorKind::Status),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use postrider_core::Verdict;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::outcome::Response;
 
-    fn attempt(millis: u64, status: Option<u16>, error: &[Option<ErrorKind>]) -> Attempt {
-        let response = |status| Response { status, headers: Vec::new(), body: "".into(), truncated: false };
+    fn attempt(millis: u64, verdict: Verdict) -> Attempt {
         Attempt {
             started_at: Timestamp::from_millis(0),
             duration: Duration::from_millis(millis),
-            response: status.map(response),
-            error: error.first().map(|kind| (*kind, "why".to_owned())),
+            response: None,
+            verdict,
         }
     }
 
@@ -164,12 +154,11 @@ mod tests {
     fn attempts_are_counted_with_their_failures_by_kind() {
         let mut tally = Tally::default();
         assert_eq!((tally.attempts(), tally.durations().p50), (0, None));
-        tally.attempt(&attempt(3, Some(204), &[]));
-        // What is odd about a success is no failure.
-        tally.attempt(&attempt(4, Some(200), &[None]));
-        tally.attempt(&attempt(5, Some(500), &[Some(ErrorKind::Status)]));
-        tally.attempt(&attempt(6, Some(302), &[]));
-        tally.attempt(&attempt(30_000, None, &[Some(ErrorKind::TimeoutHeaders)]));
+        tally.attempt(&attempt(3, Verdict::Success));
+        tally.attempt(&attempt(4, Verdict::SuccessWithNote("the body was cut short".into())));
+        tally.attempt(&attempt(5, Verdict::failure(ErrorKind::Status, "500")));
+        tally.attempt(&attempt(6, Verdict::failure(ErrorKind::Status, "302")));
+        tally.attempt(&attempt(30_000, Verdict::failure(ErrorKind::TimeoutHeaders, "too slow")));
         assert_eq!(tally.attempts(), 5);
         assert_eq!(tally.failures(), BTreeMap::from([("status", 2), ("timeout_headers", 1)]));
         assert_eq!(tally.durations(), Percentiles { p50: Some(5), p95: Some(30_719), p99: Some(30_719) });
@@ -191,7 +180,7 @@ mod tests {
         assert!(u16::try_from(histogram::bucket(u64::MAX)).unwrap() < WAITS);
         for &kind in ErrorKind::ALL {
             let mut tally = Tally::default();
-            tally.attempt(&attempt(1, None, &[Some(kind)]));
+            tally.attempt(&attempt(1, Verdict::failure(kind, "")));
             assert_eq!(tally.failures(), BTreeMap::from([(kind.as_str(), 1)]));
         }
         assert_eq!(Tally(BTreeMap::from([(FAILURES + 99, 2)])).failures(), BTreeMap::from([("internal", 2)]));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _};
+use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Verdict};
 use postrider_delivery::{Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish};
 use postrider_store::outcome::{Attempt, End, Outcome, Response};
@@ -115,14 +115,17 @@ async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<A
     point("answered");
     metrics::histogram!(metric::DELIVERY_DURATION).record(sent.duration.as_secs_f64());
 
+    let gone = sent.result.as_ref().is_ok_and(postrider_delivery::Response::is_gone);
     let retry_after = sent.result.as_ref().ok().and_then(|response| response.retry_delay(ids.clock().now()));
-    let end = match &sent.result {
-        Ok(response) if response.is_success() => End::Succeeded,
-        Ok(response) if response.is_gone() => End::Dead(DeadReason::Gone),
-        _ => again(shared, work, retry_after),
-    };
     let attempt = attempt(started_at, sent);
-    tell(work, &attempt, end, &traceparent);
+    let end = if attempt.verdict.is_success() {
+        End::Succeeded
+    } else if gone {
+        End::Dead(DeadReason::Gone)
+    } else {
+        again(shared, work, retry_after)
+    };
+    log_attempt(work, &attempt, end, &traceparent);
     (Some(attempt), end)
 }
 
@@ -138,24 +141,14 @@ fn again(shared: &Shared, work: &Work, retry_after: Option<Duration>) -> End {
 }
 
 fn attempt(started_at: postrider_core::Timestamp, sent: Sent) -> Attempt {
-    let (response, error) = match sent.result {
-        Ok(response) => {
-            let error = if response.is_success() {
-                response.note.map(|note| (None, note.as_str().to_owned()))
-            } else {
-                Some((Some(ErrorKind::Status), format!("the receiver answered {}", response.status)))
-            };
-            let kept = Response {
-                status: response.status,
-                headers: response.headers,
-                body: response.body,
-                truncated: response.truncated,
-            };
-            (Some(kept), error)
-        }
-        Err(failure) => (None, Some((Some(failure.kind), failure.to_string()))),
-    };
-    Attempt { started_at, duration: sent.duration, response, error }
+    let verdict = sent.verdict();
+    let response = sent.result.ok().map(|response| Response {
+        status: response.status,
+        headers: response.headers,
+        body: response.body,
+        truncated: response.truncated,
+    });
+    Attempt { started_at, duration: sent.duration, response, verdict }
 }
 
 /// Nothing of it could be sent; it is tried again like any other, in case the key comes back.
@@ -165,17 +158,17 @@ fn unreadable(shared: &Shared, delivery: &DeliveryRef) -> (Option<Attempt>, End)
         started_at: shared.store.ids().clock().now(),
         duration: Duration::ZERO,
         response: None,
-        error: Some((Some(ErrorKind::Internal), detail)),
+        verdict: Verdict::failure(ErrorKind::Internal, detail),
     };
     let failed = (delivery.attempts + 1).saturating_sub(delivery.round_start);
     let delay = shared.config.retry.delay_after(failed, None, &**shared.store.ids().random());
     (Some(attempt), delay.map_or(End::Dead(DeadReason::AttemptsUsedUp), End::RetryIn))
 }
 
-fn tell(work: &Work, attempt: &Attempt, end: End, traceparent: &str) {
+fn log_attempt(work: &Work, attempt: &Attempt, end: End, traceparent: &str) {
     let delivery = &work.delivery;
     let status = attempt.response.as_ref().map(|response| response.status);
-    let error = attempt.error.as_ref().and_then(|(kind, _)| *kind);
+    let error = attempt.verdict.error_kind();
     let delay = if let End::RetryIn(delay) = end { Some(delay) } else { None };
     let span = Span::current();
     span.record(span::OUTCOME, end.status().as_str());

@@ -152,7 +152,7 @@ impl Stage {
                 started_at: work.delivery.created_at,
                 duration: Duration::from_millis(3),
                 response: Some(response),
-                error: None,
+                verdict: postrider_core::Verdict::Success,
             };
             Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end: End::Succeeded }
         };

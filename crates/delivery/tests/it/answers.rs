@@ -36,7 +36,7 @@ async fn only_2xx_succeeds_and_the_rest_is_an_answer_too() {
         let receiver = Receiver::answering(format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n")).await;
         let outcome = send(patient(), &receiver.url("/")).await;
         assert_eq!(outcome.is_success(), success, "{line}");
-        assert_eq!(outcome.error_kind(), (!success).then_some(ErrorKind::Status), "{line}");
+        assert_eq!(outcome.verdict().error_kind(), (!success).then_some(ErrorKind::Status), "{line}");
         let response = outcome.result.unwrap();
         assert_eq!(response.status.to_string(), line[..3]);
         assert_eq!(response.is_gone(), line.starts_with("410"));
@@ -53,7 +53,7 @@ async fn redirects_are_not_followed() {
         ))
         .await;
         let outcome = send(patient(), &receiver.url("/")).await;
-        assert_eq!(outcome.error_kind(), Some(ErrorKind::Status));
+        assert_eq!(outcome.verdict().error_kind(), Some(ErrorKind::Status));
         let response = outcome.result.unwrap();
         assert_eq!(response.status, status);
         assert!(response.headers.iter().any(|(name, value)| name == "location" && *value == location));
@@ -105,7 +105,7 @@ async fn endless_informational_answers_end_at_the_deadline() {
         .await;
         let outcome = send(config(), &receiver.url("/")).await;
         ended_at_the_deadline(&outcome);
-        assert_eq!(outcome.error_kind(), Some(ErrorKind::TimeoutHeaders));
+        assert_eq!(outcome.verdict().error_kind(), Some(ErrorKind::TimeoutHeaders));
         receiver.all_ended().await;
     }
 }

@@ -68,7 +68,7 @@ async fn a_trickling_endless_body_ends_at_the_deadline() {
         let outcome = send(config(), &receiver.url("/")).await;
         ended_at_the_deadline(&outcome);
         assert_eq!(outcome.is_success(), success);
-        assert_eq!(outcome.error_kind(), (!success).then_some(ErrorKind::Status));
+        assert_eq!(outcome.verdict().error_kind(), (!success).then_some(ErrorKind::Status));
         let response = outcome.result.unwrap();
         assert_eq!((response.truncated, response.note), (false, Some(BodyNote::TimedOut)));
         assert!(!response.body.is_empty() && response.body.len() < 200, "{}", response.body.len());

@@ -7,7 +7,7 @@ use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use postrider_core::id;
+use postrider_core::{Verdict, id};
 use postrider_store::history::Attempt;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -78,15 +78,12 @@ struct ErrorView {
 
 impl From<Attempt> for AttemptView {
     fn from(attempt: Attempt) -> Self {
-        let (error, note) = match (attempt.error_kind, attempt.error_detail) {
-            (Some(kind), message) => {
-                let message = message.unwrap_or_else(|| match attempt.response_status {
-                    Some(status) => format!("the receiver answered {status}"),
-                    None => "the attempt failed".to_owned(),
-                });
-                (Some(ErrorView { kind: kind.as_str(), message }), None)
+        let (error, note) = match attempt.verdict {
+            Verdict::Success => (None, None),
+            Verdict::SuccessWithNote(note) => (None, Some(note)),
+            Verdict::Failure { kind, detail } => {
+                (Some(ErrorView { kind: kind.as_str(), message: detail }), None)
             }
-            (None, note) => (None, note),
         };
         let (body, body_encoding) = readable(&attempt.response_body);
         let headers = attempt.response_headers.into_iter();

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use postrider_core::{Clock as _, ErrorKind};
+use postrider_core::{Clock as _, ErrorKind, Verdict};
 use postrider_queue::{Claim, LeaseToken};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome};
@@ -20,7 +20,7 @@ async fn fail_all(server: &TestServer) {
             started_at: store.ids().clock().now(),
             duration: Duration::from_millis(1),
             response: None,
-            error: Some((Some(ErrorKind::Connect), "nobody there".to_owned())),
+            verdict: Verdict::failure(ErrorKind::Connect, "nobody there"),
         };
         let end = End::RetryIn(Duration::from_hours(1));
         Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }

@@ -33,7 +33,7 @@ async fn end_all(server: &TestServer, end: End) {
                     started_at: work.delivery.created_at,
                     duration: Duration::from_millis(1),
                     response: Some(response),
-                    error: None,
+                    verdict: postrider_core::Verdict::Success,
                 };
                 Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }
             })

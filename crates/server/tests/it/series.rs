@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_core::{Clock as _, DeadReason, ErrorKind, Timestamp};
+use postrider_core::{Clock as _, DeadReason, ErrorKind, Timestamp, Verdict};
 use postrider_queue::{Claim, LeaseToken};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome, Response};
@@ -34,7 +34,11 @@ async fn attempt(server: &TestServer, started_at: Timestamp) {
                 started_at,
                 duration: Duration::from_millis(12),
                 response,
-                error: fails.then(|| (Some(ErrorKind::TimeoutHeaders), "too slow".to_owned())),
+                verdict: if fails {
+                    Verdict::failure(ErrorKind::TimeoutHeaders, "too slow")
+                } else {
+                    Verdict::Success
+                },
             };
             let end = if fails { End::Dead(DeadReason::AttemptsUsedUp) } else { End::Succeeded };
             Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }

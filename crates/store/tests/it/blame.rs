@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_core::{ErrorKind, SubscriberId};
+use postrider_core::{ErrorKind, SubscriberId, Verdict};
 use postrider_store::health::{Breaker, BreakerPolicy, Breakers, Health};
 use postrider_store::outcome::{Attempt, End, Outcome};
 use sea_orm::ConnectionTrait as _;
@@ -32,7 +32,7 @@ async fn fail(stage: &Stage, error: ErrorKind) -> Health {
                 started_at: delivery.created_at,
                 duration: Duration::from_millis(3),
                 response: None,
-                error: Some((Some(error), "why it failed".into())),
+                verdict: Verdict::failure(error, "why it failed"),
             }),
             delivery,
             end: End::RetryIn(Duration::from_hours(1)),

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use postrider_core::{Clock as _, ErrorKind};
+use postrider_core::{Clock as _, ErrorKind, Verdict};
 use postrider_queue::{Claim, Lease, LeaseToken};
 use postrider_store::Store;
 use postrider_store::health::{BreakerPolicy, Notice};
@@ -38,9 +38,9 @@ pub(crate) async fn claim(store: &Store, max: u32) -> Claimed {
 
 /// What came of these, all in the same way and after so long.
 pub(crate) fn outcomes(claimed: Claimed, way: Way, duration: Duration) -> Vec<Outcome> {
-    let (error, end) = match way {
-        Way::Well => (None, End::Succeeded),
-        Way::Badly(kind) => (Some((Some(kind), "why it failed".to_owned())), End::RetryIn(HOUR)),
+    let (verdict, end) = match way {
+        Way::Well => (Verdict::Success, End::Succeeded),
+        Way::Badly(kind) => (Verdict::failure(kind, "why it failed"), End::RetryIn(HOUR)),
     };
     let outcome = |(lease, delivery)| Outcome {
         lease,
@@ -49,7 +49,7 @@ pub(crate) fn outcomes(claimed: Claimed, way: Way, duration: Duration) -> Vec<Ou
             started_at: postrider_core::SystemClock.now(),
             duration,
             response: None,
-            error: error.clone(),
+            verdict: verdict.clone(),
         }),
         end,
     };

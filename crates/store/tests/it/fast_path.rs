@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use postrider_core::ErrorKind;
+use postrider_core::{ErrorKind, Verdict};
 use postrider_database::Dialect;
 use postrider_queue::{Lease, LeaseToken, Rescue};
 use postrider_store::health::BreakerPolicy;
@@ -30,7 +30,11 @@ fn outcome((lease, delivery): &(Lease, DeliveryRef), end: End) -> Outcome {
             body: "fine".into(),
             truncated: false,
         }),
-        error: (end != End::Succeeded).then(|| (Some(ErrorKind::Status), "HTTP 500".into())),
+        verdict: if end == End::Succeeded {
+            Verdict::Success
+        } else {
+            Verdict::failure(ErrorKind::Status, "HTTP 500")
+        },
     };
     Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end }
 }

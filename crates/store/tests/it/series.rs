@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use postrider_core::{DeadReason, ErrorKind, SubscriberId, TenantId, Timestamp};
+use postrider_core::{DeadReason, ErrorKind, SubscriberId, TenantId, Timestamp, Verdict};
 use postrider_queue::Finish;
 use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome, Response};
@@ -58,7 +58,7 @@ async fn attempt(
         started_at: at + waited,
         duration: Duration::from_millis(8),
         response: (status != 0).then_some(response),
-        error: kind.map(|kind| (Some(kind), "why".to_owned())),
+        verdict: kind.map_or(Verdict::Success, |kind| Verdict::failure(kind, "why")),
     };
     let end = if kind.is_none() { End::Succeeded } else { End::Dead(DeadReason::AttemptsUsedUp) };
     let outcome = Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end };

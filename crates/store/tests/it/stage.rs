@@ -166,7 +166,7 @@ impl Stage {
             started_at: delivery.created_at + waited,
             duration: Duration::from_millis(3),
             response: Some(response),
-            error: None,
+            verdict: postrider_core::Verdict::Success,
         };
         let outcome = Outcome { lease, delivery: delivery.clone(), attempt: Some(attempt), end };
         self.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap()

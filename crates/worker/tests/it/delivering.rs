@@ -65,7 +65,7 @@ async fn one_event_makes_one_request_of_the_agreed_form(stage: &Stage) {
     let attempts = stage.attempts(&delivery).await;
     assert_eq!(attempts.len(), 1);
     assert_eq!(
-        (attempts[0].number, attempts[0].response_status, attempts[0].error_kind),
+        (attempts[0].number, attempts[0].response_status, attempts[0].verdict.error_kind()),
         (1, Some(200), None)
     );
     assert!(attempts[0].started_at >= dispatched.timestamp);

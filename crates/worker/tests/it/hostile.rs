@@ -156,8 +156,12 @@ async fn each_hostile_receiver_leaves_one_row_that_tells_what_it_did(stage: &Sta
 }
 
 fn judge(name: &str, attempt: &Attempt, row: &Row) {
-    assert_eq!((attempt.response_status, attempt.error_kind), (row.status, row.error), "{name}: {attempt:?}");
-    let detail = attempt.error_detail.as_deref();
+    assert_eq!(
+        (attempt.response_status, attempt.verdict.error_kind()),
+        (row.status, row.error),
+        "{name}: {attempt:?}"
+    );
+    let detail = attempt.verdict.detail();
     assert_eq!(detail.is_some(), row.says.is_some(), "{name}: {attempt:?}");
     assert!(
         row.says.is_none_or(|says| detail.is_some_and(|detail| detail.contains(says))),

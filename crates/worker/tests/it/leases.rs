@@ -197,7 +197,7 @@ async fn outcome(stage: &Stage, event: EventId, end: End, status: u16) -> Outcom
         started_at: stage.store.ids().clock().now(),
         duration: Duration::from_millis(1),
         response: Some(response),
-        error: None,
+        verdict: postrider_core::Verdict::Success,
     };
     Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }
 }

@@ -39,8 +39,8 @@ async fn a_failed_delivery_is_tried_again_on_the_schedule(stage: &Stage) {
     let attempts = stage.attempts(&delivery).await;
     let seen: Vec<_> = attempts.iter().map(|one| (one.number, one.response_status)).collect();
     assert_eq!(seen, [(1, Some(500)), (2, None), (3, Some(302)), (4, Some(204))]);
-    assert_eq!(attempts[0].error_kind, Some(ErrorKind::Status));
-    assert!(attempts[1].error_kind.is_some() && attempts[3].error_kind.is_none());
+    assert_eq!(attempts[0].verdict.error_kind(), Some(ErrorKind::Status));
+    assert!(attempts[1].verdict.error_kind().is_some() && attempts[3].verdict.error_kind().is_none());
     let arrived: Vec<Instant> = stage.receiver.requests().iter().map(|request| request.arrived).collect();
     assert_eq!(arrived.len(), 4);
     for (number, delay) in DELAYS.into_iter().enumerate() {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use postrider_core::{Clock as _, DeadReason, DeliveryId, DeliveryStatus, ErrorKind, SubscriberId};
+use postrider_core::{Clock as _, DeadReason, DeliveryId, DeliveryStatus, ErrorKind, SubscriberId, Verdict};
 use postrider_queue::{Claim, ClaimedJob, Finish, JobId, LaneId, Lease, LeaseToken, Rescue};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::outcome::{Attempt, End, Outcome};
@@ -161,11 +161,13 @@ impl World {
                     Answered::Badly if failed >= MAX_ATTEMPTS => End::Dead(DeadReason::AttemptsUsedUp),
                     Answered::Badly => End::RetryIn(DELAY),
                 };
-                let error = (answered != Answered::Well)
-                    .then(|| (Some(ErrorKind::Status), "the receiver answered badly".to_owned()));
+                let verdict = match answered {
+                    Answered::Well => Verdict::Success,
+                    _ => Verdict::failure(ErrorKind::Status, "the receiver answered badly"),
+                };
                 let started_at = self.stage.store.ids().clock().now();
                 let duration = Duration::from_millis(1);
-                (work.delivery, Some(Attempt { started_at, duration, response: None, error }), end)
+                (work.delivery, Some(Attempt { started_at, duration, response: None, verdict }), end)
             }
         };
         let outcome = Outcome { lease: job.lease, delivery, attempt, end };
