@@ -12,8 +12,10 @@
 //! | [`secret`], [`keyring`], [`signing`] | secrets that do not print, their encryption at rest, signatures |
 //! | [`header`] | the headers that a subscriber may add |
 //! | [`target`] | which URLs and addresses a delivery may go to |
+//! | [`chain()`] | printing an error with its causes |
 
 pub mod attempt;
+mod chain;
 pub mod clock;
 pub mod delivery;
 pub mod event;
@@ -30,6 +32,7 @@ pub mod target;
 pub mod tenant;
 
 pub use attempt::{ErrorKind, Verdict};
+pub use chain::chain;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use delivery::{DeadReason, DeliveryStatus};
 pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};

@@ -4,6 +4,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`connection`] | [`Database`]: PostgreSQL or SQLite behind one URL |
+//! | [`sql`] | running a hand-written statement and reading its columns |
 //! | [`batch`] | [`Batch`]: rows that one statement reads as a table |
 //! | [`writes`] | [`Writes`]: statements that are sent as one; [`Guarded`]: and only if all is as expected |
 //! | [`error`] | [`DatabaseError`]: what went wrong, and whether waiting may mend it |
@@ -15,6 +16,7 @@ pub mod batch;
 pub mod connection;
 mod connection_cache;
 pub mod error;
+pub mod sql;
 pub mod writes;
 
 pub use batch::{Batch, Column, Kind};
