@@ -25,7 +25,9 @@ impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = self.0.to_string();
         f.write_str(&last)?;
-        for cause in std::iter::successors(self.0.source(), |error| error.source()) {
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            next = cause.source();
             let text = cause.to_string();
             // Errors of other crates may print their source themselves; SeaORM's do.
             if !last.ends_with(&text) {
