@@ -49,7 +49,7 @@ async fn straight(report: &mut Report, bench: &'static str, events: usize) -> f6
     let sent = load::closed(&target, &run, CONNECTIONS, events, load::event).await;
     let rate = a_second(events, sent.took);
     report.must(sent.refused == 0 && run.repeated() == 0, format!("{bench}: the straight run lost requests"));
-    report.add(bench, "straight from the generator to the receiver", rate, "requests/s");
+    report.add(bench, "baseline: generator straight to receiver", rate, "requests/s");
     rate
 }
 

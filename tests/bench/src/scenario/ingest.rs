@@ -21,8 +21,8 @@ pub(crate) async fn run(report: &mut Report) {
     let rate = a_second(EVENTS, sent.took);
     report.with_goal(BENCH, "100,000 events in batches of 1,000", rate, "events/s", Goal::AtLeast(20_000.0));
     report.latencies(BENCH, "acknowledgement of a batch", &sent.acknowledged, None);
-    report.add(BENCH, "processor time of server, in all", used.server, "s");
-    report.add(BENCH, "processor time of PostgreSQL, in all", used.postgres, "s");
+    report.add(BENCH, "processor time of server, total", used.server, "s");
+    report.add(BENCH, "processor time of PostgreSQL, total", used.postgres, "s");
 
     let from = run.now();
     deployment.start_workers().await;

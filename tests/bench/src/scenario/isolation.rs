@@ -69,7 +69,7 @@ pub(crate) async fn run(report: &mut Report, seconds: u64, jobs: u32, cases: &st
         let ratio = beside.percentile(99.0) / alone.percentile(99.0).max(f64::EPSILON);
         report.with_goal(
             trouble.bench,
-            "p99 beside trouble, of p99 without",
+            "p99 with trouble, relative to p99 without",
             ratio,
             "times",
             Goal::Under(2.0),

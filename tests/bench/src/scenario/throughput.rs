@@ -13,7 +13,7 @@ pub(crate) async fn run(report: &mut Report, events: u32) {
 
     let rate = one_subscriber(report, BENCH, events, wide()).await;
     report.with_goal(BENCH, "events acknowledged and delivered", rate, "events/s", Goal::AtLeast(6000.0));
-    report.with_goal(BENCH, "of the straight rate", rate / straight * 100.0, "%", Goal::AtLeast(10.0));
+    report.with_goal(BENCH, "share of the straight rate", rate / straight * 100.0, "%", Goal::AtLeast(10.0));
 
     let rate = one_subscriber(report, "throughput, default policy", events / 2, json!({})).await;
     report.add("throughput, default policy", "events acknowledged and delivered", rate, "events/s");
