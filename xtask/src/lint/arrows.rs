@@ -90,7 +90,10 @@ fn of_package(package: &Package, workspace: &Workspace) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::workspace::Dependency, *};
+    use super::{
+        super::workspace::{Dependency, Manifest},
+        *,
+    };
 
     fn workspace(arrows: &[(&str, &[(&str, Kind)])]) -> Workspace {
         let mut packages: Vec<Package> = Vec::new();
@@ -98,12 +101,16 @@ mod tests {
             packages.push(Package {
                 name: (*name).to_owned(),
                 folder: "".into(),
+                is_published: true,
+                manifest: Manifest::default(),
                 dependencies: dependencies
                     .iter()
                     .map(|(package, kind)| Dependency {
                         package: (*package).to_owned(),
                         rename: None,
                         kind: *kind,
+                        is_path: true,
+                        requirement: "*".to_owned(),
                     })
                     .collect(),
                 unused_ok: Vec::new(),

@@ -1,10 +1,13 @@
 //! `cargo xtask lint`: what a reviewer should not have to look for.
 
 mod arrows;
+mod deny;
 mod files;
 mod metrics;
+mod packages;
 mod settings;
 mod source;
+mod toolchain;
 mod unused;
 mod workspace;
 
@@ -44,12 +47,19 @@ const CHECKS: &[Check] = &[
     own("unused", "unused dependencies", |of| unused::violations(&of.workspace)),
     own("metrics", "metrics in dashboards, alerts and docs", |of| metrics::violations(&of.root)),
     own("settings", "settings in deploy and docs", |of| settings::violations(&of.root)),
+    own("packages", "manifests of published crates", |of| Ok(packages::violations(&of.workspace))),
+    own("rust", "the minimum Rust version", |of| toolchain::violations(&of.root, &of.workspace)),
     program("promtool", "alerts and their tests", |of| metrics::promtool_is_clean(&of.root)),
+    program("package", "cargo package", |of| packages::cargo_can_package(&of.root, &of.workspace)),
+    program("deny", "cargo deny", |of| deny::passes(&of.root)),
     program("fmt", "cargo fmt", |of| each_workspace(of, &["fmt", "--all", "--check"])),
     program("clippy", "cargo clippy", |of| {
         each_workspace(of, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
     }),
     program("doc", "cargo doc", |of| each_workspace(of, &["doc", "--workspace", "--no-deps"])),
+    program("msrv", "cargo check with the minimum Rust version", |of| {
+        toolchain::minimum_compiles(&of.root, &of.workspace)
+    }),
 ];
 
 const fn own(

@@ -74,7 +74,7 @@ fn is_word(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::workspace::{Dependency, Kind},
+        super::workspace::{Dependency, Kind, Manifest},
         *,
     };
 
@@ -96,10 +96,14 @@ mod tests {
             package: package.to_owned(),
             rename: rename.map(str::to_owned),
             kind: Kind::Normal,
+            is_path: false,
+            requirement: "^1".to_owned(),
         };
         let package = Package {
             name: "x".to_owned(),
             folder: PathBuf::new(),
+            is_published: true,
+            manifest: Manifest::default(),
             dependencies: vec![
                 dependency("tokio-util", None),
                 dependency("serde_json", Some("json")),

@@ -18,9 +18,26 @@ pub(super) struct Package {
     pub(super) name: String,
     /// The folder of its manifest.
     pub(super) folder: PathBuf,
+    pub(super) is_published: bool,
+    pub(super) manifest: Manifest,
     pub(super) dependencies: Vec<Dependency>,
     /// `[package.metadata.xtask] unused-ok`: dependencies that no source has to name.
     pub(super) unused_ok: Vec<String>,
+}
+
+/// What a manifest tells crates.io and docs.rs. A field that is not set is empty.
+#[derive(Debug, Default)]
+pub(super) struct Manifest {
+    pub(super) description: String,
+    pub(super) license: String,
+    pub(super) repository: String,
+    pub(super) readme: String,
+    pub(super) rust_version: String,
+    /// How many there are.
+    pub(super) keywords: usize,
+    /// How many there are.
+    pub(super) categories: usize,
+    pub(super) has_docs_rs: bool,
 }
 
 #[derive(Debug)]
@@ -30,6 +47,10 @@ pub(super) struct Dependency {
     /// The name that the sources use, when it is not the package's own.
     pub(super) rename: Option<String>,
     pub(super) kind: Kind,
+    /// Whether it is named by its path.
+    pub(super) is_path: bool,
+    /// The version that it must have; `*` if none is named.
+    pub(super) requirement: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +80,26 @@ impl Package {
         Self {
             name: text(&package["name"]),
             folder: manifest.parent().map(Path::to_owned).unwrap_or_default(),
+            // `publish = false` is an empty list of registries.
+            is_published: package["publish"].as_array().is_none_or(|registries| !registries.is_empty()),
+            manifest: Manifest::of(package),
             dependencies: elements(&package["dependencies"]).map(Dependency::of).collect(),
             unused_ok: elements(&package["metadata"]["xtask"]["unused-ok"]).map(text).collect(),
+        }
+    }
+}
+
+impl Manifest {
+    fn of(package: &Value) -> Self {
+        Self {
+            description: text(&package["description"]),
+            license: text(&package["license"]),
+            repository: text(&package["repository"]),
+            readme: text(&package["readme"]),
+            rust_version: text(&package["rust_version"]),
+            keywords: elements(&package["keywords"]).count(),
+            categories: elements(&package["categories"]).count(),
+            has_docs_rs: package["metadata"]["docs"]["rs"].is_object(),
         }
     }
 }
@@ -75,6 +114,8 @@ impl Dependency {
                 Some("build") => Kind::Build,
                 _ => Kind::Normal,
             },
+            is_path: dependency["path"].is_string(),
+            requirement: text(&dependency["req"]),
         }
     }
 
