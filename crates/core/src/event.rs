@@ -313,7 +313,7 @@ fn depth(json: &str) -> usize {
 /// use postrider_core::{AgentId, Envelope, EventData, EventType, Timestamp};
 ///
 /// let envelope = Envelope {
-///     event: &"ai.response".parse::<EventType>()?,
+///     event_type: &"ai.response".parse::<EventType>()?,
 ///     timestamp: Timestamp::from_seconds(1_700_000_000),
 ///     agent_id: &"my-agent".parse::<AgentId>()?,
 ///     data: &EventData::from_json(r#"{"a": 1}"#)?,

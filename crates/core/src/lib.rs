@@ -8,6 +8,7 @@
 //! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…` |
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
+//! | [`bounds`] | the least and greatest values of a delivery policy |
 //! | [`retry`] | when a failed delivery is tried again |
 //! | [`secret`], [`keyring`], [`signing`] | secrets that do not print, their encryption at rest, signatures |
 //! | [`header`] | the headers that a subscriber may add |
@@ -15,6 +16,7 @@
 //! | [`chain()`] | printing an error with its causes |
 
 pub mod attempt;
+pub mod bounds;
 mod chain;
 pub mod clock;
 pub mod delivery;

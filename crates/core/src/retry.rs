@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Random;
+use crate::{Random, bounds};
 
 /// The delays between attempts, without their random part.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,9 +51,6 @@ pub enum RetryError {
     Jitter,
 }
 
-/// The longest delay that a schedule may have.
-pub const MAX_DELAY: Duration = Duration::from_hours(24);
-
 /// The longest delay that a receiver's `Retry-After` may ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
@@ -63,10 +60,10 @@ impl Steps {
     /// # Errors
     /// If there are none or over 30, or one is over 24 hours.
     pub fn try_new(delays: Vec<Duration>) -> Result<Self, RetryError> {
-        if !(1..=30).contains(&delays.len()) {
+        if !bounds::SCHEDULE_LENGTH.contains(&delays.len()) {
             return Err(RetryError::Steps);
         }
-        if delays.iter().any(|delay| *delay > MAX_DELAY) {
+        if !delays.iter().all(|delay| bounds::DELAY.contains(delay)) {
             return Err(RetryError::Delay);
         }
         Ok(Self(delays))
@@ -84,16 +81,16 @@ impl Exponential {
     /// # Errors
     /// If the base is below 100 ms, the factor outside of 1 to 10, or the cap below the base or over 24 hours.
     pub fn try_new(base: Duration, factor: f64, cap: Duration) -> Result<Self, RetryError> {
-        if base < Duration::from_millis(100) {
+        if !bounds::EXPONENTIAL_BASE.contains(&base) {
             return Err(RetryError::Base);
         }
-        if !(1.0..=10.0).contains(&factor) {
+        if !bounds::EXPONENTIAL_FACTOR.contains(&factor) {
             return Err(RetryError::Factor);
         }
         if cap < base {
             return Err(RetryError::Cap);
         }
-        if cap > MAX_DELAY {
+        if !bounds::DELAY.contains(&cap) {
             return Err(RetryError::Delay);
         }
         Ok(Self { base, factor, cap })
@@ -167,10 +164,10 @@ impl RetryPolicy {
         max_attempts: u32,
         jitter_percent: u8,
     ) -> Result<Self, RetryError> {
-        if !(1..=30).contains(&max_attempts) {
+        if !bounds::MAX_ATTEMPTS.contains(&max_attempts) {
             return Err(RetryError::MaxAttempts);
         }
-        if jitter_percent > 50 {
+        if !bounds::JITTER_PERCENT.contains(&jitter_percent) {
             return Err(RetryError::Jitter);
         }
         Ok(Self { schedule, max_attempts, jitter_percent })
@@ -231,6 +228,8 @@ mod tests {
         }
     }
 
+    const DAY: Duration = Duration::from_hours(24);
+
     #[test]
     fn the_default_schedule_is_the_designs() {
         let policy = RetryPolicy::default();
@@ -253,12 +252,12 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(Steps::try_new(vec![]), Err(RetryError::Steps));
         assert_eq!(Steps::try_new(vec![second; 31]), Err(RetryError::Steps));
-        assert_eq!(Steps::try_new(vec![MAX_DELAY + second]), Err(RetryError::Delay));
+        assert_eq!(Steps::try_new(vec![DAY + second]), Err(RetryError::Delay));
         assert_eq!(Exponential::try_new(Duration::ZERO, 2.0, second), Err(RetryError::Base));
         assert_eq!(Exponential::try_new(second, f64::NAN, second), Err(RetryError::Factor));
         assert_eq!(Exponential::try_new(second, 10.1, second), Err(RetryError::Factor));
         assert_eq!(Exponential::try_new(second, 2.0, second / 2), Err(RetryError::Cap));
-        assert_eq!(Exponential::try_new(second, 2.0, MAX_DELAY * 2), Err(RetryError::Delay));
+        assert_eq!(Exponential::try_new(second, 2.0, DAY * 2), Err(RetryError::Delay));
         let policy = |attempts, jitter| RetryPolicy::try_new(RetrySchedule::default(), attempts, jitter);
         assert_eq!(policy(0, 0), Err(RetryError::MaxAttempts));
         assert_eq!(policy(31, 0), Err(RetryError::MaxAttempts));

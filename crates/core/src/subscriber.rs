@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::bounds;
 use crate::delivery::named;
 use crate::object::only_objects;
 use crate::retry::{Exponential, RetryError, RetryPolicy, RetrySchedule, Steps};
@@ -215,20 +216,17 @@ impl TryFrom<PolicyFields> for Policy {
         checked.map_err(|error| {
             wrong(if error == RetryError::Jitter { "jitter_percent" } else { "max_attempts" }, error.into())
         })?;
-        if fields
-            .timeout
-            .is_some_and(|Span(span)| !(Duration::from_secs(1)..=Duration::from_mins(1)).contains(&span))
-        {
+        if fields.timeout.is_some_and(|Span(span)| !bounds::TIMEOUT.contains(&span)) {
             return Err(wrong("timeout", PolicyErrorReason::Timeout));
         }
-        if fields.concurrency.is_some_and(|limit| !(1..=10_000).contains(&limit)) {
+        if fields.concurrency.is_some_and(|limit| !bounds::CONCURRENCY.contains(&limit)) {
             return Err(wrong("concurrency", PolicyErrorReason::Concurrency));
         }
         if let Some(RateLimitFields { per_second, burst }) = fields.rate_limit {
-            if !(1.0 / 3600.0..=10_000.0).contains(&per_second) {
+            if !bounds::REQUESTS_PER_SECOND.contains(&per_second) {
                 return Err(wrong("rate_limit.per_second", PolicyErrorReason::Rate));
             }
-            if burst.is_some_and(|burst| !(1..=10_000).contains(&burst)) {
+            if burst.is_some_and(|burst| !bounds::BURST.contains(&burst)) {
                 return Err(wrong("rate_limit.burst", PolicyErrorReason::Burst));
             }
         }
