@@ -7,10 +7,7 @@ mod report;
 use std::time::Duration;
 
 use postrider_core::retry::Steps;
-use postrider_core::subscriber::PolicyFields;
-use postrider_core::{
-    CustomHeaders, Keyring, Policy, RetryPolicy, RetrySchedule, Secret, SystemRandom, TenantId,
-};
+use postrider_core::{Keyring, RetryPolicy, RetrySchedule, Secret, SystemRandom, TenantId};
 use postrider_delivery::Client;
 use postrider_dispatch::{Dispatcher, NewEvent};
 use postrider_program::StartError;
@@ -82,13 +79,8 @@ async fn subscribe(
     secret: Secret,
 ) -> Result<postrider_store::subscriber::Subscriber, StartError> {
     let new = NewSubscriber {
-        url: receiver.url().parse()?,
-        events: vec!["order.*".parse()?],
-        secret,
         description: receiver.character().as_str().to_owned(),
-        headers: CustomHeaders::default(),
-        active: true,
-        policy: Policy::try_from(PolicyFields::default())?,
+        ..NewSubscriber::new(receiver.url().parse()?, vec!["order.*".parse()?], secret)
     };
     Ok(store.create_subscriber(&TenantId::default(), new).await?)
 }

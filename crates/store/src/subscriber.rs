@@ -84,6 +84,21 @@ pub struct NewSubscriber {
     pub policy: Policy,
 }
 
+impl NewSubscriber {
+    /// An active subscriber of `events` with the default policy, no description and no headers of its own.
+    pub fn new(url: TargetUrl, events: Vec<EventPattern>, secret: Secret) -> Self {
+        Self {
+            url,
+            events,
+            secret,
+            description: String::new(),
+            headers: CustomHeaders::default(),
+            active: true,
+            policy: Policy::default(),
+        }
+    }
+}
+
 /// What is to be changed of a subscriber; the rest stays.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriberChange {

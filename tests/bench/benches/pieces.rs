@@ -11,8 +11,8 @@ use std::{env, sync::LazyLock, time::Duration};
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use postrider_core::{
-    AgentId, CustomHeaders, Envelope, EventData, EventPattern, EventType, IdGenerator, Keyring, Policy,
-    Secret, SystemRandom, TenantId, Timestamp, signing::Signer,
+    AgentId, Envelope, EventData, EventPattern, EventType, IdGenerator, Keyring, Secret, SystemRandom,
+    TenantId, Timestamp, signing::Signer,
 };
 use postrider_database::{Config, Database};
 use postrider_dispatch::{Dispatcher, NewEvent};
@@ -109,15 +109,8 @@ impl Stage {
         let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
         let pool = Database::connect(Config::new(database.url().parse().unwrap())).await.unwrap();
         let store = Store::new(pool.clone(), postrider_queue::open(&pool), keyring, IdGenerator::system());
-        let new = NewSubscriber {
-            url: "https://example.com/hook".parse().unwrap(),
-            events: vec!["*".parse().unwrap()],
-            secret: Secret::generate(&SystemRandom),
-            description: String::new(),
-            headers: CustomHeaders::default(),
-            active: true,
-            policy: Policy::default(),
-        };
+        let url = "https://example.com/hook".parse().unwrap();
+        let new = NewSubscriber::new(url, vec!["*".parse().unwrap()], Secret::generate(&SystemRandom));
         store.create_subscriber(&TenantId::default(), new).await.unwrap();
         let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
         Self { store, dispatcher, _database: database }

@@ -90,15 +90,8 @@ async fn open(path: &str, key: &str) -> Shop {
 }
 
 async fn subscribe(store: &Store, url: &str) {
-    let new = NewSubscriber {
-        url: url.parse().unwrap(),
-        events: vec!["order.*".parse().unwrap()],
-        secret: Secret::parse(SECRET).unwrap(),
-        description: String::new(),
-        headers: CustomHeaders::default(),
-        active: true,
-        policy: Policy::default(),
-    };
+    let events = vec!["order.*".parse().unwrap()];
+    let new = NewSubscriber::new(url.parse().unwrap(), events, Secret::parse(SECRET).unwrap());
     store.create_subscriber(&TenantId::default(), new).await.unwrap();
 }
 

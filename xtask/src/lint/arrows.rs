@@ -20,6 +20,7 @@ const SERVER: &str = "postrider-server";
 const CLI: &str = "postrider";
 const MIGRATIONS: &str = "postrider-migrations";
 const KIT: &str = "postrider-testkit";
+const STAGE: &str = "postrider-stage";
 const CHAOS: &str = "postrider-chaos";
 const BENCH: &str = "postrider-bench";
 
@@ -52,6 +53,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule { package: KIT, may_use: &[MIGRATIONS] },
+    Rule { package: STAGE, may_use: &[CORE, DATABASE, QUEUE, STORE, KIT] },
     Rule { package: "postrider-blackbox", may_use: &[CORE, MIGRATIONS, KIT] },
     Rule { package: "postrider-fuzz", may_use: &[CORE, DELIVERY, TELEMETRY] },
     Rule { package: "xtask", may_use: &[] },
@@ -61,7 +63,7 @@ const RULES: &[Rule] = &[
 
 /// The packages that may name SeaORM. No other one should have to change with the database library.
 const SEA_ORM_USERS: &[&str] =
-    &[DATABASE, QUEUE, STORE, DISPATCH, MIGRATIONS, KIT, "postrider-blackbox", CHAOS, BENCH];
+    &[DATABASE, QUEUE, STORE, DISPATCH, MIGRATIONS, KIT, STAGE, "postrider-blackbox", CHAOS, BENCH];
 
 pub(super) fn violations(workspace: &Workspace) -> Vec<String> {
     workspace.packages.iter().flat_map(|package| of_package(package, workspace)).collect()

@@ -136,8 +136,8 @@ async fn what_changes_of_subscribers_counts_at_once(stage: &Stage) {
     change(two, active(false)).await;
     assert_eq!(found().await, []);
     // Two each time, and nothing of what was written in vain.
-    assert_eq!(stage.count("deliveries").await, 2 * (1 + 2 + 1 + 2 + 1 + 1));
-    assert_eq!(stage.count("events").await, 16);
+    assert_eq!(stage.rows_of("deliveries").await, 2 * (1 + 2 + 1 + 2 + 1 + 1));
+    assert_eq!(stage.rows_of("events").await, 16);
 }
 
 async fn tenants_are_apart(stage: &Stage) {
@@ -188,7 +188,7 @@ async fn a_batch_of_many_is_more_than_one_transaction(stage: &Stage) {
     for (n, envelope) in envelopes.iter().enumerate() {
         assert!(envelope.ends_with(&format!(r#""data":{{"n":{n}}}}}"#)), "{n}: {envelope}");
     }
-    assert_eq!(stage.count("jobs").await, 1001);
+    assert_eq!(stage.rows_of("jobs").await, 1001);
 }
 
 async fn concurrent_callers_share_transactions(stage: &Stage) {

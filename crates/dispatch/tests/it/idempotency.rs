@@ -49,7 +49,7 @@ async fn another_body_type_or_agent_is_a_conflict(stage: &Stage) {
     }
     // Without an id nothing is compared.
     dispatcher.dispatch(event("order.created", &json!({ "total": 3 }))).await.unwrap();
-    assert_eq!(stage.count("events").await, 2);
+    assert_eq!(stage.rows_of("events").await, 2);
 }
 
 async fn equal_ids_in_one_batch_are_one_event(stage: &Stage) {
@@ -127,7 +127,7 @@ async fn different_bodies_at_once_are_one_event_and_conflicts(stage: &Stage) {
             Err(error) => assert!(matches!(error, DispatchError::KeyConflict), "{error}"),
         }
     }
-    assert_eq!((done, stage.count("events").await, stage.count("jobs").await), (1, 1, 1));
+    assert_eq!((done, stage.rows_of("events").await, stage.rows_of("jobs").await), (1, 1, 1));
 }
 
 async fn a_repeat_is_one_whatever_hooks_say_of_it(stage: &Stage) {

@@ -61,7 +61,7 @@ async fn all_three_ways_report(stage: &Stage) {
     let dispatched = report.dispatched.expect("a database is configured").expect("dispatched");
     assert_eq!(dispatched.subscribers, [subscriber]);
     assert_eq!((dispatched.event_type.as_str(), dispatched.agent_id.as_str()), ("lead.qualified", "crm"));
-    assert_eq!(stage.count("jobs").await, 1);
+    assert_eq!(stage.rows_of("jobs").await, 1);
     assert!(stage.envelopes().await[0].contains(r#""email":"ada@example.com""#));
 
     report.slack.expect("configured").expect("posted");

@@ -1,50 +1,32 @@
 //! A database with subscribers, and what is in it.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
-use postrider_core::{
-    CustomHeaders, IdGenerator, Keyring, Policy, Secret, SubscriberId, SystemRandom, TenantId,
-};
-use postrider_database::{Config as DatabaseConfig, Database};
+use postrider_core::{SubscriberId, TenantId};
 use postrider_dispatch::{Config, Dispatcher, IdempotencyKey, NewEvent};
-use postrider_store::Store;
 use postrider_store::subscriber::NewSubscriber;
 use postrider_testkit::TestDatabase;
-use sea_orm::{ConnectionTrait as _, FromQueryResult, Statement};
 
-/// Runs tests, which take a [`TestDatabase`], on both databases.
-macro_rules! on_both {
-    ($($test:ident),+ $(,)?) => {
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(&crate::stage::Stage::of(postrider_testkit::TestDatabase::postgres().await).await).await;
-            })+
-        }
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(&crate::stage::Stage::of(postrider_testkit::TestDatabase::sqlite().await).await).await;
-            })+
-        }
-    };
-}
-pub(crate) use on_both;
+pub(crate) use postrider_stage::on_both;
+use postrider_stage::{direct, subscriber_of};
 
 const TABLES: &[&str] =
     &["events", "idempotency_keys", "deliveries", "attempts", "rollups", "attempt_deltas", "lanes", "jobs"];
 
-pub(crate) struct Stage {
-    pub(crate) database: TestDatabase,
-    pub(crate) store: Store,
-    keyring: Keyring,
+pub(crate) struct Stage(postrider_stage::Stage);
+
+impl Deref for Stage {
+    type Target = postrider_stage::Stage;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Stage {
     pub(crate) async fn of(database: TestDatabase) -> Self {
-        let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
-        let store = open(&database, &keyring).await;
-        Self { database, store, keyring }
+        Self(postrider_stage::Stage::of(database).await)
     }
 
     pub(crate) fn dispatcher(&self) -> Dispatcher {
@@ -57,7 +39,7 @@ impl Stage {
 
     /// A dispatcher with a pool of its own, as another process would have.
     pub(crate) async fn another_dispatcher(&self) -> Dispatcher {
-        Dispatcher::new(open(&self.database, &self.keyring).await, Config::default())
+        Dispatcher::new(self.store_over(direct(&self.database)).await, Config::default())
     }
 
     pub(crate) async fn subscribe(&self, patterns: &[&str]) -> SubscriberId {
@@ -70,15 +52,7 @@ impl Stage {
         patterns: &[&str],
         active: bool,
     ) -> SubscriberId {
-        let new = NewSubscriber {
-            url: "https://example.com/hook".parse().unwrap(),
-            events: patterns.iter().map(|pattern| pattern.parse().unwrap()).collect(),
-            secret: Secret::generate(&SystemRandom),
-            description: String::new(),
-            headers: CustomHeaders::default(),
-            active,
-            policy: Policy::default(),
-        };
+        let new = NewSubscriber { active, ..subscriber_of(patterns) };
         self.store.create_subscriber(tenant, new).await.unwrap().id
     }
 
@@ -92,7 +66,7 @@ impl Stage {
         counts
     }
 
-    pub(crate) async fn count(&self, table: &'static str) -> i64 {
+    pub(crate) async fn rows_of(&self, table: &'static str) -> i64 {
         self.counts().await[table]
     }
 
@@ -102,22 +76,6 @@ impl Stage {
         let envelope = |row: &sea_orm::QueryResult| row.try_get::<Vec<u8>>("", "envelope").unwrap();
         rows.iter().map(|row| String::from_utf8(envelope(row)).unwrap()).collect()
     }
-
-    pub(crate) async fn all<T: FromQueryResult>(&self, sql: &str) -> Vec<T> {
-        self.rows(sql).await.iter().map(|row| T::from_query_result(row, "").unwrap()).collect()
-    }
-
-    async fn rows(&self, sql: &str) -> Vec<sea_orm::QueryResult> {
-        let connection = self.database.connection();
-        let statement = Statement::from_string(connection.get_database_backend(), sql);
-        connection.query_all_raw(statement).await.unwrap()
-    }
-}
-
-async fn open(database: &TestDatabase, keyring: &Keyring) -> Store {
-    let pool = Database::connect(DatabaseConfig::new(database.url().parse().unwrap())).await.unwrap();
-    let queue = postrider_queue::open(&pool);
-    Store::new(pool, queue, keyring.clone(), IdGenerator::system())
 }
 
 pub(crate) fn event(name: &str, data: &serde_json::Value) -> NewEvent {

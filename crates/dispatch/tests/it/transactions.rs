@@ -87,7 +87,7 @@ async fn a_refused_event_leaves_the_transaction_alive(stage: &Stage) {
     assert!(matches!(conflict, Err(DispatchError::KeyConflict)), "{conflict:?}");
     dispatcher.dispatch_in(&transaction, event("good", &json!({ "n": 3 }))).await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!((stage.count("events").await, stage.count("jobs").await), (2, 2));
+    assert_eq!((stage.rows_of("events").await, stage.rows_of("jobs").await), (2, 2));
 }
 
 async fn nobody_sees_it_before_the_commit(stage: &Stage) {
@@ -96,9 +96,9 @@ async fn nobody_sees_it_before_the_commit(stage: &Stage) {
     let mut wakeups = stage.store.queue().wakeups();
     let transaction = stage.database.connection().begin().await.unwrap();
     dispatcher.dispatch_in(&transaction, event("a.b", &json!({}))).await.unwrap();
-    assert_eq!((stage.count("events").await, stage.count("jobs").await), (0, 0));
+    assert_eq!((stage.rows_of("events").await, stage.rows_of("jobs").await), (0, 0));
     transaction.commit().await.unwrap();
-    assert_eq!((stage.count("events").await, stage.count("jobs").await), (1, 1));
+    assert_eq!((stage.rows_of("events").await, stage.rows_of("jobs").await), (1, 1));
     dispatcher.wake();
     timeout(Duration::from_secs(10), wakeups.woken()).await.expect("workers are told");
 }

@@ -149,7 +149,7 @@ async fn in_a_batch_and_in_a_flush_only_the_bad_one_fails(stage: &Stage) {
         let (n, result) = task.await.unwrap();
         assert_eq!(result.is_ok(), n % 2 == 0, "{n}: {result:?}");
     }
-    assert_eq!(stage.count("events").await, 3 + 25);
+    assert_eq!(stage.rows_of("events").await, 3 + 25);
 }
 
 async fn data_that_none_changes_stays_byte_for_byte(stage: &Stage) {

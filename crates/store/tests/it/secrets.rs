@@ -13,6 +13,8 @@ use postrider_store::subscriber::{NewSubscriber, SubscriberChange};
 use postrider_store::work::Loaded;
 use postrider_store::{Store, StoreError};
 
+use postrider_stage::subscriber_of;
+
 use crate::stage::{Stage, on_both};
 
 on_both!(
@@ -44,15 +46,7 @@ fn key() -> String {
 
 async fn subscribe(stage: &Stage, store: &Store, headers: CustomHeaders) -> (SubscriberId, Secret) {
     let secret = Secret::generate(&SystemRandom);
-    let new = NewSubscriber {
-        url: "https://example.com/hook".parse().unwrap(),
-        events: vec!["*".parse().unwrap()],
-        secret: secret.clone(),
-        description: String::new(),
-        headers,
-        active: true,
-        policy: postrider_core::Policy::default(),
-    };
+    let new = NewSubscriber { secret: secret.clone(), headers, ..subscriber_of(&["*"]) };
     (store.create_subscriber(&stage.tenant, new).await.unwrap().id, secret)
 }
 

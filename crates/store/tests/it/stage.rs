@@ -1,14 +1,11 @@
 //! A database with a store over it, and the way of a delivery: dispatched, claimed, recorded.
 
+use std::ops::Deref;
 use std::time::Duration;
 
-use postrider_core::{
-    AgentId, Clock as _, CustomHeaders, DeliveryId, EventId, EventType, IdGenerator, JobId, Keyring, Policy,
-    Secret, SubscriberId, SystemRandom, TenantId, Timestamp,
-};
-use postrider_database::{Config, Database, Dialect, Writes};
+use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
+use postrider_database::Writes;
 use postrider_queue::{Claim, Finish, LaneId, Lease, LeaseToken, NewJob};
-use postrider_store::Store;
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{DeliveryRow, EventRow};
 use postrider_store::outcome::{Attempt, End, Outcome, Recorded, Response};
@@ -18,61 +15,26 @@ use postrider_store::work::{DeliveryRef, Loaded};
 use postrider_testkit::TestDatabase;
 use sea_orm::DatabaseTransaction;
 
-/// Runs tests, which take a [`Stage`], on both databases.
-macro_rules! on_both {
-    ($($test:ident),+ $(,)?) => {
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(&crate::stage::Stage::of(postrider_testkit::TestDatabase::postgres().await).await).await;
-            })+
-        }
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(&crate::stage::Stage::of(postrider_testkit::TestDatabase::sqlite().await).await).await;
-            })+
-        }
-    };
-}
-pub(crate) use on_both;
+pub(crate) use postrider_stage::on_both;
+use postrider_stage::subscriber_of;
 
-pub(crate) struct Stage {
-    pub(crate) database: TestDatabase,
-    pub(crate) store: Store,
-    pub(crate) tenant: TenantId,
-    keyring: Keyring,
+pub(crate) struct Stage(postrider_stage::Stage);
+
+impl Deref for Stage {
+    type Target = postrider_stage::Stage;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Stage {
     pub(crate) async fn of(database: TestDatabase) -> Self {
-        let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
-        let store = open(&database, &keyring).await;
-        Self { database, store, tenant: TenantId::default(), keyring }
-    }
-
-    /// As another process would have it. SQLite is for one process, whose parts share a store.
-    pub(crate) async fn another_store(&self) -> Store {
-        match self.store.database().dialect() {
-            Dialect::Postgres => open(&self.database, &self.keyring).await,
-            Dialect::Sqlite => self.store.clone(),
-        }
-    }
-
-    pub(crate) fn now(&self) -> Timestamp {
-        self.store.ids().clock().now()
+        Self(postrider_stage::Stage::of(database).await)
     }
 
     pub(crate) async fn subscribe(&self, tenant: &TenantId, active: bool) -> SubscriberId {
-        let new = NewSubscriber {
-            url: "https://example.com/hook".parse().unwrap(),
-            events: vec!["*".parse().unwrap()],
-            secret: Secret::generate(&SystemRandom),
-            description: String::new(),
-            headers: CustomHeaders::default(),
-            active,
-            policy: Policy::default(),
-        };
+        let new = NewSubscriber { active, ..subscriber_of(&["*"]) };
         self.store.create_subscriber(tenant, new).await.unwrap().id
     }
 
@@ -192,9 +154,4 @@ impl Stage {
     pub(crate) async fn deliveries(&self, filter: &StatsFilter) -> DeliveryStats {
         self.store.stats(&self.tenant, filter).await.unwrap().deliveries
     }
-}
-
-async fn open(database: &TestDatabase, keyring: &Keyring) -> Store {
-    let pool = Database::connect(Config::new(database.url().parse().unwrap())).await.unwrap();
-    Store::new(pool.clone(), postrider_queue::open(&pool), keyring.clone(), IdGenerator::system())
 }

@@ -1,15 +1,15 @@
 //! A database, a receiver, and workers between them.
 
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::time::Duration;
 
 use postrider_core::retry::Steps;
 use postrider_core::subscriber::{PolicyFields, Span};
 use postrider_core::{
-    CustomHeaders, DeliveryStatus, EventId, IdGenerator, Keyring, Policy, RetryPolicy, RetrySchedule, Secret,
-    SubscriberId, SystemRandom, TenantId,
+    DeliveryStatus, EventId, Policy, RetryPolicy, RetrySchedule, Secret, SubscriberId, TenantId,
 };
-use postrider_database::{Config as DatabaseConfig, Database, Dialect};
+use postrider_database::Config as DatabaseConfig;
 use postrider_delivery::{Client, Config as DeliveryConfig};
 use postrider_dispatch::{Dispatched, Dispatcher, NewEvent};
 use postrider_store::health::BreakerPolicy;
@@ -18,32 +18,11 @@ use postrider_store::subscriber::NewSubscriber;
 use postrider_store::{PageRequest, Store};
 use postrider_testkit::{Receiver, TestDatabase, eventually};
 use postrider_worker::{Config, Worker};
-use sea_orm::{ConnectionTrait as _, QueryResult, Statement};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Runs tests, which take a [`Stage`], on both databases: on two threads, or on the test's own.
-macro_rules! on_both {
-    ($($test:ident),+ $(,)?) => {
-        on_both!("multi_thread": $($test),+);
-    };
-    ($flavor:literal: $($test:ident),+) => {
-        mod postgres {
-            $(#[tokio::test(flavor = $flavor)]
-            async fn $test() {
-                super::$test(&$crate::stage::Stage::postgres().await).await;
-            })+
-        }
-        mod sqlite {
-            $(#[tokio::test(flavor = $flavor)]
-            async fn $test() {
-                super::$test(&$crate::stage::Stage::sqlite().await).await;
-            })+
-        }
-    };
-}
-pub(crate) use on_both;
+pub(crate) use postrider_stage::on_both;
 
 /// What may take a moment takes no longer than this, however slow the machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -51,12 +30,19 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// The secret of every subscriber made here.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// A database, a dispatcher over it, and a receiver.
 pub(crate) struct Stage {
-    pub(crate) database: TestDatabase,
-    pub(crate) store: Store,
+    stage: postrider_stage::Stage,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) receiver: Receiver,
-    keyring: Keyring,
+}
+
+impl Deref for Stage {
+    type Target = postrider_stage::Stage;
+
+    fn deref(&self) -> &Self::Target {
+        &self.stage
+    }
 }
 
 impl Stage {
@@ -68,19 +54,10 @@ impl Stage {
         Self::of(TestDatabase::sqlite().await).await
     }
 
-    async fn of(database: TestDatabase) -> Self {
-        let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
-        let store = open(direct(&database), &keyring).await;
-        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
-        Self { database, store, dispatcher, receiver: Receiver::start().await, keyring }
-    }
-
-    /// As another process would have it. SQLite is for one process, whose parts share a store.
-    pub(crate) async fn another_store(&self) -> Store {
-        match self.store.database().dialect() {
-            Dialect::Postgres => open(direct(&self.database), &self.keyring).await,
-            Dialect::Sqlite => self.store.clone(),
-        }
+    pub(crate) async fn of(database: TestDatabase) -> Self {
+        let stage = postrider_stage::Stage::of(database).await;
+        let dispatcher = Dispatcher::new(stage.store.clone(), postrider_dispatch::Config::default());
+        Self { stage, dispatcher, receiver: Receiver::start().await }
     }
 
     pub(crate) async fn worker(&self, config: Config) -> Running {
@@ -90,10 +67,6 @@ impl Stage {
     /// A worker that comes to the database in a way of its own.
     pub(crate) async fn worker_over(&self, database: DatabaseConfig, config: Config) -> Running {
         start(self.store_over(database).await, config)
-    }
-
-    pub(crate) async fn store_over(&self, database: DatabaseConfig) -> Store {
-        open(database, &self.keyring).await
     }
 
     /// A subscriber of everything at a path of the receiver's.
@@ -107,15 +80,8 @@ impl Stage {
     }
 
     pub(crate) fn new_subscriber(&self, path: &str) -> NewSubscriber {
-        NewSubscriber {
-            url: self.receiver.url(path).parse().unwrap(),
-            events: vec!["*".parse().unwrap()],
-            secret: Secret::parse(SECRET).unwrap(),
-            description: String::new(),
-            headers: CustomHeaders::default(),
-            active: true,
-            policy: Policy::default(),
-        }
+        let url = self.receiver.url(path).parse().unwrap();
+        NewSubscriber::new(url, vec!["*".parse().unwrap()], Secret::parse(SECRET).unwrap())
     }
 
     pub(crate) async fn dispatch(&self) -> Dispatched {
@@ -175,28 +141,6 @@ impl Stage {
     pub(crate) async fn no_lane_is_running(&self) {
         assert_eq!(self.count("SELECT count(*) FROM lanes WHERE running <> 0").await, 0, "a lane leaks");
     }
-
-    /// The number that a statement selects.
-    pub(crate) async fn count(&self, sql: &str) -> i64 {
-        let rows = self.rows(&format!("SELECT ({sql}) AS count")).await;
-        rows[0].try_get("", "count").unwrap()
-    }
-
-    pub(crate) async fn rows(&self, sql: &str) -> Vec<QueryResult> {
-        let connection = self.database.connection();
-        let statement = Statement::from_string(connection.get_database_backend(), sql);
-        connection.query_all_raw(statement).await.unwrap()
-    }
-}
-
-fn direct(database: &TestDatabase) -> DatabaseConfig {
-    DatabaseConfig::new(database.url().parse().unwrap())
-}
-
-async fn open(database: DatabaseConfig, keyring: &Keyring) -> Store {
-    let pool = Database::connect(database).await.unwrap();
-    let queue = postrider_queue::open(&pool);
-    Store::new(pool, queue, keyring.clone(), IdGenerator::system())
 }
 
 /// A worker over a store that the test has as well.
