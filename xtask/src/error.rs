@@ -30,6 +30,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A source file is not valid Rust.
+    #[error("cannot parse {}", path.display())]
+    NotRust {
+        /// The file.
+        path: PathBuf,
+        /// The problem and its place in the file.
+        source: syn::Error,
+    },
+
     /// The output of `cargo metadata` has an unexpected form.
     #[error("cannot read the output of `cargo metadata`")]
     Metadata(#[from] serde_json::Error),

@@ -19,8 +19,22 @@ pub(super) fn each_text(root: &Path, visit: &mut dyn FnMut(&str, &str)) -> Resul
     Ok(())
 }
 
+/// Whether a file is Rust.
+pub(super) fn is_rust(path: &str) -> bool {
+    has_extension(path, "rs")
+}
+
+/// Whether a file is Markdown.
+pub(super) fn is_markdown(path: &str) -> bool {
+    has_extension(path, "md")
+}
+
+fn has_extension(path: &str, wanted: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == wanted)
+}
+
 /// The paths of all files of the repository from its root, in order.
-fn paths(root: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn paths(root: &Path) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
     collect(root, root, &mut found)?;
     Ok(found)

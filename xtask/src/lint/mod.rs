@@ -2,6 +2,7 @@
 
 mod arrows;
 mod deny;
+mod docs;
 mod files;
 mod metrics;
 mod packages;
@@ -44,6 +45,7 @@ struct Repository {
 /// All checks, the quick ones first.
 const CHECKS: &[Check] = &[
     own("arrows", "dependencies between crates", |of| Ok(arrows::violations(&of.workspace))),
+    own("docs", "names, paths, links and figures in the docs", |of| docs::violations(&of.root)),
     own("unused", "unused dependencies", |of| unused::violations(&of.workspace)),
     own("metrics", "metrics in dashboards, alerts and docs", |of| metrics::violations(&of.root)),
     own("settings", "settings in deploy and docs", |of| settings::violations(&of.root)),

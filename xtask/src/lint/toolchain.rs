@@ -26,7 +26,7 @@ pub(super) fn violations(root: &Path, workspace: &Workspace) -> Result<Vec<Strin
     };
     let mut found = Vec::new();
     files::each_text(root, &mut |path, text| {
-        if Path::new(path).extension().is_some_and(|extension| extension == "md") && path != "CHANGELOG.md" {
+        if files::is_markdown(path) && path != "CHANGELOG.md" {
             found.extend(of_page(path, text, version));
         }
         if path == IMAGE {
