@@ -1,4 +1,4 @@
-//! The rules of [`JobQueue`], as tests that every implementation passes.
+//! The rules of a [`Queue`], as tests that every implementation passes.
 //!
 //! Implement [`Fixture`] and name it in [`suite!`](crate::conformance_suite):
 //!
@@ -23,8 +23,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::{
-    Claim, Claimed, ClaimedJob, Finish, JobId, JobQueue, LaneId, LaneRate, LaneSettings, Lease, LeaseToken,
-    NewJob, Rescue,
+    Claim, Claimed, ClaimedJob, Finish, JobId, LaneId, LaneRate, LaneSettings, Lease, LeaseToken, NewJob,
+    Queue, Rescue,
 };
 
 pub use bounds::*;
@@ -33,7 +33,7 @@ pub use bounds::*;
 #[async_trait]
 pub trait Fixture: Send + Sync {
     /// The queue.
-    fn queue(&self) -> Arc<dyn JobQueue>;
+    fn queue(&self) -> Arc<dyn Queue>;
 
     /// Lets this much time pass for the queue, without waiting for it.
     async fn advance(&self, by: Duration);
@@ -113,12 +113,12 @@ fn claim(max: u32) -> Claim {
     Claim::new(LeaseToken(fresh()), max, LEASE)
 }
 
-async fn take(queue: &Arc<dyn JobQueue>, max: u32) -> Vec<ClaimedJob> {
+async fn take(queue: &Arc<dyn Queue>, max: u32) -> Vec<ClaimedJob> {
     queue.claim(&claim(max)).await.unwrap().jobs
 }
 
 /// Claims until nothing more can be had.
-async fn take_all(queue: &Arc<dyn JobQueue>, max: u32) -> Vec<ClaimedJob> {
+async fn take_all(queue: &Arc<dyn Queue>, max: u32) -> Vec<ClaimedJob> {
     let mut all = Vec::new();
     loop {
         let Claimed { jobs, more, .. } = queue.claim(&claim(max)).await.unwrap();
@@ -130,7 +130,7 @@ async fn take_all(queue: &Arc<dyn JobQueue>, max: u32) -> Vec<ClaimedJob> {
     }
 }
 
-async fn finish_all(queue: &Arc<dyn JobQueue>, jobs: &[ClaimedJob], finish: Finish) -> usize {
+async fn finish_all(queue: &Arc<dyn Queue>, jobs: &[ClaimedJob], finish: Finish) -> usize {
     let finished: Vec<_> = jobs.iter().map(|job| (job.lease, finish)).collect();
     queue.finish(&finished).await.unwrap().len()
 }

@@ -6,8 +6,8 @@ use postrider_database::{DatabaseError, Dialect};
 use sea_orm::{ConnectionTrait, Statement, Value};
 
 use crate::enqueue::{clamp, millis};
+use crate::error::QueueError;
 use crate::job::{LaneId, LaneRate, LaneSettings};
-use crate::queue::QueueError;
 use crate::row::{column, span};
 
 pub(crate) async fn configure(

@@ -6,15 +6,23 @@
 //! time of a *lease* and names the lease's token in every later call, so that a worker which lost
 //! its lease changes nothing.
 //!
-//! [`JobQueue`] is the trait; [`PostgresQueue`] and [`SqliteQueue`] implement it over tables of the
-//! same shape. Both are also [`TransactionalQueue`]s: they enqueue and finish inside a transaction
-//! of the caller's. An implementation elsewhere shows that it keeps the rules by passing the suite
-//! behind the feature `conformance`.
+//! | trait | what it is for |
+//! |---|---|
+//! | [`JobQueue`] | the worker's half: claim, extend, finish, promote, rescue, park, measure, wake |
+//! | [`LaneControl`] | limits and pauses of lanes |
+//! | [`JobSink`] | enqueues jobs outside any transaction |
+//! | [`Queue`] | all three; what the suite behind the feature `conformance` tests |
+//! | [`TransactionalQueue`] | a queue in the store's own database, which joins the caller's transactions |
+//!
+//! [`PostgresQueue`] and [`SqliteQueue`] are transactional queues over tables of the same shape. A queue that lives
+//! elsewhere implements the first three traits.
 //!
 //! ```no_run
 //! use std::time::Duration;
 //! use postrider_database::{Config, Database};
-//! use postrider_queue::{Claim, Finish, JobId, JobQueue, LaneId, LeaseToken, NewJob, PostgresQueue};
+//! use postrider_queue::{
+//!     Claim, Finish, JobId, JobQueue, JobSink, LaneId, LeaseToken, NewJob, PostgresQueue,
+//! };
 //! use uuid::Uuid;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,12 +40,14 @@
 //! ```
 
 mod enqueue;
+mod error;
 mod job;
 mod lane;
 mod postgres;
 mod queue;
 mod row;
 mod sqlite;
+mod transactional;
 mod wake;
 
 #[cfg(feature = "conformance")]
@@ -47,13 +57,15 @@ use std::sync::Arc;
 
 use postrider_database::{Database, Dialect};
 
+pub use error::QueueError;
 pub use job::{
     Claim, Claimed, ClaimedJob, Depth, Finish, JobId, LaneId, LaneRate, LaneSettings, Lease, LeaseToken,
     NewJob, Promoted, Rescue, Rescued,
 };
 pub use postgres::PostgresQueue;
-pub use queue::{JobQueue, QueueError, TransactionalQueue};
+pub use queue::{JobQueue, JobSink, LaneControl, Queue};
 pub use sqlite::SqliteQueue;
+pub use transactional::TransactionalQueue;
 pub use wake::{Bell, Wakeups};
 
 /// The queue that fits the database.

@@ -13,12 +13,14 @@ use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Guarde
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
 
 use crate::enqueue::{enqueue, millis};
+use crate::error::QueueError;
 use crate::job::{
     Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
 };
 use crate::lane;
-use crate::queue::{JobQueue, QueueError, TransactionalQueue};
+use crate::queue::JobQueue;
 use crate::row::{claimed_job, column, count, span};
+use crate::transactional::TransactionalQueue;
 use crate::wake::Wakeups;
 
 /// A queue over the tables `jobs` and `lanes` of a PostgreSQL database.
@@ -56,34 +58,6 @@ impl PostgresQueue {
 
 #[async_trait]
 impl JobQueue for PostgresQueue {
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError> {
-        let mut writes = Writes::new();
-        self.enqueue_with(jobs, &mut writes);
-        writes.execute(self.database.connection()).await?;
-        self.wake();
-        Ok(())
-    }
-
-    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError> {
-        lane::configure(self.database.connection(), lane, settings).await
-    }
-
-    async fn pause(&self, lane: LaneId, duration: Duration) -> Result<(), QueueError> {
-        lane::pause(self.database.connection(), lane, duration).await
-    }
-
-    async fn resume(&self, lane: LaneId) -> Result<(), QueueError> {
-        lane::resume(self.database.connection(), lane).await?;
-        self.wake();
-        Ok(())
-    }
-
-    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError> {
-        let ready = lane::expedite(self.database.connection(), lane, max).await?;
-        self.wake();
-        Ok(ready)
-    }
-
     async fn park(&self, max: u32) -> Result<u64, QueueError> {
         let back = self.parking.park(&self.database, max).await?;
         if back > 0 {
@@ -186,6 +160,10 @@ impl JobQueue for PostgresQueue {
 
 #[async_trait]
 impl TransactionalQueue for PostgresQueue {
+    fn database(&self) -> &Database {
+        &self.database
+    }
+
     fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes) {
         enqueue(Dialect::Postgres, jobs, writes);
     }

@@ -1,155 +1,150 @@
-//! The trait that every queue implements.
+//! The traits that every queue implements, wherever it lives.
+//!
+//! [`JobQueue`] is the worker's half, [`LaneControl`] sets limits and pauses, and [`JobSink`] takes jobs in.
+//! [`Queue`] is all three. None of them knows of transactions: a queue in Redis can implement them as well as one in the
+//! database. What only a queue in the store's own database can do is in
+//! [`TransactionalQueue`](crate::TransactionalQueue).
+
+use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_database::{DatabaseError, Guarded, Writes};
-use sea_orm::DatabaseTransaction;
 
+use crate::error::QueueError;
 use crate::job::{
     Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
 };
 use crate::wake::Wakeups;
 
-/// What went wrong in a queue.
-#[derive(Debug, thiserror::Error)]
-pub enum QueueError {
-    /// The database's.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// Another backend's: the same call may succeed later.
-    #[error("the queue is unavailable: {0}")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl QueueError {
-    /// Whether the same call may succeed later.
-    pub fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Database(error) => error.is_unavailable(),
-            Self::Unavailable(_) => true,
-        }
-    }
-}
-
-/// A queue of jobs in lanes. Every call serves many jobs at once.
+/// What a worker needs of a queue of jobs in lanes. Every call serves many jobs at once.
 ///
-/// Rules that every implementation keeps, and the suite `conformance` checks:
-/// - a job is claimed by one worker at a time, for the time of its lease;
-/// - a call that names a lease changes nothing once that lease has expired and the job was rescued;
-/// - within a lane, jobs are claimed in the order in which they were enqueued, those that are tried
-///   again after those that are tried for the first time (unless the lane is ordered);
-/// - a lane never has more jobs running than it allows, whatever the number of workers;
+/// Every implementation keeps these rules, which the suite `conformance` checks:
+/// - a job is claimed by one worker at a time, for the duration of its lease;
+/// - a call that names a lease changes nothing after the lease has expired and the job has been rescued;
+/// - within a lane, jobs are claimed in the order in which they were enqueued, retries after first attempts (unless the
+///   lane is ordered);
+/// - a lane never runs more jobs than it allows, whatever the number of workers;
 /// - a job is never claimed before it is due.
+///
+/// # Recording in two steps
+///
+/// A worker records an outcome in the store. If the queue is a [`TransactionalQueue`](crate::TransactionalQueue), the
+/// same transaction finishes the job. With any other queue the worker records first, fenced by the job's id and the
+/// attempt's number, and calls [`JobQueue::finish`] after the commit. If it dies in between, the job is claimed again,
+/// its delivery no longer names it or has ended, and the claim ends without a request. If the store rejects the outcome
+/// because another worker recorded first, the worker finishes its job as [`Finish::Release`], so that the job is
+/// examined again: with its own outcome it could remove the only job of a pending delivery.
 #[async_trait]
 pub trait JobQueue: Send + Sync + 'static {
-    /// Puts jobs into the queue, all or none. Workers elsewhere are woken.
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError>;
-
-    /// Sets what a lane allows, from the next claim on.
-    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError>;
-
-    /// Lets nothing of a lane be claimed for this time, and after it one job at a time, until
-    /// [`JobQueue::resume`]. What is claimed already goes on.
-    async fn pause(&self, lane: LaneId, duration: std::time::Duration) -> Result<(), QueueError>;
-
-    /// Ends a pause, and the one-at-a-time after it.
-    async fn resume(&self, lane: LaneId) -> Result<(), QueueError>;
-
-    /// Ends all waiting in a lane, because there is nothing to wait for any more: its pause, and the
-    /// delays of up to `max` of its jobs. Returns how many jobs became ready.
-    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError>;
-
-    /// Sets jobs of paused lanes aside, out of the way of those who claim, and brings jobs of lanes
-    /// back that are paused no more; up to `max` each. Returns how many were brought back.
-    async fn park(&self, max: u32) -> Result<u64, QueueError>;
-
     /// Claims ready jobs, lane by lane, a fair share of each.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable. Jobs may have been claimed all the same; their leases expire.
     async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError>;
 
-    /// Makes leases last `lease` from now. Returns the jobs whose lease is still held.
-    async fn extend(&self, leases: &[Lease], lease: std::time::Duration) -> Result<Vec<JobId>, QueueError>;
+    /// Prolongs leases to `lease` from now. Returns the jobs whose leases are still valid.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, QueueError>;
 
-    /// Ends claims. Returns the jobs whose lease was still held; the others are left as they are.
+    /// Ends claims. Returns the jobs whose leases were still valid; the others are left unchanged.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable. Some or all claims may have ended all the same.
     async fn finish(&self, finished: &[(Lease, Finish)]) -> Result<Vec<JobId>, QueueError>;
 
-    /// Makes jobs ready that have become due, up to `max`.
+    /// Makes up to `max` scheduled jobs ready that are due.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
     async fn promote(&self, max: u32) -> Result<Promoted, QueueError>;
 
-    /// Takes jobs back from workers that let their leases expire.
+    /// Takes back jobs whose leases have expired.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
     async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError>;
 
-    /// How many jobs are in which state.
+    /// Parks ready jobs of paused lanes, so that claims do not pass over them, and makes parked jobs of open lanes
+    /// ready; up to `max` each. Returns how many became ready.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn park(&self, max: u32) -> Result<u64, QueueError>;
+
+    /// Counts the jobs in each state.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
     async fn depth(&self) -> Result<Depth, QueueError>;
 
-    /// How long that job has been ready which waits longest for nothing but a worker: of each lane
-    /// the one that a claim would take first. None if there is none.
+    /// The age of the oldest ready job that is blocked only by a lack of workers, among the jobs that a claim would
+    /// take first from their lanes. `None` if there is no such job.
     ///
-    /// What a lane holds back itself does not count: lanes that are paused or probing, and those from
-    /// which a claim took all that their limits allowed no longer ago than `calm`.
-    async fn longest_wait(
-        &self,
-        calm: std::time::Duration,
-    ) -> Result<Option<std::time::Duration>, QueueError>;
+    /// Lanes that hold their jobs back do not count: those that are paused or probing, and those from which a claim
+    /// took all that their limits allowed within the last `calm`.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError>;
 
-    /// Tells workers, here and elsewhere, that there may be something to claim. A hint: it may be
-    /// lost or come late, and polling is what counts.
+    /// Hints to workers, in this process and others, that jobs may be ready. A hint may be lost or late: workers poll
+    /// as well.
     fn wake(&self);
 
-    /// Hints that there may be something to claim. Take it before claiming, wait on it after.
+    /// Listens for such hints. Mark them as seen before claiming, and wait for one afterwards.
     fn wakeups(&self) -> Wakeups;
 }
 
-/// A queue that lives in a database of the application's, and takes part in its transactions.
+/// Limits and pauses of lanes. A lane that does not exist yet is created with default settings by its first job.
 #[async_trait]
-pub trait TransactionalQueue: JobQueue {
-    /// Adds to `writes` what puts jobs into the queue. Call [`JobQueue::wake`] when it is committed.
-    fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes);
+pub trait LaneControl: Send + Sync + 'static {
+    /// Sets the limits of a lane, from the next claim on. Creates the lane if it does not exist.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError>;
 
-    /// Adds to `guarded` what removes jobs that are done, each with its lane, and expects that all their leases are
-    /// held. Tells whether it could: a queue that cannot adds nothing, and its callers have [`Self::finish_in`].
-    fn done_with(&self, done: &[(Lease, LaneId)], guarded: &mut Guarded) -> bool {
-        let _ = (done, guarded);
-        false
-    }
+    /// Stops claims on a lane for `duration`. After that the lane lets one job at a time through, as a probe, until
+    /// [`LaneControl::resume`]. Jobs that are running continue.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn pause(&self, lane: LaneId, duration: Duration) -> Result<(), QueueError>;
 
-    /// Puts jobs into the queue when `transaction` commits. Call [`JobQueue::wake`] after that.
-    async fn enqueue_in(&self, transaction: &DatabaseTransaction, jobs: &[NewJob]) -> Result<(), QueueError> {
-        let mut writes = Writes::new();
-        self.enqueue_with(jobs, &mut writes);
-        Ok(writes.execute(transaction).await?)
-    }
+    /// Ends a pause and the probing after it, and wakes workers.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn resume(&self, lane: LaneId) -> Result<(), QueueError>;
 
-    /// Sets what a lane allows when `transaction` commits.
-    async fn configure_in(
-        &self,
-        transaction: &DatabaseTransaction,
-        lane: LaneId,
-        settings: LaneSettings,
-    ) -> Result<(), QueueError>;
-
-    /// [`JobQueue::pause`], when `transaction` commits.
-    async fn pause_in(
-        &self,
-        transaction: &DatabaseTransaction,
-        lane: LaneId,
-        duration: std::time::Duration,
-    ) -> Result<(), QueueError>;
-
-    /// [`JobQueue::expedite`], when `transaction` commits. Call [`JobQueue::wake`] after that.
-    async fn expedite_in(
-        &self,
-        transaction: &DatabaseTransaction,
-        lane: LaneId,
-        max: u32,
-    ) -> Result<u64, QueueError>;
-
-    /// [`JobQueue::resume`], when `transaction` commits. Call [`JobQueue::wake`] after that.
-    async fn resume_in(&self, transaction: &DatabaseTransaction, lane: LaneId) -> Result<(), QueueError>;
-
-    /// Ends claims when `transaction` commits. Returns the jobs whose lease is still held: if one
-    /// of those asked for is missing, its worker must not commit what it did under that lease.
-    async fn finish_in(
-        &self,
-        transaction: &DatabaseTransaction,
-        finished: &[(Lease, Finish)],
-    ) -> Result<Vec<JobId>, QueueError>;
+    /// Resumes a lane and makes up to `max` of its scheduled jobs ready now. Wakes workers. Returns how many jobs became
+    /// ready.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError>;
 }
+
+/// Takes jobs in, outside any transaction of the caller.
+///
+/// A queue that cannot join the store's transaction is filled through an outbox. The store writes the jobs of an event as
+/// rows in the same transaction as the event; after the commit the jobs are enqueued here and the rows deleted; a relay
+/// does the same for rows that a crash left behind. The relay may enqueue a job for the second time, which is harmless: a
+/// delivery names its job, and a job that has been removed from the queue in between finds a delivery that has ended or
+/// names another job. See `docs/adr/0019-queues-outside-the-database.md`.
+#[async_trait]
+pub trait JobSink: Send + Sync + 'static {
+    /// Enqueues jobs, all or none, and wakes workers.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable, or if a job's id is in the queue already.
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError>;
+}
+
+/// A whole queue: jobs go in, lanes are controlled, and workers take jobs out.
+///
+/// Every type that implements the three traits implements this one. The suite `conformance` asks for no more.
+pub trait Queue: JobQueue + LaneControl + JobSink {}
+
+impl<Q: JobQueue + LaneControl + JobSink> Queue for Q {}

@@ -6,8 +6,8 @@ use postrider_database::DatabaseError;
 use sea_orm::QueryResult;
 
 use crate::enqueue::state;
+use crate::error::QueueError;
 use crate::job::{ClaimedJob, Depth, JobId, LaneId, Lease, LeaseToken};
-use crate::queue::QueueError;
 
 /// A column's value.
 pub(crate) fn column<T: sea_orm::TryGetable>(row: &QueryResult, name: &str) -> Result<T, QueueError> {

@@ -7,16 +7,18 @@ mod park;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind, Writes};
+use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Guarded, Kind, Writes};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
 
 use crate::enqueue::{enqueue, millis};
+use crate::error::QueueError;
 use crate::job::{
     Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
 };
 use crate::lane;
-use crate::queue::{JobQueue, QueueError, TransactionalQueue};
+use crate::queue::JobQueue;
 use crate::row::{column, depth, span};
+use crate::transactional::{TransactionalQueue, commit};
 use crate::wake::{Bell, Wakeups};
 
 /// A queue over the tables `jobs` and `lanes` of a SQLite database.
@@ -38,36 +40,6 @@ impl SqliteQueue {
 
 #[async_trait]
 impl JobQueue for SqliteQueue {
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError> {
-        let mut writes = Writes::new();
-        self.enqueue_with(jobs, &mut writes);
-        let transaction = self.database.begin().await?;
-        writes.execute(&transaction).await?;
-        commit(transaction).await?;
-        self.wake();
-        Ok(())
-    }
-
-    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError> {
-        lane::configure(self.database.connection(), lane, settings).await
-    }
-
-    async fn pause(&self, lane: LaneId, duration: Duration) -> Result<(), QueueError> {
-        lane::pause(self.database.connection(), lane, duration).await
-    }
-
-    async fn resume(&self, lane: LaneId) -> Result<(), QueueError> {
-        lane::resume(self.database.connection(), lane).await?;
-        self.wake();
-        Ok(())
-    }
-
-    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError> {
-        let ready = lane::expedite(self.database.connection(), lane, max).await?;
-        self.wake();
-        Ok(ready)
-    }
-
     async fn park(&self, max: u32) -> Result<u64, QueueError> {
         let back = park::park(&self.database, max).await?;
         if back > 0 {
@@ -154,8 +126,17 @@ impl JobQueue for SqliteQueue {
 
 #[async_trait]
 impl TransactionalQueue for SqliteQueue {
+    fn database(&self) -> &Database {
+        &self.database
+    }
+
     fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes) {
         enqueue(Dialect::Sqlite, jobs, writes);
+    }
+
+    /// SQLite runs no [`Guarded`] writes.
+    fn done_with(&self, _done: &[(Lease, LaneId)], _guarded: &mut Guarded) -> bool {
+        false
     }
 
     async fn configure_in(
@@ -205,8 +186,4 @@ async fn query(
 ) -> Result<Vec<QueryResult>, QueueError> {
     let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
     Ok(connection.query_all_raw(statement).await.map_err(DatabaseError::from)?)
-}
-
-async fn commit(transaction: DatabaseTransaction) -> Result<(), QueueError> {
-    Ok(transaction.commit().await.map_err(DatabaseError::from)?)
 }

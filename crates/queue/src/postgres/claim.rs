@@ -16,8 +16,8 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use uuid::Uuid;
 
 use crate::enqueue::millis;
+use crate::error::QueueError;
 use crate::job::{Claim, Claimed, ClaimedJob, LaneId, LeaseToken};
-use crate::queue::QueueError;
 use crate::row::{claimed_job, column, span};
 
 /// How many lanes a claim looks at beyond those it can serve.

@@ -3,8 +3,8 @@
 use postrider_database::{Database, DatabaseError};
 use sea_orm::{ConnectionTrait, Statement};
 
+use crate::error::QueueError;
 use crate::job::Depth;
-use crate::queue::QueueError;
 use crate::row;
 
 /// Up to how many jobs of a state are counted. Of more than that PostgreSQL's own count is taken, which vacuum and analyze

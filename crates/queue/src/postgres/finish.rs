@@ -9,8 +9,8 @@ use postrider_database::{Batch, Column, Guarded, Kind};
 use sea_orm::ConnectionTrait;
 
 use crate::enqueue::millis;
+use crate::error::QueueError;
 use crate::job::{Finish, JobId, LaneId, Lease};
-use crate::queue::QueueError;
 use crate::row::column;
 
 pub(super) async fn finish(

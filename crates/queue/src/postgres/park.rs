@@ -6,7 +6,7 @@ use postrider_database::{Database, DatabaseError};
 use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use uuid::Uuid;
 
-use crate::queue::QueueError;
+use crate::error::QueueError;
 use crate::row::{column, count};
 
 /// Looks through the lanes with ready jobs for those that are paused, some at a time.

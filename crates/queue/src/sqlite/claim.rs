@@ -9,11 +9,12 @@ use postrider_database::Database;
 use sea_orm::{DatabaseTransaction, Value};
 use uuid::Uuid;
 
-use super::{commit, query};
+use super::query;
 use crate::enqueue::{clamp, millis};
+use crate::error::QueueError;
 use crate::job::{Claim, Claimed, ClaimedJob};
-use crate::queue::QueueError;
 use crate::row::{claimed_job, column, span};
+use crate::transactional::commit;
 
 /// Where the next walk starts: after this lane.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::query;
 use crate::enqueue::{clamp, millis};
+use crate::error::QueueError;
 use crate::job::{Finish, JobId, Lease, Rescue, Rescued};
-use crate::queue::QueueError;
 use crate::row::{claimed_job, column};
 
 /// What a lane gets back: how many jobs ended, and how long it pauses.

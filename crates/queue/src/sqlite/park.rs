@@ -4,9 +4,10 @@ use postrider_database::{Database, DatabaseError};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
 use uuid::Uuid;
 
-use super::{commit, query};
-use crate::queue::QueueError;
+use super::query;
+use crate::error::QueueError;
 use crate::row::column;
+use crate::transactional::commit;
 
 /// See the statements for PostgreSQL: the same, lane by lane.
 pub(super) async fn park(database: &Database, max: u32) -> Result<u64, QueueError> {

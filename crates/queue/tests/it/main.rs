@@ -18,11 +18,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postrider_database::{Config, Database};
 use postrider_queue::conformance::Fixture;
-use postrider_queue::{JobQueue, conformance_suite};
+use postrider_queue::{Queue, conformance_suite};
 use postrider_testkit::TestDatabase;
 
 struct OverDatabase {
-    queue: Arc<dyn JobQueue>,
+    queue: Arc<dyn Queue>,
     database: TestDatabase,
 }
 
@@ -36,7 +36,7 @@ impl OverDatabase {
 
 #[async_trait]
 impl Fixture for OverDatabase {
-    fn queue(&self) -> Arc<dyn JobQueue> {
+    fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.queue)
     }
 

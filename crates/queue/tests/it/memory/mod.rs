@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postrider_queue::conformance::Fixture;
 use postrider_queue::{
-    Bell, Claim, Claimed, Depth, Finish, JobId, JobQueue, LaneId, LaneSettings, Lease, NewJob, Promoted,
-    QueueError, Rescue, Rescued, Wakeups,
+    Bell, Claim, Claimed, Depth, Finish, JobId, JobQueue, JobSink, LaneControl, LaneId, LaneSettings, Lease,
+    NewJob, Promoted, Queue, QueueError, Rescue, Rescued, Wakeups,
 };
 
 use self::state::State;
@@ -61,8 +61,8 @@ impl InMemory {
 
 #[async_trait]
 impl Fixture for InMemory {
-    fn queue(&self) -> Arc<dyn JobQueue> {
-        Arc::clone(&self.queue) as Arc<dyn JobQueue>
+    fn queue(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.queue) as Arc<dyn Queue>
     }
 
     async fn advance(&self, by: Duration) {
@@ -85,34 +85,6 @@ impl MemoryQueue {
 
 #[async_trait]
 impl JobQueue for MemoryQueue {
-    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError> {
-        self.state().enqueue(jobs).map_err(|taken| QueueError::Unavailable(taken.into()))?;
-        self.wake();
-        Ok(())
-    }
-
-    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError> {
-        self.state().configure(lane, settings);
-        Ok(())
-    }
-
-    async fn pause(&self, lane: LaneId, duration: Duration) -> Result<(), QueueError> {
-        self.state().pause(lane, duration);
-        Ok(())
-    }
-
-    async fn resume(&self, lane: LaneId) -> Result<(), QueueError> {
-        self.state().resume(lane);
-        self.wake();
-        Ok(())
-    }
-
-    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError> {
-        let ready = self.state().expedite(lane, max);
-        self.wake();
-        Ok(ready)
-    }
-
     async fn park(&self, max: u32) -> Result<u64, QueueError> {
         let back = self.state().park(max);
         if back > 0 {
@@ -161,5 +133,39 @@ impl JobQueue for MemoryQueue {
 
     fn wakeups(&self) -> Wakeups {
         self.bell.listen()
+    }
+}
+
+#[async_trait]
+impl JobSink for MemoryQueue {
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError> {
+        self.state().enqueue(jobs).map_err(|taken| QueueError::Refused(taken.into()))?;
+        self.wake();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LaneControl for MemoryQueue {
+    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError> {
+        self.state().configure(lane, settings);
+        Ok(())
+    }
+
+    async fn pause(&self, lane: LaneId, duration: Duration) -> Result<(), QueueError> {
+        self.state().pause(lane, duration);
+        Ok(())
+    }
+
+    async fn resume(&self, lane: LaneId) -> Result<(), QueueError> {
+        self.state().resume(lane);
+        self.wake();
+        Ok(())
+    }
+
+    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError> {
+        let ready = self.state().expedite(lane, max);
+        self.wake();
+        Ok(ready)
     }
 }
