@@ -45,7 +45,7 @@ pub(crate) async fn run() -> Result<(), StartError> {
 
     let stop = CancellationToken::new();
     let worker = tokio::spawn(worker(&store)?.run(stop.clone()));
-    let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
+    let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default())?;
     let events = dispatch(&dispatcher).await?;
 
     let deadline = tokio::time::Instant::now() + PATIENCE;

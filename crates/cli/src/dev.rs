@@ -71,7 +71,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     let store = embedded::open(&args.data, keyring).await?;
     let database = store.database().clone();
     let parts = Parts {
-        dispatcher: Dispatcher::new(store.clone(), dispatch),
+        dispatcher: Dispatcher::new(store.clone(), dispatch)?,
         store: store.clone(),
         targets: client.clone(),
         telemetry: listener::routes(observed.metrics().clone(), readiness(&database)),

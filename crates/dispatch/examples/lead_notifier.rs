@@ -1,17 +1,17 @@
-//! A CRM that tells the world of a qualified lead in three ways, each on its own:
+//! A CRM that announces a qualified lead in three independent ways:
 //!
-//! - through the dispatcher, if the CRM has a database: stored, signed, retried, for any number of
-//!   subscribers of `lead.qualified`;
+//! - through the dispatcher, if the CRM has a database: stored, signed, retried, for any number of subscribers of
+//!   `lead.qualified`;
 //! - to Slack directly, in Slack's own format (Block Kit);
-//! - to one webhook URL that was configured before there were subscribers, with its own secret.
+//! - to one configured webhook URL with its own secret, without a subscriber.
 //!
-//! Each reports its result, and none waits for another or stops it.
+//! Each reports its own result. None waits for another, and a failure of one does not stop the others.
 //!
 //! ```text
 //! CRM_DATABASE_URL=sqlite://crm.db CRM_SECRET_KEY=… CRM_SLACK_URL=https://hooks.slack.com/… \
 //!     cargo run -p postrider-dispatch --example lead_notifier
 //! ```
-#![allow(clippy::print_stdout, reason = "an example shows what it did")]
+#![allow(clippy::print_stdout, reason = "an example prints what it did")]
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue};
 use postrider_core::signing::Signer;
 use postrider_core::{
     AgentId, CustomHeaders, Envelope, EventData, EventId, EventType, IdGenerator, Keyring, Secret, TargetUrl,
+    chain,
 };
 use postrider_database::{Config as DatabaseConfig, Database};
 use postrider_delivery::{Client, Failure, Request, Webhook};
@@ -27,37 +28,37 @@ use postrider_store::Store;
 use serde::Serialize;
 use serde_json::json;
 
-const EVENT: &str = "lead.qualified";
+const EVENT_TYPE: &str = "lead.qualified";
 
-/// A person who may buy.
+/// A person or company that may buy.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Lead {
     pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) company: String,
     pub(crate) email: String,
-    /// 0 to 100.
+    /// From 0 to 100.
     pub(crate) score: u8,
 }
 
-/// Tells the world of leads.
+/// Announces qualified leads.
 pub(crate) struct LeadNotifier {
     pub(crate) client: Client,
     pub(crate) ids: IdGenerator,
     pub(crate) agent_id: AgentId,
-    /// Only with a database.
+    /// `None` if the CRM has no database.
     pub(crate) dispatcher: Option<Dispatcher>,
     pub(crate) slack: Option<TargetUrl>,
     pub(crate) webhook: Option<DirectWebhook>,
 }
 
-/// The older way: one URL, one secret, one try.
+/// A configured webhook: one URL, one secret, one attempt.
 pub(crate) struct DirectWebhook {
     pub(crate) url: TargetUrl,
     pub(crate) secret: Secret,
 }
 
-/// What came of each way; none where it is not configured.
+/// The result of each way; `None` for a way that is not configured.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) dispatched: Option<Result<Dispatched, NotifyError>>,
@@ -68,18 +69,18 @@ pub(crate) struct Report {
 /// Why one way failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotifyError {
-    #[error("the lead is no event: {0}")]
+    #[error("the lead cannot be made into an event")]
     Event(#[from] NewEventError),
-    #[error("the event was not dispatched: {0}")]
+    #[error("the event was not dispatched")]
     Dispatch(#[from] DispatchError),
-    #[error("no answer: {0}")]
+    #[error("the receiver did not answer")]
     NoAnswer(#[from] Failure),
-    #[error("refused with status {0}")]
-    Refused(u16),
+    #[error("the receiver rejected the request with status {0}")]
+    Rejected(u16),
 }
 
 impl LeadNotifier {
-    /// Tells of a lead that is now qualified, in every way there is.
+    /// Announces a qualified lead in every configured way.
     pub(crate) async fn qualified(&self, lead: &Lead) -> Report {
         let (dispatched, slack, webhook) =
             tokio::join!(self.dispatch(lead), self.post_to_slack(lead), self.post_webhook(lead));
@@ -88,7 +89,7 @@ impl LeadNotifier {
 
     async fn dispatch(&self, lead: &Lead) -> Option<Result<Dispatched, NotifyError>> {
         let dispatcher = self.dispatcher.as_ref()?;
-        let event = NewEvent::new(EVENT, lead).map(|mut event| {
+        let event = NewEvent::new(EVENT_TYPE, lead).map(|mut event| {
             event.agent_id = Some(self.agent_id.clone());
             event
         });
@@ -116,16 +117,16 @@ impl LeadNotifier {
         Some(sent.map(|()| id))
     }
 
-    /// The same envelope and headers as of a delivery, so that its receiver need not tell them apart.
+    /// Makes a request with the envelope and headers of a delivery, so that a receiver can treat both alike.
     fn sign(&self, webhook: &DirectWebhook, id: EventId, lead: &Lead) -> Result<Request, NotifyError> {
         let timestamp = self.ids.clock().now();
-        let event: EventType = EVENT.parse().map_err(NewEventError::from)?;
+        let event_type: EventType = EVENT_TYPE.parse().map_err(NewEventError::from)?;
         let data = EventData::from_value(lead).map_err(NewEventError::from)?;
         let body =
-            Envelope { event_type: &event, timestamp, agent_id: &self.agent_id, data: &data }.to_bytes();
+            Envelope { event_type: &event_type, timestamp, agent_id: &self.agent_id, data: &data }.to_bytes();
         let webhook_to_send = Webhook {
             event_id: id,
-            event_type: &event,
+            event_type: &event_type,
             agent_id: &self.agent_id,
             body: body.into(),
             timestamp,
@@ -138,11 +139,11 @@ impl LeadNotifier {
 
     async fn post(&self, request: Request) -> Result<(), NotifyError> {
         let response = self.client.send(request).await.result?;
-        if response.is_success() { Ok(()) } else { Err(NotifyError::Refused(response.status)) }
+        if response.is_success() { Ok(()) } else { Err(NotifyError::Rejected(response.status)) }
     }
 }
 
-/// A message in Block Kit. `text` is what notifications show.
+/// Returns a message in Block Kit. Slack's notifications show its `text`.
 fn slack_message(lead: &Lead) -> serde_json::Value {
     let title = format!("Qualified lead: {}", lead.name);
     let field = |name: &str, value: &str| json!({ "type": "mrkdwn", "text": cut(&format!("*{name}*\n{}", escape(value)), 2000) });
@@ -160,26 +161,26 @@ fn slack_message(lead: &Lead) -> serde_json::Value {
     })
 }
 
-/// What a person typed must not become a link or a mention (Slack's manual, "Formatting text").
+/// Escapes text that a person typed, so that it does not become a link or a mention (Slack's manual, "Formatting text").
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Slack refuses a whole message for one text that is too long.
+/// Truncates text. Slack rejects a message if one of its texts is too long.
 fn cut(text: &str, most: usize) -> String {
     text.chars().take(most).collect()
 }
 
-#[allow(dead_code, reason = "the tests use the notifier alone")]
-fn told<T: std::fmt::Debug>(way: Option<Result<T, NotifyError>>) -> String {
+#[allow(dead_code, reason = "the tests use only the notifier")]
+fn describe<T: std::fmt::Debug>(way: Option<Result<T, NotifyError>>) -> String {
     match way {
         None => "not configured".to_owned(),
         Some(Ok(done)) => format!("done {done:?}"),
-        Some(Err(error)) => format!("failed: {error}"),
+        Some(Err(error)) => format!("failed: {}", chain(&error)),
     }
 }
 
-#[allow(dead_code, reason = "the tests use the notifier alone")]
+#[allow(dead_code, reason = "the tests use only the notifier")]
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let setting = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -189,7 +190,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let database = Database::connect(DatabaseConfig::new(url.parse()?)).await?;
             let queue = postrider_queue::open(&database);
             let store = Store::new(database, queue, Keyring::parse(&key)?, IdGenerator::system());
-            Some(Dispatcher::new(store, Config::default()))
+            Some(Dispatcher::new(store, Config::default())?)
         }
         None => None,
     };
@@ -216,8 +217,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let Report { dispatched, slack, webhook } = notifier.qualified(&lead).await;
     let id = |dispatched: Dispatched| dispatched.id;
-    println!("dispatcher: {}", told(dispatched.map(|result| result.map(id))));
-    println!("slack: {}", told(slack));
-    println!("webhook: {}", told(webhook));
+    println!("dispatcher: {}", describe(dispatched.map(|result| result.map(id))));
+    println!("slack: {}", describe(slack));
+    println!("webhook: {}", describe(webhook));
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Only `postrider-core` of Postrider is needed for this.
-#![allow(clippy::print_stdout, reason = "an example shows what it got")]
+#![allow(clippy::print_stdout, reason = "an example prints what it received")]
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,14 +19,14 @@ use postrider_core::signing::Verifier;
 use postrider_core::{Clock, SystemClock};
 use serde_json::Value;
 
-/// A body over this is answered with 413 without being read whole.
+/// A larger body is rejected with 413 before it is read to its end.
 const BODY_LIMIT: usize = 2 * 1024 * 1024;
 
-/// How many ids are remembered. Retries come within minutes or hours; a real receiver keeps ids in its
+/// How many event ids are remembered. Retries come within minutes or hours. A production receiver stores ids in its
 /// database, in the transaction that acts on the event.
 const REMEMBERED: usize = 10_000;
 
-/// What the receiver does with an event. It is called once for each.
+/// What the receiver does with an event. Called once per event.
 pub(crate) type Act = Arc<dyn Fn(Value) + Send + Sync>;
 
 struct Receiver {
@@ -36,7 +36,7 @@ struct Receiver {
     act: Act,
 }
 
-/// The application: `POST /webhooks`.
+/// Returns the application, with its route `POST /webhooks`.
 pub(crate) fn app(verifier: Verifier, clock: Arc<dyn Clock>, act: Act) -> Router {
     let receiver = Receiver { verifier, clock, seen: Mutex::default(), act };
     Router::new()
@@ -45,7 +45,7 @@ pub(crate) fn app(verifier: Verifier, clock: Arc<dyn Clock>, act: Act) -> Router
         .with_state(Arc::new(receiver))
 }
 
-/// The body comes as bytes: parsed and written again it would be another, and its signature wrong.
+/// Takes the body as bytes, because the signature covers them: JSON that was parsed and serialised again may differ.
 async fn receive(
     State(receiver): State<Arc<Receiver>>,
     headers: HeaderMap,
@@ -58,14 +58,14 @@ async fn receive(
         .map_err(|error| (StatusCode::UNAUTHORIZED, error.to_string()))?;
     let event: Value =
         serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-    // At least once is what is promised: a repeat is answered as well as the first time.
+    // Delivery is at least once, so a repeat gets the same answer as the first request.
     if receiver.seen.lock().unwrap_or_else(PoisonError::into_inner).is_new(&verified.id) {
         (receiver.act)(event);
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The last ids.
+/// The ids of the last events.
 #[derive(Default)]
 struct Seen {
     ids: HashSet<String>,
@@ -87,7 +87,7 @@ impl Seen {
     }
 }
 
-#[allow(dead_code, reason = "the tests use the application alone")]
+#[allow(dead_code, reason = "the tests use only the application")]
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let secret =

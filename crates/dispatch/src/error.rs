@@ -5,41 +5,43 @@ use std::sync::Arc;
 use postrider_core::event::{EventDataError, EventTypeError};
 use postrider_store::StoreError;
 
-/// Why something is no event.
+/// Why a [`NewEvent`](crate::NewEvent) could not be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NewEventError {
-    /// Its type.
+    /// The event type is invalid.
     #[error(transparent)]
     Type(#[from] EventTypeError),
-    /// Its data.
+    /// The data cannot be the data of an event.
     #[error(transparent)]
     Data(#[from] EventDataError),
 }
 
 /// Why an event was not dispatched. Nothing of it is stored then.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DispatchError {
     /// The idempotency key was used before, for another request.
     #[error("the idempotency key was used for another request; use a new key for a new event")]
     KeyConflict,
     /// A hook or a configured transform failed, or panicked.
-    #[error("the hook `{name}` failed: {source}")]
+    #[error("the hook `{name}` failed")]
     Hook {
-        /// Its name; of a configured transform, its place in the settings.
+        /// The hook's name; for a configured transform, its place in the settings.
         name: Box<str>,
-        /// What it said. Of a panic, only that it was one.
+        /// The hook's own error. After a panic it says only that the hook panicked.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The store's. Shared by all events of a batch.
+    /// The store failed. All events of a batch share the error.
     #[error(transparent)]
     Store(Arc<StoreError>),
-    /// The dispatcher is shutting down, or was never able to run.
-    #[error("the dispatcher is shutting down")]
+    /// The dispatcher is shutting down, or its tokio runtime has ended.
+    #[error("the dispatcher is shutting down; send the event again to a running one")]
     Closed,
 }
 
 impl DispatchError {
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::KeyConflict | Self::Hook { .. } => false,

@@ -1,4 +1,4 @@
-//! What goes in, and what comes back.
+//! The event that a caller dispatches, and the answer.
 
 use std::str::FromStr;
 
@@ -9,29 +9,29 @@ use crate::error::NewEventError;
 /// An event to be dispatched.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
-    /// Whose it is.
+    /// The tenant that owns the event.
     pub tenant: TenantId,
-    /// Its type.
+    /// The event type, such as `order.created`.
     pub event_type: EventType,
-    /// What it says.
+    /// The event's data.
     pub data: EventData,
-    /// Who emits it; if not given, the configured default.
+    /// The agent that emits the event; `None` for the configured default.
     pub agent_id: Option<AgentId>,
-    /// Dispatched again under the same key, it is answered as the first time.
+    /// Makes repeats of the same request one event.
     pub key: Option<IdempotencyKey>,
-    /// The W3C `traceparent` of the request that emits it; if not given, that of the current span.
+    /// The W3C `traceparent` of the request that emits the event; `None` for that of the current span.
     pub trace: Option<String>,
 }
 
 impl NewEvent {
-    /// An event of the default tenant, by the default agent.
+    /// Creates an event of the default tenant, from the default agent.
     ///
     /// # Errors
-    /// If `event` is no event type, or `data` neither object nor array.
-    pub fn new(event: &str, data: &(impl serde::Serialize + ?Sized)) -> Result<Self, NewEventError> {
+    /// Fails if `event_type` is not a valid event type, or `data` does not serialise to an object or an array.
+    pub fn new(event_type: &str, data: &(impl serde::Serialize + ?Sized)) -> Result<Self, NewEventError> {
         Ok(Self {
             tenant: TenantId::default(),
-            event_type: event.parse()?,
+            event_type: event_type.parse()?,
             data: EventData::from_value(data)?,
             agent_id: None,
             key: None,
@@ -40,20 +40,20 @@ impl NewEvent {
     }
 }
 
-/// What makes a repeated request one event: 1 to 255 printable ASCII characters, unique for a tenant.
+/// Makes repeats of a request one event: 1 to 255 printable ASCII characters, unique within a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(Box<str>);
 
-/// The text is no idempotency key.
+/// The text is not a valid idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an idempotency key has 1 to 255 printable ASCII characters")]
+#[error("an idempotency key must be 1 to 255 printable ASCII characters")]
 pub struct IdempotencyKeyError;
 
 impl IdempotencyKey {
-    /// From text.
+    /// Parses a key.
     ///
     /// # Errors
-    /// If it is empty, too long, or has other characters.
+    /// Fails if the text is empty, longer than 255 characters, or has a character that is not printable ASCII.
     pub fn parse(text: &str) -> Result<Self, IdempotencyKeyError> {
         let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         if (1..=255).contains(&text.len()) && printable {
@@ -63,7 +63,7 @@ impl IdempotencyKey {
         }
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -77,21 +77,21 @@ impl FromStr for IdempotencyKey {
     }
 }
 
-/// What came of an event.
+/// The answer to a dispatched event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatched {
-    /// Its id: the `webhook-id` of all its deliveries.
+    /// The event's id, which is the `webhook-id` of all its deliveries.
     pub id: EventId,
-    /// Its type.
+    /// The event type.
     pub event_type: EventType,
-    /// Who emitted it.
+    /// The agent that emitted it.
     pub agent_id: AgentId,
-    /// When it was dispatched.
+    /// When the event was dispatched.
     pub timestamp: Timestamp,
-    /// To whom it goes. May be empty: that nobody asked for it is no error.
+    /// The subscribers it is delivered to. Empty if none subscribes to the event type, which is not an error.
     pub subscribers: Vec<SubscriberId>,
-    /// The jobs that deliver it, in the order of the subscribers.
+    /// The jobs that deliver it, in the order of `subscribers`.
     pub jobs: Vec<JobId>,
-    /// An earlier request under the same key made the event; this one changed nothing.
+    /// Whether an earlier request under the same key made the event. This request then changed nothing.
     pub duplicate: bool,
 }

@@ -1,4 +1,4 @@
-//! Shared transactions: what arrives while a batch is being committed makes the next one.
+//! Shared transactions: events that arrive while one batch is being committed form the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,18 +8,18 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::commit::{Prepared, commit};
-use crate::dispatcher::{Dispatcher, Shared};
 use crate::error::DispatchError;
 use crate::event::Dispatched;
+use crate::shared::Shared;
 
 /// How many bytes of data a batch gathers before it is committed.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many events a batch gathers before it is committed.
-const MAX_EVENTS: usize = if Dispatcher::MAX_BATCH < 500 { Dispatcher::MAX_BATCH } else { 500 };
+const MAX_EVENTS: usize = 500;
 
-/// How long a batch waits at most for another one's commit: that one may hang.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// The longest that a batch waits for the commit of another, which may hang.
+const MAX_WAIT: Duration = Duration::from_millis(20);
 
 type Answer = Result<Dispatched, DispatchError>;
 
@@ -29,20 +29,20 @@ struct Waiting {
     answer: oneshot::Sender<Answer>,
 }
 
-/// The tasks that commit batches. They end when the last dispatcher is gone and all is committed.
+/// The tasks that commit batches. They end once the last dispatcher is dropped and every event is committed.
 #[derive(Clone, Debug)]
 pub(crate) struct Flushers {
     waiting: mpsc::Sender<Waiting>,
 }
 
-/// What the flushers know of each other.
+/// State that the flushers share.
 #[derive(Debug)]
 struct Flow {
-    /// Whoever holds it gathers. It is held while waiting, and is no lock on anything else.
+    /// The flusher that holds the lock gathers the next batch. It holds the lock while it waits for events.
     receiver: Mutex<mpsc::Receiver<Waiting>>,
     /// How many events are being committed now.
     committing: AtomicUsize,
-    /// A batch has been committed.
+    /// Notified when a batch has been committed.
     committed: Notify,
 }
 
@@ -75,20 +75,22 @@ async fn flush(shared: Arc<Shared>, flow: Arc<Flow>) {
         let results = commit(&shared, &events).await;
         drop(committing);
         for (result, answer) in results.into_iter().zip(answers) {
-            // Whoever asked may be gone; the event is as durable as the answer would have said.
+            // The caller may have stopped waiting; the event is durable all the same.
             let _ = answer.send(result);
         }
     }
 }
 
 impl Flow {
-    /// Waits for one event, and takes what else is there; none when no more can come. A batch that is smaller than what
-    /// is being committed waits for more until that is done: on a busy server fewer, larger batches cost less than many,
-    /// and on an idle one what is being committed is one event.
+    /// Waits for one event, and takes those that have arrived with it. Returns `None` once all dispatchers are dropped.
+    ///
+    /// A batch that is smaller than the one being committed waits for more events until that commit is done: under load,
+    /// few large batches cost less than many small ones. On an idle server at most one event is being committed, so a
+    /// single event never waits.
     async fn gather(&self) -> Option<(Vec<Waiting>, Committing<'_>)> {
         let mut receiver = self.receiver.lock().await;
         let first = receiver.recv().await?;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + MAX_WAIT;
         let mut bytes = first.event.size();
         let mut batch = vec![first];
         while batch.len() < MAX_EVENTS && bytes < MAX_BYTES {
@@ -113,7 +115,7 @@ impl Flow {
     }
 }
 
-/// Counts events as being committed until it is dropped, even by a panic: nobody may wait for what will not end.
+/// Counts events as being committed until dropped. Also dropped by a panic, after which no flusher waits for them.
 struct Committing<'a> {
     events: usize,
     flow: &'a Flow,

@@ -1,9 +1,9 @@
 //! Changing an event's data before it is stored: hooks in Rust, and transforms from the settings file.
 //!
-//! They run once per event, before it fans out, in this order: hooks for every event (`*`) in the
-//! order of registration, hooks of the event's type, configured transforms of its type, configured
-//! transforms for every event. Each sees what the one before it left. One that fails or panics fails
-//! its event with [`DispatchError::Hook`], and nothing of that event is stored.
+//! Transforms run once per event, before it fans out, in this order: hooks for every event (`*`) in the order of
+//! registration, hooks for the event's type, configured transforms for its type, configured transforms for every event.
+//! Each sees the result of the one before it. If one fails or panics, its event fails with [`DispatchError::Hook`] and
+//! nothing of that event is stored.
 //!
 //! ```
 //! use postrider_dispatch::transform::{Transforms, hook};
@@ -19,29 +19,28 @@
 //! # Ok::<(), postrider_dispatch::transform::TransformsError>(())
 //! ```
 //!
-//! # What stays as it is
-//! Data that no transform changes is stored byte for byte. A transform that changes a part of it
-//! through a [JSON Pointer](mod@pointer) rewrites only the objects and arrays that the pointer leads
-//! through, and of those only the white space: numbers keep all digits, keys their order and
-//! spelling, duplicate keys stay. [`EventDraft::replace`] writes what it is given, so what was read
-//! into Rust types and written again is as exact as those types are.
+//! # What stays unchanged
+//! Data that no transform changes is stored byte for byte. A transform that changes part of it through a
+//! [JSON Pointer](mod@pointer) rewrites only the white space of the objects and arrays on the pointer's path: numbers
+//! keep all digits, keys their order and spelling, and duplicate keys stay. [`EventDraft::replace`] writes what it is
+//! given, so data that a hook reads into Rust types and writes back is as exact as those types are.
 //!
 //! # Repeats
-//! Transforms run before an idempotency key is looked up, so they run for a repeat too, whose result
-//! is then not used. The key's request is what the caller gave, not what transforms made of it.
+//! Transforms run before an idempotency key is looked up. They therefore also run for a repeat, and their result is then
+//! not used. A key stands for the data that the caller gave, not for the data that the transforms produced.
 //!
 //! # From the settings file
-//! Each entry is for one event type or for `*`. Within an entry the order is `drop`, `rename`, `set`,
-//! `mask`; entries of the same event run in the order of the file. What a pointer does not lead to
-//! is passed over, but `set` and `rename` make the objects on the way to their targets.
+//! Each entry is for one event type or for `*`. Within an entry the order is `drop`, `rename`, `set`, `mask`; entries for
+//! the same event type run in the order of the file. A pointer to nothing is skipped, except that `set` and `rename`
+//! create the objects on the path to their target.
 //!
 //! ```
 //! # use postrider_dispatch::transform::Transforms;
 //! # let file: toml::Table = r#"
 //! [[transforms]]
 //! event = "order.created"
-//! drop = ["/card/cvv"]                   # gone, wherever there is one
-//! rename = { "/mail" = "/contact/email" } # moved, all of them at once; replaces what is there
+//! drop = ["/card/cvv"]                   # removed, if present
+//! rename = { "/mail" = "/contact/email" } # moved, all at once; replaces the target
 //! set = { "/source" = "shop" }           # any JSON value
 //! mask = { "/card/number" = 4 }          # all but the last 4 characters become `*`
 //!
@@ -55,12 +54,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A mask lets nothing through that it was not told to: a text no longer than what is to stay is
-//! masked whole, a number is masked by its digits, and anything else but null becomes `****`.
+//! A mask reveals no more than its entry allows: text that is no longer than the visible part is masked as a whole, a
+//! number is masked by its digits, and any other value except null becomes `****`.
 
 mod configured;
 mod document;
 mod draft;
+mod error;
 mod hook;
 pub mod pointer;
 #[cfg(test)]
@@ -76,8 +76,8 @@ use postrider_core::event::EventTypeError;
 use postrider_core::{AgentId, EventData, EventType, TenantId};
 use serde::Deserializer;
 
-pub use configured::EntryError;
 pub use draft::{EditError, EventDraft};
+pub use error::{EntryError, TransformsError};
 pub use hook::{Hook, HookError, NamedHook, hook};
 
 use crate::error::DispatchError;
@@ -89,76 +89,44 @@ pub struct Transforms {
     configured: Registry,
 }
 
-/// Transforms by what they are for.
+/// Transforms by the event type that they are registered for.
 #[derive(Clone, Default)]
 struct Registry {
     every: Vec<Arc<dyn Hook>>,
     by_event_type: HashMap<EventType, Vec<Arc<dyn Hook>>>,
 }
 
-/// Why a hook or a configured transform was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum TransformsError {
-    /// A hook is for something that is no event type.
-    #[error("the hook `{hook}` is registered for `{event}`: use `*` or one event type ({source})")]
-    Event {
-        /// The hook's name.
-        hook: String,
-        /// What it was registered for.
-        event: String,
-        /// Why that is no event type.
-        source: EventTypeError,
-    },
-    /// The configured transforms are no list.
-    #[error("transforms are a list of tables, each of which begins with [[transforms]]: {0}")]
-    Shape(String),
-    /// An entry makes no sense.
-    #[error("entry {number} of [[transforms]]{}: {source}", of(event.as_deref()))]
-    Entry {
-        /// Which entry, from 1.
-        number: usize,
-        /// What its `event` says, if anything.
-        event: Option<String>,
-        /// What is wrong with it.
-        source: EntryError,
-    },
-}
-
-fn of(event: Option<&str>) -> String {
-    event.map(|event| format!(" (event `{event}`)")).unwrap_or_default()
-}
-
 impl Transforms {
-    /// None yet.
+    /// Creates an empty list of transforms.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a hook for every event (`*`) or for one event type. Hooks run in the order in which they
-    /// were added, those for every event first.
+    /// Adds a hook for every event (`*`) or for one event type. Hooks run in the order in which they were added, those
+    /// for every event first.
     ///
     /// # Errors
-    /// If `event` is neither `*` nor an event type; a pattern such as `order.*` is neither.
-    pub fn register(&mut self, event: &str, hook: impl Hook) -> Result<&mut Self, TransformsError> {
+    /// Fails if `event_type` is neither `*` nor an event type; a pattern such as `order.*` is neither.
+    pub fn register(&mut self, event_type: &str, hook: impl Hook) -> Result<&mut Self, TransformsError> {
         let name = hook.name().to_owned();
-        self.hooks.add(event, Arc::new(hook)).map_err(|source| TransformsError::Event {
+        self.hooks.add(event_type, Arc::new(hook)).map_err(|source| TransformsError::Event {
             hook: name,
-            event: event.to_owned(),
+            event_type: event_type.to_owned(),
             source,
         })?;
         Ok(self)
     }
 
-    /// Adds transforms from settings: the value of `transforms` in a TOML file (a `toml::Value`), or
-    /// the same from any other format. The form is shown [above](self).
+    /// Adds transforms from settings: the value of `transforms` in a TOML file (a `toml::Value`), or the same from any
+    /// other format. The [module documentation](self) shows the form.
     ///
     /// # Errors
-    /// If it is no list of such entries; the error names the entry.
+    /// Fails if the value is not a list of such entries. The error names the entry.
     pub fn configure<'de>(&mut self, settings: impl Deserializer<'de>) -> Result<&mut Self, TransformsError> {
-        for (event, transform) in configured::read(settings)? {
-            match event {
-                Some(event) => {
-                    self.configured.by_event_type.entry(event).or_default().push(Arc::new(transform))
+        for (event_type, transform) in configured::read(settings)? {
+            match event_type {
+                Some(event_type) => {
+                    self.configured.by_event_type.entry(event_type).or_default().push(Arc::new(transform))
                 }
                 None => self.configured.every.push(Arc::new(transform)),
             }
@@ -166,14 +134,14 @@ impl Transforms {
         Ok(self)
     }
 
-    /// Whether there are none.
+    /// Returns whether no transform has been added.
     pub fn is_empty(&self) -> bool {
         [&self.hooks, &self.configured]
             .into_iter()
             .all(|registry| registry.every.is_empty() && registry.by_event_type.is_empty())
     }
 
-    /// What the transforms make of an event's data; none if they leave it as it is.
+    /// Runs the transforms on an event's data. Returns `None` if they change nothing.
     pub(crate) fn apply(
         &self,
         tenant: &TenantId,
@@ -201,16 +169,16 @@ impl Transforms {
     }
 }
 
-/// A hook panicked. What it said is left to the process's panic hook.
+/// A hook panicked. The process's panic hook has printed the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it panicked")]
+#[error("the hook panicked")]
 struct Panicked;
 
 fn run(hook: &dyn Hook, draft: &mut EventDraft) -> Result<(), HookError> {
-    // The draft is thrown away after a panic, so nobody sees it half changed.
+    // Unwind safe: the draft is dropped after a panic, so no half-changed draft is visible.
     let applied = catch_unwind(AssertUnwindSafe(|| hook.apply(draft)));
     applied.map_err(|panic: Box<dyn Any + Send>| {
-        // What a panic carries may panic once more when it is dropped; then it is not dropped.
+        // Dropping a panic's payload may panic again. In that case the second payload is leaked.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
             std::mem::forget(again);
         }

@@ -75,7 +75,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         Store::new(database.clone(), postrider_queue::open(&database), keyring, IdGenerator::system());
     store.check_keyring().await?;
     let parts = Parts {
-        dispatcher: Dispatcher::new(store.clone(), dispatch),
+        dispatcher: Dispatcher::new(store.clone(), dispatch)?,
         store,
         targets,
         telemetry: listener::routes(observed.metrics().clone(), readiness(&database)),

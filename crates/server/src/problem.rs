@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use postrider_core::chain;
 use postrider_dispatch::DispatchError;
 use postrider_store::StoreError;
 use serde::Serialize;
@@ -129,11 +130,11 @@ impl From<DispatchError> for Problem {
         match error {
             DispatchError::KeyConflict => Self::new(StatusCode::CONFLICT, error.to_string()),
             error if error.is_unavailable() => {
-                tracing::warn!(trace_id, %error, "an event was not dispatched");
+                tracing::warn!(trace_id, error = %chain(&error), "event not dispatched");
                 Self::unavailable()
             }
             error => {
-                tracing::error!(trace_id, %error, "an event was not dispatched");
+                tracing::error!(trace_id, error = %chain(&error), "event not dispatched");
                 Self::internal()
             }
         }

@@ -70,6 +70,9 @@ pub enum ConfigError {
     /// The poll interval is zero, or longer than a minute.
     #[error("the poll interval is above 0 and at most 1 min")]
     Poll,
+    /// The configuration of the worker's dispatcher is invalid.
+    #[error(transparent)]
+    Dispatcher(#[from] postrider_dispatch::ConfigError),
 }
 
 /// Delivers what the queue holds, until it is told to stop.
@@ -112,7 +115,7 @@ impl Worker {
             return Err(ConfigError::Poll);
         }
         let slots = Arc::new(Semaphore::new(config.concurrency.get() as usize));
-        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
+        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default())?;
         let shared = Shared {
             store,
             dispatcher,

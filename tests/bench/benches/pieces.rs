@@ -112,7 +112,7 @@ impl Stage {
         let url = "https://example.com/hook".parse().unwrap();
         let new = NewSubscriber::new(url, vec!["*".parse().unwrap()], Secret::generate(&SystemRandom));
         store.create_subscriber(&TenantId::default(), new).await.unwrap();
-        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
+        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default()).unwrap();
         Self { store, dispatcher, _database: database }
     }
 

@@ -50,6 +50,9 @@ pub enum ShopError {
     /// The event was not dispatched.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),
+    /// The dispatcher's configuration is invalid.
+    #[error(transparent)]
+    Dispatcher(#[from] postrider_dispatch::ConfigError),
     /// The worker's configuration.
     #[error(transparent)]
     Worker(#[from] postrider_worker::ConfigError),
@@ -89,7 +92,7 @@ impl Shop {
         let stop = CancellationToken::new();
         let worker = Worker::new(store.clone(), client, postrider_worker::Config::default())?;
         let worker = tokio::spawn(worker.run(stop.clone()));
-        let dispatcher = Dispatcher::new(store, Config { transforms, ..Config::default() });
+        let dispatcher = Dispatcher::new(store, Config { transforms, ..Config::default() })?;
         Ok(Self { database, dispatcher, worker, stop })
     }
 

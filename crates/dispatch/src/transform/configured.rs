@@ -1,71 +1,30 @@
-//! Transforms from the settings file: data, not code.
+//! Transforms from the settings file.
 
 use std::collections::BTreeMap;
 
 use postrider_core::EventType;
-use postrider_core::event::EventTypeError;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::TransformsError;
 use super::draft::EventDraft;
+use super::error::{EntryError, TransformsError};
 use super::hook::{Hook, HookError};
-use super::pointer::{Pointer, PointerError, index};
+use super::pointer::{Pointer, index};
 
-/// What is wrong with an entry.
-#[derive(Debug, thiserror::Error)]
-pub enum EntryError {
-    /// A field that there is not, that is missing, or that is of another kind.
-    #[error("{0}")]
-    Fields(serde_json::Error),
-    /// The event is neither `*` nor an event type.
-    #[error("event: use `*` or one event type ({0})")]
-    Event(EventTypeError),
-    /// A place is not a JSON Pointer.
-    #[error("{field}: `{pointer}`: {source}")]
-    Pointer {
-        /// Where it stands.
-        field: &'static str,
-        /// What stands there.
-        pointer: String,
-        /// What is wrong with it.
-        source: PointerError,
-    },
-    /// A place is the whole of the data, which stays an object or an array.
-    #[error("{0}: the whole of the data cannot be changed; name a place in it, such as `/card`")]
-    Whole(&'static str),
-    /// Two places are the same, or one is inside of the other: it would matter which comes first.
-    #[error("{field}: `{inner}` is inside of `{outer}`; use two entries, whose order counts")]
-    Overlap {
-        /// Where they stand.
-        field: &'static str,
-        /// The one.
-        outer: Pointer,
-        /// The other.
-        inner: Pointer,
-    },
-    /// A value that TOML or JSON does not have.
-    #[error("set: `{0}` holds `nan`, `inf` or null; write it as a text")]
-    Value(Pointer),
-    /// Nothing to do.
-    #[error("it does nothing: give it drop, rename, set or mask")]
-    Nothing,
-}
-
-/// A transform, with its places and values checked.
+/// A transform whose places and values have been validated.
 #[derive(Debug)]
 pub(super) struct Configured {
     name: String,
-    /// Later elements of an array before earlier ones, which would move them.
+    /// Later elements of an array come before earlier ones, whose removal would move them.
     drop: Vec<Pointer>,
-    /// In the same order, for the same reason.
+    /// In the same order as `drop`, for the same reason.
     rename: Vec<(Pointer, Pointer)>,
     set: Vec<(Pointer, Box<RawValue>)>,
     mask: Vec<(Pointer, usize)>,
 }
 
-/// An entry as it is written.
+/// An entry as written in the settings file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -80,11 +39,11 @@ struct Entry {
     mask: BTreeMap<String, usize>,
 }
 
-/// The transforms of a list of entries, each with its event type; none for every event.
+/// Reads a list of entries. Each transform comes with its event type, or `None` if it is for every event.
 pub(super) fn read<'de>(
     settings: impl Deserializer<'de>,
 ) -> Result<Vec<(Option<EventType>, Configured)>, TransformsError> {
-    // Entry by entry, so that an error can say which one.
+    // Entry by entry, so that an error can name the entry.
     let entries = Vec::<Value>::deserialize(settings).map_err(|error| {
         TransformsError::Shape(error.to_string().lines().next().unwrap_or_default().to_owned())
     })?;
@@ -143,7 +102,7 @@ fn each<'t>(field: &'static str, texts: impl Iterator<Item = &'t str>) -> Result
         .collect()
 }
 
-/// No place is inside of another.
+/// Fails if one place is the same as another, or inside it.
 fn apart(field: &'static str, pointers: &[Pointer]) -> Result<(), EntryError> {
     let mut sorted: Vec<&Pointer> = pointers.iter().collect();
     sorted.sort();
@@ -153,13 +112,12 @@ fn apart(field: &'static str, pointers: &[Pointer]) -> Result<(), EntryError> {
     }
 }
 
-/// Elements of an array by their number.
+/// A sort key that orders elements of an array by their index.
 fn order(pointer: &Pointer) -> Vec<(usize, String)> {
     pointer.steps().iter().map(|step| (index(step).unwrap_or_default(), step.clone())).collect()
 }
 
-/// Whether a value, or one inside of it, is null: so TOML's `nan` and `inf` are read, and of its own it
-/// has no null.
+/// Returns whether a value is or contains null. TOML has no null, but its `nan` and `inf` are read as null.
 fn has_null(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -184,7 +142,7 @@ impl Hook for Configured {
         for place in &self.drop {
             event.take(place);
         }
-        // All taken before any is put: what swaps two places must not lose one.
+        // Every value is taken before any is put, so that two places can be swapped.
         let taken: Vec<_> =
             self.rename.iter().filter_map(|(from, to)| Some((event.take(from)?, to))).collect();
         for (value, to) in taken {

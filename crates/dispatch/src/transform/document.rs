@@ -1,6 +1,6 @@
-//! A JSON document of which only what is changed is taken apart.
+//! A JSON document that is parsed only where it is changed.
 //!
-//! The rest stays the text that it was: numbers keep their digits, keys their spelling and order.
+//! The rest stays the original text: numbers keep their digits, keys their spelling and order.
 
 use std::fmt;
 
@@ -9,36 +9,36 @@ use serde_json::value::RawValue;
 
 use super::pointer::index;
 
-/// A value.
+/// A JSON value, parsed or still text.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
-    /// As it was written; not taken apart.
+    /// The original text, not parsed.
     Text(Box<RawValue>),
     Object(Vec<Member>),
     Array(Vec<Node>),
 }
 
-/// A key and its value.
+/// A member of an object.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
-    /// As it was written, quotes included: it may be no valid Unicode (`"\ud800"`).
+    /// The original text of the key, with its quotes. It may not be valid Unicode (`"\ud800"`).
     key: Box<RawValue>,
     value: Node,
 }
 
-/// Why a value cannot be put somewhere.
+/// Why a value cannot be put at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PutError {
-    /// A text, a number or a boolean stands in the way.
+    /// The path leads through text, a number or a boolean.
     NotAContainer,
     /// The array has no such element.
     NoElement,
-    /// The key has no JSON form, which no Rust string lacks.
+    /// The key cannot be serialised. Does not occur: every Rust string has a JSON form.
     Key,
 }
 
 impl Node {
-    /// Takes an object or an array apart, one level deep; none if the text is neither.
+    /// Parses an object or an array one level deep. Returns `None` if the text is neither.
     pub(super) fn open(json: &str) -> Option<Self> {
         let mut deserializer = serde_json::Deserializer::from_str(json);
         match json.trim_start().as_bytes().first()? {
@@ -48,7 +48,7 @@ impl Node {
         }
     }
 
-    /// The text of a value; with duplicate keys, of the last one, as most parsers have it.
+    /// Returns the text of a value. Of duplicate keys the last counts, as in most parsers.
     pub(super) fn at(&self, path: &[String]) -> Option<String> {
         let Some((step, rest)) = path.split_first() else { return Some(self.to_string()) };
         match self {
@@ -58,7 +58,7 @@ impl Node {
         }
     }
 
-    /// Takes a value out, all of its duplicates with it; returns the last one.
+    /// Removes a value with all its duplicates, and returns the last of them.
     pub(super) fn take(&mut self, path: &[String]) -> Option<Self> {
         let (step, rest) = path.split_first()?;
         self.change(|node| match node {
@@ -66,7 +66,7 @@ impl Node {
             Self::Object(members) if rest.is_empty() => {
                 members.extract_if(.., |member| member.is(step)).last().map(|member| member.value)
             }
-            // All of them, not only up to the first one that has it.
+            // From all duplicates, not only up to the first that has the value.
             Self::Object(members) => members
                 .iter_mut()
                 .filter(|member| member.is(step))
@@ -79,7 +79,7 @@ impl Node {
         })
     }
 
-    /// Puts a value in place of what is there, or where nothing is; objects on the way are made.
+    /// Puts a value at a place, replacing the value there. Creates the objects on the path.
     pub(super) fn put(&mut self, path: &[String], value: &RawValue) -> Result<(), PutError> {
         let Some((step, rest)) = path.split_first() else {
             *self = Self::Text(value.to_owned());
@@ -118,8 +118,8 @@ impl Node {
         Ok(())
     }
 
-    /// Replaces a value, each of its duplicates too, by what `with` makes of its text; tells whether
-    /// anything was replaced.
+    /// Replaces a value and each of its duplicates by the result of `with` on its text. Returns whether anything was
+    /// replaced.
     pub(super) fn replace(&mut self, path: &[String], with: &dyn Fn(&str) -> Option<Box<RawValue>>) -> bool {
         let Some((step, rest)) = path.split_first() else {
             let Some(new) = with(&self.to_string()) else { return false };
@@ -142,14 +142,14 @@ impl Node {
         replaced.is_some()
     }
 
-    /// A value at the end of a path of new objects.
+    /// Creates nested objects along a path, with the value at its end.
     fn new_at(path: &[String], value: &RawValue) -> Result<Self, PutError> {
         let mut node = Self::Object(Vec::new());
         node.put(path, value)?;
         Ok(node)
     }
 
-    /// Changes it taken apart, and leaves it as it was written if nothing came of that.
+    /// Parses the node and changes it. If `change` returns `None`, the node stays the original text.
     fn change<T>(&mut self, change: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let Self::Text(text) = self else { return change(self) };
         let mut opened = Self::open(text.get())?;
@@ -169,7 +169,7 @@ impl Member {
     }
 }
 
-/// JSON, without white space between the parts that were taken apart.
+/// Prints JSON, without white space between the parts that were parsed.
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! An event as hooks see it.
+//! The event that hooks read and change.
 
 use postrider_core::event::EventDataError;
 use postrider_core::{AgentId, EventData, EventType, TenantId};
@@ -9,50 +9,52 @@ use serde_json::value::RawValue;
 use super::document::{Node, PutError};
 use super::pointer::{Pointer, PointerError};
 
-/// An event before it is stored. Its data can be changed, the rest only read.
+/// An event before it is stored. Hooks can change its data and read the rest.
 ///
-/// Places in the data are named by [JSON Pointers](mod@super::pointer).
+/// [JSON Pointers](mod@super::pointer) name places in the data.
 #[derive(Clone, Debug)]
 pub struct EventDraft {
     tenant: TenantId,
     event_type: EventType,
     agent_id: AgentId,
-    /// As it was before the present hook.
+    /// The data before the current hook.
     data: EventData,
-    /// As it is now, if the present hook has looked into it.
+    /// The data as parsed and changed by the current hook; `None` if the hook has not read it.
     open: Option<Node>,
-    /// Whether `open` is another than `data`, and whether `data` is another than was given.
+    /// Whether `open` differs from `data`.
     open_changed: bool,
+    /// Whether `data` differs from the data that the caller gave.
     changed: bool,
 }
 
 /// Why an event's data could not be read or changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EditError {
-    /// Not a JSON Pointer.
-    #[error("`{pointer}`: {source}")]
+    /// The text is not a JSON Pointer.
+    #[error("`{pointer}` is not a place in the data")]
     Pointer {
-        /// What was given.
+        /// The text that was given.
         pointer: String,
-        /// What is wrong with it.
+        /// Why it is not a JSON Pointer.
         source: PointerError,
     },
-    /// A value that is no container stands where the pointer leads through.
+    /// The pointer's path leads through a value that is not a container.
     #[error("`{pointer}` leads through a value that is neither object nor array")]
     NotAContainer {
         /// The pointer.
         pointer: String,
     },
-    /// An array has no such element.
+    /// The pointer names an element that its array does not have.
     #[error("`{pointer}` names an element that its array does not have; `-` is the place past its end")]
     NoElement {
         /// The pointer.
         pointer: String,
     },
-    /// A value is not of the type that was asked for, or has no JSON form.
-    #[error("the value does not fit: {0}")]
+    /// A value is not of the requested type, or cannot be serialised as JSON.
+    #[error("the value does not fit")]
     Value(#[from] serde_json::Error),
-    /// What was made of the data cannot be the data of an event.
+    /// The changed data cannot be the data of an event.
     #[error(transparent)]
     Data(#[from] EventDataError),
 }
@@ -75,22 +77,22 @@ impl EventDraft {
         }
     }
 
-    /// Whose it is.
+    /// Returns the tenant that owns the event.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
     }
 
-    /// The event's type.
+    /// Returns the event type.
     pub fn event_type(&self) -> &EventType {
         &self.event_type
     }
 
-    /// Who emits it.
+    /// Returns the agent that emits the event.
     pub fn agent_id(&self) -> &AgentId {
         &self.agent_id
     }
 
-    /// Its data, as JSON text.
+    /// Returns the data as JSON text.
     pub fn to_json(&self) -> String {
         match &self.open {
             Some(node) => node.to_string(),
@@ -98,18 +100,18 @@ impl EventDraft {
         }
     }
 
-    /// Its data as a value.
+    /// Deserialises the data.
     ///
     /// # Errors
-    /// If it is not of that type.
+    /// Fails if the data is not of type `T`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, EditError> {
         Ok(serde_json::from_str(&self.to_json())?)
     }
 
-    /// Puts other data in place of its own.
+    /// Replaces the data.
     ///
     /// # Errors
-    /// If the value does not serialise to an object or an array.
+    /// Fails if the value does not serialise to an object or an array.
     pub fn replace(&mut self, data: &(impl Serialize + ?Sized)) -> Result<(), EditError> {
         self.data = EventData::from_value(data)?;
         self.open = None;
@@ -118,37 +120,37 @@ impl EventDraft {
         Ok(())
     }
 
-    /// The value at a place; none if there is none.
+    /// Returns the value at a place, or `None` if there is no value.
     ///
     /// # Errors
-    /// If `pointer` is none, or the value is not of that type.
+    /// Fails if `pointer` is not a JSON Pointer, or the value is not of type `T`.
     pub fn get<T: DeserializeOwned>(&mut self, pointer: &str) -> Result<Option<T>, EditError> {
         let path = parse(pointer)?;
         let found = self.open().at(path.steps());
         Ok(found.map(|text| serde_json::from_str(&text)).transpose()?)
     }
 
-    /// Puts a value in place of what is there; objects on the way are made.
+    /// Puts a value at a place, replacing the value there. Creates the objects on the path.
     ///
     /// # Errors
-    /// If `pointer` is none or leads through a text, a number or a boolean, or past an array's end.
+    /// Fails if `pointer` is not a JSON Pointer, or leads through text, a number or a boolean, or past an array's end.
     pub fn set(&mut self, pointer: &str, value: &(impl Serialize + ?Sized)) -> Result<(), EditError> {
         let raw = serde_json::value::to_raw_value(value)?;
         self.put(&parse(pointer)?, &raw)
     }
 
-    /// Takes out what is there; tells whether anything was.
+    /// Removes the value at a place. Returns whether there was one.
     ///
     /// # Errors
-    /// If `pointer` is none.
+    /// Fails if `pointer` is not a JSON Pointer.
     pub fn remove(&mut self, pointer: &str) -> Result<bool, EditError> {
         Ok(self.take(&parse(pointer)?).is_some())
     }
 
-    /// Moves what is there to another place, in place of what is there; tells whether anything was.
+    /// Moves the value at a place to another, replacing the value there. Returns whether there was a value to move.
     ///
     /// # Errors
-    /// If a pointer is none, or the value cannot be put there.
+    /// Fails if one of the two is not a JSON Pointer, or the value cannot be put at the target.
     pub fn rename(&mut self, from: &str, to: &str) -> Result<bool, EditError> {
         let (from, to) = (parse(from)?, parse(to)?);
         let Some(value) = self.take(&from) else { return Ok(false) };
@@ -156,11 +158,11 @@ impl EventDraft {
         Ok(true)
     }
 
-    /// Masks all but the last `keep` characters of what is there, as a configured mask does; tells
-    /// whether anything was.
+    /// Masks all but the last `keep` characters of the value at a place, as a configured mask does. Returns whether there
+    /// was a value to mask.
     ///
     /// # Errors
-    /// If `pointer` is none.
+    /// Fails if `pointer` is not a JSON Pointer.
     pub fn mask(&mut self, pointer: &str, keep: usize) -> Result<bool, EditError> {
         Ok(self.mask_at(&parse(pointer)?, keep))
     }
@@ -181,7 +183,7 @@ impl EventDraft {
         self.open_changed = true;
         match taken {
             Node::Text(text) => Some(text),
-            // A value that was taken apart and put together again is JSON as before.
+            // Printing a parsed value gives valid JSON.
             open => RawValue::from_string(open.to_string()).ok(),
         }
     }
@@ -192,7 +194,7 @@ impl EventDraft {
         masked
     }
 
-    /// Ends a hook: what it made must be the data of an event.
+    /// Ends a hook. Fails if the changed data cannot be the data of an event.
     pub(super) fn settle(&mut self) -> Result<(), EditError> {
         if let Some(node) = self.open.take()
             && std::mem::take(&mut self.open_changed)
@@ -203,13 +205,13 @@ impl EventDraft {
         Ok(())
     }
 
-    /// The data, if it is another than was given.
+    /// Returns the data if it differs from the data that the caller gave.
     pub(super) fn into_changed(self) -> Option<EventData> {
         self.changed.then_some(self.data)
     }
 
     fn open(&mut self) -> &mut Node {
-        // An event's data is an object or an array, so it opens.
+        // An event's data is an object or an array, so parsing it succeeds.
         self.open.get_or_insert_with(|| {
             Node::open(self.data.as_json()).unwrap_or_else(|| Node::Object(Vec::new()))
         })
@@ -220,8 +222,8 @@ fn parse(pointer: &str) -> Result<Pointer, EditError> {
     pointer.parse().map_err(|source| EditError::Pointer { pointer: pointer.to_owned(), source })
 }
 
-/// A value's text with all but the last `keep` characters masked; none if there is nothing to mask.
-/// What is not understood is masked whole.
+/// Masks all but the last `keep` characters of a value. Returns `None` if there is nothing to mask. A value that is
+/// neither text nor a number is masked as a whole.
 fn masked(json: &str, keep: usize) -> Option<Box<RawValue>> {
     const WHOLE: &str = "****";
     let plain = match json.as_bytes().first()? {

@@ -1,24 +1,24 @@
-//! Hooks: what an application does to its events.
+//! Hooks: the application's own code that changes or rejects events.
 
 use std::error::Error;
 
 use super::draft::EventDraft;
 
-/// Why a hook failed.
+/// A hook's own error.
 pub type HookError = Box<dyn Error + Send + Sync>;
 
-/// Changes an event before it is stored, or refuses it.
+/// Changes an event before it is stored, or rejects it.
 ///
-/// [`hook`] makes one of a closure. It runs on the task that dispatches, so it must not block: what
-/// has to be fetched is fetched before the event is dispatched.
+/// [`hook`] makes one from a closure. A hook runs on the task that dispatches and must not block: fetch what it needs
+/// before you dispatch the event.
 pub trait Hook: Send + Sync + 'static {
-    /// What errors call it.
+    /// Returns the name that errors use for the hook.
     fn name(&self) -> &str;
 
     /// Changes the event's data, or leaves it.
     ///
     /// # Errors
-    /// If the event is not to be dispatched.
+    /// An error rejects the event.
     fn apply(&self, event: &mut EventDraft) -> Result<(), HookError>;
 }
 
@@ -29,7 +29,7 @@ pub struct NamedHook<F> {
     apply: F,
 }
 
-/// A hook of a closure, under the name that errors call it by.
+/// Makes a hook from a closure. Errors refer to it by `name`.
 ///
 /// ```
 /// use postrider_dispatch::transform::hook;

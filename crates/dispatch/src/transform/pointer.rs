@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Leads to a value inside of a JSON document: a `/` before each step, `~1` for a `/` and `~0` for a
-/// `~` inside of one; the empty text is the whole document. `-` is the place past an array's end.
+/// Names a value inside a JSON document: a `/` before each step, `~1` for a `/` and `~0` for a `~` inside a step. Empty
+/// text is the whole document. `-` is the place past an array's end.
 ///
 /// ```
 /// use postrider_dispatch::transform::pointer::Pointer;
@@ -17,35 +17,36 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pointer(Vec<String>);
 
-/// The text is no JSON Pointer.
+/// Why a text is not a JSON Pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PointerError {
-    /// It does not begin with a `/`.
+    /// The text does not begin with `/`.
     #[error("a JSON Pointer begins with `/`, as in `/card/number`")]
     Slash,
-    /// A `~` that is neither `~0` nor `~1`.
-    #[error("in a JSON Pointer `~` is written `~0`, and `/` inside of a key `~1`")]
+    /// A `~` is followed by neither `0` nor `1`.
+    #[error("in a JSON Pointer `~` is written `~0`, and `/` inside a key `~1`")]
     Tilde,
-    /// Over [`Pointer::MAX_STEPS`].
+    /// The pointer has more than [`Pointer::MAX_STEPS`] steps.
     #[error("a JSON Pointer has at most {} steps", Pointer::MAX_STEPS)]
     TooDeep,
 }
 
 impl Pointer {
-    /// The most steps: as deep as an event's data may nest.
+    /// The most steps of a pointer: the depth to which an event's data may nest.
     pub const MAX_STEPS: usize = postrider_core::EventData::MAX_DEPTH;
 
-    /// The keys and indexes that it leads through.
+    /// Returns the keys and indexes of the path.
     pub fn steps(&self) -> &[String] {
         &self.0
     }
 
-    /// Whether it is the whole document.
+    /// Returns whether the pointer is the whole document.
     pub fn is_whole(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether `other` is the same place, or one inside of it.
+    /// Returns whether `other` is the same place or inside it.
     pub fn holds(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)
     }
@@ -86,7 +87,7 @@ impl fmt::Display for Pointer {
     }
 }
 
-/// The element of an array that a step names: digits, without a leading zero (RFC 6901, §4).
+/// Returns the array index that a step names: digits without a leading zero (RFC 6901, §4).
 pub(super) fn index(step: &str) -> Option<usize> {
     let canonical = step == "0" || (!step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit()));
     if canonical { step.parse().ok() } else { None }
@@ -98,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_standards_own_examples_are_read() {
+    fn the_examples_of_rfc_6901_parse() {
         for (text, steps) in [
             ("", &[][..]),
             ("/foo", &["foo"]),
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_has_one_spelling() {
+    fn an_index_has_one_canonical_form() {
         for (step, expected) in
             [("0", Some(0)), ("10", Some(10)), ("01", None), ("", None), ("-1", None), ("+1", None)]
         {
@@ -129,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(steps in prop::collection::vec("[a~/0-2é]{0,4}", 0..5)) {
+        fn a_printed_pointer_parses_to_itself(steps in prop::collection::vec("[a~/0-2é]{0,4}", 0..5)) {
             let pointer = Pointer(steps);
             prop_assert_eq!(pointer.to_string().parse::<Pointer>(), Ok(pointer));
         }

@@ -1,12 +1,12 @@
 use postrider_core::event::EventDataError;
-use postrider_core::{AgentId, EventData, EventType, TenantId};
+use postrider_core::{AgentId, EventData, EventType, TenantId, chain};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Transforms, TransformsError, hook};
 use crate::DispatchError;
 
-/// What the transforms make of an `order.created`; none if they leave it.
+/// Runs the transforms on an `order.created`. Returns `None` if they change nothing.
 fn apply(transforms: &Transforms, json: &str) -> Result<Option<String>, DispatchError> {
     let data = EventData::from_json(json).unwrap();
     let event: EventType = "order.created".parse().unwrap();
@@ -34,16 +34,16 @@ fn check(fields: &str, given: &str, expected: &str) {
 }
 
 #[test]
-fn drop_takes_out_every_one_of_them_and_keeps_the_rest_as_it_was() {
+fn drop_removes_every_duplicate_and_leaves_the_rest_unchanged() {
     let drop = "drop = ['/card/number', '/items/0', '/items/2', '/a~1b', '/nothing/here']";
     check(
         drop,
         r#"{"n": 1.10e5, "card": {"x": "\u0041", "number": 1, "y":[ 1 ], "number": 2}, "items": [10, 11, 12], "a/b": 0, "n":2}"#,
         r#"{"n":1.10e5,"card":{"x":"\u0041","y":[ 1 ]},"items":[11],"n":2}"#,
     );
-    // A key may be written with escapes, or hold what is no Unicode.
+    // A key may be written with escapes, or not be valid Unicode.
     check(drop, r#"{"c\u0061rd": {"number": 1}, "\ud800": 1}"#, r#"{"c\u0061rd":{},"\ud800":1}"#);
-    // Duplicate containers: parsers differ on which one they take.
+    // Parsers differ on which of two duplicate containers counts.
     check(drop, r#"{"card":{"number":1},"card":{"number":2,"z":1}}"#, r#"{"card":{},"card":{"z":1}}"#);
     for untouched in
         [r#"{ "card" : "text" }"#, "[ ]", r#"{"card":null,"items":{"x":[1]}}"#, r#"{"items":[]}"#]
@@ -68,7 +68,7 @@ fn rename_moves_all_at_once() {
 }
 
 #[test]
-fn set_makes_its_way() {
+fn set_creates_the_objects_on_its_path() {
     let set = "set = { '/source/name' = 'shop', '/flags' = [true, 1, 2.5], '/x' = { y = 1 } }";
     let made = r#"{"a":1,"flags":[true,1,2.5],"source":{"name":"shop"},"x":{"y":1}}"#;
     check(set, r#"{"a":1}"#, made);
@@ -82,7 +82,7 @@ fn set_makes_its_way() {
         (r#"{"source":[1]}"#, "`/source/name` names an element that its array does not have"),
     ] {
         let error = apply(&entry(set), given).unwrap_err();
-        let text = error.to_string();
+        let text = chain(&error).to_string();
         assert!(
             text.starts_with("the hook `[[transforms]] 1 for *` failed:") && text.contains(message),
             "{text}"
@@ -91,7 +91,7 @@ fn set_makes_its_way() {
 }
 
 #[test]
-fn mask_shows_no_more_than_the_last_characters() {
+fn mask_reveals_at_most_the_last_characters() {
     let mask = "mask = { '/v' = 4 }";
     for (given, masked) in [
         (r#""4111111111111234""#, r#""************1234""#),
@@ -103,7 +103,7 @@ fn mask_shows_no_more_than_the_last_characters() {
         ("true", r#""****""#),
         (r#"{"number":"4111"}"#, r#""****""#),
         (r#"["4111"]"#, r#""****""#),
-        // What is no Unicode cannot be counted.
+        // Text that is not valid Unicode cannot be counted in characters.
         (r#""4111\ud800111""#, r#""****""#),
     ] {
         check(mask, &format!(r#"{{"v":{given}}}"#), &format!(r#"{{"v":{masked}}}"#));
@@ -125,35 +125,39 @@ fn within_an_entry_the_order_is_drop_rename_set_mask() {
 }
 
 #[test]
-fn a_wrong_entry_is_named() {
+fn the_error_names_the_invalid_entry() {
     for (fields, message) in [
         (
             "event = '*'\ndrop = ['a']",
-            "entry 2 of [[transforms]] (event `*`): drop: `a`: a JSON Pointer begins with `/`",
+            "entry 2 of [[transforms]] (event `*`): drop: `a` is not a place in the data: a JSON Pointer begins with `/`",
         ),
-        ("event = '*'\nmask = { '/a~' = 1 }", "mask: `/a~`: in a JSON Pointer `~` is written `~0`"),
+        (
+            "event = '*'\nmask = { '/a~' = 1 }",
+            "mask: `/a~` is not a place in the data: in a JSON Pointer `~` is written `~0`",
+        ),
         ("event = 'order.*'\ndrop = ['/a']", "(event `order.*`): event: use `*` or one event type"),
         ("drop = ['/a']", "entry 2 of [[transforms]]: missing field `event`"),
         ("event = '*'\ndrp = ['/a']", "unknown field `drp`, expected one of `event`, `drop`"),
         ("event = '*'\nmask = { '/a' = -1 }", "entry 2 of [[transforms]] (event `*`): invalid value"),
-        ("event = '*'\ndrop = ['']", "drop: the whole of the data cannot be changed"),
-        ("event = '*'\nrename = { '/a' = '' }", "rename: the whole of the data cannot be changed"),
-        ("event = '*'\nset = { '/a' = 1, '/a/b' = 2 }", "set: `/a/b` is inside of `/a`"),
-        ("event = '*'\nrename = { '/a' = '/c', '/b' = '/c' }", "rename: `/c` is inside of `/c`"),
+        ("event = '*'\ndrop = ['']", "drop: the data as a whole cannot be changed"),
+        ("event = '*'\nrename = { '/a' = '' }", "rename: the data as a whole cannot be changed"),
+        ("event = '*'\nset = { '/a' = 1, '/a/b' = 2 }", "set: `/a/b` is inside `/a`"),
+        ("event = '*'\nrename = { '/a' = '/c', '/b' = '/c' }", "rename: `/c` is inside `/c`"),
         ("event = '*'\nset = { '/a' = { b = [nan] } }", "set: `/a` holds `nan`, `inf` or null"),
-        ("event = '*'", "it does nothing"),
+        ("event = '*'", "the entry does nothing"),
     ] {
         let toml = format!("[[transforms]]\nevent = '*'\ndrop = ['/fine']\n[[transforms]]\n{fields}\n");
         let error = configured(&toml).unwrap_err();
         assert!(matches!(error, TransformsError::Entry { number: 2, .. }));
-        assert!(error.to_string().contains(message), "{fields}: {error}");
+        let text = chain(&error).to_string();
+        assert!(text.contains(message), "{fields}: {text}");
     }
     let error = configured("[transforms.redact]\nfields = ['a']").unwrap_err();
-    assert!(error.to_string().starts_with("transforms are a list of tables"), "{error}");
+    assert!(error.to_string().starts_with("transforms must be a list of tables"), "{error}");
 }
 
 #[test]
-fn hooks_are_for_every_event_or_one_type() {
+fn a_hook_is_for_every_event_or_one_event_type() {
     let mut transforms = Transforms::new();
     assert!(transforms.is_empty());
     for event in ["order.*", "", "a b"] {
@@ -170,7 +174,7 @@ fn hooks_are_for_every_event_or_one_type() {
 }
 
 #[test]
-fn a_hook_reads_and_changes_by_pointer_or_whole() {
+fn a_hook_reads_and_changes_data_by_pointer_or_as_a_whole() {
     let mut transforms = Transforms::new();
     let pointers = hook("pointers", |event| {
         assert_eq!(event.get::<u32>("/a/1")?, Some(2));
@@ -197,7 +201,7 @@ fn a_hook_reads_and_changes_by_pointer_or_whole() {
 }
 
 #[test]
-fn a_hook_that_makes_no_event_data_is_named() {
+fn the_error_names_a_hook_whose_result_is_not_event_data() {
     let deep = "[".repeat(60) + &"]".repeat(60);
     let nested = deep.clone();
     let mut transforms = Transforms::new();
@@ -232,9 +236,9 @@ fn any_data() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// `serde_json` has its own idea of pointers; it must be ours.
+    /// Our pointers agree with those of `serde_json`.
     #[test]
-    fn a_pointer_leads_where_it_should(data in any_data(), steps in prop::collection::vec("[a-c~/0-2]{0,2}", 0..4)) {
+    fn pointers_agree_with_serde_json(data in any_data(), steps in prop::collection::vec("[a-c~/0-2]{0,2}", 0..4)) {
         let escaped = steps.iter().flat_map(|step| ["/".to_owned(), step.replace('~', "~0").replace('/', "~1")]);
         let pointer: String = escaped.collect();
         let expected = data.pointer(&pointer).cloned();
@@ -253,7 +257,7 @@ proptest! {
             let changed: Value = serde_json::from_str(&changed).unwrap();
             prop_assert_eq!(changed.pointer(&pointer), Some(&json!(["new"])));
         } else {
-            prop_assert!(expected.is_none(), "what is there can be replaced");
+            prop_assert!(expected.is_none(), "an existing value can be replaced");
         }
 
         if pointer.is_empty() { return Ok(()) }
@@ -266,9 +270,8 @@ proptest! {
         prop_assert_eq!(removed.is_some(), expected.is_some());
     }
 
-    /// No data and no pointer panics, whatever is in it.
     #[test]
-    fn nothing_panics(data in any_data(), pointer in "[/~0-2a-c]{0,6}", keep in 0_usize..4) {
+    fn no_data_and_no_pointer_panics(data in any_data(), pointer in "[/~0-2a-c]{0,6}", keep in 0_usize..4) {
         let mut transforms = Transforms::new();
         transforms.register("*", hook("all", move |event| {
             let _ = event.mask(&pointer, keep);

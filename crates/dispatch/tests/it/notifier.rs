@@ -98,7 +98,7 @@ async fn one_failing_way_stops_no_other(stage: &Stage) {
 
     receiver.on("/slack", Behaviour::Status(500));
     let report = whole().qualified(&lead()).await;
-    assert!(matches!(report.slack, Some(Err(NotifyError::Refused(500)))), "{report:?}");
+    assert!(matches!(report.slack, Some(Err(NotifyError::Rejected(500)))), "{report:?}");
     assert!(matches!((report.dispatched, report.webhook), (Some(Ok(_)), Some(Ok(_)))));
 
     receiver.on("/slack", Behaviour::Status(200));

@@ -34,12 +34,12 @@ impl Stage {
     }
 
     pub(crate) fn dispatcher_with(&self, config: Config) -> Dispatcher {
-        Dispatcher::new(self.store.clone(), config)
+        Dispatcher::new(self.store.clone(), config).unwrap()
     }
 
     /// A dispatcher with a pool of its own, as another process would have.
     pub(crate) async fn another_dispatcher(&self) -> Dispatcher {
-        Dispatcher::new(self.store_over(direct(&self.database)).await, Config::default())
+        Dispatcher::new(self.store_over(direct(&self.database)).await, Config::default()).unwrap()
     }
 
     pub(crate) async fn subscribe(&self, patterns: &[&str]) -> SubscriberId {

@@ -90,5 +90,5 @@ async fn counting(stage: &Stage) -> (Dispatcher, Arc<Mutex<Vec<String>>>) {
         postrider_core::Keyring::parse(&postrider_core::Keyring::generate_key(&postrider_core::SystemRandom))
             .unwrap();
     let store = Store::new(database, queue, keyring, IdGenerator::system());
-    (Dispatcher::new(store, Config::default()), log)
+    (Dispatcher::new(store, Config::default()).unwrap(), log)
 }

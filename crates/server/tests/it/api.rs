@@ -55,7 +55,7 @@ impl TestServer {
         // Loopback is allowed; other private addresses are not.
         let addresses = AddressPolicy::public_only().allowing(vec!["127.0.0.0/8".parse().unwrap()]);
         let targets = TargetPolicy { addresses, https_only: false };
-        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default());
+        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default()).unwrap();
         let parts = Parts {
             store: store.clone(),
             dispatcher: dispatcher.clone(),

@@ -56,7 +56,7 @@ impl Stage {
 
     pub(crate) async fn of(database: TestDatabase) -> Self {
         let stage = postrider_stage::Stage::of(database).await;
-        let dispatcher = Dispatcher::new(stage.store.clone(), postrider_dispatch::Config::default());
+        let dispatcher = Dispatcher::new(stage.store.clone(), postrider_dispatch::Config::default()).unwrap();
         Self { stage, dispatcher, receiver: Receiver::start().await }
     }
 

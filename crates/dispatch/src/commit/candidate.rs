@@ -1,0 +1,62 @@
+//! An event with its ids and subscribers, before its idempotency key has been judged.
+
+use postrider_core::{EventId, JobId, SubscriberId, TenantId, Timestamp};
+use ring::digest;
+
+use super::prepared::Prepared;
+use crate::event::Dispatched;
+use crate::shared::Shared;
+
+/// An event with everything that will be written of it, unless its idempotency key makes it a repeat or a conflict.
+pub(super) struct Candidate<'a> {
+    pub(super) prepared: &'a Prepared,
+    pub(super) id: EventId,
+    pub(super) at: Timestamp,
+    pub(super) jobs: Vec<(SubscriberId, JobId)>,
+}
+
+impl<'a> Candidate<'a> {
+    pub(super) fn new(shared: &Shared, prepared: &'a Prepared, subscribers: Vec<SubscriberId>) -> Self {
+        let ids = shared.store.ids();
+        Self {
+            prepared,
+            id: ids.next(),
+            at: ids.clock().now(),
+            jobs: subscribers.into_iter().map(|subscriber| (subscriber, ids.next())).collect(),
+        }
+    }
+
+    /// Returns the event's idempotency key and the tenant within which it is unique.
+    pub(super) fn key(&self) -> Option<(&'a TenantId, &'a str)> {
+        let event = &self.prepared.event;
+        event.key.as_ref().map(|key| (&event.tenant, key.as_str()))
+    }
+
+    /// Returns a digest of the caller's request. Each part is preceded by its length, so that two requests cannot
+    /// concatenate to the same bytes.
+    pub(super) fn request_hash(&self) -> [u8; 32] {
+        let Prepared { event, agent_id, .. } = self.prepared;
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [event.event_type.as_str(), agent_id.as_str(), event.data.as_json()] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        hash
+    }
+
+    /// Returns the answer to the caller if the event is written.
+    pub(super) fn into_answer(self) -> Dispatched {
+        let (subscribers, jobs) = self.jobs.into_iter().unzip();
+        Dispatched {
+            id: self.id,
+            event_type: self.prepared.event.event_type.clone(),
+            agent_id: self.prepared.agent_id.clone(),
+            timestamp: self.at,
+            subscribers,
+            jobs,
+            duplicate: false,
+        }
+    }
+}
