@@ -64,3 +64,8 @@ pub async fn pending(connection: &DatabaseConnection) -> Result<Vec<String>, DbE
     let applied = rows.iter().map(|row| row.try_get("", "version")).collect::<Result<Vec<String>, _>>()?;
     Ok(all.filter(|name| !applied.contains(name)).collect())
 }
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

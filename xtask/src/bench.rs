@@ -10,13 +10,13 @@ use crate::{
     cargo::{cargo, run, status_of, target_folder, without_own_variables, workspace_root},
 };
 
-/// What is built: the programs that are measured, and the one that measures.
+/// The packages to build: the programs under test and the benchmark itself.
 const PACKAGES: [&str; 4] = ["postrider", "postrider-server", "postrider-worker", "postrider-bench"];
 
-/// Runs the benchmarks with these arguments (`tests/bench` says which). They start a PostgreSQL of their own.
+/// Runs the benchmarks. They start their own PostgreSQL; `tests/bench` documents the arguments.
 ///
 /// # Errors
-/// When the programs cannot be built or run. A run that lost something is not an error but a status.
+/// Fails if the programs cannot be built or started. A run that lost an event is not an error but a status.
 pub fn bench(arguments: &[OsString]) -> Result<ExitStatus, Error> {
     let root = workspace_root();
     let mut build = cargo(&root);

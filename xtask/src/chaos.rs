@@ -12,14 +12,14 @@ use crate::{
 
 const PROGRAM: &str = "postrider-chaos";
 
-/// Runs the chaos test with these arguments (`tests/chaos` says which). It starts a PostgreSQL of its own.
+/// Runs the chaos test. It starts its own PostgreSQL; `tests/chaos` documents the arguments.
 ///
 /// # Errors
-/// When the programs cannot be built or run. A test that fails is not an error but a status.
+/// Fails if the programs cannot be built or started. A failing test is not an error but a status.
 pub fn chaos(release: bool, arguments: &[OsString]) -> Result<ExitStatus, Error> {
     let root = workspace_root();
     let mut build = cargo(&root);
-    // The whole workspace, as for the tests: one set of features, and nothing is compiled twice.
+    // The whole workspace, as for the tests: with the same features nothing is compiled twice.
     build.args(["build", "--workspace", "--bins", "--features", "postrider-worker/failpoints"]);
     if release {
         build.arg("--release");
@@ -32,10 +32,10 @@ pub fn chaos(release: bool, arguments: &[OsString]) -> Result<ExitStatus, Error>
     status_of(command.args(arguments))
 }
 
-/// A short run, the same each time, for `cargo xtask test`.
+/// Runs a short chaos test with a fixed seed, for `cargo xtask test`.
 ///
 /// # Errors
-/// As [`chaos`].
+/// Fails like [`chaos`].
 pub fn short() -> Result<ExitStatus, Error> {
     chaos(false, &["--seconds", "10", "--seed", "1"].map(|argument| OsStr::new(argument).to_owned()))
 }

@@ -1,7 +1,7 @@
 //! Tasks of the Postrider workspace, run as `cargo xtask <task>`.
 //!
-//! The library half exists so that the tasks can be tested; the binary only reads the command line.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the person who runs it")]
+//! The tasks are a library so that tests can call them; the binary only reads the command line.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task prints to its user")]
 
 pub mod bench;
 pub mod cargo;

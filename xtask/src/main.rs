@@ -1,5 +1,5 @@
 //! `cargo xtask <task>`: the tasks of the Postrider workspace.
-#![allow(clippy::print_stderr, reason = "a task talks to the person who runs it")]
+#![allow(clippy::print_stderr, reason = "a task prints to its user")]
 
 use std::{
     ffi::OsString,
@@ -13,35 +13,35 @@ use xtask::{Error, bench, chaos, lint, test};
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// All checks of the sources, docs and packages; a warning is an error
+    /// Run all checks of the sources, docs and packages; a warning is an error
     Lint {
         /// Only these checks, by name
         checks: Vec<String>,
     },
-    /// All tests, against a throwaway PostgreSQL or the one that `POSTRIDER_TEST_DATABASE_URL` names
+    /// Run all tests, against a throwaway PostgreSQL or the server in `POSTRIDER_TEST_DATABASE_URL`
     Test {
         /// Passed to `cargo test`
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Real programs, killed, stopped and cut off at random: is anything lost? (`--help` after it says more)
+    /// Kill, stop and disconnect real programs at random, then check that no event was lost (`chaos --help` says more)
     #[command(disable_help_flag = true)]
     Chaos {
-        /// Build and run with optimisations
+        /// Build with optimisations
         #[arg(long)]
         release: bool,
         /// Passed to the chaos test: `--seconds N`, `--seed S`, `--rate N`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// The benchmarks, on real programs with optimisations (`--help` after it says more)
+    /// Run the benchmarks on release builds (`bench --help` says more)
     #[command(disable_help_flag = true)]
     Bench {
-        /// Passed to the benchmarks: which, `--events N`, `--seconds N`, `--json FILE`
+        /// Passed to the benchmarks: their names, `--events N`, `--seconds N`, `--json FILE`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// A command with a throwaway PostgreSQL around it, named by `POSTRIDER_TEST_DATABASE_URL`
+    /// Run a command with a throwaway PostgreSQL, whose URL is in `POSTRIDER_TEST_DATABASE_URL`
     Postgres {
         /// The command, as in `cargo xtask postgres -- cargo test -p postrider-queue`
         #[arg(last = true, required = true)]
@@ -67,12 +67,12 @@ fn run(task: Task) -> Result<ExitCode, Error> {
         Task::Bench { arguments } => bench::bench(&arguments).map(exit_code),
         Task::Postgres { command } => match command.split_first() {
             Some((program, arguments)) => test::postgres(program, arguments).map(exit_code),
-            None => Err(Error::Usage("name a command after `--`".to_owned())),
+            None => Err(Error::Usage("give a command after `--`".to_owned())),
         },
     }
 }
 
-/// The same code for our caller; one for a program that a signal ended.
+/// Returns the status as our own; 1 for a program that a signal ended.
 fn exit_code(status: ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -16,22 +16,22 @@ use crate::{
 /// The package whose tests run the programs of the others.
 const BLACKBOX: &str = "postrider-blackbox";
 
-/// A workspace of its own, as a user of the crates would have it.
+/// A separate workspace that uses the crates as another project would.
 pub(crate) const EMBEDDING: &str = "tests/embedding";
 
 /// Tests the whole workspace against a throwaway PostgreSQL, or the one that `POSTRIDER_TEST_DATABASE_URL` names.
 /// The arguments are passed to `cargo test`. When all packages are tested, a short chaos test follows.
 ///
 /// # Errors
-/// When the server cannot be started or cargo cannot be run. Failing tests are not an error but a status.
+/// Fails if the server or cargo cannot be started. Failing tests are not an error but a status.
 pub fn test(arguments: &[OsString]) -> Result<ExitStatus, Error> {
     let server = Server::given_or_started()?;
     let root = workspace_root();
     let cargo_arguments = before_double_dash(arguments);
     let everything = !cargo_arguments.iter().any(|argument| selects_packages(argument));
 
-    // Black-box tests run the programs, and cargo builds for a test only those of its own package. `--tests` is
-    // there so that both builds share one set of features and compile nothing twice.
+    // Black-box tests run the programs, but cargo builds only the programs of the tested package. With `--tests`, both
+    // builds have the same features, so nothing is compiled twice.
     if everything || cargo_arguments.iter().any(|argument| argument.to_string_lossy().contains(BLACKBOX)) {
         let mut build = cargo(&root);
         build.args(["build", "--workspace", "--bins", "--tests"]).args(build_arguments(cargo_arguments));
@@ -62,7 +62,7 @@ pub fn test(arguments: &[OsString]) -> Result<ExitStatus, Error> {
 /// Runs a command with a throwaway PostgreSQL around it, named by `POSTRIDER_TEST_DATABASE_URL`.
 ///
 /// # Errors
-/// When the server cannot be started or the command cannot be run. A failing command is not an error but a status.
+/// Fails if the server or the command cannot be started. A failing command is not an error but a status.
 pub fn postgres(program: &OsStr, arguments: &[OsString]) -> Result<ExitStatus, Error> {
     let server = Server::given_or_started()?;
     let mut command = Command::new(program);
@@ -72,7 +72,7 @@ pub fn postgres(program: &OsStr, arguments: &[OsString]) -> Result<ExitStatus, E
 
 struct Server {
     url: String,
-    /// Lives as long as the command that uses it.
+    /// Keeps the server alive while the command runs; `None` for a server given from outside.
     _own: Option<Postgres>,
 }
 
@@ -88,7 +88,7 @@ impl Server {
     }
 }
 
-/// What is for cargo and not for the test executables.
+/// Returns the arguments for cargo, without those for the test executables.
 fn before_double_dash(arguments: &[OsString]) -> &[OsString] {
     let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
     &arguments[..end]
@@ -102,7 +102,7 @@ fn selects_packages(argument: &OsStr) -> bool {
     })
 }
 
-/// Those arguments of `cargo test` that decide where the programs are built.
+/// Returns the arguments of `cargo test` that decide where the programs are built.
 fn build_arguments(arguments: &[OsString]) -> Vec<&OsStr> {
     let mut kept = Vec::new();
     let mut arguments = arguments.iter();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_decides_the_place_of_the_build_is_passed_to_it() {
+    fn the_build_gets_only_arguments_that_decide_its_place() {
         let given = arguments("-p x --release --profile ci --target-dir=t name -- --nocapture --release");
         assert_eq!(
             build_arguments(before_double_dash(&given)),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_is_selected_in_any_spelling() {
+    fn a_package_is_selected_by_any_spelling_of_the_flag() {
         for argument in ["-p", "-pname", "--package", "--package=name"] {
             assert!(selects_packages(OsStr::new(argument)), "{argument}");
         }

@@ -47,3 +47,8 @@ pub use secret::Secret;
 pub use subscriber::{DeactivationReason, Policy};
 pub use target::{AddressPolicy, TargetUrl};
 pub use tenant::TenantId;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

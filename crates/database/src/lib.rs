@@ -24,3 +24,8 @@ pub use connection::{Config, Connections, Database, DatabaseUrl, DatabaseUrlErro
 pub use connection_cache::DedicatedConnection;
 pub use error::DatabaseError;
 pub use writes::{Guarded, Writes};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

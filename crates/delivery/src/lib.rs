@@ -57,3 +57,8 @@ pub use resolve::{Resolve, ResolveError, SystemResolver};
 pub use response::{BodyNote, Response};
 pub use retry_after::{RetryAfter, retry_after};
 pub use webhook::Webhook;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

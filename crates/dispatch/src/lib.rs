@@ -67,3 +67,8 @@ pub use dispatcher::Dispatcher;
 pub use error::{DispatchError, NewEventError};
 pub use event::{Dispatched, IdempotencyKey, IdempotencyKeyError, NewEvent};
 pub use transform::{EventDraft, Hook, Transforms, hook};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

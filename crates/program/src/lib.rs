@@ -39,3 +39,8 @@ pub use observed::{Observed, readiness};
 pub use open::{OpenError, open_database};
 pub use start::{StartError, Transforms, main};
 pub use stop::stop_signal;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

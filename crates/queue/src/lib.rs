@@ -77,3 +77,8 @@ pub fn open(database: &Database) -> Arc<dyn TransactionalQueue> {
         Dialect::Sqlite => Arc::new(SqliteQueue::new(database.clone())),
     }
 }
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -41,3 +41,8 @@ pub use pressure::Shedding;
 pub use router::router;
 pub use server::{BindError, Server};
 pub use state::Parts;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -53,3 +53,8 @@ pub use shed::{ShedArgs, ShedConfig};
 pub use telemetry::{LogFormat, TelemetryArgs};
 pub use text::SecretText;
 pub use worker::{WorkerArgs, WorkerConfig};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

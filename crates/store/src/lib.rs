@@ -44,3 +44,8 @@ pub use attempt_rollup::Folded;
 pub use error::StoreError;
 pub use page::{Page, PageRequest};
 pub use store::Store;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -30,3 +30,8 @@ pub use metric::Program;
 pub use prometheus::PrometheusHandle;
 #[cfg(feature = "setup")]
 pub use trace::{Otlp, OtlpError, Protocol};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

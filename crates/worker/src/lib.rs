@@ -32,3 +32,8 @@ mod settings;
 mod upkeep;
 
 pub use engine::{Config, ConfigError, Worker};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

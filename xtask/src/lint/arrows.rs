@@ -72,19 +72,23 @@ pub(super) fn violations(workspace: &Workspace) -> Vec<String> {
 fn of_package(package: &Package, workspace: &Workspace) -> Vec<String> {
     let name = &package.name;
     let Some(rule) = RULES.iter().find(|rule| rule.package == name) else {
-        return vec![format!("{name} has no line in the table of arrows (xtask/src/lint/arrows.rs)")];
+        return vec![format!(
+            "{name} has no line in the table of allowed dependencies (xtask/src/lint/arrows.rs)"
+        )];
     };
     let mut found = Vec::new();
     for dependency in package.dependencies.iter().filter(|dependency| dependency.kind != Kind::Dev) {
         let target = dependency.package.as_str();
         let is_ours = workspace.packages.iter().any(|package| package.name == target);
         if is_ours && !rule.may_use.contains(&target) {
-            found.push(format!("{name} must not depend on {target}: dependencies only point downwards (ARCHITECTURE.md, Crates; the table is in \
-                 xtask/src/lint/arrows.rs)"));
+            found.push(format!(
+                "{name} must not depend on {target}: dependencies only point downwards (ARCHITECTURE.md, Crates; \
+                 the table is in xtask/src/lint/arrows.rs)"
+            ));
         }
         if (target == "sea-orm" || target.starts_with("sea-orm-")) && !SEA_ORM_USERS.contains(&name.as_str())
         {
-            found.push(format!("{name} must not name {target}: the database belongs to {SEA_ORM_USERS:?}"));
+            found.push(format!("{name} must not name {target}: only these may: {SEA_ORM_USERS:?}"));
         }
     }
     found
@@ -122,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn downward_arrows_and_test_code_are_free() {
+    fn downward_dependencies_and_dev_dependencies_are_allowed() {
         let workspace = workspace(&[
             (CORE, &[("serde", Kind::Normal), (KIT, Kind::Dev), ("sea-orm", Kind::Dev)]),
             (STORE, &[(CORE, Kind::Normal), ("sea-orm", Kind::Normal)]),
@@ -134,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upward_or_sideways_arrow_is_found() {
+    fn an_upward_or_sideways_dependency_is_found() {
         let workspace = workspace(&[
             (CORE, &[(STORE, Kind::Normal)]),
             (STORE, &[]),
@@ -160,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn this_workspace_keeps_its_arrows() {
+    fn this_workspace_follows_the_rules() {
         let workspace = Workspace::of(&crate::cargo::workspace_root()).expect("the workspace's metadata");
         assert_eq!(violations(&workspace), Vec::<String>::new());
     }
 
     #[test]
-    fn rules_only_point_to_rules_before_them() {
+    fn a_rule_only_names_packages_with_earlier_rules() {
         for (index, rule) in RULES.iter().enumerate() {
             for target in rule.may_use {
                 assert!(

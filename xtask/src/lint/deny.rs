@@ -1,4 +1,4 @@
-//! `cargo deny`: licences, duplicates and sources of the dependencies, and published advisories about them.
+//! Runs `cargo deny`, which checks the dependencies' licences, duplicates, sources and security advisories.
 
 use std::{
     path::Path,
@@ -12,7 +12,7 @@ use crate::{
 
 const RULES: &str = "deny.toml";
 
-/// Runs cargo-deny by the rules of `deny.toml`, if it is installed. Returns whether it found nothing.
+/// Runs cargo-deny by the rules of `deny.toml`, if it is installed. Returns whether it passed.
 pub(super) fn passes(root: &Path) -> Result<bool, Error> {
     if !is_installed(root)? {
         println!("lint: deny: skipped: cargo-deny is not installed (`cargo install cargo-deny --locked`)");
@@ -22,7 +22,7 @@ pub(super) fn passes(root: &Path) -> Result<bool, Error> {
     Ok(advisories_pass(root)? & rules)
 }
 
-/// Advisories come from a database on GitHub. Without it nothing can be said about them.
+/// Checks the advisories, unless their database on GitHub cannot be fetched.
 fn advisories_pass(root: &Path) -> Result<bool, Error> {
     let output =
         deny(root, &root.join(RULES)).arg("advisories").output().map_err(Error::spawn("cargo deny"))?;
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::cargo::workspace_root;
 
-    /// Says nothing where cargo-deny is not installed.
+    /// Passes if cargo-deny is not installed.
     #[test]
     fn a_licence_that_is_not_allowed_is_found() {
         let root = workspace_root();

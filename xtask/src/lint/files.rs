@@ -7,11 +7,11 @@ use std::{
 
 use crate::Error;
 
-/// Calls `visit` with each text file of the repository: its path from the root, with `/`, and its text. Leaves out
-/// what git and cargo keep for themselves, and what `dev` and compose write beside their examples.
+/// Calls `visit` with each text file of the repository: its path from the root and its text. Skips the files of git and
+/// cargo, and the data of `postrider dev` and of compose.
 pub(super) fn each_text(root: &Path, visit: &mut dyn FnMut(&str, &str)) -> Result<(), Error> {
     for path in paths(root)? {
-        // A file that is not UTF-8 is no text.
+        // Skips binary files.
         if let Ok(text) = fs::read_to_string(root.join(&path)) {
             visit(&path, &text);
         }
@@ -19,12 +19,12 @@ pub(super) fn each_text(root: &Path, visit: &mut dyn FnMut(&str, &str)) -> Resul
     Ok(())
 }
 
-/// Whether a file is Rust.
+/// Returns whether a file is Rust.
 pub(super) fn is_rust(path: &str) -> bool {
     has_extension(path, "rs")
 }
 
-/// Whether a file is Markdown.
+/// Returns whether a file is Markdown.
 pub(super) fn is_markdown(path: &str) -> bool {
     has_extension(path, "md")
 }
@@ -33,7 +33,7 @@ fn has_extension(path: &str, wanted: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == wanted)
 }
 
-/// The paths of all files of the repository from its root, in order.
+/// Returns the paths of all files, from the repository's root and with `/`, in order.
 pub(super) fn paths(root: &Path) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
     collect(root, root, &mut found)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: what a reviewer should not have to look for.
+//! `cargo xtask lint`: the checks that a reviewer should not have to make.
 
 mod arrows;
 mod deny;
@@ -23,26 +23,26 @@ use crate::{
 
 /// One check of `cargo xtask lint`.
 struct Check {
-    /// What `cargo xtask lint NAME` runs.
+    /// Its name in `cargo xtask lint NAME`.
     name: &'static str,
     about: &'static str,
     run: Run,
 }
 
 enum Run {
-    /// Returns what is wrong, a message for each.
+    /// Returns a message for each problem.
     Own(fn(&Repository) -> Result<Vec<String>, Error>),
-    /// Runs a program that reports by itself. Returns whether it found nothing.
+    /// Runs a program that prints its own report. Returns whether it passed.
     Program(fn(&Repository) -> Result<bool, Error>),
 }
 
-/// What the checks look at.
+/// The input of the checks.
 struct Repository {
     root: PathBuf,
     workspace: Workspace,
 }
 
-/// All checks, the quick ones first.
+/// All checks, the fast ones first.
 const CHECKS: &[Check] = &[
     own("arrows", "dependencies between crates", |of| Ok(arrows::violations(&of.workspace))),
     own("docs", "names, paths, links and figures in the docs", |of| docs::violations(&of.root)),
@@ -80,11 +80,10 @@ const fn program(
     Check { name, about, run: Run::Program(run) }
 }
 
-/// Runs the checks with these names, or all if none is named, and goes on after one that fails. Returns whether all
-/// passed.
+/// Runs the checks with these names, or all if there are none. Continues after a failure. Returns whether all passed.
 ///
 /// # Errors
-/// Fails if there is no check of a given name, or if a check cannot be run.
+/// Fails if a name is unknown or a check cannot run.
 pub fn lint(names: &[String]) -> Result<bool, Error> {
     if let Some(unknown) = names.iter().find(|name| CHECKS.iter().all(|check| check.name != **name)) {
         let known: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
@@ -122,7 +121,7 @@ fn report(violations: &[String]) -> bool {
     violations.is_empty()
 }
 
-/// Runs cargo in this workspace, and in the one that uses the crates from outside.
+/// Runs cargo in this workspace and in the one of `tests/embedding`.
 fn each_workspace(repository: &Repository, arguments: &[&str]) -> Result<bool, Error> {
     let mut passed = cargo_passes(&repository.root, arguments)?;
     let embedding = repository.root.join(EMBEDDING);

@@ -1,4 +1,4 @@
-//! What crates.io and docs.rs need of a published package, and whether cargo can package it.
+//! Checks that published packages have the fields that crates.io and docs.rs need, and that cargo can package them.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use crate::{
     cargo::{cargo, status_of},
 };
 
-/// The most keywords that crates.io takes.
+/// The most keywords that crates.io accepts.
 const MOST_KEYWORDS: usize = 5;
 
-/// What the manifests of published packages lack.
+/// Returns a message for each field that the manifest of a published package lacks.
 pub(super) fn violations(workspace: &Workspace) -> Vec<String> {
     workspace.packages.iter().filter(|package| package.is_published).flat_map(of_package).collect()
 }
@@ -48,16 +48,16 @@ fn of_package(package: &Package) -> Vec<String> {
     found
 }
 
-/// Cargo leaves a dev-dependency out of the package if it has a path alone.
+/// A dev-dependency needs no version: without one, cargo leaves it out of the package.
 fn lacks_version(dependency: &Dependency) -> bool {
     dependency.is_path && dependency.requirement == "*" && dependency.kind != Kind::Dev
 }
 
-/// Packages all published crates together, as each needs the others. Without `--verify`, which would build all of it
-/// again from the packages. Returns whether cargo could.
+/// Packages all published crates together, because they depend on each other. Does not build them from the packages,
+/// which takes minutes. Returns whether cargo succeeded.
 pub(super) fn cargo_can_package(root: &Path, workspace: &Workspace) -> Result<bool, Error> {
     let mut command = cargo(root);
-    // Offline: it then takes two seconds, and everything it asks for is in the lock file.
+    // Offline it takes two seconds; everything that it needs is in the lock file.
     command.args(["package", "--workspace", "--no-verify", "--allow-dirty", "--offline", "--quiet"]);
     for package in workspace.packages.iter().filter(|package| !package.is_published) {
         command.arg("--exclude").arg(&package.name);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_without_anything_lacks_everything() {
+    fn every_missing_field_is_found() {
         let found = violations(&workspace(
             r#"{"name": "a", "manifest_path": "/nowhere/Cargo.toml", "readme": null, "dependencies": [
                 {"name": "b", "path": "/nowhere/b", "req": "*", "kind": null},

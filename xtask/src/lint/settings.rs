@@ -37,8 +37,8 @@ pub(super) fn violations(root: &Path) -> Result<Vec<String>, Error> {
     Ok(found)
 }
 
-/// Settings with their defaults, from `env = "…"` and the `default_value = "…"` of the same attribute. A variable
-/// may be a constant as well: `const NAME: &str = "POSTRIDER_…"`.
+/// Returns the settings of a source with their defaults: `env = "…"` and `default_value = "…"` of one attribute, or a
+/// constant `…_VARIABLE: &str = "POSTRIDER_…"`.
 fn of_source(source: &str) -> Vec<(String, Option<String>)> {
     let attributes = source.split("#[arg(").skip(1).filter_map(|rest| rest.split_once(")]\n"));
     let in_attributes = attributes.filter_map(|(attribute, _)| {
@@ -58,7 +58,7 @@ fn quoted<'a>(text: &'a str, before: &str) -> Option<&'a str> {
     text.split_once(before)?.1.split_once('"').map(|(value, _)| value)
 }
 
-/// The page has a row ``| `POSTRIDER_X` | `default` | … |`` for each setting.
+/// Compares the settings with the page's rows, ``| `POSTRIDER_X` | `default` | … |``.
 fn of_page(settings: &BTreeMap<String, Option<String>>, page: &str) -> Vec<String> {
     let rows: BTreeMap<&str, &str> = page.lines().filter_map(row).collect();
     let mut found = Vec::new();
@@ -83,7 +83,7 @@ fn row(line: &str) -> Option<(&str, &str)> {
     Some((name, cells.next()?))
 }
 
-/// The words of a text that look like settings.
+/// Returns the words of a text that look like settings.
 fn names(text: &str) -> BTreeSet<&str> {
     let is_part =
         |character: char| character.is_ascii_uppercase() || character.is_ascii_digit() || character == '_';

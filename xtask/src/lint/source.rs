@@ -7,7 +7,7 @@ use std::{
 
 use crate::Error;
 
-/// Calls `visit` with each source of a folder and the folders in it.
+/// Calls `visit` with each Rust source below a folder.
 pub(super) fn each(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) -> Result<(), Error> {
     for path in entries(folder)? {
         if path.is_dir() {
@@ -19,7 +19,7 @@ pub(super) fn each(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) -> Result<
     Ok(())
 }
 
-/// The `src` folders of the packages in a folder.
+/// Returns the `src` folders of the packages in a folder.
 pub(super) fn folders(packages: &Path) -> Result<Vec<PathBuf>, Error> {
     let sources = entries(packages)?.into_iter().map(|package| package.join("src"));
     Ok(sources.filter(|folder| folder.is_dir()).collect())

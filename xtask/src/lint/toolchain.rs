@@ -1,6 +1,7 @@
-//! The minimum Rust version: what `Cargo.toml` and the docs state, what the dependencies need, and a build with it.
+//! Checks the minimum Rust version: the docs, the image and the dependencies agree with `rust-version`, and the code
+//! compiles with it.
 //!
-//! Clippy reads `rust-version` too, and refuses what that version of the standard library does not have
+//! Clippy reads `rust-version` too and refuses items that the standard library of that version lacks
 //! (`incompatible_msrv`).
 
 use std::{path::Path, process::Command};
@@ -13,13 +14,13 @@ use crate::{
     cargo::{cargo, output_of, status_of, without_own_variables},
 };
 
-/// The pages that have to state the version.
+/// The pages that must state the version.
 const PAGES: [&str; 2] = ["README.md", "CONTRIBUTING.md"];
 
-/// What builds the container image, and names its own version.
+/// Builds the container image, with a Rust version of its own.
 const IMAGE: &str = "deploy/Dockerfile";
 
-/// Other versions in the docs, an older one in the image, and dependencies that need a newer one.
+/// Returns other versions in the docs, an older one in the image, and dependencies that need a newer one.
 pub(super) fn violations(root: &Path, workspace: &Workspace) -> Result<Vec<String>, Error> {
     let Some(version) = stated(workspace) else {
         return Ok(vec!["Cargo.toml states no `rust-version`".to_owned()]);
@@ -83,14 +84,14 @@ fn of_dependencies(metadata: &Value, version: &str) -> Vec<String> {
     newer.collect()
 }
 
-/// `1.94` and `1.94.0` are the same.
+/// Returns the parts of a version as numbers: `1.94` equals `1.94.0`.
 fn numbers(version: &str) -> Vec<u32> {
     let mut numbers: Vec<u32> = version.split('.').map_while(|number| number.parse().ok()).collect();
     numbers.resize(3, 0);
     numbers
 }
 
-/// Checks the published packages with the minimum version, if rustup has it. Returns whether they compile.
+/// Compiles the published packages with the minimum version, if rustup has it. Returns whether they compile.
 pub(super) fn minimum_compiles(root: &Path, workspace: &Workspace) -> Result<bool, Error> {
     let version = stated(workspace).unwrap_or_default();
     if !is_installed(version) {

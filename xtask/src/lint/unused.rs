@@ -7,7 +7,7 @@ use std::{
 use super::workspace::{Package, Workspace};
 use crate::Error;
 
-/// Dependencies that no source of their package names. Only an approximation, but one that takes no time.
+/// Returns dependencies that no source of their package names. An approximation that takes no time.
 pub(super) fn violations(workspace: &Workspace) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
     for package in &workspace.packages {
@@ -43,7 +43,7 @@ fn collect_sources(folder: &Path, sources: &mut Vec<String>) -> Result<(), Error
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            // Another package's folder is not this one's source, nor is what cargo built (`CACHEDIR.TAG`).
+            // Skips the folders of other packages and the target folder, which cargo marks by `CACHEDIR.TAG`.
             if !path.join("Cargo.toml").exists() && !path.join("CACHEDIR.TAG").exists() {
                 collect_sources(&path, sources)?;
             }
@@ -54,8 +54,8 @@ fn collect_sources(folder: &Path, sources: &mut Vec<String>) -> Result<(), Error
     Ok(())
 }
 
-/// Whether a source names a crate: `name::…` anywhere, or a `use` or `extern crate` of it. A bare word does not
-/// count, since `url` or `bytes` are variables as well.
+/// Returns whether a source names a crate: by `name::…`, `use` or `extern crate`. A bare word does not count, because
+/// `url` or `bytes` may be a variable.
 fn names(source: &str, identifier: &str) -> bool {
     source.match_indices(identifier).any(|(start, _)| {
         let (before, after) = (&source[..start], &source[start + identifier.len()..]);

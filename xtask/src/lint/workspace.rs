@@ -7,7 +7,7 @@ use crate::{
     cargo::{cargo, output_of},
 };
 
-/// What the checks need of `cargo metadata`.
+/// The part of `cargo metadata` that the checks need.
 #[derive(Debug)]
 pub(super) struct Workspace {
     pub(super) packages: Vec<Package>,
@@ -25,7 +25,7 @@ pub(super) struct Package {
     pub(super) unused_ok: Vec<String>,
 }
 
-/// What a manifest tells crates.io and docs.rs. A field that is not set is empty.
+/// The fields of a manifest for crates.io and docs.rs. A missing one is empty.
 #[derive(Debug, Default)]
 pub(super) struct Manifest {
     pub(super) description: String,
@@ -33,9 +33,9 @@ pub(super) struct Manifest {
     pub(super) repository: String,
     pub(super) readme: String,
     pub(super) rust_version: String,
-    /// How many there are.
+    /// The number of keywords.
     pub(super) keywords: usize,
-    /// How many there are.
+    /// The number of categories.
     pub(super) categories: usize,
     pub(super) has_docs_rs: bool,
 }
@@ -44,12 +44,12 @@ pub(super) struct Manifest {
 pub(super) struct Dependency {
     /// The package's name.
     pub(super) package: String,
-    /// The name that the sources use, when it is not the package's own.
+    /// The name in the sources; `None` if it is the package's own.
     pub(super) rename: Option<String>,
     pub(super) kind: Kind,
-    /// Whether it is named by its path.
+    /// Whether the manifest gives its path.
     pub(super) is_path: bool,
-    /// The version that it must have; `*` if none is named.
+    /// The version requirement; `*` if the manifest gives none.
     pub(super) requirement: String,
 }
 
@@ -119,7 +119,7 @@ impl Dependency {
         }
     }
 
-    /// As sources spell it.
+    /// Its name in the sources.
     pub(super) fn identifier(&self) -> String {
         self.rename.as_ref().unwrap_or(&self.package).replace('-', "_")
     }

@@ -7,15 +7,15 @@ use std::{
 
 use crate::{Error, cargo::output_of};
 
-/// PostgreSQL refuses to run as root, so root hands it to the first of these that exists.
+/// PostgreSQL refuses to run as root, so root runs it as the first of these accounts that exists.
 const STAND_INS: [&str; 2] = ["postgres", "nobody"];
 
-/// Who runs the server.
+/// The account that runs the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Account {
-    /// The one who runs the task.
+    /// The account that runs the task.
     Own,
-    /// Another one, since the task runs as root.
+    /// Another account, because the task runs as root.
     Other { user: u32, group: u32 },
 }
 
@@ -40,7 +40,7 @@ impl Account {
         }
     }
 
-    /// Where this account can make a folder and remove it again.
+    /// A folder in which this account may create and remove folders.
     pub(super) fn temporary_folder(self) -> PathBuf {
         let folder = env::temp_dir();
         let anyone_may_write = || fs::metadata(&folder).is_ok_and(|folder| folder.mode() & 0o003 == 0o003);

@@ -11,7 +11,7 @@ use crate::Error;
 /// Obeys one order a line and answers each with an exit status. When the orders end, because the pipe was closed
 /// or its holder is dead, it stops the server and removes the folder. There is no other clean-up.
 ///
-/// Orders are obeyed one after the other, so the clean-up never races with an `initdb` or a start.
+/// The keeper carries out one order at a time, so the clean-up never races with an `initdb` or a start.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM PIPE
 folder=$1 programs=$2
@@ -38,11 +38,11 @@ rm -rf "$folder"
 
 /// The process that owns the server and its folder.
 ///
-/// It is in a process group of its own, so that Ctrl-C at a terminal reaches the tests and not it.
+/// It runs in its own process group, so that Ctrl-C at a terminal ends the tests but not the keeper.
 #[derive(Debug)]
 pub(super) struct Keeper {
     process: Child,
-    /// `None` only while this is being dropped.
+    /// `None` only during `drop`.
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
@@ -69,7 +69,7 @@ impl Keeper {
         Ok(Self { process, orders: Some(orders), answers: BufReader::new(answers) })
     }
 
-    /// Has an order obeyed; whether that succeeded.
+    /// Sends an order and waits until it is carried out. Returns whether it succeeded.
     pub(super) fn order(&mut self, order: &str) -> io::Result<bool> {
         if let Some(orders) = &mut self.orders {
             writeln!(orders, "{order}")?;

@@ -1,4 +1,4 @@
-//! A throwaway PostgreSQL server: in a temporary folder, on a free port of 127.0.0.1, gone afterwards.
+//! A throwaway PostgreSQL server in a temporary folder, on a free port of 127.0.0.1.
 
 mod account;
 mod keeper;
@@ -17,13 +17,13 @@ use std::{
 use self::{account::Account, keeper::Keeper, programs::Programs};
 use crate::Error;
 
-/// The environment variable by which tests find their server.
+/// The environment variable that names the server of the tests.
 pub const URL_VARIABLE: &str = "POSTRIDER_TEST_DATABASE_URL";
 
-/// Another program may take the free port before PostgreSQL does; then the next one is tried.
+/// How many ports to try: another program may take a free port before PostgreSQL does.
 const PORT_TRIES: usize = 5;
 
-/// Whether what the server acknowledged must survive [`Postgres::stop`] with [`Stop::Immediate`].
+/// Whether acknowledged writes survive [`Postgres::stop`] with [`Stop::Immediate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// `fsync`, `full_page_writes` and `synchronous_commit` are off: fast, for tests.
@@ -35,13 +35,13 @@ pub enum Durability {
 /// How to stop the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Clients are disconnected and the server shuts down in order.
+    /// Disconnects the clients and shuts down cleanly.
     Fast,
-    /// As in a crash: no checkpoint, and the next start has to recover.
+    /// Like a crash: writes no checkpoint, so that the next start has to recover.
     Immediate,
 }
 
-/// What the server is to be like.
+/// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
     settings: Vec<(String, String)>,
@@ -62,14 +62,15 @@ impl Options {
         Self { settings }
     }
 
-    /// Adds a setting of `postgresql.conf`; a later one wins over an earlier one of the same name.
+    /// Adds a setting of `postgresql.conf`. The last one of a name counts.
     pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 }
 
-/// A running server. It and its folder go when this value is dropped, or when this process dies however it dies.
+/// A running server. The keeper removes it and its folder when this value is dropped or this process dies, even by
+/// `SIGKILL`.
 ///
 /// ```no_run
 /// use xtask::postgres::{Durability, Options, Postgres, Stop};
@@ -88,16 +89,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it. Installs PostgreSQL first where that is possible and needed.
+    /// Creates a cluster and starts it. Installs PostgreSQL first if there is none and apt-get can.
     ///
     /// # Errors
-    /// [`Error::NoPostgres`] says what to install; the others carry the end of the server's log.
+    /// [`Error::NoPostgres`] says what to install; other errors have the end of the server's log.
     pub fn start(options: &Options) -> Result<Self, Error> {
         let programs = Programs::find_or_install()?;
         let account = Account::for_server()?;
         let folder = new_folder_name(account);
 
-        // The keeper comes first: from here on nothing is left behind.
+        // The keeper comes first, so that it can clean up after whatever fails below.
         let keeper = Keeper::start(&folder, programs.folder(), account)?;
         let mut server = Self { keeper, folder, port: 0 };
         server.order("initdb")?;
@@ -116,22 +117,22 @@ impl Postgres {
         }
     }
 
-    /// Where to connect: the maintenance database `postgres`, as the superuser `postrider`.
+    /// The URL of the maintenance database `postgres`, for the superuser `postrider`.
     pub fn url(&self) -> String {
         self.database_url("postgres")
     }
 
-    /// Where to connect for a database of this name, which is taken as it is.
+    /// The URL of a database. The name is not escaped.
     pub fn database_url(&self, name: &str) -> String {
         format!("postgres://postrider@127.0.0.1:{}/{name}", self.port)
     }
 
-    /// The port on 127.0.0.1; it stays the same over [`Self::stop`] and [`Self::start_again`].
+    /// The port on 127.0.0.1. [`Self::stop`] and [`Self::start_again`] keep it.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The folder that holds everything of this server.
+    /// The folder with the server's data, log and socket.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -139,7 +140,7 @@ impl Postgres {
     /// Stops the server and keeps its data.
     ///
     /// # Errors
-    /// When it does not stop within a minute, or was not running.
+    /// Fails if the server does not stop within a minute, or was not running.
     pub fn stop(&mut self, how: Stop) -> Result<(), Error> {
         self.order(match how {
             Stop::Fast => "stop-fast",
@@ -150,7 +151,7 @@ impl Postgres {
     /// Starts the server again after [`Self::stop`], on the same port and with the same data and settings.
     ///
     /// # Errors
-    /// When it does not start; the error carries the end of its log.
+    /// Fails if the server does not start; the error has the end of its log.
     pub fn start_again(&mut self) -> Result<(), Error> {
         self.order("start")
     }
@@ -176,7 +177,7 @@ impl Postgres {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{name} = '{value}'");
         }
-        // Appended: the file keeps its owner, and the last line of a name counts.
+        // Appending keeps the file's owner, and the last line of a name counts.
         let path = self.folder.join("data/postgresql.conf");
         fs::File::options()
             .append(true)

@@ -14,7 +14,7 @@ const NEEDED: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 const OLDEST: u32 = 15;
 const DEBIAN_FOLDER: &str = "/usr/lib/postgresql";
 
-/// Keeps Debian's package from making and starting a server of its own.
+/// Stops Debian's package from creating and starting a server of its own.
 const NO_CLUSTER_FOLDER: &str = "/etc/postgresql-common/createcluster.d";
 const NO_CLUSTER_FILE: &str = "/etc/postgresql-common/createcluster.d/zz-postrider.conf";
 
@@ -37,7 +37,7 @@ impl Programs {
                 install()?;
                 Self::find().map_err(|_| {
                     Error::NoPostgres(format!(
-                        "`apt-get install postgresql` brought no PostgreSQL of version {OLDEST} or newer; \
+                        "`apt-get install postgresql` installed no PostgreSQL of version {OLDEST} or newer; \
                          install one by hand, or set {} to a running server",
                         super::URL_VARIABLE
                     ))
@@ -59,7 +59,7 @@ impl Programs {
         let path = env::var_os("PATH").unwrap_or_default();
         let debian = fs::read_dir(DEBIAN_FOLDER).into_iter().flatten().flatten();
         let mut debian: Vec<PathBuf> = debian.map(|entry| entry.path().join("bin")).collect();
-        // The newest first: the folders are named by their major version.
+        // The newest first. The folders' names are major versions.
         debian.sort_by_key(|folder| std::cmp::Reverse(folder.parent().and_then(major_of_folder)));
 
         let mut too_old = None;
@@ -90,7 +90,7 @@ fn major_of_program(postgres: &Path) -> Option<u32> {
     major(&output_of(Command::new(postgres).arg("--version")).ok()?)
 }
 
-/// Of `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)` or `… 19beta1`.
+/// Reads the major version from `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)` or `… 19beta1`.
 fn major(version: &str) -> Option<u32> {
     let number = version.split_once(") ")?.1;
     let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
@@ -103,7 +103,7 @@ fn on_path(program: &str) -> bool {
 }
 
 fn install() -> Result<(), Error> {
-    eprintln!("xtask: no PostgreSQL here; installing it with apt-get");
+    eprintln!("xtask: found no PostgreSQL; installing it with apt-get");
     let apt_get = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(["--quiet", "--yes", "-o", "DPkg::Lock::Timeout=300"]).args(arguments);
@@ -115,10 +115,10 @@ fn install() -> Result<(), Error> {
     fs::create_dir_all(NO_CLUSTER_FOLDER).map_err(Error::file(NO_CLUSTER_FOLDER))?;
     fs::write(NO_CLUSTER_FILE, "create_main_cluster = false\n").map_err(Error::file(NO_CLUSTER_FILE))?;
     let installed = apt_get(&["install", "--no-install-recommends", "postgresql"]);
-    // What else is installed later is its owner's business again.
+    // A later installation creates its cluster as usual.
     let removed = fs::remove_file(NO_CLUSTER_FILE).map_err(Error::file(NO_CLUSTER_FILE));
     if made_folder && installed.is_err() {
-        // Best effort: an empty folder harms nobody.
+        // Best effort: an empty folder does no harm.
         let _ = fs::remove_dir(NO_CLUSTER_FOLDER);
         let _ = fs::remove_dir("/etc/postgresql-common");
     }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_major_version_is_read_from_what_postgres_says() {
+    fn the_major_version_is_read_from_the_output_of_postgres() {
         assert_eq!(major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n"), Some(15));
         assert_eq!(major("postgres (PostgreSQL) 19beta1\n"), Some(19));
         assert_eq!(major("postgres (PostgreSQL) 18\n"), Some(18));

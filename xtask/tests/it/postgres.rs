@@ -9,7 +9,7 @@ use std::{
 
 use xtask::postgres::{Durability, Options, Postgres, Stop, URL_VARIABLE};
 
-/// With a server given, the machine need not have PostgreSQL's programs.
+/// If a server is given, this machine may lack PostgreSQL's programs.
 fn server_is_given_from_outside() -> bool {
     env::var_os(URL_VARIABLE).is_some() && !Path::new("/usr/lib/postgresql").exists()
 }
@@ -50,7 +50,7 @@ fn a_server_comes_back_after_a_crash_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_setting_that_postgres_refuses_is_told_with_its_log() {
+fn a_setting_that_postgres_refuses_is_reported_with_its_log() {
     if server_is_given_from_outside() {
         return;
     }
@@ -61,12 +61,12 @@ fn a_setting_that_postgres_refuses_is_told_with_its_log() {
 }
 
 #[test]
-fn a_command_gets_the_server_and_its_status_comes_back() {
+fn a_command_gets_the_server_and_its_status_is_returned() {
     let status = task("test -n \"$POSTRIDER_TEST_DATABASE_URL\" && exit 7").wait().expect("a status");
     assert_eq!(status.code(), Some(7));
 }
 
-/// The task is killed as hard as can be while a command runs in it, and once while the server is being made.
+/// Kills the task once while it creates the server, and once while a command runs.
 #[test]
 fn a_killed_task_leaves_nothing_behind() {
     if server_is_given_from_outside() {
@@ -89,7 +89,7 @@ fn a_killed_task_leaves_nothing_behind() {
     }
 }
 
-/// Its standard input ends with the test, and so does a script that reads it.
+/// A script that reads standard input ends with the test.
 fn task(script: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(["postgres", "--", "sh", "-c", script])

@@ -1,4 +1,4 @@
-//! The README's figures are those of `docs/benchmarks.md`.
+//! Checks that `docs/benchmarks.md` has the README's figures.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use super::page::Page;
 const SOURCE: &str = "docs/benchmarks.md";
 const HEADING: &str = "\n## Performance\n";
 
-/// Figures of the README's section that the results of the benchmarks do not have. Plain numbers below 100 ("two of
-/// 16") are no figures.
+/// Returns the figures of the README's section that the current results of the benchmarks lack. Whole numbers below
+/// 100 ("two of 16") are no figures.
 pub(super) fn violations(path: &str, page: &Page, benchmarks: &str) -> Vec<String> {
     let Some(start) = page.prose.find(HEADING).map(|start| start + HEADING.len()) else {
         return vec![format!("{path} has no section `{}`", HEADING.trim())];
@@ -19,13 +19,16 @@ pub(super) fn violations(path: &str, page: &Page, benchmarks: &str) -> Vec<Strin
     let mut found = Vec::new();
     for (offset, line) in page.prose[start..end].lines().enumerate() {
         for figure in figures(line).into_iter().filter(|figure| !known.contains(figure)) {
-            found.push(format!("{path}:{}: {figure} is no figure of {SOURCE}", first_line + offset));
+            found.push(format!(
+                "{path}:{}: {figure} is not in the current results of {SOURCE}",
+                first_line + offset
+            ));
         }
     }
     found
 }
 
-/// The lines of the page without its tables of earlier results: those that have no column `result`.
+/// Returns the lines of the page without its tables of earlier results, which have no column `result`.
 fn current(benchmarks: &str) -> impl Iterator<Item = &str> {
     let mut is_current = true;
     let mut in_table = false;
@@ -39,7 +42,7 @@ fn current(benchmarks: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Numbers with a fraction or of at least three digits, without the commas of thousands.
+/// Returns the numbers with a fraction or at least three digits, without thousands separators.
 fn figures(line: &str) -> Vec<String> {
     let is_part = |character: char| {
         character.is_ascii_alphanumeric() || matches!(character, '.' | ',' | '_' | '-' | '/')
@@ -78,9 +81,18 @@ mod tests {
 
     #[test]
     fn other_figures_and_those_of_earlier_results_are_found() {
-        assert_eq!(found("x\n3,100 a second"), ["README.md:5: 3100 is no figure of docs/benchmarks.md"]);
-        assert_eq!(found("3,108 a second"), ["README.md:4: 3108 is no figure of docs/benchmarks.md"]);
-        assert_eq!(found("p99 2.63 ms."), ["README.md:4: 2.63 is no figure of docs/benchmarks.md"]);
+        assert_eq!(
+            found("x\n3,100 a second"),
+            ["README.md:5: 3100 is not in the current results of docs/benchmarks.md"]
+        );
+        assert_eq!(
+            found("3,108 a second"),
+            ["README.md:4: 3108 is not in the current results of docs/benchmarks.md"]
+        );
+        assert_eq!(
+            found("p99 2.63 ms."),
+            ["README.md:4: 2.63 is not in the current results of docs/benchmarks.md"]
+        );
     }
 
     #[test]

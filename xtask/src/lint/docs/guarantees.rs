@@ -1,4 +1,4 @@
-//! The README's guarantees, each with the tests that hold it: ``in `folder`: `a_test`, `file.rs`.``
+//! Checks the tests of the README's guarantees, which it names as `` `folder`: `a_test`, `file.rs` ``.
 
 use super::{
     super::files,
@@ -9,7 +9,7 @@ use super::{
 
 const HEADING: &str = "\n## Guarantees\n";
 
-/// Tests that are not where the guarantees say, and guarantees without a test.
+/// Returns tests that are not in the folder that the README names, and guarantees without a test.
 pub(super) fn violations(path: &str, page: &Page, index: &Index) -> Vec<String> {
     let Some(start) = page.prose.find(HEADING).map(|start| start + HEADING.len()) else {
         return vec![format!("{path} has no section `{}`", HEADING.trim())];
@@ -42,7 +42,7 @@ pub(super) fn violations(path: &str, page: &Page, index: &Index) -> Vec<String> 
     found
 }
 
-/// Checks the tests of one paragraph and counts them.
+/// Checks the tests of one paragraph. Returns their number.
 fn check(path: &str, page: &Page, spans: &[&Span], index: &Index, found: &mut Vec<String>) -> usize {
     let mut places: Vec<&str> = Vec::new();
     let mut tests = 0;
@@ -69,7 +69,7 @@ fn check(path: &str, page: &Page, spans: &[&Span], index: &Index, found: &mut Ve
                 ending_in(&span.text, index).iter().any(|file| file.starts_with(place))
             } else {
                 index.has_function_in(place, &span.text)
-                    // The tests of `target.rs` may be in its folder `target/`, and the other way round.
+                    // `target.rs` and its folder `target/` are one place.
                     || index.has_function_in(&format!("{}/", place.trim_end_matches(".rs")), &span.text)
                     || index.has_function_in(&format!("{}.rs", place.trim_end_matches('/')), &span.text)
             };
@@ -81,7 +81,7 @@ fn check(path: &str, page: &Page, spans: &[&Span], index: &Index, found: &mut Ve
     tests
 }
 
-/// Whether a list of spans that starts with this one ends in a colon. Takes and returns the others of the list.
+/// If the list of spans that starts with `first` ends in a colon, takes the others from `rest` and returns them.
 fn followed_by_colon<'a>(
     page: &Page,
     first: &Span,
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn tests_that_exist_where_they_are_said_to_be_pass() {
+    fn tests_in_the_named_folder_pass() {
         let text = "**1. A.** Of `max_attempts`. `store/tests/it`: `it_holds`, `also_here`, `breaker.rs`. `core/src/target`:\n\
                     `ranges_end`, `names_end`.\n\n**2. B.** `store/tests/it`, `tests/blackbox`: `it_holds`, which `data` does.";
         assert_eq!(found(text), Vec::<String>::new());
     }
 
     #[test]
-    fn a_test_that_is_not_there_is_found() {
+    fn a_test_that_is_not_in_the_named_folder_is_found() {
         for (text, expected) in [
             ("`store/tests/it`: `it_held`", "crates/store/tests/it/ has no test `it_held`"),
             ("`store/tests/it`: `elsewhere_only`", "crates/store/tests/it/ has no test `elsewhere_only`"),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_not_there_is_found() {
+    fn an_unknown_folder_is_found() {
         let wrong = found("**1. A.** `store/tests/gone`: `it_holds`.");
         assert_eq!(wrong[0], "README.md:5: `store/tests/gone` does not exist");
     }

@@ -13,16 +13,16 @@ use crate::{Error, lint::files};
 pub(super) struct Index {
     /// Every file, and every folder with a `/` at its end.
     pub(super) paths: BTreeSet<String>,
-    /// What each type or trait of ours has: fields, variants, methods, constants.
+    /// The fields, variants, methods and constants of each type or trait of the workspace.
     members: BTreeMap<String, BTreeSet<String>>,
-    /// What each module defines, by the module's own name.
+    /// The items of each module, by the module's last name.
     modules: BTreeMap<String, BTreeSet<String>>,
     functions: BTreeSet<String>,
-    /// Functions, tests made by macros included, by file.
+    /// The functions of each file, with the tests that macros define.
     functions_in: BTreeMap<String, BTreeSet<String>>,
-    /// Everything that code names, other libraries' items included.
+    /// Every identifier in code, with those of other libraries.
     identifiers: BTreeSet<String>,
-    /// The words of literals, and of files that are not Rust: columns, fields, settings, commands.
+    /// The words in literals and in files other than Rust: columns, fields, settings, commands.
     words: BTreeSet<String>,
 }
 
@@ -51,7 +51,7 @@ impl Index {
 
     fn add_source(&mut self, path: &str, text: &str) -> syn::Result<()> {
         let tokens: TokenStream = text.parse()?;
-        // The lint's tests are full of names that do not exist.
+        // The tests of the lint name items that do not exist.
         let literals = !path.starts_with("xtask/src/lint/");
         self.add_tokens(tokens, literals);
         let mut visitor = Definitions { index: self, path, module: module_of(path) };
@@ -84,12 +84,12 @@ impl Index {
         }
     }
 
-    /// Whether a name is known at all: to the code, or in a text that is not documentation.
+    /// Returns whether a name occurs in code or in a file that is not documentation.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.identifiers.contains(name) || self.words.contains(name)
     }
 
-    /// Whether code names it.
+    /// Returns whether a name occurs in code.
     pub(super) fn names(&self, name: &str) -> bool {
         self.identifiers.contains(name)
     }
@@ -98,7 +98,7 @@ impl Index {
         self.functions.contains(name)
     }
 
-    /// Whether `owner` has `member`; or `None` if it is neither a type nor a module of ours.
+    /// Returns whether `owner` has `member`; `None` if `owner` is neither a type nor a module of the workspace.
     pub(super) fn has_member(&self, owner: &str, member: &str) -> Option<bool> {
         let holders = [self.members.get(owner), self.modules.get(owner)];
         holders
@@ -107,14 +107,14 @@ impl Index {
             .then(|| holders.iter().flatten().any(|members| members.contains(member)))
     }
 
-    /// Whether a file, or one in a folder, has a function of this name.
+    /// Returns whether a file, or a file below a folder, has a function of this name.
     pub(super) fn has_function_in(&self, place: &str, name: &str) -> bool {
         let is_in = |path: &str| path == place || path.starts_with(place) && place.ends_with('/');
         self.functions_in.iter().any(|(path, functions)| is_in(path) && functions.contains(name))
     }
 }
 
-/// `a` of `src/a.rs` and `src/a/mod.rs`; the package of `src/lib.rs`.
+/// Returns `a` for `src/a.rs` and `src/a/mod.rs`, and the package's folder for `src/lib.rs`.
 fn module_of(path: &str) -> String {
     let mut parts: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
     while matches!(parts.last(), Some(&("mod" | "lib" | "main" | "src"))) {
@@ -215,7 +215,7 @@ impl<'ast> Visit<'ast> for Definitions<'_> {
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        // A module also has what it re-exports.
+        // A module also has the items that it re-exports.
         let mut names = Vec::new();
         ends(&item.tree, &mut names);
         for name in &names {
@@ -231,7 +231,7 @@ impl<'ast> Visit<'ast> for Definitions<'_> {
         self.module = outer;
     }
 
-    /// A macro may define whatever it names: ids, tests on both databases.
+    /// A macro may define any name in its input, such as ids, or tests for both databases.
     fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
         let mut names = Vec::new();
         identifiers(item.mac.tokens.clone(), &mut names);

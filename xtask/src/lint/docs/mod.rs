@@ -1,4 +1,4 @@
-//! What the docs name, against what there is: tests, paths, types, methods, figures, other documents.
+//! Checks that the docs name only tests, paths, types, methods, figures and documents that exist.
 
 mod figures;
 mod guarantees;
@@ -16,10 +16,10 @@ use crate::Error;
 const README: &str = "README.md";
 const BENCHMARKS: &str = "docs/benchmarks.md";
 
-/// Pages that name what no longer exists: the style guide shows replaced names, the changelog is history.
+/// Pages that may name items that no longer exist: the style guide shows replaced names, and the changelog is history.
 const OF_OTHER_NAMES: [&str; 2] = ["docs/STYLE.md", "CHANGELOG.md"];
 
-/// Everything that a page names and that does not exist.
+/// Returns a message for each name, path, link and figure that does not exist.
 pub(super) fn violations(root: &Path) -> Result<Vec<String>, Error> {
     let index = Index::of(root)?;
     let mut pages = BTreeMap::new();
@@ -50,7 +50,7 @@ pub(super) fn violations(root: &Path) -> Result<Vec<String>, Error> {
     Ok(found)
 }
 
-/// Documents that a source or a configuration cites and that are not in the repository.
+/// Returns the documents that a source or configuration file cites although they are not in the repository.
 fn cited(path: &str, text: &str, index: &Index) -> Vec<String> {
     // The tests of this check cite documents that do not exist.
     if path.starts_with("xtask/src/lint/") {

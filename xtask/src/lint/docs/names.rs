@@ -1,8 +1,8 @@
-//! Names in code spans: `Type`, `Type::method`, `function()`, `some_name`.
+//! Checks the names in code spans: `Type`, `Type::method`, `function()`, `some_name`.
 
 use super::{index::Index, page::Page};
 
-/// Names that no source of this repository has, and what they are.
+/// Names that no source of this repository has, and their origins.
 const FOREIGN: &[(&str, &str)] = &[
     ("Uuid::now_v7", "of the crate uuid; clippy.toml forbids it"),
     ("incompatible_msrv", "a lint of clippy"),
@@ -26,7 +26,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("parentbased_always_on", "a sampler of OpenTelemetry"),
 ];
 
-/// Names on a page that no source has.
+/// Returns the names on a page that no source has.
 pub(super) fn violations(path: &str, page: &Page, index: &Index) -> Vec<String> {
     let spans = page.spans.iter().filter_map(|span| Some((span.line, missing(&span.text, index)?)));
     let in_blocks = page.blocks.iter().filter(|block| block.language.starts_with("rust")).flat_map(|block| {
@@ -39,7 +39,7 @@ pub(super) fn violations(path: &str, page: &Page, index: &Index) -> Vec<String> 
     spans.chain(in_blocks).map(|(line, problem)| format!("{path}:{line}: {problem}")).collect()
 }
 
-/// What is wrong with a span, if it is the name of something that does not exist.
+/// Returns what is wrong with a span, if it names something that does not exist.
 fn missing(span: &str, index: &Index) -> Option<String> {
     let name = Name::of(span)?;
     if FOREIGN.iter().any(|(foreign, _)| span == *foreign || name.segments[0] == *foreign) {
@@ -51,7 +51,7 @@ fn missing(span: &str, index: &Index) -> Option<String> {
         [single] if is_type(single) => index.names(single),
         [single] => index.knows(single),
         [.., owner, member] => {
-            // What is not ours is known if the code names both.
+            // An item of another library is known if the code names both parts.
             let of_others = || (is_package(owner) || index.names(owner)) && index.names(member);
             index.has_member(owner, member).unwrap_or_else(of_others)
         }
@@ -71,7 +71,7 @@ struct Name<'a> {
 }
 
 impl<'a> Name<'a> {
-    /// Reads a span that is a name and nothing else. A plain word of small letters is not one: it may be anything.
+    /// Reads a span that is a name and nothing else. A single lower-case word may mean anything and is no name.
     fn of(span: &'a str) -> Option<Self> {
         let is_part = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | ':');
         let end = span.find(|character| !is_part(character)).unwrap_or(span.len());
@@ -91,7 +91,7 @@ fn is_identifier(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && !text.contains(':')
 }
 
-/// `CamelCase`. A single capital is a type parameter or a letter, and capitals alone are SQL or an acronym.
+/// Returns whether a text is in `CamelCase`. Capitals alone are a type parameter, SQL or an acronym.
 fn is_type(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_uppercase())
         && text.contains(|letter: char| letter.is_ascii_lowercase())
@@ -101,7 +101,7 @@ fn is_package(text: &str) -> bool {
     text.starts_with("postrider_") || matches!(text, "postrider" | "crate")
 }
 
-/// Every `Type::name` in a line of Rust.
+/// Returns every `Type::name` in a line of Rust.
 fn associated(line: &str) -> impl Iterator<Item = &str> {
     let is_part = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | ':');
     let words = line.split(move |character| !is_part(character)).map(|word| word.trim_matches(':'));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_exist_pass() {
+    fn existing_names_pass() {
         let names = "`Store` `Store::record` `Store::record(…)` `store::Store` `postrider_store::Store` `Kind::Good` \
                      `Store::field_one` `MOST_LINES` `store::MOST_LINES` `EventId` `record()` `Instant::now` \
                      `subscriber_id` `rate_next_us`";
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_are_no_names_pass() {
+    fn spans_without_a_name_pass() {
         let spans =
             "`held` `SELECT` `application/json` `Retry-After` `WHERE id = ?` `2xx` `--help` `$1` `T` `<h1>`";
         assert_eq!(found(spans), Vec::<String>::new());
     }
 
     #[test]
-    fn names_that_do_not_exist_are_found() {
+    fn unknown_names_are_found() {
         for (name, expected) in [
             ("Ghost", "no source has this name"),
             ("Ghost::gone", "no source has this name"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_are_read_too() {
+    fn unknown_names_in_examples_are_found() {
         let text =
             "```rust\nlet a = Store::open(&b)?;\nlet c = Store::record();\n```\n```sh\nStore::x\n```\n";
         assert_eq!(found(text), ["a.md:2: `Store::open` does not exist: Store has no `open`"]);

@@ -1,24 +1,25 @@
 use std::collections::BTreeSet;
 
-/// A Markdown page, as far as the checks read it.
+/// The parts of a Markdown page that the checks read.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// The text, with fenced blocks blanked out: places in it are places in the page.
+    /// The text with its fenced blocks blanked out, so that lines keep their numbers.
     pub(super) prose: String,
     pub(super) spans: Vec<Span>,
     pub(super) links: Vec<Link>,
-    /// The fragments by which its headings can be linked to.
+    /// The fragments of its headings.
     pub(super) anchors: BTreeSet<String>,
     pub(super) blocks: Vec<Block>,
 }
 
-/// A code span: what stands between backticks.
+/// A code span: text between backticks.
 #[derive(Debug)]
 pub(super) struct Span {
     pub(super) text: String,
     pub(super) line: usize,
-    /// Where its backticks start and end in the prose.
+    /// The place in the prose where its first backtick starts.
     pub(super) start: usize,
+    /// The place in the prose after its last backtick.
     pub(super) end: usize,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) language: String,
-    /// The line of its first line of text.
+    /// The number of its first line of text.
     pub(super) line: usize,
     pub(super) text: String,
 }
@@ -76,7 +77,7 @@ fn without_blocks(text: &str) -> (String, Vec<Block>) {
     (prose, blocks)
 }
 
-/// The code spans of a prose, and the prose with them blanked out.
+/// Returns the code spans of a prose, and the prose with them blanked out.
 fn spans(prose: &str) -> (Vec<Span>, String) {
     let mut outside = prose.to_owned();
     let mut found = Vec::new();
@@ -95,7 +96,7 @@ fn spans(prose: &str) -> (Vec<Span>, String) {
         found.push(Span { text, line: line_of(prose, start), start, end });
         let blank: String =
             prose[start..end].chars().map(|character| if character == '\n' { '\n' } else { ' ' }).collect();
-        // A blank is as long as what it stands for only in ASCII; links are found by their lines alone.
+        // With other characters than ASCII the lengths would differ. A link in such a span is rare and harmless.
         if blank.len() == end - start {
             outside.replace_range(start..end, &blank);
         }
@@ -104,7 +105,7 @@ fn spans(prose: &str) -> (Vec<Span>, String) {
     (found, outside)
 }
 
-/// `[text](target)` and `[name]: target`.
+/// Returns the targets of `[text](target)` and `[name]: target`.
 fn links(prose: &str) -> Vec<Link> {
     let inline = prose.match_indices("](").filter_map(|(start, opening)| {
         let rest = &prose[start + opening.len()..];
@@ -118,7 +119,7 @@ fn links(prose: &str) -> Vec<Link> {
     inline.chain(references).collect()
 }
 
-/// GitHub's name for a heading.
+/// Returns GitHub's fragment for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter_map(|character| match character {
         ' ' => Some('-'),

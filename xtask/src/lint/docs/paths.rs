@@ -1,16 +1,16 @@
-//! Paths and links: each leads to a file or folder of this repository.
+//! Checks that links and paths lead to a file or folder of this repository.
 
 use std::collections::BTreeMap;
 
 use super::{index::Index, page::Page};
 
-/// Endings of files that a page may name without their folder.
+/// The endings of files that a page may name without their folder.
 const SOURCES: &[&str] = &[".rs", ".md", ".sql", ".toml", ".yml", ".yaml", ".json"];
 
-/// Files that are not in the repository because programs or users make them.
+/// Files that users and programs create, and the repository lacks.
 const MADE: &[&str] = &["postrider.toml", "deploy/.env", "target/"];
 
-/// Links, and paths in code spans and blocks, that lead nowhere.
+/// Returns the links, and the paths in code spans and blocks, that lead nowhere.
 pub(super) fn violations(path: &str, pages: &BTreeMap<String, Page>, index: &Index) -> Vec<String> {
     let Some(page) = pages.get(path) else { return Vec::new() };
     let spans = page.spans.iter().map(|span| (span.line, span.text.as_str()));
@@ -49,7 +49,7 @@ fn broken_link(path: &str, target: &str, pages: &BTreeMap<String, Page>, index: 
         .then(|| format!("the link to {target} leads to no heading of {file}"))
 }
 
-/// A path from the root, given one from the folder of a page.
+/// Converts a path that is relative to a page into one from the root.
 fn beside(page: &str, target: &str) -> String {
     let mut parts: Vec<&str> = page.split('/').collect();
     parts.pop();
@@ -65,7 +65,7 @@ fn beside(page: &str, target: &str) -> String {
     parts.join("/")
 }
 
-/// Whether a text looks like a path of this repository.
+/// Returns whether a text looks like a path of this repository.
 fn is_path(text: &str, index: &Index) -> bool {
     let has_odd = text.contains(|odd: char| odd.is_whitespace() || "*<>{}…$:=@,()".contains(odd));
     let is_elsewhere =
@@ -84,7 +84,7 @@ fn root_folder(text: &str) -> String {
     format!("{}/", text.split('/').next().unwrap_or_default())
 }
 
-/// Whether a path leads somewhere from the root, from the page, or as the end of a longer one (`events/request.rs`).
+/// Returns whether a path exists from the root, from the page, or as the end of a longer path (`events/request.rs`).
 fn exists(page: &str, text: &str, index: &Index) -> bool {
     let text = text.trim_end_matches('/');
     is_there(text, index) || is_there(&beside(page, text), index) || !ending_in(text, index).is_empty()
@@ -94,7 +94,7 @@ fn is_there(path: &str, index: &Index) -> bool {
     index.paths.contains(path) || index.paths.contains(&format!("{path}/"))
 }
 
-/// Every file and folder (with its `/`) whose path ends in this one.
+/// Returns every file and every folder (with its `/`) whose path ends in this one.
 pub(super) fn ending_in<'a>(text: &str, index: &'a Index) -> Vec<&'a str> {
     let ending = format!("/{text}");
     let matches = |path: &&String| {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_passes() {
+    fn existing_links_and_paths_pass() {
         let text = "# Here\n[b](b.md) [c](b.md#a-heading) [d](#here) [e](../README.md) [f](https://x.y/z.md) [g](../deploy)\n\
                     `crates/store/src` `store/tests/it` `record.rs` `store/record.rs` `b.md` `deploy/` `application/json` \
                     `/v1/events` `*.rs` `.rs`\n```\ncrates/store/src/store/record.rs other/x.rs\n```\n";
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_found() {
+    fn broken_links_and_paths_are_found() {
         for (text, expected) in [
             ("[b](c.md)", "the link to c.md leads nowhere"),
             ("[b](b.md#heading)", "the link to b.md#heading leads to no heading of docs/b.md"),

@@ -1,11 +1,11 @@
-//! The metrics that there are, read from the source that names them: this task is to build in seconds, and so
-//! does not depend on the crate.
+//! The metrics of the programs, read from the source of `postrider-telemetry`. A dependency on that crate would make
+//! xtask slow to build.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Query;
 
-/// What metrics-process reports on Linux. It has no labels.
+/// The metrics that metrics-process reports on Linux. They have no labels.
 const PROCESS: &[&str] = &[
     "process_cpu_seconds_total",
     "process_max_fds",
@@ -17,10 +17,10 @@ const PROCESS: &[&str] = &[
     "process_virtual_memory_max_bytes",
 ];
 
-/// What Prometheus itself adds to every series.
+/// The labels that Prometheus adds to every series.
 const OF_TARGET: &[&str] = &["job", "instance"];
 
-/// All metrics.
+/// All metrics, by name.
 #[derive(Debug)]
 pub(super) struct Catalogue {
     metrics: BTreeMap<String, Metric>,
@@ -28,7 +28,7 @@ pub(super) struct Catalogue {
 
 #[derive(Debug, PartialEq)]
 struct Metric {
-    /// The constant that names it, if it is one of ours.
+    /// The constant that holds its name; `None` for a metric of another library.
     constant: Option<String>,
     is_histogram: bool,
     labels: Vec<String>,
@@ -42,7 +42,7 @@ impl Catalogue {
         let constants: BTreeMap<&str, &str> = source.lines().filter_map(constant).collect();
         let value_of = |name: &str| {
             let value = constants.get(name).map(|value| (*value).to_owned());
-            value.ok_or_else(|| format!("{name} is in ALL and is no `pub const {name}: &str = \"…\";`"))
+            value.ok_or_else(|| format!("{name} is in ALL but is not a `pub const {name}: &str = \"…\";`"))
         };
         let (_, list) = source.split_once("pub const ALL:").ok_or("there is no `pub const ALL`")?;
         let list = list.split_once("\n};").map_or(list, |(list, _)| list);
@@ -75,7 +75,7 @@ impl Catalogue {
         Ok(Self { metrics })
     }
 
-    /// Takes note of the metrics that a source records.
+    /// Marks the metrics that a source records.
     pub(super) fn note_recorded(&mut self, source: &str) {
         for metric in self.metrics.values_mut() {
             let Some(constant) = &metric.constant else { continue };
@@ -87,21 +87,21 @@ impl Catalogue {
         }
     }
 
-    /// The labels of a series, if there is such a series; those of its target are among them.
+    /// Returns the labels of a series, those of its target included; `None` if no metric has this series.
     pub(super) fn labels_of(&self, series: &str) -> Option<BTreeSet<&str>> {
         let (metric, is_bucket) = self.metric_of(series)?;
         let own = metric.labels.iter().map(String::as_str);
         Some(own.chain(OF_TARGET.iter().copied()).chain(is_bucket.then_some("le")).collect())
     }
 
-    /// Metrics that queries name and no program records: names that are ahead of their programs.
+    /// Returns the metrics that queries name although no program records them yet.
     pub(super) fn shown_but_not_recorded(&self, queries: &[Query]) -> Vec<&str> {
         let is_shown = |name: &str| queries.iter().any(|query| names(&query.text, name));
         let missing = self.metrics.iter().filter(|(name, metric)| !metric.is_recorded && is_shown(name));
         missing.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Metrics that a page does not explain.
+    /// Returns a message for each metric that the page does not explain.
     pub(super) fn missing_in(&self, page: &str, text: &str) -> Vec<String> {
         let missing = self.metrics.keys().filter(|name| !text.contains(&format!("`{name}")));
         missing.map(|name| format!("{page} does not say what `{name}` means")).collect()
@@ -109,7 +109,7 @@ impl Catalogue {
 
     fn metric_of(&self, series: &str) -> Option<(&Metric, bool)> {
         if let Some(metric) = self.metrics.get(series) {
-            // Only its buckets, sum and count are series.
+            // A histogram itself is no series, only its buckets, sum and count are.
             return (!metric.is_histogram).then_some((metric, false));
         }
         let (name, part) = series.rsplit_once('_')?;
@@ -123,7 +123,7 @@ fn constant(line: &str) -> Option<(&str, &str)> {
     Some((name, rest.strip_suffix("\";")?))
 }
 
-/// Whether a query names a metric or one of its parts.
+/// Returns whether a query names a metric or one of its series.
 fn names(query: &str, metric: &str) -> bool {
     query.match_indices(metric).any(|(start, _)| {
         let is_word = |character: char| character.is_alphanumeric() || character == '_';
@@ -175,7 +175,7 @@ pub const ALL: &[Metric] = {
     }
 
     #[test]
-    fn a_source_that_cannot_be_read_is_told() {
+    fn a_source_that_cannot_be_parsed_is_reported() {
         assert!(Catalogue::of("").unwrap_err().contains("ALL"));
         let renamed = SOURCE.replace("pub const EVENTS", "pub const OTHERS");
         assert!(Catalogue::of(&renamed).unwrap_err().contains("EVENTS"));
@@ -186,7 +186,7 @@ pub const ALL: &[Metric] = {
     }
 
     #[test]
-    fn what_is_shown_and_not_recorded_is_found() {
+    fn a_metric_that_is_shown_but_not_recorded_is_found() {
         let mut catalogue = Catalogue::of(SOURCE).unwrap();
         let query = |text: &str| Query { place: String::new(), text: text.to_owned(), shows: Vec::new() };
         let queries = [query("rate(webhook_time_seconds_count[5m])"), query("my_webhook_events_total")];

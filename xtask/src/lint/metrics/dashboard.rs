@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Query;
 
-/// Every query of a dashboard: of its panels, annotations and variables.
+/// Returns every query of a dashboard: those of its panels, annotations and variables.
 pub(super) fn queries(place: &str, text: &str) -> Result<Vec<Query>, String> {
     let dashboard: Value = serde_json::from_str(text).map_err(|error| format!("{place}: {error}"))?;
     let mut found = Vec::new();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dashboard_without_queries_is_none() {
+    fn a_dashboard_without_queries_is_refused() {
         assert!(queries("b.json", "{}").is_err());
         assert!(queries("b.json", "{").is_err());
     }

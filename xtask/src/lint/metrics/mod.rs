@@ -1,4 +1,4 @@
-//! What `deploy/` and `docs/` say of metrics, against what the programs record.
+//! Compares the metrics named in `deploy/` and `docs/` with those that the programs record.
 
 mod catalogue;
 mod dashboard;
@@ -22,15 +22,16 @@ const RULES: &str = "deploy/prometheus/alerts.yml";
 const RULE_TESTS: &str = "deploy/prometheus/alerts_test.yml";
 const PAGE: &str = "docs/operations.md";
 
-/// A Prometheus expression, and where it stands.
+/// A Prometheus expression and its place.
 struct Query {
     place: String,
     text: String,
-    /// Names of labels that its legend or summary shows.
+    /// The labels that its legend or summary shows.
     shows: Vec<String>,
 }
 
-/// Panels and alerts that name what nothing reports, and metrics and alerts that the operations page leaves out.
+/// Returns panels and alerts that name a series no program reports, and metrics and alerts that the operations page
+/// omits.
 pub(super) fn violations(root: &Path) -> Result<Vec<String>, Error> {
     let metrics = read(root, METRICS)?;
     let mut catalogue = match Catalogue::of(&metrics) {
@@ -93,7 +94,7 @@ mod tests {
     use crate::cargo::workspace_root;
 
     #[test]
-    fn this_workspace_names_no_dead_series() {
+    fn this_workspace_names_only_existing_series() {
         assert_eq!(violations(&workspace_root()).unwrap(), Vec::<String>::new());
     }
 }

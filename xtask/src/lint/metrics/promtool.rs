@@ -1,4 +1,4 @@
-//! Prometheus' own checks, where Prometheus is installed.
+//! Prometheus' own checks, run if Prometheus is installed.
 
 use std::{
     io,
@@ -8,14 +8,14 @@ use std::{
 
 use crate::{Error, cargo::status_of};
 
-/// The checks, run beside the files: their paths are relative.
+/// The checks. They run in the folder of the files, since the paths in those are relative.
 const CHECKS: [&[&str]; 3] = [
     &["check", "rules", "alerts.yml"],
     &["check", "config", "prometheus.yml"],
     &["test", "rules", "alerts_test.yml"],
 ];
 
-/// Whether `promtool` finds nothing wrong; true, with a word about it, where there is none.
+/// Returns whether `promtool` found no problem. Without promtool it prints a note and returns true.
 pub(in crate::lint) fn promtool_is_clean(root: &Path) -> Result<bool, Error> {
     let promtool = || {
         let mut command = Command::new("promtool");
@@ -24,7 +24,7 @@ pub(in crate::lint) fn promtool_is_clean(root: &Path) -> Result<bool, Error> {
     };
     let found = promtool().arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        println!("lint: promtool: skipped, since it is not on PATH (it comes with Prometheus)");
+        println!("lint: promtool: skipped: promtool is not on PATH (it comes with Prometheus)");
         return Ok(true);
     }
     let mut clean = true;

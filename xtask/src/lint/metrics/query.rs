@@ -1,4 +1,4 @@
-//! One Prometheus expression: that it can be read, and that what it names exists.
+//! Checks one Prometheus expression: it parses, and every series and label in it exists.
 
 use std::{collections::BTreeSet, convert::Infallible};
 
@@ -9,11 +9,11 @@ use promql_parser::{
 
 use super::{Query, catalogue::Catalogue};
 
-/// What Grafana writes instead of a duration, and one to read instead.
+/// Grafana's variables for durations, and a duration to parse in their place.
 const DURATIONS: [(&str, &str); 4] =
     [("$__rate_interval", "5m"), ("$__interval", "1m"), ("$__range", "1h"), ("$__auto", "1m")];
 
-/// Series and labels that a query names and that are not there.
+/// Returns the series and labels of a query that do not exist.
 pub(super) fn violations(query: &Query, catalogue: &Catalogue) -> Vec<String> {
     let mut text = query.text.clone();
     for (variable, duration) in DURATIONS {
@@ -22,12 +22,12 @@ pub(super) fn violations(query: &Query, catalogue: &Catalogue) -> Vec<String> {
     let told = |problem: String| format!("{}: {problem}", query.place);
     let expression = match parser::parse(&text) {
         Ok(expression) => expression,
-        Err(error) => return vec![told(format!("`{}` is no PromQL: {error}", query.text))],
+        Err(error) => return vec![told(format!("`{}` is not valid PromQL: {error}", query.text))],
     };
     let mut names = Names { catalogue, known: BTreeSet::new(), grouping: Vec::new(), problems: Vec::new() };
     let Ok(_) = walk_expr(&mut names, &expression);
     let Names { known, grouping, mut problems, .. } = names;
-    // The labels of a series that is not there are not known either.
+    // Without its series, a label cannot be checked.
     let labels = grouping.iter().chain(&query.shows).filter(|_| problems.is_empty()).collect::<BTreeSet<_>>();
     for label in labels {
         if !known.contains(label.as_str()) && label != "alertname" {
@@ -39,7 +39,7 @@ pub(super) fn violations(query: &Query, catalogue: &Catalogue) -> Vec<String> {
 
 struct Names<'a> {
     catalogue: &'a Catalogue,
-    /// The labels of all series that are named.
+    /// The labels of all series in the query.
     known: BTreeSet<String>,
     /// The labels that series are grouped or matched by.
     grouping: Vec<String>,
@@ -107,7 +107,7 @@ pub const ALL: &[Metric] = {
     }
 
     #[test]
-    fn what_exists_passes() {
+    fn existing_series_and_labels_pass() {
         for text in [
             "sum by (event_type) (rate(webhook_events_total{event_type=~\"$event_type\", job!=\"x\"}[$__rate_interval]))",
             "histogram_quantile(0.9, sum by (le) (rate(webhook_time_seconds_bucket{le=\"1\"}[5m])))",
@@ -120,7 +120,7 @@ pub const ALL: &[Metric] = {
     }
 
     #[test]
-    fn dead_series_are_found_wherever_they_stand() {
+    fn an_unknown_series_is_found_in_any_expression() {
         for text in [
             "webhook_event_total",
             "rate(webhook_event_total[5m])",
@@ -145,8 +145,8 @@ pub const ALL: &[Metric] = {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told() {
-        assert!(problems("sum(rate(up[5m])", &[]).contains("is no PromQL"));
+    fn invalid_promql_is_reported() {
+        assert!(problems("sum(rate(up[5m])", &[]).contains("is not valid PromQL"));
         assert!(problems("{job=\"x\"}", &[]).contains("names no metric"));
     }
 }

@@ -15,7 +15,7 @@ struct Alert {
     expression: String,
     /// The summary, with its templates.
     summary: String,
-    /// Where it says what to do.
+    /// The URL or path of its runbook.
     runbook: String,
 }
 
@@ -46,7 +46,7 @@ impl Rules {
         })
     }
 
-    /// Alerts without a test that they fire, a test that they do not, or a heading of their own on the page.
+    /// Returns alerts that lack a test in which they fire, a test in which they do not, or a heading on the page.
     pub(super) fn violations(&self, tests_place: &str, tests: &str, page: &str, text: &str) -> Vec<String> {
         let cases = match cases(tests_place, tests) {
             Ok(cases) => cases,
@@ -89,7 +89,7 @@ fn cases(place: &str, text: &str) -> Result<Vec<Case>, String> {
 }
 
 fn load<'a>(place: &str, text: &'a str) -> Result<Vec<Yaml<'a>>, String> {
-    Yaml::load_from_str(text).map_err(|error| format!("{place} is no YAML: {error}"))
+    Yaml::load_from_str(text).map_err(|error| format!("{place} is not valid YAML: {error}"))
 }
 
 fn elements<'a, 'input>(value: &'a Yaml<'input>, name: &str) -> impl Iterator<Item = &'a Yaml<'input>> {
@@ -166,7 +166,7 @@ tests:
     }
 
     #[test]
-    fn a_runbook_leads_to_its_alert() {
+    fn a_runbook_that_leads_elsewhere_is_found() {
         let astray = RULES.replace("page.md#alldown", "page.md#onedown");
         assert_eq!(
             violations(&astray, TESTS, PAGE),
@@ -175,9 +175,9 @@ tests:
     }
 
     #[test]
-    fn what_is_no_yaml_or_has_no_alerts_is_told() {
+    fn invalid_yaml_and_a_file_without_alerts_are_reported() {
         assert!(Rules::of("rules.yml", "groups: [").is_err());
         assert!(Rules::of("rules.yml", "groups: []").is_err());
-        assert!(violations(RULES, "tests: [", PAGE)[0].contains("tests.yml is no YAML"));
+        assert!(violations(RULES, "tests: [", PAGE)[0].contains("tests.yml is not valid YAML"));
     }
 }
