@@ -45,8 +45,8 @@ mod job;
 mod lane;
 mod postgres;
 mod queue;
-mod row;
 mod sqlite;
+mod tables;
 mod transactional;
 mod wake;
 

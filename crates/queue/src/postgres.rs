@@ -9,25 +9,28 @@ mod park;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Guarded, Kind, Writes};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
+use postrider_database::sql::{Template, column, query_one};
+use postrider_database::{Database, Dialect, Guarded, Writes};
+use sea_orm::DatabaseTransaction;
 
-use crate::enqueue::{enqueue, millis};
+use crate::enqueue::enqueue;
 use crate::error::QueueError;
 use crate::job::{
     Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
 };
 use crate::lane;
 use crate::queue::JobQueue;
-use crate::row::{claimed_job, column, count, span};
+use crate::tables::{STATES, count, duration};
 use crate::transactional::TransactionalQueue;
 use crate::wake::Wakeups;
 
+static PROMOTE: Template = Template::new(include_str!("postgres/promote.sql"), &[STATES]);
+
 /// A queue over the tables `jobs` and `lanes` of a PostgreSQL database.
 ///
-/// It wakes workers elsewhere by `NOTIFY`: without payload, outside the transaction that enqueues,
-/// and no more often than each few milliseconds, since notifying commits queue up behind one lock.
-/// It listens on a connection of its own from the first call of [`JobQueue::wakeups`] on.
+/// It wakes workers in other processes by `NOTIFY`: without a payload, outside the transaction that enqueues, and at most
+/// once per millisecond, since commits with notifications queue up behind one lock. From the first call of
+/// [`JobQueue::wakeups`] on it listens on a connection of its own.
 #[derive(Debug)]
 pub struct PostgresQueue {
     database: Database,
@@ -44,97 +47,40 @@ impl PostgresQueue {
         let notifier = notify::Notifier::new(database.clone());
         Self { database, walk: claim::Walk::default(), parking: park::Parking::default(), notifier }
     }
-
-    async fn query(
-        &self,
-        sql: &str,
-        values: impl IntoIterator<Item = Value>,
-    ) -> Result<Vec<QueryResult>, QueueError> {
-        let connection = self.database.connection();
-        let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
-        Ok(connection.query_all_raw(statement).await.map_err(DatabaseError::from)?)
-    }
 }
 
 #[async_trait]
 impl JobQueue for PostgresQueue {
     async fn park(&self, max: u32) -> Result<u64, QueueError> {
-        let back = self.parking.park(&self.database, max).await?;
-        if back > 0 {
+        let ready = self.parking.park(&self.database, max).await?;
+        if ready > 0 {
             self.wake();
         }
-        Ok(back)
+        Ok(ready)
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError> {
-        self.walk.claim(&self.database, claim).await
+        Ok(self.walk.claim(&self.database, claim).await?)
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, QueueError> {
-        const LEASE: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("token", Kind::Uuid)];
-        // Locked in the order of ids, as `finish` does, so that the two wait for each other rather
-        // than deadlock.
-        const SQL: &str = ", held AS MATERIALIZED ( \
-                SELECT mine.id FROM (SELECT * FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
-                    SELECT jobs.id FROM jobs WHERE jobs.id = given.id AND jobs.lease_token = given.token \
-                    LIMIT 1 FOR UPDATE \
-                ) AS mine \
-            ) \
-            UPDATE jobs SET lease_until = (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $1 \
-            WHERE id = ANY (ARRAY(SELECT id FROM held)) RETURNING id";
-        let mut input = Batch::new(LEASE);
-        for held in leases {
-            input.push([held.job.0.into(), held.token.0.into()]);
-        }
-        let rows = input.query(self.database.connection(), SQL, [millis(lease).into()]).await?;
-        rows.iter().map(|row| Ok(JobId(column(row, "id")?))).collect()
+        Ok(finish::extend(&self.database, leases, lease).await?)
     }
 
     async fn finish(&self, finished: &[(Lease, Finish)]) -> Result<Vec<JobId>, QueueError> {
-        finish::finish(self.database.connection(), finished).await
+        Ok(finish::finish(self.database.connection(), finished).await?)
     }
 
     async fn promote(&self, max: u32) -> Result<Promoted, QueueError> {
-        // The present moment as a subquery, not joined: so that it is looked up in the index, and what is not due yet is
-        // not looked at.
-        const SQL: &str = "WITH clock AS MATERIALIZED ( \
-                SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now \
-            ), due AS MATERIALIZED ( \
-                SELECT ctid AS place FROM jobs WHERE state = 1 AND available_at <= (SELECT now FROM clock) \
-                ORDER BY available_at LIMIT $1 FOR UPDATE SKIP LOCKED \
-            ), promoted AS ( \
-                UPDATE jobs SET state = 0 WHERE ctid = ANY (ARRAY(SELECT place FROM due)) RETURNING 1 \
-            ), opened AS ( \
-                UPDATE lanes SET shut = false WHERE id = ANY (ARRAY( \
-                    SELECT id FROM lanes WHERE shut AND paused_until <= (SELECT now FROM clock) \
-                    ORDER BY paused_until LIMIT $1 FOR UPDATE SKIP LOCKED \
-                )) \
-            ) \
-            SELECT (SELECT count(*) FROM promoted) AS jobs, \
-                (SELECT available_at FROM jobs WHERE state = 1 AND available_at > (SELECT now FROM clock) \
-                 ORDER BY available_at LIMIT 1) - (SELECT now FROM clock) AS next_due_in";
-        let rows = self.query(SQL, [i64::from(max).into()]).await?;
-        let Some(row) = rows.first() else { return Ok(Promoted::default()) };
-        let next: Option<i64> = column(row, "next_due_in")?;
-        Ok(Promoted { jobs: count(row, "jobs")?, next_due_in: next.map(span) })
+        let sql = PROMOTE.on(Dialect::Postgres);
+        let row = query_one(self.database.connection(), sql, [i64::from(max).into()]).await?;
+        let Some(row) = row else { return Ok(Promoted::default()) };
+        let next: Option<i64> = column(&row, "next_due_in")?;
+        Ok(Promoted { jobs: count(&row, "jobs")?, next_due_in: next.map(duration) })
     }
 
     async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError> {
-        let values: [Value; 4] = [
-            i64::from(rescue.max).into(),
-            crate::enqueue::clamp(rescue.max_rescues).into(),
-            rescue.token.0.into(),
-            millis(rescue.lease).into(),
-        ];
-        let rows = self.query(finish::RESCUE, values).await?;
-        let mut rescued = Rescued::default();
-        for row in &rows {
-            if column::<bool>(row, "exhausted")? {
-                rescued.exhausted.push(claimed_job(row, rescue.token)?);
-            } else {
-                rescued.returned += 1;
-            }
-        }
+        let rescued = finish::rescue(&self.database, rescue).await?;
         if rescued.returned > 0 {
             self.wake();
         }
@@ -142,11 +88,11 @@ impl JobQueue for PostgresQueue {
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {
-        depth::depth(&self.database).await
+        Ok(depth::depth(&self.database).await?)
     }
 
     async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError> {
-        lane::longest_wait(self.database.connection(), calm).await
+        Ok(lane::longest_wait(self.database.connection(), calm).await?)
     }
 
     fn wake(&self) {
@@ -179,7 +125,7 @@ impl TransactionalQueue for PostgresQueue {
         lane: LaneId,
         settings: LaneSettings,
     ) -> Result<(), QueueError> {
-        lane::configure(transaction, lane, settings).await
+        Ok(lane::configure(transaction, lane, settings).await?)
     }
 
     async fn pause_in(
@@ -188,7 +134,7 @@ impl TransactionalQueue for PostgresQueue {
         lane: LaneId,
         duration: Duration,
     ) -> Result<(), QueueError> {
-        lane::pause(transaction, lane, duration).await
+        Ok(lane::pause(transaction, lane, duration).await?)
     }
 
     async fn expedite_in(
@@ -197,11 +143,11 @@ impl TransactionalQueue for PostgresQueue {
         lane: LaneId,
         max: u32,
     ) -> Result<u64, QueueError> {
-        lane::expedite(transaction, lane, max).await
+        Ok(lane::expedite(transaction, lane, max).await?)
     }
 
     async fn resume_in(&self, transaction: &DatabaseTransaction, lane: LaneId) -> Result<(), QueueError> {
-        lane::resume(transaction, lane).await
+        Ok(lane::resume(transaction, lane).await?)
     }
 
     async fn finish_in(
@@ -209,6 +155,6 @@ impl TransactionalQueue for PostgresQueue {
         transaction: &DatabaseTransaction,
         finished: &[(Lease, Finish)],
     ) -> Result<Vec<JobId>, QueueError> {
-        finish::finish(transaction, finished).await
+        Ok(finish::finish(transaction, finished).await?)
     }
 }

@@ -7,23 +7,41 @@ mod park;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Guarded, Kind, Writes};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement, Value};
+use postrider_database::sql::{Template, column, execute, query_all, query_one};
+use postrider_database::{Database, DatabaseError, Dialect, Guarded, Writes};
+use sea_orm::DatabaseTransaction;
 
-use crate::enqueue::{enqueue, millis};
+use crate::enqueue::enqueue;
 use crate::error::QueueError;
 use crate::job::{
     Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
 };
 use crate::lane;
 use crate::queue::JobQueue;
-use crate::row::{column, depth, span};
+use crate::tables::{self, STATES, duration};
 use crate::transactional::{TransactionalQueue, commit};
 use crate::wake::{Bell, Wakeups};
 
+static PROMOTE: Template = Template::new(
+    "UPDATE jobs SET state = {ready} WHERE id IN (
+         SELECT id FROM jobs WHERE state = {scheduled} AND available_at <= {now} ORDER BY available_at LIMIT $1
+     )",
+    &[STATES],
+);
+
+static NEXT_DUE: Template = Template::new(
+    "SELECT min(available_at) - {now} AS next_due_in FROM jobs WHERE state = {scheduled}",
+    &[STATES],
+);
+
+static DEPTH: Template = Template::new(
+    "SELECT state, count(*) AS jobs, {now} - min(available_at) AS oldest FROM jobs GROUP BY state",
+    &[],
+);
+
 /// A queue over the tables `jobs` and `lanes` of a SQLite database.
 ///
-/// It keeps the same rules as the one over PostgreSQL. Its wake-ups reach this process only.
+/// It keeps the same rules as [`PostgresQueue`](crate::PostgresQueue). Its wake-ups reach this process only.
 #[derive(Debug)]
 pub struct SqliteQueue {
     database: Database,
@@ -41,11 +59,11 @@ impl SqliteQueue {
 #[async_trait]
 impl JobQueue for SqliteQueue {
     async fn park(&self, max: u32) -> Result<u64, QueueError> {
-        let back = park::park(&self.database, max).await?;
-        if back > 0 {
+        let ready = park::park(&self.database, max).await?;
+        if ready > 0 {
             self.wake();
         }
-        Ok(back)
+        Ok(ready)
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError> {
@@ -53,16 +71,7 @@ impl JobQueue for SqliteQueue {
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, QueueError> {
-        const LEASE: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("token", Kind::Uuid)];
-        const SQL: &str = "UPDATE jobs SET lease_until = CAST(unixepoch('subsec') * 1000 AS INTEGER) + $1 \
-            FROM input WHERE jobs.id = input.id AND jobs.lease_token = input.token AND jobs.state = 3 \
-            RETURNING jobs.id";
-        let mut input = Batch::new(LEASE);
-        for held in leases {
-            input.push([held.job.0.into(), held.token.0.into()]);
-        }
-        let rows = input.query(self.database.connection(), SQL, [millis(lease).into()]).await?;
-        rows.iter().map(|row| Ok(JobId(column(row, "id")?))).collect()
+        Ok(finish::extend(&self.database, leases, lease).await?)
     }
 
     async fn finish(&self, finished: &[(Lease, Finish)]) -> Result<Vec<JobId>, QueueError> {
@@ -73,26 +82,18 @@ impl JobQueue for SqliteQueue {
     }
 
     async fn promote(&self, max: u32) -> Result<Promoted, QueueError> {
-        const DUE: &str = "UPDATE jobs SET state = 0 WHERE id IN ( \
-                SELECT id FROM jobs WHERE state = 1 AND available_at <= CAST(unixepoch('subsec') * 1000 AS INTEGER) \
-                ORDER BY available_at LIMIT $1 \
-            )";
-        const NEXT: &str = "SELECT min(available_at) - CAST(unixepoch('subsec') * 1000 AS INTEGER) AS next_due_in \
-            FROM jobs WHERE state = 1";
         let connection = self.database.connection();
-        // Asked first: to find nothing due must cost no write.
-        let next = || async {
-            let rows = query(connection, NEXT, []).await?;
-            rows.first().map_or(Ok(None), |row| column::<Option<i64>>(row, "next_due_in"))
+        let next_due_in = async || -> Result<Option<i64>, DatabaseError> {
+            let row = query_one(connection, NEXT_DUE.on(Dialect::Sqlite), []).await?;
+            row.map_or(Ok(None), |row| column(&row, "next_due_in"))
         };
-        let due_in = next().await?;
+        // Read first: finding nothing due must not cost a write.
+        let due_in = next_due_in().await?;
         if due_in.is_none_or(|millis| millis > 0) {
-            return Ok(Promoted { jobs: 0, next_due_in: due_in.map(span) });
+            return Ok(Promoted { jobs: 0, next_due_in: due_in.map(duration) });
         }
-        let statement =
-            Statement::from_sql_and_values(connection.get_database_backend(), DUE, [i64::from(max).into()]);
-        let jobs = connection.execute_raw(statement).await.map_err(DatabaseError::from)?.rows_affected();
-        Ok(Promoted { jobs, next_due_in: next().await?.map(span) })
+        let jobs = execute(connection, PROMOTE.on(Dialect::Sqlite), [i64::from(max).into()]).await?;
+        Ok(Promoted { jobs, next_due_in: next_due_in().await?.map(duration) })
     }
 
     async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError> {
@@ -106,13 +107,11 @@ impl JobQueue for SqliteQueue {
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {
-        const SQL: &str = "SELECT state, count(*) AS jobs, \
-            CAST(unixepoch('subsec') * 1000 AS INTEGER) - min(available_at) AS oldest FROM jobs GROUP BY state";
-        depth(&query(self.database.connection(), SQL, []).await?)
+        Ok(tables::depth(&query_all(self.database.connection(), DEPTH.on(Dialect::Sqlite), []).await?)?)
     }
 
     async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError> {
-        lane::longest_wait(self.database.connection(), calm).await
+        Ok(lane::longest_wait(self.database.connection(), calm).await?)
     }
 
     fn wake(&self) {
@@ -145,7 +144,7 @@ impl TransactionalQueue for SqliteQueue {
         lane: LaneId,
         settings: LaneSettings,
     ) -> Result<(), QueueError> {
-        lane::configure(transaction, lane, settings).await
+        Ok(lane::configure(transaction, lane, settings).await?)
     }
 
     async fn pause_in(
@@ -154,7 +153,7 @@ impl TransactionalQueue for SqliteQueue {
         lane: LaneId,
         duration: Duration,
     ) -> Result<(), QueueError> {
-        lane::pause(transaction, lane, duration).await
+        Ok(lane::pause(transaction, lane, duration).await?)
     }
 
     async fn expedite_in(
@@ -163,11 +162,11 @@ impl TransactionalQueue for SqliteQueue {
         lane: LaneId,
         max: u32,
     ) -> Result<u64, QueueError> {
-        lane::expedite(transaction, lane, max).await
+        Ok(lane::expedite(transaction, lane, max).await?)
     }
 
     async fn resume_in(&self, transaction: &DatabaseTransaction, lane: LaneId) -> Result<(), QueueError> {
-        lane::resume(transaction, lane).await
+        Ok(lane::resume(transaction, lane).await?)
     }
 
     async fn finish_in(
@@ -175,15 +174,6 @@ impl TransactionalQueue for SqliteQueue {
         transaction: &DatabaseTransaction,
         finished: &[(Lease, Finish)],
     ) -> Result<Vec<JobId>, QueueError> {
-        finish::finish(transaction, finished).await
+        Ok(finish::finish(transaction, finished).await?)
     }
-}
-
-async fn query(
-    connection: &impl ConnectionTrait,
-    sql: &str,
-    values: impl IntoIterator<Item = Value>,
-) -> Result<Vec<QueryResult>, QueueError> {
-    let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
-    Ok(connection.query_all_raw(statement).await.map_err(DatabaseError::from)?)
 }

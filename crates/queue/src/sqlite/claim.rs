@@ -1,28 +1,50 @@
 //! Claiming on SQLite: the same walk from lane to lane, step by step.
 //!
-//! A statement costs microseconds in the same process, and the write lock that the transaction
-//! takes at once makes the lanes' limits exact.
+//! A statement costs microseconds in the same process, and the transaction takes the write lock when it begins, which
+//! makes the lanes' limits exact.
 
 use std::sync::{Mutex, PoisonError};
 
-use postrider_database::Database;
+use postrider_database::sql::{Template, column, query_all, query_one};
+use postrider_database::{Database, DatabaseError, Dialect};
 use sea_orm::{DatabaseTransaction, Value};
 use uuid::Uuid;
 
-use super::query;
-use crate::enqueue::{clamp, millis};
 use crate::error::QueueError;
 use crate::job::{Claim, Claimed, ClaimedJob};
-use crate::row::{claimed_job, column, span};
+use crate::tables::{LANE_RULES, STATES, claimed_job, duration, integer, millis};
 use crate::transactional::commit;
 
-/// Where the next walk starts: after this lane.
+static ANY_READY: Template = Template::new("SELECT 1 FROM jobs WHERE state = {ready} LIMIT 1", &[STATES]);
+
+static NEXT_LANE: Template = Template::new(
+    include_str!("next_lane.sql"),
+    &[LANE_RULES, &[("moment", "now"), ("default_concurrency", "$2"), ("unlimited", "$3")], STATES],
+);
+
+static TAKE: Template = Template::new(
+    "UPDATE jobs SET state = {running}, lease_token = $3, claims = claims + 1, lease_until = {now} + $4
+     WHERE seq IN (SELECT seq FROM jobs WHERE state = {ready} AND lane = $1 ORDER BY priority, seq LIMIT $2)
+     RETURNING id, lane, subject, claims, rescues, trace, priority, seq",
+    &[STATES],
+);
+
+static COUNT: Template = Template::new(
+    "UPDATE lanes SET running = running + $2, rate_next_us = {rate_next},
+         full_at = CASE WHEN $3 THEN {now} ELSE full_at END
+     WHERE id = $1
+     RETURNING {rate_for} AS rate_for",
+    &[LANE_RULES, &[("moment", "{now}"), ("taken", "$2")]],
+);
+
+/// Visits all lanes in turn, some in each claim.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
+    /// The next claim starts after this lane.
     after: Mutex<Uuid>,
 }
 
-/// How many lanes a claim looks at beyond those it can serve: what it holds the write lock for.
+/// How many lanes a claim visits beyond those it can serve, which bounds how long it holds the write lock.
 const LOOK_AHEAD: usize = 4096;
 
 /// A lane as a claim sees it.
@@ -31,13 +53,16 @@ struct Lane {
     room: i64,
     paused_for: i64,
     rate_for: i64,
+    /// A job may be claimed now.
+    open: bool,
+    /// It runs as many jobs as it may.
     at_limit: bool,
 }
 
 impl Walk {
     pub(super) async fn claim(&self, database: &Database, claim: &Claim) -> Result<Claimed, QueueError> {
-        // To find nothing must cost no write.
-        if query(database.connection(), "SELECT 1 FROM jobs WHERE state = 0 LIMIT 1", []).await?.is_empty() {
+        // Finding nothing must not cost a write.
+        if query_one(database.connection(), ANY_READY.on(Dialect::Sqlite), []).await?.is_none() {
             return Ok(Claimed::default());
         }
         let start = *self.after.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +78,7 @@ async fn take(
     transaction: &DatabaseTransaction,
     claim: &Claim,
     start: Uuid,
-) -> Result<(Claimed, Uuid), QueueError> {
+) -> Result<(Claimed, Uuid), DatabaseError> {
     let mut claimed = Claimed::default();
     let mut lanes = Vec::new();
     let mut opens_in: Option<i64> = None;
@@ -82,17 +107,17 @@ async fn take(
         let closed_for = lane.paused_for.max(lane.rate_for);
         if closed_for > 0 {
             opens_in = Some(opens_in.map_or(closed_for, |soonest| soonest.min(closed_for)));
-        } else if !lane.at_limit {
+        } else if lane.open {
             lanes.push(lane);
             if lanes.len() >= claim.max as usize {
                 break;
             }
         }
     }
-    // If nothing allows anything, the next claim goes on from there, but need not come at once.
+    // If no lane allows anything, the next claim continues from here, but need not come at once.
     claimed.more = !reached_end && !lanes.is_empty();
 
-    // No more lanes than room, so that each has a share; what one leaves goes to those after it.
+    // There are no more lanes than room, so each has a share. What one lane leaves goes to those after it.
     let mut turns: Vec<Vec<ClaimedJob>> = Vec::new();
     let mut left = i64::from(claim.max);
     for (place, lane) in lanes.iter().enumerate() {
@@ -114,76 +139,50 @@ async fn take(
             turns[turn].push(job);
         }
     }
-    claimed.opens_in = opens_in.map(span);
+    claimed.opens_in = opens_in.map(duration);
     claimed.jobs = turns.into_iter().flatten().collect();
     Ok((claimed, if reached_end { Uuid::nil() } else { after }))
 }
 
-/// The next lane with ready jobs; from a paused one on, the next that is not paused either.
+/// Finds the next lane with ready jobs; after a paused lane, the next one that is not paused either.
 async fn next_lane(
     transaction: &DatabaseTransaction,
     claim: &Claim,
     after: Uuid,
     over_paused: bool,
-) -> Result<Option<Lane>, QueueError> {
-    const SQL: &str = "WITH clock(now) AS (SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
-        SELECT id, paused_until - now AS paused_for, \
-            CASE WHEN rate_interval_us IS NULL THEN 0 \
-                 ELSE (rate_next_us - now * 1000 - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for, \
-            min(CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, $2) END - running, \
-                CASE WHEN rate_interval_us IS NULL THEN $3 \
-                     ELSE (now * 1000 + rate_burst * rate_interval_us - max(rate_next_us, now * 1000)) / rate_interval_us END \
-            ) AS room, \
-            running >= CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, $2) END AS at_limit \
-        FROM lanes, clock \
-        WHERE id = CASE WHEN $4 THEN ( \
-                SELECT lane FROM jobs WHERE state = 0 AND lane >= ( \
-                    SELECT open.id FROM lanes AS open WHERE open.id > $1 AND open.paused_until <= now ORDER BY open.id LIMIT 1 \
-                ) ORDER BY lane LIMIT 1 \
-            ) ELSE (SELECT lane FROM jobs WHERE state = 0 AND lane > $1 ORDER BY lane LIMIT 1) END";
+) -> Result<Option<Lane>, DatabaseError> {
     let values: [Value; 4] = [
         after.into(),
-        clamp(claim.lane_concurrency.get()).into(),
+        integer(claim.lane_concurrency.get()).into(),
         i64::from(u32::MAX).into(),
         over_paused.into(),
     ];
-    let rows = query(transaction, SQL, values).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    let row = query_one(transaction, NEXT_LANE.on(Dialect::Sqlite), values).await?;
+    let Some(row) = row else { return Ok(None) };
     Ok(Some(Lane {
-        id: column(row, "id")?,
-        room: column(row, "room")?,
-        paused_for: column(row, "paused_for")?,
-        rate_for: column(row, "rate_for")?,
-        at_limit: column::<i64>(row, "at_limit")? != 0,
+        id: column(&row, "id")?,
+        room: column(&row, "room")?,
+        paused_for: column(&row, "paused_for")?,
+        rate_for: column(&row, "rate_for")?,
+        open: column(&row, "open")?,
+        at_limit: column(&row, "at_limit")?,
     }))
 }
 
-/// The jobs, and how long the lane's rate then keeps it closed.
+/// Returns the jobs, and for how many milliseconds the lane's rate allows no more.
 async fn take_from(
     transaction: &DatabaseTransaction,
     claim: &Claim,
     lane: &Lane,
     wanted: i64,
-) -> Result<(Vec<ClaimedJob>, i64), QueueError> {
-    const TAKE: &str = "UPDATE jobs SET state = 3, lease_token = $3, claims = claims + 1, \
-            lease_until = CAST(unixepoch('subsec') * 1000 AS INTEGER) + $4 \
-        WHERE seq IN (SELECT seq FROM jobs WHERE state = 0 AND lane = $1 ORDER BY priority, seq LIMIT $2) \
-        RETURNING id, lane, subject, claims, rescues, trace, priority, seq";
-    const COUNT: &str = "UPDATE lanes SET running = running + $2, \
-            rate_next_us = CASE WHEN rate_interval_us IS NULL THEN rate_next_us \
-                ELSE max(rate_next_us, CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000) + $2 * rate_interval_us END, \
-            full_at = CASE WHEN $3 THEN CAST(unixepoch('subsec') * 1000 AS INTEGER) ELSE full_at END \
-        WHERE id = $1 \
-        RETURNING CASE WHEN rate_interval_us IS NULL THEN 0 \
-            ELSE (rate_next_us - CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000 \
-                - (rate_burst - 1) * rate_interval_us + 999) / 1000 END AS rate_for";
+) -> Result<(Vec<ClaimedJob>, i64), DatabaseError> {
     if wanted <= 0 {
         return Ok((Vec::new(), 0));
     }
     let values: [Value; 4] =
         [lane.id.into(), wanted.into(), claim.token.0.into(), millis(claim.lease).into()];
-    let rows = query(transaction, TAKE, values).await?;
-    // RETURNING keeps no order (SQLite's manual, "RETURNING", §2.2).
+    let rows = query_all(transaction, TAKE.on(Dialect::Sqlite), values).await?;
+    // RETURNING has no order (SQLite's manual, "RETURNING", §2.2).
     let mut jobs = Vec::with_capacity(rows.len());
     for row in &rows {
         let place: (i64, i64) = (column(row, "priority")?, column(row, "seq")?);
@@ -191,8 +190,8 @@ async fn take_from(
     }
     jobs.sort_by_key(|(place, _)| *place);
     let taken = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
-    let counted =
-        query(transaction, COUNT, [lane.id.into(), taken.into(), (taken >= lane.room).into()]).await?;
-    let rate_for = counted.first().map_or(Ok(0), |row| column(row, "rate_for"))?;
+    let values: [Value; 3] = [lane.id.into(), taken.into(), (taken >= lane.room).into()];
+    let counted = query_one(transaction, COUNT.on(Dialect::Sqlite), values).await?;
+    let rate_for = counted.map_or(Ok(0), |row| column(&row, "rate_for"))?;
     Ok((jobs.into_iter().map(|(_, job)| job).collect(), rate_for))
 }
