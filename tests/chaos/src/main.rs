@@ -33,7 +33,9 @@ mod member;
 mod moment;
 mod operator;
 mod referee;
+mod report;
 mod run;
+mod settle;
 mod watch;
 
 use std::process::ExitCode;
