@@ -1,4 +1,4 @@
-//! The subscribers: a receiver that notes every request, and answers each in its own way.
+//! The subscribers: one receiver that records every request and behaves differently for each subscriber.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::MAX_ATTEMPTS;
 
-/// The event type of the last probes; nobody else wants it.
+/// The event type of the final probes; only the probe subscribes to it.
 pub(crate) const PROBE: &str = "probe";
 
-/// The path of the subscriber that is deactivated every now and then, and whose deliveries are cancelled.
+/// The path of the subscriber that the operator deactivates from time to time, and whose deliveries it cancels.
 pub(crate) const FICKLE: &str = "/fickle";
 
-/// The path of the subscriber that makes dead letters.
+/// The path of the subscriber whose deliveries become dead letters.
 pub(crate) const DEAD: &str = "/dead";
 
 /// How a subscriber answers.
@@ -24,15 +24,15 @@ pub(crate) const DEAD: &str = "/dead";
 enum Manner {
     /// 200 at once.
     Steady,
-    /// 200, up to half a second late.
+    /// 200 after up to half a second.
     Late,
-    /// Now 200, now an error status.
+    /// Sometimes 200, sometimes an error status.
     Moody,
-    /// Resets, hangs, answers late.
+    /// Resets connections, hangs, answers late.
     Rough,
-    /// 200, after a good part of the time that a request may take.
+    /// 200 after a large part of the request timeout.
     Slow,
-    /// Always 500, until the faults are over.
+    /// Always 500 until the faults are over.
     Dead,
 }
 
@@ -62,13 +62,13 @@ pub(crate) const SUBSCRIBERS: &[Subscriber] = &[
     subscriber("/ordered", &["user.new"], Manner::Moody, r#"{"ordered":true}"#),
     subscriber("/limited", &["order.paid"], Manner::Steady, r#"{"rate_limit":{"per_second":20,"burst":3}}"#),
     subscriber("/slow", &["order.shipped", "user.lost"], Manner::Slow, "{}"),
-    // Slow, so that there is always something pending when it is deactivated.
+    // Slow, so that deliveries are always pending when it is deactivated.
     subscriber(FICKLE, &["order.shipped", "order.paid"], Manner::Late, r#"{"concurrency":2}"#),
     subscriber(DEAD, &["user.lost", "order.shipped"], Manner::Dead, r#"{"max_attempts":2}"#),
     subscriber("/probe", &[PROBE], Manner::Steady, "{}"),
 ];
 
-/// What is published, each as often as it stands here.
+/// The published event types, in proportion to their number of entries.
 pub(crate) const EVENTS: [&str; 8] = [
     "order.created",
     "order.created",
@@ -81,12 +81,12 @@ pub(crate) const EVENTS: [&str; 8] = [
 ];
 
 impl Subscriber {
-    /// As the API takes it.
+    /// The request that creates it.
     pub(crate) fn request(&self, receiver: &Receiver) -> Value {
         json!({"url": receiver.url(self.path), "events": self.events, "policy": self.policy()})
     }
 
-    /// How many attempts a round has.
+    /// How many attempts a round may have.
     pub(crate) fn max_attempts(&self) -> i32 {
         let own = self.policy()["max_attempts"].as_i64().and_then(|own| i32::try_from(own).ok());
         own.unwrap_or(MAX_ATTEMPTS)
@@ -96,7 +96,7 @@ impl Subscriber {
         serde_json::from_str(self.policy).expect("a policy in JSON")
     }
 
-    /// Whether it gets everything in the end, as nothing of its own keeps it from that.
+    /// Whether its receiver always answers 200, so that every delivery must succeed.
     pub(crate) fn is_steady(&self) -> bool {
         self.manner == Manner::Steady
     }
@@ -116,8 +116,8 @@ impl Subscriber {
         }
     }
 
-    /// How it answers once the faults are over.
-    fn at_peace(&self) -> Behaviour {
+    /// How it behaves once the faults are over.
+    fn after_faults(&self) -> Behaviour {
         match self.manner {
             Manner::Late | Manner::Slow => Behaviour::Status(200).after(Duration::from_millis(20)),
             _ => Behaviour::Status(200),
@@ -125,7 +125,7 @@ impl Subscriber {
     }
 }
 
-/// Changes how they answer, each several times a second, until `stop`.
+/// Changes the behaviour of each subscriber several times per second until `stop`.
 pub(crate) async fn behave(receiver: Arc<Receiver>, mut rng: Rng, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let subscriber = &SUBSCRIBERS[rng.usize(..SUBSCRIBERS.len())];
@@ -133,6 +133,6 @@ pub(crate) async fn behave(receiver: Arc<Receiver>, mut rng: Rng, stop: Cancella
         sleep(Duration::from_millis(rng.u64(10..80))).await;
     }
     for subscriber in SUBSCRIBERS {
-        receiver.on(subscriber.path, subscriber.at_peace());
+        receiver.on(subscriber.path, subscriber.after_faults());
     }
 }

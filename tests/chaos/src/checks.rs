@@ -1,4 +1,4 @@
-//! What must hold when all is over. Each check hands back what is wrong.
+//! What must hold after the run. Each check returns its violations.
 
 mod attempts;
 mod books;
@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) use repeats::Repeats;
 
-/// What the checks look at.
+/// The evidence that the checks examine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence<'a> {
     pub(crate) facts: &'a Facts,
@@ -26,7 +26,7 @@ pub(crate) struct Evidence<'a> {
     pub(crate) watch: &'a Watch,
 }
 
-/// Everything that is wrong, and how many requests were repeats.
+/// Returns all violations, and how many requests were repeats.
 pub(crate) async fn all(evidence: Evidence<'_>, database: &DatabaseConnection) -> (Vec<String>, Repeats) {
     let (repeats, mut wrong) = repeats::check(evidence);
     wrong.extend(lost::check(evidence));

@@ -1,4 +1,4 @@
-//! A real PostgreSQL, two servers and three workers, each with a link of its own to the database.
+//! A real PostgreSQL, two servers and three workers, each with its own link to the database.
 
 use std::{
     env, fmt,
@@ -23,9 +23,9 @@ use crate::{
 pub(crate) const SERVERS: usize = 2;
 pub(crate) const WORKERS: usize = 3;
 
-/// How much longer than a lease a program is stopped at most.
-pub(crate) const STANDING_STILL: Duration = Duration::from_secs(3);
-/// As the programs are told.
+/// A program is stopped at most this much longer than a lease.
+pub(crate) const MAX_STANDSTILL: Duration = Duration::from_secs(3);
+/// The settings of the programs.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const MAX_ATTEMPTS: i32 = 6;
@@ -33,10 +33,10 @@ pub(crate) const MAX_ATTEMPTS: i32 = 6;
 pub(crate) const SCHEDULE: [i64; 4] = [300, 600, 1000, 1500];
 
 pub(crate) const ADMIN_KEY: &str = "chaos-operator-key-chaos-operator-key";
-/// The base64 of 32 bytes; nothing here is worth hiding.
+/// The base64 of 32 bytes; the test has no secrets.
 const SECRET_KEY: &str = "Y2hhb3NjaGFvc2NoYW9zY2hhb3NjaGFvc2NoYW9zY2g=";
 
-/// The database server, which can be stopped.
+/// The database server, which faults can stop.
 #[derive(Clone)]
 pub(crate) struct DatabaseServer {
     server: Arc<Mutex<Option<Postgres>>>,
@@ -45,7 +45,7 @@ pub(crate) struct DatabaseServer {
 }
 
 impl DatabaseServer {
-    /// One that keeps what it acknowledged, whatever happens to it.
+    /// Starts a server that keeps every acknowledged commit through a crash.
     pub(crate) async fn start() -> Self {
         let started = spawn_blocking(|| Postgres::start(&Options::new(Durability::On))).await;
         let server = started.expect("a thread").unwrap_or_else(|error| panic!("{error}"));
@@ -53,7 +53,7 @@ impl DatabaseServer {
         Self { server: Arc::new(Mutex::new(Some(server))), url, port }
     }
 
-    /// A way to it that no fault touches.
+    /// Connects directly; no fault touches this connection.
     pub(crate) async fn connect(&self) -> DatabaseConnection {
         let mut options = ConnectOptions::new(&self.url);
         options
@@ -65,7 +65,7 @@ impl DatabaseServer {
         Database::connect(options).await.expect("the database")
     }
 
-    /// Stops it as in a crash.
+    /// Stops the server as a crash would.
     pub(crate) async fn crash(&self) {
         self.order(|server| server.stop(Stop::Immediate)).await;
     }
@@ -93,7 +93,7 @@ impl fmt::Debug for DatabaseServer {
     }
 }
 
-/// All programs, started.
+/// Starts all programs.
 pub(crate) async fn start_members(
     database: &DatabaseServer,
     chronicle: &Arc<Chronicle>,
@@ -105,7 +105,7 @@ pub(crate) async fn start_members(
         referee::make_role(connection, who).await;
         let link = Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, database.port))).await;
         let mut member = Member::new(who, program(who, &link), link, chronicle, logbook);
-        // One after the other: the first server makes the schema.
+        // One after the other: the first server migrates the database.
         member.start(None).await;
         match who {
             Who::Server(_) => servers.push(member),
@@ -135,9 +135,9 @@ fn program(who: Who, link: &Proxy) -> Program {
                 .env("POSTRIDER_REQUEST_TIMEOUT", seconds(REQUEST_TIMEOUT))
                 .env("POSTRIDER_MAX_ATTEMPTS", MAX_ATTEMPTS.to_string())
                 .env("POSTRIDER_RETRY_SCHEDULE", schedule.join(","))
-                // An open breaker pauses a subscriber for longer than a short run lasts; the operator closes it.
+                // An open breaker pauses a subscriber for longer than a short run; the operator closes it.
                 .env("POSTRIDER_BREAKER_FAILURES", "20")
-                // The checks read of every attempt here.
+                // The checks need the log line of every attempt.
                 .env("POSTRIDER_LOG", "info,postrider_worker::attempt=debug")
         }
     };
@@ -151,7 +151,7 @@ fn program(who: Who, link: &Proxy) -> Program {
         .env("POSTRIDER_LOG_FORMAT", "json")
 }
 
-/// A program in the folder of this one: `cargo xtask chaos` builds them together.
+/// A program in the folder of this one, where `cargo xtask chaos` builds it.
 fn beside_us(name: &str) -> PathBuf {
     let us = env::current_exe().expect("the path of this program");
     let path = us.with_file_name(format!("{name}{}", env::consts::EXE_SUFFIX));

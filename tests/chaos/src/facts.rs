@@ -1,4 +1,4 @@
-//! What the database and the receiver hold when all is over.
+//! The contents of the database and of the receiver's log after the run.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     audience::Subscriber,
-    cluster::{LEASE, REQUEST_TIMEOUT, STANDING_STILL},
+    cluster::{LEASE, MAX_STANDSTILL, REQUEST_TIMEOUT},
     moment::{Anchor, millis},
     referee::{ACTIVATIONS, CLAIMS, DELETED},
 };
@@ -18,26 +18,26 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) subscribers: HashMap<Uuid, &'static Subscriber>,
-    /// Of the tenant `default`: the operator's events are not ours.
+    /// Events of the tenant `default`; events for operators are left out.
     pub(crate) events: HashMap<Uuid, Event>,
     pub(crate) deliveries: HashMap<Uuid, Delivery>,
-    /// Deliveries that exist no more.
+    /// Deliveries that no longer exist.
     pub(crate) deleted: HashMap<Uuid, Deleted>,
-    /// By delivery, in the order of their numbers.
+    /// Attempts by delivery, ordered by number.
     pub(crate) attempts: HashMap<Uuid, Vec<Attempt>>,
     /// By delivery.
     pub(crate) claims: HashMap<Uuid, Vec<Claim>>,
-    /// When subscribers became active that were not, in order.
+    /// When inactive subscribers became active, in order.
     pub(crate) activations: Vec<(Uuid, i64)>,
-    /// When requests came, by path and event, in order.
+    /// Arrival times of requests by path and event, in order.
     pub(crate) arrivals: HashMap<(String, Uuid), Vec<i64>>,
-    /// Requests without a `webhook-id` that makes sense.
+    /// The number of requests without a valid `webhook-id`.
     pub(crate) nameless: usize,
 }
 
 #[derive(Debug)]
 pub(crate) struct Event {
-    /// The ledger's number, from its data.
+    /// The event's number in the ledger, read from its data.
     pub(crate) number: usize,
     pub(crate) subscribers: i32,
 }
@@ -48,13 +48,13 @@ pub(crate) struct Delivery {
     pub(crate) subscriber: Uuid,
     pub(crate) status: i16,
     pub(crate) attempts: i32,
-    /// How many of them came before the present round, or were of no round; none if it was never begun anew.
+    /// How many attempts precede the current round; `None` if the delivery was never restarted.
     pub(crate) round_start: i32,
     pub(crate) dead_reason: Option<i16>,
     pub(crate) created_at: i64,
 }
 
-/// A delivery that exists no more, as it was last.
+/// A deleted delivery, as it was when it was deleted.
 #[derive(Debug)]
 pub(crate) struct Deleted {
     pub(crate) event: Uuid,
@@ -82,21 +82,21 @@ pub(crate) struct Attempt {
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     pub(crate) claimed_at: i64,
-    /// How it ended, in the referee's words.
+    /// How the claim ended, in the referee's words.
     pub(crate) ended: Option<String>,
     pub(crate) ended_at: Option<i64>,
 }
 
 impl Claim {
-    /// Whether it ended without a record of its request, if it had made one.
+    /// Whether the claim ended without recording a request that it may have made.
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self.ended.as_deref(), Some("rescued" | "released"))
     }
 
-    /// Whether it had been made at that moment, and a request of it might still come.
+    /// Whether the claim existed at that moment, so that a request under it might still arrive.
     pub(crate) fn may_send_from(&self, moment: i64) -> bool {
-        // Who lost it does not know while it stands still, and goes on with it after that.
-        let last = if self.is_lost() { millis(LEASE + STANDING_STILL + REQUEST_TIMEOUT) } else { 0 };
+        // A stopped worker does not notice that it lost the claim, and continues with it afterwards.
+        let last = if self.is_lost() { millis(LEASE + MAX_STANDSTILL + REQUEST_TIMEOUT) } else { 0 };
         self.claimed_at <= moment && self.ended_at.is_none_or(|ended| moment <= ended + last)
     }
 }
@@ -187,19 +187,19 @@ impl Facts {
         facts
     }
 
-    /// When the requests of a delivery came.
+    /// The arrival times of a delivery's requests.
     pub(crate) fn arrivals_of(&self, delivery: &Delivery) -> &[i64] {
         self.arrivals_at(delivery.subscriber, delivery.event)
     }
 
-    /// When the requests of an event came to a subscriber.
+    /// The arrival times of an event's requests at a subscriber.
     pub(crate) fn arrivals_at(&self, subscriber: Uuid, event: Uuid) -> &[i64] {
         let Some(subscriber) = self.subscribers.get(&subscriber) else { return &[] };
         let key = (subscriber.path.to_owned(), event);
         self.arrivals.get(&key).map_or(&[], Vec::as_slice)
     }
 
-    /// How many attempts a round of this delivery has.
+    /// How many attempts one round of this delivery may have.
     pub(crate) fn max_attempts(&self, delivery: &Delivery) -> i32 {
         self.subscribers.get(&delivery.subscriber).map_or(0, |subscriber| subscriber.max_attempts())
     }

@@ -1,4 +1,4 @@
-//! The faults: what is done to each program and to the database, at random from the seed.
+//! The faults of each program and of the database, chosen at random from the seed.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{DatabaseServer, LEASE, STANDING_STILL},
+    cluster::{DatabaseServer, LEASE, MAX_STANDSTILL},
     incident::{Chronicle, Fault, Who},
     member::Member,
     moment,
 };
 
-/// How often a program is looked at, to see whether it lives.
+/// How often to check whether a program is running.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Something to be done to a program.
+/// A fault to inflict on a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
     Kill,
     Terminate,
-    /// Stop for a moment.
+    /// Stop for less than a lease.
     Pause,
     /// Stop for longer than a lease.
     Zombie,
@@ -67,23 +67,23 @@ impl Deed {
         Duration::from_millis(match self {
             Self::Kill | Self::Terminate => rng.u64(..1000),
             Self::Pause => rng.u64(100..2000),
-            // Long enough to be rescued from, and short enough to meet the new owner at work.
-            Self::Zombie => return LEASE + STANDING_STILL.mul_f64(0.2 + 0.8 * rng.f64()),
+            // Long enough for its jobs to be rescued, and short enough to return while their new owner works on them.
+            Self::Zombie => return LEASE + MAX_STANDSTILL.mul_f64(0.2 + 0.8 * rng.f64()),
             Self::Partition => rng.u64(200..8000),
             Self::Cut => rng.u64(..5000),
         })
     }
 }
 
-/// Does one thing after the other to a program until `stop`, and leaves it running. The last of its kind is never
-/// killed: its memory is watched over the whole run.
+/// Inflicts one fault after the other on a program until `stop`, and leaves it running. The last of its kind is never
+/// killed, so that its memory can be sampled over the whole run.
 pub(crate) async fn torment(
     mut member: Member,
     mut rng: Rng,
     survives: bool,
     stop: CancellationToken,
 ) -> Member {
-    // Each run begins with one of each of these, however short it is.
+    // Each run begins with these faults, however short it is.
     let mut next = match member.who {
         Who::Worker(0) => Some(Deed::Zombie),
         Who::Worker(1) | Who::Server(0) => Some(Deed::Kill),
@@ -102,7 +102,7 @@ pub(crate) async fn torment(
         let lasts = deed.lasts(&mut rng);
         commit(&mut member, deed, lasts, &stop).await;
     }
-    // What is left has to stay.
+    // From here on the program must keep running.
     if member.is_armed() {
         member.kill().await;
     }
@@ -112,7 +112,7 @@ pub(crate) async fn torment(
     member
 }
 
-/// Waits for so long, or until the member or the run ends; whether the member has ended.
+/// Waits for `pause`, or until the member or the run ends. Returns whether the member has ended.
 async fn rest(member: &mut Member, pause: Duration, stop: &CancellationToken) -> bool {
     let end = Instant::now() + pause;
     while Instant::now() < end && !stop.is_cancelled() {
@@ -145,7 +145,7 @@ async fn commit(member: &mut Member, deed: Deed, lasts: Duration, stop: &Cancell
         Deed::Partition => {
             member.link(Link::Hanging);
             rest(member, lasts, stop).await;
-            // Half of them end as when a peer has forgotten the connection.
+            // Half of the partitions end with a reset, as if the peer had forgotten the connection.
             if lasts.as_millis().is_multiple_of(2) {
                 member.link(Link::Cut);
                 sleep(Duration::from_millis(50)).await;
@@ -169,7 +169,7 @@ async fn wait(duration: Duration, stop: &CancellationToken) {
     }
 }
 
-/// Ends connections of the database, and the database, until `stop`; leaves it running.
+/// Ends connections of the database and crashes it until `stop`, and leaves it running.
 pub(crate) async fn torment_database(
     server: DatabaseServer,
     connection: DatabaseConnection,
@@ -192,11 +192,11 @@ pub(crate) async fn torment_database(
             chronicle.note(Fault::Database, None, from);
         } else {
             let backends = if rng.u32(..4) == 0 { 1000 } else { rng.u64(1..8) };
-            // Refused only when a backend of ours was hit by the crash before.
+            // Fails only when the previous crash ended our own backend.
             let _ = connection.execute_raw(end_backends(backends, rng.u32(..))).await;
             chronicle.note(Fault::Backends, None, from);
         }
-        // Both in any run; later less often, since nothing else counts as wrong while the database is away.
+        // Both happen in every run; crashes are rarer later, since the checks excuse other faults while the database is down.
         restart = if restart { false } else { rng.u32(..10) < 4 || chronicle.is_without(&Fault::Database) };
     }
 }

@@ -1,4 +1,4 @@
-//! What was done to whom, and when.
+//! The faults that happened: which, to whom, and when.
 
 use std::{
     collections::BTreeMap,
@@ -24,12 +24,12 @@ impl fmt::Display for Who {
     }
 }
 
-/// What was done.
+/// A fault.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
     /// SIGKILL.
     Kill,
-    /// It ended itself at a named point.
+    /// It crashed at a failpoint.
     Crash(String),
     /// SIGTERM.
     Terminate,
@@ -41,12 +41,12 @@ pub(crate) enum Fault {
     Cut,
     /// PostgreSQL ended connections.
     Backends,
-    /// PostgreSQL was stopped as in a crash, and started again.
+    /// PostgreSQL was crashed and restarted.
     Database,
 }
 
 impl Fault {
-    /// Whether the process ended by it.
+    /// Whether the fault ended the process.
     pub(crate) fn is_end(&self) -> bool {
         matches!(self, Self::Kill | Self::Crash(_) | Self::Terminate)
     }
@@ -67,17 +67,17 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Something that was done. Times are Unix milliseconds.
+/// A fault with its period. Times are Unix milliseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Incident {
     pub(crate) fault: Fault,
-    /// None: to the database, and so to all.
+    /// The program; `None` for the database, and so for all programs.
     pub(crate) who: Option<Who>,
     pub(crate) from: i64,
     pub(crate) until: i64,
 }
 
-/// All that was done, and all that was found wrong on the way.
+/// All faults, and all violations found during the run.
 #[derive(Debug, Default)]
 pub(crate) struct Chronicle {
     incidents: Mutex<Vec<Incident>>,
@@ -85,7 +85,7 @@ pub(crate) struct Chronicle {
 }
 
 impl Chronicle {
-    /// Notes something that began at `from` and ends now.
+    /// Records a fault that began at `from` and ends now.
     pub(crate) fn note(&self, fault: Fault, who: Option<Who>, from: i64) {
         lock(&self.incidents).push(Incident { fault, who, from, until: moment::now() });
     }
@@ -103,12 +103,12 @@ impl Chronicle {
         lock(&self.violations).clone()
     }
 
-    /// Whether this was never done.
+    /// Whether this fault has not happened yet.
     pub(crate) fn is_without(&self, fault: &Fault) -> bool {
         !lock(&self.incidents).iter().any(|incident| incident.fault == *fault)
     }
 
-    /// How often each thing was done, servers and workers apart.
+    /// How often each fault happened, to servers and to workers.
     pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for incident in self.incidents() {

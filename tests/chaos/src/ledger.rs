@@ -1,4 +1,4 @@
-//! The publisher, and its ledger: what was asked for, and what was acknowledged.
+//! The publisher, and its ledger of requested and acknowledged events.
 
 use std::{
     collections::BTreeMap,
@@ -21,25 +21,25 @@ use uuid::Uuid;
 
 use crate::{audience::EVENTS, incident::Chronicle, member::Address};
 
-/// How long a publisher waits for its answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it goes on asking for an event that has a key.
-const PERSISTENCE: Duration = Duration::from_secs(40);
-/// How many requests one publisher has open.
-const MOST_ASKING: usize = 200;
+/// How long a publisher waits for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it repeats the request for an event with a key.
+const RETRY_TIME: Duration = Duration::from_secs(40);
+/// How many requests a publisher may have in flight.
+const MAX_IN_FLIGHT: usize = 200;
 
-/// An event that a publisher asked for.
+/// An event that the publisher requested.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// Whether it bears an idempotency key, so that asking again is safe.
+    /// Whether it has an idempotency key, so that the request is safe to repeat.
     pub(crate) keyed: bool,
-    /// How often it was asked for.
+    /// How many requests were made for it.
     pub(crate) requests: u32,
     /// The first 202, if there was one.
     pub(crate) acknowledged: Option<Acknowledged>,
 }
 
-/// What a 202 said.
+/// The contents of a 202.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     pub(crate) event: Uuid,
@@ -47,7 +47,7 @@ pub(crate) struct Acknowledged {
     pub(crate) jobs: usize,
 }
 
-/// All that was asked for; an event's number in here is in its data.
+/// All requested events. An event's data holds its index in this list.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     entries: Mutex<Vec<Entry>>,
@@ -72,17 +72,17 @@ impl Ledger {
         lock(&self.entries).clone()
     }
 
-    /// How often each answer came.
+    /// How often each kind of answer was received.
     pub(crate) fn answers(&self) -> BTreeMap<String, usize> {
         lock(&self.answers).clone()
     }
 
-    /// Publishes until `stop`, about `rate` events a second, whatever becomes of those before; then sees through
-    /// what it began.
+    /// Publishes about `rate` events per second until `stop`, whatever the fate of earlier ones; then completes
+    /// what it has begun.
     pub(crate) async fn publish(self: Arc<Self>, mut rng: Rng, rate: f64, stop: CancellationToken) {
         let mut asking = JoinSet::new();
         while !stop.is_cancelled() {
-            if asking.len() < MOST_ASKING {
+            if asking.len() < MAX_IN_FLIGHT {
                 asking.spawn(Arc::clone(&self).insist(rng.fork()));
             }
             while asking.try_join_next().is_some() {}
@@ -91,7 +91,7 @@ impl Ledger {
         asking.join_all().await;
     }
 
-    /// Asks for an event, or for a batch of them; again and again if they have keys.
+    /// Requests an event or a batch of them, and repeats the request if they have keys.
     async fn insist(self: Arc<Self>, mut rng: Rng) {
         let keyed = rng.bool();
         let size = if rng.u32(..8) == 0 { rng.usize(2..6) } else { 1 };
@@ -105,15 +105,15 @@ impl Ledger {
                 _ => self.ask_batch(&asked, server).await,
             }
             asked.retain(|(number, _)| lock(&self.entries)[*number].acknowledged.is_none());
-            // What has no key must not be asked for twice.
-            if asked.is_empty() || !keyed || started.elapsed() > PERSISTENCE {
+            // Without a key, a second request would make a second event.
+            if asked.is_empty() || !keyed || started.elapsed() > RETRY_TIME {
                 return;
             }
             sleep(Duration::from_millis(rng.u64(50..300))).await;
         }
     }
 
-    /// Asks one server for an event of its own; whether it was acknowledged, and by which event.
+    /// Requests one event from one server. Returns its id if it was acknowledged.
     pub(crate) async fn publish_one(&self, event: &str, server: usize) -> Option<Uuid> {
         let number = self.enter(false);
         self.ask(number, event, server).await;
@@ -134,7 +134,7 @@ impl Ledger {
         }
     }
 
-    /// Asks for several events at once; each has an answer of its own, in order.
+    /// Requests several events at once; each has its own result, in order.
     async fn ask_batch(&self, asked: &[(usize, &str)], server: usize) {
         let Some(address) = self.reach(server).await else { return };
         let events: Vec<_> = asked.iter().map(|(number, event)| self.body(*number, event)).collect();
@@ -143,18 +143,18 @@ impl Ledger {
         };
         let results = answer["results"].as_array().map(Vec::as_slice).unwrap_or_default();
         if results.len() != asked.len() {
-            self.chronicle.violation(format!("a batch of {} is answered with {answer}", asked.len()));
+            self.chronicle.violation(format!("the answer to a batch of {} is {answer}", asked.len()));
         }
         for ((number, _), result) in asked.iter().zip(results) {
             match result["status"].as_u64() {
                 None => self.acknowledge(*number, result),
-                Some(503) => self.count("503 within a batch"),
-                Some(_) => self.chronicle.violation(format!("within a batch: {result}")),
+                Some(503) => self.count("503 inside a batch"),
+                Some(_) => self.chronicle.violation(format!("inside a batch: {result}")),
             }
         }
     }
 
-    /// Where a server is, if it is there.
+    /// The address of a server, if it is running.
     async fn reach(&self, server: usize) -> Option<SocketAddr> {
         let address = self.servers[server].live().api;
         if address.is_none() {
@@ -163,7 +163,7 @@ impl Ledger {
         address
     }
 
-    /// An event as the API takes it, which is asked for once more.
+    /// The request body of an event; counts the request.
     fn body(&self, number: usize, event: &str) -> Value {
         let mut body = json!({"event": event, "data": {"number": number}});
         let mut entries = lock(&self.entries);
@@ -175,18 +175,18 @@ impl Ledger {
         body
     }
 
-    /// The answer, if it is a 202.
+    /// The body of the answer, if it is a 202.
     async fn post(&self, address: SocketAddr, path: &str, body: &Value) -> Option<Value> {
         let api = Api::new(format!("http://{address}"), &self.key);
         let json = [("content-type", "application/json")];
         let asked = api.try_send(Method::POST, path, &json, body.to_string());
-        let answer = match timeout(PATIENCE, asked).await {
+        let answer = match timeout(ANSWER_TIMEOUT, asked).await {
             Err(_) => {
                 self.count("no answer within 5 s");
                 return None;
             }
             Ok(Err(_)) => {
-                self.count("no connection, or it broke");
+                self.count("connection failed");
                 return None;
             }
             Ok(Ok(answer)) => answer,
@@ -209,7 +209,7 @@ impl Ledger {
         let (Some(event), Some(subscribers), Some(jobs)) =
             (event, count("subscribers_found"), count("jobs_created"))
         else {
-            self.chronicle.violation(format!("a 202 that makes no sense: {answer}"));
+            self.chronicle.violation(format!("a 202 without the expected fields: {answer}"));
             return;
         };
         let acknowledged = Acknowledged { event: event.uuid(), subscribers, jobs };

@@ -1,4 +1,4 @@
-//! What the programs logged, and what workers said there of their attempts.
+//! The programs' logs, and the attempts that workers logged there.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::incident::Who;
 
-/// The logs of all processes, living and dead.
+/// The logs of all processes, running and ended.
 #[derive(Debug, Default)]
 pub(crate) struct Logbook {
     logs: Mutex<Vec<Log>>,
@@ -22,12 +22,12 @@ pub(crate) struct Logbook {
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     pub(crate) who: Who,
-    /// The how-manieth process of this member, from 0.
+    /// Which process of this member it is, counted from 0.
     pub(crate) instance: usize,
     lines: Vec<String>,
 }
 
-/// An attempt whose end a worker knew.
+/// An attempt whose end a worker logged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
     pub(crate) at: i64,
@@ -54,7 +54,7 @@ impl Logbook {
         Ok(())
     }
 
-    /// The first line that tells of a panic.
+    /// The first line that reports a panic.
     pub(crate) fn panic(&self) -> Option<String> {
         let logs = self.logs();
         logs.iter().find_map(|log| {
@@ -65,7 +65,7 @@ impl Logbook {
 }
 
 impl Log {
-    /// The attempts it tells of.
+    /// The attempts in this log.
     pub(crate) fn attempts(&self) -> impl Iterator<Item = Told> + '_ {
         self.lines.iter().filter(|line| line.contains("\"message\":\"attempt\"")).filter_map(|line| {
             let line: Value = serde_json::from_str(line).ok()?;

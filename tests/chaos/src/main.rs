@@ -1,18 +1,19 @@
-//! The chaos test: real servers, workers and PostgreSQL; everything that can be killed, stopped or cut off is, at
-//! random; then all that was acknowledged is looked for, and all that was sent is accounted for.
+//! The chaos test: it kills, stops and disconnects real servers, workers and PostgreSQL at
+//! random, then checks that everything acknowledged was delivered and that every request is accounted for.
 //!
-//! `cargo xtask chaos --seconds 30 --seed 7` builds the programs and runs this. It speaks to 127.0.0.0/8 only.
+//! `cargo xtask chaos --seconds 30 --seed 7` builds the programs and runs this. It connects only to 127.0.0.0/8.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `cluster`, `member` | the programs, PostgreSQL, and a link for each between the two |
-//! | `faults` | what is done to them |
+//! | `cluster`, `member` | the programs, PostgreSQL, and a breakable link between each program and PostgreSQL |
+//! | `faults` | the faults, and how they are chosen |
 //! | `audience` | the subscribers, and how they answer |
-//! | `ledger` | the publisher: what was asked for, and what was acknowledged |
-//! | `operator` | deactivates, cancels, retries, requeues, deletes, and makes up for it |
-//! | `referee` | notes in the database who claims a job, and who ends that claim |
-//! | `incident`, `logbook`, `watch` | what was done, what the programs logged, what was seen on the way |
-//! | `facts`, `checks` | what is there at the end, and what must hold of it |
+//! | `ledger` | the publisher: which events it sent, and which were acknowledged |
+//! | `operator` | deactivates, cancels, retries, requeues and deletes, and reverses that at the end |
+//! | `referee` | triggers that record who claims a job and who ends that claim |
+//! | `incident`, `logbook`, `watch` | the faults that happened, the programs' logs, samples taken during the run |
+//! | `facts`, `checks` | the final state, and what must hold |
+//! | `settle`, `report` | waiting for the end, and the final report |
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -43,19 +44,19 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Kills, stops and cuts off servers, workers and PostgreSQL at random, and checks that nothing is lost
+/// Kill, stop and disconnect servers, workers and PostgreSQL at random, and check that nothing is lost
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos")]
 struct Args {
-    /// How long faults go on; settling and checking take about half a minute more
+    /// Duration of the faults in seconds; settling and checking take about half a minute more
     #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u64).range(5..=86_400))]
     seconds: u64,
 
-    /// What the faults are drawn from; another each time if not given
+    /// Seed of all random choices [default: a new one each time]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
 
-    /// Events a second
+    /// Events published per second
     #[arg(long, value_name = "N", default_value = "25", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
 }
@@ -64,22 +65,22 @@ struct Args {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let seed = args.seed.unwrap_or_else(|| u64::try_from(moment::now()).unwrap_or(0) % 1_000_000);
-    println!("chaos: {} s of faults from seed {seed}", args.seconds);
+    println!("chaos: {} s of faults with seed {seed}", args.seconds);
     let held = tokio::select! {
         held = run::run(args.seconds, seed, f64::from(args.rate)) => held,
-        // All programs end with what holds them.
-        () = told_to_stop() => return ExitCode::FAILURE,
+        // Dropping the run ends all programs.
+        () = stop_signal() => return ExitCode::FAILURE,
     };
     if held {
-        println!("chaos: all held (seed {seed})");
+        println!("chaos: all guarantees held (seed {seed})");
         ExitCode::SUCCESS
     } else {
-        eprintln!("chaos: FAILED; again with: cargo xtask chaos --seconds {} --seed {seed}", args.seconds);
+        eprintln!("chaos: FAILED; repeat with: cargo xtask chaos --seconds {} --seed {seed}", args.seconds);
         ExitCode::FAILURE
     }
 }
 
-async fn told_to_stop() {
+async fn stop_signal() {
     let listen = |kind| signal(kind).expect("a signal handler");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
     tokio::select! {

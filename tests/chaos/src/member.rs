@@ -1,4 +1,4 @@
-//! A server or worker of the cluster: a process that is started again whenever it ends.
+//! A server or worker of the cluster: a process that is restarted whenever it ends.
 
 use std::{
     net::SocketAddr,
@@ -20,26 +20,26 @@ use crate::{
     moment,
 };
 
-/// How long a program may take to start once the database is there.
+/// How long a program may take to start once the database is available.
 const START: Duration = Duration::from_mins(1);
-/// How long a program may take to end after SIGTERM: its grace, and waiting for the database.
+/// How long a program may take to exit after SIGTERM: its shutdown grace, and waiting for the database.
 const END: Duration = Duration::from_secs(30);
 const SIGABRT: i32 = 6;
 
-/// Points of the worker (`crates/worker/src/point.rs`), and how often each comes, roughly, until its crash.
+/// Failpoints of the worker (`crates/worker/src/point.rs`), and roughly how often each is passed before the crash.
 const POINTS: [(&str, u32); 5] =
     [("claimed", 40), ("sent", 200), ("answered", 200), ("finishing", 60), ("recorded", 60)];
 
-/// Where a member can be found while it lives.
+/// How to reach a member while it runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Address(Arc<Mutex<Live>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Live {
     pub(crate) process: Option<u32>,
-    /// How many processes came before it.
+    /// How many processes of this member ran before.
     pub(crate) instance: usize,
-    /// Of the API; a worker has none.
+    /// The address of the API; `None` for a worker.
     pub(crate) api: Option<SocketAddr>,
 }
 
@@ -53,14 +53,14 @@ impl Address {
     }
 }
 
-/// One of the cluster, with its link to the database.
+/// A program of the cluster, with its link to the database.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) who: Who,
     pub(crate) link: Proxy,
     program: Program,
     process: Option<Process>,
-    /// The point at which the present process ends itself.
+    /// The failpoint at which the current process ends itself.
     crash: Option<String>,
     instance: usize,
     address: Address,
@@ -93,7 +93,7 @@ impl Member {
         self.address.clone()
     }
 
-    /// Starts it, again and again while the database is away. With `crashes`, perhaps with a point at which it ends.
+    /// Starts the program, repeatedly while the database is unavailable. With `crashes`, it may get a failpoint to crash at.
     pub(crate) async fn start(&mut self, crashes: Option<&mut Rng>) {
         let crash = crashes.and_then(|rng| {
             let (point, often) = POINTS[rng.usize(..POINTS.len())];
@@ -109,7 +109,7 @@ impl Member {
         let deadline = Instant::now() + START;
         loop {
             let mut process = program.start();
-            // A worker is ready when it says so; a server when its API has an address.
+            // A worker logs that it is ready; a server is ready when its API has an address.
             let line = loop {
                 let ready =
                     |line: &String| line.contains("\"working\"") || line.contains("\"service\":\"api\"");
@@ -126,10 +126,10 @@ impl Member {
                 self.process = Some(process);
                 return;
             }
-            // It may not start without its database, and says so; whoever runs it starts it again.
+            // Without its database a program exits with an error, and its supervisor restarts it.
             let last = process.stderr().join("\n");
             if Instant::now() > deadline {
-                self.chronicle.violation(format!("{} does not start: {last}", self.who));
+                self.chronicle.violation(format!("{} did not start: {last}", self.who));
                 return;
             }
             self.logbook.keep(self.who, self.instance, process.stderr());
@@ -137,12 +137,12 @@ impl Member {
         }
     }
 
-    /// Whether it will end at some point of its work.
+    /// Whether the process has a failpoint to crash at.
     pub(crate) fn is_armed(&self) -> bool {
         self.crash.is_some()
     }
 
-    /// Whether it lives. If it does not: ended as it was told to, or a violation.
+    /// Whether the process runs. Records a violation if it ended for no known reason.
     pub(crate) async fn lives(&mut self) -> bool {
         let Some(process) = &mut self.process else { return false };
         if process.is_running() {
@@ -157,7 +157,7 @@ impl Member {
             _ => {
                 let last = process.stderr();
                 let last = last[last.len().saturating_sub(5)..].join("\n");
-                self.chronicle.violation(format!("{} ended by itself with {status}: {last}", self.who));
+                self.chronicle.violation(format!("{} exited on its own with {status}: {last}", self.who));
             }
         }
         self.ended();
@@ -176,7 +176,7 @@ impl Member {
         self.ended();
     }
 
-    /// SIGTERM: it has to end by itself, and well.
+    /// Sends SIGTERM; the program has to exit in time with status 0.
     pub(crate) async fn terminate(&mut self) {
         if !self.lives().await {
             return;
@@ -189,26 +189,26 @@ impl Member {
             sleep(Duration::from_millis(20)).await;
         }
         if process.is_running() {
-            self.chronicle.violation(format!("{} has not ended {END:?} after SIGTERM", self.who));
+            self.chronicle.violation(format!("{} is still running {END:?} after SIGTERM", self.who));
             process.signal("KILL").await;
         }
         let status = process.wait(END).await;
         let crashed = self.crash.is_some() && status.signal() == Some(SIGABRT);
         if !status.success() && !crashed {
-            self.chronicle.violation(format!("{} ended with {status} after SIGTERM", self.who));
+            self.chronicle.violation(format!("{} exited with {status} after SIGTERM", self.who));
         }
         self.chronicle.note(Fault::Terminate, Some(self.who), from);
         self.ended();
     }
 
-    /// SIGSTOP or SIGCONT.
+    /// Sends SIGSTOP or SIGCONT.
     pub(crate) async fn signal(&mut self, name: &str) {
         if let Some(process) = self.process.as_mut().filter(|process| process.id().is_some()) {
             process.signal(name).await;
         }
     }
 
-    /// Its link to the database.
+    /// Changes the state of its link to the database.
     pub(crate) fn link(&self, link: Link) {
         self.link.set(link);
     }
@@ -217,7 +217,7 @@ impl Member {
         Arc::clone(&self.chronicle)
     }
 
-    /// Its logs so far, for the checks.
+    /// Hands its logs so far to the checks.
     pub(crate) fn archive(&mut self) {
         if let Some(process) = &self.process {
             self.logbook.keep(self.who, self.instance, process.stderr());
@@ -233,7 +233,7 @@ impl Member {
     }
 }
 
-/// The address in a log line of JSON.
+/// The address in a JSON log line.
 fn api_address(line: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     line["address"].as_str()?.parse().ok()

@@ -1,10 +1,10 @@
-//! One time line for the wall clock, which logs and the database speak of, and the receivers' clock.
+//! Converts the receivers' monotonic clock to the wall clock that logs and database use.
 
 use std::time::{Duration, Instant};
 
 use postrider_core::{Clock as _, SystemClock};
 
-/// Milliseconds since the Unix epoch, by this machine's clock; the database's is the same.
+/// Milliseconds since the Unix epoch by this machine's clock, which is also the database's.
 pub(crate) fn now() -> i64 {
     SystemClock.now().millis()
 }
@@ -25,7 +25,7 @@ impl Anchor {
         Self { instant: Instant::now(), millis: now() }
     }
 
-    /// When that was, in Unix milliseconds.
+    /// The wall-clock time of an instant, in Unix milliseconds.
     pub(crate) fn millis(self, instant: Instant) -> i64 {
         self.millis + millis(instant.saturating_duration_since(self.instant))
     }

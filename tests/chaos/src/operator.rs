@@ -1,5 +1,5 @@
-//! The operator: deactivates and activates, cancels, retries, recovers, requeues and deletes while all else goes on; and
-//! in the end makes up for it, so that everything has to arrive after all.
+//! The operator: deactivates, activates, cancels, retries, recovers, requeues and deletes while faults happen, and
+//! reverses its actions at the end, so that everything has to be delivered.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,27 +24,27 @@ use crate::{
 };
 
 /// How long a call may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a call that has to succeed is repeated.
-const PERSISTENCE: Duration = Duration::from_mins(1);
-/// How late a call may be obeyed that was not answered: servers and what is on its way to the database stand still.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to repeat a call that has to succeed.
+const RETRY_TIME: Duration = Duration::from_mins(1);
+/// How late an unanswered call may still take effect: a stopped server or a hanging link delays it.
 const DOUBT: Duration = Duration::from_secs(30);
 
-/// A time in which the fickle subscriber was to get nothing. In Unix milliseconds.
+/// A period in which the fickle subscriber was to receive nothing. Times are Unix milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Off {
-    /// When its deactivation had been answered.
+    /// When its deactivation was acknowledged.
     pub(crate) from: i64,
-    /// When it was asked for again.
+    /// When its activation was requested.
     pub(crate) until: i64,
-    /// It had been asked for shortly before, without an answer: that may come late.
+    /// Whether an earlier request to activate it went unanswered and may still take effect.
     pub(crate) in_doubt: bool,
 }
 
-/// What came of asking to delete a dead letter.
+/// The result of a request to delete a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deletion {
-    /// No answer: it may be either.
+    /// No answer: it may or may not have been deleted.
     Asked,
     /// It is gone.
     Acknowledged,
@@ -54,12 +54,12 @@ pub(crate) enum Deletion {
 pub(crate) struct Operator {
     servers: Vec<Address>,
     key: String,
-    /// Ids as the API takes them, by path.
+    /// Subscriber ids in the API's form, by path.
     subscribers: BTreeMap<&'static str, String>,
     chronicle: Arc<Chronicle>,
     done: Mutex<BTreeMap<String, usize>>,
     offs: Mutex<Vec<Off>>,
-    /// When it was last asked, without an answer, to activate something.
+    /// When a request to activate something last went unanswered.
     unanswered: Mutex<Option<i64>>,
     /// By delivery.
     deletions: Mutex<BTreeMap<Uuid, Deletion>>,
@@ -85,22 +85,22 @@ impl Operator {
         }
     }
 
-    /// What was done, and how often it was answered as it should be.
+    /// How often each action succeeded.
     pub(crate) fn done(&self) -> BTreeMap<String, usize> {
         lock(&self.done).clone()
     }
 
-    /// When the fickle subscriber was off.
+    /// The periods in which the fickle subscriber was inactive.
     pub(crate) fn offs(&self) -> Vec<Off> {
         lock(&self.offs).clone()
     }
 
-    /// What it asked to delete, and where that was not answered as something else.
+    /// The requested deletions whose answers do not rule them out.
     pub(crate) fn deletions(&self) -> BTreeMap<Uuid, Deletion> {
         lock(&self.deletions).clone()
     }
 
-    /// Does one thing after the other until `stop`; whoever was deactivated is active then.
+    /// Performs one action after the other until `stop`; afterwards every subscriber is active.
     pub(crate) async fn operate(&self, mut rng: Rng, stop: CancellationToken) {
         let fickle = &self.subscribers[FICKLE];
         while !stop.is_cancelled() {
@@ -145,7 +145,7 @@ impl Operator {
                     }
                 }
                 _ => {
-                    // Which closes its breaker, should that be open. The dead one has dead letters only while it is not.
+                    // This also closes its breaker if that is open. The dead subscriber makes dead letters only while it is closed.
                     let id = if rng.bool() { any } else { &self.subscribers[DEAD] };
                     self.post(server, "activate", &format!("/v1/subscribers/{id}/activate"), "").await;
                 }
@@ -153,7 +153,7 @@ impl Operator {
         }
     }
 
-    /// Deactivates a subscriber for so long.
+    /// Deactivates a subscriber for a while.
     async fn switch_off(&self, server: usize, id: &str, time: Duration) {
         let off = self.post(server, "deactivate", &format!("/v1/subscribers/{id}/deactivate"), "").await;
         let from = moment::now();
@@ -166,7 +166,7 @@ impl Operator {
         self.insist("activate", &format!("/v1/subscribers/{id}/activate")).await;
     }
 
-    /// Deletes a dead letter; while another server is asked to deliver it again, if that is `contested`.
+    /// Deletes a dead letter; if `contested`, asks another server at the same time to retry it.
     async fn delete(&self, server: usize, id: &str, contested: bool) {
         let delivery = id.parse::<DeliveryId>().expect("an id").uuid();
         let before = lock(&self.deletions).insert(delivery, Deletion::Asked);
@@ -174,7 +174,7 @@ impl Operator {
         let retry = async {
             if contested {
                 let other = (server + 1) % self.servers.len();
-                self.post(other, "retry of what is deleted", &format!("/v1/deliveries/{id}/retry"), "").await;
+                self.post(other, "retry during a deletion", &format!("/v1/deliveries/{id}/retry"), "").await;
             }
         };
         let (answer, ()) = tokio::join!(self.send(server, Method::DELETE, &path, ""), retry);
@@ -183,11 +183,11 @@ impl Operator {
                 lock(&self.deletions).insert(delivery, Deletion::Acknowledged);
                 self.count("delete");
             }
-            // An earlier wish was obeyed, whose answer was lost.
+            // An earlier request whose answer was lost has taken effect.
             Some(404) if before.is_some() => {
                 lock(&self.deletions).insert(delivery, Deletion::Acknowledged);
             }
-            // Not by this call.
+            // This call did not do it.
             Some(409) => {
                 let mut deletions = lock(&self.deletions);
                 deletions.remove(&delivery);
@@ -198,7 +198,7 @@ impl Operator {
         }
     }
 
-    /// Closes all breakers, and begins anew with all that was cancelled.
+    /// Closes all breakers and retries everything that was cancelled.
     pub(crate) async fn make_up(&self) {
         for id in self.subscribers.values() {
             self.insist("activate", &format!("/v1/subscribers/{id}/activate")).await;
@@ -210,17 +210,17 @@ impl Operator {
         }
     }
 
-    /// Asks one server after the other until one obeys.
+    /// Asks one server after the other until one succeeds.
     async fn insist(&self, what: &'static str, path: &str) {
         let started = Instant::now();
         for server in (0..self.servers.len()).cycle() {
             if self.post(server, what, path, "").await {
                 return;
             }
-            if started.elapsed() > PERSISTENCE {
+            if started.elapsed() > RETRY_TIME {
                 return self
                     .chronicle
-                    .violation(format!("POST {path} has not succeeded within {PERSISTENCE:?}"));
+                    .violation(format!("POST {path} has not succeeded within {RETRY_TIME:?}"));
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -236,7 +236,7 @@ impl Operator {
         done
     }
 
-    /// The ids of the newest deliveries that fit.
+    /// The ids of the newest matching deliveries.
     async fn deliveries(&self, server: usize, query: &str) -> Vec<String> {
         self.list(server, &format!("/v1/deliveries?limit=250&{query}")).await
     }
@@ -248,7 +248,7 @@ impl Operator {
         items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned)).collect()
     }
 
-    /// The answer, if it is a good one. A server may be away, and a delivery may be in another state by now.
+    /// The answer, if it is a success. A server may be down, and a delivery may have changed its status.
     async fn call(&self, server: usize, method: Method, path: &str, body: &str) -> Option<Value> {
         let answer = self.send(server, method.clone(), path, body).await?;
         match answer.status {
@@ -262,16 +262,16 @@ impl Operator {
         }
     }
 
-    /// Any answer at all.
+    /// The answer, whatever its status; `None` if there is none.
     async fn send(&self, server: usize, method: Method, path: &str, body: &str) -> Option<Answer> {
         let address = self.servers[server].live().api?;
         let api = Api::new(format!("http://{address}"), &self.key);
         let json = [("content-type", "application/json")];
         let headers = if body.is_empty() { &json[..0] } else { &json[..] };
-        timeout(PATIENCE, api.try_send(method, path, headers, body.to_owned())).await.ok()?.ok()
+        timeout(ANSWER_TIMEOUT, api.try_send(method, path, headers, body.to_owned())).await.ok()?.ok()
     }
 
-    /// Whether this is about a delivery that it asked to delete.
+    /// Whether the path names a delivery that the operator asked to delete.
     fn may_be_deleted(&self, path: &str) -> bool {
         let deletions = lock(&self.deletions);
         path.split('/')

@@ -1,8 +1,8 @@
-//! A referee in the database: who claimed which job and when, who ended that claim, when subscribers became active, and
-//! what was deleted.
+//! A referee in the database. It records who claimed which job and when, who ended that claim, when subscribers became
+//! active, and what was deleted.
 //!
-//! Each program has a role of its own, so that a trigger can tell who does something. What it writes is part of the
-//! transaction that it watches: there is no telling the two apart in time.
+//! Each program connects with a role of its own, so that a trigger knows who acts. What the trigger writes is part of the
+//! transaction that it watches, so the two commit together or not at all.
 
 use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 
@@ -50,19 +50,19 @@ BEGIN
 END $$;
 CREATE TRIGGER chaos_deletion AFTER DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION chaos_deletion();";
 
-/// What must not be: a claim that somebody else ended, otherwise than by taking it back.
+/// Counts claims that another program ended in any way except by rescuing the job, which must not happen.
 pub(crate) const TRESPASSES: &str = "SELECT count(*) FROM chaos_claims WHERE ended IN ('finished', 'released', 'retried') AND ended_by <> claimed_by";
 
-/// All claims. A claim is as old as the statement that made it: what its holder loads for it is read after that.
+/// All claims. A claim's time is that of its statement: its holder loads the delivery afterwards.
 pub(crate) const CLAIMS: &str = "SELECT delivery, claimed_at, ended, ended_at FROM chaos_claims";
 
-/// When subscribers became active that were not. As old as their statements: nobody sees it before that.
+/// When inactive subscribers became active. The time is that of the statement: no one can see the change earlier.
 pub(crate) const ACTIVATIONS: &str = "SELECT subscriber, at FROM chaos_activations ORDER BY at";
 
-/// All deliveries that exist no more, as they were last.
+/// All deleted deliveries, as they were when they were deleted.
 pub(crate) const DELETED: &str = "SELECT delivery, event, subscriber, status FROM chaos_deleted";
 
-/// The role under which a program comes to the database.
+/// The role with which a program connects to the database.
 pub(crate) fn role(who: Who) -> String {
     who.to_string().replace('-', "_")
 }
@@ -71,7 +71,7 @@ pub(crate) async fn make_role(database: &DatabaseConnection, who: Who) {
     execute(database, &format!("CREATE ROLE {} LOGIN SUPERUSER", role(who))).await;
 }
 
-/// Begins to watch; the schema has to be there.
+/// Installs the triggers; the schema must exist.
 pub(crate) async fn watch(database: &DatabaseConnection) {
     execute(database, WATCH).await;
 }

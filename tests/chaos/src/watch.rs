@@ -1,4 +1,4 @@
-//! Looking on while it goes: whether lanes count right, how much memory is used.
+//! Samples during the run: whether lanes count correctly, and how much memory the programs use.
 
 use std::{
     collections::BTreeMap,
@@ -17,24 +17,24 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Memory is read once in this many looks.
+/// Memory is sampled once in this many samples.
 const MEMORY_EVERY: u32 = 10;
 
-/// In any one moment a lane counts as running what is running: both are written by one statement.
+/// A lane's count of running jobs is right at every moment, since one statement writes both.
 const LOOK: &str = "SELECT
     (SELECT count(*) FROM lanes WHERE lanes.running <>
         (SELECT count(*) FROM jobs WHERE jobs.lane = lanes.id AND jobs.state = 3)) AS wrong,
     (SELECT count(*) FROM lanes WHERE ordered AND running > 1) AS disordered";
 
-/// What was seen.
+/// The samples.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Of each process, by member and instance: resident memory in KiB, once a second.
+    /// Resident memory in KiB, once per second, by member and process.
     memory: Mutex<BTreeMap<(Who, usize), Vec<u64>>>,
 }
 
 impl Watch {
-    /// Looks on until `stop`.
+    /// Samples until `stop`.
     pub(crate) async fn look(
         self: Arc<Self>,
         database: DatabaseConnection,
@@ -54,7 +54,7 @@ impl Watch {
     }
 
     async fn look_at_lanes(&self, database: &DatabaseConnection, chronicle: &Chronicle) {
-        // Away every now and then, by design.
+        // The database is unavailable from time to time; that is the test.
         let Ok(rows) =
             database.query_all_raw(sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, LOOK)).await
         else {
@@ -63,8 +63,8 @@ impl Watch {
         let Some(row) = rows.first() else { return };
         let number = |name: &str| row.try_get::<i64>("", name).expect("a count");
         for (name, what) in [
-            ("wrong", "lanes count other jobs as running than are"),
-            ("disordered", "ordered lanes run two jobs at once"),
+            ("wrong", "lanes have a wrong count of running jobs"),
+            ("disordered", "ordered lanes have two jobs running"),
         ] {
             if number(name) != 0 {
                 chronicle.violation(format!("{} {what}", number(name)));
@@ -87,7 +87,7 @@ impl Watch {
     }
 }
 
-/// `VmRSS` of `/proc/<process>/status`, in KiB; none where there is no such file.
+/// `VmRSS` of `/proc/<process>/status`, in KiB; `None` on systems without that file.
 fn resident_kib(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

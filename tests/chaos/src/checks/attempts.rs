@@ -1,4 +1,4 @@
-//! Attempts are counted right, never too many, and never too early.
+//! Attempts are counted correctly, never exceed the maximum, and never come early.
 
 use uuid::Uuid;
 
@@ -7,7 +7,7 @@ use crate::{
     facts::{Attempt, Delivery, Facts},
 };
 
-/// Both clocks are this machine's, but each rounds to a millisecond.
+/// Both times come from this machine's clock, but each is rounded to a millisecond.
 const ROUNDING: i64 = 2;
 
 pub(super) fn check(facts: &Facts) -> Vec<String> {
@@ -21,27 +21,28 @@ pub(super) fn check(facts: &Facts) -> Vec<String> {
         }
     }
     let without = |delivery: &&Uuid| !facts.deliveries.contains_key(*delivery);
-    wrong.extend(facts.attempts.keys().filter(without).map(|id| format!("attempts of no delivery: {id}")));
+    wrong
+        .extend(facts.attempts.keys().filter(without).map(|id| format!("attempts without a delivery: {id}")));
     wrong
 }
 
 fn counted(delivery: &Delivery, attempts: &[Attempt], most: i32) -> Option<String> {
     let count = i32::try_from(attempts.len()).unwrap_or(i32::MAX);
     if count - delivery.round_start > most {
-        return Some(format!("{count} attempts, of at most {most} a round"));
+        return Some(format!("it has {count} attempts, but a round may have at most {most}"));
     }
     if count != delivery.attempts {
-        return Some(format!("it counts {} attempts, and has {count}", delivery.attempts));
+        return Some(format!("it counts {} attempts, but has {count}", delivery.attempts));
     }
     let numbered = attempts.iter().zip(1..).all(|(attempt, number)| attempt.number == number);
-    (!numbered).then(|| "its attempts are not numbered from 1 on, each once".to_owned())
+    (!numbered).then(|| "its attempts are not numbered consecutively from 1".to_owned())
 }
 
 fn scheduled(delivery: &Delivery, attempts: &[Attempt]) -> Option<String> {
     if attempts.first().is_some_and(|first| first.started_at + ROUNDING < delivery.created_at) {
-        return Some("its first attempt came before it".to_owned());
+        return Some("its first attempt is older than the delivery".to_owned());
     }
-    // A new round begins at once, and where it began is not known of any but the last.
+    // A new round begins at once, and only the start of the last one is stored.
     if delivery.round_start > 0 {
         return None;
     }
@@ -49,7 +50,7 @@ fn scheduled(delivery: &Delivery, attempts: &[Attempt]) -> Option<String> {
     attempts.windows(2).enumerate().find_map(|(failed, pair)| {
         let due = pair[0].ended_at + SCHEDULE[failed.min(last)];
         let early = due - pair[1].started_at;
-        (early > ROUNDING).then(|| format!("attempt {} came {early} ms early", pair[1].number))
+        (early > ROUNDING).then(|| format!("attempt {} was {early} ms early", pair[1].number))
     })
 }
 

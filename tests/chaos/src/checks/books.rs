@@ -1,21 +1,21 @@
-//! No job or lease is left, the statistics agree with the log (what was deleted stays counted), and memory is flat.
+//! No job or lease is left, the statistics agree with the stored rows (deleted ones stay counted), and memory is flat.
 
 use sea_orm::DatabaseConnection;
 
 use super::Evidence;
 use crate::{facts::count, referee::TRESPASSES};
 
-/// Statements that count what must not be.
+/// Statements that count violations.
 const NONE: [(&str, &str); 7] = [
-    ("claims were ended by somebody else than who held them", TRESPASSES),
+    ("claims were ended by a program that did not hold them", TRESPASSES),
     ("jobs are left", "SELECT count(*) FROM jobs"),
-    ("lanes count jobs as running that are not", "SELECT count(*) FROM lanes WHERE running <> 0"),
+    ("lanes count jobs as running that are not running", "SELECT count(*) FROM lanes WHERE running <> 0"),
     (
-        "keys name events that do not exist",
+        "idempotency keys name events that do not exist",
         "SELECT count(*) FROM idempotency_keys WHERE NOT EXISTS (SELECT 1 FROM events WHERE id = event_id)",
     ),
     (
-        "deliveries have no end, though they are not pending",
+        "deliveries have no end time although they are not pending",
         "SELECT count(*) FROM deliveries WHERE status <> 0 AND ended_at IS NULL",
     ),
     (
@@ -38,7 +38,7 @@ const NONE: [(&str, &str); 7] = [
             OR log.cancelled IS DISTINCT FROM sums.cancelled OR log.spent IS DISTINCT FROM sums.spent",
     ),
     (
-        "attempts are missing in their roll-ups, or too many there",
+        "roll-up rows differ from the attempts that they count",
         "SELECT abs((SELECT count(*) FROM attempts)
             + (SELECT coalesce(sum(attempts), 0)::bigint FROM chaos_deleted)
             - (SELECT coalesce(sum(attempts), 0)::bigint FROM attempt_deltas)
@@ -47,9 +47,9 @@ const NONE: [(&str, &str); 7] = [
     ),
 ];
 
-/// A program's resident memory settles within this many looks, a second apart.
+/// A program's resident memory stabilises within this many samples, taken once a second.
 const WARM_UP: usize = 5;
-/// What it may grow by after that, in KiB: buffers and pools fill as faults come and go.
+/// How much it may grow after that, in KiB: buffers and pools fill as faults come and go.
 const GROWTH: u64 = 40 * 1024;
 
 pub(super) async fn check(evidence: Evidence<'_>, database: &DatabaseConnection) -> Vec<String> {

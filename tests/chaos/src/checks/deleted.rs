@@ -1,4 +1,4 @@
-//! What was deleted is gone, and nothing else is. That no attempt or job of it is left is found with the others'.
+//! Deleted dead letters are gone, and nothing else is. Other checks find attempts or jobs that a deletion left behind.
 
 use std::collections::BTreeMap;
 
@@ -17,23 +17,23 @@ pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
     wrong
 }
 
-/// Those whose deletion was acknowledged, and that are there.
+/// Deliveries that still exist although their deletion was acknowledged.
 fn back(deletions: &BTreeMap<Uuid, Deletion>, there: impl Fn(&Uuid) -> bool) -> Vec<String> {
     let done = deletions.iter().filter(|(_, deletion)| **deletion == Deletion::Acknowledged);
     done.filter(|(id, _)| there(id))
-        .map(|(id, _)| format!("delivery {id} was deleted, and is there"))
+        .map(|(id, _)| format!("delivery {id} was deleted but still exists"))
         .collect()
 }
 
-/// Those that are gone though nobody asked for it, or that were no dead letters.
+/// Deliveries that are gone without a request, or that were not dead letters.
 fn unasked(facts: &Facts, deletions: &BTreeMap<Uuid, Deletion>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, deleted) in &facts.deleted {
         if !deletions.contains_key(id) {
-            wrong.push(format!("LOST: delivery {id} is gone, and nobody asked for that: {deleted:?}"));
+            wrong.push(format!("LOST: delivery {id} is gone without a request to delete it: {deleted:?}"));
         }
         if deleted.status != DEAD {
-            wrong.push(format!("delivery {id} was deleted, and was no dead letter: {deleted:?}"));
+            wrong.push(format!("delivery {id} was deleted although it was not a dead letter: {deleted:?}"));
         }
     }
     wrong
@@ -47,7 +47,7 @@ mod tests {
     fn only_what_was_acknowledged_has_to_be_gone() {
         let [gone, asked] = [1, 2].map(Uuid::from_u128);
         let deletions = BTreeMap::from([(gone, Deletion::Acknowledged), (asked, Deletion::Asked)]);
-        assert!(back(&deletions, |id| *id == asked).is_empty(), "its answer was lost: it may be either");
+        assert!(back(&deletions, |id| *id == asked).is_empty(), "after a lost answer either is allowed");
         assert_eq!(back(&deletions, |id| *id == gone).len(), 1);
     }
 }

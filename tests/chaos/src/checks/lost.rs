@@ -1,4 +1,4 @@
-//! Nothing acknowledged is lost, and nothing exists by half.
+//! Nothing acknowledged is lost, and nothing exists in part.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::facts::{ATTEMPTS_USED_UP, DEAD, Delivery, Facts, RESCUED_TOO_OFTEN, S
 
 pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
     let facts = evidence.facts;
-    // Those that were deleted have been there.
+    // Deleted deliveries count as having existed.
     let mut deliveries: HashMap<Uuid, usize> = HashMap::new();
     let deleted = facts.deleted.values().map(|delivery| delivery.event);
     for event in facts.deliveries.values().map(|delivery| delivery.event).chain(deleted) {
@@ -24,7 +24,7 @@ pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
     wrong
 }
 
-/// An event of a 202 is there, with as many deliveries as it said; an event with a key is there once.
+/// An acknowledged event exists with as many deliveries as the answer said; an event with a key exists once.
 fn acknowledged(evidence: Evidence<'_>, deliveries: &HashMap<Uuid, usize>) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut events: HashMap<usize, usize> = HashMap::new();
@@ -39,7 +39,7 @@ fn acknowledged(evidence: Evidence<'_>, deliveries: &HashMap<Uuid, usize>) -> Ve
         }
         let Some(acknowledged) = entry.acknowledged else {
             if entry.keyed {
-                wrong.push(format!("event {number} was never acknowledged, in {} requests", entry.requests));
+                wrong.push(format!("event {number} was not acknowledged in {} requests", entry.requests));
             }
             continue;
         };
@@ -58,23 +58,23 @@ fn acknowledged(evidence: Evidence<'_>, deliveries: &HashMap<Uuid, usize>) -> Ve
     wrong
 }
 
-/// Whoever was acknowledged or not: an event has all its deliveries, a delivery its event, a request both.
+/// Acknowledged or not: an event has all its deliveries, a delivery has its event, and a request has both.
 fn whole(facts: &Facts, deliveries: &HashMap<Uuid, usize>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, event) in &facts.events {
         let made = deliveries.get(id).copied().unwrap_or(0);
         if usize::try_from(event.subscribers) != Ok(made) {
             wrong.push(format!(
-                "event {id} found {} subscribers and has {made} deliveries",
+                "event {id} found {} subscribers but has {made} deliveries",
                 event.subscribers
             ));
         }
     }
     let without = facts.deliveries.values().filter(|delivery| !facts.events.contains_key(&delivery.event));
-    wrong.extend(without.map(|delivery| format!("there is no event for {delivery:?}")));
+    wrong.extend(without.map(|delivery| format!("no event exists for {delivery:?}")));
     for (path, event) in facts.arrivals.keys() {
         if !facts.events.contains_key(event) {
-            wrong.push(format!("{path} got event {event}, which does not exist"));
+            wrong.push(format!("{path} received event {event}, which does not exist"));
         }
     }
     if facts.nameless > 0 {
@@ -83,19 +83,21 @@ fn whole(facts: &Facts, deliveries: &HashMap<Uuid, usize>) -> Vec<String> {
     wrong
 }
 
-/// A delivery has arrived, or is dead for a good reason.
+/// A delivery has succeeded, or is dead for a valid reason.
 fn ended(facts: &Facts, id: Uuid, delivery: &Delivery) -> Option<&'static str> {
     let arrived = facts.attempts_of(id).iter().any(|attempt| attempt.status == Some(200));
     let of_round = delivery.attempts - delivery.round_start;
     let steady = facts.subscribers.get(&delivery.subscriber).is_some_and(|one| one.is_steady());
     let max = facts.max_attempts(delivery);
     match (delivery.status, delivery.dead_reason) {
-        (SUCCEEDED, _) if facts.arrivals_of(delivery).is_empty() => Some("LOST: succeeded, and never came"),
-        (SUCCEEDED, _) if !arrived => Some("succeeded, and none of its attempts did"),
-        (DEAD, Some(ATTEMPTS_USED_UP)) if of_round != max => Some("is dead too soon"),
-        (DEAD, Some(ATTEMPTS_USED_UP)) if steady => Some("is dead, to a receiver that always answers 200"),
+        (SUCCEEDED, _) if facts.arrivals_of(delivery).is_empty() => {
+            Some("LOST: succeeded, but no request arrived")
+        }
+        (SUCCEEDED, _) if !arrived => Some("succeeded, but none of its attempts did"),
+        (DEAD, Some(ATTEMPTS_USED_UP)) if of_round != max => Some("is dead before its attempts were used up"),
+        (DEAD, Some(ATTEMPTS_USED_UP)) if steady => Some("is dead although its receiver always answers 200"),
         (SUCCEEDED, _) | (DEAD, Some(ATTEMPTS_USED_UP | RESCUED_TOO_OFTEN)) => None,
-        (DEAD, _) => Some("is dead for no good reason"),
+        (DEAD, _) => Some("is dead for no valid reason"),
         _ => Some("has not ended"),
     }
 }

@@ -1,4 +1,4 @@
-//! Off means off: once a deactivation has been answered, no request begins but of what had been claimed before.
+//! Off means off: once a deactivation is acknowledged, only requests for jobs claimed before it may still begin.
 
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
     for off in evidence.operator.offs() {
         let (until, by_itself) = end(off, &activations);
         if by_itself {
-            wrong.push(format!("{FICKLE} became active at {until}, though nobody asked for it: {off:?}"));
+            wrong.push(format!("{FICKLE} became active at {until} without a request: {off:?}"));
         }
         let there = facts.deliveries.iter().map(|(id, one)| (*id, one.subscriber, one.event));
         let deleted = facts.deleted.iter().map(|(id, one)| (*id, one.subscriber, one.event));
@@ -22,21 +22,23 @@ pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
         {
             let claims = facts.claims_of(id);
             for at in intruders(off.from, until, facts.arrivals_at(subscriber, event), claims) {
-                wrong.push(format!("{FICKLE} was off ({off:?}), and got delivery {id} at {at}: {claims:?}"));
+                wrong.push(format!(
+                    "{FICKLE} was inactive ({off:?}) but received delivery {id} at {at}: {claims:?}"
+                ));
             }
         }
     }
     wrong
 }
 
-/// When it was active again, and whether that came by itself: an operator who got no answer to an earlier wish for it
-/// may be obeyed late.
+/// When the subscriber was active again, and whether that happened without a request: an earlier request to activate
+/// it that went unanswered may take effect late.
 fn end(off: Off, activations: &[i64]) -> (i64, bool) {
     let early = activations.iter().find(|at| (off.from..off.until).contains(*at));
     (early.copied().unwrap_or(off.until), early.is_some() && !off.in_doubt)
 }
 
-/// Requests in between that no claim from before accounts for.
+/// Requests in that period that no earlier claim explains.
 fn intruders(from: i64, until: i64, arrivals: &[i64], claims: &[Claim]) -> Vec<i64> {
     if claims.iter().any(|claim| claim.may_send_from(from)) {
         return Vec::new();
@@ -58,12 +60,12 @@ mod tests {
         for claims in [
             &[claim(900, None)][..],
             &[claim(900, Some(("finished", 1300)))],
-            // Its holder was stopped, and does not know.
+            // Its holder was stopped and has not noticed.
             &[claim(100, Some(("rescued", 900))), claim(1100, None)],
         ] {
             assert!(intruders(1000, 2000, &[1200], claims).is_empty(), "{claims:?}");
         }
-        assert!(intruders(1000, 2000, &[990, 2000], &[]).is_empty(), "it was on then");
+        assert!(intruders(1000, 2000, &[990, 2000], &[]).is_empty(), "it was active at that time");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Requests of which nothing is recorded: only what was in flight when something was hurt.
+//! Requests without a recorded attempt: only those in flight during a fault are allowed.
 
 use std::collections::HashMap;
 
@@ -11,21 +11,21 @@ use crate::{
     moment::millis,
 };
 
-/// Between an attempt's start, as it is recorded, and the start of the clock that measures it.
+/// Allowed between an attempt's recorded start and the start of the clock that measures it.
 const MEASURING: i64 = 250;
-/// Between an attempt's end and the log line that tells of it; the machine may be busy.
+/// Allowed between an attempt's end and its log line; the machine may be busy.
 const TELLING: i64 = 500;
-/// Between an attempt's end and its record, while nothing is wrong.
+/// Allowed between an attempt's end and its record while there is no fault.
 const RECORDING: i64 = 1500;
-/// Between the end of a fault and all being well: back-offs and pools take a moment.
+/// Allowed between the end of a fault and normal operation: back-offs and pools take a moment.
 const RECOVERY: i64 = 2500;
 
-/// How many requests came more often than they should have.
+/// How many requests were repeats, and how many may have been.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Repeats {
     /// Requests without a recorded attempt.
     pub(crate) found: u64,
-    /// Claims that were taken back or given back, each of which may have made one request.
+    /// Rescued and released claims, each of which may have made one request.
     pub(crate) allowed: u64,
 }
 
@@ -41,23 +41,23 @@ pub(super) fn check(evidence: Evidence<'_>) -> (Repeats, Vec<String>) {
         repeats.allowed += lost as u64;
         if unrecorded.len() > lost {
             wrong.push(format!(
-                "delivery {id} had {} requests too many; {lost} of its claims were lost",
+                "delivery {id} had {} surplus requests, but only {lost} of its claims were lost",
                 unrecorded.len()
             ));
         }
         let odd = unrecorded.iter().filter(|at| !incidents.iter().any(|incident| may_lose(incident, **at)));
         wrong.extend(odd.map(|at| {
             format!(
-                "a request at {at} of delivery {id} was not recorded, and nobody was hurt then: {attempts:?}"
+                "a request for delivery {id} at {at} was not recorded although there was no fault: {attempts:?}"
             )
         }));
-        wrong.extend(invented.iter().map(|one| format!("nobody got the attempt {one:?} of delivery {id}")));
+        wrong.extend(invented.iter().map(|one| format!("no receiver got attempt {one:?} of delivery {id}")));
     }
     wrong.extend(dropped(evidence, &incidents));
     (repeats, wrong)
 }
 
-/// Arrivals without an attempt, and answered attempts without an arrival.
+/// Returns arrivals without an attempt, and answered attempts without an arrival.
 fn unmatched(arrivals: &[i64], attempts: &[Attempt]) -> (Vec<i64>, Vec<Attempt>) {
     let mut free = arrivals.to_vec();
     let mut invented = Vec::new();
@@ -78,15 +78,15 @@ fn hurts_workers(incident: &Incident) -> bool {
     !matches!(incident.who, Some(Who::Server(_))) && incident.fault != Fault::Backends
 }
 
-/// Whether a request that came at `at` may have been in flight then.
+/// Whether a request that arrived at `at` may have been in flight during the fault.
 fn may_lose(incident: &Incident, at: i64) -> bool {
     let timeout = millis(REQUEST_TIMEOUT);
     hurts_workers(incident)
         && (incident.from - timeout - RECORDING..=incident.until + timeout + RECOVERY).contains(&at)
 }
 
-/// Attempts whose end a worker knew, and which are not recorded although that worker was well: somebody else has
-/// written over its head.
+/// Attempts whose end a worker logged and that are not recorded although that worker had no fault: another worker has
+/// overwritten its claim.
 fn dropped(evidence: Evidence<'_>, incidents: &[Incident]) -> Vec<String> {
     let mut told: HashMap<(Who, usize), Vec<Told>> = HashMap::new();
     for log in evidence.logbook.logs() {
@@ -108,7 +108,7 @@ fn dropped(evidence: Evidence<'_>, incidents: &[Incident]) -> Vec<String> {
             let while_hurt = hurt.iter().any(|(from, until)| (*from..=*until).contains(&told.at));
             if !with_its_end && !while_hurt {
                 wrong.push(format!(
-                    "{who} was well, and its attempt {} of delivery {} at {} ({:?}) is not recorded: {:?}",
+                    "{who} had no fault, but its attempt {} of delivery {} at {} ({:?}) is not recorded: {:?}",
                     told.number,
                     told.delivery,
                     told.at,
@@ -121,8 +121,8 @@ fn dropped(evidence: Evidence<'_>, incidents: &[Incident]) -> Vec<String> {
     wrong
 }
 
-/// Since when outcomes may have waited to be recorded that a worker took with it when it ended at `end`: a moment, or
-/// as long as the database, or another worker that stood still in the middle of a transaction, kept it waiting.
+/// Since when outcomes may have been waiting to be recorded that a worker lost when it ended at `end`: a moment, or
+/// as long as the database, or another worker stopped inside a transaction, made it wait.
 fn unrecorded_from(end: i64, incidents: &[Incident]) -> i64 {
     let from = end - RECORDING;
     let holds_up = |incident: &&Incident| {
@@ -136,11 +136,11 @@ fn unrecorded_from(end: i64, incidents: &[Incident]) -> i64 {
 }
 
 fn is_recorded(facts: &Facts, told: &Told) -> bool {
-    // It may have been, before its delivery was deleted.
+    // It may have been recorded before its delivery was deleted.
     if facts.deleted.contains_key(&told.delivery) {
         return true;
     }
-    // A late attempt, of a delivery that was begun anew meanwhile, gets its number when it is recorded.
+    // A late attempt of a delivery that was restarted gets its number when it is recorded.
     let anew = facts.deliveries.get(&told.delivery).is_some_and(|delivery| delivery.round_start > 0);
     facts.attempts_of(told.delivery).iter().any(|attempt| {
         (anew || attempt.number == told.number)
@@ -149,8 +149,8 @@ fn is_recorded(facts: &Facts, told: &Told) -> bool {
     })
 }
 
-/// When a worker may have lost leases without its fault: what kept it from the database for so long, taken together,
-/// that the rest of a lease may have passed.
+/// When a worker may have lost leases because of faults: they kept it from the database so long in total
+/// that the rest of a lease may have expired.
 fn hurt(who: Who, incidents: &[Incident]) -> Vec<(i64, i64)> {
     let kept_away = |incident: &&Incident| {
         (incident.who == Some(who) && !incident.fault.is_end()) || incident.fault == Fault::Database
@@ -165,7 +165,7 @@ fn hurt(who: Who, incidents: &[Incident]) -> Vec<(i64, i64)> {
             _ => together.push((from, until)),
         }
     }
-    // A lease is extended every third of it.
+    // Leases are extended every third of their length.
     let rest = millis(LEASE) * 2 / 3;
     together.retain(|(from, until)| until - from >= rest);
     let timeout = millis(REQUEST_TIMEOUT);
