@@ -27,7 +27,7 @@ const DELAYS: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
 
 /// How long the demo waits for all deliveries to end. It takes some two seconds.
-const PATIENCE: Duration = Duration::from_secs(12);
+const DEADLINE: Duration = Duration::from_secs(12);
 
 pub(crate) async fn run() -> Result<(), StartError> {
     println!("Postrider delivers five events to three receivers: one healthy, one flaky, one dead.\n");
@@ -48,7 +48,7 @@ pub(crate) async fn run() -> Result<(), StartError> {
     let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default())?;
     let events = dispatch(&dispatcher).await?;
 
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + DEADLINE;
     while pending(&store).await? > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::start::StartError;
 
 /// How long the database may take to answer before the program calls itself unready.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(2);
 
 /// A program whose logs, traces and metrics go where the settings say.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Observed {
 /// Ready is who has a database that answers.
 pub fn readiness(database: &Database) -> Readiness {
     let database = database.clone();
-    Readiness::new(PATIENCE, move || {
+    Readiness::new(DEADLINE, move || {
         let database = database.clone();
         async move { database.ping().await.map_err(|_| "the database does not answer".to_owned()) }
     })

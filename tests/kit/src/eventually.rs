@@ -1,4 +1,4 @@
-//! Waiting for a condition, never for a guess.
+//! Waiting for a condition with a deadline, instead of sleeping for a guessed time.
 
 use std::{panic::Location, time::Duration};
 
@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep};
 
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Tries a condition until it gives a value, and panics with the caller's place when it has not by the deadline.
-/// It is tried at least once, and once more at the deadline.
+/// Polls a condition until it returns a value. Panics with the caller's location if there is none by the deadline.
+/// Polls at least once, and once more at the deadline.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {

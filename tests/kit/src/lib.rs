@@ -1,13 +1,13 @@
 //! Test kit of Postrider: databases, receivers, processes.
 //!
 //! - [`database`]: a fresh, migrated database for each test
-//! - [`receiver`]: an HTTP server that records what it gets and answers as it is told
+//! - [`receiver`]: an HTTP server that records requests and behaves as configured
 //! - [`process`]: Postrider's programs, as a user would start them
-//! - [`proxy`]: a way to the database that can hang, break or swallow answers
+//! - [`proxy`]: a link to the database that can hang, break or swallow answers
 //! - [`api`]: a client of the HTTP API
-//! - [`eventually()`]: waiting for a condition, never for a guess
+//! - [`eventually()`]: waiting for a condition with a deadline
 //!
-//! Everything here panics when it cannot do its work: that is how a test says so.
+//! Everything here panics on failure, which fails the test.
 #![allow(
     clippy::expect_used,
     clippy::missing_panics_doc,

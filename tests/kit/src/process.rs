@@ -17,8 +17,8 @@ use tokio::{
     time::timeout,
 };
 
-/// What a program is given of this process's environment; the rest is the test's to name.
-const PASSED_ON: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"];
+/// The variables that a program inherits from this process; tests set all others explicitly.
+const INHERITED: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"];
 
 /// A program of this workspace, about to be started.
 ///
@@ -41,10 +41,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program of this name beside the test executable (`target/<profile>/`).
+    /// A program in the folder of the test executable (`target/<profile>/`).
     pub fn named(name: &str) -> Self {
         let test = env::current_exe().expect("the path of the test executable");
-        // target/<profile>/deps/<test>, but target/<profile>/examples/… and the like are as deep.
+        // Tests are in target/<profile>/deps/, and examples in a folder at the same depth.
         let folder = test.parent().and_then(|deps| deps.parent()).expect("a folder above `deps`");
         let path = folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
         assert!(
@@ -55,7 +55,7 @@ impl Program {
         Self::at(path)
     }
 
-    /// A program anywhere else.
+    /// A program at a path.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), arguments: Vec::new(), variables: Vec::new() }
     }
@@ -72,20 +72,20 @@ impl Program {
         self
     }
 
-    /// Sets a variable of its environment, which is otherwise empty.
+    /// Sets an environment variable. Apart from the inherited ones the environment is empty.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.variables.push((name.into(), value.into()));
         self
     }
 
-    /// Starts it. Has to be called in a tokio runtime.
+    /// Starts the program. Must be called within a tokio runtime.
     pub fn start(&self) -> Process {
-        let passed_on = PASSED_ON.iter().filter_map(|name| Some((name, env::var_os(name)?)));
+        let passed_on = INHERITED.iter().filter_map(|name| Some((name, env::var_os(name)?)));
         let mut child = Command::new(&self.path)
             .args(&self.arguments)
             .env_clear()
             .envs(passed_on)
-            // Lines are compared: no colours.
+            // Tests compare lines, so no colours.
             .env("NO_COLOR", "1")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -101,7 +101,7 @@ impl Program {
     }
 }
 
-/// A running program; killed when this is dropped.
+/// A running program, killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -111,22 +111,22 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process's id; `None` once it has ended and was waited for.
+    /// The process id; `None` once the process has ended and been waited for.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// The lines it has printed so far.
+    /// The lines it has printed to standard output so far.
     pub fn stdout(&self) -> Vec<String> {
         self.stdout.all()
     }
 
-    /// The lines it has printed to its standard error so far.
+    /// The lines it has printed to standard error so far.
     pub fn stderr(&self) -> Vec<String> {
         self.stderr.all()
     }
 
-    /// Waits until it has printed a line, to its output or error, that fits, and hands back the first such line.
+    /// Waits for a matching line on standard output or standard error, and returns the first one.
     pub async fn wait_for_line(&self, fits: impl Fn(&str) -> bool, deadline: Duration) -> String {
         let found = timeout(deadline, async {
             tokio::select! {
@@ -137,17 +137,17 @@ impl Process {
         });
         let problem = match found.await {
             Ok(Some(line)) => return line,
-            Ok(None) => "has ended without the line".to_owned(),
+            Ok(None) => "has ended without printing the line".to_owned(),
             Err(elapsed) => format!("has not printed the line within {deadline:?} ({elapsed})"),
         };
         panic!("{} {problem}; {}", self.name, self.printed());
     }
 
-    /// Waits for a line that fits and names a socket address (`address=127.0.0.1:8080`, in text or JSON); hands back
+    /// Waits for a matching line that contains a socket address (`address=127.0.0.1:8080`, in text or JSON), and returns
     /// that address.
     pub async fn wait_for_address(&self, fits: impl Fn(&str) -> bool, deadline: Duration) -> SocketAddr {
         let line = self.wait_for_line(|line| fits(line) && address_in(line).is_some(), deadline).await;
-        address_in(&line).expect("the line that was waited for names an address")
+        address_in(&line).expect("the matching line contains an address")
     }
 
     /// Sends SIGTERM.
@@ -155,28 +155,28 @@ impl Process {
         self.signal("TERM").await;
     }
 
-    /// Sends a signal by its name without `SIG`: `INT`, `KILL`, `STOP`, `CONT`, …
+    /// Sends a signal, named without `SIG`: `INT`, `KILL`, `STOP`, `CONT`, …
     pub async fn signal(&self, name: &str) {
         let Some(id) = self.child.id() else { return };
-        // The shell's own `kill`: not every machine has the program.
+        // The shell's built-in `kill`, since not every machine has the program.
         let command = format!("kill -s {name} {id}");
         let status = Command::new("sh").args(["-c", &command]).status().await.expect("a shell");
         assert!(status.success(), "`{command}` failed");
     }
 
-    /// Waits for its end.
+    /// Waits until the program ends.
     pub async fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let Ok(status) = timeout(deadline, self.child.wait()).await else {
             panic!("{} has not ended within {deadline:?}; {}", self.name, self.printed());
         };
         let status = status.expect("a status");
-        // What it printed last is still on its way through the pipes; a grandchild may hold them open for ever.
+        // Its last lines may still be in the pipes, which a grandchild may hold open for ever.
         let _ = timeout(Duration::from_secs(1), async { tokio::join!(self.stdout.end(), self.stderr.end()) })
             .await;
         status
     }
 
-    /// Whether it has not ended yet.
+    /// Whether the program is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a state").is_none()
     }
@@ -187,7 +187,7 @@ impl Process {
     }
 }
 
-/// The socket address that follows `address` in a line of a log.
+/// The socket address that follows `address` in a log line.
 fn address_in(line: &str) -> Option<SocketAddr> {
     line.match_indices("address").find_map(|(start, word)| {
         let rest = line[start + word.len()..].trim_start_matches(['"', '=', ':', ' ']);
@@ -197,7 +197,7 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     })
 }
 
-/// The lines of a stream that is read to its end in the background.
+/// The lines of a stream, read in the background until it ends.
 #[derive(Clone, Debug, Default)]
 struct Lines {
     shared: Arc<SharedLines>,
@@ -245,7 +245,7 @@ impl Lines {
         self.look(|read| read.lines.clone())
     }
 
-    /// The first line that fits; `None` when the stream ends without one.
+    /// The first matching line; `None` if the stream ends without one.
     async fn find(&self, fits: impl Fn(&str) -> bool) -> Option<String> {
         let mut seen = 0;
         loop {

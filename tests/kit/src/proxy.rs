@@ -1,4 +1,4 @@
-//! A TCP link between a program and PostgreSQL that can hang, be cut, or keep answers to itself.
+//! A TCP link between a program and PostgreSQL that can hang, be cut, or swallow answers.
 
 use std::{
     future, io,
@@ -17,17 +17,17 @@ use tokio::{
 };
 use url::Url;
 
-/// What a link does with what comes.
+/// What a link does with the bytes that it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// Passes it on.
+    /// Passes them on.
     Open,
-    /// Keeps it until it is open again: a partition, as both ends see it.
+    /// Holds them back until the link is open again: a network partition.
     Hanging,
     /// Resets every connection, old and new.
     Cut,
-    /// Passes it on, until a connection asks for a `COMMIT`. That gets through; nothing comes back any more on that
-    /// connection, whatever the link does later, and nobody is told.
+    /// Passes them on until a connection sends a `COMMIT`. The commit reaches the database, but no answer returns on that
+    /// connection any more, whatever state the link has later.
     Unheard,
 }
 
@@ -40,7 +40,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A link to `to` that is open.
+    /// Starts an open link to `to`.
     pub async fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
@@ -49,7 +49,7 @@ impl Proxy {
         Self { address, link, accepting }
     }
 
-    /// A link to the PostgreSQL at `url`, on this machine, and the URL that leads there through it.
+    /// Starts a link to the PostgreSQL at `url`, on this machine. Returns it with the URL that leads through it.
     pub async fn before(url: &str) -> (Self, String) {
         let mut url: Url = url.parse().expect("a URL");
         let link = Self::start(SocketAddr::from((Ipv4Addr::LOCALHOST, url.port().unwrap_or(5432)))).await;
@@ -58,12 +58,12 @@ impl Proxy {
         (link, url.into())
     }
 
-    /// Where it listens.
+    /// The port on which the link listens.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Does from now on as `link` says.
+    /// Changes the state of the link.
     pub fn set(&self, link: Link) {
         self.link.send_replace(link);
     }
@@ -86,11 +86,11 @@ async fn accept(listener: TcpListener, to: SocketAddr, link: watch::Receiver<Lin
 
 async fn pass(mut client: TcpStream, to: SocketAddr, mut link: watch::Receiver<Link>) {
     if let Ok(mut server) = connect(to, &mut link).await {
-        // PostgreSQL's own way; Nagle's algorithm would slow both ends.
+        // As PostgreSQL does: Nagle's algorithm would delay both ends.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let _ = (client.set_zero_linger(), server.set_zero_linger());
-        // Borrowed halves: an owned one closes its direction in order when it is dropped, and what is
-        // cut must be reset.
+        // Borrowed halves: dropping an owned one closes its direction in order, but a cut connection
+        // must be reset.
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let unheard = AtomicBool::new(false);
@@ -110,7 +110,7 @@ async fn connect(to: SocketAddr, link: &mut watch::Receiver<Link>) -> io::Result
     TcpStream::connect(to).await
 }
 
-/// Whose words these are, and whether the database's answers are kept from the program by now.
+/// The direction of the bytes, and whether the connection now swallows the database's answers.
 #[derive(Clone, Copy, Debug)]
 enum From<'a> {
     Program(&'a AtomicBool),
@@ -126,7 +126,7 @@ async fn pump(
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let length = from.read(&mut buffer).await;
-        // Neither bytes nor an end get through a link that hangs.
+        // A hanging link passes on neither bytes nor the end of a stream.
         opened(&mut link).await?;
         let said = &buffer[..*length.as_ref().unwrap_or(&0)];
         match whose {
@@ -157,7 +157,7 @@ async fn opened(link: &mut watch::Receiver<Link>) -> io::Result<()> {
 }
 
 async fn is_cut(link: &mut watch::Receiver<Link>) {
-    // A proxy that is gone has cut its links.
+    // Dropping the proxy cuts its links.
     let _ = link.wait_for(|link| *link == Link::Cut).await;
 }
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hanging_link_keeps_what_comes_until_it_is_open() {
+    async fn a_hanging_link_holds_bytes_back_until_it_is_open() {
         let (proxy, mut near, mut far) = pair().await;
         proxy.set(Link::Hanging);
         near.write_all(b"b").await.unwrap();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_of_a_commit_is_not_heard_of() {
+    async fn the_answer_to_a_commit_is_swallowed() {
         let (proxy, mut near, mut far) = pair().await;
         proxy.set(Link::Unheard);
         far.write_all(b"b").await.unwrap();

@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::api::TestServer;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 const ACQUIRE: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(2);
 /// For what an answer takes besides waiting, on a machine that is busy.
@@ -111,7 +111,7 @@ impl Stage {
             acquire_timeout: ACQUIRE,
             answer_timeout: ANSWER,
             // Longer than a test holds connections.
-            idle_transaction_timeout: 4 * PATIENCE,
+            idle_transaction_timeout: 4 * DEADLINE,
             ..DatabaseConfig::new(url.as_str().parse().unwrap())
         };
         let server = TestServer::over(database, config, telemetry, |config| config).await;
@@ -159,13 +159,13 @@ impl Stage {
         }
         assert!(started.elapsed() < 2 * (within + SLACK), "{:?}", started.elapsed());
         // It lives, and is not ready; what it last said of that is good for a moment.
-        eventually(PATIENCE, || async { (self.probes().await == (200, 503)).then_some(()) }).await;
+        eventually(DEADLINE, || async { (self.probes().await == (200, 503)).then_some(()) }).await;
     }
 
     /// All is as before, without a restart; and what was not acknowledged is taken once.
     async fn assert_back(mut self) {
-        eventually(PATIENCE, || async { (self.probes().await == (200, 200)).then_some(()) }).await;
-        let deadline = Instant::now() + PATIENCE;
+        eventually(DEADLINE, || async { (self.probes().await == (200, 200)).then_some(()) }).await;
+        let deadline = Instant::now() + DEADLINE;
         for n in 0..20 {
             // Connections that broke meanwhile may be met by a request each.
             while self.publish(&format!("away-{n}")).await.status != 202 {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::api::TestServer;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 const BODY: &str = r#"{"event":"a","data":{}}"#;
 
 async fn server(shedding: Shedding) -> TestServer {
@@ -14,7 +14,7 @@ async fn server(shedding: Shedding) -> TestServer {
 }
 
 async fn waits_for(server: &TestServer, status: u16) {
-    eventually(PATIENCE, || async {
+    eventually(DEADLINE, || async {
         let answer = server.api.post_raw("/v1/events", BODY).await;
         (answer.status == status).then_some(())
     })
@@ -50,7 +50,7 @@ async fn events_are_turned_away_while_the_queue_is_old() {
 
     // What was too old is worked on.
     let token = postrider_queue::LeaseToken(server.store.ids().next_uuid());
-    let claim = postrider_queue::Claim::new(token, 1_000, PATIENCE);
+    let claim = postrider_queue::Claim::new(token, 1_000, DEADLINE);
     server.store.queue().claim(&claim).await.unwrap();
     waits_for(&server, 202).await;
 }
@@ -68,7 +68,7 @@ async fn a_subscriber_that_holds_its_jobs_back_itself_turns_nobody_away() {
     waits_for(&server, 503).await;
     // A worker has come, and its limit is reached: the others wait for that one.
     let token = postrider_queue::LeaseToken(server.store.ids().next_uuid());
-    let claim = postrider_queue::Claim::new(token, 1_000, PATIENCE);
+    let claim = postrider_queue::Claim::new(token, 1_000, DEADLINE);
     assert_eq!(server.store.queue().claim(&claim).await.unwrap().jobs.len(), 1);
     waits_for(&server, 202).await;
     let oldest = server.store.queue().depth().await.unwrap().oldest_ready;
@@ -82,7 +82,7 @@ async fn events_are_turned_away_while_the_database_is_slow() {
     // The one connection that SQLite has is taken by somebody who takes his time.
     let busy = server.database.begin().await.unwrap();
     let started = tokio::time::Instant::now();
-    eventually(PATIENCE, || async {
+    eventually(DEADLINE, || async {
         // This one may hang, until the connection is given up.
         let answer =
             tokio::time::timeout(Duration::from_millis(100), server.api.post_raw("/v1/events", BODY));

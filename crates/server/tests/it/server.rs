@@ -10,12 +10,12 @@ use tokio::time::timeout;
 
 use crate::api::{KEY, TestServer};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(10);
 const BODY: &str = r#"{"event":"a","data":{}}"#;
 
 async fn answer(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut text)).await.expect("an end in time").expect("an answer");
+    timeout(DEADLINE, stream.read_to_end(&mut text)).await.expect("an end in time").expect("an answer");
     String::from_utf8_lossy(&text).into_owned()
 }
 
@@ -33,21 +33,21 @@ async fn requests_in_flight_finish_at_shutdown() {
     // The server has begun with it when it asks for the body.
     stream.write_all(format!("{}expect: 100-continue\r\n\r\n", head(BODY.len())).as_bytes()).await.unwrap();
     let mut go_on = [0; 12];
-    timeout(PATIENCE, stream.read_exact(&mut go_on)).await.unwrap().unwrap();
+    timeout(DEADLINE, stream.read_exact(&mut go_on)).await.unwrap().unwrap();
     assert_eq!(&go_on, b"HTTP/1.1 100");
 
     let idle = TcpStream::connect(server.address).await.unwrap();
     server.begin_stop();
     let store = server.store.clone();
     let address = server.address;
-    postrider_testkit::eventually(PATIENCE, || async {
+    postrider_testkit::eventually(DEADLINE, || async {
         TcpStream::connect(address).await.is_err().then_some(())
     })
     .await;
     stream.write_all(BODY.as_bytes()).await.unwrap();
     let text = answer(&mut stream).await;
     assert!(text.contains("HTTP/1.1 202"), "{text}");
-    assert!(timeout(PATIENCE, server.stopped()).await.unwrap(), "nothing was cut off");
+    assert!(timeout(DEADLINE, server.stopped()).await.unwrap(), "nothing was cut off");
     drop(idle);
     let events = store.events(&TenantId::default(), None, PageRequest::default()).await.unwrap();
     assert_eq!(events.items.len(), 1);
@@ -59,10 +59,10 @@ async fn the_grace_has_an_end() {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(format!("{}expect: 100-continue\r\n\r\n", head(BODY.len())).as_bytes()).await.unwrap();
     stream.read_exact(&mut [0; 12]).await.unwrap();
-    assert!(!timeout(PATIENCE, server.stopped()).await.unwrap(), "the body never came");
+    assert!(!timeout(DEADLINE, server.stopped()).await.unwrap(), "the body never came");
     let mut rest = Vec::new();
     // Closed or reset: it is cut off.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut rest)).await.unwrap();
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use postrider_testkit::{Api, eventually};
 use serde_json::{Value, json};
 
-use crate::deployment::PATIENCE;
+use crate::deployment::DEADLINE;
 
 /// A subscriber to everything at `url`, as it was answered.
 pub(crate) async fn subscribe(api: &Api, url: &str) -> Value {
@@ -51,7 +51,7 @@ pub(crate) async fn delivery_of(api: &Api, event: &Value) -> Value {
 
 /// The one delivery of an event, once it is no longer pending.
 pub(crate) async fn ended(api: &Api, event: &Value) -> Value {
-    eventually(PATIENCE, || async {
+    eventually(DEADLINE, || async {
         Some(delivery_of(api, event).await).filter(|delivery| delivery["status"] != "pending")
     })
     .await
@@ -65,7 +65,7 @@ pub(crate) async fn attempts(api: &Api, delivery: &Value) -> Vec<Value> {
 
 /// Waits until there is no job of any kind left.
 pub(crate) async fn idle(api: &Api) {
-    eventually(PATIENCE, || async {
+    eventually(DEADLINE, || async {
         let queue = &read(api, "/v1/stats").await["queue"];
         ["ready", "scheduled", "held", "running"].iter().all(|state| queue[state] == 0).then_some(())
     })

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::client::{attempts, read, subscribe_with, text};
-use crate::deployment::{Deployment, PATIENCE};
+use crate::deployment::{Deployment, DEADLINE};
 
 /// So many attempts are in flight at once: to each subscriber as many as there are events.
 const ATTEMPTS: usize = 1000;
@@ -75,7 +75,7 @@ async fn attempt_all(api: &Api, trickle: &Trickle, timeout: u64) {
     let (status, answer) = api.post("/v1/events/batch", &json!({"events": events})).await;
     assert_eq!(status, 202, "{answer}");
 
-    eventually(PATIENCE + Duration::from_secs(timeout), || async {
+    eventually(DEADLINE + Duration::from_secs(timeout), || async {
         let pending = read(api, "/v1/deliveries?limit=1&status=pending").await;
         pending["data"].as_array().is_some_and(Vec::is_empty).then_some(())
     })
@@ -89,7 +89,7 @@ async fn attempt_all(api: &Api, trickle: &Trickle, timeout: u64) {
         ended_at_the_deadline(&attempts[0], timeout);
     }
     // The worker has let go of all of them: no connection is left to trickle into.
-    eventually(PATIENCE, || async { (trickle.open.load(Ordering::SeqCst) == 0).then_some(()) }).await;
+    eventually(DEADLINE, || async { (trickle.open.load(Ordering::SeqCst) == 0).then_some(()) }).await;
 }
 
 /// Two hundreds are success, however their bodies end; how it ended is told.
@@ -102,7 +102,7 @@ fn ended_at_the_deadline(attempt: &Value, timeout: u64) {
     let took = Duration::from_secs_f64(attempt["duration_ms"].as_f64().unwrap() / 1000.0);
     let deadline = Duration::from_secs(timeout);
     // What is late is the machine, which may be busy.
-    assert!(took >= deadline && took < deadline + PATIENCE, "{attempt}");
+    assert!(took >= deadline && took < deadline + DEADLINE, "{attempt}");
 }
 
 /// All deliveries of events of this type.

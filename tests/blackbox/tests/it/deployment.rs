@@ -10,7 +10,7 @@ pub(crate) const ADMIN_KEY: &str = "operator-key-of-the-black-box-tests-01234567
 pub(crate) const SECRET_KEY: &str = "cG9zdHJpZGVyLWJsYWNrLWJveC10ZXN0LWtleS0wMDE=";
 
 /// How long anything may take on a machine that is busy with other things.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What all the programs of a deployment are told.
 pub(crate) fn settings(database_url: &str) -> Vec<(String, String)> {
@@ -46,7 +46,7 @@ impl Member {
     pub(crate) async fn start(program: &Program) -> Self {
         let process = program.start();
         let is_telemetry = |line: &str| line.contains("listening") && line.contains("telemetry");
-        let address = process.wait_for_address(is_telemetry, PATIENCE).await;
+        let address = process.wait_for_address(is_telemetry, DEADLINE).await;
         Self { process, telemetry: Api::without_key(format!("http://{address}")) }
     }
 
@@ -58,7 +58,7 @@ impl Member {
     /// Where a server's API is.
     pub(crate) async fn api_address(&self) -> SocketAddr {
         let is_api = |line: &str| line.contains("listening") && line.contains(r#"service="api""#);
-        self.process.wait_for_address(is_api, PATIENCE).await
+        self.process.wait_for_address(is_api, DEADLINE).await
     }
 
     /// What it has logged so far, and printed.
@@ -69,7 +69,7 @@ impl Member {
     /// Ends it by SIGTERM, and sees that it ended well.
     pub(crate) async fn stop(mut self) {
         self.process.terminate().await;
-        let status = self.process.wait(PATIENCE).await;
+        let status = self.process.wait(DEADLINE).await;
         assert!(status.success(), "{status}: {}", self.output());
     }
 }

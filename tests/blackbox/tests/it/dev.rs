@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
 
 use crate::client::{attempts, dispatch_with, ended, list, read, subscribe_with, text};
-use crate::deployment::PATIENCE;
+use crate::deployment::DEADLINE;
 use crate::signature::{header, verify};
 
 /// What the contract gives the demo.
@@ -30,8 +30,8 @@ impl Dev {
             .env("POSTRIDER_RETRY_SCHEDULE", "50ms");
         let process = program.start();
         // The last line of the greeting.
-        process.wait_for_line(|line| line.contains("/v1/subscribers"), PATIENCE).await;
-        process.wait_for_line(|line| line.contains(r#""events":["order.*"]"#), PATIENCE).await;
+        process.wait_for_line(|line| line.contains("/v1/subscribers"), DEADLINE).await;
+        process.wait_for_line(|line| line.contains(r#""events":["order.*"]"#), DEADLINE).await;
         let greeting = process.stdout();
         let after = |label: &str| {
             let line = greeting.iter().find_map(|line| line.trim().strip_prefix(label));
@@ -55,7 +55,7 @@ impl Dev {
 
     pub(crate) async fn stop(mut self, signal: &str) {
         self.process.signal(signal).await;
-        let status = self.process.wait(PATIENCE).await;
+        let status = self.process.wait(DEADLINE).await;
         assert!(status.success(), "{status}: {:?}", self.process.stderr());
     }
 }
@@ -111,7 +111,7 @@ async fn curl_works(dev: &Dev) {
         return;
     }
     let curl = Command::new("sh").args(["-c", &dev.curl()]).output();
-    let output = timeout(PATIENCE, curl).await.expect("curl ends").unwrap();
+    let output = timeout(DEADLINE, curl).await.expect("curl ends").unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error} of {output:?} of {}", dev.curl()));
     assert!(text(&answer["id"]).starts_with("evt_"), "{answer}");

@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::json;
 
 use crate::client::{idle, list, subscribe_with, text};
-use crate::deployment::{Deployment, PATIENCE};
+use crate::deployment::{Deployment, DEADLINE};
 use crate::exposition::{Exposition, sums};
 
 /// Writes down when each job is claimed, by the clock that claims go by.
@@ -51,7 +51,7 @@ async fn a_rate_limit_is_exact_over_three_workers() {
         deployment.add_worker(&[]).await;
     }
     // However slow the machine is.
-    let requests = receiver.wait_for(usize::try_from(EVENTS).unwrap(), 4 * PATIENCE).await;
+    let requests = receiver.wait_for(usize::try_from(EVENTS).unwrap(), 4 * DEADLINE).await;
     idle(&deployment.api).await;
     let database = deployment.stop().await;
 
@@ -118,7 +118,7 @@ async fn an_ordered_subscriber_gets_all_in_order_though_a_worker_is_killed() {
     subscribe_with(&deployment.api, subscriber).await;
     let expected = dispatch_many(&deployment, EVENTS).await;
 
-    receiver.wait_for(FATAL + 1, PATIENCE).await;
+    receiver.wait_for(FATAL + 1, DEADLINE).await;
     kill_the_one_at_work(&mut deployment).await;
     idle(&deployment.api).await;
     let deliveries = list(&deployment.api, "/v1/deliveries?limit=100").await;
@@ -143,7 +143,7 @@ async fn an_ordered_subscriber_gets_all_in_order_though_a_worker_is_killed() {
 
 /// The only request in flight hangs, so that its worker stays the one.
 async fn kill_the_one_at_work(deployment: &mut Deployment) {
-    let at_work = eventually(PATIENCE, || async {
+    let at_work = eventually(DEADLINE, || async {
         for (place, worker) in deployment.workers.iter().enumerate() {
             let metrics = [Exposition::of(&worker.telemetry).await];
             if !sums(&metrics, "webhook_in_flight", &[]).is_empty() {
@@ -155,6 +155,6 @@ async fn kill_the_one_at_work(deployment: &mut Deployment) {
     .await;
     let mut worker = deployment.workers.remove(at_work);
     worker.process.signal("KILL").await;
-    let status = worker.process.wait(PATIENCE).await;
+    let status = worker.process.wait(DEADLINE).await;
     assert!(!status.success(), "{status}");
 }

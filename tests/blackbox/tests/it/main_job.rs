@@ -5,7 +5,7 @@ use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use serde_json::{Value, json};
 
 use crate::client::{attempts, delivery_of, ended, idle, list, subscribe_with, text};
-use crate::deployment::{Deployment, Member, PATIENCE, program};
+use crate::deployment::{Deployment, Member, DEADLINE, program};
 use crate::signature::{header, verify};
 
 /// A history without any migration: its databases are empty.
@@ -53,7 +53,7 @@ async fn the_main_job() {
     assert_eq!(answer.status, 202, "{event}");
     assert_eq!((&event["subscribers_found"], &event["jobs_created"]), (&json!(2), &json!(2)));
 
-    receiver.wait_for(2, PATIENCE).await;
+    receiver.wait_for(2, DEADLINE).await;
     idle(&api).await;
     let deliveries = list(&api, &format!("/v1/deliveries?event_id={}", text(&event["id"]))).await;
     assert_eq!(deliveries.len(), 2);

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::client::{dispatch, idle, list, read, subscribe_with, text};
-use crate::deployment::{Deployment, PATIENCE};
+use crate::deployment::{Deployment, DEADLINE};
 use crate::exposition::{Exposition, sums};
 
 /// The design's §8 by the half that reports them. `webhook_retry_count` is the count of a histogram.
@@ -109,7 +109,7 @@ async fn the_metrics_of_all_processes_add_up_to_the_stores_counts() {
 /// What all processes show once it agrees with the store, or what they show when it does not for long: a worker counts
 /// what it has recorded a moment after the API shows it, and measures the queue now and then.
 async fn settled(deployment: &Deployment, connection: &DatabaseConnection) -> Vec<Exposition> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + DEADLINE;
     loop {
         let mut all = Vec::new();
         for member in deployment.members() {
@@ -131,9 +131,9 @@ async fn cancel_two(deployment: &Deployment, receiver: &Receiver) {
     let body = json!({"url": receiver.url("/later"), "events": ["refund"], "policy": {"schedule": ["1h"]}});
     let later = subscribe_with(api, body).await;
     let events = [dispatch(api, "refund").await, dispatch(api, "refund").await];
-    receiver.wait_for_path("/later", 2, PATIENCE).await;
+    receiver.wait_for_path("/later", 2, DEADLINE).await;
     let of_later = format!("/v1/deliveries?subscriber_id={}", text(&later["id"]));
-    let delivery = eventually(PATIENCE, || async {
+    let delivery = eventually(DEADLINE, || async {
         let deliveries = list(api, &of_later).await;
         let attempted = deliveries.iter().all(|delivery| delivery["attempts"] == 1);
         attempted

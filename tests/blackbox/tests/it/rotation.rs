@@ -7,7 +7,7 @@ use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
 use crate::client::{dispatch, ended, subscribe_with, text};
-use crate::deployment::{Deployment, PATIENCE};
+use crate::deployment::{Deployment, DEADLINE};
 use crate::signature::verify;
 
 const FORMER: &str = "the secret before the rotation";
@@ -36,7 +36,7 @@ async fn the_former_secret_signs_for_as_long_as_the_overlap() {
         let signed_by = async |count: usize, secrets: &[&str]| {
             let delivery = ended(api, &dispatch(api, &path[1..]).await).await;
             assert_eq!(delivery["status"], "succeeded");
-            verify(&receiver.wait_for_path(path, count, PATIENCE).await[count - 1], secrets);
+            verify(&receiver.wait_for_path(path, count, DEADLINE).await[count - 1], secrets);
         };
         signed_by(1, &[FORMER]).await;
         assert_eq!(api.post(&rotate, &given).await, (200, json!({"secret": NEW})));

@@ -6,7 +6,7 @@ use postrider_testkit::{Behaviour, Receiver};
 use serde_json::{Value, json};
 
 use crate::client::{attempts, dispatch, ended, idle, list, read, subscribe, text};
-use crate::deployment::{Deployment, PATIENCE};
+use crate::deployment::{Deployment, DEADLINE};
 
 const SCHEDULE: (&str, &str) = ("POSTRIDER_RETRY_SCHEDULE", "100ms,200ms,300ms,400ms,500ms,5s");
 const DELAYS: [u64; 5] = [100, 200, 300, 400, 500];
@@ -23,7 +23,7 @@ async fn failures_follow_the_schedule() {
     subscribe(api, &receiver.url("/hook")).await;
     let event = dispatch(api, "order.created").await;
 
-    receiver.wait_for(6, PATIENCE).await;
+    receiver.wait_for(6, DEADLINE).await;
     let delivery = ended(api, &event).await;
     assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("dead"), &json!(6)), "{delivery}");
     assert_eq!(delivery["dead_reason"], "attempts_used_up");

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::{Value, json};
 
 use crate::client::{attempts, dispatch, ended, idle, list, read, subscribe_with, text};
-use crate::deployment::{ADMIN_KEY, Deployment, PATIENCE, SECRET_KEY};
+use crate::deployment::{ADMIN_KEY, Deployment, DEADLINE, SECRET_KEY};
 
 /// What is given to Postrider and must not be found again.
 const FIRST_SECRET: &str = "canary-of-the-first-secret";
@@ -109,14 +109,14 @@ async fn secrets_are_nowhere() {
     }
     // The level is set: there is something to search.
     let worker = &deployment.workers[0];
-    eventually(PATIENCE, || async { worker.output().contains("DEBUG").then_some(()) }).await;
+    eventually(DEADLINE, || async { worker.output().contains("DEBUG").then_some(()) }).await;
     collect_tables(&deployment.database, &mut haystack).await;
     let mut logs = Haystack(Vec::new());
     for (mut member, name) in
         std::iter::once(deployment.server).chain(deployment.workers).zip(["server", "worker"])
     {
         member.process.terminate().await;
-        assert!(member.process.wait(PATIENCE).await.success());
+        assert!(member.process.wait(DEADLINE).await.success());
         haystack.add(format!("the {name}'s output"), member.output());
         logs.add(format!("the {name}'s output"), member.output());
     }

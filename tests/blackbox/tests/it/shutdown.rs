@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::client::{attempts, delivery_of, dispatch, ended, idle, read, subscribe};
-use crate::deployment::{ADMIN_KEY, Deployment, Member, PATIENCE, program};
+use crate::deployment::{ADMIN_KEY, Deployment, Member, DEADLINE, program};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_in_flight_ends_before_its_worker() {
@@ -22,14 +22,14 @@ async fn a_delivery_in_flight_ends_before_its_worker() {
         receiver.on("/hook", Behaviour::respond(200, "in the end").behind(&gate));
         subscribe(&api, &receiver.url("/hook")).await;
         let event = dispatch(&api, "order.created").await;
-        receiver.wait_for(1, PATIENCE).await;
+        receiver.wait_for(1, DEADLINE).await;
 
         let worker = &mut deployment.workers[0].process;
         worker.signal(signal).await;
-        worker.wait_for_line(|line| line.contains("no more jobs are claimed"), PATIENCE).await;
+        worker.wait_for_line(|line| line.contains("no more jobs are claimed"), DEADLINE).await;
         let later = dispatch(&api, "order.paid").await;
         gate.open();
-        let status = worker.wait(PATIENCE).await;
+        let status = worker.wait(DEADLINE).await;
         assert!(status.success(), "SIG{signal}: {status}");
 
         let delivery = delivery_of(&api, &event).await;
@@ -55,7 +55,7 @@ async fn what_does_not_end_in_time_goes_back_unspent() {
     receiver.on("/hook", Behaviour::Hang);
     subscribe(&api, &receiver.url("/hook")).await;
     let event = dispatch(&api, "order.created").await;
-    receiver.wait_for(1, PATIENCE).await;
+    receiver.wait_for(1, DEADLINE).await;
 
     let asked = Instant::now();
     deployment.workers.remove(0).stop().await;
@@ -99,15 +99,15 @@ async fn an_api_request_in_flight_ends_before_its_server() {
 
         let server = &mut deployment.server.process;
         server.signal(signal).await;
-        server.wait_for_line(|line| line.contains("stopping"), PATIENCE).await;
+        server.wait_for_line(|line| line.contains("stopping"), DEADLINE).await;
         // Nobody new is let in.
-        eventually(PATIENCE, || async { TcpStream::connect(address).await.is_err().then_some(()) }).await;
+        eventually(DEADLINE, || async { TcpStream::connect(address).await.is_err().then_some(()) }).await;
         assert!(server.is_running());
         connection.write_all(second.as_bytes()).await.unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 202 "), "SIG{signal}: {answer}");
-        let status = server.wait(PATIENCE).await;
+        let status = server.wait(DEADLINE).await;
         assert!(status.success(), "SIG{signal}: {status}");
 
         let again = Member::start(&program("postrider-server", deployment.database.url(), &[])).await;
@@ -126,7 +126,7 @@ async fn idle_programs_end_at_once() {
     let asked = Instant::now();
     for member in std::iter::once(&mut deployment.server).chain(&mut deployment.workers) {
         member.process.signal("INT").await;
-        let status = member.process.wait(PATIENCE).await;
+        let status = member.process.wait(DEADLINE).await;
         assert!(status.success(), "{status}: {}", member.output());
     }
     // The grace period is 30 s.

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use postrider_testkit::{Program, TestDatabase};
 
 use crate::client::{dispatch, subscribe};
-use crate::deployment::{ADMIN_KEY, Deployment, Member, PATIENCE, SECRET_KEY, program};
+use crate::deployment::{ADMIN_KEY, Deployment, Member, DEADLINE, SECRET_KEY, program};
 use crate::main_job::Nothing;
 
 /// Another key than [`SECRET_KEY`].
@@ -14,7 +14,7 @@ const OTHER_KEY: &str = "b3RoZXItYmxhY2stYm94LXRlc3Qta2V5LTAwMDAwMDE=";
 /// What it says on standard error as it fails to start.
 async fn complaint(program: &Program) -> String {
     let mut process = program.start();
-    let status = process.wait(PATIENCE).await;
+    let status = process.wait(DEADLINE).await;
     let errors = process.stderr().join("\n");
     assert!(!status.success(), "it started: {program:?}");
     assert!(status.code().is_some(), "{status} is no exit: {errors}");
@@ -79,7 +79,7 @@ async fn a_schema_that_does_not_fit_is_said_to() {
             assert!(errors.contains("postrider migrate") && errors.contains("--migrate"), "{errors}");
         }
         let mut migrate = program("postrider", url, &[]).arg("migrate").start();
-        assert!(migrate.wait(PATIENCE).await.success(), "{:?}", migrate.stderr());
+        assert!(migrate.wait(DEADLINE).await.success(), "{:?}", migrate.stderr());
         for name in ["postrider-server", "postrider-worker"] {
             Member::start(&program(name, url, &[])).await.stop().await;
         }
@@ -105,7 +105,7 @@ async fn a_key_that_does_not_open_what_is_stored_is_said_to() {
 async fn an_address_that_is_taken_is_said_to() {
     let deployment = Deployment::start(0).await;
     let is_listening = |line: &str| line.contains("listening");
-    let taken = deployment.server.process.wait_for_address(is_listening, PATIENCE).await.to_string();
+    let taken = deployment.server.process.wait_for_address(is_listening, DEADLINE).await.to_string();
     for (name, variable) in [
         ("postrider-server", "POSTRIDER_LISTEN"),
         ("postrider-server", "POSTRIDER_TELEMETRY_LISTEN"),
@@ -129,7 +129,7 @@ async fn help_lists_every_setting() {
         ("postrider", Some("migrate"), ["DATABASE_URL", "", ""]),
     ] {
         let mut help = Program::named(name).args(command).arg("--help").start();
-        assert!(help.wait(PATIENCE).await.success(), "{name} {command:?}");
+        assert!(help.wait(DEADLINE).await.success(), "{name} {command:?}");
         let text = help.stdout().join("\n");
         for setting in settings.iter().flat_map(|settings| settings.split_whitespace()) {
             // What is secret is shown without a value.
@@ -140,7 +140,7 @@ async fn help_lists_every_setting() {
         assert!(command == Some("migrate") || text.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{name}: {text}");
     }
     let mut help = Program::named("postrider").arg("--help").start();
-    assert!(help.wait(PATIENCE).await.success());
+    assert!(help.wait(DEADLINE).await.success());
     let text = help.stdout().join("\n");
     for command in ["demo", "dev", "migrate"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{command}: {text}");

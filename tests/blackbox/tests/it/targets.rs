@@ -4,7 +4,7 @@ use postrider_testkit::{Behaviour, Receiver};
 use serde_json::{Value, json};
 
 use crate::client::{attempts, dispatch, ended, fields, idle, list, read, subscribe, subscribe_with, text};
-use crate::deployment::{Deployment, PATIENCE};
+use crate::deployment::{Deployment, DEADLINE};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_is_gone_gets_nothing_more() {
@@ -19,7 +19,7 @@ async fn a_receiver_that_is_gone_gets_nothing_more() {
     subscribe(api, &receiver.url("/here")).await;
 
     let first = dispatch(api, "a").await;
-    receiver.wait_for_path("/gone", 1, PATIENCE).await;
+    receiver.wait_for_path("/gone", 1, DEADLINE).await;
     dispatch(api, "a").await;
     gate.open();
     idle(api).await;

@@ -13,7 +13,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use crate::client::{dispatch, idle, subscribe, subscribe_with, text};
-use crate::deployment::{Deployment, PATIENCE};
+use crate::deployment::{Deployment, DEADLINE};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -220,9 +220,9 @@ async fn a_trace_goes_through_programs_that_record_none() {
     let traceparent = format!("00-{TRACE}-{CALLER}-01");
     let traced = api.clone().with_header("traceparent", &traceparent);
     dispatch(&traced, "a").await;
-    receiver.wait_for(1, PATIENCE).await;
+    receiver.wait_for(1, DEADLINE).await;
     dispatch(api, "a").await;
-    let requests = receiver.wait_for(2, PATIENCE).await;
+    let requests = receiver.wait_for(2, DEADLINE).await;
     let sent = requests[0].header("traceparent").unwrap();
     assert!(
         sent.starts_with(&format!("00-{TRACE}-")) && sent.ends_with("-01") && sent != traceparent,
@@ -232,7 +232,7 @@ async fn a_trace_goes_through_programs_that_record_none() {
     assert!(!new.contains(TRACE) && new.ends_with("-00"), "{new}");
 
     // The log line of an attempt names everything that it is about.
-    let line = eventually(PATIENCE, || async {
+    let line = eventually(DEADLINE, || async {
         let output = deployment.workers[0].output();
         output.lines().find(|line| line.contains(TRACE)).map(str::to_owned)
     })
@@ -263,9 +263,9 @@ async fn a_collector_that_hangs_holds_up_nothing() {
     let receiver = Receiver::start().await;
     subscribe(&api, &receiver.url("/")).await;
     dispatch(&api, "a").await;
-    receiver.wait_for(1, PATIENCE).await;
+    receiver.wait_for(1, DEADLINE).await;
     idle(&api).await;
-    eventually(PATIENCE, || async { (!collector.requests().is_empty()).then_some(()) }).await;
+    eventually(DEADLINE, || async { (!collector.requests().is_empty()).then_some(()) }).await;
     let asked = std::time::Instant::now();
     deployment.workers.remove(0).stop().await;
     deployment.server.stop().await;

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait as _};
 
-/// The columns that hold a time, as pairs of table and column.
+/// The columns that hold times, as pairs of table and column.
 const POSTGRES_COLUMNS: &str = r"
     SELECT table_name::text AS table_name, column_name::text AS column_name
     FROM information_schema.columns
@@ -16,7 +16,7 @@ const SQLITE_COLUMNS: &str = r"
       AND (columns.name LIKE '%\_at' ESCAPE '\' OR columns.name LIKE '%\_until' ESCAPE '\')";
 
 pub(super) async fn advance(connection: &DatabaseConnection, duration: Duration) {
-    let milliseconds = i64::try_from(duration.as_millis()).expect("a duration that is not absurd");
+    let milliseconds = i64::try_from(duration.as_millis()).expect("a duration that fits into milliseconds");
     try_advance(connection, milliseconds)
         .await
         .unwrap_or_else(|error| panic!("cannot advance the database's clock: {error}"));
@@ -32,7 +32,7 @@ async fn try_advance(connection: &DatabaseConnection, milliseconds: i64) -> Resu
         changes.entry(row.try_get("", "table_name")?).or_default().push(change);
     }
 
-    // All at once: nobody sees a job moved and its delivery not.
+    // In one transaction, so that no one sees a job moved but not its delivery.
     let transaction = connection.begin().await?;
     for (table, changes) in changes {
         transaction.execute_unprepared(&format!(r#"UPDATE "{table}" SET {}"#, changes.join(", "))).await?;

@@ -18,7 +18,7 @@ pub const URL_VARIABLE: &str = "POSTRIDER_TEST_DATABASE_URL";
 
 const MAX_CONNECTIONS: u32 = 10;
 
-/// A database of this test's own, with the current schema, gone when this is dropped.
+/// A database of the test's own with the current schema, dropped with this value.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), sea_orm::DbErr> {
@@ -28,7 +28,7 @@ const MAX_CONNECTIONS: u32 = 10;
 ///
 /// let database = TestDatabase::sqlite().await;
 /// database.connection().execute_unprepared("SELECT count(*) FROM jobs").await?;
-/// database.advance(Duration::from_secs(60)).await; // what was due in a minute is due now
+/// database.advance(Duration::from_secs(60)).await; // jobs that were due in a minute are due now
 /// # Ok(())
 /// # }
 /// ```
@@ -39,7 +39,7 @@ pub struct TestDatabase {
     _place: Place,
 }
 
-/// What has to go with the database.
+/// The resources that live as long as the database.
 #[derive(Debug)]
 enum Place {
     Postgres { _clone: PostgresClone },
@@ -47,7 +47,7 @@ enum Place {
 }
 
 impl TestDatabase {
-    /// A database of the PostgreSQL server that [`URL_VARIABLE`] names.
+    /// A database on the PostgreSQL server that [`URL_VARIABLE`] names.
     pub async fn postgres() -> Self {
         Self::postgres_with::<Migrator>().await
     }
@@ -57,7 +57,7 @@ impl TestDatabase {
         Self::sqlite_with::<Migrator>().await
     }
 
-    /// One of the two, for tests that run on both.
+    /// A database of either kind, for tests that run on both.
     pub async fn on(backend: DbBackend) -> Self {
         match backend {
             DbBackend::Postgres => Self::postgres().await,
@@ -66,7 +66,7 @@ impl TestDatabase {
         }
     }
 
-    /// As [`Self::postgres`], with a migration history of the caller's.
+    /// As [`Self::postgres`], with the caller's own migrations.
     pub async fn postgres_with<M: MigratorTrait + 'static>() -> Self {
         let clone = postgres::clone_of_template::<M>().await;
         let url = clone.url();
@@ -74,31 +74,31 @@ impl TestDatabase {
         Self { url, connection, _place: Place::Postgres { _clone: clone } }
     }
 
-    /// As [`Self::sqlite`], with a migration history of the caller's.
+    /// As [`Self::sqlite`], with the caller's own migrations.
     pub async fn sqlite_with<M: MigratorTrait + 'static>() -> Self {
         let (folder, url) = sqlite::migrated_file::<M>().await;
         let connection = connect(&url).await;
         Self { url, connection, _place: Place::Sqlite { _folder: folder } }
     }
 
-    /// Where it is, as `POSTRIDER_DATABASE_URL` takes it.
+    /// The database's URL in the form of `POSTRIDER_DATABASE_URL`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The test's own pool, of up to 10 connections; every call hands out the same one.
+    /// The test's own pool of up to 10 connections; every call returns the same one.
     pub fn connection(&self) -> DatabaseConnection {
         self.connection.clone()
     }
 
-    /// A pool of its own, as another process would have.
+    /// A new pool, as another process would have.
     pub async fn connect(&self) -> DatabaseConnection {
         connect(&self.url).await
     }
 
-    /// Moves the clock of everything that waits: `duration` is taken off every `…_at` and `…_until` (Unix milliseconds)
-    /// of the tables `jobs`, `lanes`, `deliveries` and `health`. The database's own clock, which decides what is due,
-    /// stays.
+    /// Lets time pass for everything that waits: subtracts `duration` from every `…_at` and `…_until` (Unix milliseconds)
+    /// in the tables `jobs`, `lanes`, `deliveries` and `health`. The database's own clock, which decides what is due, does
+    /// not change.
     pub async fn advance(&self, duration: Duration) {
         clock::advance(&self.connection, duration).await;
     }

@@ -10,10 +10,10 @@ use url::Url;
 
 use super::{URL_VARIABLE, connect_up_to};
 
-/// Of the advisory lock under which templates are made; any number that nobody else uses.
+/// The number of the advisory lock that guards the creation of templates; any unused number.
 const TEMPLATE_LOCK: i64 = 0x0050_0574_71de_0001;
 
-/// A database cloned from a template; dropped with this value.
+/// A database cloned from a template, dropped with this value.
 #[derive(Debug)]
 pub(super) struct Clone {
     server: Url,
@@ -27,17 +27,17 @@ impl Clone {
 }
 
 impl Drop for Clone {
-    /// Best effort: what is left over harms nobody, since names never repeat.
+    /// Best effort: a leftover database does no harm, since names never repeat.
     fn drop(&mut self) {
         let server = self.server.to_string();
         let statement = format!(r#"DROP DATABASE IF EXISTS "{}" WITH (FORCE)"#, self.name);
-        // The test's runtime may be ending, and waiting in it is forbidden: hence a thread with a runtime of its own.
+        // The test's runtime may be shutting down, where blocking is forbidden, so a thread runs its own runtime.
         let dropping = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let admin = connect_up_to(&server, 1).await;
                 let dropped = admin.execute_unprepared(&statement).await;
-                // Closed even when the drop failed, to say good-bye to the server in order.
+                // Close the connection even if the drop failed, so that the server logs no broken connection.
                 let _ = admin.close().await;
                 dropped.map(drop).map_err(std::io::Error::other)
             })
@@ -63,22 +63,22 @@ pub(super) async fn clone_of_template<M: MigratorTrait>() -> Clone {
     Clone { server, name }
 }
 
-/// Test processes run side by side: the first makes the template, the others wait for it.
+/// Test processes run in parallel: the first one creates the template, and the others wait for it.
 async fn make_template<M: MigratorTrait>(
     admin: &DatabaseConnection,
     server: &Url,
     template: &str,
 ) -> Result<(), DbErr> {
-    // The pool has one connection, so the lock, which belongs to a connection, is ours until it closes.
+    // The lock belongs to a connection, and the pool has only one, so the lock is held until the pool closes.
     admin.execute_unprepared(&format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).await?;
     if !is_template(admin, template).await? {
-        // Left over from a process that died half way.
+        // Left behind by a process that died half-way.
         admin.execute_unprepared(&format!(r#"DROP DATABASE IF EXISTS "{template}" WITH (FORCE)"#)).await?;
         admin.execute_unprepared(&format!(r#"CREATE DATABASE "{template}""#)).await?;
         let connection = connect_up_to(&url_of(server, template), 1).await;
         M::up(&connection, None).await?;
         connection.close().await?;
-        // This marks it as ready. A database that someone is connected to cannot be cloned.
+        // Marks the template as ready. PostgreSQL cannot clone a database that has connections.
         let ready = format!(r#"ALTER DATABASE "{template}" WITH IS_TEMPLATE true ALLOW_CONNECTIONS false"#);
         admin.execute_unprepared(&ready).await?;
     }
@@ -111,7 +111,7 @@ fn url_of(server: &Url, database: &str) -> String {
     url.into()
 }
 
-/// One template for each migration history, be it of another branch or of another type.
+/// The template's name, which is different for each migration history.
 fn template_name<M: MigratorTrait>() -> String {
     let mut hasher = DefaultHasher::new();
     env!("POSTRIDER_MIGRATIONS_HASH").hash(&mut hasher);

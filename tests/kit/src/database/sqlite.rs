@@ -12,10 +12,10 @@ use tokio::{fs, sync::Mutex};
 
 use super::connect_up_to;
 
-/// Migrated files by migration history: migrating takes longer than copying.
+/// Migrated files by migration history, since copying is faster than migrating.
 static TEMPLATES: LazyLock<Mutex<HashMap<TypeId, Arc<[u8]>>>> = LazyLock::new(Mutex::default);
 
-/// A folder with a migrated database, and its URL.
+/// Creates a folder with a migrated database, and returns it with the database's URL.
 pub(super) async fn migrated_file<M: MigratorTrait + 'static>() -> (TempDir, String) {
     let template = template::<M>().await;
     let folder = tempfile::Builder::new().prefix("postrider-sqlite-").tempdir().expect("a temporary folder");
@@ -26,7 +26,7 @@ pub(super) async fn migrated_file<M: MigratorTrait + 'static>() -> (TempDir, Str
 }
 
 async fn template<M: MigratorTrait + 'static>() -> Arc<[u8]> {
-    // Held while migrating, so that each history is migrated once.
+    // Locked during the migration, so that each history is migrated once.
     let mut templates = TEMPLATES.lock().await;
     if let Some(template) = templates.get(&TypeId::of::<M>()) {
         return template.clone();
@@ -37,7 +37,7 @@ async fn template<M: MigratorTrait + 'static>() -> Arc<[u8]> {
     M::up(&connection, None)
         .await
         .unwrap_or_else(|error| panic!("cannot migrate a SQLite database: {error}"));
-    // All of it into the one file that is copied.
+    // Moves everything from the WAL into the file that tests copy.
     connection.execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)").await.expect("a checkpoint");
     connection.close().await.expect("a connection that closes");
     let template: Arc<[u8]> = fs::read(&file).await.expect("the migrated file").into();

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 pub enum Behaviour {
     /// Answers with this status and no body.
     Status(u16),
-    /// Answers with all of this.
+    /// Answers with status, headers and body.
     Respond {
         /// The status code.
         status: u16,
@@ -16,40 +16,40 @@ pub enum Behaviour {
         /// The body.
         body: Vec<u8>,
     },
-    /// Does one after the other, one each request, and the last for ever.
+    /// Behaves differently for each request in turn, and repeats the last behaviour for ever.
     Sequence(Vec<Behaviour>),
-    /// Waits, then does that.
+    /// Waits, then behaves like this.
     Delay(Duration, Box<Behaviour>),
-    /// Waits until the gate is open, then does that.
+    /// Waits until the gate is open, then behaves like this.
     Wait(Gate, Box<Behaviour>),
     /// Never answers, and keeps the connection open.
     Hang,
-    /// Resets the connection instead of an answer.
+    /// Resets the connection instead of answering.
     Reset,
 }
 
 impl Behaviour {
-    /// These statuses, one each request, and the last for ever.
+    /// Answers each request with the next status, and repeats the last one for ever.
     pub fn sequence(statuses: impl IntoIterator<Item = u16>) -> Self {
         Self::Sequence(statuses.into_iter().map(Self::Status).collect())
     }
 
-    /// This status and body.
+    /// Answers with a status and a body.
     pub fn respond(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self::Respond { status, headers: Vec::new(), body: body.into() }
     }
 
-    /// This one, but so much later.
+    /// The same behaviour after a delay.
     pub fn after(self, delay: Duration) -> Self {
         Self::Delay(delay, Box::new(self))
     }
 
-    /// This one, but not before the gate is open.
+    /// The same behaviour once the gate is open.
     pub fn behind(self, gate: &Gate) -> Self {
         Self::Wait(gate.clone(), Box::new(self))
     }
 
-    /// What to do now; a sequence moves on.
+    /// The behaviour for the next request; advances a sequence.
     pub(super) fn next(&mut self) -> Behaviour {
         match self {
             Self::Sequence(steps) => match steps.as_mut_slice() {
@@ -68,7 +68,7 @@ impl Behaviour {
     }
 }
 
-/// Holds requests back until a test opens it.
+/// Holds requests back until the test opens it.
 #[derive(Clone, Debug)]
 pub struct Gate {
     is_open: Arc<watch::Sender<bool>>,
@@ -80,7 +80,7 @@ impl Gate {
         Self { is_open: Arc::new(watch::Sender::new(false)) }
     }
 
-    /// Lets everything through, now and later.
+    /// Lets all requests through from now on.
     pub fn open(&self) {
         self.is_open.send_replace(true);
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sequence_ends_with_its_last_step_for_ever() {
+    fn a_sequence_repeats_its_last_step_for_ever() {
         let mut behaviour = Behaviour::Sequence(vec![
             Behaviour::sequence([500]).after(Duration::from_secs(1)),
             Behaviour::Status(410),

@@ -26,7 +26,7 @@ use super::{
     record::{Journal, ReceivedRequest},
 };
 
-/// Serves one connection to its end, whatever the client does with it.
+/// Serves one connection until it ends, whatever the client does.
 pub(super) async fn serve(
     stream: TcpStream,
     number: usize,
@@ -39,7 +39,7 @@ pub(super) async fn serve(
     match acceptor {
         None => handler.serve(socket).await,
         Some(acceptor) => {
-            // A client that does not trust us is a case to test, not an error here.
+            // Some tests want clients that do not trust this server, so that is not an error.
             if let Ok(stream) = acceptor.accept(socket).await {
                 handler.serve(stream).await;
             }
@@ -54,7 +54,7 @@ struct Handler {
     heard: Heard,
 }
 
-/// The connection is to end instead: that is what hyper does on any error.
+/// Ends the connection: hyper does so on any error.
 #[derive(Debug)]
 struct NoAnswer;
 
@@ -70,7 +70,7 @@ impl Handler {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let stream = Tap { stream, heard: self.heard.clone() };
         let service = service_fn(|request| self.answer(request));
-        // Clients that break off are part of the tests.
+        // Some tests want clients that disconnect, so that is not an error.
         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
@@ -80,7 +80,7 @@ impl Handler {
         let headers = headers_of(&self.heard.bytes());
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(|_| NoAnswer)?.to_bytes().to_vec();
-        // Clients do not send ahead (no pipelining), so what comes next is the next head.
+        // Clients do not pipeline, so the next bytes are the next request's head.
         self.heard.clear();
 
         let behaviour = self.journal.record(ReceivedRequest {
@@ -123,14 +123,14 @@ fn response(status: u16, headers: &[(String, String)], body: Vec<u8>) -> Respons
     *response.status_mut() = StatusCode::from_u16(status).expect("a status of three digits");
     for (name, value) in headers {
         let name: HeaderName = name.parse().expect("a header's name");
-        // The bytes of any text: a header may have more than ASCII.
+        // From bytes, since a header value may contain more than ASCII.
         let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header's value");
         response.headers_mut().append(name, value);
     }
     response
 }
 
-/// The headers as they were sent: hyper itself forgets their order and case.
+/// The headers as sent; hyper does not keep their order and case.
 fn headers_of(heard: &[u8]) -> Vec<(String, Vec<u8>)> {
     let end = heard.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(heard.len());
     let lines = heard[..end].split(|byte| *byte == b'\n').skip(1);
@@ -144,7 +144,7 @@ fn headers_of(heard: &[u8]) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// What was read since it was last cleared.
+/// The bytes read since it was last cleared.
 #[derive(Clone, Debug, Default)]
 struct Heard {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -174,7 +174,7 @@ struct Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.reset.load(Ordering::Relaxed) {
-            // Without it the client sees an end instead of a reset: still no answer.
+            // If this fails, the client sees the end of the stream instead of a reset, which is still no answer.
             let _ = self.stream.set_zero_linger();
         }
     }
@@ -207,7 +207,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Passes everything on and keeps a copy of what is read.
+/// Passes everything on and copies the bytes that are read.
 #[derive(Debug)]
 struct Tap<S> {
     stream: S,

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server that records what it gets and answers as it is told.
+//! An HTTP/1.1 server that records requests and behaves as configured.
 
 mod behaviour;
 mod connection;
@@ -24,7 +24,7 @@ pub use self::{
 };
 use self::{record::Journal, tls::Authority};
 
-/// A receiver of webhooks on a free port of 127.0.0.1. It and its connections end when this is dropped.
+/// A receiver of webhooks on a free port of 127.0.0.1. Dropping it closes its connections.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -45,7 +45,7 @@ use self::{record::Journal, tls::Authority};
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
-    /// As URLs name it, when it speaks TLS.
+    /// The host in its URLs if it uses TLS.
     tls: Option<Tls>,
     journal: Arc<Journal>,
     accepting: JoinHandle<()>,
@@ -58,17 +58,17 @@ struct Tls {
 }
 
 impl Receiver {
-    /// A receiver of plain HTTP.
+    /// Starts a receiver of plain HTTP.
     pub async fn start() -> Self {
         Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
     }
 
-    /// A receiver of plain HTTP at an address, such as that of one that was dropped.
+    /// Starts a receiver of plain HTTP at a given address, such as that of a dropped receiver.
     pub async fn start_on(address: SocketAddr) -> Self {
         Self::bind(address, None, None).await
     }
 
-    /// A receiver of HTTPS whose certificate is for `host`, a name or an IP address, and from an authority of its own:
+    /// Starts a receiver of HTTPS. Its certificate is for `host`, a name or an IP address, and from its own authority:
     /// see [`Self::ca_pem`].
     pub async fn start_tls(host: &str) -> Self {
         let authority = Authority::new();
@@ -87,12 +87,12 @@ impl Receiver {
         Self { address, tls, journal, accepting }
     }
 
-    /// Where it listens.
+    /// The address on which the receiver listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL of a path (`/hook`) of it.
+    /// The URL of a path such as `/hook`.
     pub fn url(&self, path: &str) -> String {
         match &self.tls {
             Some(tls) => format!("https://{}:{}{path}", tls.host, self.address.port()),
@@ -100,37 +100,37 @@ impl Receiver {
         }
     }
 
-    /// The certificate, in PEM, of the authority to trust; only of a receiver of HTTPS.
+    /// The certificate of the authority to trust, in PEM. Panics for a receiver of plain HTTP.
     pub fn ca_pem(&self) -> &str {
         self.tls.as_ref().map(|tls| tls.ca_pem.as_str()).expect("a receiver started by `start_tls`")
     }
 
-    /// What to do with requests for a path (without its query) from now on. Until told, they are answered with 200.
+    /// Sets the behaviour for requests to a path, without query, from now on. The default is to answer 200.
     pub fn on(&self, path: &str, behaviour: Behaviour) {
         self.journal.set_behaviour(path, behaviour);
     }
 
-    /// The requests so far, in the order in which they were whole.
+    /// The requests so far, in the order in which they were complete.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.journal.requests()
     }
 
-    /// The requests so far for a path (without its query).
+    /// The requests so far to a path, without query.
     pub fn requests_to(&self, path: &str) -> Vec<ReceivedRequest> {
         self.requests().into_iter().filter(|request| request.path() == path).collect()
     }
 
-    /// Waits until there have been at least `count` requests, and hands back all there are.
+    /// Waits for at least `count` requests, and returns all requests so far.
     pub async fn wait_for(&self, count: usize, deadline: Duration) -> Vec<ReceivedRequest> {
         self.wait_until(count, deadline, |_| true).await
     }
 
-    /// Waits until there have been at least `count` requests for a path, and hands back all there are for it.
+    /// Waits for at least `count` requests to a path, and returns all requests to it so far.
     pub async fn wait_for_path(&self, path: &str, count: usize, deadline: Duration) -> Vec<ReceivedRequest> {
         self.wait_until(count, deadline, |request| request.path() == path).await
     }
 
-    /// The most requests that were in hand at the same time.
+    /// The largest number of requests that were in progress at the same time.
     pub fn peak_in_flight(&self) -> usize {
         self.journal.peak_in_flight()
     }
@@ -145,7 +145,7 @@ impl Receiver {
         enough.unwrap_or_else(|_| {
             let all: Vec<_> =
                 self.requests().into_iter().map(|request| (request.method, request.target)).collect();
-            panic!("a receiver waited {deadline:?} for {count} requests; it got {all:?}")
+            panic!("the receiver waited {deadline:?} for {count} requests and got {all:?}")
         })
     }
 }
@@ -157,7 +157,7 @@ impl Drop for Receiver {
 }
 
 async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, journal: Arc<Journal>) {
-    // Dropped with this task: connections do not outlive their receiver.
+    // Dropped with this task, so that connections do not outlive their receiver.
     let mut connections = JoinSet::new();
     for number in 0.. {
         let Ok((stream, _)) = listener.accept().await else { return };

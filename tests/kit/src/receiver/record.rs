@@ -10,20 +10,20 @@ use tokio::sync::Notify;
 
 use super::Behaviour;
 
-/// A request, whole and as it came.
+/// A complete request, as it arrived.
 #[derive(Clone, Debug)]
 pub struct ReceivedRequest {
     /// The method.
     pub method: String,
-    /// The target: path and query.
+    /// The request target: path and query.
     pub target: String,
-    /// Names, in their original case, and values, in their original bytes and order.
+    /// The headers in their original order: names in their original case, values as bytes.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body, without any transfer encoding.
     pub body: Vec<u8>,
-    /// When its head had arrived.
+    /// When its head was complete.
     pub arrived: Instant,
-    /// The how-manieth connection of the receiver it came over, from 0.
+    /// The number of the connection that it arrived on, counted from 0.
     pub connection: usize,
 }
 
@@ -33,19 +33,19 @@ impl ReceivedRequest {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
     }
 
-    /// The value of the first header of that name, in any case; `None` also when it is not text.
+    /// The value of the first header with this name, ignoring case; `None` if there is none or it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name))?;
         str::from_utf8(value).ok()
     }
 
-    /// The body, which has to be JSON.
+    /// The body, which must be JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("the body is not JSON: {error}"))
     }
 }
 
-/// What a receiver's connections share.
+/// The state that a receiver's connections share.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     state: Mutex<State>,
@@ -73,7 +73,7 @@ impl Journal {
         self.state().peak_in_flight
     }
 
-    /// Records a request and says what to do with it.
+    /// Records a request and returns the behaviour for it.
     pub(super) fn record(&self, request: ReceivedRequest) -> Behaviour {
         let mut state = self.state();
         let behaviour =
@@ -84,7 +84,7 @@ impl Journal {
         behaviour
     }
 
-    /// Counts a request as in hand until the guard is dropped.
+    /// Counts a request as in progress until the guard is dropped.
     pub(super) fn in_flight(&self) -> InFlight<'_> {
         let mut state = self.state();
         state.in_flight += 1;

@@ -10,7 +10,7 @@ use tokio_rustls::{
     },
 };
 
-/// An authority that nobody trusts unless told to.
+/// A certificate authority that only tests trust.
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }

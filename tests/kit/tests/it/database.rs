@@ -4,7 +4,7 @@ use postrider_testkit::TestDatabase;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::prelude::*;
 
-/// A history with just enough to move clocks in.
+/// A migration history with just enough tables to move clocks in.
 struct History;
 
 impl MigratorTrait for History {
@@ -53,7 +53,7 @@ async fn on(backend: DbBackend) -> TestDatabase {
     }
 }
 
-async fn each_database_is_the_tests_own(backend: DbBackend) {
+async fn each_test_has_its_own_database(backend: DbBackend) {
     let (one, other) = tokio::join!(on(backend), on(backend));
     let insert = "INSERT INTO jobs VALUES (1, 10, NULL, 'x', 5)";
     one.connection().execute_unprepared(insert).await.expect("an insert");
@@ -90,13 +90,13 @@ async fn advancing_moves_times_and_nothing_else(backend: DbBackend) {
 }
 
 #[tokio::test]
-async fn each_database_is_the_tests_own_on_sqlite() {
-    each_database_is_the_tests_own(DbBackend::Sqlite).await;
+async fn each_test_has_its_own_database_on_sqlite() {
+    each_test_has_its_own_database(DbBackend::Sqlite).await;
 }
 
 #[tokio::test]
-async fn each_database_is_the_tests_own_on_postgres() {
-    each_database_is_the_tests_own(DbBackend::Postgres).await;
+async fn each_test_has_its_own_database_on_postgres() {
+    each_test_has_its_own_database(DbBackend::Postgres).await;
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_dropped_database_is_gone() {
     let witness = TestDatabase::postgres_with::<History>().await;
     let name = database.url().rsplit('/').next().expect("a name").to_owned();
     let query = format!("SELECT count(*) FROM pg_database WHERE datname = '{name}'");
-    // Someone still connected must not keep it alive.
+    // An open connection must not keep the database alive.
     let _lingering = database.connect().await;
     assert_eq!(number(&witness.connection(), &query).await, Some(1));
     drop(database);
@@ -130,7 +130,7 @@ async fn the_schema_of_postrider_applies_to_both() {
     }
 }
 
-/// Rows without a key cannot be found again: not by a fold that removes them, nor by logical replication.
+/// Neither a fold that removes rows nor logical replication can identify rows without a key.
 #[tokio::test]
 async fn every_table_of_postrider_has_a_key_on_postgres() {
     let database = TestDatabase::postgres().await;

@@ -9,7 +9,7 @@ fn shell(script: &str) -> Program {
 }
 
 #[tokio::test]
-async fn a_program_has_only_the_environment_it_is_given() {
+async fn a_program_gets_only_the_environment_that_the_test_sets() {
     let mut process =
         shell("echo given=$GIVEN; echo cargo=$CARGO_PKG_NAME >&2; exit 3").env("GIVEN", "yes").start();
     assert_eq!(process.wait(DEADLINE).await.code(), Some(3));
@@ -18,7 +18,7 @@ async fn a_program_has_only_the_environment_it_is_given() {
 }
 
 #[tokio::test]
-async fn an_address_is_waited_for_and_sigterm_is_sent() {
+async fn a_test_waits_for_an_address_and_sends_sigterm() {
     let script =
         "trap 'echo bye; exit 0' TERM; echo starting; sleep 0.1; echo listening address=127.0.0.1:4321 >&2
                   while :; do sleep 0.05; done";
@@ -45,13 +45,13 @@ async fn a_dropped_process_is_killed() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "has ended without the line")]
-async fn a_program_that_ends_without_the_line_is_told_at_once() {
+#[should_panic(expected = "has ended without printing the line")]
+async fn waiting_for_a_line_fails_at_once_when_the_program_ends() {
     shell("echo something else").start().wait_for_line(|line| line == "ready", Duration::from_mins(10)).await;
 }
 
 #[test]
-fn a_condition_that_never_holds_names_its_place() {
+fn a_condition_that_never_holds_panics_with_its_location() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let waiting = || {
         runtime.block_on(eventually(Duration::from_millis(1), || async { None::<()> }));

@@ -28,7 +28,7 @@ async fn a_request_is_recorded_as_it_was_sent() {
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await.expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 200");
-        // The rest of the answer: its head has no body after it.
+        // The rest of the answer, which has no body.
         while !answer.ends_with(b"\r\n\r\n") {
             answer.rotate_left(1);
             answer[11] = stream.read_u8().await.expect("the rest of the answer");
@@ -116,7 +116,7 @@ async fn a_reset_is_a_reset() {
 }
 
 #[tokio::test]
-async fn a_receiver_of_https_is_trusted_by_its_own_authority_alone() {
+async fn only_its_own_authority_vouches_for_a_receiver_of_https() {
     let receiver = Receiver::start_tls("hooks.example").await;
     assert_eq!(receiver.url("/x"), format!("https://hooks.example:{}/x", receiver.address().port()));
 
@@ -129,7 +129,7 @@ async fn a_receiver_of_https_is_trusted_by_its_own_authority_alone() {
     let name = ServerName::try_from("hooks.example").expect("a name");
 
     let stream = TcpStream::connect(receiver.address()).await.expect("a connection");
-    strangers.connect(name.clone(), stream).await.expect_err("nobody vouches for it");
+    strangers.connect(name.clone(), stream).await.expect_err("no trusted authority signed its certificate");
 
     let stream = TcpStream::connect(receiver.address()).await.expect("a connection");
     let mut stream = trusting.connect(name, stream).await.expect("a handshake");

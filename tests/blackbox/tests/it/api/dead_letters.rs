@@ -2,7 +2,7 @@ use postrider_testkit::{Behaviour, Receiver};
 use serde_json::{Value, json};
 
 use crate::client::{dispatch, ended, idle, list, read, subscribe_with, text};
-use crate::deployment::{Deployment, PATIENCE};
+use crate::deployment::{Deployment, DEADLINE};
 use crate::signature::verify;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,7 +79,7 @@ async fn a_test_event_is_a_real_delivery_to_one_subscriber() {
     let path = format!("/v1/subscribers/{}", text(&subscriber["id"]));
     let (status, event) = api.post(&format!("{path}/test"), &json!({})).await;
     assert_eq!((status, &event["subscriber_ids"]), (202, &json!([subscriber["id"]])), "{event}");
-    let request = receiver.wait_for(1, PATIENCE).await.remove(0);
+    let request = receiver.wait_for(1, DEADLINE).await.remove(0);
     assert_eq!((request.path(), request.header("webhook-id")), ("/tested", event["id"].as_str()));
     verify(&request, &[text(&subscriber["secret"])]);
     assert_eq!(ended(api, &event).await["status"], "succeeded");

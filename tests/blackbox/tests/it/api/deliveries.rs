@@ -88,7 +88,7 @@ async fn a_dead_delivery_is_retried_and_a_pending_one_cancelled() {
     let body = json!({"url": receiver.url("/slow"), "events": ["b"], "policy": {"schedule": ["1h"]}});
     subscribe_with(api, body).await;
     let event = dispatch(api, "b").await;
-    receiver.wait_for_path("/slow", 1, crate::deployment::PATIENCE).await;
+    receiver.wait_for_path("/slow", 1, crate::deployment::DEADLINE).await;
     let path = format!("/v1/deliveries/{}", text(&delivery_of(api, &event).await["id"]));
     let (status, problem) = api.post(&format!("{path}/retry"), &json!({})).await;
     assert_eq!(status, 409, "it is pending: {problem}");

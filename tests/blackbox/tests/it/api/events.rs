@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::client::{dispatch, dispatch_with, fields, idle, list, read, subscribe, subscribe_with, text};
-use crate::deployment::{Deployment, Member, PATIENCE, program};
+use crate::deployment::{Deployment, Member, DEADLINE, program};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -103,7 +103,7 @@ async fn a_race_of_equal_requests_makes_one_event() {
         }
     }
     assert_eq!(list(&apis[0], "/v1/events").await.len(), 3);
-    receiver.wait_for(3, PATIENCE).await;
+    receiver.wait_for(3, DEADLINE).await;
     idle(&apis[0]).await;
     other.stop().await;
     deployment.stop().await;

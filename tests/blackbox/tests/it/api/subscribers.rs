@@ -2,7 +2,7 @@ use postrider_testkit::{Behaviour, Receiver, eventually};
 use serde_json::{Value, json};
 
 use crate::client::{delivery_of, dispatch, ended, idle, list, read, subscribe_with, text};
-use crate::deployment::{Deployment, PATIENCE};
+use crate::deployment::{Deployment, DEADLINE};
 use crate::signature::{header, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,7 +28,7 @@ async fn a_subscribers_life() {
     assert_eq!(read(api, &format!("{path}/secret")).await, json!({"secret": secret}));
 
     assert_eq!(dispatch(api, "order.created").await["subscribers_found"], 1);
-    let request = receiver.wait_for_path("/one", 1, PATIENCE).await.remove(0);
+    let request = receiver.wait_for_path("/one", 1, DEADLINE).await.remove(0);
     assert_eq!(header(&request, "x-shop"), "number 7");
 
     // A change counts from the next attempt on; what is not given stays.
@@ -39,7 +39,7 @@ async fn a_subscribers_life() {
     assert_eq!(changed["policy"], created["policy"]);
     assert_eq!(dispatch(api, "order.created").await["subscribers_found"], 0);
     assert_eq!(dispatch(api, "order.paid").await["subscribers_found"], 1);
-    let request = receiver.wait_for_path("/two", 1, PATIENCE).await.remove(0);
+    let request = receiver.wait_for_path("/two", 1, DEADLINE).await.remove(0);
     assert_eq!(request.header("x-shop"), None);
 
     for (action, active, found) in [("deactivate", false, 0), ("activate", true, 1)] {
@@ -111,8 +111,8 @@ async fn what_is_pending_is_cancelled_with_its_subscriber() {
         .await;
         let before = receiver.requests().len();
         let event = dispatch(api, "a").await;
-        receiver.wait_for(before + 1, PATIENCE).await;
-        eventually(PATIENCE, || async {
+        receiver.wait_for(before + 1, DEADLINE).await;
+        eventually(DEADLINE, || async {
             (delivery_of(api, &event).await["next_attempt_at"] != Value::Null).then_some(())
         })
         .await;
