@@ -1,4 +1,4 @@
-//! The pieces on a delivery's way, one by one: `cargo xtask postgres -- cargo bench -p postrider-bench`.
+//! Benchmarks of single components on a delivery's path: `cargo xtask postgres -- cargo bench -p postrider-bench`.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -89,13 +89,13 @@ fn match_a_pattern(bencher: Bencher<'_, '_>) {
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
-/// SQLite, and PostgreSQL if there is one.
+/// SQLite, and PostgreSQL if a server is configured.
 fn databases() -> impl Iterator<Item = &'static str> {
     let postgres = env::var_os(xtask::postgres::URL_VARIABLE).map(|_| "postgres");
     postgres.into_iter().chain(["sqlite"])
 }
 
-/// A store with one subscriber of everything.
+/// A store with one subscriber of all events.
 struct Stage {
     store: Store,
     dispatcher: Dispatcher,
@@ -157,7 +157,7 @@ impl Stage {
         self.outcomes(self.claim().await).await
     }
 
-    /// As a worker does: at once if that can be.
+    /// Records as a worker does: on the fast path if possible.
     async fn record_fast(&self, outcomes: &[Outcome]) {
         let well: Vec<&Outcome> = outcomes.iter().collect();
         if !self.store.record_fast(&well).await.unwrap() {

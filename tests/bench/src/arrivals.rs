@@ -1,15 +1,15 @@
-//! When what arrived, by subscriber and event.
+//! Arrival times by subscriber and event.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-/// The arrivals of a run: one place for each event at each subscriber.
+/// The arrivals of a run: one entry for each event at each subscriber.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     start: Instant,
-    /// Microseconds since `start`, never 0; 0 is not yet.
+    /// Microseconds since `start`; 0 means not yet arrived.
     at: Vec<Vec<AtomicU32>>,
     arrived: AtomicU64,
     repeated: AtomicU64,
@@ -28,7 +28,7 @@ impl Arrivals {
         }
     }
 
-    /// Microseconds of the run so far.
+    /// The age of the run in microseconds.
     pub(crate) fn now(&self) -> u32 {
         u32::try_from(self.start.elapsed().as_micros()).unwrap_or(u32::MAX).max(1)
     }
@@ -44,7 +44,7 @@ impl Arrivals {
         }
     }
 
-    /// When this event came to this subscriber, in microseconds of the run.
+    /// When an event arrived at a subscriber, in microseconds since the start of the run.
     pub(crate) fn at(&self, subscriber: usize, event: usize) -> Option<u32> {
         let at = self.at.get(subscriber)?.get(event)?.load(Relaxed);
         (at > 0).then_some(at)
@@ -54,17 +54,17 @@ impl Arrivals {
         self.arrived.load(Relaxed)
     }
 
-    /// Arrivals of what had arrived before.
+    /// The number of repeated arrivals.
     pub(crate) fn repeated(&self) -> u64 {
         self.repeated.load(Relaxed)
     }
 
-    /// From this moment of the run until the last one came that had not come before.
+    /// The time from a moment of the run until the last first-time arrival.
     pub(crate) fn took_since(&self, from: u32) -> Duration {
         Duration::from_micros(self.last.load(Relaxed).saturating_sub(from).into())
     }
 
-    /// Waits until so many have arrived; gives up when nothing has for half a minute.
+    /// Waits until `count` deliveries have arrived; gives up after half a minute without an arrival.
     pub(crate) async fn wait_for(&self, expected: u64) {
         let mut before = (self.arrived(), Instant::now());
         while self.arrived() < expected {

@@ -1,21 +1,21 @@
-//! Rows that were there before a run: a long history, and jobs that wait.
+//! Rows that exist before a run: a long history, and waiting jobs.
 //!
-//! Written by PostgreSQL itself, in the shape that the programs would have left.
+//! PostgreSQL generates them in the shape in which the programs would have written them.
 
 use sea_orm::DatabaseConnection;
 
 use crate::statements::execute;
 
-/// How many lanes the waiting jobs are in.
+/// The number of lanes that hold the waiting jobs.
 const LANES: u32 = 1000;
-/// Rows of one statement.
+/// Rows per statement.
 const CHUNK: u32 = 500_000;
 
-/// UUIDv7 of `at`, in milliseconds, and random bits.
+/// Defines a function that makes a UUIDv7 from `at`, in milliseconds, and random bits.
 const UUID: &str = "CREATE OR REPLACE FUNCTION bench_uuid(at bigint) RETURNS uuid LANGUAGE sql VOLATILE AS $$ \
     SELECT (lpad(to_hex(at), 12, '0') || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid $$";
 
-/// Deliveries that have succeeded, ten of an event, each with its attempt.
+/// Writes succeeded deliveries, ten for each event, each with its attempt.
 pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32) {
     execute(database, UUID).await;
     execute(database, "SET synchronous_commit = off").await;
@@ -52,10 +52,10 @@ pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32) {
     execute(database, "SET synchronous_commit = on").await;
 }
 
-/// How jobs wait.
+/// The state of the waiting jobs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Waiting<'a> {
-    /// Half are due in an hour, and half are set aside in lanes that are paused.
+    /// Half are due in an hour, and half are parked in paused lanes.
     Later,
     /// All are ready, in the lane of the subscriber with this URL.
     InLine(&'a str),
@@ -63,7 +63,7 @@ pub(crate) enum Waiting<'a> {
     BehindBreakers,
 }
 
-/// So many jobs that wait.
+/// Writes `count` waiting jobs.
 pub(crate) async fn jobs(database: &DatabaseConnection, count: u32, waiting: Waiting<'_>) {
     execute(database, UUID).await;
     match waiting {
@@ -80,13 +80,13 @@ pub(crate) async fn jobs(database: &DatabaseConnection, count: u32, waiting: Wai
     }
     execute(database, "VACUUM ANALYZE jobs").await;
     execute(database, "VACUUM ANALYZE lanes").await;
-    // What was written in half a minute would have come over hours: the disk is not to be busy with it.
+    // In a real system these rows would have been written over hours: flush them so that the disk is idle during the run.
     execute(database, "CHECKPOINT").await;
 }
 
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
 
-/// Paused for an hour; their jobs have been set aside, or not yet.
+/// Makes lanes that are paused for an hour; their jobs are parked or not yet.
 async fn lanes(database: &DatabaseConnection, count: u32, parked: bool) {
     let sql = format!(
         "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked, shut) \
@@ -96,7 +96,7 @@ async fn lanes(database: &DatabaseConnection, count: u32, parked: bool) {
     execute(database, &sql).await;
 }
 
-/// What they name does not exist: they are not run while a benchmark lasts.
+/// Jobs whose deliveries do not exist: no worker claims them during the benchmark.
 fn in_lanes(count: u32, lanes: u32, state: &str, later: &str) -> String {
     format!(
         "INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues) \
@@ -106,7 +106,7 @@ fn in_lanes(count: u32, lanes: u32, state: &str, later: &str) -> String {
     )
 }
 
-/// Deliveries of one event, for they are run.
+/// Jobs with deliveries of one event: workers do run them.
 fn in_line(count: u32, url: &str) -> String {
     format!(
         "WITH event AS ( \

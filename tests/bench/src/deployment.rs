@@ -1,4 +1,4 @@
-//! PostgreSQL, servers and workers of a run, and what they used during it.
+//! PostgreSQL, servers and workers of a run, and the resources that they use.
 
 use std::{env, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -14,15 +14,15 @@ use xtask::postgres::{Durability, Options, Postgres};
 use crate::{load::Target, statements, usage};
 
 pub(crate) const ADMIN_KEY: &str = "bench-operator-key-bench-operator-key";
-/// The base64 of 32 bytes; nothing here is worth hiding.
+/// The base64 of 32 bytes; the benchmark has no secrets.
 pub(crate) const SECRET_KEY: &str = "YmVuY2hiZW5jaGJlbmNoYmVuY2hiZW5jaGJlbmNoYmU=";
 const START: Duration = Duration::from_mins(1);
 
-/// What is started.
+/// The programs to start.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) workers: usize,
-    /// Variables of the workers besides the usual.
+    /// Additional environment variables of the workers.
     pub(crate) worker: Vec<(&'static str, String)>,
 }
 
@@ -32,7 +32,7 @@ impl Default for Shape {
     }
 }
 
-/// Running programs; they end when this is dropped.
+/// The running programs, which end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Deployment {
     pub(crate) api: Api,
@@ -41,11 +41,11 @@ pub(crate) struct Deployment {
     server: Process,
     workers: Vec<Process>,
     shape: Shape,
-    // Dropped last: the programs are gone by then.
+    // Dropped last, after the programs have ended.
     postgres: Postgres,
 }
 
-/// Processor seconds of each part.
+/// Processor seconds by part.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
     pub(crate) server: f64,
@@ -55,14 +55,14 @@ pub(crate) struct Cpu {
 }
 
 impl Deployment {
-    /// PostgreSQL with its own defaults (`fsync` on) but for 256 MB of shared buffers, one server, and the workers.
+    /// Starts PostgreSQL with its default settings (`fsync` on) except for 256 MB of shared buffers, a server, and the workers.
     pub(crate) async fn start(shape: Shape) -> Self {
         let mut deployment = Self::without_workers(shape).await;
         deployment.start_workers().await;
         deployment
     }
 
-    /// The same before the workers have started.
+    /// Starts the same without the workers.
     pub(crate) async fn without_workers(shape: Shape) -> Self {
         let options = Options::new(Durability::On)
             .set("shared_preload_libraries", "pg_stat_statements")
@@ -101,7 +101,7 @@ impl Deployment {
         Target { address: self.address, path: path.to_owned(), key: ADMIN_KEY, expected: 202 }
     }
 
-    /// A subscriber of all events of the bench.
+    /// Creates a subscriber of all events of the benchmark.
     pub(crate) async fn subscribe(&self, url: &str, policy: Value) {
         subscribe(&self.api, url, "bench.event", policy).await;
     }
@@ -116,13 +116,13 @@ impl Deployment {
         }
     }
 
-    /// The most memory that the server, and any of the workers, has held, in MiB.
+    /// The peak memory of the server and of the largest worker, in MiB.
     pub(crate) fn peak_memory(&self) -> (f64, f64) {
         let of = |process: &Process| process.id().map_or(0.0, usage::peak_memory);
         (of(&self.server), self.workers.iter().map(of).fold(0.0, f64::max))
     }
 
-    /// Jobs and pending deliveries that are left of the bench's own subscribers.
+    /// The number of jobs and pending deliveries left for the benchmark's own subscribers.
     pub(crate) async fn left(&self) -> f64 {
         let sql = "WITH own AS MATERIALIZED (SELECT subscriber_id AS id FROM subscriptions WHERE pattern = 'bench.event') \
             SELECT ((SELECT count(*) FROM jobs JOIN own ON own.id = jobs.lane) \
@@ -130,8 +130,8 @@ impl Deployment {
         statements::number(&self.database, sql).await
     }
 
-    /// Sends some events and has the tables analysed, as they are a minute after any deployment's first start: plans
-    /// that were made for empty tables are of no interest.
+    /// Sends some events and analyses the tables, as autovacuum does a minute after the first start of a deployment:
+    /// plans made for empty tables are not representative.
     pub(crate) async fn warm(&self) {
         for _ in 0..20 {
             let event = json!({"event": "bench.event", "data": {"warm": true}});
@@ -180,7 +180,7 @@ fn program(name: &str, postgres: &Postgres) -> Program {
         .env("POSTRIDER_LOG_FORMAT", "json")
 }
 
-/// A program in the folder of this one: `cargo xtask bench` builds them together.
+/// A program in the folder of this one, where `cargo xtask bench` builds it.
 pub(crate) fn beside_us(name: &str) -> PathBuf {
     let us = env::current_exe().expect("the path of this program");
     let path = us.with_file_name(format!("{name}{}", env::consts::EXE_SUFFIX));

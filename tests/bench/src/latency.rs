@@ -1,6 +1,6 @@
 //! Percentiles.
 
-/// Times in microseconds, exact.
+/// Exact times in microseconds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Latencies(Vec<u32>);
 
@@ -10,7 +10,7 @@ impl Latencies {
         Self(micros)
     }
 
-    /// The nearest rank, in milliseconds.
+    /// The percentile by nearest rank, in milliseconds.
     pub(crate) fn percentile(&self, percent: f64) -> f64 {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let rank = (percent / 100.0 * self.0.len() as f64).ceil() as usize;

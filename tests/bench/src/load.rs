@@ -1,4 +1,4 @@
-//! The load: requests over kept connections, as fast as answers come, or by the clock.
+//! The load: requests over keep-alive connections, either as fast as answers arrive or at a fixed rate.
 
 use std::{
     fmt::Write as _,
@@ -18,29 +18,29 @@ use tokio::{
 
 use crate::{arrivals::Arrivals, latency::Latencies, receiver::content_length};
 
-/// About what the field's figures were measured with.
+/// Close to the size that other systems publish figures for.
 const PAYLOAD: usize = 500;
 
-/// Where events go, and as whom.
+/// The address of the API call, and the key.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) path: String,
     pub(crate) key: &'static str,
-    /// The status that is a success.
+    /// The status of a success.
     pub(crate) expected: u16,
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    /// From the moment at which a request was due until its answer was read.
+    /// The time from when a request was due until its answer was read.
     pub(crate) acknowledged: Latencies,
-    /// When each event was due, in microseconds of the run.
+    /// When each event was due, in microseconds since the start of the run.
     pub(crate) due: Vec<u32>,
-    /// From the first request to the last answer.
+    /// The time from the first request to the last answer.
     pub(crate) took: Duration,
-    /// Requests that were not answered as expected.
+    /// The number of requests with an unexpected answer.
     pub(crate) refused: usize,
 }
 
@@ -53,13 +53,13 @@ pub(crate) fn event(n: usize) -> String {
     body
 }
 
-/// A batch of so many events from `first` on.
+/// The body of a batch of events, numbered from `first`.
 pub(crate) fn batch(first: usize, count: usize) -> String {
     let events: Vec<String> = (first..first + count).map(event).collect();
     format!(r#"{{"events":[{}]}}"#, events.join(","))
 }
 
-/// Sends `count` requests over so many connections, each as soon as the answer before it is there.
+/// Sends `count` requests over `connections` connections, each as soon as the previous answer has arrived.
 pub(crate) async fn closed(
     target: &Target,
     run: &Arc<Arrivals>,
@@ -70,8 +70,8 @@ pub(crate) async fn closed(
     spread(target, run, connections, count, body, None).await
 }
 
-/// Sends `count` requests at a fixed rate, whether or not answers come: what waits for a connection
-/// counts from when it was due, so that no pause of the system is left out of its latencies.
+/// Sends `count` requests at a fixed rate, whether or not answers arrive. The latency of a request that waits for a
+/// connection counts from when it was due, so that pauses of the system are included.
 pub(crate) async fn open(
     target: &Target,
     run: &Arc<Arrivals>,
@@ -110,7 +110,7 @@ async fn spread(
                             let after = Duration::from_secs_f64(n as f64 / rate);
                             if start.elapsed() < after {
                                 sleep_until(start + after).await;
-                                // Timers tick by the millisecond, and that is none of the system's time.
+                                // Timers have millisecond resolution, which is not the system's latency.
                                 run.now()
                             } else {
                                 offset + u32::try_from(after.as_micros()).unwrap_or(u32::MAX)
@@ -139,7 +139,7 @@ async fn spread(
     Sent { acknowledged: Latencies::new(acknowledged), due, took: start.elapsed(), refused }
 }
 
-/// A kept connection.
+/// A keep-alive connection.
 struct Connection {
     stream: TcpStream,
     head: String,
@@ -180,11 +180,11 @@ impl Connection {
     }
 }
 
-/// The status of a whole answer, and its length.
+/// The status and the length of a complete answer.
 fn parse(bytes: &[u8]) -> Option<(u16, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
-    let parsed = response.parse(bytes).unwrap_or_else(|error| panic!("no HTTP: {error}"));
+    let parsed = response.parse(bytes).unwrap_or_else(|error| panic!("not HTTP: {error}"));
     let httparse::Status::Complete(head) = parsed else { return None };
     let length = head + content_length(response.headers).unwrap_or(0);
     (bytes.len() >= length).then_some((response.code?, length))

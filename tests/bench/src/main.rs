@@ -1,16 +1,16 @@
 //! The benchmarks: real servers, workers and PostgreSQL under an open-loop load, and a receiver, all on this machine.
 //!
-//! `cargo xtask bench` builds everything with optimisations and runs this. It speaks to 127.0.0.0/8 only, and asserts
-//! of its runs that nothing was lost and nothing doubled; of speed it asserts nothing.
+//! `cargo xtask bench` builds everything with optimisations and runs this. It connects only to 127.0.0.0/8. It asserts
+//! that no run lost or repeated a delivery, and asserts nothing about speed.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `scenario` | the runs, one module each |
 //! | `deployment` | PostgreSQL and the programs of a run |
-//! | `backlog` | rows that were there before a run |
-//! | `load`, `receiver`, `arrivals` | what is sent, what answers, and when what arrived |
-//! | `usage`, `statements` | processor time and memory of the programs, and what they asked of PostgreSQL |
-//! | `latency`, `report` | percentiles, and the table |
+//! | `backlog` | rows that exist before a run |
+//! | `load`, `receiver`, `arrivals` | the load generator, the receiver, and the arrival times |
+//! | `usage`, `statements` | processor time and memory of the programs, and their PostgreSQL statements |
+//! | `latency`, `report` | percentiles, and the table of results |
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -37,19 +37,19 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::report::Report;
 
-/// Measures Postrider on this machine, and the machine beside it
+/// Measure Postrider on this machine, relative to the machine's own speed
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Args {
-    /// What to measure; everything if none is named
+    /// Benchmarks to run [default: all]
     #[arg(value_enum)]
     benches: Vec<Bench>,
 
-    /// How long a run with a fixed rate lasts
+    /// Duration of runs with a fixed rate, in seconds
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
 
-    /// Events of a run that goes as fast as it can
+    /// Number of events in runs at full speed
     #[arg(long, value_name = "N", default_value = "60000", value_parser = clap::value_parser!(u32).range(100..=5_000_000))]
     events: u32,
 
@@ -57,30 +57,30 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "10000000", value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
     deliveries: u32,
 
-    /// Jobs that wait during the backlog and isolation runs
+    /// Waiting jobs during the backlog and isolation runs
     #[arg(long, value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     jobs: u32,
 
-    /// Which cases of the isolation run: (a) one hangs, (b) some of a hundred are in trouble, (c) a flooded lane, (d) open breakers
+    /// Cases of the isolation run: (a) one receiver hangs, (b) some of a hundred fail, (c) a flooded lane, (d) open breakers
     #[arg(long, value_name = "LETTERS", default_value = "abcd")]
     cases: String,
 
-    /// Where to write the results as JSON
+    /// File to write the results to, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Bench {
-    /// One subscriber, as fast as it goes
+    /// One subscriber at full speed
     Throughput,
-    /// Ten subscribers of each event, as fast as it goes
+    /// Ten subscribers of each event at full speed
     Fanout,
-    /// 500 events a second: acknowledgement and arrival; and dispatch alone
+    /// Acknowledgement and arrival at 500 events per second, and dispatch alone
     Latency,
     /// Batches of a thousand: ingest, then drain
     Ingest,
-    /// As throughput, with a long history and many waiting jobs
+    /// Throughput with a long history and many waiting jobs
     Backlog,
     /// Healthy subscribers beside hanging, failing, slow and flooded ones
     Isolation,
@@ -93,8 +93,8 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     tokio::select! {
         code = measure(&args) => code,
-        // All programs end with what holds them.
-        () = told_to_stop() => ExitCode::FAILURE,
+        // Dropping the run ends all programs.
+        () = stop_signal() => ExitCode::FAILURE,
     }
 }
 
@@ -128,7 +128,7 @@ async fn measure(args: &Args) -> ExitCode {
     if report.held() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn told_to_stop() {
+async fn stop_signal() {
     let listen = |kind| signal(kind).expect("a signal handler");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
     tokio::select! {

@@ -1,4 +1,4 @@
-//! The receiver: it answers as its subscribers' paths say, as cheaply as it can.
+//! The receiver: a minimal HTTP server whose behaviour depends on the request's path.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -45,7 +45,7 @@ impl Manner {
     }
 }
 
-/// A running receiver; it ends when this is dropped.
+/// A running receiver, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
@@ -104,7 +104,7 @@ struct Request {
     event: usize,
 }
 
-/// The next request; none when the connection has ended or speaks nonsense.
+/// The next request; `None` when the connection has ended or does not speak HTTP.
 async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     loop {
         if let Some((request, length)) = parse(buffer)? {
@@ -117,7 +117,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     }
 }
 
-/// `Some(None)` if more has to be read; none if it is no request.
+/// `Some(None)` if more bytes are needed; `None` if the bytes are not a request.
 #[allow(clippy::option_option)]
 fn parse(bytes: &[u8]) -> Option<Option<(Request, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
@@ -135,7 +135,7 @@ pub(crate) fn content_length(headers: &[httparse::Header<'_>]) -> Option<usize> 
     std::str::from_utf8(header.value).ok()?.parse().ok()
 }
 
-/// The event's number: `"n":123` in its data. What has none is not of this run.
+/// The event's number: `"n":123` in its data. Events without one do not belong to the run.
 fn number(body: &[u8]) -> usize {
     const NAME: &[u8] = b"\"n\":";
     let Some(place) = body.windows(NAME.len()).position(|window| window == NAME) else { return usize::MAX };

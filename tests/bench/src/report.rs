@@ -1,4 +1,4 @@
-//! The table, and the same as JSON.
+//! The results as a table and as JSON.
 
 use std::{fmt, fs, process::Command};
 
@@ -9,7 +9,7 @@ use crate::{
     latency::Latencies,
 };
 
-/// What was measured, and what of it did not hold.
+/// The results, and the correctness checks that failed.
 #[derive(Debug)]
 pub(crate) struct Report {
     machine: String,
@@ -27,7 +27,7 @@ struct Line {
     goal: Option<Goal>,
 }
 
-/// What the project wants to see on a machine with two cores.
+/// The goal for a machine with two cores.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     AtLeast(f64),
@@ -69,7 +69,7 @@ impl Report {
         self.line(bench, what, value, unit, Some(goal));
     }
 
-    /// The median, the 99th percentile and the worst, in milliseconds.
+    /// Adds the median, the 99th percentile and the maximum, in milliseconds.
     pub(crate) fn latencies(
         &mut self,
         bench: &'static str,
@@ -83,7 +83,7 @@ impl Report {
         self.line(bench, format!("{what}, worst"), times.percentile(100.0), "ms", None);
     }
 
-    /// Processor seconds for each thousand deliveries, and the most memory.
+    /// Adds processor seconds per thousand deliveries, and peak memory.
     pub(crate) fn usage(&mut self, bench: &'static str, deployment: &Deployment, cpu: Cpu, deliveries: f64) {
         for (part, seconds) in [
             ("server", cpu.server),
@@ -103,7 +103,7 @@ impl Report {
         self.with_goal(bench, "memory of the worker, peak", worker, "MiB", Goal::Under(80.0));
     }
 
-    /// What has to hold of every run: correctness, never speed.
+    /// Checks the correctness of a run, never its speed.
     pub(crate) fn must(&mut self, held: bool, otherwise: impl Into<String>) {
         if !held {
             self.broken.push(otherwise.into());
@@ -183,7 +183,7 @@ impl fmt::Display for Goal {
     }
 }
 
-/// Three digits that matter.
+/// Formats a value with three significant digits.
 fn number(value: f64) -> String {
     let digits = match value.abs() {
         0.0 => 0,
@@ -199,7 +199,7 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    format!("{cores} cores, {}", model.map_or("of a kind that does not say", |(_, model)| model.trim()))
+    format!("{cores} cores, {}", model.map_or("unknown model", |(_, model)| model.trim()))
 }
 
 fn commit() -> String {

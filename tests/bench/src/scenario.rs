@@ -1,4 +1,4 @@
-//! The runs.
+//! The benchmark runs.
 
 pub(crate) mod backlog;
 pub(crate) mod fanout;
@@ -21,22 +21,22 @@ use crate::{
     statements::{self, Costly, Waits},
 };
 
-/// Requests in flight of a run that goes as fast as it can.
+/// Requests in flight in a run at full speed.
 const CONNECTIONS: usize = 128;
-/// How long the end of a run may take to be recorded.
+/// How long the last deliveries of a run may take to be recorded.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// Room enough for a subscriber that is to be sent to as fast as the machine can.
+/// A policy that does not limit the speed of deliveries.
 fn wide() -> Value {
     json!({"concurrency": 256})
 }
 
-/// A worker for subscribers with the policy [`wide`].
+/// Worker settings for subscribers with the policy [`wide`].
 fn wide_worker(workers: usize) -> Shape {
     Shape { workers, ..Shape::default() }
 }
 
-/// What the generator does straight against the receiver: the machine's own measure.
+/// Measures the generator straight against the receiver, which shows the speed of the machine.
 async fn straight(report: &mut Report, bench: &'static str, events: usize) -> f64 {
     let run = Arc::new(Arrivals::new(1, events));
     let receiver = Receiver::start(&run).await;
@@ -53,7 +53,7 @@ async fn straight(report: &mut Report, bench: &'static str, events: usize) -> f6
     rate
 }
 
-/// Sends all events as fast as they are acknowledged, waits until all have arrived everywhere, and reports.
+/// Sends all events as fast as they are acknowledged, waits until every subscriber has received all of them, and reports.
 async fn flood(
     report: &mut Report,
     bench: &'static str,
@@ -83,7 +83,7 @@ async fn flood(
     (a_second(events, took), sent)
 }
 
-/// What was asked of PostgreSQL since the last reset.
+/// Reports the PostgreSQL statements since the last reset.
 async fn statements_of(report: &mut Report, bench: &'static str, deployment: &Deployment, deliveries: usize) {
     #[allow(clippy::cast_precision_loss)]
     let statements = statements::count(&deployment.database).await / deliveries as f64;
@@ -91,7 +91,7 @@ async fn statements_of(report: &mut Report, bench: &'static str, deployment: &De
     costliest(bench, deployment).await;
 }
 
-/// What took PostgreSQL the most time since the last reset, for the person who watches.
+/// Prints the statements that took PostgreSQL the most time since the last reset.
 async fn costliest(bench: &str, deployment: &Deployment) {
     for (table, updated, in_place) in statements::updates(&deployment.database).await {
         eprintln!("bench: {bench}: of {updated} updates of {table} {in_place} were in place");
@@ -102,7 +102,7 @@ async fn costliest(bench: &str, deployment: &Deployment) {
     }
 }
 
-/// Nothing lost, nothing doubled, nothing left.
+/// Checks that no delivery was lost, repeated or left over.
 async fn settled(
     report: &mut Report,
     bench: &'static str,

@@ -1,36 +1,36 @@
-//! What the programs asked of PostgreSQL, and what they waited for in it.
+//! The programs' PostgreSQL statements, and their wait events.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 use tokio::{task::JoinHandle, time::sleep};
 
-/// A look at the wait events this often.
+/// How often to sample wait events.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Begins to count statements anew.
+/// Resets the statement counts.
 pub(crate) async fn reset(database: &DatabaseConnection) {
     execute(database, "SELECT pg_stat_statements_reset()").await;
 }
 
-/// Statements since the last reset, `BEGIN` and `COMMIT` included.
+/// The number of statements since the last reset, including `BEGIN` and `COMMIT`.
 pub(crate) async fn count(database: &DatabaseConnection) -> f64 {
     let sql =
         "SELECT coalesce(sum(calls), 0)::float8 FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_%'";
     number(database, sql).await
 }
 
-/// A statement with what it cost in all.
+/// A statement with its total cost.
 #[derive(Debug)]
 pub(crate) struct Costly {
-    /// Milliseconds, planning included.
+    /// Milliseconds, including planning.
     pub(crate) time: f64,
     pub(crate) planning: f64,
     pub(crate) calls: f64,
     pub(crate) query: String,
 }
 
-/// Those that took the most time.
+/// The statements that took the most time.
 pub(crate) async fn costliest(database: &DatabaseConnection) -> Vec<Costly> {
     let sql = "SELECT total_exec_time + total_plan_time AS time, total_plan_time AS planning, calls::float8 AS calls, regexp_replace(left(query, 4000), '\\s+', ' ', 'g') AS query \
         FROM pg_stat_statements ORDER BY time DESC LIMIT 12";
@@ -46,7 +46,7 @@ pub(crate) async fn costliest(database: &DatabaseConnection) -> Vec<Costly> {
     rows.iter().filter_map(read).collect()
 }
 
-/// How many rows of each table were updated, and how many of them in place (HOT): without new entries in its indexes.
+/// How many rows of each table were updated, and how many of those in place (HOT), without new index entries.
 pub(crate) async fn updates(database: &DatabaseConnection) -> Vec<(String, f64, f64)> {
     let sql = "SELECT relname::text AS name, n_tup_upd::float8 AS updated, n_tup_hot_upd::float8 AS in_place \
         FROM pg_stat_user_tables WHERE n_tup_upd > 0 ORDER BY n_tup_upd DESC LIMIT 5";
@@ -61,7 +61,7 @@ pub(crate) async fn updates(database: &DatabaseConnection) -> Vec<(String, f64, 
     rows.iter().filter_map(read).collect()
 }
 
-/// Looks now and then at what busy connections wait for; ends when it is asked for its counts.
+/// Samples the wait events of busy connections until the counts are read.
 #[derive(Debug)]
 pub(crate) struct Waits {
     looking: JoinHandle<()>,
@@ -89,7 +89,7 @@ impl Waits {
         Self { looking, seen }
     }
 
-    /// How often each was seen, the most frequent first.
+    /// How often each wait event was sampled, the most frequent first.
     pub(crate) fn counts(&self) -> Vec<(String, u64)> {
         self.looking.abort();
         let seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,17 +1,17 @@
-//! What the programs used: processor time and memory, as the kernel counts them (proc(5)).
+//! Processor time and memory of the programs, as counted by the kernel (proc(5)).
 
 use std::{collections::BTreeMap, fs};
 
-/// Clock ticks a second of `/proc/<pid>/stat`: a constant of Linux's interface on all its platforms.
+/// Clock ticks per second in `/proc/<pid>/stat`: a constant of Linux's interface on all platforms.
 const TICKS: f64 = 100.0;
 
-/// Processor seconds of a process so far, and of its children that have ended.
+/// Processor seconds of a process and of its ended children.
 pub(crate) fn cpu_seconds(process: u32) -> f64 {
     let Some(stat) = Stat::read(process) else { return 0.0 };
     stat.own + stat.ended_children
 }
 
-/// Processor seconds of a process and all its children, also of those that have ended.
+/// Processor seconds of a process and all its children, including ended ones.
 pub(crate) fn family_cpu_seconds(parent: u32) -> f64 {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -20,7 +20,7 @@ pub(crate) fn family_cpu_seconds(parent: u32) -> f64 {
     children + cpu_seconds(parent)
 }
 
-/// The most memory that a process has held so far, in MiB.
+/// The peak memory of a process, in MiB.
 pub(crate) fn peak_memory(process: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let fields: BTreeMap<&str, &str> = status.lines().filter_map(|line| line.split_once(':')).collect();
@@ -37,7 +37,7 @@ struct Stat {
 impl Stat {
     fn read(process: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // The name before it is in parentheses, and may hold anything.
+        // The process name before the numbers is in parentheses and may contain anything.
         let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
         let ticks = |place: usize| fields.get(place)?.parse::<f64>().ok();
         Some(Self {

@@ -1,4 +1,4 @@
-//! As the throughput run, in an empty system and in one with a long history and many waiting jobs.
+//! The throughput run in an empty system, and in one with a long history and many waiting jobs.
 
 use super::{Arc, Arrivals, Deployment, Goal, Manner, Receiver, Report, flood, wide, wide_worker};
 use crate::backlog::{self, Waiting};

@@ -1,4 +1,4 @@
-//! Ten subscribers of each event, as fast as it goes; and the same with two workers, for what they wait for.
+//! Ten subscribers of each event at full speed, with one worker and with two.
 
 use super::{Arc, Arrivals, Deployment, Goal, Manner, Receiver, Report, flood, json, straight, wide_worker};
 

@@ -1,4 +1,4 @@
-//! One subscriber's events in batches of a thousand: how fast they are taken, then how fast they are delivered.
+//! One subscriber's events in batches of a thousand: the rate of intake, then the rate of delivery.
 
 use super::{
     Arc, Arrivals, Deployment, Goal, Manner, Receiver, Report, a_second, load, settled, wide, wide_worker,

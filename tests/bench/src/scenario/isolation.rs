@@ -1,4 +1,4 @@
-//! Healthy subscribers beside those in trouble, and the same when all are healthy.
+//! The latency of healthy subscribers beside failing ones, compared with a run in which all are healthy.
 
 use super::{
     Arc, Arrivals, CONNECTIONS, Deployment, Duration, Goal, Manner, Receiver, Report, SETTLE, Shape,
@@ -11,15 +11,15 @@ use crate::{
     statements,
 };
 
-/// One way in which subscribers are in trouble.
+/// One kind of trouble.
 struct Trouble {
     bench: &'static str,
     healthy: usize,
-    /// How many others there are, and how they answer.
+    /// The number of other subscribers, and how they behave.
     others: &'static [(usize, Manner)],
-    /// Jobs that wait besides.
+    /// Additional waiting jobs.
     waiting: Option<Kind>,
-    /// Events a second; each goes to all.
+    /// Events per second; each goes to all subscribers.
     rate: f64,
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn run(report: &mut Report, seconds: u64, jobs: u32, cases: &st
     }
 }
 
-/// How long the healthy ones' deliveries take; with jobs, in trouble.
+/// Measures the latency of deliveries to healthy subscribers, with or without trouble.
 async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Option<u32>) -> Latencies {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let events = (seconds as f64 * trouble.rate) as usize;
@@ -90,7 +90,7 @@ async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Opt
     for subscriber in 0..trouble.healthy {
         deployment.subscribe(&receiver.url(Manner::Healthy, subscriber), json!({})).await;
     }
-    // While all are healthy: what hangs never comes to its end.
+    // While all subscribers are healthy: deliveries to hanging ones never end.
     deployment.start_workers().await;
     deployment.warm().await;
     for (subscriber, manner) in (trouble.healthy..).zip(others) {
@@ -117,7 +117,7 @@ async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Opt
     }
     costliest(trouble.bench, &deployment).await;
     report.must(sent.refused == 0, format!("{}: requests were refused", trouble.bench));
-    report.must(arrived(), format!("{}: healthy subscribers have not got all", trouble.bench));
+    report.must(arrived(), format!("{}: healthy subscribers did not receive all events", trouble.bench));
     let times = (0..trouble.healthy).flat_map(|subscriber| waited(&run, subscriber, &sent.due)).collect();
     Latencies::new(times)
 }

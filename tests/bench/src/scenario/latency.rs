@@ -1,4 +1,4 @@
-//! 500 events a second, by the clock; then one caller alone, to ten subscribers.
+//! 500 events per second at a fixed rate; then a single caller with ten subscribers.
 
 use super::{
     Arc, Arrivals, CONNECTIONS, Deployment, Goal, Manner, Receiver, Report, Shape, json, load, settled,
@@ -34,7 +34,7 @@ pub(crate) async fn run(report: &mut Report, seconds: u64) {
     alone(report).await;
 }
 
-/// One request after the other, with pauses in which all of it is delivered.
+/// Sends one request after the other, with pauses in which everything is delivered.
 async fn alone(report: &mut Report) {
     const EVENTS: usize = 200;
     let run = Arc::new(Arrivals::new(10, EVENTS));
@@ -54,7 +54,7 @@ async fn alone(report: &mut Report) {
     report.add(BENCH, "dispatch to 10 subscribers, alone, p99", p99, "ms");
 }
 
-/// From when each event was due until it came to this subscriber; what never came counts to the end of the run.
+/// The time from when each event was due until it arrived; events that never arrived count until the end of the run.
 pub(super) fn waited(run: &Arrivals, subscriber: usize, due: &[u32]) -> Vec<u32> {
     let end = run.now();
     due.iter()

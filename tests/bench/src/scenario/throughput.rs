@@ -1,4 +1,4 @@
-//! One subscriber, as fast as it goes: first with room of its own, then with the default policy.
+//! One subscriber at full speed: first with a high concurrency, then with the default policy.
 
 use super::{
     Arc, Arrivals, Deployment, Goal, Manner, Receiver, Report, Value, flood, json, straight, wide,
