@@ -1,5 +1,5 @@
-//! `postrider demo`: events to receivers good and bad, every attempt as it happens, and whether all
-//! came to the end that it must.
+//! `postrider demo`: delivers events to a healthy, a flaky and a dead receiver, prints each attempt as it arrives, and
+//! checks the result.
 
 mod receivers;
 mod report;
@@ -22,11 +22,11 @@ use self::receivers::{Character, Receiver};
 use self::report::Report;
 use crate::embedded;
 
-/// Four attempts within two seconds, where a deployment takes six within a quarter of an hour.
+/// Delays for four attempts within two seconds; the default schedule has six within a quarter of an hour.
 const DELAYS: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
 
-/// How long the demo waits for all deliveries to end. It takes some two seconds.
+/// How long the demo waits for all deliveries to end, which takes about two seconds.
 const DEADLINE: Duration = Duration::from_secs(12);
 
 pub(crate) async fn run() -> Result<(), StartError> {
@@ -61,13 +61,13 @@ pub(crate) async fn run() -> Result<(), StartError> {
     report.verdict()
 }
 
-/// The worker may reach the receivers, which are on this machine, and nothing else that is not public.
+/// Returns a worker that may also deliver to 127.0.0.1, where the receivers are.
 fn worker(store: &Store) -> Result<Worker, StartError> {
     let mut delivery = postrider_delivery::Config::default();
     delivery.targets.addresses = delivery.targets.addresses.allowing(vec!["127.0.0.1/32".parse()?]);
     let schedule = RetrySchedule::Steps(Steps::try_new(DELAYS.to_vec())?);
     let retry = RetryPolicy::try_new(schedule, 1 + u32::try_from(DELAYS.len())?, 10)?;
-    // A breaker would open on the dead receiver, and the demo would wait for it to be tried again.
+    // The dead receiver would open its circuit breaker, and the demo would have to wait for the next probe.
     let breaker = BreakerPolicy { breaker_failures: 0, ..BreakerPolicy::default() };
     let config = postrider_worker::Config { retry, breaker, ..postrider_worker::Config::default() };
     Ok(Worker::new(store.clone(), Client::new(delivery)?, config)?)

@@ -1,4 +1,4 @@
-//! Receivers that the demo brings along.
+//! The receivers of the demo, which run in its process.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,18 +11,18 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use postrider_core::signing::Verifier;
-use postrider_core::{Clock as _, Secret, SystemClock};
+use postrider_core::{Clock as _, Secret, SystemClock, chain};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How a receiver answers.
+/// How a receiver responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Character {
-    /// Takes everything at once.
+    /// Accepts every request.
     Healthy,
-    /// Fails twice, then takes it.
+    /// Rejects the first two attempts of each event.
     Flaky,
-    /// Takes nothing.
+    /// Rejects every request.
     Dead,
 }
 
@@ -47,7 +47,7 @@ impl Character {
     }
 }
 
-/// A receiver on this machine. It ends when it is dropped.
+/// A receiver on this machine, which stops when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     address: SocketAddr,
@@ -62,14 +62,14 @@ struct Seen {
     log: Mutex<Log>,
 }
 
-/// What a receiver saw.
+/// The requests that a receiver got.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
-    /// How often each `webhook-id` came.
+    /// Number of requests by their `webhook-id`.
     attempts: HashMap<String, usize>,
-    /// Requests in all.
+    /// Number of requests.
     pub(crate) requests: usize,
-    /// Requests of which both signatures were good.
+    /// Number of requests whose two signatures were valid.
     pub(crate) verified: usize,
 }
 
@@ -81,7 +81,7 @@ impl Receiver {
         let router = Router::new().route("/", post(receive)).with_state(Arc::clone(&seen));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                println!("a receiver of the demo failed: {error}");
+                println!("a receiver of the demo failed: {}", chain(&error));
             }
         });
         Ok(Self { address, seen, _serving: AbortOnDropHandle::new(serving) })
@@ -118,7 +118,7 @@ async fn receive(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes)
         header("x-event-type").unwrap_or("(no type)"),
         seen.character.as_str(),
         answer.as_u16(),
-        if verified { "signatures good" } else { "SIGNATURES WRONG" },
+        if verified { "signatures valid" } else { "SIGNATURES INVALID" },
     );
     answer
 }

@@ -1,4 +1,4 @@
-//! What the demo came to, as a table, and whether all is as it must be.
+//! The result of the demo: a table, and whether every check passed.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use postrider_store::{PageRequest, Store};
 use super::DELAYS;
 use super::receivers::{Character, Log, Receiver};
 
-/// What the demo came to.
+/// The deliveries of each receiver, and what it received.
 #[derive(Debug)]
 pub(crate) struct Report {
     lines: Vec<Line>,
@@ -45,17 +45,20 @@ impl Report {
         Ok(Self { lines })
     }
 
-    /// An error that says what is not as it must be, if anything is.
+    /// Prints that all checks passed.
+    ///
+    /// # Errors
+    /// Fails if the deliveries to a receiver did not end as expected, and names the receiver.
     pub(crate) fn verdict(&self) -> Result<(), StartError> {
         let wrong: Vec<_> =
-            self.lines.iter().filter(|line| !line.is_right()).map(|line| line.character.as_str()).collect();
+            self.lines.iter().filter(|line| !line.passed()).map(|line| line.character.as_str()).collect();
         if wrong.is_empty() {
             println!(
-                "All is as it must be: every event arrived once where it could, and nothing was forgotten."
+                "All checks passed: every event reached each working receiver exactly once, and none was lost."
             );
             return Ok(());
         }
-        Err(format!("not as it must be: the deliveries to the receiver(s) {}", wrong.join(", ")).into())
+        Err(format!("checks failed for the deliveries to: {}", wrong.join(", ")).into())
     }
 }
 
@@ -68,7 +71,7 @@ impl Line {
         self.deliveries.iter().map(|delivery| delivery.attempts as usize).sum()
     }
 
-    fn is_right(&self) -> bool {
+    fn passed(&self) -> bool {
         let (end, attempts) = match self.character {
             Character::Healthy => (DeliveryStatus::Succeeded, 1),
             Character::Flaky => (DeliveryStatus::Succeeded, 3),
@@ -94,7 +97,7 @@ impl fmt::Display for Report {
                 line.attempts().to_string(),
                 line.log.requests.to_string(),
                 line.log.verified.to_string(),
-                if line.is_right() { "as it must be" } else { "NOT as it must be" }.to_owned(),
+                if line.passed() { "ok" } else { "FAILED" }.to_owned(),
             ]);
         }
         for row in rows {
