@@ -1,4 +1,4 @@
-//! `postrider dev`: the API and a worker in this process, over SQLite in a data folder.
+//! `postrider dev`: the API and a worker in one process, over SQLite in a data folder.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -11,7 +11,8 @@ use postrider_dispatch::Dispatcher;
 use postrider_program::{Observed, StartError, Transforms, readiness};
 use postrider_server::{Parts, Server};
 use postrider_settings::{
-    DeliveryArgs, DispatchArgs, RetryArgs, SecretKeyArgs, ServerArgs, TelemetryArgs, WorkerArgs,
+    DeliveryArgs, DispatchArgs, RetryArgs, SecretKeyArgs, ServerArgs, SettingsError, ShutdownArgs,
+    TelemetryArgs, WorkerArgs,
 };
 use postrider_telemetry::{Program, listener};
 use postrider_worker::Worker;
@@ -20,7 +21,7 @@ use crate::embedded;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The folder for the database and the keys; made if it is not there
+    /// Folder for the database and the keys; created if it does not exist
     #[arg(long, env = "POSTRIDER_DATA", value_name = "FOLDER", default_value = "postrider-data")]
     data: PathBuf,
     #[command(flatten)]
@@ -32,6 +33,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     worker: WorkerArgs,
     #[command(flatten)]
+    shutdown: ShutdownArgs,
+    #[command(flatten)]
     delivery: DeliveryArgs,
     #[command(flatten)]
     retry: RetryArgs,
@@ -40,27 +43,33 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
-    let made = fs::create_dir_all(&args.data);
-    made.map_err(|error| format!("cannot make the data folder {}: {error}", args.data.display()))?;
-    let admin_key = match &args.server.admin_key {
-        Some(key) => key.expose().to_owned(),
-        None => kept(&args.data.join("admin.key"), new_admin_key)?,
+    let created = fs::create_dir_all(&args.data);
+    created.map_err(|source| FileError {
+        action: "create the data folder",
+        path: args.data.clone(),
+        source,
+    })?;
+    let mut server = args.server.clone();
+    let admin_key = match &server.admin_key {
+        Some(key) => key.expose().trim().to_owned(),
+        None => key_in(&args.data.join("admin.key"), new_admin_key)?,
     };
-    let keyring = match &args.secret_key.secret_key {
-        Some(_) => args.secret_key.config()?,
-        None => Keyring::parse(&kept(&args.data.join("secret.key"), || {
-            Keyring::generate_key(&SystemRandom).to_string()
-        })?)?,
-    };
+    server.admin_key = Some(admin_key.clone().into());
+    let mut secret_key = args.secret_key.clone();
+    if secret_key.secret_key.is_none() {
+        let key = key_in(&args.data.join("secret.key"), || Keyring::generate_key(&SystemRandom).to_string())?;
+        secret_key.secret_key = Some(key.into());
+    }
+    let keyring = secret_key.config()?;
     let client = client(&args)?;
-    let worker = postrider_worker::Config::from_settings(&args.worker, &args.retry)?;
+    let worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
     let config = postrider_server::Config {
-        body_limit: args.server.body_limit,
-        grace: args.worker.shutdown_grace,
-        ..postrider_server::Config::new(admin_key.parse()?)
+        body_limit: server.body_limit,
+        grace: args.shutdown.shutdown_grace,
+        ..postrider_server::Config::new(server.admin_key()?)
     };
     let mut dispatch = postrider_dispatch::Config {
-        default_agent: args.dispatch.config()?,
+        default_agent: args.dispatch.agent_id.clone(),
         ..postrider_dispatch::Config::default()
     };
     if let Some(configured) = transforms {
@@ -77,13 +86,13 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
         telemetry: listener::routes(observed.metrics().clone(), readiness(&database)),
     };
     let stop = postrider_program::stop_signal()?;
-    let api = Server::bind(args.server.listen, config, parts).await;
-    let api = api.map_err(|error| format!("{error} (POSTRIDER_LISTEN)"))?;
+    let api = Server::bind(server.listen, config, parts).await;
+    let api = api.map_err(|error| SettingsError::refused("POSTRIDER_LISTEN", error))?;
     observed.serve(&args.telemetry, &database).await?;
     tracing::info!(service = "api", address = %api.local_addr(), "listening");
     greet(&format!("http://{}", api.local_addr()), &admin_key, &args.data);
 
-    // The worker ends after the API, so that what was acknowledged last is still tried.
+    // The worker stops after the API, so that it still attempts the events that were accepted last.
     let working = tokio::spawn(Worker::new(store, client, worker)?.run(stop.clone()));
     api.serve(stop.cancelled()).await;
     working.await?;
@@ -93,7 +102,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     Ok(())
 }
 
-/// Receivers under development are on this machine.
+/// Returns a client that may also deliver to this machine, where receivers under development are.
 fn client(args: &Args) -> Result<Client, StartError> {
     let mut config = args.delivery.config()?;
     let mut nets = args.delivery.allow_nets.clone();
@@ -102,20 +111,29 @@ fn client(args: &Args) -> Result<Client, StartError> {
     Ok(Client::new(config)?)
 }
 
-/// The text of a file that only its owner may read; made if it is not there.
-fn kept(file: &Path, make: impl FnOnce() -> String) -> Result<String, StartError> {
-    let trouble = |error: std::io::Error| format!("cannot keep a key in {}: {error}", file.display());
+/// Returns the key in `file`. If the file does not exist, creates it with a new key, readable by its owner only.
+fn key_in(file: &Path, make: impl FnOnce() -> String) -> Result<String, FileError> {
+    let failed = |action| move |source| FileError { action, path: file.to_owned(), source };
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Ok(mut new) => {
             let key = make();
-            new.write_all(key.as_bytes()).map_err(trouble)?;
+            new.write_all(key.as_bytes()).map_err(failed("write a key to"))?;
             Ok(key)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            Ok(fs::read_to_string(file).map_err(trouble)?.trim().to_owned())
+            Ok(fs::read_to_string(file).map_err(failed("read a key from"))?.trim().to_owned())
         }
-        Err(error) => Err(trouble(error).into()),
+        Err(error) => Err(failed("create a key in")(error)),
     }
+}
+
+/// A file or folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+struct FileError {
+    action: &'static str,
+    path: PathBuf,
+    source: std::io::Error,
 }
 
 fn new_admin_key() -> String {
@@ -126,7 +144,7 @@ fn new_admin_key() -> String {
 
 fn greet(url: &str, key: &str, data: &Path) {
     println!(
-        "Postrider runs at {url} with its data in {}. Ctrl-C ends it.
+        "Postrider is running at {url}, with its data in {}. Press Ctrl-C to stop it.
 
   API      {url}/docs
   key      {key}
@@ -136,7 +154,7 @@ Dispatch an event:
   curl -s {url}/v1/events -H 'Authorization: Bearer {key}' \\
     -H 'Content-Type: application/json' -d '{{\"event\":\"order.created\",\"data\":{{\"order\":1}}}}'
 
-Nobody has asked for it yet. Subscribe a receiver on this machine, and dispatch again:
+It has no subscribers yet. Subscribe a receiver on this machine, then dispatch another event:
 
   curl -s {url}/v1/subscribers -H 'Authorization: Bearer {key}' \\
     -H 'Content-Type: application/json' -d '{{\"url\":\"http://127.0.0.1:9000/\",\"events\":[\"order.*\"]}}'

@@ -1,20 +1,17 @@
-//! The whole of Postrider in this process, over SQLite in a folder.
+//! All of Postrider in this process, over SQLite in a folder.
 
 use std::path::Path;
 
-use postrider_core::{IdGenerator, Keyring};
-use postrider_database::{Config, Database};
-use postrider_program::StartError;
+use postrider_core::Keyring;
+use postrider_program::OpenError;
+use postrider_settings::DatabaseArgs;
 use postrider_store::Store;
 
-/// Opens, or makes, the database in `folder`.
-pub(crate) async fn open(folder: &Path, keyring: Keyring) -> Result<Store, StartError> {
+/// Opens the database in `folder`, which it creates and migrates as needed.
+pub(crate) async fn open(folder: &Path, keyring: Keyring) -> Result<Store, OpenError> {
     let file = folder.join("postrider.db");
-    let url = format!("sqlite://{}?mode=rwc", file.display()).parse()?;
-    let database = Database::connect(Config::new(url)).await?;
-    postrider_migrations::migrate(database.connection()).await?;
-    let queue = postrider_queue::open(&database);
-    let store = Store::new(database, queue, keyring, IdGenerator::system());
-    store.check_keyring().await?;
+    let url = format!("sqlite://{}?mode=rwc", file.display());
+    let args = DatabaseArgs { database_url: Some(url.into()), database_connections: 1 };
+    let (_, store) = postrider_program::open_store(&args, keyring, true).await?;
     Ok(store)
 }

@@ -1,5 +1,5 @@
-//! `postrider`: the tools that a person uses at a terminal.
-#![allow(clippy::print_stdout, reason = "a terminal program talks on standard output")]
+//! `postrider`: the commands for a person at a terminal.
+#![allow(clippy::print_stdout, reason = "the output of a command goes to standard output")]
 
 mod demo;
 mod dev;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use postrider_telemetry::Program;
 
-/// Delivers webhooks: a system to try, to develop against, and to run
+/// Webhook delivery: try it, develop against it, and maintain its database
 #[derive(Debug, Parser)]
 #[command(name = "postrider", version, subcommand_required = true, arg_required_else_help = true)]
 struct Args {
@@ -22,21 +22,24 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows Postrider at work: dispatches events to receivers of its own, good and bad
+    /// Deliver events to a healthy, a flaky and a dead receiver, and check the result
     ///
-    /// Needs nothing: the database is a temporary file, the receivers are in this process. Ends
-    /// with 0 if every delivery came to the end that it must.
+    /// Needs no setup: the database is a temporary file, and the receivers run in this process. Exits with 0 if every
+    /// delivery ended as expected.
     Demo,
-    /// Runs the API and a worker in this process, over SQLite in a data folder
+    /// Run the API and a worker in one process, over SQLite in a data folder
+    ///
+    /// For development: generates both keys if they are not set, keeps them in the data folder, and allows targets on this
+    /// machine.
     Dev(Box<dev::Args>),
-    /// Brings a database to the current schema
+    /// Migrate a database to the current schema
     ///
-    /// Safe while older programs run, and from several places at once.
+    /// Safe while programs of the previous version run, and to run from several places at once.
     Migrate(migrate::Args),
-    /// Seals what is stored under an older key under the first one of `POSTRIDER_SECRET_KEY`
+    /// Re-encrypt stored secrets with the first key of POSTRIDER_SECRET_KEY
     ///
-    /// To rotate the key: add the new one behind the old one (`old,new`) and restart all programs;
-    /// then put it first (`new,old`) and restart them; run this; then take the old one away.
+    /// To rotate the key: append the new key (old,new) and restart all programs; put it first (new,old) and restart them
+    /// again; run this command; then remove the old key and restart them a last time.
     Rekey(rekey::Args),
 }
 

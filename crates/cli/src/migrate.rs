@@ -1,4 +1,4 @@
-//! `postrider migrate`: brings a database to the current schema.
+//! `postrider migrate`: migrates a database to the current schema.
 
 use postrider_program::StartError;
 use postrider_settings::DatabaseArgs;

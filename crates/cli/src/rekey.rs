@@ -1,9 +1,8 @@
-//! `postrider rekey`: seals under the first key what is sealed under an older one.
+//! `postrider rekey`: encrypts stored secrets with the first key.
 
-use postrider_core::IdGenerator;
 use postrider_program::StartError;
-use postrider_settings::{DatabaseArgs, SecretKeyArgs};
-use postrider_store::Store;
+use postrider_settings::{DatabaseArgs, SecretKeyArgs, SettingsError};
+use postrider_store::rekey::RekeyError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -15,12 +14,13 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<(), StartError> {
     let keyring = args.secret_key.config()?;
-    let database = postrider_program::open_database(&args.database, false).await?;
-    let store =
-        Store::new(database.clone(), postrider_queue::open(&database), keyring, IdGenerator::system());
-    let rekeyed = store.rekey().await?;
+    let (database, store) = postrider_program::open_store(&args.database, keyring, false).await?;
+    let rekeyed = store.rekey().await.map_err(|error| match error {
+        RekeyError::Unopened { .. } => SettingsError::refused("POSTRIDER_SECRET_KEY", error).into(),
+        error => StartError::from(error),
+    })?;
     println!(
-        "{} subscribers sealed anew, {} were sealed under the first key already",
+        "re-encrypted the secrets of {} subscribers with the first key; {} already used it",
         rekeyed.resealed, rekeyed.current
     );
     database.close().await;

@@ -1,7 +1,7 @@
-//! What the Postrider programs share: how they start, are observed, and stop.
+//! Code that the Postrider programs share: starting, opening the database, telemetry, stopping.
 //!
-//! Only binaries use this crate: it reads the environment, installs exporters and listens for
-//! signals, which a library must not.
+//! Only binaries use this crate: it reads the environment, installs exporters and handles signals, which a library must
+//! not do.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -31,12 +31,12 @@ mod open;
 mod start;
 mod stop;
 
-/// Costs less than glibc's, most of all where many small things are made by one thread and dropped by another.
+/// Faster than glibc's allocator, above all where one thread allocates many small values and another frees them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use observed::{Observed, readiness};
-pub use open::{OpenError, open_database};
+pub use open::{OpenError, open_database, open_store};
 pub use start::{StartError, Transforms, main};
 pub use stop::stop_signal;
 

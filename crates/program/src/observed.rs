@@ -1,9 +1,10 @@
-//! Logs, traces, metrics and the address at which they are read.
+//! Logs, traces, metrics, and the address that serves them.
 
 use std::time::Duration;
 
+use postrider_core::chain;
 use postrider_database::{Connections, Database};
-use postrider_settings::TelemetryArgs;
+use postrider_settings::{SettingsError, TelemetryArgs};
 use postrider_telemetry::listener::{self, Readiness};
 use postrider_telemetry::{Guard, Program, PrometheusHandle, logging, metric, prometheus};
 use tokio::net::TcpListener;
@@ -12,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::start::StartError;
 
-/// How long the database may take to answer before the program calls itself unready.
-const DEADLINE: Duration = Duration::from_secs(2);
+/// How long the database may take to answer a ping before `/readyz` reports the program as unready.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A program whose logs, traces and metrics go where the settings say.
+/// The telemetry of a program, set up as its settings say.
 #[derive(Debug)]
 pub struct Observed {
     guard: Guard,
@@ -28,26 +29,27 @@ impl Observed {
     /// Installs logging, tracing and the metrics recorder.
     ///
     /// # Errors
-    /// If a setting is wrong, or something of the kind is installed already.
+    /// Fails if a setting is invalid, or logging or a recorder is installed already.
     pub fn start(args: &TelemetryArgs, program: Program, version: &'static str) -> Result<Self, StartError> {
         let guard = logging::init(&args.config(program)?).map_err(|error| match error {
-            logging::Error::Filter { .. } => StartError::from(format!("POSTRIDER_LOG: {error}")),
-            error => error.into(),
+            logging::Error::Filter { .. } => SettingsError::refused("POSTRIDER_LOG", error).into(),
+            error => StartError::from(error),
         })?;
         let metrics = prometheus::install(program, version)?;
         Ok(Self { guard, metrics, serving: None, stop: CancellationToken::new() })
     }
 
-    /// Serves `/metrics`, `/healthz` and `/readyz` on the telemetry address. Ready is who has a
-    /// database that answers. The database's pool is measured whenever metrics are read.
+    /// Serves `/metrics`, `/healthz` and `/readyz` on the telemetry address. The program is ready while the database
+    /// answers. Each scrape of the metrics measures the database's pool.
     ///
     /// # Errors
-    /// If the address cannot be listened on.
+    /// Fails if it cannot listen on the address.
     pub async fn serve(&mut self, args: &TelemetryArgs, database: &Database) -> Result<(), StartError> {
         let address = args.listen();
-        let bound = TcpListener::bind(address).await;
-        let listener = bound
-            .map_err(|error| format!("cannot listen on {address} (POSTRIDER_TELEMETRY_LISTEN): {error}"))?;
+        let listener = TcpListener::bind(address).await.map_err(|source| {
+            let name = "POSTRIDER_TELEMETRY_LISTEN";
+            SettingsError::Address { name, address, source }
+        })?;
         let measured = database.clone();
         self.metrics.before_reading(move || {
             let Connections { idle, in_use, max } = measured.connections();
@@ -58,21 +60,18 @@ impl Observed {
         let stop = self.stop.clone().cancelled_owned();
         self.serving = Some(tokio::spawn(async move {
             if let Err(error) = listener::serve(listener, router, stop).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the telemetry address is no longer served"
-                );
+                tracing::error!(error = %chain(&error), "telemetry listener failed");
             }
         }));
         Ok(())
     }
 
-    /// What renders the metrics.
+    /// Returns the handle that renders the metrics.
     pub fn metrics(&self) -> &PrometheusHandle {
         &self.metrics
     }
 
-    /// Stops serving, and sends what traces there are; within some seconds.
+    /// Stops serving and exports the remaining spans. Takes a few seconds at most.
     pub async fn shutdown(self) {
         self.stop.cancel();
         if let Some(serving) = self.serving {
@@ -82,10 +81,10 @@ impl Observed {
     }
 }
 
-/// Ready is who has a database that answers.
+/// Returns a probe that is ready while the database answers.
 pub fn readiness(database: &Database) -> Readiness {
     let database = database.clone();
-    Readiness::new(DEADLINE, move || {
+    Readiness::new(PING_TIMEOUT, move || {
         let database = database.clone();
         async move { database.ping().await.map_err(|_| "the database does not answer".to_owned()) }
     })

@@ -1,46 +1,53 @@
-//! The database, with the schema that this program needs.
+//! The database with the schema that this program needs, and the store over it.
 
-use postrider_database::{Config, Database, DatabaseError, DatabaseUrl, DatabaseUrlError};
+use postrider_core::{IdGenerator, Keyring};
+use postrider_database::{Config, Database, DatabaseError, DatabaseUrl};
 use postrider_settings::{DatabaseArgs, SettingsError};
+use postrider_store::{Store, StoreError};
 
-/// Why the database cannot be used.
+/// Why the database or the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its settings.
+    /// A setting is missing or invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Its URL.
-    #[error("POSTRIDER_DATABASE_URL: {0}")]
-    Url(#[from] DatabaseUrlError),
-    /// It does not answer.
-    #[error("cannot open the database {url}; is it running, and may this program connect?")]
-    Away {
-        /// Where it was looked for; without the password.
+    /// The database cannot be reached, or refuses the connection.
+    #[error("cannot open the database {url}")]
+    Unavailable {
+        /// The URL without its password.
         url: DatabaseUrl,
-        /// Why.
+        /// What went wrong.
         source: DatabaseError,
     },
-    /// Its schema is older than this program.
+    /// The schema is older than this program.
     #[error(
         "the database lacks {} migration(s), the first of them {}: run `postrider migrate`, or start postrider-server with --migrate",
         .0.len(),
         .0.first().map_or("unknown", String::as_str)
     )]
     Schema(Vec<String>),
-    /// Its schema could not be read or brought up to date.
-    #[error("cannot read or change the schema of the database")]
+    /// The schema could not be read or migrated.
+    #[error("cannot read or migrate the schema of the database")]
     Migration(#[source] DatabaseError),
+    /// The keys do not decrypt the stored secrets.
+    #[error(
+        "POSTRIDER_SECRET_KEY does not decrypt the stored secrets; it must have the key that encrypted them"
+    )]
+    Keyring(#[source] StoreError),
+    /// The stored secrets could not be read.
+    #[error("cannot read the stored secrets")]
+    Store(#[source] StoreError),
 }
 
-/// Connects to the database, and sees that its schema fits; brings it up to date first if `migrate`.
+/// Connects to the database, migrates it if `migrate`, and checks its schema.
 ///
 /// # Errors
-/// If a setting is wrong, the database does not answer, or its schema is older than this program.
+/// Fails if a setting is invalid, the database is unavailable, or its schema is older than this program.
 pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> Result<Database, OpenError> {
-    let settings = args.config()?;
-    let url: DatabaseUrl = settings.url.expose().parse()?;
-    let config = Config { max_connections: settings.max_connections, ..Config::new(url.clone()) };
-    let database = Database::connect(config).await.map_err(|source| OpenError::Away { url, source })?;
+    let url: DatabaseUrl = args.url()?;
+    let config = Config { max_connections: args.database_connections, ..Config::new(url.clone()) };
+    let opened = Database::connect(config).await;
+    let database = opened.map_err(|source| OpenError::Unavailable { url, source })?;
     if migrate {
         let migrated = postrider_migrations::migrate(database.connection()).await;
         migrated.map_err(|error| OpenError::Migration(error.into()))?;
@@ -48,4 +55,23 @@ pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> Result<Databas
     let pending = postrider_migrations::pending(database.connection()).await;
     let pending = pending.map_err(|error| OpenError::Migration(error.into()))?;
     if pending.is_empty() { Ok(database) } else { Err(OpenError::Schema(pending)) }
+}
+
+/// Opens the database as [`open_database`] does, and the store over it, and checks that `keyring` decrypts its secrets.
+///
+/// # Errors
+/// Fails as [`open_database`] does, or if `keyring` lacks the key of a stored secret.
+pub async fn open_store(
+    args: &DatabaseArgs,
+    keyring: Keyring,
+    migrate: bool,
+) -> Result<(Database, Store), OpenError> {
+    let database = open_database(args, migrate).await?;
+    let queue = postrider_queue::open(&database);
+    let store = Store::new(database.clone(), queue, keyring, IdGenerator::system());
+    store.check_keyring().await.map_err(|error| match error {
+        StoreError::Keyring(_) => OpenError::Keyring(error),
+        error => OpenError::Store(error),
+    })?;
+    Ok((database, store))
 }

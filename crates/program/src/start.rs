@@ -1,21 +1,21 @@
 //! From the command line to the exit status.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
+use postrider_core::chain;
 use postrider_settings::Settings;
 use postrider_telemetry::Program;
 
-/// What keeps a program from working. It is told on standard error, with all its causes.
+/// Why a program cannot work. [`main`] prints it on standard error, with all its causes.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The transforms of the settings file, as they stand there.
+/// The transforms of the settings file, unchanged.
 pub type Transforms = Option<toml::Value>;
 
-/// Reads the settings, runs `body`, and turns what comes of it into an exit status: 0 if it ended
-/// well, 1 if it could not work, 2 if the command line is wrong.
+/// Reads the settings, runs `body`, and returns the exit status: 0 on success, 1 if `body` fails, 2 if a setting is
+/// invalid.
 pub fn main<A, F, Fut>(program: Program, body: F) -> ExitCode
 where
     A: Parser,
@@ -26,7 +26,7 @@ where
     {
         Ok(settings) => settings,
         Err(error) => {
-            // To standard output for `--help`; if that is closed there is nobody to tell.
+            // Help goes to standard output, which may be closed; then there is no one to show it to.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -42,16 +42,6 @@ where
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    let mut text = format!("error: {error}");
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let source_text = source.to_string();
-        // Many errors repeat their cause in their own words.
-        if !text.contains(&source_text) {
-            let _ = write!(text, "\n  because: {source_text}");
-        }
-        cause = source.source();
-    }
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "error: {}", chain(error));
     ExitCode::FAILURE
 }

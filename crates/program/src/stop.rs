@@ -5,11 +5,11 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by SIGTERM, which Kubernetes and systemd send, or SIGINT, which Ctrl-C
-/// sends. A second signal ends the process at once.
+/// Returns a token that SIGTERM (from Kubernetes or systemd) and SIGINT (from Ctrl-C) cancel. A second signal ends the
+/// process at once, with exit code 1.
 ///
 /// # Errors
-/// If the handlers cannot be installed.
+/// Fails if the handlers cannot be installed.
 pub fn stop_signal() -> io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -20,7 +20,7 @@ pub fn stop_signal() -> io::Result<CancellationToken> {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        tracing::info!(signal = name, "stopping; a second signal ends at once");
+        tracing::info!(signal = name, "stopping; a second signal ends the program at once");
         stop.cancel();
         tokio::select! {
             _ = terminate.recv() => {}

@@ -1,17 +1,21 @@
-//! Where the data is, and what it is encrypted with.
+//! Where the data is, and which key encrypts it.
 
 #![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
+
+use std::error::Error;
+use std::str::FromStr;
 
 use clap::Args;
 use postrider_core::Keyring;
 
-use crate::{SecretText, SettingsError};
+use crate::value::count_in;
+use crate::{SecretText, SettingsError, bounds};
 
 /// The database.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseArgs {
-    /// The database: postgres://user:password@host/name or sqlite://path
+    /// URL of the database: postgres://user:password@host/name or sqlite://path
     #[arg(
         long,
         env = "POSTRIDER_DATABASE_URL",
@@ -21,46 +25,35 @@ pub struct DatabaseArgs {
     )]
     pub database_url: Option<SecretText>,
 
-    /// The most connections that this process holds (PostgreSQL)
+    /// Maximum number of connections that this process opens to PostgreSQL
     #[arg(
         long, env = "POSTRIDER_DATABASE_CONNECTIONS", value_name = "N", default_value = "16",
-        value_parser = clap::value_parser!(u32).range(1..=1000)
+        value_parser = count_in::<u32>(bounds::DATABASE_CONNECTIONS)
     )]
     pub database_connections: u32,
 }
 
-/// Where the database is and how many connections it is worth.
-#[derive(Clone, Debug)]
-pub struct DatabaseConfig {
-    /// `postgres://…` or `sqlite://…`, with its password.
-    pub url: SecretText,
-    /// The most connections that this process holds.
-    pub max_connections: u32,
-}
-
 impl DatabaseArgs {
-    /// The plain values.
+    /// Returns the URL as the type that connects with it, `postrider_database::DatabaseUrl`.
     ///
     /// # Errors
-    /// If the URL is missing or of no known kind.
-    pub fn config(&self) -> Result<DatabaseConfig, SettingsError> {
+    /// Fails if the URL is missing, or `U` rejects it.
+    pub fn url<U: FromStr<Err: Error + Send + Sync + 'static>>(&self) -> Result<U, SettingsError> {
         const NAME: &str = "POSTRIDER_DATABASE_URL";
         const HINT: &str =
             "set it to postgres://user:password@host/name, or to sqlite://path for a database in a file";
-        let url = self.database_url.as_ref().and_then(SecretText::trimmed);
-        let url = url.ok_or(SettingsError::Missing { name: NAME, hint: HINT })?;
-        if !["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(SettingsError::invalid(NAME, "a database URL starts with postgres:// or sqlite://"));
-        }
-        Ok(DatabaseConfig { url: url.into(), max_connections: self.database_connections })
+        SecretText::parse(self.database_url.as_ref(), NAME, HINT)
     }
 }
 
-/// What encrypts subscribers' secrets at rest.
+/// The key that encrypts subscribers' secrets at rest.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Database")]
 pub struct SecretKeyArgs {
-    /// Encrypts subscribers' secrets at rest: base64 of 32 bytes; former keys follow after commas
+    /// Key that encrypts subscribers' secrets at rest: the base64 of 32 bytes
+    ///
+    /// Former keys may follow after commas: the first key encrypts, all of them decrypt. Must be the same for every
+    /// server and worker. `openssl rand -base64 32` makes one; keep it in the environment or in the settings file.
     #[arg(
         long,
         env = "POSTRIDER_SECRET_KEY",
@@ -72,16 +65,15 @@ pub struct SecretKeyArgs {
 }
 
 impl SecretKeyArgs {
-    /// The key, and the former ones.
+    /// Returns the key and the former ones.
     ///
     /// # Errors
-    /// If it is missing or no base64 of 32 bytes.
+    /// Fails if the key is missing, or one of the keys is not the base64 of 32 bytes.
     pub fn config(&self) -> Result<Keyring, SettingsError> {
         const NAME: &str = "POSTRIDER_SECRET_KEY";
-        const HINT: &str = "it is the base64 of 32 random bytes that encrypts subscribers' secrets at rest; \
-            make one with `openssl rand -base64 32`, keep it safe, and give the same to every server and worker";
-        let text = self.secret_key.as_ref().and_then(SecretText::trimmed);
-        let text = text.ok_or(SettingsError::Missing { name: NAME, hint: HINT })?;
+        const HINT: &str = "set it to the base64 of 32 random bytes, which encrypts subscribers' secrets at rest; \
+            make one with `openssl rand -base64 32`, keep it safe, and give every server and worker the same";
+        let text = SecretText::required(self.secret_key.as_ref(), NAME, HINT)?;
         Keyring::parse(text).map_err(|error| SettingsError::refused(NAME, error))
     }
 }

@@ -1,4 +1,4 @@
-//! How events go out: targets, time-outs, retries.
+//! How events are delivered: targets, timeouts, retries.
 
 #![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
 
@@ -7,22 +7,23 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use ipnet::IpNet;
-use postrider_core::retry::Steps;
+use postrider_core::bounds::MAX_ATTEMPTS;
+use postrider_core::retry::{RetryError, Steps};
 use postrider_core::target::TargetPolicy;
 use postrider_core::{AddressPolicy, AgentId, RetryPolicy, RetrySchedule};
 use postrider_delivery::{Config, ConfigError, ProxyUrl};
 
-use crate::value::{duration, size, yes_or_no};
+use crate::value::{count_in, duration, size, yes_or_no};
 use crate::{SecretText, SettingsError};
 
-/// How much of a delay may be added to it at random, in percent (the contract's 10 %).
+/// The largest random addition to a retry delay, in percent of the delay.
 const JITTER_PERCENT: u8 = 10;
 
 /// One attempt, and where it may go.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Delivery")]
 pub struct DeliveryArgs {
-    /// Networks that targets may be in besides public ones: CIDRs separated by commas
+    /// Networks that targets may be in, besides public ones: CIDRs separated by commas
     #[arg(long, env = "POSTRIDER_ALLOW_NETS", value_name = "CIDR,…", value_delimiter = ',')]
     pub allow_nets: Vec<IpNet>,
 
@@ -33,26 +34,26 @@ pub struct DeliveryArgs {
     )]
     pub nat64: bool,
 
-    /// Refuse targets that are not https
+    /// Reject targets that are not https
     #[arg(
         long, env = "POSTRIDER_HTTPS_ONLY", value_name = "BOOL", default_value = "false", default_missing_value = "true",
         num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = yes_or_no()
     )]
     pub https_only: bool,
 
-    /// The longest that resolving, connecting and the TLS handshake may take
+    /// Time limit for resolving, connecting and the TLS handshake together
     #[arg(long, env = "POSTRIDER_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub connect_timeout: Duration,
 
-    /// The longest that a whole attempt may take, the response's body included
+    /// Time limit for a whole attempt, including the response's body
     #[arg(long, env = "POSTRIDER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub request_timeout: Duration,
 
-    /// How many bytes of a response's body are kept
+    /// Number of bytes of a response's body to store with its attempt
     #[arg(long, env = "POSTRIDER_RESPONSE_LIMIT", value_name = "SIZE", default_value = "5000", value_parser = size)]
     pub response_limit: usize,
 
-    /// A proxy for all deliveries: http://user:password@host:port
+    /// HTTP proxy for all deliveries: http://user:password@host:port
     #[arg(
         long,
         env = "POSTRIDER_PROXY",
@@ -68,11 +69,11 @@ pub struct DeliveryArgs {
 }
 
 impl DeliveryArgs {
-    /// The plain values; the files of root certificates are read. [`postrider_delivery::Client::new`]
-    /// judges those.
+    /// Returns the plain values, with the content of the files of root certificates, which
+    /// [`postrider_delivery::Client::new`] parses.
     ///
     /// # Errors
-    /// If a number or the proxy's URL makes no sense, or a file cannot be read.
+    /// Fails if a value is out of bounds, the proxy's URL is invalid, or a file cannot be read.
     pub fn config(&self) -> Result<Config, SettingsError> {
         let addresses = self.targets().addresses;
         let proxy = self.proxy.as_ref().and_then(SecretText::trimmed).map(str::parse::<ProxyUrl>).transpose();
@@ -98,7 +99,7 @@ impl DeliveryArgs {
         Ok(config)
     }
 
-    /// Which URLs and addresses deliveries may go to; the server refuses others when a subscriber is made.
+    /// Returns which URLs and addresses deliveries may go to. The server rejects others when a subscriber is created.
     pub fn targets(&self) -> TargetPolicy {
         let addresses = AddressPolicy::public_only().allowing(self.allow_nets.clone());
         let addresses = if self.nat64 { addresses.judging_nat64() } else { addresses };
@@ -106,7 +107,7 @@ impl DeliveryArgs {
     }
 }
 
-/// The variable that sets what is wrong.
+/// Returns the variable of the setting that `error` is about.
 fn variable(error: &ConfigError) -> &'static str {
     match error {
         ConfigError::Duration { name: "connect_timeout", .. } => "POSTRIDER_CONNECT_TIMEOUT",
@@ -116,18 +117,20 @@ fn variable(error: &ConfigError) -> &'static str {
     }
 }
 
-/// What happens after an attempt that failed, for subscribers without a policy of their own.
+/// What follows a failed attempt, for subscribers without a policy of their own.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Delivery")]
 pub struct RetryArgs {
-    /// How often a delivery is tried before it is dead
+    /// Number of attempts before a delivery is dead, unless the subscriber's policy sets one
     #[arg(
         long, env = "POSTRIDER_MAX_ATTEMPTS", value_name = "N", default_value = "6",
-        value_parser = clap::value_parser!(u32).range(1..=30)
+        value_parser = count_in::<u32>(MAX_ATTEMPTS)
     )]
     pub max_attempts: u32,
 
-    /// The delays after failed attempts, separated by commas; past its end the last one repeats
+    /// Delays after failed attempts, separated by commas; the last one repeats
+    ///
+    /// Each is lengthened by up to 10 % at random. 1 to 30 delays of at most 24h.
     #[arg(
         long, env = "POSTRIDER_RETRY_SCHEDULE", value_name = "DURATION,…", value_delimiter = ',',
         default_value = "1s,5s,30s,2m,10m,30m", value_parser = duration
@@ -136,33 +139,30 @@ pub struct RetryArgs {
 }
 
 impl RetryArgs {
-    /// The policy, with up to 10 % of random delay.
+    /// Returns the policy, with up to 10 % of random delay.
     ///
     /// # Errors
-    /// If there are over 30 delays or one is over 24 hours.
+    /// Fails if the schedule has more than 30 delays, or one is longer than 24 h.
     pub fn config(&self) -> Result<RetryPolicy, SettingsError> {
-        let steps = Steps::try_new(self.retry_schedule.clone())
-            .map_err(|error| SettingsError::refused("POSTRIDER_RETRY_SCHEDULE", error))?;
-        RetryPolicy::try_new(RetrySchedule::Steps(steps), self.max_attempts, JITTER_PERCENT)
-            .map_err(|error| SettingsError::refused("POSTRIDER_MAX_ATTEMPTS", error))
+        let steps = Steps::try_new(self.retry_schedule.clone());
+        let policy = steps.and_then(|steps| {
+            RetryPolicy::try_new(RetrySchedule::Steps(steps), self.max_attempts, JITTER_PERCENT)
+        });
+        policy.map_err(|error| {
+            let name = match error {
+                RetryError::MaxAttempts => "POSTRIDER_MAX_ATTEMPTS",
+                _ => "POSTRIDER_RETRY_SCHEDULE",
+            };
+            SettingsError::refused(name, error)
+        })
     }
 }
 
-/// What an event is given that does not say it itself.
+/// What an event gets if it does not set it itself.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Delivery")]
+#[command(next_help_heading = "Server")]
 pub struct DispatchArgs {
-    /// Who emitted an event that does not say so
+    /// Agent of events that do not name one
     #[arg(long, env = "POSTRIDER_AGENT_ID", value_name = "ID", default_value = "default")]
     pub agent_id: AgentId,
-}
-
-impl DispatchArgs {
-    /// The plain value.
-    ///
-    /// # Errors
-    /// None today.
-    pub fn config(&self) -> Result<AgentId, SettingsError> {
-        Ok(self.agent_id.clone())
-    }
 }

@@ -1,38 +1,42 @@
 //! From a command line to a program's arguments.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Command, Parser, value_parser};
+use postrider_core::chain;
 use postrider_telemetry::Program;
 
-use crate::file::{File, FileError};
+use crate::bounds;
+use crate::file::File;
 
 const CONFIG: &str = "config";
 const CONFIG_VARIABLE: &str = "POSTRIDER_CONFIG";
 
-/// What a program was told.
+/// The arguments of a program, and the settings file that they came from.
 #[derive(Debug)]
 pub struct Settings<P> {
-    /// Its arguments.
+    /// The arguments.
     pub args: P,
-    /// The settings file, if there is one.
+    /// The path of the settings file; `None` if the program was given none.
     pub file: Option<PathBuf>,
-    /// The file's `[[transforms]]`, as they are: for `postrider_dispatch::Transforms::configure`.
+    /// The file's `[[transforms]]`, unchanged, for `postrider_dispatch::Transforms::configure`.
     pub transforms: Option<toml::Value>,
 }
 
 /// Reads a program's settings from `args` (its own name first), the environment and the settings file.
 ///
-/// `--config PATH` is added to the arguments of `P` and its subcommands. A file may hold any setting of
-/// any Postrider program, so that one file serves them all; what `P` does not have is passed over. A
-/// variable that is empty counts as unset.
+/// Adds `--config PATH` to the arguments of `P` and its subcommands. A file may hold any setting of any Postrider
+/// program, so that one file serves them all; settings that `P` does not have are ignored. An empty variable counts as
+/// unset.
 ///
 /// # Errors
-/// For the program to print and exit with ([`clap::Error::print`], [`clap::Error::exit_code`]): also
-/// `--help` and `--version` are such. Messages name argument, variable and file, and show no secrets.
+/// Fails if a setting is invalid, and also for `--help` and `--version`. The program prints the error and exits with its
+/// code ([`clap::Error::print`], [`clap::Error::exit_code`]). Messages name the argument, the variable and the file, and
+/// contain no secrets.
 pub fn parse<P: Parser>(
     program: Program,
     args: impl IntoIterator<Item = impl Into<OsString>>,
@@ -41,7 +45,7 @@ pub fn parse<P: Parser>(
     let path = config_path(&args);
     let file = match path.as_deref().map(|path| File::read(path, &known::<P>())).transpose() {
         Ok(file) => file.unwrap_or_default(),
-        // Who asks for help must get it whatever is wrong with the file.
+        // `--help` must work even if the file is broken.
         Err(error) => return Err(help(command::<P>(program, &File::default()), &args, &error)),
     };
     let mut command = command::<P>(program, &file);
@@ -51,7 +55,7 @@ pub fn parse<P: Parser>(
     Ok(Settings { args, file: path, transforms: file.transforms })
 }
 
-/// Where the settings file is. Found by hand: clap needs the file's values before it can parse.
+/// Returns the path of the settings file. It cannot come from clap, which needs the file's values before it parses.
 fn config_path(args: &[OsString]) -> Option<PathBuf> {
     let mut args = args.iter().skip(1).take_while(|arg| *arg != "--");
     let mut found = None;
@@ -67,43 +71,57 @@ fn config_path(args: &[OsString]) -> Option<PathBuf> {
         .filter(|path| !path.as_os_str().is_empty())
 }
 
-/// The help if it was asked for, else what is wrong with the file.
-fn help(mut command: Command, args: &[OsString], error: &FileError) -> clap::Error {
+/// Returns the help or version if the arguments ask for it, else `error`.
+fn help(mut command: Command, args: &[OsString], error: &(dyn Error + 'static)) -> clap::Error {
     match command.try_get_matches_from_mut(args) {
         Err(shown) if matches!(shown.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => shown,
-        _ => command.error(ErrorKind::ValueValidation, error),
+        _ => command.error(ErrorKind::ValueValidation, chain(error)),
     }
 }
 
-/// The program's command with the file's values as defaults.
+/// The command line of a program, with the file's values as defaults.
 fn command<P: Parser>(program: Program, file: &File) -> Command {
     let config = Arg::new(CONFIG)
         .long(CONFIG)
         .env(CONFIG_VARIABLE)
         .value_name("PATH")
         .value_parser(value_parser!(PathBuf))
-        .help("A TOML file of settings: the names below in lower case, such as database_url")
+        .help("TOML file of settings; its keys are the names below in lower case, such as database_url")
         .help_heading(None)
         .global(true);
-    with_defaults(P::command().arg(config), program, file)
+    adapted(P::command().arg(config), program, file)
 }
 
-fn with_defaults(command: Command, program: Program, file: &File) -> Command {
+/// Adds the bounds to the help of each argument, and sets the defaults of the program and the file.
+fn adapted(command: Command, program: Program, file: &File) -> Command {
     command
         .mut_args(|arg| {
             let arg = match (arg.get_id().as_str(), program) {
                 ("telemetry_listen", Program::Worker) => arg.default_value("127.0.0.1:9465"),
                 _ => arg,
             };
+            let arg = match bounds::shown(arg.get_id().as_str()) {
+                Some(bounds) => with_bounds(arg, &bounds),
+                None => arg,
+            };
             let value = file.values.get(arg.get_id().as_str());
             let arg = if let Some(value) = value { arg.default_value(value.clone()) } else { arg };
             let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
             if arg.get_env().is_some_and(is_empty) { arg.env(None) } else { arg }
         })
-        .mut_subcommands(|sub| with_defaults(sub, program, file))
+        .mut_subcommands(|sub| adapted(sub, program, file))
 }
 
-/// The names that a file may hold: every setting there is, and those of `P`.
+/// Appends `bounds` to the first paragraph of the argument's help.
+fn with_bounds(arg: Arg, bounds: &str) -> Arg {
+    let first = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let bounded = format!("{first} ({bounds})");
+    let long = arg.get_long_help().map(|long| long.to_string().replacen(&first, &bounded, 1));
+    let arg = arg.help(bounded);
+    if let Some(long) = long { arg.long_help(long) } else { arg }
+}
+
+/// Returns the keys that a file may have: every setting of any Postrider program, and those of `P`.
 fn known<P: Parser>() -> BTreeSet<String> {
     fn collect(command: &Command, names: &mut BTreeSet<String>) {
         let settings = command.get_arguments().filter(|arg| arg.get_env().is_some());
@@ -116,7 +134,7 @@ fn known<P: Parser>() -> BTreeSet<String> {
     names
 }
 
-/// Adds variable and file to the argument that a parse error names.
+/// Adds the variable and the file to the argument that a parse error names.
 fn name_setting(mut error: clap::Error, command: &Command, file: &File, path: Option<&Path>) -> clap::Error {
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return error };
     let Some(arg) = find(command, shown) else { return error };
@@ -144,6 +162,8 @@ fn find<'a>(command: &'a Command, shown: &str) -> Option<&'a Arg> {
 struct Everything {
     #[command(flatten)]
     _database: crate::DatabaseArgs,
+    #[command(flatten)]
+    _shutdown: crate::ShutdownArgs,
     #[command(flatten)]
     _secret_key: crate::SecretKeyArgs,
     #[command(flatten)]

@@ -1,12 +1,16 @@
 //! What can be wrong with a setting.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// A setting is missing or makes no sense. The message names its variable and never its value.
+use postrider_telemetry::OtlpError;
+
+/// A setting is missing or invalid. Names the setting's environment variable and never contains its value.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingsError {
-    /// It is needed and not set.
+    /// A required setting is not set.
     #[error("{name} is missing: {hint}")]
     Missing {
         /// The environment variable.
@@ -14,40 +18,42 @@ pub enum SettingsError {
         /// What to set it to.
         hint: &'static str,
     },
-    /// Its value makes no sense.
-    #[error("{name}: {reason}")]
-    Invalid {
-        /// The environment variable.
-        name: &'static str,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// Its value was refused by what it is for.
-    #[error("{name}: {source}")]
+    /// The value is invalid: the type that uses it rejected it.
+    #[error("{name}")]
     Refused {
         /// The environment variable.
         name: &'static str,
-        /// Why.
+        /// What is wrong, and what was expected.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A file that it names cannot be read.
-    #[error("{name}: cannot read {}: {source}", path.display())]
+    /// The program cannot listen on the address.
+    #[error("{name}: cannot listen on {address}")]
+    Address {
+        /// The environment variable.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why the program cannot listen on it.
+        source: std::io::Error,
+    },
+    /// One of OpenTelemetry's own variables is invalid.
+    #[error(transparent)]
+    OpenTelemetry(#[from] OtlpError),
+    /// A file that the setting names cannot be read.
+    #[error("{name}: cannot read {}", path.display())]
     Unreadable {
         /// The environment variable.
         name: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         source: std::io::Error,
     },
 }
 
 impl SettingsError {
-    pub(crate) fn refused(name: &'static str, source: impl Error + Send + Sync + 'static) -> Self {
+    /// The value of `name` was rejected by what uses it.
+    pub fn refused(name: &'static str, source: impl Error + Send + Sync + 'static) -> Self {
         Self::Refused { name, source: Box::new(source) }
-    }
-
-    pub(crate) fn invalid(name: &'static str, reason: impl Into<String>) -> Self {
-        Self::Invalid { name, reason: reason.into() }
     }
 }

@@ -6,32 +6,32 @@ use std::path::{Path, PathBuf};
 /// The prefix of environment variables, in lower case; a file's key may have it or not.
 const PREFIX: &str = "postrider_";
 
-/// What a settings file says.
+/// The content of a settings file.
 #[derive(Debug, Default)]
 pub(crate) struct File {
-    /// Values by the names of arguments, written as on a command line.
+    /// Values by the names of their arguments, as they are written on a command line.
     pub(crate) values: BTreeMap<String, String>,
-    /// The reserved table, as it is.
+    /// The table `transforms`, unchanged.
     pub(crate) transforms: Option<toml::Value>,
 }
 
-/// What is wrong with a settings file. Never repeats a value: it may be a secret.
+/// What is wrong with a settings file. Never contains a value, which may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
-    #[error("cannot read the settings file {}: {source}", path.display())]
+    #[error("cannot read the settings file {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("the settings file {} is no TOML: {message}, line {line}", path.display())]
+    #[error("the settings file {} is not valid TOML: {message}, line {line}", path.display())]
     Syntax { path: PathBuf, message: String, line: usize },
     #[error("unknown setting `{key}` in {}{hint}", path.display())]
     Unknown { path: PathBuf, key: String, hint: &'static str },
-    #[error("setting `{key}` in {} must be a text, a whole number, true or false, or a list of texts", path.display())]
+    #[error("setting `{key}` in {} must be a string, an integer, a Boolean, or a list of strings without commas", path.display())]
     Kind { path: PathBuf, key: String },
-    #[error("setting `{key}` is twice in {}", path.display())]
+    #[error("setting `{key}` is set twice in {}", path.display())]
     Twice { path: PathBuf, key: String },
 }
 
 impl File {
-    /// Reads `path`, whose keys must be in `known`.
+    /// Reads the file `path`, whose keys must be in `known`.
     pub(crate) fn read(path: &Path, known: &BTreeSet<String>) -> Result<Self, FileError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| FileError::Read { path: path.to_owned(), source })?;
@@ -39,7 +39,7 @@ impl File {
     }
 
     fn parse(text: &str, path: &Path, known: &BTreeSet<String>) -> Result<Self, FileError> {
-        // The parser's own display quotes the line, and a secret may be in it.
+        // The parser's own message quotes the line, which may contain a secret.
         let table: toml::Table = toml::from_str(text).map_err(|error| FileError::Syntax {
             path: path.to_owned(),
             message: error.message().lines().next().unwrap_or_default().to_owned(),
@@ -62,7 +62,7 @@ impl File {
                 let hint = if otel { "; OpenTelemetry's settings are read from the environment" } else { "" };
                 return Err(FileError::Unknown { path: path(), key, hint });
             }
-            // An empty text or list leaves the default, as an empty variable does.
+            // An empty string or list counts as unset, as an empty variable does.
             match written(value) {
                 None => return Err(FileError::Kind { path: path(), key }),
                 Some(text) if text.is_empty() => {}
@@ -77,7 +77,7 @@ impl File {
     }
 }
 
-/// A value as it would be written on a command line.
+/// Returns a value as it is written on a command line; `None` for a type that no setting has.
 fn written(value: toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text),
@@ -87,7 +87,7 @@ fn written(value: toml::Value) -> Option<String> {
             let items: Option<Vec<_>> = items
                 .into_iter()
                 .map(|item| match item {
-                    // A comma would make two of it.
+                    // The command line would split it at a comma.
                     toml::Value::String(text) if !text.contains(',') => Some(text),
                     _ => None,
                 })
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_written_as_on_a_command_line() {
+    fn values_become_command_line_arguments() {
         let file = parse(
             r#"
             listen = "0.0.0.0:80"
@@ -134,20 +134,20 @@ mod tests {
     }
 
     #[test]
-    fn an_array_of_tables_of_transforms_is_kept_too() {
+    fn transforms_may_be_an_array_of_tables() {
         let file = parse("[[transforms]]\nname = 'a'\n[[transforms]]\nname = 'b'\n").unwrap();
         assert_eq!(file.transforms.unwrap().as_array().unwrap().len(), 2);
     }
 
     #[test]
-    fn what_is_wrong_names_key_and_file() {
+    fn an_error_names_the_key_and_the_file() {
         for (text, message) in [
             ("listn = 'x'", "unknown setting `listn` in /etc/postrider.toml"),
             ("otel_service_name = 'x'", "OpenTelemetry's settings are read from the environment"),
-            ("max_attempts = 1.5", "setting `max_attempts` in /etc/postrider.toml must be a text"),
+            ("max_attempts = 1.5", "setting `max_attempts` in /etc/postrider.toml must be a string"),
             ("retry_schedule = [1, 2]", "setting `retry_schedule` in /etc/postrider.toml must be"),
             ("retry_schedule = ['1s,2s']", "setting `retry_schedule` in /etc/postrider.toml must be"),
-            ("listen = 'a'\npostrider_listen = 'b'", "is twice in /etc/postrider.toml"),
+            ("listen = 'a'\npostrider_listen = 'b'", "is set twice in /etc/postrider.toml"),
             ("listen = 'a'\n\nx x", "line 3"),
         ] {
             let error = parse(text).unwrap_err();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_does_not_show_its_secrets() {
+    fn an_error_does_not_show_the_secrets_of_the_file() {
         for text in
             ["admin_key = hunter2hunter2", "admin_key = \"hunter2hunter2\nx", "admin_key = 'hunter2' hunter2"]
         {

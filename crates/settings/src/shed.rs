@@ -1,71 +1,51 @@
-//! When the server turns events away.
+//! When the server rejects events.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::SettingsError;
-use crate::value::duration;
+use crate::bounds;
+use crate::value::duration_or_zero;
 
-const QUEUE_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
-const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
-
-/// Backpressure: when events are answered with 503 and `Retry-After`.
+/// Backpressure: when the server answers events with 503 and `Retry-After`.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
 pub struct ShedArgs {
-    /// Turn events away (503) while a job has waited for a worker for longer than this; 0s is never
+    /// Reject events with 503 while a job has waited for a worker for longer than this
     ///
-    /// What a subscriber holds back itself, by its limits, its breaker or its order, does not count.
-    /// Events are taken again once three looks in a row, one a second, found nothing of the kind.
+    /// Jobs that their subscriber holds back, by its limits, its circuit breaker or its order, do not count. The server
+    /// accepts events again after three consecutive checks, one per second, have found no such job.
     #[arg(
         long, env = "POSTRIDER_SHED_QUEUE_AGE", value_name = "DURATION", default_value = "0s",
-        value_parser = duration
+        value_parser = duration_or_zero(bounds::SHED_QUEUE_AGE)
     )]
     pub shed_queue_age: Duration,
 
-    /// Turn events away (503) while the database takes longer than this; 0s is never
+    /// Reject events with 503 while database latency exceeds this
     ///
-    /// The time of a ping each second, with the wait for a connection, and the mean time of writing down
-    /// single events since the last one. A database that does not answer counts as slow. Events are taken
-    /// again once three looks in a row found nothing of the kind.
+    /// Measured as the larger of a ping per second (including the wait for a connection) and the mean dispatch time
+    /// since the previous ping. A database that does not answer counts as slow. The server accepts events again after
+    /// three consecutive pings within the limit.
     #[arg(
         long, env = "POSTRIDER_SHED_LATENCY", value_name = "DURATION", default_value = "0s",
-        value_parser = duration
+        value_parser = duration_or_zero(bounds::SHED_LATENCY)
     )]
     pub shed_latency: Duration,
 }
 
-/// When events are turned away.
+/// When the server rejects events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShedConfig {
-    /// When a job has waited for a worker for longer than this: 1 s to 24 h; none is never.
+    /// The longest that a job may have waited for a worker, within [`SHED_QUEUE_AGE`](bounds::SHED_QUEUE_AGE); `None` disables it.
     pub queue_age: Option<Duration>,
-    /// When the database takes longer than this: 1 ms to 1 min; none is never.
+    /// The largest database latency, within [`SHED_LATENCY`](bounds::SHED_LATENCY); `None` disables it.
     pub latency: Option<Duration>,
 }
 
 impl ShedArgs {
-    /// The plain values.
-    ///
-    /// # Errors
-    /// If one is out of its range.
-    pub fn config(&self) -> Result<ShedConfig, SettingsError> {
-        let queue_age = Some(self.shed_queue_age).filter(|age| !age.is_zero());
-        let latency = Some(self.shed_latency).filter(|time| !time.is_zero());
-        if queue_age.is_some_and(|age| !QUEUE_AGE.contains(&age)) {
-            return Err(SettingsError::invalid(
-                "POSTRIDER_SHED_QUEUE_AGE",
-                "the age is 1s to 24h, or 0s for never",
-            ));
-        }
-        if latency.is_some_and(|time| !LATENCY.contains(&time)) {
-            return Err(SettingsError::invalid(
-                "POSTRIDER_SHED_LATENCY",
-                "the time is 1ms to 1m, or 0s for never",
-            ));
-        }
-        Ok(ShedConfig { queue_age, latency })
+    /// Returns the plain values.
+    pub fn config(&self) -> ShedConfig {
+        let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
+        ShedConfig { queue_age: unless_zero(self.shed_queue_age), latency: unless_zero(self.shed_latency) }
     }
 }

@@ -14,11 +14,11 @@ use crate::SettingsError;
 #[command(
     next_help_heading = "Logs and telemetry",
     after_help = "Traces are exported when OTEL_EXPORTER_OTLP_ENDPOINT is set; OpenTelemetry's other variables \
-        (OTEL_SERVICE_NAME, OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_TRACES_SAMPLER, …) count too."
+        (OTEL_SERVICE_NAME, OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_TRACES_SAMPLER, …) apply too."
 )]
 pub struct TelemetryArgs {
-    /// The address of /metrics, /healthz and /readyz
-    // The worker's default is another: see `entry`.
+    /// Address of /metrics, /healthz and /readyz, which need no key
+    // The worker has a different default: see `entry`.
     #[arg(
         long,
         env = "POSTRIDER_TELEMETRY_LISTEN",
@@ -27,37 +27,36 @@ pub struct TelemetryArgs {
     )]
     pub telemetry_listen: SocketAddr,
 
-    /// What is logged: a level, or levels by module such as warn,postrider_worker=debug
+    /// What to log: a level (error, warn, info, debug, trace), or levels by module: warn,postrider_worker=debug
     #[arg(long, env = "POSTRIDER_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 
-    /// How a log line looks
+    /// Format of log lines
     #[arg(long, env = "POSTRIDER_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// A line for people.
+    /// Text for people.
     Text,
-    /// A JSON object per line.
+    /// A JSON object per line, for machines.
     Json,
 }
 
 impl TelemetryArgs {
-    /// The address of `/metrics`, `/healthz` and `/readyz`.
+    /// Returns the address of `/metrics`, `/healthz` and `/readyz`.
     pub fn listen(&self) -> SocketAddr {
         self.telemetry_listen
     }
 
-    /// What [`postrider_telemetry::init`] sets up; reads OpenTelemetry's own variables.
+    /// Returns what [`postrider_telemetry::init`] sets up. Reads OpenTelemetry's own variables.
     ///
     /// # Errors
-    /// If one of those makes no sense.
+    /// Fails if one of those is invalid.
     pub fn config(&self, program: Program) -> Result<Config, SettingsError> {
-        let otlp = Otlp::from_variables(|name| std::env::var(name).ok())
-            .map_err(|error| SettingsError::refused("OpenTelemetry", error))?;
+        let otlp = Otlp::from_variables(|name| std::env::var(name).ok())?;
         let log_format = match self.log_format {
             LogFormat::Text => postrider_telemetry::LogFormat::Text,
             LogFormat::Json => postrider_telemetry::LogFormat::Json,

@@ -1,12 +1,17 @@
 //! Text that does not print.
 
+use std::error::Error;
 use std::fmt;
+use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-/// A setting's text that is or contains a secret: it has no Display, and Debug shows nothing of it.
+use crate::SettingsError;
+
+/// The text of a setting that is or contains a secret. It has no `Display`, and its `Debug` shows nothing of it.
 ///
-/// Reading it never fails, since clap shows what it cannot read; a group's `config()` judges it.
+/// Parsing it from an argument never fails, because clap prints what it cannot parse. The group that has the setting
+/// checks it later.
 #[derive(Clone)]
 pub struct SecretText(Zeroizing<String>);
 
@@ -19,6 +24,24 @@ impl SecretText {
     /// The text without surrounding white space, such as a line break copied along with a key; `None` if empty.
     pub(crate) fn trimmed(&self) -> Option<&str> {
         Some(self.0.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// The trimmed text of the setting `name`, or an error that says with `hint` what to set it to.
+    pub(crate) fn required<'a>(
+        text: Option<&'a Self>,
+        name: &'static str,
+        hint: &'static str,
+    ) -> Result<&'a str, SettingsError> {
+        text.and_then(Self::trimmed).ok_or(SettingsError::Missing { name, hint })
+    }
+
+    /// The setting `name`, parsed.
+    pub(crate) fn parse<T: FromStr<Err: Error + Send + Sync + 'static>>(
+        text: Option<&Self>,
+        name: &'static str,
+        hint: &'static str,
+    ) -> Result<T, SettingsError> {
+        Self::required(text, name, hint)?.parse().map_err(|error| SettingsError::refused(name, error))
     }
 }
 

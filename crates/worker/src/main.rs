@@ -1,17 +1,17 @@
-//! `postrider-worker`: delivers what the queue holds.
+//! `postrider-worker`: delivers the jobs in the queue.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use postrider_core::IdGenerator;
 use postrider_delivery::Client;
 use postrider_program::{Observed, StartError};
-use postrider_settings::{DatabaseArgs, DeliveryArgs, RetryArgs, SecretKeyArgs, TelemetryArgs, WorkerArgs};
-use postrider_store::Store;
+use postrider_settings::{
+    DatabaseArgs, DeliveryArgs, RetryArgs, SecretKeyArgs, ShutdownArgs, TelemetryArgs, WorkerArgs,
+};
 use postrider_telemetry::Program;
 use postrider_worker::{Config, Worker};
 
-/// Delivers what the queue holds: claims jobs, sends webhooks, records every attempt
+/// Deliver events: claim jobs from the queue, send webhooks, record every attempt
 #[derive(Debug, Parser)]
 #[command(name = "postrider-worker", version)]
 struct Args {
@@ -21,6 +21,8 @@ struct Args {
     secret_key: SecretKeyArgs,
     #[command(flatten)]
     worker: WorkerArgs,
+    #[command(flatten)]
+    shutdown: ShutdownArgs,
     #[command(flatten)]
     delivery: DeliveryArgs,
     #[command(flatten)]
@@ -37,18 +39,15 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), StartError> {
-    // All settings are judged before anything is opened.
+    // All settings are checked before anything is opened.
     let keyring = args.secret_key.config()?;
     let client = Client::new(args.delivery.config()?)?;
-    let config = Config::from_settings(&args.worker, &args.retry)?;
+    let config = Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
 
     let mut observed = Observed::start(&args.telemetry, Program::Worker, env!("CARGO_PKG_VERSION"))?;
-    let database = postrider_program::open_database(&args.database, false).await?;
-    let store =
-        Store::new(database.clone(), postrider_queue::open(&database), keyring, IdGenerator::system());
-    store.check_keyring().await?;
+    let (database, store) = postrider_program::open_store(&args.database, keyring, false).await?;
     let worker = Worker::new(store, client, config)?;
-    // Before anybody is told that it runs: from then on a signal ends it in good order.
+    // Before readiness is served: whatever sees this worker as ready may send it a signal.
     let stop = postrider_program::stop_signal()?;
     observed.serve(&args.telemetry, &database).await?;
 

@@ -1,34 +1,31 @@
 //! A worker's configuration from the settings of a program.
 
-use std::num::NonZeroU32;
-
-use postrider_settings::{RetryArgs, SettingsError, WorkerArgs, WorkerConfig};
+use postrider_settings::{RetryArgs, SettingsError, ShutdownArgs, WorkerArgs};
 use postrider_store::health::BreakerPolicy;
 
 use crate::engine::Config;
 
 impl Config {
-    /// From the settings of a program.
+    /// Returns the configuration that the settings describe.
     ///
     /// # Errors
-    /// If one of them makes no sense.
-    pub fn from_settings(worker: &WorkerArgs, retry: &RetryArgs) -> Result<Self, SettingsError> {
-        let WorkerConfig {
-            concurrency,
-            subscriber_concurrency,
-            lease,
-            shutdown_grace,
-            breaker_failures,
-            deactivate_after,
-        } = worker.config()?;
-        let count = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+    /// Fails if the retry schedule is invalid.
+    pub fn from_settings(
+        worker: &WorkerArgs,
+        retry: &RetryArgs,
+        shutdown: ShutdownArgs,
+    ) -> Result<Self, SettingsError> {
         Ok(Self {
-            concurrency: count(concurrency),
-            subscriber_concurrency: count(subscriber_concurrency),
-            lease,
-            shutdown_grace,
+            concurrency: worker.concurrency,
+            subscriber_concurrency: worker.subscriber_concurrency,
+            lease: worker.lease,
+            shutdown_grace: shutdown.shutdown_grace,
             retry: retry.config()?,
-            breaker: BreakerPolicy { breaker_failures, deactivate_after, ..BreakerPolicy::default() },
+            breaker: BreakerPolicy {
+                breaker_failures: worker.breaker_failures,
+                deactivate_after: worker.deactivate_after(),
+                ..BreakerPolicy::default()
+            },
             ..Self::default()
         })
     }

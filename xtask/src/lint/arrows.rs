@@ -35,7 +35,7 @@ const RULES: &[Rule] = &[
     Rule { package: STORE, may_use: &[CORE, DATABASE, QUEUE] },
     Rule { package: DELIVERY, may_use: &[CORE] },
     Rule { package: SETTINGS, may_use: &[CORE, DELIVERY, TELEMETRY] },
-    Rule { package: PROGRAM, may_use: &[CORE, DATABASE, MIGRATIONS, SETTINGS, TELEMETRY] },
+    Rule { package: PROGRAM, may_use: &[CORE, DATABASE, MIGRATIONS, QUEUE, SETTINGS, STORE, TELEMETRY] },
     Rule { package: DISPATCH, may_use: &[CORE, DATABASE, QUEUE, STORE, TELEMETRY] },
     Rule {
         package: WORKER,

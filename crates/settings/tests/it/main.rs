@@ -1,6 +1,8 @@
-//! Settings as a program reads them. The environment belongs to the whole process and a test may not
-//! change it, so what depends on it runs in a process of its own: this binary again, as [`probe`].
+//! Settings as a program reads them. A test must not change the environment, which the whole process shares, so tests of
+//! variables start this binary again in a process of its own: [`probe`].
 
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 mod probe;
 #[cfg(test)]
@@ -11,7 +13,7 @@ mod values;
 use clap::Parser;
 use postrider_settings as settings;
 
-/// Every group there is.
+/// All groups.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct All {
@@ -25,6 +27,8 @@ struct All {
     secret_key: settings::SecretKeyArgs,
     #[command(flatten)]
     dispatch: settings::DispatchArgs,
+    #[command(flatten)]
+    shutdown: settings::ShutdownArgs,
     #[command(flatten)]
     delivery: settings::DeliveryArgs,
     #[command(flatten)]

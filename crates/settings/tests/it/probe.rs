@@ -8,7 +8,7 @@ use crate::All;
 const ARGS: &str = "SETTINGS_PROBE_ARGS";
 const BEGIN: &str = "<<probe>>";
 
-/// A program that knows one group only.
+/// A program with one subcommand and few settings.
 #[derive(Debug, Parser)]
 struct Small {
     #[command(subcommand)]
@@ -17,7 +17,7 @@ struct Small {
 
 #[derive(Debug, clap::Subcommand)]
 enum Sub {
-    /// Runs.
+    /// Run.
     Dev {
         #[command(flatten)]
         retry: postrider_settings::RetryArgs,
@@ -26,17 +26,17 @@ enum Sub {
     },
 }
 
-/// What a process with these variables and arguments reads: the arguments' Debug, or the error.
+/// Returns the settings that a process with these variables and arguments reads, as `Debug` prints them, or the error.
 pub(crate) fn all(variables: &[(&str, &str)], args: &[&str]) -> String {
     run("probe::all_in_a_process", variables, args)
 }
 
-/// The same for a program with a subcommand.
+/// Like [`all`], for a program with a subcommand.
 pub(crate) fn small(variables: &[(&str, &str)], args: &[&str]) -> String {
     run("probe::small_in_a_process", variables, args)
 }
 
-/// What a process with these variables makes of its telemetry settings.
+/// Returns the telemetry configuration of a process with these variables, or the error.
 pub(crate) fn telemetry(variables: &[(&str, &str)]) -> String {
     run("probe::telemetry_in_a_process", variables, &[])
 }
@@ -73,19 +73,19 @@ fn show<P: Parser + std::fmt::Debug>(program: Program) {
 }
 
 #[test]
-#[ignore = "run by the other tests, in a process of its own"]
+#[ignore = "the other tests run it in a process of its own"]
 fn all_in_a_process() {
     show::<All>(Program::Server);
 }
 
 #[test]
-#[ignore = "run by the other tests, in a process of its own"]
+#[ignore = "the other tests run it in a process of its own"]
 fn small_in_a_process() {
     show::<Small>(Program::Worker);
 }
 
 #[test]
-#[ignore = "run by the other tests, in a process of its own"]
+#[ignore = "the other tests run it in a process of its own"]
 fn telemetry_in_a_process() {
     let read = postrider_settings::parse::<All>(Program::Server, given()).unwrap();
     match read.args.telemetry.config(Program::Server) {

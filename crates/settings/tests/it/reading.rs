@@ -12,7 +12,7 @@ fn file(text: &str) -> (tempfile::NamedTempFile, String) {
 }
 
 #[test]
-fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+fn a_flag_precedes_the_environment_the_file_and_the_default() {
     let (_file, path) = file("max_attempts = 3\nconcurrency = 30\nlease = \"30s\"\n");
     let environment = [("POSTRIDER_MAX_ATTEMPTS", "4"), ("POSTRIDER_CONCURRENCY", "40")];
     let read = probe::all(&environment, &["--config", &path, "--max-attempts", "5"]);
@@ -24,21 +24,21 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
 }
 
 #[test]
-fn the_file_may_be_named_by_the_environment_and_its_keys_may_have_the_prefix() {
+fn a_variable_may_name_the_file_and_keys_may_have_the_prefix() {
     let (_file, path) =
         file("postrider_max_attempts = 3\nhttps_only = true\nallow_nets = ['10.0.0.0/8', '::1/128']\n");
     let read = probe::all(&[("POSTRIDER_CONFIG", &path)], &[]);
     assert!(read.contains("max_attempts: 3,"), "{read}");
     assert!(read.contains("https_only: true"), "{read}");
     assert!(read.contains("allow_nets: [10.0.0.0/8, ::1/128]"), "{read}");
-    // Back off again, against the file.
+    // A flag turns off what the file turned on.
     let read = probe::all(&[], &[&format!("--config={path}"), "--https-only=false"]);
     assert!(read.contains("https_only: false"), "{read}");
     assert!(probe::all(&[], &["--https-only"]).contains("https_only: true"));
 }
 
 #[test]
-fn an_empty_variable_is_an_unset_one() {
+fn an_empty_variable_counts_as_unset() {
     let empty = [
         "POSTRIDER_CONFIG",
         "POSTRIDER_LISTEN",
@@ -64,7 +64,7 @@ fn one_file_serves_all_programs_and_their_subcommands() {
 }
 
 #[test]
-fn an_unknown_key_names_itself_and_the_file() {
+fn an_unknown_key_is_reported_with_its_file() {
     let (_file, path) = file("listn = '0.0.0.0:80'\n");
     let read = probe::all(&[], &["--config", &path]);
     assert!(read.starts_with("exit 2: error: unknown setting `listn` in "), "{read}");
@@ -77,7 +77,7 @@ fn an_unknown_key_names_itself_and_the_file() {
 }
 
 #[test]
-fn help_comes_whatever_is_wrong_with_the_file() {
+fn help_works_even_if_the_file_is_broken() {
     for args in [["--config", "/nowhere", "--help"], ["--help", "--config", "/nowhere"]] {
         let read = probe::all(&[], &args);
         assert!(read.starts_with("exit 0: ") && read.contains("POSTRIDER_LISTEN"), "{read}");
@@ -86,7 +86,7 @@ fn help_comes_whatever_is_wrong_with_the_file() {
 }
 
 #[test]
-fn transforms_are_handed_over_untouched() {
+fn transforms_are_returned_unchanged() {
     let (_file, path) = file("[transforms.redact]\nfields = ['a']\nlevel = 1.5\n");
     let read = probe::all(&[], &["--config", &path]);
     assert!(read.contains("transforms: Some(Table({\"redact\""), "{read}");
@@ -94,7 +94,7 @@ fn transforms_are_handed_over_untouched() {
 }
 
 #[test]
-fn a_wrong_value_names_variable_and_file() {
+fn an_invalid_value_is_reported_with_its_variable_and_file() {
     let read = probe::all(&[("POSTRIDER_MAX_ATTEMPTS", "31")], &[]);
     assert!(read.starts_with("exit 2: "), "{read}");
     assert!(read.contains("'31'") && read.contains("POSTRIDER_MAX_ATTEMPTS"), "{read}");
@@ -108,7 +108,7 @@ fn a_wrong_value_names_variable_and_file() {
 }
 
 #[test]
-fn help_shows_every_variable_of_the_design_with_its_default() {
+fn help_shows_variables_with_their_defaults_and_bounds() {
     let help = probe::all(&[], &["--help"]);
     for variable in [
         "POSTRIDER_DATABASE_URL",
@@ -136,12 +136,16 @@ fn help_shows_every_variable_of_the_design_with_its_default() {
     for default in ["127.0.0.1:8080", "127.0.0.1:9464", "1s,5s,30s,2m,10m,30m", "90s", "1MiB"] {
         assert!(help.contains(&format!("[default: {default}]")), "{default}:\n{help}");
     }
+    for bounded in ["has gone silent (5s to 1h)", "longer than this (1s to 24h; 0s disables it)", "(1 to 30)"]
+    {
+        assert!(help.contains(bounded), "{bounded}:\n{help}");
+    }
     assert!(help.contains("OTEL_EXPORTER_OTLP_ENDPOINT") && help.contains("OTEL_SERVICE_NAME"), "{help}");
     assert!(help.contains("- text: ") && help.contains("- json: "), "{help}");
 }
 
 #[test]
-fn secrets_do_not_print() {
+fn secrets_are_never_printed() {
     let url = format!("postgres://user:{SECRET}@host/name");
     let proxy = format!("http://user:{SECRET}@proxy:3128");
     let variables = [
@@ -166,7 +170,7 @@ fn secrets_do_not_print() {
 }
 
 #[test]
-fn opentelemetrys_variables_are_read() {
+fn opentelemetry_variables_are_read() {
     let read = probe::telemetry(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")]);
     assert!(read.contains("http://127.0.0.1:4318/v1/traces"), "{read}");
     let wrong =

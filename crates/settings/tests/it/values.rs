@@ -1,6 +1,7 @@
+use std::str::FromStr;
 use std::time::Duration;
 
-use postrider_core::RetrySchedule;
+use postrider_core::{RetrySchedule, chain};
 use postrider_settings::SettingsError;
 use postrider_telemetry::Program;
 
@@ -13,15 +14,31 @@ fn args(given: &[&str]) -> All {
 
 fn message<T>(result: Result<T, SettingsError>) -> String {
     match result {
-        Ok(_) => panic!("it must be refused"),
-        Err(error) => error.to_string(),
+        Ok(_) => panic!("it must be rejected"),
+        Err(error) => chain(&error).to_string(),
+    }
+}
+
+/// A URL or a key that must have a colon.
+#[derive(Debug)]
+struct Parsed(String);
+
+#[derive(Debug, thiserror::Error)]
+#[error("expected a colon")]
+struct NoColon;
+
+impl FromStr for Parsed {
+    type Err = NoColon;
+
+    fn from_str(text: &str) -> Result<Self, NoColon> {
+        text.contains(':').then(|| Self(text.to_owned())).ok_or(NoColon)
     }
 }
 
 #[test]
-fn what_is_missing_names_its_variable_and_says_what_to_do() {
+fn a_missing_setting_is_named_with_a_hint() {
     let args = args(&[]);
-    let missing = message(args.database.config());
+    let missing = message(args.database.url::<Parsed>());
     assert!(
         missing.starts_with("POSTRIDER_DATABASE_URL is missing: ") && missing.contains("sqlite://"),
         "{missing}"
@@ -29,71 +46,86 @@ fn what_is_missing_names_its_variable_and_says_what_to_do() {
     let missing = message(args.secret_key.config());
     assert!(missing.starts_with("POSTRIDER_SECRET_KEY is missing: "), "{missing}");
     assert!(missing.contains("openssl rand -base64 32"), "{missing}");
-    let missing = message(args.server.config());
+    let missing = message(args.server.admin_key::<Parsed>());
     assert!(missing.starts_with("POSTRIDER_ADMIN_KEY is missing: "), "{missing}");
 }
 
 #[test]
-fn what_makes_no_sense_names_its_variable_and_not_its_value() {
-    for (flag, wrong, name) in [
-        ("--database-url", "mysql://u:hunter2@h/n", "POSTRIDER_DATABASE_URL"),
-        ("--secret-key", "hunter2", "POSTRIDER_SECRET_KEY"),
-        ("--secret-key", "aHVudGVyMg==", "POSTRIDER_SECRET_KEY"),
-        ("--admin-key", "hunter2", "POSTRIDER_ADMIN_KEY"),
-        ("--admin-key", "hunter2 hunter2 hunter2 hunter2 hunter2", "POSTRIDER_ADMIN_KEY"),
-        ("--admin-key", "hunter2hunter2hunter2hunter2hunter2ü", "POSTRIDER_ADMIN_KEY"),
-        ("--body-limit", "1023", "POSTRIDER_BODY_LIMIT"),
-        ("--proxy", "socks5://u:hunter2@h", "POSTRIDER_PROXY"),
-        ("--extra-roots", "/nowhere/roots.pem", "POSTRIDER_EXTRA_ROOTS"),
-        ("--retry-schedule", "1s,25h", "POSTRIDER_RETRY_SCHEDULE"),
-        ("--lease", "1s", "POSTRIDER_LEASE"),
-        ("--shutdown-grace", "2h", "POSTRIDER_SHUTDOWN_GRACE"),
-        ("--shed-queue-age", "999ms", "POSTRIDER_SHED_QUEUE_AGE"),
-        ("--shed-queue-age", "25h", "POSTRIDER_SHED_QUEUE_AGE"),
-        ("--shed-latency", "61s", "POSTRIDER_SHED_LATENCY"),
+fn an_invalid_setting_is_named_without_its_value() {
+    for (flag, wrong, expected) in [
+        ("--database-url", "hunter2", "POSTRIDER_DATABASE_URL: expected a colon"),
+        ("--admin-key", "hunter2", "POSTRIDER_ADMIN_KEY: expected a colon"),
+        ("--secret-key", "hunter2", "POSTRIDER_SECRET_KEY: key 1 "),
+        ("--secret-key", "aHVudGVyMg==", "POSTRIDER_SECRET_KEY: key 1 "),
+        ("--proxy", "socks5://u:hunter2@h", "POSTRIDER_PROXY: "),
+        ("--extra-roots", "/nowhere/roots.pem", "POSTRIDER_EXTRA_ROOTS: cannot read /nowhere/roots.pem: "),
+        ("--retry-schedule", "1s,25h", "POSTRIDER_RETRY_SCHEDULE: "),
+        ("--connect-timeout", "0s", "POSTRIDER_CONNECT_TIMEOUT: "),
+        ("--request-timeout", "301s", "POSTRIDER_REQUEST_TIMEOUT: "),
+        ("--response-limit", "2MiB", "POSTRIDER_RESPONSE_LIMIT: "),
     ] {
         let args = args(&[flag, wrong]);
         let errors = [
-            args.database.config().err(),
+            args.database.url::<Parsed>().err(),
             args.secret_key.config().err(),
-            args.server.config().err(),
+            args.server.admin_key::<Parsed>().err(),
             args.delivery.config().err(),
             args.retry.config().err(),
-            args.worker.config().err(),
-            args.shed.config().err(),
         ];
-        let shown: Vec<_> = errors.iter().flatten().map(ToString::to_string).collect();
-        assert!(
-            shown.iter().any(|error| error.starts_with(&format!("{name}: "))),
-            "{flag} {wrong}: {shown:#?}"
-        );
+        let shown: Vec<_> = errors.iter().flatten().map(|error| chain(error).to_string()).collect();
+        assert!(shown.iter().any(|error| error.starts_with(expected)), "{flag} {wrong}: {shown:#?}");
         assert!(!shown.concat().contains("hunter2"), "{shown:#?}");
     }
 }
 
 #[test]
-fn defaults_are_the_designs() {
+fn a_value_out_of_bounds_is_rejected_with_the_bounds() {
+    for (flag, wrong, bounds) in [
+        ("--body-limit", "1023", "POSTRIDER_BODY_LIMIT)': must be 1KiB to 64MiB"),
+        (
+            "--database-connections",
+            "0",
+            "POSTRIDER_DATABASE_CONNECTIONS)': must be a whole number, 1 to 1000",
+        ),
+        ("--concurrency", "0", "POSTRIDER_CONCURRENCY)': must be a whole number, 1 to 100000"),
+        ("--subscriber-concurrency", "100001", "must be a whole number, 1 to 100000"),
+        ("--max-attempts", "31", "POSTRIDER_MAX_ATTEMPTS)': must be a whole number, 1 to 30"),
+        ("--lease", "4s", "POSTRIDER_LEASE)': must be 5s to 1h"),
+        ("--shutdown-grace", "2h", "POSTRIDER_SHUTDOWN_GRACE)': must be at most 1h"),
+        ("--shed-queue-age", "999ms", "POSTRIDER_SHED_QUEUE_AGE)': must be 1s to 24h, or 0s to disable it"),
+        ("--shed-queue-age", "25h", "must be 1s to 24h, or 0s to disable it"),
+        ("--shed-latency", "61s", "POSTRIDER_SHED_LATENCY)': must be 1ms to 1m, or 0s to disable it"),
+    ] {
+        let given = ["program", flag, wrong];
+        let error = postrider_settings::parse::<All>(Program::Server, given).unwrap_err().to_string();
+        assert!(error.contains(bounds), "{flag} {wrong}: {error}");
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_libraries() {
     let args = args(&[]);
     let retry = args.retry.config().unwrap();
     assert_eq!(retry, postrider_core::RetryPolicy::default());
     let delivery = args.delivery.config().unwrap();
-    assert_eq!(delivery.connect_timeout, Duration::from_secs(10));
-    assert_eq!(delivery.request_timeout, Duration::from_secs(30));
-    assert_eq!(delivery.response_limit, 5000);
-    assert_eq!(delivery.targets, postrider_core::target::TargetPolicy::default());
+    let default = postrider_delivery::Config::default();
+    assert_eq!(delivery.connect_timeout, default.connect_timeout);
+    assert_eq!(delivery.request_timeout, default.request_timeout);
+    assert_eq!(delivery.response_limit, default.response_limit);
+    assert_eq!(delivery.targets, default.targets);
     assert!(delivery.proxy.is_none() && delivery.extra_roots_pem.is_empty());
-    let worker = args.worker.config().unwrap();
-    assert_eq!((worker.concurrency, worker.subscriber_concurrency), (512, 32));
+    let worker = args.worker;
+    assert_eq!((worker.concurrency.get(), worker.subscriber_concurrency.get()), (512, 32));
     assert!(worker.lease >= 3 * delivery.request_timeout);
-    assert!(worker.shutdown_grace >= delivery.request_timeout);
-    let shed = args.shed.config().unwrap();
+    assert!(args.shutdown.shutdown_grace >= delivery.request_timeout);
+    let shed = args.shed.config();
     assert_eq!((shed.queue_age, shed.latency), (None, None), "off");
-    assert_eq!(args.dispatch.config().unwrap().as_str(), "default");
+    assert_eq!(args.dispatch.agent_id.as_str(), "default");
     assert_eq!(args.telemetry.listen().to_string(), "127.0.0.1:9464");
 }
 
 #[test]
-fn what_is_given_is_what_comes_out() {
+fn given_values_are_returned() {
     let roots = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(roots.path(), "PEM").unwrap();
     let admin_key = "k".repeat(32);
@@ -114,16 +146,16 @@ fn what_is_given_is_what_comes_out() {
         "--shed-queue-age=5m",
         "--shed-latency=250ms",
     ]);
-    let shed = args.shed.config().unwrap();
+    let shed = args.shed.config();
     assert_eq!(
         (shed.queue_age, shed.latency),
         (Some(Duration::from_mins(5)), Some(Duration::from_millis(250)))
     );
-    let database = args.database.config().unwrap();
-    assert_eq!((database.url.expose(), database.max_connections), ("postgres://u:p@h/n", 3));
-    let server = args.server.config().unwrap();
-    assert_eq!(server.admin_key.expose(), admin_key, "a line break copied along is no part of it");
-    assert_eq!((server.body_limit, server.migrate), (65_536, true));
+    assert_eq!(args.database.url::<Parsed>().unwrap().0, "postgres://u:p@h/n");
+    assert_eq!(args.database.database_connections, 3);
+    let given = args.server.admin_key::<String>().unwrap();
+    assert_eq!(given, admin_key, "without the line break that was copied along");
+    assert_eq!((args.server.body_limit, args.server.migrate), (65_536, true));
     assert!(args.secret_key.config().is_ok());
     let delivery = args.delivery.config().unwrap();
     assert!(delivery.targets.https_only && delivery.proxy.is_some());
@@ -134,14 +166,14 @@ fn what_is_given_is_what_comes_out() {
         panic!("steps")
     };
     assert_eq!(steps.delays(), [Duration::from_secs(1), Duration::from_mins(2)]);
-    assert_eq!(args.dispatch.config().unwrap().as_str(), "my-agent");
+    assert_eq!(args.dispatch.agent_id.as_str(), "my-agent");
 }
 
 #[test]
-fn zero_is_never_for_what_ends_patience() {
-    let usual = args(&[]).worker.config().unwrap();
+fn zero_disables_the_breaker_and_deactivation() {
+    let usual = args(&[]).worker;
     assert_eq!(usual.breaker_failures, 10);
-    assert_eq!(usual.deactivate_after, Some(Duration::from_hours(5 * 24)));
-    let never = args(&["--breaker-failures", "0", "--deactivate-after", "0s"]).worker.config().unwrap();
-    assert_eq!((never.breaker_failures, never.deactivate_after), (0, None));
+    assert_eq!(usual.deactivate_after(), Some(Duration::from_hours(5 * 24)));
+    let never = args(&["--breaker-failures", "0", "--deactivate-after", "0s"]).worker;
+    assert_eq!((never.breaker_failures, never.deactivate_after()), (0, None));
 }

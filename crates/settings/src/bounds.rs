@@ -1,0 +1,53 @@
+//! The least and greatest value of each setting that has bounds.
+//!
+//! One constant per setting, in the order of `docs/settings.md`. The parser of the setting, its `--help` text and the
+//! configuration of the library that uses it read the same constant. The bounds that subscribers' policies share are in [`postrider_core::bounds`].
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use postrider_core::bounds::MAX_ATTEMPTS;
+
+use crate::value::{count_range, duration_range, size_range};
+
+/// `POSTRIDER_DATABASE_CONNECTIONS`: connections of one process.
+pub const DATABASE_CONNECTIONS: RangeInclusive<u32> = 1..=1000;
+
+/// `POSTRIDER_BODY_LIMIT`: bytes of a request body.
+pub const BODY_LIMIT: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
+
+/// `POSTRIDER_SHED_QUEUE_AGE`, unless it is zero.
+pub const SHED_QUEUE_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+/// `POSTRIDER_SHED_LATENCY`, unless it is zero.
+pub const SHED_LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
+
+/// `POSTRIDER_SHUTDOWN_GRACE`.
+pub const SHUTDOWN_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+
+/// `POSTRIDER_CONCURRENCY`: requests in flight in one worker.
+pub const CONCURRENCY: RangeInclusive<u32> = 1..=100_000;
+
+/// `POSTRIDER_SUBSCRIBER_CONCURRENCY`: requests in flight to one subscriber.
+pub const SUBSCRIBER_CONCURRENCY: RangeInclusive<u32> = 1..=100_000;
+
+/// `POSTRIDER_LEASE`. A shorter lease could expire between two extensions; a longer one would leave a crashed worker's
+/// jobs waiting.
+pub const LEASE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_hours(1);
+
+/// The bounds of the argument `id` as its help shows them, or `None` if it has none.
+pub(crate) fn shown(id: &str) -> Option<String> {
+    let or_zero = |bounds: &_| format!("{}; 0s disables it", duration_range(bounds));
+    Some(match id {
+        "database_connections" => count_range(&DATABASE_CONNECTIONS),
+        "body_limit" => size_range(&BODY_LIMIT),
+        "shed_queue_age" => or_zero(&SHED_QUEUE_AGE),
+        "shed_latency" => or_zero(&SHED_LATENCY),
+        "shutdown_grace" => duration_range(&SHUTDOWN_GRACE),
+        "concurrency" => count_range(&CONCURRENCY),
+        "subscriber_concurrency" => count_range(&SUBSCRIBER_CONCURRENCY),
+        "lease" => duration_range(&LEASE),
+        "max_attempts" => count_range(&MAX_ATTEMPTS),
+        _ => return None,
+    })
+}
