@@ -244,14 +244,14 @@ impl Database {
                     pool.after_connect(move |connection, _| {
                         Box::pin(async move {
                             // Not among the start-up options: poolers in between refuse those. Plans are kept, as
-                            // to plan costs more than to run what serves a few rows. Without sequential scans, as
-                            // every query has its index, and plans that were made while a table was all but empty
-                            // are kept when it no longer is. What has to scan all the same counts as so costly
-                            // then that PostgreSQL would compile it, for a quarter of a second.
+                            // planning costs more than running a statement that serves a few rows. Every query has
+                            // its index, so sequential and bitmap scans are off: a plan that was made while a table
+                            // was nearly empty stays in use when it has grown. PostgreSQL rates a scan that cannot be
+                            // avoided so costly then that it would compile it, for a quarter of a second.
                             let set = format!(
                                 "SET idle_in_transaction_session_timeout = {limit}; \
                                  SET plan_cache_mode = force_generic_plan; \
-                                 SET enable_seqscan = off; SET jit = off"
+                                 SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off"
                             );
                             connection.execute(AssertSqlSafe(set)).await.map(drop)
                         })

@@ -29,8 +29,17 @@ static RESUME: Template = Template::new(
     &[],
 );
 
-static EXPEDITE: Template = Template::new(
-    "UPDATE jobs SET state = {ready} WHERE state = {scheduled} AND id IN (
+/// By an array, not `IN`: PostgreSQL might join instead. Without the state on the outside: for it, PostgreSQL would read
+/// the scheduled jobs of all lanes once more. The state still holds, since the jobs are locked.
+static EXPEDITE_ON_POSTGRES: Template = Template::new(
+    "UPDATE jobs SET state = {ready} WHERE id = ANY (ARRAY(
+         SELECT id FROM jobs WHERE lane = $1 AND state = {scheduled} LIMIT $2 FOR UPDATE
+     ))",
+    &[STATES],
+);
+
+static EXPEDITE_ON_SQLITE: Template = Template::new(
+    "UPDATE jobs SET state = {ready} WHERE id IN (
          SELECT id FROM jobs WHERE lane = $1 AND state = {scheduled} LIMIT $2
      )",
     &[STATES],
@@ -72,7 +81,11 @@ pub(crate) async fn expedite(
     lane: LaneId,
     max: u32,
 ) -> Result<u64, DatabaseError> {
-    let ready = run(connection, &EXPEDITE, [lane.0.into(), i64::from(max).into()]).await?;
+    let statement = match Dialect::of(connection) {
+        Dialect::Postgres => &EXPEDITE_ON_POSTGRES,
+        Dialect::Sqlite => &EXPEDITE_ON_SQLITE,
+    };
+    let ready = run(connection, statement, [lane.0.into(), i64::from(max).into()]).await?;
     resume(connection, lane).await?;
     Ok(ready)
 }

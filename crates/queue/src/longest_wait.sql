@@ -8,8 +8,12 @@ WITH RECURSIVE walk(lane) AS (
     SELECT (SELECT jobs.lane FROM jobs WHERE state = {ready} AND jobs.lane > walk.lane ORDER BY jobs.lane LIMIT 1)
     FROM walk WHERE walk.lane IS NOT NULL
 )
--- Of each lane that holds nothing back, the job that a claim would take first.
-SELECT max({now} - (SELECT available_at FROM jobs WHERE state = {ready} AND jobs.lane = lanes.id
-    ORDER BY priority, seq LIMIT 1)) AS waited
-FROM walk JOIN lanes ON lanes.id = walk.lane
-WHERE paused_until <= {now} AND NOT probing AND full_at <= {now} - $1
+-- Of each lane that holds nothing back, the job that a claim would take first. Lanes are looked up one by one: PostgreSQL
+-- keeps the plan, and a join that was planned while the table was nearly empty would read all of it once it has grown.
+SELECT max((
+    SELECT {now} - (
+        SELECT available_at FROM jobs WHERE state = {ready} AND jobs.lane = lanes.id ORDER BY priority, seq LIMIT 1
+    )
+    FROM lanes WHERE lanes.id = walk.lane AND paused_until <= {now} AND NOT probing AND full_at <= {now} - $1
+)) AS waited
+FROM walk

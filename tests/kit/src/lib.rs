@@ -3,6 +3,7 @@
 //! - [`database`]: a fresh, migrated database for each test
 //! - [`receiver`]: an HTTP server that records requests and behaves as configured
 //! - [`process`]: Postrider's programs, as a user would start them
+//! - [`explain`]: the plans that PostgreSQL used, and what is wrong with them
 //! - [`proxy`]: a link to the database that can hang, break or swallow answers
 //! - [`api`]: a client of the HTTP API
 //! - [`eventually()`]: waiting for a condition with a deadline
@@ -19,6 +20,7 @@
 pub mod api;
 pub mod database;
 pub mod eventually;
+pub mod explain;
 pub mod process;
 pub mod proxy;
 pub mod receiver;

@@ -5,7 +5,7 @@ WITH RECURSIVE clock AS MATERIALIZED (
     SELECT {now} AS now
 -- From lane to lane over the index of ready jobs, as a claim walks; not at all if no lane is shut.
 ), walk(lane, step) AS (
-    (SELECT lane, 1 FROM jobs WHERE state = {ready} AND lane > $2 AND EXISTS (SELECT 1 FROM lanes WHERE shut)
+    (SELECT lane, 1 FROM jobs WHERE state = {ready} AND lane > $2 AND (SELECT 1 FROM lanes WHERE shut LIMIT 1) IS NOT NULL
      ORDER BY lane LIMIT 1)
     UNION ALL
     SELECT (SELECT jobs.lane FROM jobs WHERE state = {ready} AND jobs.lane > walk.lane ORDER BY jobs.lane LIMIT 1),

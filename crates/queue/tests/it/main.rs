@@ -11,6 +11,7 @@ mod depth;
 mod flaws;
 mod memory;
 mod notify;
+mod plans;
 
 use std::sync::Arc;
 use std::time::Duration;

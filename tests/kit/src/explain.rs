@@ -1,0 +1,256 @@
+//! The plans that PostgreSQL really used, and what is wrong with them.
+//!
+//! [`Plans::of`] lets PostgreSQL report the plan of each statement that it runs (its module `auto_explain`), as a notice
+//! to the connection that ran it. So the plans are those of the program's own statements, connections and settings, with
+//! the generic plans that it keeps. The server's user must be a superuser, as that of `cargo xtask test` is.
+//!
+//! A plan is at fault if its cost grows with the size of a table of [`LARGE`]:
+//!
+//! - it reads such a table sequentially or by a bitmap;
+//! - it reads the whole of an index of it, without a condition, and without a `LIMIT` right above that ends the scan (it
+//!   does not if the scan has a filter): a sequential scan by another name, which PostgreSQL prefers when
+//!   `enable_seqscan` is off;
+//! - it sorts what it reads from such a table: the input of a sort is a scan of one, with nothing in between but nodes
+//!   that pass rows on. Sorting the rows of a common table expression or of the statement's own input is no fault, since
+//!   their number is bounded by the call.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::TestDatabase;
+
+/// The tables that grow without bound, or with the number of subscribers.
+pub const LARGE: [&str; 5] = ["jobs", "deliveries", "events", "attempts", "lanes"];
+
+/// Nodes that pass on the rows of the node below, in its order.
+const PASSING: [&str; 8] =
+    ["LockRows", "Limit", "Result", "Append", "Gather", "Materialize", "Memoize", "Subquery Scan"];
+
+/// Where sqlx logs the notices of PostgreSQL.
+const NOTICES: &str = "sqlx::postgres::notice";
+
+/// Collects the plans of all statements that run on this thread, on connections made after [`Plans::of`].
+///
+/// The test must run on a single thread: `#[tokio::test]` without a flavour.
+#[derive(Debug)]
+pub struct Plans {
+    notices: Arc<Mutex<Vec<String>>>,
+    _subscriber: DefaultGuard,
+}
+
+impl Plans {
+    /// Lets `database` report plans to all connections that are made from now on.
+    pub async fn of(database: &TestDatabase) -> Self {
+        let connection = database.connection();
+        let settings = [
+            "session_preload_libraries = 'auto_explain'",
+            "auto_explain.log_min_duration = 0",
+            "auto_explain.log_format = 'json'",
+            "auto_explain.log_level = 'notice'",
+        ];
+        let name = Statement::from_string(DbBackend::Postgres, "SELECT current_database() AS name");
+        let row = connection.query_one_raw(name).await.unwrap().unwrap();
+        let name: String = row.try_get("", "name").unwrap();
+        for setting in settings {
+            let alter = format!(r#"ALTER DATABASE "{name}" SET {setting}"#);
+            connection.execute_unprepared(&alter).await.unwrap();
+        }
+        let notices = Arc::default();
+        let subscriber = Notices(Arc::clone(&notices));
+        Self { notices, _subscriber: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// The plans of the statements that ran since the last call.
+    pub fn take(&self) -> Vec<Plan> {
+        let notices = std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner));
+        notices.iter().filter_map(|notice| Plan::parse(notice)).collect()
+    }
+}
+
+/// The plan of one statement. Its `Display` is an outline: one line a node.
+#[derive(Debug)]
+pub struct Plan {
+    /// The statement.
+    pub query: String,
+    root: Value,
+}
+
+impl Plan {
+    /// Reads a notice of `auto_explain`: `duration: … plan:` and the plan as JSON.
+    fn parse(notice: &str) -> Option<Self> {
+        let json = notice.split_once("plan:")?.1;
+        let mut plan: Value = serde_json::from_str(json).ok()?;
+        Some(Self { query: plan["Query Text"].as_str()?.to_owned(), root: plan["Plan"].take() })
+    }
+
+    /// What makes the plan's cost grow with the size of a large table; empty if nothing does.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        find_faults(&self.root, false, &mut faults);
+        faults
+    }
+}
+
+/// `bounded`: a `LIMIT` ends the scan.
+fn find_faults(node: &Value, bounded: bool, faults: &mut Vec<String>) {
+    let kind = kind_of(node);
+    if let Some(table) = large_table(node) {
+        match kind {
+            "Seq Scan" | "Sample Scan" => faults.push(format!("a sequential scan of {table}")),
+            "Bitmap Heap Scan" => faults.push(format!("a bitmap scan of {table}")),
+            "Index Scan" | "Index Only Scan"
+                if node.get("Index Cond").is_none() && !(bounded && node.get("Filter").is_none()) =>
+            {
+                let index = node["Index Name"].as_str().unwrap_or_default();
+                faults.push(format!("a scan of the whole index {index} of {table}"));
+            }
+            _ => {}
+        }
+    }
+    for child in children(node) {
+        if matches!(kind, "Sort" | "Incremental Sort")
+            && let Some(table) = scanned_below(child)
+        {
+            faults.push(format!("a sort of {table}"));
+        }
+        let is_input = child["Parent Relationship"] == "Outer";
+        let bounded = is_input && (kind == "Limit" || bounded && PASSING.contains(&kind));
+        find_faults(child, bounded, faults);
+    }
+}
+
+/// The large table whose rows this node passes on, if it is a scan of one.
+fn scanned_below(node: &Value) -> Option<&str> {
+    if kind_of(node).ends_with("Scan") && kind_of(node) != "Subquery Scan" {
+        return large_table(node);
+    }
+    let is_passing = PASSING.contains(&kind_of(node));
+    children(node)
+        .filter(|child| {
+            is_passing
+                && matches!(child["Parent Relationship"].as_str(), Some("Outer" | "Member" | "Subquery"))
+        })
+        .find_map(scanned_below)
+}
+
+fn kind_of(node: &Value) -> &str {
+    node["Node Type"].as_str().unwrap_or_default()
+}
+
+fn large_table(node: &Value) -> Option<&str> {
+    node["Relation Name"].as_str().filter(|table| LARGE.contains(table))
+}
+
+fn children(node: &Value) -> impl Iterator<Item = &Value> {
+    node["Plans"].as_array().into_iter().flatten()
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        outline(&self.root, 0, f)
+    }
+}
+
+fn outline(node: &Value, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = |name: &str| node[name].as_str().unwrap_or_default().to_owned();
+    let name = text("Subplan Name");
+    let name = if name.is_empty() { name } else { format!("{name}: ") };
+    write!(f, "{:depth$}{name}{} {} {}", "", kind_of(node), text("Relation Name"), text("Index Name"))?;
+    match text("Index Cond") {
+        condition if condition.is_empty() => writeln!(f)?,
+        condition => writeln!(f, " {condition}")?,
+    }
+    children(node).try_for_each(|child| outline(child, depth + 2, f))
+}
+
+/// Notes PostgreSQL's notices, and nothing else.
+struct Notices(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Notices {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == NOTICES
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut message = Message::default();
+        event.record(&mut message);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.0);
+    }
+
+    fn new_span(&self, _span: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+    fn enter(&self, _span: &Id) {}
+    fn exit(&self, _span: &Id) {}
+}
+
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            value.clone_into(&mut self.0);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn faults(root: Value) -> Vec<String> {
+        Plan { query: String::new(), root }.faults()
+    }
+
+    fn scan(kind: &str, table: &str) -> Value {
+        json!({ "Node Type": kind, "Relation Name": table, "Index Name": "i", "Parent Relationship": "Outer" })
+    }
+
+    fn over(kind: &str, child: Value) -> Value {
+        json!({ "Node Type": kind, "Parent Relationship": "Outer", "Plans": [child] })
+    }
+
+    #[test]
+    fn scans_of_whole_tables_are_faults() {
+        assert_eq!(faults(scan("Seq Scan", "jobs")), ["a sequential scan of jobs"]);
+        assert_eq!(faults(scan("Bitmap Heap Scan", "lanes")), ["a bitmap scan of lanes"]);
+        assert_eq!(faults(scan("Index Scan", "events")), ["a scan of the whole index i of events"]);
+        assert!(faults(scan("Seq Scan", "subscribers")).is_empty());
+    }
+
+    #[test]
+    fn a_limit_right_above_bounds_a_scan() {
+        assert!(faults(over("Limit", scan("Index Scan", "jobs"))).is_empty());
+        assert!(faults(over("Limit", over("LockRows", scan("Index Scan", "jobs")))).is_empty());
+        assert!(!faults(over("Limit", over("Aggregate", scan("Index Scan", "jobs")))).is_empty());
+    }
+
+    #[test]
+    fn a_sort_is_a_fault_if_it_reads_a_large_table() {
+        let mut found = scan("Index Scan", "jobs");
+        found["Index Cond"] = json!("(lane = $1)");
+        assert_eq!(faults(over("Sort", found.clone())), ["a sort of jobs"]);
+        assert_eq!(faults(over("Sort", over("LockRows", found.clone()))), ["a sort of jobs"]);
+        assert!(faults(over("Sort", over("Aggregate", found))).is_empty());
+        assert!(faults(over("Sort", scan("CTE Scan", "held"))).is_empty());
+    }
+}
