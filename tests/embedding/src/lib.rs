@@ -14,28 +14,28 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// An order, as its event tells it.
+/// An order, as its event contains it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Order {
     /// Its number.
     pub number: i64,
-    /// What it comes to, in cents.
+    /// Its total in cents.
     pub cents: i64,
-    /// How it is paid.
+    /// The card that pays for it.
     pub card: Card,
 }
 
 /// A payment card.
 #[derive(Clone, Debug, Serialize)]
 pub struct Card {
-    /// Its number, which nobody else should see.
+    /// Its number, which subscribers must not see.
     pub number: String,
 }
 
-/// Why the shop does not work.
+/// An error of the shop.
 #[derive(Debug, thiserror::Error)]
 pub enum ShopError {
-    /// The path makes no database URL.
+    /// The path cannot be part of a database URL.
     #[error(transparent)]
     Url(#[from] DatabaseUrlError),
     /// The database.
@@ -44,7 +44,7 @@ pub enum ShopError {
     /// A statement of the shop's own.
     #[error("the database refused: {0}")]
     Statement(#[from] DbErr),
-    /// The order is no event.
+    /// The order cannot be an event's data.
     #[error(transparent)]
     Event(#[from] NewEventError),
     /// The event was not dispatched.
@@ -56,12 +56,12 @@ pub enum ShopError {
     /// The worker's configuration.
     #[error(transparent)]
     Worker(#[from] postrider_worker::ConfigError),
-    /// The order cannot be taken.
-    #[error("an order comes to more than nothing")]
+    /// The order is invalid.
+    #[error("the total of an order must be greater than zero")]
     Worthless,
 }
 
-/// The shop: its database, what it dispatches with, and the worker that delivers.
+/// The shop: its database, its dispatcher, and the worker that delivers.
 #[derive(Debug)]
 pub struct Shop {
     database: Database,
@@ -71,10 +71,10 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Opens the shop over a database file, which is made if there is none.
+    /// Opens the shop over a database file, creating it if necessary.
     ///
     /// # Errors
-    /// If the database cannot be opened or brought to its schema.
+    /// Fails if the database cannot be opened or migrated.
     pub async fn open(
         path: &str,
         keyring: Keyring,
@@ -101,10 +101,10 @@ impl Shop {
         self.dispatcher.store()
     }
 
-    /// Takes an order: it and its event are written together, or neither.
+    /// Places an order: writes it and its event in one transaction.
     ///
     /// # Errors
-    /// If the order cannot be taken. Then there is neither order nor event.
+    /// Fails if the order is invalid or cannot be written. Then neither order nor event exists.
     pub async fn order(&self, order: &Order) -> Result<EventId, ShopError> {
         let transaction = self.database.begin().await?;
         let insert = Statement::from_sql_and_values(
@@ -115,7 +115,7 @@ impl Shop {
         transaction.execute_raw(insert).await?;
         let event = NewEvent::new("order.created", order)?;
         let dispatched = self.dispatcher.dispatch_in(&transaction, event).await?;
-        // Too late to be wise, so that there is something to undo.
+        // Checked late on purpose, so that the transaction has something to roll back.
         if order.cents <= 0 {
             return Err(ShopError::Worthless);
         }
@@ -124,10 +124,10 @@ impl Shop {
         Ok(dispatched.id)
     }
 
-    /// How many orders there are.
+    /// The number of orders.
     ///
     /// # Errors
-    /// If the database is away.
+    /// Fails if the database is unavailable.
     pub async fn orders(&self) -> Result<i64, ShopError> {
         let connection = self.database.connection();
         let count = Statement::from_string(
@@ -138,7 +138,7 @@ impl Shop {
         Ok(row.map(|row| row.try_get("", "orders")).transpose()?.unwrap_or(0))
     }
 
-    /// Closes the shop: what is being delivered is finished, the rest waits in the database.
+    /// Closes the shop: deliveries in flight finish, and the rest waits in the database.
     pub async fn close(self) {
         self.stop.cancel();
         let _ = self.worker.await;

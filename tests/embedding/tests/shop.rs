@@ -1,4 +1,4 @@
-//! The shop, with a receiver that gets its webhooks.
+//! The shop, with a receiver of its webhooks.
 
 use std::time::Duration;
 
@@ -42,12 +42,12 @@ async fn an_order_and_its_webhook_go_together() {
     }
     settled(shop.store(), 1).await;
 
-    // What is undone leaves neither an order nor a webhook, and its number is free.
+    // A rolled-back order leaves neither an order nor a webhook, and its number is free.
     assert!(shop.order(&order(2, 0)).await.is_err());
     assert_eq!((shop.orders().await.unwrap(), deliveries(shop.store()).await.total), (1, 1));
     shop.order(&order(2, 500)).await.unwrap();
     settled(shop.store(), 2).await;
-    // An order that cannot be written takes its event with it.
+    // If the order cannot be written, its event is not dispatched either.
     assert!(shop.order(&order(2, 500)).await.is_err());
     assert_eq!((shop.orders().await.unwrap(), deliveries(shop.store()).await.total), (2, 2));
     shop.close().await;
@@ -55,7 +55,7 @@ async fn an_order_and_its_webhook_go_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_not_delivered_when_it_closed_is_delivered_when_it_opens() {
+async fn pending_deliveries_are_delivered_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.db");
     let path = path.to_str().unwrap();

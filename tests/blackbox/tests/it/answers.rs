@@ -1,4 +1,4 @@
-//! What receivers answer is stored and shown byte for byte, on both databases.
+//! Receivers' answers are stored and shown byte for byte, on both databases.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use postrider_testkit::{Api, Behaviour, Receiver};
@@ -8,28 +8,28 @@ use crate::client::{attempts, dispatch, ended, subscribe_with, text};
 use crate::deployment::Deployment;
 use crate::dev::Dev;
 
-/// What is stored of a body.
+/// How many bytes of a body are stored.
 const LIMIT: usize = 5000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn odd_bytes_are_shown_as_they_came_over_postgres() {
+async fn any_bytes_are_shown_as_received_over_postgres() {
     let deployment = Deployment::start(1).await;
-    odd_bytes_are_shown_as_they_came(&deployment.api).await;
+    any_bytes_are_shown_as_received(&deployment.api).await;
     deployment.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn odd_bytes_are_shown_as_they_came_over_sqlite() {
+async fn any_bytes_are_shown_as_received_over_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let dev = Dev::start(folder.path()).await;
-    odd_bytes_are_shown_as_they_came(&dev.api()).await;
+    any_bytes_are_shown_as_received(&dev.api()).await;
     dev.stop("TERM").await;
 }
 
-async fn odd_bytes_are_shown_as_they_came(api: &Api) {
+async fn any_bytes_are_shown_as_received(api: &Api) {
     let receiver = Receiver::start().await;
     let every_byte: Vec<u8> = (0..=255).collect();
-    // A character of two bytes lies across the limit.
+    // A two-byte character lies across the limit.
     let cut = ["x", &"é".repeat(LIMIT / 2)].concat().into_bytes();
     for (status, event, body, encoding) in [
         (200, "nul", b"a\0b\0".to_vec(), "utf-8"),
@@ -54,19 +54,19 @@ async fn odd_bytes_are_shown_as_they_came(api: &Api) {
             (&json!(encoding), &json!(body.len() > LIMIT))
         );
         assert!(shown(response) == body[..body.len().min(LIMIT)], "{event}: {response}");
-        // Each byte of a header is the character of that number: here two for each of two.
+        // Each byte of a header value is shown as the character with that code: here two for each two-byte character.
         let odd =
             response["headers"].as_array().unwrap().iter().find(|header| header["name"] == "x-odd").unwrap();
         assert_eq!(odd["value"], "caf\u{c3}\u{a9} \u{c2}\u{80}", "{event}");
     }
 }
 
-/// The bytes of a body that is shown.
+/// The bytes of a body in an API answer.
 fn shown(response: &Value) -> Vec<u8> {
     let body = text(&response["body"]);
     match text(&response["body_encoding"]) {
         "utf-8" => body.as_bytes().to_vec(),
         "base64" => STANDARD.decode(body).unwrap(),
-        other => panic!("{other} is no encoding"),
+        other => panic!("{other} is not an encoding"),
     }
 }

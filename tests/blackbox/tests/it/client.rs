@@ -1,55 +1,55 @@
-//! What tests ask of the API again and again.
+//! API calls that many tests make.
 
 use postrider_testkit::{Api, eventually};
 use serde_json::{Value, json};
 
 use crate::deployment::DEADLINE;
 
-/// A subscriber to everything at `url`, as it was answered.
+/// Creates a subscriber of all events at `url`, and returns the answer.
 pub(crate) async fn subscribe(api: &Api, url: &str) -> Value {
     subscribe_with(api, json!({"url": url, "events": ["*"]})).await
 }
 
-/// A subscriber, as it was answered.
+/// Creates a subscriber, and returns the answer.
 pub(crate) async fn subscribe_with(api: &Api, body: Value) -> Value {
     let (status, subscriber) = api.post("/v1/subscribers", &body).await;
     assert_eq!(status, 201, "{subscriber}");
     subscriber
 }
 
-/// An event of this type, as it was answered.
+/// Dispatches an event of this type, and returns the answer.
 pub(crate) async fn dispatch(api: &Api, event: &str) -> Value {
     dispatch_with(api, json!({"event": event, "data": {"order": 1}})).await
 }
 
-/// An event, as it was answered.
+/// Dispatches an event, and returns the answer.
 pub(crate) async fn dispatch_with(api: &Api, body: Value) -> Value {
     let (status, dispatched) = api.post("/v1/events", &body).await;
     assert_eq!(status, 202, "{dispatched}");
     dispatched
 }
 
-/// The answer to a request that has to succeed.
+/// The answer to a request that must succeed.
 pub(crate) async fn read(api: &Api, path: &str) -> Value {
     let (status, answer) = api.get(path).await;
     assert_eq!(status, 200, "{path}: {answer}");
     answer
 }
 
-/// The items of a list, of its first page only.
+/// The items on the first page of a list.
 pub(crate) async fn list(api: &Api, path: &str) -> Vec<Value> {
-    let Value::Array(items) = read(api, path).await["data"].take() else { panic!("{path} is no list") };
+    let Value::Array(items) = read(api, path).await["data"].take() else { panic!("{path} is not a list") };
     items
 }
 
-/// The one delivery of an event.
+/// The only delivery of an event.
 pub(crate) async fn delivery_of(api: &Api, event: &Value) -> Value {
     let mut deliveries = list(api, &format!("/v1/deliveries?event_id={}", text(&event["id"]))).await;
     assert_eq!(deliveries.len(), 1, "{deliveries:?}");
     deliveries.remove(0)
 }
 
-/// The one delivery of an event, once it is no longer pending.
+/// The only delivery of an event, once it is no longer pending.
 pub(crate) async fn ended(api: &Api, event: &Value) -> Value {
     eventually(DEADLINE, || async {
         Some(delivery_of(api, event).await).filter(|delivery| delivery["status"] != "pending")
@@ -63,7 +63,7 @@ pub(crate) async fn attempts(api: &Api, delivery: &Value) -> Vec<Value> {
     newest_first.into_iter().rev().collect()
 }
 
-/// Waits until there is no job of any kind left.
+/// Waits until no job is left.
 pub(crate) async fn idle(api: &Api) {
     eventually(DEADLINE, || async {
         let queue = &read(api, "/v1/stats").await["queue"];
@@ -78,7 +78,7 @@ pub(crate) fn fields(problem: &Value) -> Vec<&str> {
     errors.iter().map(|error| text(&error["field"])).collect()
 }
 
-/// A text of an answer.
+/// A string in an answer.
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }

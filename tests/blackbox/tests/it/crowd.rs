@@ -1,4 +1,4 @@
-//! Many receivers at once whose bodies never end: a worker's memory is bounded, and so is every attempt.
+//! Many receivers whose bodies never end: a worker's memory is bounded, and so is the time of every attempt.
 
 use std::sync::{
     Arc,
@@ -17,22 +17,22 @@ use tokio::{
 };
 
 use crate::client::{attempts, read, subscribe_with, text};
-use crate::deployment::{Deployment, DEADLINE};
+use crate::deployment::{DEADLINE, Deployment};
 
-/// So many attempts are in flight at once: to each subscriber as many as there are events.
+/// The number of attempts in flight at once: one for each event to each subscriber.
 const ATTEMPTS: usize = 1000;
 const SUBSCRIBERS: usize = 10;
 
-/// What a worker may have in memory at its worst moment, its program included: 150 MiB.
+/// The peak memory that a worker may use, including its program: 150 MiB.
 const MOST_KIB: u64 = 150 * 1024;
 
-/// The worker and the receiver need one for each attempt; this process has those of the tests beside this one, too.
+/// The worker and the receiver need one per attempt; this process also has those of concurrent tests.
 const DESCRIPTORS: u64 = 4096;
 
-/// Of one attempt, in seconds. A machine that cannot start them all within the first gets the next.
+/// Timeouts of one attempt in seconds. A machine that cannot start all attempts within the first tries the next.
 const TIMEOUTS: [u64; 3] = [10, 30, 60];
 
-/// How often each receiver sends a little more.
+/// How often each receiver sends some more bytes.
 const TRICKLE: Duration = Duration::from_millis(500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,11 +58,11 @@ async fn a_worker_holds_a_thousand_endless_bodies_in_150_mib() {
 
     let kib = peak_memory(deployment.workers[0].process.id().expect("a worker that runs"));
     println!("the worker's peak: {} MiB", kib / 1024);
-    assert!(kib < MOST_KIB, "the worker had {kib} KiB in memory");
+    assert!(kib < MOST_KIB, "the worker used {kib} KiB of memory");
     deployment.stop().await;
 }
 
-/// Makes the attempts, waits for their ends, and judges what the API says of each.
+/// Makes the attempts, waits until they end, and checks each in the API.
 async fn attempt_all(api: &Api, trickle: &Trickle, timeout: u64) {
     let per_subscriber = ATTEMPTS / SUBSCRIBERS;
     let event = format!("trickle.{timeout}");
@@ -88,11 +88,11 @@ async fn attempt_all(api: &Api, trickle: &Trickle, timeout: u64) {
         assert_eq!(attempts.len(), 1);
         ended_at_the_deadline(&attempts[0], timeout);
     }
-    // The worker has let go of all of them: no connection is left to trickle into.
+    // The worker has closed all connections.
     eventually(DEADLINE, || async { (trickle.open.load(Ordering::SeqCst) == 0).then_some(()) }).await;
 }
 
-/// Two hundreds are success, however their bodies end; how it ended is told.
+/// A 200 is a success however its body ends; the attempt's note says how.
 fn ended_at_the_deadline(attempt: &Value, timeout: u64) {
     let response = &attempt["response"];
     assert_eq!((&response["status"], &attempt["error"]), (&json!(200), &Value::Null), "{attempt}");
@@ -101,7 +101,7 @@ fn ended_at_the_deadline(attempt: &Value, timeout: u64) {
     assert!(body.len() > 4000 && body.bytes().all(|byte| byte == b'z'), "{attempt}");
     let took = Duration::from_secs_f64(attempt["duration_ms"].as_f64().unwrap() / 1000.0);
     let deadline = Duration::from_secs(timeout);
-    // What is late is the machine, which may be busy.
+    // The machine may be busy, so a late end is allowed.
     assert!(took >= deadline && took < deadline + DEADLINE, "{attempt}");
 }
 
@@ -111,18 +111,18 @@ async fn deliveries(api: &Api, event: &str) -> Vec<Value> {
     let (mut all, mut seen, mut path) = (Vec::new(), BTreeSet::new(), first.clone());
     loop {
         let mut page = read(api, &path).await;
-        let Value::Array(items) = page["data"].take() else { panic!("{path} is no list") };
+        let Value::Array(items) = page["data"].take() else { panic!("{path} is not a list") };
         all.extend(items.into_iter().filter(|item| seen.insert(text(&item["id"]).to_owned())));
         let Some(cursor) = page["next_cursor"].as_str() else { return all };
         path = format!("{first}&cursor={cursor}");
     }
 }
 
-/// A receiver that answers at once with a lot of headers and most of the body that is kept, and then goes on for ever,
-/// a little at a time.
+/// A receiver that immediately sends many headers and most of the body that is stored, and then continues for ever
+/// with a few bytes at a time.
 struct Trickle {
     address: SocketAddr,
-    /// Requests that are being answered now, and the most there were.
+    /// The current and the peak number of requests being answered.
     open: Arc<AtomicUsize>,
     peak: Arc<AtomicUsize>,
     _connections: JoinSet<()>,
@@ -136,12 +136,12 @@ impl Trickle {
         let counters = (Arc::clone(&open), Arc::clone(&peak));
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
-            // Dropped with this task: connections do not outlive their receiver.
+            // Dropped with this task, so that connections do not outlive their receiver.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (open, peak) = counters.clone();
                 connections.spawn(async move {
-                    // The client breaks off: that is how each of these ends.
+                    // The client disconnects; every request ends like this.
                     let _ = trickle(stream, &open, &peak).await;
                 });
                 while connections.try_join_next().is_some() {}
@@ -151,7 +151,7 @@ impl Trickle {
     }
 }
 
-/// Answers one request for as long as the client listens.
+/// Answers one request for as long as the client reads.
 async fn trickle(mut stream: TcpStream, open: &AtomicUsize, peak: &AtomicUsize) -> io::Result<()> {
     let mut request = Vec::new();
     while !request.ends_with(b"}") {
@@ -173,14 +173,14 @@ async fn answer(stream: &mut TcpStream) -> io::Result<()> {
     let mut ticks = interval_at(Instant::now() + TRICKLE, TRICKLE);
     loop {
         tokio::select! {
-            // Noticed at once, so that no attempt counts as in flight that has ended.
+            // Noticed at once, so that an ended attempt does not count as in flight.
             _ = stream.read_u8() => return Ok(()),
             _ = ticks.tick() => stream.write_all(b"1\r\nz\r\n").await?,
         }
     }
 }
 
-/// Sees that this process, and those that it starts, may have as many files open as this needs.
+/// Raises the limit of open files of this process and of those that it starts.
 fn raise_descriptors() -> Result<(), String> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= DESCRIPTORS) {
@@ -193,7 +193,7 @@ fn raise_descriptors() -> Result<(), String> {
     setrlimit(Resource::Nofile, raised).map_err(|error| format!("`ulimit -n` cannot be raised: {error}"))
 }
 
-/// The most KiB that a process has had in memory so far (proc(5)).
+/// The peak memory of a process in KiB (proc(5)).
 fn peak_memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a Linux with /proc");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");

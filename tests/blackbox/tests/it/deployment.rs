@@ -1,4 +1,4 @@
-//! A server and workers over one PostgreSQL, each a process of its own.
+//! A server and workers over one PostgreSQL, each as a separate process.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,10 +9,10 @@ pub(crate) const ADMIN_KEY: &str = "operator-key-of-the-black-box-tests-01234567
 /// The base64 of 32 bytes.
 pub(crate) const SECRET_KEY: &str = "cG9zdHJpZGVyLWJsYWNrLWJveC10ZXN0LWtleS0wMDE=";
 
-/// How long anything may take on a machine that is busy with other things.
+/// How long anything may take on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
-/// What all the programs of a deployment are told.
+/// The settings of all programs of a deployment.
 pub(crate) fn settings(database_url: &str) -> Vec<(String, String)> {
     [
         ("POSTRIDER_DATABASE_URL", database_url),
@@ -27,7 +27,7 @@ pub(crate) fn settings(database_url: &str) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// A program of a deployment, about to be started; `own` settings come after the common ones.
+/// A program of a deployment; `own` settings override the common ones.
 pub(crate) fn program(name: &str, database_url: &str, own: &[(&str, &str)]) -> Program {
     let common = settings(database_url);
     let program =
@@ -35,7 +35,7 @@ pub(crate) fn program(name: &str, database_url: &str, own: &[(&str, &str)]) -> P
     own.iter().fold(program, |program, (name, value)| program.env(name, value))
 }
 
-/// A program that has started.
+/// A running program.
 pub(crate) struct Member {
     pub(crate) process: Process,
     /// Its `/metrics`, `/healthz` and `/readyz`.
@@ -50,23 +50,23 @@ impl Member {
         Self { process, telemetry: Api::without_key(format!("http://{address}")) }
     }
 
-    /// The API of a server, with the operator's key.
+    /// A client of a server's API, with the operator key.
     pub(crate) async fn api(&self) -> Api {
         Api::new(format!("http://{}", self.api_address().await), ADMIN_KEY)
     }
 
-    /// Where a server's API is.
+    /// The address of a server's API.
     pub(crate) async fn api_address(&self) -> SocketAddr {
         let is_api = |line: &str| line.contains("listening") && line.contains(r#"service="api""#);
         self.process.wait_for_address(is_api, DEADLINE).await
     }
 
-    /// What it has logged so far, and printed.
+    /// Everything it has printed and logged so far.
     pub(crate) fn output(&self) -> String {
         [self.process.stdout(), self.process.stderr()].concat().join("\n")
     }
 
-    /// Ends it by SIGTERM, and sees that it ended well.
+    /// Sends SIGTERM, and checks that it exits with status 0.
     pub(crate) async fn stop(mut self) {
         self.process.terminate().await;
         let status = self.process.wait(DEADLINE).await;
@@ -74,22 +74,22 @@ impl Member {
     }
 }
 
-/// A server, workers, and the database that they share. All end with this.
+/// A server, workers, and the database that they share. Dropping it ends all of them.
 pub(crate) struct Deployment {
     pub(crate) api: Api,
     pub(crate) server: Member,
     pub(crate) workers: Vec<Member>,
-    // After the processes, so that it goes after them.
+    // Declared after the processes, so that it is dropped after them.
     pub(crate) database: TestDatabase,
 }
 
 impl Deployment {
-    /// With so many workers and what goes without saying.
+    /// Starts a server and workers with default settings.
     pub(crate) async fn start(workers: usize) -> Self {
         Self::with(workers, &[]).await
     }
 
-    /// With these settings of server and workers.
+    /// Starts a server and workers with these settings.
     pub(crate) async fn with(workers: usize, own: &[(&str, &str)]) -> Self {
         let database = TestDatabase::postgres().await;
         let server = Member::start(&program("postrider-server", database.url(), own)).await;
@@ -105,7 +105,7 @@ impl Deployment {
         self.workers.push(Member::start(&program("postrider-worker", self.database.url(), own)).await);
     }
 
-    /// Where the API is.
+    /// The address of the API.
     pub(crate) async fn server_url(&self) -> String {
         format!("http://{}", self.server.api_address().await)
     }
@@ -115,7 +115,7 @@ impl Deployment {
         std::iter::once(&self.server).chain(&self.workers)
     }
 
-    /// Ends all processes, workers first, and sees that they ended well.
+    /// Stops all processes, workers first, and checks that they exit with status 0.
     pub(crate) async fn stop(self) -> TestDatabase {
         for worker in self.workers {
             worker.stop().await;

@@ -1,4 +1,4 @@
-//! `postrider dev` and `postrider demo`: all of it in one process, over SQLite.
+//! `postrider dev` and `postrider demo`: everything in one process, over SQLite.
 
 use std::{path::Path, time::Duration};
 
@@ -10,10 +10,10 @@ use crate::client::{attempts, dispatch_with, ended, list, read, subscribe_with, 
 use crate::deployment::DEADLINE;
 use crate::signature::{header, verify};
 
-/// What the contract gives the demo.
+/// How long the demo may take.
 const DEMO: Duration = Duration::from_secs(15);
 
-/// `postrider dev`, and what its greeting says.
+/// `postrider dev`, and the values from its greeting.
 pub(crate) struct Dev {
     process: Process,
     url: String,
@@ -86,7 +86,7 @@ async fn dev_does_the_main_job_and_keeps_its_data() {
     let (key, events) = (dev.key.clone(), list(&api, "/v1/events").await);
     dev.stop("INT").await;
 
-    // The same data and the same key, at another address.
+    // Restarted with the same data and the same key at another address.
     let again = Dev::start(&data).await;
     let api = again.api();
     assert_eq!(again.key, key);
@@ -103,11 +103,11 @@ async fn dev_does_the_main_job_and_keeps_its_data() {
     again.stop("TERM").await;
 }
 
-/// The command that `dev` prints does what it says. Its event goes to the subscriber there is.
+/// The command that `dev` prints works: its event goes to the existing subscriber.
 async fn curl_works(dev: &Dev) {
     let shell = Command::new("sh").args(["-c", "command -v curl"]).output().await.unwrap();
     if !shell.status.success() {
-        println!("skipped: there is no curl on this machine");
+        println!("skipped: curl is not installed");
         return;
     }
     let curl = Command::new("sh").args(["-c", &dev.curl()]).output();

@@ -1,18 +1,18 @@
-//! Prometheus' text format, read by means of our own.
+//! A parser of Prometheus' text format.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use postrider_testkit::Api;
 
-/// What a process shows at `/metrics`.
+/// The contents of `/metrics` of a process.
 #[derive(Debug)]
 pub(crate) struct Exposition {
     pub(crate) text: String,
     samples: Vec<Sample>,
 }
 
-/// One line of it.
+/// One sample.
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) name: String,
@@ -30,18 +30,18 @@ impl Exposition {
         Self { text, samples }
     }
 
-    /// The names of its samples; a histogram's are three.
+    /// The names of its samples; a histogram has three.
     pub(crate) fn names(&self) -> BTreeSet<&str> {
         self.samples.iter().map(|sample| sample.name.as_str()).collect()
     }
 
-    /// The samples of a name.
+    /// The samples with a name.
     pub(crate) fn samples<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
         self.samples.iter().filter(move |sample| sample.name == name)
     }
 }
 
-/// Adds up the samples of a name over several processes, by the values of these labels. What is zero is left out.
+/// Adds up the samples with a name over several processes, grouped by these labels. Zero sums are left out.
 pub(crate) fn sums(all: &[Exposition], name: &str, labels: &[&str]) -> BTreeMap<Vec<String>, f64> {
     let mut sums = BTreeMap::new();
     for sample in all.iter().flat_map(|exposition| exposition.samples(name)) {

@@ -1,4 +1,4 @@
-//! Rate limits and order hold over all workers, each a process of its own.
+//! Rate limits and order hold across all workers, each a separate process.
 
 use std::time::Instant;
 
@@ -8,10 +8,10 @@ use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::json;
 
 use crate::client::{idle, list, subscribe_with, text};
-use crate::deployment::{Deployment, DEADLINE};
+use crate::deployment::{DEADLINE, Deployment};
 use crate::exposition::{Exposition, sums};
 
-/// Writes down when each job is claimed, by the clock that claims go by.
+/// Records when each job is claimed, by the database's clock, which claims use.
 const WATCH_CLAIMS: &str = "
     CREATE TABLE claimed (job uuid NOT NULL, at bigint NOT NULL);
     CREATE FUNCTION note_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -21,7 +21,7 @@ const WATCH_CLAIMS: &str = "
     CREATE TRIGGER watch_claims AFTER UPDATE ON jobs FOR EACH ROW
         WHEN (OLD.state <> 3 AND NEW.state = 3) EXECUTE FUNCTION note_claim();";
 
-/// When jobs were claimed, in milliseconds; and how many jobs there were.
+/// The times of claims in milliseconds, and the number of jobs claimed.
 async fn claims(database: &TestDatabase) -> (Vec<i64>, usize) {
     let sql = "SELECT at, (SELECT count(DISTINCT job) FROM claimed) AS jobs FROM claimed ORDER BY at";
     let rows =
@@ -34,7 +34,7 @@ async fn claims(database: &TestDatabase) -> (Vec<i64>, usize) {
 async fn a_rate_limit_is_exact_over_three_workers() {
     const PER_SECOND: i64 = 50;
     const BURST: i64 = 25;
-    /// Milliseconds between two at the full rate.
+    /// Milliseconds between two claims at the full rate.
     const INTERVAL: i64 = 1000 / PER_SECOND;
     /// Enough for 20 s.
     const EVENTS: i64 = BURST + 20 * PER_SECOND;
@@ -50,13 +50,13 @@ async fn a_rate_limit_is_exact_over_three_workers() {
     for _ in 0..3 {
         deployment.add_worker(&[]).await;
     }
-    // However slow the machine is.
+    // These hold however slow the machine is.
     let requests = receiver.wait_for(usize::try_from(EVENTS).unwrap(), 4 * DEADLINE).await;
     idle(&deployment.api).await;
     let database = deployment.stop().await;
 
     let (claims, jobs) = claims(&database).await;
-    assert_eq!((claims.len(), jobs), (requests.len(), requests.len()), "what waits is not claimed in vain");
+    assert_eq!((claims.len(), jobs), (requests.len(), requests.len()), "no job is claimed twice");
     let span = claims.last().unwrap() - claims[0];
     println!("{} claims in {span} ms", claims.len());
     for (from, first) in claims.iter().enumerate() {
@@ -65,21 +65,21 @@ async fn a_rate_limit_is_exact_over_three_workers() {
             assert!(count <= most, "{count} claims within {} ms; at most {most}", last - first);
         }
     }
-    // What arrives was claimed before.
+    // A request arrives after its claim.
     for (count, request) in (1..).zip(&requests) {
         let after = i64::try_from((request.arrived - began).as_millis()).unwrap() + 2;
         assert!(count <= BURST + after / INTERVAL, "{count} requests within {after} ms of the start");
     }
 
-    // Whenever workers come to claim, they take what the rate allows. What they could not take, because none came
-    // for longer than a burst lasts, is for the machine to answer for.
+    // Workers that claim take everything that the rate allows. If no worker claimed for longer than a burst lasts, the
+    // machine was too slow, and that time does not count.
     let slept: i64 = claims.windows(2).map(|pair| (pair[1] - pair[0] - BURST * INTERVAL).max(0)).sum();
     let allowed = BURST + (span - slept) / INTERVAL;
-    println!("{allowed} were allowed; for {slept} ms of the time nobody came");
+    println!("{allowed} claims were allowed; no worker claimed for {slept} ms");
     assert!(EVENTS * 100 >= allowed * 95, "{EVENTS} of {allowed}");
 }
 
-/// One batch after the other; all within a moment.
+/// Dispatches one batch after the other.
 async fn dispatch_many(deployment: &Deployment, count: i64) -> Vec<String> {
     let events: Vec<_> = (0..count).map(|number| json!({"event": "a", "data": {"number": number}})).collect();
     let mut ids = Vec::new();
@@ -93,16 +93,16 @@ async fn dispatch_many(deployment: &Deployment, count: i64) -> Vec<String> {
     ids
 }
 
-/// It fails at random, and a worker is killed in the middle of a request.
+/// The receiver fails at random, and a worker is killed during a request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ordered_subscriber_gets_all_in_order_though_a_worker_is_killed() {
+async fn an_ordered_subscriber_receives_events_in_order_when_a_worker_is_killed() {
     const EVENTS: i64 = 40;
-    /// The request at which a worker is killed, from 0.
+    /// The request during which a worker is killed, counted from 0.
     const FATAL: usize = 25;
     let own = [("POSTRIDER_LEASE", "10s"), ("POSTRIDER_BREAKER_FAILURES", "0")];
     let mut deployment = Deployment::with(3, &own).await;
     let receiver = Receiver::start().await;
-    // One in three fails, with no pattern to it.
+    // One in three fails, without a pattern.
     let mut dice = 20_261_123_u32;
     let answers: Vec<Option<u16>> = (0..2000)
         .map(|request| {
@@ -119,7 +119,7 @@ async fn an_ordered_subscriber_gets_all_in_order_though_a_worker_is_killed() {
     let expected = dispatch_many(&deployment, EVENTS).await;
 
     receiver.wait_for(FATAL + 1, DEADLINE).await;
-    kill_the_one_at_work(&mut deployment).await;
+    kill_the_busy_worker(&mut deployment).await;
     idle(&deployment.api).await;
     let deliveries = list(&deployment.api, "/v1/deliveries?limit=100").await;
     deployment.stop().await;
@@ -134,15 +134,15 @@ async fn an_ordered_subscriber_gets_all_in_order_though_a_worker_is_killed() {
     let well = answered.filter(|(_, status)| **status == Some(200));
     let mut arrived: Vec<_> = well.map(|(request, _)| id(request)).collect();
     arrived.dedup();
-    assert_eq!(arrived, expected, "all of them, in order");
+    assert_eq!(arrived, expected, "all events arrived in order");
     let mut turns: Vec<_> = requests.iter().map(id).collect();
     turns.dedup();
-    assert_eq!(turns, expected, "none is tried before those in front of it have arrived");
+    assert_eq!(turns, expected, "no event is attempted before the previous ones have arrived");
     assert!(requests.len() > expected.len() + 1, "some failed");
 }
 
-/// The only request in flight hangs, so that its worker stays the one.
-async fn kill_the_one_at_work(deployment: &mut Deployment) {
+/// Kills the worker whose request is in flight; the request hangs until then.
+async fn kill_the_busy_worker(deployment: &mut Deployment) {
     let at_work = eventually(DEADLINE, || async {
         for (place, worker) in deployment.workers.iter().enumerate() {
             let metrics = [Exposition::of(&worker.telemetry).await];

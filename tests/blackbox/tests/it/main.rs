@@ -1,10 +1,10 @@
-//! Postrider's programs, run as a user runs them, and judged by what comes out of them.
+//! Postrider's programs, run as a user runs them, and tested by their visible behaviour.
 #![allow(
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "test code: a panic with a description is a failed test, and a skipped part is told"
+    reason = "test code: a panic is a failed test, and skipped parts are printed"
 )]
 
 mod answers;

@@ -1,14 +1,14 @@
-//! An event goes in, and signed deliveries come out.
+//! The main job: an event goes in, and signed deliveries arrive.
 
 use postrider_testkit::{Behaviour, Receiver, TestDatabase};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use serde_json::{Value, json};
 
 use crate::client::{attempts, delivery_of, ended, idle, list, subscribe_with, text};
-use crate::deployment::{Deployment, Member, DEADLINE, program};
+use crate::deployment::{DEADLINE, Deployment, Member, program};
 use crate::signature::{header, verify};
 
-/// A history without any migration: its databases are empty.
+/// No migrations, so that its databases are empty.
 pub(crate) struct Nothing;
 
 impl MigratorTrait for Nothing {
@@ -17,13 +17,13 @@ impl MigratorTrait for Nothing {
     }
 }
 
-/// What JSON allows and many a database loses: key order, keys given twice, numbers beyond any machine's, `\u0000`,
+/// JSON that many databases change: key order, duplicate keys, numbers beyond 64 bits, `\u0000`,
 /// spaces, escapes.
 const ODD_DATA: &str = "{ \"z\":12345678901234567890123456789, \"a\":1e400,\"a\":-0.10,\"text\":\"\\u0000\\ud83d\\ude00 \u{e9}\\/\",\n\t\"list\": [ ] }";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_main_job() {
-    // The server itself brings the empty database to the current schema, before any worker starts.
+    // The server migrates the empty database before any worker starts.
     let database = TestDatabase::postgres_with::<Nothing>().await;
     let server = program("postrider-server", database.url(), &[]).arg("--migrate");
     let server = Member::start(&server).await;
@@ -67,7 +67,7 @@ async fn the_main_job() {
     let to_made = deliveries.iter().find(|delivery| delivery["subscriber_id"] == made["id"]).unwrap();
     assert_attempt(&attempts(&api, to_made).await);
 
-    // Only after all programs have ended is it sure that nothing more comes.
+    // No more requests can arrive once all programs have ended.
     deployment.stop().await;
     let [hook, chosen] = &[receiver.requests_to("/hook"), receiver.requests_to("/chosen")];
     assert_eq!((hook.len(), chosen.len(), receiver.requests().len()), (1, 1, 2));
@@ -110,7 +110,7 @@ fn assert_attempt(attempts: &[Value]) {
     assert!(attempt["duration_ms"].as_f64().unwrap() > 0.0 && text(&attempt["started_at"]).ends_with('Z'));
 }
 
-/// What the event says is also what the API shows of it, byte for byte.
+/// The API shows the event's data byte for byte.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_is_read_back_as_it_was_given() {
     let deployment = Deployment::start(1).await;
@@ -125,7 +125,7 @@ async fn an_event_is_read_back_as_it_was_given() {
     let shown = api.send(http::Method::GET, &path, &[], "").await;
     assert_eq!(shown.status, 200);
     assert!(shown.text().contains(&format!(r#""data":{ODD_DATA}"#)), "{}", shown.text());
-    // A number beyond all bounds is no JSON to the test's own reader.
+    // The test's own JSON parser rejects the huge number.
     let delivery = delivery_of(api, &event).await;
     assert!(shown.text().contains(&format!(r#""id":{}"#, delivery["id"])), "{}", shown.text());
     assert_eq!(event["agent_id"], "default");

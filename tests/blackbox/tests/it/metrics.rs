@@ -1,4 +1,4 @@
-//! What the metrics of all processes say is what happened.
+//! The metrics of all processes agree with what happened.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +16,10 @@ use tokio::{
 };
 
 use crate::client::{dispatch, idle, list, read, subscribe_with, text};
-use crate::deployment::{Deployment, DEADLINE};
+use crate::deployment::{DEADLINE, Deployment};
 use crate::exposition::{Exposition, sums};
 
-/// The design's §8 by the half that reports them. `webhook_retry_count` is the count of a histogram.
+/// The promised metrics, by the program that exports them. `webhook_retry_count` is the count of a histogram.
 const SERVER: &[&str] =
     &["webhook_events_total", "webhook_dispatch_duration_seconds_bucket", "http_server_requests_total"];
 const WORKER: &[&str] = &[
@@ -75,7 +75,7 @@ async fn the_metrics_of_all_processes_add_up_to_the_stores_counts() {
     }
     idle(api).await;
     cancel_two(&deployment, &receiver).await;
-    // An idle queue, and yet nothing is missing: a repeat is no event, a refusal neither.
+    // Repeats and rejected events are not counted.
     let repeat = json!({"event": "invoice.sent", "data": {}, "id": "once"});
     for _ in 0..2 {
         api.post("/v1/events", &repeat).await;
@@ -106,8 +106,8 @@ async fn the_metrics_of_all_processes_add_up_to_the_stores_counts() {
     deployment.stop().await;
 }
 
-/// What all processes show once it agrees with the store, or what they show when it does not for long: a worker counts
-/// what it has recorded a moment after the API shows it, and measures the queue now and then.
+/// Waits until the metrics of all processes agree with the store, and returns them: a worker counts outcomes a moment
+/// after the API shows them, and measures the queue at intervals.
 async fn settled(deployment: &Deployment, connection: &DatabaseConnection) -> Vec<Exposition> {
     let end = Instant::now() + DEADLINE;
     loop {
@@ -125,7 +125,7 @@ async fn settled(deployment: &Deployment, connection: &DatabaseConnection) -> Ve
     }
 }
 
-/// One delivery is cancelled by its id, one by its subscriber's deactivation.
+/// One delivery is cancelled by id, and one by deactivating its subscriber.
 async fn cancel_two(deployment: &Deployment, receiver: &Receiver) {
     let api = &deployment.api;
     let body = json!({"url": receiver.url("/later"), "events": ["refund"], "policy": {"schedule": ["1h"]}});
@@ -156,7 +156,7 @@ async fn events(connection: &DatabaseConnection) -> Counts {
     count(connection, "SELECT event_type AS a, count(*) AS count FROM events GROUP BY 1").await
 }
 
-/// Failed attempts, and deliveries by their end.
+/// Failed attempts, and deliveries by final status.
 async fn outcomes(connection: &DatabaseConnection) -> Counts {
     count(
         connection,
@@ -169,7 +169,7 @@ async fn outcomes(connection: &DatabaseConnection) -> Counts {
     .await
 }
 
-/// Retries that were scheduled, by the attempt to come: each after an attempt that failed, but the last of a delivery.
+/// Scheduled retries by number of the next attempt: one after each failed attempt except a delivery's last.
 async fn retries(connection: &DatabaseConnection) -> Counts {
     count(
         connection,
@@ -191,20 +191,20 @@ async fn count(connection: &DatabaseConnection, sql: &str) -> Counts {
     rows.iter().map(|row| (key(row), as_number(row.try_get("", "count").unwrap()))).collect()
 }
 
-/// The statistics of all tenants, Postrider's own events about subscribers included.
+/// The statistics of all tenants, including Postrider's own operator events.
 async fn agrees_with_stats(deployment: &Deployment, all: &[Exposition]) {
     let operator = deployment.api.clone().with_header("x-tenant-id", "operator");
-    let mut told = sums(all, "webhook_deliveries_total", &["status"]);
+    let mut reported = sums(all, "webhook_deliveries_total", &["status"]);
     let (mine, theirs) = (read(&deployment.api, "/v1/stats").await, read(&operator, "/v1/stats").await);
-    told.retain(|status, _| *status != ["failed"]);
+    reported.retain(|status, _| *status != ["failed"]);
     let counted = ["cancelled", "dead", "succeeded"].map(|status| {
         let of_both = [&mine, &theirs].map(|stats| stats["deliveries"][status].as_f64().unwrap());
         (vec![status.to_owned()], of_both.iter().sum())
     });
-    assert_eq!(told, Counts::from(counted), "and none of these is zero");
+    assert_eq!(reported, Counts::from(counted), "the counts differ, or one is zero");
     assert_eq!(mine["deliveries"]["pending"], 0);
 
-    // So do the series, step by step and in all.
+    // The series agree, in each step and in total.
     let (mine, theirs) =
         (read(&deployment.api, "/v1/stats/series").await, read(&operator, "/v1/stats/series").await);
     let in_all =
@@ -219,8 +219,8 @@ async fn agrees_with_stats(deployment: &Deployment, all: &[Exposition]) {
         ("succeeded", "webhook_deliveries_total", Some("succeeded")),
     ] {
         let labels = status.map_or(&[][..], |_| &["status"]);
-        let told = sums(all, metric, labels)[&status.map(str::to_owned).into_iter().collect::<Vec<_>>()];
-        assert_eq!((in_all(name), by_step(name)), (told, told), "{name}");
+        let reported = sums(all, metric, labels)[&status.map(str::to_owned).into_iter().collect::<Vec<_>>()];
+        assert_eq!((in_all(name), by_step(name)), (reported, reported), "{name}");
     }
 }
 
@@ -232,7 +232,7 @@ fn all_are_there(all: &[Exposition]) {
     let none: Vec<&str> = Vec::new();
     assert_eq!(missing(&server.names(), &[SERVER, BOTH].concat()), none, "of the server");
     assert_eq!(server.names().iter().filter(|name| name.starts_with("webhook_queue")).count(), 0);
-    // Which worker did what is chance, but for what each has from the start.
+    // Which worker did what is random, so only metrics that exist from the start are checked.
     let of_workers: BTreeSet<_> = workers.iter().flat_map(Exposition::names).collect();
     assert_eq!(missing(&of_workers, &[WORKER, BOTH].concat()), none, "of the workers");
     for worker in workers {
@@ -257,7 +257,7 @@ async fn promtool_finds_nothing(exposition: &Exposition) {
     let mut promtool = match spawned {
         Ok(promtool) => promtool,
         Err(error) => {
-            println!("skipped: promtool (Debian: prometheus) cannot be run: {error}");
+            println!("skipped: cannot run promtool (Debian package prometheus): {error}");
             return;
         }
     };

@@ -1,4 +1,4 @@
-//! Failures are tried again on the schedule, and not for ever.
+//! Failed attempts are retried on the schedule, and not for ever.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use postrider_testkit::{Behaviour, Receiver};
 use serde_json::{Value, json};
 
 use crate::client::{attempts, dispatch, ended, idle, list, read, subscribe, text};
-use crate::deployment::{Deployment, DEADLINE};
+use crate::deployment::{DEADLINE, Deployment};
 
 const SCHEDULE: (&str, &str) = ("POSTRIDER_RETRY_SCHEDULE", "100ms,200ms,300ms,400ms,500ms,5s");
 const DELAYS: [u64; 5] = [100, 200, 300, 400, 500];
 
-/// What is stored of an answer's body.
+/// How many bytes of an answer's body are stored.
 const LIMIT: usize = 5000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,7 +47,7 @@ async fn failures_follow_the_schedule() {
     assert_eq!(requests.len(), 6, "none after the sixth");
     for (pair, delay) in requests.windows(2).zip(DELAYS) {
         let gap = pair[1].arrived - pair[0].arrived;
-        // What is due is decided in whole milliseconds.
+        // Due times have millisecond resolution.
         assert!(
             gap + Duration::from_millis(1) >= Duration::from_millis(delay),
             "{gap:?} is under {delay} ms"
@@ -58,9 +58,9 @@ async fn failures_follow_the_schedule() {
     assert!(requests.iter().all(|request| request.body == *body && request.header("webhook-id") == id));
 }
 
-/// A receiver that recovers gets it once more and no longer; a body that fits is not cut.
+/// A receiver that recovers gets one more request; a body within the limit is not cut.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receiver_that_recovers_gets_it() {
+async fn a_receiver_that_recovers_gets_the_event() {
     let deployment = Deployment::with(1, &[SCHEDULE]).await;
     let api = &deployment.api;
     let receiver = Receiver::start().await;
@@ -89,7 +89,7 @@ async fn a_receiver_that_recovers_gets_it() {
     assert_eq!(receiver.requests().len(), 3);
 }
 
-/// A receiver that asks for more time gets it.
+/// `Retry-After` lengthens the delay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retry_after_lengthens_a_delay() {
     let deployment = Deployment::with(1, &[SCHEDULE]).await;

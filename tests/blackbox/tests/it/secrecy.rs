@@ -1,4 +1,4 @@
-//! Secrets are nowhere but where they are meant to be.
+//! Secrets appear only where they are meant to be.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
@@ -7,9 +7,9 @@ use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::{Value, json};
 
 use crate::client::{attempts, dispatch, ended, idle, list, read, subscribe_with, text};
-use crate::deployment::{ADMIN_KEY, Deployment, DEADLINE, SECRET_KEY};
+use crate::deployment::{ADMIN_KEY, DEADLINE, Deployment, SECRET_KEY};
 
-/// What is given to Postrider and must not be found again.
+/// Values that Postrider must not reveal anywhere.
 const FIRST_SECRET: &str = "canary-of-the-first-secret";
 const SECOND_SECRET: &str = "whsec_Y2FuYXJ5IG9mIHRoZSBzZWNvbmQgc2VjcmV0ISEh";
 const HEADER_VALUE: &str = "canary-of-the-header";
@@ -17,7 +17,7 @@ const DATA: &str = "canary-of-the-data";
 const QUERY: &str = "canary-of-the-query";
 const KEYS: [&str; 5] = [FIRST_SECRET, SECOND_SECRET, HEADER_VALUE, ADMIN_KEY, SECRET_KEY];
 
-/// Where something was written, and what.
+/// Texts to search, with their sources.
 struct Haystack(Vec<(String, String)>);
 
 impl Haystack {
@@ -25,7 +25,7 @@ impl Haystack {
         self.0.push((place.into(), text.into()));
     }
 
-    /// None of `needles` is anywhere, in any of the ways in which logs and tables write bytes.
+    /// Checks that no text contains any of `needles`, in any of the forms in which logs and tables write bytes.
     fn assert_without(&self, needles: &[&str]) {
         for needle in needles {
             let rest = needle.strip_prefix("whsec_").unwrap_or(needle);
@@ -34,7 +34,7 @@ impl Haystack {
                 rest.to_owned(),
                 hex::encode(needle),
                 STANDARD.encode(needle).trim_end_matches('=').to_owned(),
-                // As the debug form of bytes.
+                // The debug form of bytes.
                 format!("{:?}", rest.as_bytes()).trim_matches(['[', ']']).to_owned(),
             ];
             if let Some(bytes) = decoded.filter(|bytes| bytes.len() >= 24) {
@@ -50,7 +50,7 @@ impl Haystack {
     }
 }
 
-/// A piece of a text, for a message.
+/// An excerpt of a text for a message.
 fn around(text: &str, at: usize) -> String {
     let start = text.floor_char_boundary(at.saturating_sub(200));
     let end = text.ceil_char_boundary((at + 200).min(text.len()));
@@ -74,7 +74,7 @@ async fn secrets_are_nowhere() {
             "url": receiver.url(&format!("{path}?key={QUERY}")), "events": ["*"], "secret": FIRST_SECRET,
             "headers": {"authorization": format!("Basic {HEADER_VALUE}"), "x-plain": HEADER_VALUE},
         });
-        // This answer is meant to show the secret, and not the headers.
+        // This answer may show the secret, but not the headers.
         let mut created = subscribe_with(&api, body).await;
         assert_eq!(created["secret"].take(), FIRST_SECRET);
         haystack.add("the answer to a creation", created.to_string());
@@ -90,7 +90,7 @@ async fn secrets_are_nowhere() {
     let last = dispatch(&api, "order.paid").await;
     idle(&api).await;
 
-    // Both kinds of end, and the values where they belong: what is not there is not found either.
+    // Both outcomes happened, and the values are where they belong: otherwise the search would prove nothing.
     let statuses: Vec<_> = list(&api, "/v1/deliveries")
         .await
         .iter()
@@ -107,7 +107,7 @@ async fn secrets_are_nowhere() {
         assert_eq!(metrics.status, 200);
         haystack.add(format!("the {name}'s metrics"), metrics.text());
     }
-    // The level is set: there is something to search.
+    // The log level is high enough for there to be something to search.
     let worker = &deployment.workers[0];
     eventually(DEADLINE, || async { worker.output().contains("DEBUG").then_some(()) }).await;
     collect_tables(&deployment.database, &mut haystack).await;
@@ -121,11 +121,11 @@ async fn secrets_are_nowhere() {
         logs.add(format!("the {name}'s output"), member.output());
     }
     haystack.assert_without(&KEYS);
-    // The tables and listings have these by right; logs do not.
+    // Tables and listings may contain these values; logs may not.
     logs.assert_without(&[DATA, QUERY]);
 }
 
-/// Everything that can be read, but for the secrets themselves.
+/// Every readable answer of the API, except for the secrets themselves.
 async fn collect_listings(api: &Api, event: &Value, haystack: &mut Haystack) {
     let mut paths: Vec<_> = ["subscribers", "events", "deliveries", "dead-letters", "stats"]
         .map(|list| format!("/v1/{list}"))
@@ -146,7 +146,7 @@ async fn collect_listings(api: &Api, event: &Value, haystack: &mut Haystack) {
     }
 }
 
-/// Answers that refuse what was given: what is secret of it is not repeated.
+/// Error answers do not repeat secret input.
 async fn collect_refusals(api: &Api, subscriber: &str, haystack: &mut Haystack) {
     let with = |field: &str, value: Value| {
         let mut body = json!({"url": "http://127.0.0.1:9/", "events": ["*"], "secret": FIRST_SECRET});
@@ -192,7 +192,7 @@ async fn collect_refusals(api: &Api, subscriber: &str, haystack: &mut Haystack) 
     haystack.add("the refusal of a key", answer.text());
 }
 
-/// Every row of every table, as PostgreSQL writes it: bytes in hexadecimal.
+/// Every row of every table as PostgreSQL prints it, with bytes in hexadecimal.
 async fn collect_tables(database: &TestDatabase, haystack: &mut Haystack) {
     let connection = database.connection();
     let query = |sql: String| Statement::from_string(DbBackend::Postgres, sql);
@@ -213,14 +213,14 @@ async fn collect_tables(database: &TestDatabase, haystack: &mut Haystack) {
     assert!(tables.len() > 8 && rows_in_all > 20, "{rows_in_all} rows of {} tables", tables.len());
 }
 
-/// What the receivers answer may be anything; an attempt's text still names no header and no secret.
+/// Whatever receivers answer, an attempt's message contains no header value and no secret.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failures_are_told_without_secrets() {
+async fn failure_messages_contain_no_secrets() {
     let settings =
         [("POSTRIDER_MAX_ATTEMPTS", "1"), ("POSTRIDER_CONNECT_TIMEOUT", "2s"), ("POSTRIDER_LOG", "debug")];
     let deployment = Deployment::with(1, &settings).await;
     let api = &deployment.api;
-    // Nobody listens there any more.
+    // Nothing listens at this address any more.
     let closed = Receiver::start().await.address();
     let mut haystack = Haystack(Vec::new());
     for url in [

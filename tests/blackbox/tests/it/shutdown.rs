@@ -1,4 +1,4 @@
-//! SIGTERM and Ctrl-C: what is in flight ends, or goes back unspent.
+//! SIGTERM and Ctrl-C: requests in flight end, or their jobs are released.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::client::{attempts, delivery_of, dispatch, ended, idle, read, subscribe};
-use crate::deployment::{ADMIN_KEY, Deployment, Member, DEADLINE, program};
+use crate::deployment::{ADMIN_KEY, DEADLINE, Deployment, Member, program};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_in_flight_ends_before_its_worker() {
@@ -40,14 +40,14 @@ async fn a_delivery_in_flight_ends_before_its_worker() {
         );
         assert_eq!(attempts(&api, &delivery).await[0]["response"]["body"], "in the end");
         assert_eq!(receiver.requests().len(), 1);
-        // What came after the signal waits for the next worker.
+        // An event after the signal waits for the next worker.
         assert_eq!(delivery_of(&api, &later).await["status"], "pending");
         assert_eq!(read(&api, "/v1/stats").await["queue"]["running"], 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_end_in_time_goes_back_unspent() {
+async fn attempts_that_outlast_the_grace_period_are_released() {
     let grace = [("POSTRIDER_SHUTDOWN_GRACE", "1s")];
     let mut deployment = Deployment::with(1, &grace).await;
     let api = deployment.api.clone();
@@ -59,7 +59,7 @@ async fn what_does_not_end_in_time_goes_back_unspent() {
 
     let asked = Instant::now();
     deployment.workers.remove(0).stop().await;
-    // Far less than the 30 s that the attempt itself may take.
+    // Much less than the 30 s that the attempt itself may take.
     assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
     let delivery = delivery_of(&api, &event).await;
     assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("pending"), &json!(0)), "{delivery}");
@@ -94,13 +94,13 @@ async fn an_api_request_in_flight_ends_before_its_server() {
         );
         let (first, second) = BODY.split_at(20);
         connection.write_all(format!("{head}{first}").as_bytes()).await.unwrap();
-        // Answered after the first part was sent: the server has had time to read it.
+        // An answer to another request shows that the server has had time to read the first part.
         assert_eq!(deployment.api.get("/readyz").await.0, 200);
 
         let server = &mut deployment.server.process;
         server.signal(signal).await;
         server.wait_for_line(|line| line.contains("stopping"), DEADLINE).await;
-        // Nobody new is let in.
+        // The server accepts no new connection.
         eventually(DEADLINE, || async { TcpStream::connect(address).await.is_err().then_some(()) }).await;
         assert!(server.is_running());
         connection.write_all(second.as_bytes()).await.unwrap();
@@ -112,16 +112,16 @@ async fn an_api_request_in_flight_ends_before_its_server() {
 
         let again = Member::start(&program("postrider-server", deployment.database.url(), &[])).await;
         let events = read(&again.api().await, "/v1/events").await;
-        assert_eq!(events["data"][0]["event"], "order.created", "what was answered is stored");
+        assert_eq!(events["data"][0]["event"], "order.created", "the acknowledged event is stored");
         again.stop().await;
     }
 }
 
-/// An idle server and an idle worker do not wait for the grace to end, and not for clients that hold connections.
+/// An idle server and an idle worker wait neither for the grace period nor for clients with open connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_programs_end_at_once() {
     let mut deployment = Deployment::start(1).await;
-    // Keeps a connection open in its pool.
+    // The client keeps a connection open in its pool.
     read(&deployment.api, "/v1/stats").await;
     let asked = Instant::now();
     for member in std::iter::once(&mut deployment.server).chain(&mut deployment.workers) {

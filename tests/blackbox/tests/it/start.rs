@@ -1,32 +1,32 @@
-//! How the programs start, and how they say that they cannot.
+//! How the programs start, and how they report that they cannot.
 
 use std::{fs, path::Path};
 
 use postrider_testkit::{Program, TestDatabase};
 
 use crate::client::{dispatch, subscribe};
-use crate::deployment::{ADMIN_KEY, Deployment, Member, DEADLINE, SECRET_KEY, program};
+use crate::deployment::{ADMIN_KEY, DEADLINE, Deployment, Member, SECRET_KEY, program};
 use crate::main_job::Nothing;
 
-/// Another key than [`SECRET_KEY`].
+/// A different key than [`SECRET_KEY`].
 const OTHER_KEY: &str = "b3RoZXItYmxhY2stYm94LXRlc3Qta2V5LTAwMDAwMDE=";
 
-/// What it says on standard error as it fails to start.
+/// Its standard error as it fails to start.
 async fn complaint(program: &Program) -> String {
     let mut process = program.start();
     let status = process.wait(DEADLINE).await;
     let errors = process.stderr().join("\n");
     assert!(!status.success(), "it started: {program:?}");
-    assert!(status.code().is_some(), "{status} is no exit: {errors}");
+    assert!(status.code().is_some(), "{status} is not an exit status: {errors}");
     for key in [ADMIN_KEY, SECRET_KEY, OTHER_KEY, "pass-of-the-test"] {
-        assert!(!errors.contains(key), "a secret is shown: {errors}");
+        assert!(!errors.contains(key), "a secret was printed: {errors}");
     }
     errors
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_setting_that_is_missing_or_wrong_is_named() {
-    // Never reached: settings are judged first.
+async fn a_missing_or_invalid_setting_is_named() {
+    // Never reached, since settings are validated first.
     let url = "postgres://nobody:pass-of-the-test@127.0.0.1:1/none";
     for (name, variable, values) in [
         ("postrider-server", "POSTRIDER_DATABASE_URL", &["", "mysql://localhost/x"][..]),
@@ -60,7 +60,7 @@ async fn a_setting_that_is_missing_or_wrong_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_does_not_answer_is_said_to() {
+async fn an_unreachable_database_is_reported() {
     let url = "postgres://nobody:pass-of-the-test@127.0.0.1:1/none";
     for name in ["postrider-server", "postrider-worker"] {
         let errors = complaint(&program(name, url, &[])).await;
@@ -69,7 +69,7 @@ async fn a_database_that_does_not_answer_is_said_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_schema_that_does_not_fit_is_said_to() {
+async fn a_missing_schema_is_reported() {
     let database = TestDatabase::postgres_with::<Nothing>().await;
     let folder = tempfile::tempdir().unwrap();
     let sqlite = format!("sqlite://{}?mode=rwc", folder.path().join("new.db").display());
@@ -87,14 +87,14 @@ async fn a_schema_that_does_not_fit_is_said_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_does_not_open_what_is_stored_is_said_to() {
+async fn a_wrong_encryption_key_is_reported() {
     let deployment = Deployment::start(0).await;
     subscribe(&deployment.api, "http://127.0.0.1:9/").await;
     let database = deployment.stop().await;
     for name in ["postrider-server", "postrider-worker"] {
         let errors = complaint(&program(name, database.url(), &[("POSTRIDER_SECRET_KEY", OTHER_KEY)])).await;
         assert!(errors.contains("POSTRIDER_SECRET_KEY"), "{errors}");
-        // A new key with the former one behind it opens all.
+        // A new key followed by the previous one decrypts everything.
         let keys = format!("{OTHER_KEY},{SECRET_KEY}");
         let program = program(name, database.url(), &[("POSTRIDER_SECRET_KEY", &keys)]);
         Member::start(&program).await.stop().await;
@@ -102,7 +102,7 @@ async fn a_key_that_does_not_open_what_is_stored_is_said_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_that_is_taken_is_said_to() {
+async fn an_address_in_use_is_reported() {
     let deployment = Deployment::start(0).await;
     let is_listening = |line: &str| line.contains("listening");
     let taken = deployment.server.process.wait_for_address(is_listening, DEADLINE).await.to_string();
@@ -132,7 +132,7 @@ async fn help_lists_every_setting() {
         assert!(help.wait(DEADLINE).await.success(), "{name} {command:?}");
         let text = help.stdout().join("\n");
         for setting in settings.iter().flat_map(|settings| settings.split_whitespace()) {
-            // What is secret is shown without a value.
+            // Secret settings are shown without a value.
             let is_shown =
                 ["=", "]"].iter().any(|end| text.contains(&format!("[env: POSTRIDER_{setting}{end}")));
             assert!(is_shown, "{setting} of {name} {command:?}: {text}");
@@ -173,7 +173,7 @@ async fn a_settings_file_is_read() {
     worker.stop().await;
     server.stop().await;
 
-    // What the environment says counts more.
+    // The environment overrides the file.
     let program = with("postrider-server", &path).env("POSTRIDER_AGENT_ID", "of-the-environment");
     let server = Member::start(&program).await;
     assert_eq!(dispatch(&server.api().await, "a").await["agent_id"], "of-the-environment");
@@ -188,7 +188,7 @@ async fn a_settings_file_is_read() {
     ] {
         let path = file("bad.toml", &text);
         for name in ["postrider-server", "postrider-worker"] {
-            // The server has no use for the number of attempts.
+            // The server has no setting for the number of attempts.
             if name == "postrider-server" && text.contains("= 99") {
                 continue;
             }

@@ -1,14 +1,14 @@
-//! Where deliveries go, and where they never go.
+//! Which targets deliveries may go to.
 
 use postrider_testkit::{Behaviour, Receiver};
 use serde_json::{Value, json};
 
 use crate::client::{attempts, dispatch, ended, fields, idle, list, read, subscribe, subscribe_with, text};
-use crate::deployment::{Deployment, DEADLINE};
+use crate::deployment::{DEADLINE, Deployment};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receiver_that_is_gone_gets_nothing_more() {
-    // One at a time, so that others are pending when the answer comes.
+async fn a_receiver_that_answers_gone_receives_nothing_more() {
+    // One at a time, so that other deliveries are pending when it answers 410.
     let settings = [("POSTRIDER_SUBSCRIBER_CONCURRENCY", "1")];
     let deployment = Deployment::with(1, &settings).await;
     let api = &deployment.api;
@@ -40,7 +40,7 @@ async fn a_receiver_that_is_gone_gets_nothing_more() {
     idle(api).await;
     assert_eq!((receiver.requests_to("/gone").len(), receiver.requests_to("/here").len()), (1, 3));
 
-    // Whoever comes back is asked for it, and gets what comes then.
+    // Once activated again, it receives new events.
     receiver.on("/gone", Behaviour::Status(200));
     assert_eq!(api.post(&format!("{path}/activate"), &json!({})).await.0, 200);
     assert_eq!(dispatch(api, "a").await["subscribers_found"], 2);
@@ -50,7 +50,7 @@ async fn a_receiver_that_is_gone_gets_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_forbidden_target_is_refused_at_creation() {
+async fn a_forbidden_target_is_rejected_at_creation() {
     let deployment = Deployment::with(0, &[("POSTRIDER_ALLOW_NETS", "")]).await;
     let api = &deployment.api;
     let allowed = json!({"url": "https://192.0.66.2/", "events": ["*"]});
@@ -85,9 +85,9 @@ async fn a_forbidden_target_is_refused_at_creation() {
     deployment.stop().await;
 }
 
-/// What a server let in by its own settings, a worker still does not connect to.
+/// A worker does not connect to a forbidden target even if the server's settings accepted it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_forbidden_target_is_not_connected_to() {
+async fn a_worker_does_not_connect_to_a_forbidden_target() {
     let mut deployment = Deployment::start(0).await;
     let settings = [
         ("POSTRIDER_ALLOW_NETS", "10.0.0.0/8"),

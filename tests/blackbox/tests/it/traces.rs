@@ -1,4 +1,4 @@
-//! One story, from the request that brought an event to the receivers that got it.
+//! Traces: from the request that dispatched an event to the requests that delivered it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,27 +13,27 @@ use prost::Message as _;
 use serde_json::json;
 
 use crate::client::{dispatch, idle, subscribe, subscribe_with, text};
-use crate::deployment::{Deployment, DEADLINE};
+use crate::deployment::{DEADLINE, Deployment};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
-/// What no span may tell.
+/// Values that no span may contain.
 const CANARIES: [&str; 4] = ["canary-data", "canary-secret", "canary-query", "canary-header"];
 
-/// A span with the program that made it.
+/// A span, with the program that exported it.
 #[derive(Clone, Debug)]
-struct Told {
+struct ExportedSpan {
     service: String,
     span: Span,
 }
 
-impl Told {
+impl ExportedSpan {
     fn trace(&self) -> String {
         hex::encode(&self.span.trace_id)
     }
 
-    /// A text or a number among the attributes.
+    /// The value of an attribute, as text.
     fn attribute(&self, key: &str) -> Option<String> {
         let KeyValue { value, .. } = self.span.attributes.iter().find(|attribute| attribute.key == key)?;
         Some(written(value.as_ref()?))
@@ -53,19 +53,19 @@ fn written(value: &AnyValue) -> String {
     }
 }
 
-/// What has been exported so far to a collector, which is a receiver like any other.
-fn told(collector: &Receiver) -> Vec<Told> {
-    let mut told = Vec::new();
+/// The spans exported to the collector so far; the collector is an ordinary receiver.
+fn exported(collector: &Receiver) -> Vec<ExportedSpan> {
+    let mut spans = Vec::new();
     for request in collector.requests_to("/v1/traces") {
         assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
         let export = ExportTraceServiceRequest::decode(request.body.as_slice()).expect("OTLP");
-        for spans in export.resource_spans {
-            let service = service(spans.resource.as_ref());
-            let spans = spans.scope_spans.into_iter().flat_map(|scope| scope.spans);
-            told.extend(spans.map(|span| Told { service: service.clone(), span }));
+        for resource in export.resource_spans {
+            let service = service(resource.resource.as_ref());
+            let of_resource = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            spans.extend(of_resource.map(|span| ExportedSpan { service: service.clone(), span }));
         }
     }
-    told
+    spans
 }
 
 fn service(resource: Option<&Resource>) -> String {
@@ -74,12 +74,12 @@ fn service(resource: Option<&Resource>) -> String {
     name.and_then(|name| name.value.as_ref()).map(written).unwrap_or_default()
 }
 
-fn named<'a>(told: &'a [Told], name: &str) -> Vec<&'a Told> {
-    told.iter().filter(|told| told.span.name == name).collect()
+fn named<'a>(spans: &'a [ExportedSpan], name: &str) -> Vec<&'a ExportedSpan> {
+    spans.iter().filter(|spans| spans.span.name == name).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_is_one_story() {
+async fn an_event_is_one_trace() {
     let collector = Receiver::start().await;
     let endpoint = collector.url("");
     let settings = [
@@ -108,14 +108,14 @@ async fn an_event_is_one_story() {
     idle(api).await;
     deployment.stop().await;
 
-    // What was still held has been sent at the programs' end.
-    let told = told(&collector);
-    let services: BTreeSet<_> = told.iter().map(|told| told.service.as_str()).collect();
+    // The programs export their last spans as they stop.
+    let spans = exported(&collector);
+    let services: BTreeSet<_> = spans.iter().map(|spans| spans.service.as_str()).collect();
     assert_eq!(services, BTreeSet::from(["postrider-server", "postrider-worker"]));
-    let of_the_story: Vec<_> = told.iter().filter(|told| told.trace() == TRACE).cloned().collect();
+    let of_the_trace: Vec<_> = spans.iter().filter(|spans| spans.trace() == TRACE).cloned().collect();
 
-    let [request] = named(&of_the_story, "POST /v1/events")[..] else {
-        panic!("one request: {of_the_story:?}")
+    let [request] = named(&of_the_trace, "POST /v1/events")[..] else {
+        panic!("one request: {of_the_trace:?}")
     };
     assert_eq!(
         (hex::encode(&request.span.parent_span_id), request.span.kind()),
@@ -123,21 +123,24 @@ async fn an_event_is_one_story() {
     );
     assert_eq!(request.attribute("http.response.status_code").as_deref(), Some("202"));
 
-    let [dispatch] = named(&of_the_story, "dispatch")[..] else { panic!("one dispatch: {of_the_story:?}") };
+    let [dispatch] = named(&of_the_trace, "dispatch")[..] else { panic!("one dispatch: {of_the_trace:?}") };
     assert_eq!(dispatch.span.parent_span_id, request.span.span_id);
     assert_eq!(dispatch.attribute("postrider.events").as_deref(), Some("1"));
     assert_eq!(dispatch.attribute("postrider.subscribers_found").as_deref(), Some("2"));
 
-    let delivers = named(&of_the_story, "deliver");
+    let delivers = named(&of_the_trace, "deliver");
     assert_eq!(delivers.len(), 3, "{delivers:?}");
     for deliver in &delivers {
         assert_eq!(deliver.service, "postrider-worker");
-        assert_eq!(deliver.span.parent_span_id, dispatch.span.span_id, "it is part of what caused it");
+        assert_eq!(
+            deliver.span.parent_span_id, dispatch.span.span_id,
+            "its parent is the span that caused it"
+        );
         assert!(deliver.is_linked_to(dispatch), "{deliver:?}");
         assert_deliver(deliver, text(&answer.json()["id"]));
     }
     let count = |outcome: &str, status: &str| {
-        let is = |deliver: &&&Told| {
+        let is = |deliver: &&&ExportedSpan| {
             deliver.attribute("postrider.outcome").as_deref() == Some(outcome)
                 && deliver.attribute("http.response.status_code").as_deref() == Some(status)
         };
@@ -145,22 +148,22 @@ async fn an_event_is_one_story() {
     };
     assert_eq!((count("succeeded", "200"), count("pending", "500")), (2, 1), "{delivers:?}");
 
-    // Claims and records are of many jobs at once: they are stories of their own that name the others.
+    // Claims and records serve many jobs at once: they are traces of their own with links.
     for name in ["queue.claim", "record"] {
-        let linked: Vec<_> = named(&told, name)
+        let linked: Vec<_> = named(&spans, name)
             .into_iter()
-            .filter(|told| told.span.links.iter().any(|link| hex::encode(&link.trace_id) == TRACE))
+            .filter(|spans| spans.span.links.iter().any(|link| hex::encode(&link.trace_id) == TRACE))
             .collect();
-        assert!(!linked.is_empty(), "no {name} names the story: {:?}", named(&told, name));
+        assert!(!linked.is_empty(), "no {name} links to the trace: {:?}", named(&spans, name));
     }
     for deliver in &delivers {
         assert!(
-            named(&told, "record").iter().any(|record| record.is_linked_to(deliver)),
+            named(&spans, "record").iter().any(|record| record.is_linked_to(deliver)),
             "{deliver:?} is not recorded"
         );
     }
 
-    // The receivers are told which attempt it was that they got.
+    // The receivers get the span of the attempt.
     let attempts: BTreeSet<_> = delivers
         .iter()
         .map(|deliver| format!("00-{TRACE}-{}-01", hex::encode(&deliver.span.span_id)))
@@ -170,10 +173,10 @@ async fn an_event_is_one_story() {
         requests.iter().map(|request| request.header("traceparent").unwrap().to_owned()).collect();
     assert_eq!((requests.len(), told_to), (3, attempts));
 
-    let everything = format!("{told:?}");
+    let everything = format!("{spans:?}");
     for canary in CANARIES {
         assert!(!everything.contains(canary), "{canary} is in a span");
-        // Nor as bytes, in what was sent.
+        // Nor in the exported bytes.
         for request in collector.requests() {
             assert!(
                 !request.body.windows(canary.len()).any(|window| window == canary.as_bytes()),
@@ -183,7 +186,7 @@ async fn an_event_is_one_story() {
     }
 }
 
-fn assert_deliver(deliver: &Told, event: &str) {
+fn assert_deliver(deliver: &ExportedSpan, event: &str) {
     assert_eq!(deliver.span.kind(), SpanKind::Client);
     let attribute = |key: &str| deliver.attribute(key).unwrap_or_else(|| panic!("no {key} in {deliver:?}"));
     assert_eq!(attribute("http.request.method"), "POST");
@@ -210,9 +213,9 @@ fn assert_deliver(deliver: &Told, event: &str) {
     assert_eq!(delay.is_some_and(|delay| (50..=55).contains(&delay)), failed, "{delay:?}");
 }
 
-/// Without an exporter, a trace that comes in still goes through to the receiver; and where none comes, one begins.
+/// Without an exporter, an incoming trace is still passed to the receiver; without an incoming trace, one begins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trace_goes_through_programs_that_record_none() {
+async fn a_trace_is_passed_on_by_programs_that_export_none() {
     let deployment = Deployment::with(1, &[("POSTRIDER_LOG", "info,postrider_worker=debug")]).await;
     let api = &deployment.api;
     let receiver = Receiver::start().await;
@@ -231,7 +234,7 @@ async fn a_trace_goes_through_programs_that_record_none() {
     let new = requests[1].header("traceparent").unwrap();
     assert!(!new.contains(TRACE) && new.ends_with("-00"), "{new}");
 
-    // The log line of an attempt names everything that it is about.
+    // The log line of an attempt contains all of its ids.
     let line = eventually(DEADLINE, || async {
         let output = deployment.workers[0].output();
         output.lines().find(|line| line.contains(TRACE)).map(str::to_owned)
@@ -251,9 +254,9 @@ async fn a_trace_goes_through_programs_that_record_none() {
     deployment.stop().await;
 }
 
-/// A collector that never answers holds up neither deliveries nor the end.
+/// A collector that never answers delays neither deliveries nor shutdown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_hangs_holds_up_nothing() {
+async fn a_hanging_collector_delays_nothing() {
     let collector = Receiver::start().await;
     collector.on("/v1/traces", Behaviour::Hang);
     let endpoint = collector.url("");
@@ -269,6 +272,6 @@ async fn a_collector_that_hangs_holds_up_nothing() {
     let asked = std::time::Instant::now();
     deployment.workers.remove(0).stop().await;
     deployment.server.stop().await;
-    // Each gives the last spans some seconds.
+    // Each program waits some seconds for its last spans.
     assert!(asked.elapsed() < Duration::from_secs(40), "{:?}", asked.elapsed());
 }

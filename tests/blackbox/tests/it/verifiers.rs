@@ -1,4 +1,4 @@
-//! Real deliveries, verified by the libraries that receivers use.
+//! Real deliveries, verified by libraries that receivers use.
 
 use std::{path::Path, process::Output, time::Duration};
 
@@ -10,11 +10,11 @@ use tokio::{fs, process::Command, time::timeout};
 use crate::client::{dispatch_with, idle, subscribe_with, text};
 use crate::deployment::Deployment;
 
-/// How long an installation may take; after it the registry counts as not there.
+/// How long an installation may take before the registry counts as unreachable.
 const INSTALLATION: Duration = Duration::from_mins(1);
 const VERIFICATION: Duration = Duration::from_secs(30);
 
-/// Verifies each delivery of the file by both libraries, and that a changed one is refused.
+/// Verifies each delivery in the file with both libraries, and checks that they reject a changed one.
 const NODE: &str = r#"
 import { readFileSync } from "node:fs";
 import { Webhook } from "standardwebhooks";
@@ -27,12 +27,12 @@ const refused = async (what, check) => {
 };
 for (const { secret, headers, body } of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
     const text = Buffer.from(body, "base64").toString("utf8");
-    // The library takes the bytes of other secrets as base64.
+    // The library expects other secrets as base64.
     const key = secret.startsWith("whsec_") ? secret : Buffer.from(secret, "utf8").toString("base64");
     new Webhook(key).verify(text, headers);
     await refused("a changed body", () => new Webhook(key).verify(text + " ", headers));
     await refused("another id", () => new Webhook(key).verify(text, { ...headers, "webhook-id": "evt_other" }));
-    if (!(await verify(secret, text, headers["x-agent-signature"]))) throw new Error("octokit refuses it");
+    if (!(await verify(secret, text, headers["x-agent-signature"]))) throw new Error("octokit rejects it");
     await refused("a changed body", () => verify(secret, text + " ", headers["x-agent-signature"]));
     console.log("verified");
 }
@@ -53,11 +53,11 @@ for delivery in json.load(open(sys.argv[1])):
     except WebhookVerificationError:
         print("verified")
     else:
-        raise SystemExit("a changed body was not refused")
+        raise SystemExit("a changed body was not rejected")
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_libraries_of_receivers_verify_real_deliveries() {
+async fn receivers_libraries_verify_real_deliveries() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("deliveries.json");
     let deliveries = deliveries().await;
@@ -78,7 +78,7 @@ async fn the_libraries_of_receivers_verify_real_deliveries() {
     }
 }
 
-/// Deliveries under each kind of secret, one of them just rotated, of bodies plain and odd.
+/// Deliveries with each kind of secret, including a rotated one, and with plain and unusual bodies.
 async fn deliveries() -> Vec<Value> {
     let deployment = Deployment::start(1).await;
     let api = &deployment.api;
@@ -128,7 +128,7 @@ fn delivery(request: &ReceivedRequest, secret: &Value) -> Value {
     json!({"secret": secret, "headers": headers, "body": STANDARD.encode(&request.body)})
 }
 
-/// What node says, or why it could not be asked.
+/// The output of node, or why it could not run.
 async fn node(folder: &Path, file: &Path) -> Result<Output, String> {
     let script = folder.join("verify.mjs");
     fs::write(&script, NODE).await.map_err(|error| error.to_string())?;
@@ -143,7 +143,7 @@ async fn node(folder: &Path, file: &Path) -> Result<Output, String> {
     run(node, VERIFICATION).await
 }
 
-/// What python says, or why it could not be asked.
+/// The output of Python, or why it could not run.
 async fn python(folder: &Path, file: &Path) -> Result<Output, String> {
     let packages = folder.join("python");
     let mut pip = Command::new("python3");

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::client::{dispatch, dispatch_with, fields, idle, list, read, subscribe, subscribe_with, text};
-use crate::deployment::{Deployment, Member, DEADLINE, program};
+use crate::deployment::{DEADLINE, Deployment, Member, program};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 

@@ -2,7 +2,7 @@ use postrider_testkit::{Behaviour, Receiver, eventually};
 use serde_json::{Value, json};
 
 use crate::client::{delivery_of, dispatch, ended, idle, list, read, subscribe_with, text};
-use crate::deployment::{Deployment, DEADLINE};
+use crate::deployment::{DEADLINE, Deployment};
 use crate::signature::{header, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
