@@ -27,6 +27,8 @@ pub mod keyring;
 mod object;
 pub mod random;
 pub mod retry;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod secret;
 pub mod signing;
 pub mod subscriber;

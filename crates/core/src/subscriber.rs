@@ -47,6 +47,7 @@ pub struct Policy {
 
 /// A policy as it is written in JSON: every field may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Policy))]
 #[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct PolicyFields {
     /// Attempts of one round, 1 to 30.
@@ -77,6 +78,7 @@ pub struct PolicyFields {
 
 /// An exponential schedule as it is written in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Exponential))]
 #[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct ExponentialFields {
     /// The first delay, at least 100 ms.
@@ -89,6 +91,7 @@ pub struct ExponentialFields {
 
 /// A rate limit as it is written in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = RateLimit))]
 #[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct RateLimitFields {
     /// Requests a second, above 0 and at most 10,000; may be a fraction.

@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn refused(json: &str, within: &str) -> (u16, String) {
-        let problem = serde_json::to_value(parse::<Body>(json.as_bytes(), within).unwrap_err()).unwrap();
+        let problem = serde_json::to_value(parse::<Body>(json.as_bytes(), within).unwrap_err().into_body()).unwrap();
         let status = u16::try_from(problem["status"].as_u64().unwrap()).unwrap();
         (status, problem["errors"][0]["field"].as_str().unwrap_or_default().to_owned())
     }
@@ -250,7 +250,7 @@ mod tests {
             (r#"{"number":12345678}"#, "invalid value: integer, expected u8"),
             (r#"{"number":[1]}"#, "invalid type: sequence, expected u8"),
         ] {
-            let problem = serde_json::to_value(parse::<Body>(json.as_bytes(), "").unwrap_err()).unwrap();
+            let problem = serde_json::to_value(parse::<Body>(json.as_bytes(), "").unwrap_err().into_body()).unwrap();
             assert_eq!(problem["errors"][0]["message"], message, "{json}");
             assert!(!problem.to_string().contains("a secret"), "{problem}");
         }

@@ -1,19 +1,20 @@
-//! The HTTP API of Postrider: events in, subscribers, deliveries and their attempts, statistics.
+//! The HTTP API of Postrider: it accepts events and serves subscribers, deliveries, attempts and statistics.
 //!
-//! [`Server::bind`] takes an address, [`Server::serve`] answers until it is told to stop and lets
+//! [`Server::bind`] listens on an address. [`Server::serve`] answers until its shutdown future ends, and then lets
 //! requests in flight finish. [`router`] is the API alone, for an application that serves it itself.
 //!
-//! Every path under `/v1` wants the operator's key ([`AdminKey`]) and acts for one tenant. Every
-//! error is a problem document (RFC 9457) whose `errors` name the fields that are wrong, and of a
-//! request that is refused nothing is stored. `/openapi.json` describes it all and `/docs` shows it.
+//! Every path under `/v1` requires the operator's key ([`AdminKey`]) and acts for one tenant. Every error is a problem
+//! document (RFC 9457) whose `errors` name the invalid fields. A request that fails with 4xx stores nothing.
+//! `/openapi.json` describes the API and `/docs` shows the description. The types of requests and responses are those
+//! of `postrider_api`.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `events`, `subscribers`, `deliveries`, `dead_letters`, `stats` | a resource each: routes, requests, answers |
-//! | `auth`, `extract`, `limits`, `observe` | what every request goes through |
-//! | `problem` | errors as they are answered |
+//! | `events`, `subscribers`, `deliveries`, `dead_letters`, `stats` | the handlers of one resource each |
+//! | `routes`, `auth`, `extract`, `limits`, `pressure`, `observe` | what every request passes through |
+//! | `problem` | errors |
 //! | `openapi`, `docs` | the description, for programs and for people |
-//! | `server`, `router`, `state` | putting it together |
+//! | `server`, `router`, `state`, `config` | putting it together |
 
 mod auth;
 mod config;
@@ -23,13 +24,13 @@ mod docs;
 mod events;
 mod extract;
 mod limits;
-mod moment;
 mod observe;
 mod openapi;
 mod page;
 mod pressure;
 mod problem;
 mod router;
+mod routes;
 mod server;
 mod state;
 mod stats;
@@ -38,7 +39,7 @@ mod subscribers;
 pub use auth::{AdminKey, AdminKeyError};
 pub use config::{Config, ConfigError};
 pub use pressure::Shedding;
-pub use router::router;
+pub use router::{openapi_json, router};
 pub use server::{BindError, Server};
 pub use state::Parts;
 

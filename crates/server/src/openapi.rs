@@ -1,67 +1,73 @@
-//! The description of the API: made from the routes themselves.
+//! The OpenAPI description, generated from the routes.
 
 use utoipa::OpenApi;
+use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem,
 };
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, Object, Ref, RefOr, Response, ResponseBuilder, Type};
+use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Response, ResponseBuilder, Type};
 
-use crate::problem::Problem;
+use crate::routes::{Access, Needs};
 
-/// What is not of one route.
+/// Everything that does not belong to one route.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Postrider",
-        description = "Events in, webhooks out. Every path under `/v1` wants the operator's key. Errors are problem \
-            documents (RFC 9457) that name the fields which are wrong; of a request that is refused nothing is \
-            stored. Lists are newest first, a page at a time.",
+        description = "Events in, webhooks out. Every path under `/v1` requires the operator's key. Errors are problem \
+            documents (RFC 9457) that name the invalid fields; a request that fails with 4xx stores nothing. Lists are \
+            newest first, one page at a time.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
+    servers((url = "/", description = "The server that answers this description")),
     tags(
-        (name = "events", description = "What happened"),
-        (name = "subscribers", description = "Who wants to know"),
+        (name = "events", description = "Dispatching and reading events"),
+        (name = "subscribers", description = "Endpoints that receive events"),
         (name = "deliveries", description = "One event on its way to one subscriber"),
-        (name = "dead letters", description = "Deliveries that were given up"),
+        (name = "dead letters", description = "Deliveries that Postrider has given up"),
         (name = "stats", description = "Counts and latencies"),
-        (name = "operation", description = "For those who run it; no key needed"),
+        (name = "operation", description = "For operators and monitoring; no key required"),
     ),
-    components(schemas(Problem))
+    components(schemas(postrider_api::Problem))
 )]
 pub(crate) struct Api;
 
 const KEY: &str = "operator_key";
 
-/// The description as JSON, with what all routes have in common.
-pub(crate) fn complete(mut api: utoipa::openapi::OpenApi) -> String {
-    for item in api.paths.paths.values_mut() {
-        let PathItem { get, post, patch, delete, .. } = item;
-        for operation in [get, post, patch, delete].into_iter().flatten() {
-            complete_operation(operation);
-        }
-    }
-    for (path, summary, media_type) in [
-        ("/healthz", "Whether the process lives", "application/json"),
-        ("/readyz", "Whether it can do its work (503 if not)", "application/json"),
-        ("/metrics", "Metrics for Prometheus", "text/plain"),
-        ("/openapi.json", "This description", "application/json"),
-        ("/docs", "This description, for people", "text/html"),
-    ] {
+/// The routes without a key, which are not handlers of this crate's API router.
+const PUBLIC: [(&str, &str, &str, &str); 5] = [
+    ("/healthz", "get_health", "Whether the process is alive", "application/json"),
+    ("/readyz", "get_readiness", "Whether the server can work (503 if not)", "application/json"),
+    ("/metrics", "get_metrics", "Metrics for Prometheus", "text/plain"),
+    ("/openapi.json", "get_description", "This description", "application/json"),
+    ("/docs", "get_docs", "This description, for people", "text/html"),
+];
+
+/// The description as JSON.
+pub(crate) fn document(mut api: utoipa::openapi::OpenApi) -> String {
+    for (path, name, summary, media_type) in PUBLIC {
         let response = ResponseBuilder::new().description(summary).content(media_type, Content::default());
-        let operation =
-            OperationBuilder::new().tag("operation").summary(Some(summary)).response("200", response);
+        let operation = OperationBuilder::new()
+            .tag("operation")
+            .operation_id(Some(name))
+            .summary(Some(summary))
+            .securities(Some([]))
+            .response("200", response);
         api.paths.paths.insert(path.to_owned(), PathItem::new(HttpMethod::Get, operation));
     }
     let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The operator's key"));
     let components = api.components.get_or_insert_default();
     components.add_security_scheme(KEY, SecurityScheme::Http(key.build()));
-    // Made of plain values: this cannot fail.
+    // All values are plain data, so that serialising them cannot fail.
     api.to_json().unwrap_or_default()
 }
 
-fn complete_operation(operation: &mut Operation) {
-    operation.security = Some(vec![SecurityRequirement::new::<_, _, String>(KEY, [])]);
+/// Adds to an operation what follows from `needs`, and what all operations have in common.
+pub(crate) fn complete(operation: &mut Operation, needs: Needs) {
+    operation.security = Some(match needs.access {
+        Access::OperatorKey => vec![SecurityRequirement::new::<_, _, String>(KEY, [])],
+    });
     let parameters = operation.parameters.get_or_insert_default();
     let is_id =
         |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.name == "id");
@@ -69,31 +75,54 @@ fn complete_operation(operation: &mut Operation) {
     let tenant = ParameterBuilder::new()
         .name("X-Tenant-ID")
         .parameter_in(ParameterIn::Header)
-        .description(Some("For whom the operator acts; `default` if not given."))
+        .description(Some("The tenant for which the operator acts. Default: `default`."))
         .schema(Some(Object::with_type(Type::String)));
     parameters.push(tenant.build().into());
     let mut errors = vec![
-        ("401", "No key, or not the operator's."),
-        ("422", "A field, parameter or header is wrong; `errors` names it."),
-        ("503", "Not now; `Retry-After` says when to try again."),
+        ("401", "The key is missing or wrong."),
+        ("422", "A field, parameter or header is invalid; `errors` names it."),
+        ("500", "The server failed; its log has the cause."),
+        ("503", "The server cannot handle the request now. Try again after `Retry-After` seconds."),
     ];
     if has_id {
-        errors.push(("404", "There is no such thing."));
+        errors.push(("404", "Not found."));
     }
     if operation.request_body.is_some() {
         errors.extend([
             ("400", "The body is not JSON."),
-            ("413", "The body is over the limit."),
-            ("415", "The body is not said to be JSON."),
+            ("413", "The body exceeds the limit."),
+            ("415", "The `Content-Type` is not JSON."),
         ]);
     }
+    let responses = &mut operation.responses.responses;
     for (status, description) in errors {
         let response = problem(description);
-        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.into());
+        responses.entry(status.to_owned()).or_insert_with(|| response.into());
+    }
+    for (status, response) in responses {
+        if let RefOr::T(response) = response {
+            response.headers.extend(headers(status).map(|(name, header)| (name.to_owned(), header.into())));
+        }
     }
 }
 
 fn problem(description: &str) -> Response {
     let content = Content::new(Some(Ref::from_schema_name("Problem")));
     ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+}
+
+/// The headers of responses with that status.
+fn headers(status: &str) -> impl Iterator<Item = (&'static str, Header)> {
+    let own = match status {
+        "201" => Some(("Location", Type::String, "The path of what was created.")),
+        "401" => Some(("WWW-Authenticate", Type::String, "Always `Bearer`.")),
+        "503" => Some(("Retry-After", Type::Integer, "After how many seconds to try again.")),
+        _ => None,
+    };
+    let common = ("Cache-Control", Type::String, "Always `no-store`.");
+    own.into_iter().chain([common]).map(|(name, kind, description)| {
+        let header =
+            HeaderBuilder::new().schema(Some(Object::with_type(kind))).description(Some(description));
+        (name, header.build())
+    })
 }

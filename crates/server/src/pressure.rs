@@ -1,48 +1,44 @@
-//! Backpressure: events are turned away while the queue, or the database, is too far behind.
+//! Backpressure: the API rejects events while the queue or the database is too far behind.
 //!
-//! Off unless a limit is set. A task looks once a second; requests only read what it found.
+//! Off unless a limit is set. A task measures once per second; requests only read its result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
+use postrider_core::chain;
 use postrider_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::problem::Problem;
-use crate::state::ApiState;
 
-/// The time between two looks.
+/// The time between two measurements.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A look that takes long is followed by a pause of so many times that: walking over many
-/// lanes costs the database something, and it is in trouble already.
+/// After a slow measurement, the pause is this many times its duration: walking over many lanes costs the database
+/// something while it is already slow.
 const PAUSE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// So many looks in a row must find nothing wrong before events are taken again.
+/// How many measurements in a row must be within the limits before the API accepts events again.
 const CALM: u32 = 3;
 
-/// A lane that was full no longer ago than this holds its jobs back itself: longer than any request may
-/// take, since one that is full is claimed from again when a request of it ends.
+/// A lane that was full within this span holds its own jobs back, so their waiting does not count. It is longer than any
+/// request, because workers claim from a full lane again as soon as one of its requests ends.
 const FULL: Duration = Duration::from_secs(90);
 
-/// The routes that take events in.
-const INTAKE: [&str; 2] = ["/v1/events", "/v1/events/batch"];
-
-/// When events are turned away with 503; what is not set does not matter.
+/// When the API rejects events with 503. `None` disables a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shedding {
-    /// When a job has waited for a worker for longer than this; 1 s to 24 h.
+    /// While a job has waited for a worker for longer than this; within [`Shedding::QUEUE_AGE`].
     ///
-    /// What a subscriber holds back itself does not count: its limits, its breaker, its order.
+    /// Jobs that a subscriber holds back itself, by its limits, its circuit breaker or its order, do not count.
     pub queue_age: Option<Duration>,
-    /// When the database takes longer than this to answer, or events take longer than this to be
-    /// written; 1 ms to 1 min.
+    /// While a ping of the database, or the mean dispatch since the previous ping, takes longer than this; within
+    /// [`Shedding::LATENCY`].
     pub latency: Option<Duration>,
 }
 
@@ -52,7 +48,7 @@ impl Shedding {
     }
 }
 
-/// What is too far behind.
+/// The component that is too far behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Overload {
     Queue,
@@ -62,58 +58,50 @@ enum Overload {
 impl Overload {
     fn problem(self) -> Problem {
         let detail = match self {
-            Self::Queue => "too much is waiting to be delivered; try again in a moment",
-            Self::Database => "the database is too slow at the moment; try again soon",
+            Self::Queue => "too many deliveries are waiting; try again",
+            Self::Database => "the database is too slow; try again",
         };
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 }
 
-/// Whether events are turned away.
+/// Whether the API rejects events.
 #[derive(Debug)]
 pub(crate) struct Pressure {
     overload: watch::Receiver<Option<Overload>>,
     dispatches: Arc<Dispatches>,
-    /// The task that looks; it ends with this.
-    _looking: JoinSet<()>,
+    /// The task that measures. It ends when this is dropped.
+    _measuring: JoinSet<()>,
 }
 
 impl Pressure {
-    /// Must be called within a tokio runtime, if anything is set.
+    /// Starts measuring, if a limit is set. The caller must then be within a Tokio runtime.
     pub(crate) fn start(limits: Shedding, store: &Store) -> Self {
         let (sender, overload) = watch::channel(None);
         let dispatches = Arc::new(Dispatches::default());
-        let mut looking = JoinSet::new();
+        let mut measuring = JoinSet::new();
         if !limits.is_off() {
-            looking.spawn(look(limits, store.clone(), Arc::clone(&dispatches), sender));
+            measuring.spawn(measure(limits, store.clone(), Arc::clone(&dispatches), sender));
         }
-        Self { overload, dispatches, _looking: looking }
+        Self { overload, dispatches, _measuring: measuring }
     }
 
-    /// Notes how long a dispatch takes.
+    /// Runs a dispatch and counts its duration.
     pub(crate) async fn timed<T>(&self, dispatch: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let result = dispatch.await;
         self.dispatches.note(started.elapsed());
         result
     }
-}
 
-/// Turns events away while there is too much of them, before anything of them is read.
-pub(crate) fn let_in(state: &ApiState, request: &Request) -> Result<(), Problem> {
-    let overload = *state.pressure.overload.borrow();
-    match overload {
-        Some(overload) if is_intake(request) => Err(overload.problem()),
-        _ => Ok(()),
+    /// Rejects an event while there is too much to do. Called before the request's body is read.
+    pub(crate) fn admit_event(&self) -> Result<(), Problem> {
+        let overload = *self.overload.borrow();
+        overload.map_or(Ok(()), |overload| Err(overload.problem()))
     }
 }
 
-fn is_intake(request: &Request) -> bool {
-    let route = request.extensions().get::<MatchedPath>();
-    request.method() == Method::POST && route.is_some_and(|route| INTAKE.contains(&route.as_str()))
-}
-
-/// The dispatches since the last look.
+/// The dispatches since the last measurement.
 #[derive(Debug, Default)]
 struct Dispatches {
     count: AtomicU64,
@@ -126,14 +114,14 @@ impl Dispatches {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How long they took on average.
+    /// Their mean duration, and starts counting again. `None` if there were none.
     fn take_mean(&self) -> Option<Duration> {
         let (count, micros) = (self.count.swap(0, Ordering::Relaxed), self.micros.swap(0, Ordering::Relaxed));
         micros.checked_div(count).map(Duration::from_micros)
     }
 }
 
-async fn look(
+async fn measure(
     limits: Shedding,
     store: Store,
     dispatches: Arc<Dispatches>,
@@ -142,18 +130,18 @@ async fn look(
     let mut hysteresis = Hysteresis::default();
     loop {
         let started = Instant::now();
-        let found = find(limits, &store, &dispatches).await;
+        let found = overload_now(limits, &store, &dispatches).await;
         let before = hysteresis.shedding;
-        let now = hysteresis.judge(found);
+        let now = hysteresis.update(found);
         if before != now {
             match now {
                 Some(Overload::Queue) => {
-                    tracing::warn!(limit = ?limits.queue_age, "the queue is too far behind: events are turned away");
+                    tracing::warn!(limit = ?limits.queue_age, "rejecting events: the queue is too far behind");
                 }
                 Some(Overload::Database) => {
-                    tracing::warn!(limit = ?limits.latency, "the database is too slow: events are turned away");
+                    tracing::warn!(limit = ?limits.latency, "rejecting events: the database is too slow");
                 }
-                None => tracing::info!("events are taken again"),
+                None => tracing::info!("accepting events again"),
             }
             overload.send_replace(now);
         }
@@ -161,10 +149,10 @@ async fn look(
     }
 }
 
-async fn find(limits: Shedding, store: &Store, dispatches: &Dispatches) -> Option<Overload> {
+async fn overload_now(limits: Shedding, store: &Store, dispatches: &Dispatches) -> Option<Overload> {
     if let Some(limit) = limits.latency {
         let mean = dispatches.take_mean();
-        // A database that does not answer at all is the slowest of all.
+        // A database that does not answer counts as slow.
         let answered = timeout(limit, store.database().ping()).await.is_ok_and(|pinged| pinged.is_ok());
         if !answered || mean.is_some_and(|mean| mean > limit) {
             return Some(Overload::Database);
@@ -174,14 +162,14 @@ async fn find(limits: Shedding, store: &Store, dispatches: &Dispatches) -> Optio
     match store.database().answered(store.queue().longest_wait(FULL)).await {
         Ok(waited) => waited.filter(|waited| *waited > limit).map(|_| Overload::Queue),
         Err(error) => {
-            // Requests find that out by themselves.
-            tracing::debug!(%error, "the age of the queue is not known");
+            // Requests fail on their own if the database is unavailable.
+            tracing::debug!(error = %chain(&error), "the age of the queue was not measured");
             None
         }
     }
 }
 
-/// Begins at once, and ends when all has been well for a while.
+/// Starts shedding at once, and stops after [`CALM`] measurements within the limits.
 #[derive(Debug, Default)]
 struct Hysteresis {
     shedding: Option<Overload>,
@@ -189,7 +177,7 @@ struct Hysteresis {
 }
 
 impl Hysteresis {
-    fn judge(&mut self, found: Option<Overload>) -> Option<Overload> {
+    fn update(&mut self, found: Option<Overload>) -> Option<Overload> {
         if found.is_some() {
             (self.shedding, self.calm) = (found, 0);
         } else {
@@ -207,18 +195,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_begins_at_once_and_ends_after_a_calm() {
+    fn shedding_starts_at_once_and_stops_after_three_calm_measurements() {
         let mut hysteresis = Hysteresis::default();
         let (queue, database) = (Some(Overload::Queue), Some(Overload::Database));
         let found = [None, queue, None, None, queue, None, None, database, None, None, None, None];
-        let shedding = found.map(|found| hysteresis.judge(found));
+        let shedding = found.map(|found| hysteresis.update(found));
         let expected =
             [None, queue, queue, queue, queue, queue, queue, database, database, database, None, None];
         assert_eq!(shedding, expected);
     }
 
     #[test]
-    fn the_mean_is_of_the_dispatches_since_the_last_look() {
+    fn the_mean_covers_the_dispatches_since_the_last_measurement() {
         let dispatches = Dispatches::default();
         assert_eq!(dispatches.take_mean(), None);
         dispatches.note(Duration::from_millis(10));

@@ -1,69 +1,39 @@
-//! Errors as they are answered: problem documents (RFC 9457).
+//! Errors as the API answers them: problem documents (RFC 9457).
 
 use std::fmt::Display;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use postrider_api::FieldError;
 use postrider_core::chain;
 use postrider_dispatch::DispatchError;
 use postrider_store::StoreError;
-use serde::Serialize;
-use utoipa::ToSchema;
 
-/// When to come again after a 503, in seconds.
+/// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
-/// An error (RFC 9457).
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(crate) struct Problem {
-    /// Always `about:blank`: the status says what kind of problem it is.
-    #[serde(rename = "type")]
-    #[schema(example = "about:blank")]
-    kind: &'static str,
-    /// The status in words.
-    #[schema(example = "Unprocessable Entity")]
-    title: &'static str,
-    /// The HTTP status.
-    #[schema(example = 422)]
-    status: u16,
-    /// What is wrong, and what to do.
-    detail: String,
-    /// The fields that are wrong, if it is about fields.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
-    errors: Vec<FieldError>,
-}
-
-/// A field that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct FieldError {
-    /// The field, as in `policy.max_attempts` or `events[1].data`; also a parameter's or a header's name.
-    #[schema(example = "data")]
-    pub(crate) field: String,
-    /// What is wrong with it.
-    #[schema(example = "data must be an object or an array")]
-    pub(crate) message: String,
-}
+/// A response that is a problem document.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem(postrider_api::Problem);
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        let title = status.canonical_reason().unwrap_or("Error");
-        Self {
-            kind: "about:blank",
-            title,
+        Self(postrider_api::Problem {
+            kind: "about:blank".into(),
+            title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
-        }
+        })
     }
 
     pub(crate) fn unauthorized(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, detail)
     }
 
-    /// There is no such thing, or it is another tenant's: the answer is the same.
+    /// The object does not exist, or belongs to another tenant. The response does not tell which.
     pub(crate) fn missing(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
+        Self::new(StatusCode::NOT_FOUND, format!("{what} not found"))
     }
 
     /// One field is wrong.
@@ -71,31 +41,34 @@ impl Problem {
         Self::fields(vec![FieldError { field: field.into(), message: message.to_string() }])
     }
 
-    /// Fields are wrong.
-    pub(crate) fn fields(errors: Vec<FieldError>) -> Self {
+    /// Several fields are wrong.
+    fn fields(errors: Vec<FieldError>) -> Self {
         let named = errors.iter().map(|error| format!("`{}`", error.field)).collect::<Vec<_>>().join(", ");
-        let detail = format!("see `errors`: something is wrong with {named}");
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+        let mut problem =
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("invalid: {named}; see `errors`"));
+        problem.0.errors = errors;
+        problem
     }
 
     pub(crate) fn unavailable() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is not available; try again in a moment")
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable; try again")
     }
 
-    /// Nothing that the caller could know or mend.
+    /// A failure that the caller can neither cause nor correct.
     pub(crate) fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here; the server's log says what")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the server failed; its log has the cause")
     }
 
-    pub(crate) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    /// The document, for a response that contains several.
+    pub(crate) fn into_body(self) -> postrider_api::Problem {
+        self.0
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.status();
-        let mut response = (status, axum::Json(self)).into_response();
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match status {
@@ -111,15 +84,15 @@ impl IntoResponse for Problem {
     }
 }
 
-// Handled here, so logged here: the caller is told no more than whether to try again.
+// The request ends here, so the error is logged here. The response only says whether to try again.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let trace_id = postrider_telemetry::context::current_trace_id();
         if error.is_unavailable() {
-            tracing::warn!(trace_id, %error, "the store is unavailable");
+            tracing::warn!(trace_id, error = %chain(&error), "the store is unavailable");
             return Self::unavailable();
         }
-        tracing::error!(trace_id, %error, "a request failed");
+        tracing::error!(trace_id, error = %chain(&error), "a request failed");
         Self::internal()
     }
 }
@@ -141,7 +114,7 @@ impl From<DispatchError> for Problem {
     }
 }
 
-/// Gathers the fields that are wrong.
+/// Collects the fields that are wrong.
 #[derive(Debug, Default)]
 pub(crate) struct Errors {
     within: String,
@@ -149,7 +122,7 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// Of what stands at `path` of the request, such as `events[1]`.
+    /// Errors within the part of the request at `path`, such as `events[1]`.
     pub(crate) fn within(path: impl Into<String>) -> Self {
         Self { within: path.into(), list: Vec::new() }
     }
@@ -163,20 +136,20 @@ impl Errors {
         self.list.push(FieldError { field, message: message.to_string() });
     }
 
-    /// The value, if it holds.
+    /// The value; `None` after adding the error.
     pub(crate) fn check<T, E: Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(field, &error)).ok()
     }
 
-    /// The value, if there is one.
+    /// The value of a required field; `None` after adding an error.
     pub(crate) fn require<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
-            self.add(field, "it is missing");
+            self.add(field, "is required");
         }
         value
     }
 
-    /// The problem; what is wrong with the body as a whole is named `body`.
+    /// The problem. Errors that concern the body as a whole name it `body`.
     pub(crate) fn whole_body(mut self) -> Problem {
         for error in self.list.iter_mut().filter(|error| error.field.is_empty()) {
             error.field.push_str("body");
@@ -184,10 +157,10 @@ impl Errors {
         Problem::fields(self.list)
     }
 
-    /// What was made, if nothing was wrong.
-    pub(crate) fn finish<T>(self, made: Option<T>) -> Result<T, Problem> {
-        match made {
-            Some(made) if self.list.is_empty() => Ok(made),
+    /// The value, if there were no errors.
+    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
+        match value {
+            Some(value) if self.list.is_empty() => Ok(value),
             _ => Err(Problem::fields(self.list)),
         }
     }

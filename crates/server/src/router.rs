@@ -1,5 +1,7 @@
 //! All routes.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
@@ -7,33 +9,26 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
 use bytes::Bytes;
-use utoipa::OpenApi as _;
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::limits::{no_method, no_route};
 use crate::observe::observed;
+use crate::problem::Problem;
+use crate::routes::{Access, Requirements, Routes};
 use crate::state::{ApiState, Parts};
-use crate::{
-    Config, auth, dead_letters, deliveries, docs, events, limits, openapi, pressure, stats, subscribers,
-};
+use crate::{Config, auth, dead_letters, deliveries, docs, events, limits, openapi, stats, subscribers};
 
-/// The API, to be served by [`Server`](crate::Server) or by an application beside its own routes.
+/// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
 pub fn router(config: Config, parts: Parts) -> Router {
     let telemetry = parts.telemetry.clone();
     let state = ApiState::new(config, parts);
-    let (api, description) = OpenApiRouter::with_openapi(openapi::Api::openapi())
-        .merge(events::routes())
-        .merge(subscribers::routes())
-        .merge(deliveries::routes())
-        .merge(dead_letters::routes())
-        .merge(stats::routes())
-        .split_for_parts();
+    let (api, requirements, description) = api_routes().into_parts();
+    let door = Door { state: state.clone(), requirements: Arc::new(requirements) };
     let api = api
-        // Before routing fails for the method, so that both need the key.
+        // Before the layer, so that a wrong method also requires the key.
         .method_not_allowed_fallback(no_method)
-        .route_layer(middleware::from_fn_with_state(state.clone(), enter))
+        .route_layer(middleware::from_fn_with_state(door, enter))
         .with_state(state);
-    let description = Bytes::from(openapi::complete(description));
+    let description = Bytes::from(openapi::document(description));
     api.merge(telemetry)
         .route("/openapi.json", get(described).with_state(description))
         .merge(docs::routes())
@@ -42,21 +37,47 @@ pub fn router(config: Config, parts: Parts) -> Router {
         .layer(middleware::from_fn(observed))
 }
 
-/// One layer for all that comes before a route, since each costs an allocation of all that is in it.
-async fn enter(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
-    let let_in = auth::caller(&state, request.headers()).and_then(|caller| {
-        tracing::Span::current().record("postrider.tenant.id", caller.tenant.as_str());
-        request.extensions_mut().insert(caller);
-        // Before waiting for room, which those may hold that wait for a slow database.
-        pressure::let_in(&state, &request)
-    });
-    let mut response = match let_in {
+/// The OpenAPI description that the server answers at `/openapi.json`, as JSON.
+pub fn openapi_json() -> String {
+    let (_, _, description) = api_routes().into_parts();
+    openapi::document(description)
+}
+
+fn api_routes() -> Routes {
+    let routes = events::routes(Routes::new());
+    let routes = subscribers::routes(routes);
+    let routes = deliveries::routes(routes);
+    let routes = dead_letters::routes(routes);
+    stats::routes(routes)
+}
+
+#[derive(Clone)]
+struct Door {
+    state: ApiState,
+    requirements: Arc<Requirements>,
+}
+
+/// Checks what the route requires. One layer for all checks, because every layer costs an allocation per request.
+async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let Door { state, requirements } = door;
+    let mut response = match admit(&state, &requirements, &mut request) {
         Ok(()) => limits::bounded(&state, next.run(request)).await,
         Err(problem) => problem.into_response(),
     };
-    // Answers hold secrets and what changes at any moment.
+    // Responses hold secrets, and data that changes at any time.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+fn admit(state: &ApiState, requirements: &Requirements, request: &mut Request) -> Result<(), Problem> {
+    let needs = requirements.of(request);
+    let caller = match needs.access {
+        Access::OperatorKey => auth::caller(state, request.headers())?,
+    };
+    tracing::Span::current().record("postrider.tenant.id", caller.tenant.as_str());
+    request.extensions_mut().insert(caller);
+    // Before the request waits for a place: requests that wait for a slow database may hold all places.
+    if needs.capacity { state.pressure.admit_event() } else { Ok(()) }
 }
 
 async fn described(State(description): State<Bytes>) -> Response {

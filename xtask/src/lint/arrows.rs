@@ -7,6 +7,7 @@ struct Rule {
 }
 
 const CORE: &str = "postrider-core";
+const API: &str = "postrider-api";
 const DATABASE: &str = "postrider-database";
 const QUEUE: &str = "postrider-queue";
 const TELEMETRY: &str = "postrider-telemetry";
@@ -28,6 +29,7 @@ const BENCH: &str = "postrider-bench";
 /// Crates). Every package has its line.
 const RULES: &[Rule] = &[
     Rule { package: CORE, may_use: &[] },
+    Rule { package: API, may_use: &[CORE] },
     Rule { package: DATABASE, may_use: &[] },
     Rule { package: TELEMETRY, may_use: &[] },
     Rule { package: MIGRATIONS, may_use: &[] },
@@ -43,16 +45,16 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: SERVER,
-        may_use: &[CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
+        may_use: &[API, CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
     },
     Rule {
         package: CLI,
         may_use: &[
-            CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, WORKER, SERVER,
+            API, CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, WORKER, SERVER,
             MIGRATIONS, PROGRAM,
         ],
     },
-    Rule { package: KIT, may_use: &[MIGRATIONS] },
+    Rule { package: KIT, may_use: &[API, MIGRATIONS] },
     Rule { package: STAGE, may_use: &[CORE, DATABASE, QUEUE, STORE, KIT] },
     Rule { package: "postrider-blackbox", may_use: &[CORE, MIGRATIONS, KIT] },
     Rule { package: "postrider-fuzz", may_use: &[CORE, DELIVERY, TELEMETRY] },

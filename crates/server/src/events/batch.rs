@@ -1,16 +1,15 @@
-//! Events in batches: each has a result of its own.
+//! Batches of events. Each event has its own result.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use postrider_api::event::{BatchRequest, BatchResult, BatchView, EventRequest};
 use postrider_core::TenantId;
 use postrider_dispatch::{DispatchError, Dispatched, Dispatcher, NewEvent};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 
-use super::DispatchedView;
-use super::request::{EventRequest, IDEMPOTENCY_KEY};
+use super::request::{IDEMPOTENCY_KEY, validated};
 use crate::auth::{Caller, Trace};
 use crate::extract::{JsonBody, parse};
 use crate::problem::{Errors, Problem};
@@ -18,37 +17,20 @@ use crate::state::ApiState;
 
 const MAX_EVENTS: usize = Dispatcher::MAX_BATCH;
 
-/// Events to be dispatched.
-#[derive(Debug, Deserialize, ToSchema)]
+/// A [`BatchRequest`] whose events are not parsed yet, so that an invalid event does not invalidate the others.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BatchRequest<'a> {
-    /// 1 to 1000 events.
+struct RawBatch<'a> {
     #[serde(borrow)]
-    #[schema(value_type = Vec<EventRequest>, required = true, min_items = 1, max_items = 1000)]
     events: Option<Vec<&'a RawValue>>,
-}
-
-/// What came of the events, in their order.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct BatchView {
-    /// For each event what `POST /v1/events` would have answered.
-    results: Vec<ResultView>,
-}
-
-/// What came of one event: its ids, or a problem with its status.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum ResultView {
-    Dispatched(DispatchedView),
-    Problem(Problem),
 }
 
 /// Dispatch many events
 ///
-/// Each event is judged on its own: one that is refused gets a problem in its place and does not stop
-/// the others. 503 means that none of them was dispatched.
+/// Each event is validated on its own. An event that is refused gets a problem in its place and does not stop the
+/// others. 503 means that none of them was dispatched.
 #[utoipa::path(
-    post, path = "/v1/events/batch", operation_id = "dispatch_events", tag = "events", request_body = BatchRequest<'static>,
+    post, path = "/v1/events/batch", operation_id = "dispatch_events", tag = "events", request_body = BatchRequest,
     responses((status = 202, description = "One result per event, in order.", body = BatchView))
 )]
 pub(super) async fn dispatch_batch(
@@ -61,46 +43,46 @@ pub(super) async fn dispatch_batch(
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::field(
             "Idempotency-Key",
-            "of a batch, each event has an `id` of its own instead",
+            "a batch has no key of its own; give each event an `id` instead",
         ));
     }
-    let request: BatchRequest<'_> = body.parse()?;
-    let events = request.events.ok_or_else(|| Problem::field("events", "it is missing"))?;
+    let request: RawBatch<'_> = body.parse()?;
+    let events = request.events.ok_or_else(|| Problem::field("events", "is required"))?;
     if !(1..=MAX_EVENTS).contains(&events.len()) {
         return Err(Problem::field("events", &format!("a batch has 1 to {MAX_EVENTS} events")));
     }
-    let judged: Vec<_> =
-        (0..).zip(events).map(|(place, json)| judge(place, json, &caller.tenant, &trace)).collect();
-    let good = judged.iter().filter_map(|event| event.as_ref().ok().cloned()).collect();
-    let dispatched = state.dispatcher.dispatch_batch(good).await;
-    if none_for_now(&dispatched) {
+    let parsed: Vec<_> =
+        (0..).zip(events).map(|(place, json)| read(place, json, &caller.tenant, &trace)).collect();
+    let valid = parsed.iter().filter_map(|event| event.as_ref().ok().cloned()).collect();
+    let dispatched = state.dispatcher.dispatch_batch(valid).await;
+    if store_was_unavailable(&dispatched) {
         return Err(Problem::unavailable());
     }
     let mut dispatched = dispatched.into_iter();
-    let mut results = Vec::with_capacity(judged.len());
-    for event in judged {
+    let mut results = Vec::with_capacity(parsed.len());
+    for event in parsed {
         let result = event.and_then(|_| {
-            // There is one for each; a dispatcher that forgot one has not dispatched it.
+            // The dispatcher returns one result per event. Should one be missing, its event was not dispatched.
             dispatched.next().unwrap_or(Err(DispatchError::Closed)).map_err(Problem::from)
         });
         results.push(match result {
-            Ok(dispatched) => ResultView::Dispatched(dispatched.into()),
-            Err(problem) => ResultView::Problem(problem),
+            Ok(dispatched) => BatchResult::Dispatched(super::dispatched_view(dispatched)),
+            Err(problem) => BatchResult::Problem(problem.into_body()),
         });
     }
     Ok((StatusCode::ACCEPTED, Json(BatchView { results })))
 }
 
-fn judge(place: usize, json: &RawValue, tenant: &TenantId, trace: &Trace) -> Result<NewEvent, Problem> {
+fn read(place: usize, json: &RawValue, tenant: &TenantId, trace: &Trace) -> Result<NewEvent, Problem> {
     let within = format!("events[{place}]");
     let request: EventRequest = parse(json.get().as_bytes(), &within)?;
     let mut errors = Errors::within(within);
-    let event = request.judge(tenant.clone(), None, trace.0.clone(), &mut errors);
+    let event = validated(request, tenant.clone(), None, trace.0.clone(), &mut errors);
     errors.finish(event)
 }
 
-/// Whether nothing was dispatched, and some of it only because the store is away.
-fn none_for_now(results: &[Result<Dispatched, DispatchError>]) -> bool {
+/// Whether no event was dispatched, and at least one of them only because the store is unavailable.
+fn store_was_unavailable(results: &[Result<Dispatched, DispatchError>]) -> bool {
     results.iter().all(Result::is_err)
         && results.iter().any(|result| result.as_ref().is_err_and(DispatchError::is_unavailable))
 }

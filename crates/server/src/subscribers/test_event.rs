@@ -1,32 +1,36 @@
-//! A test event to one subscriber.
+//! Test events.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use postrider_api::event::DispatchedView;
 use postrider_core::id;
 use postrider_dispatch::NewEvent;
 use postrider_store::subscriber::SubscriberState;
 use serde_json::json;
 
 use crate::auth::{Caller, Trace};
-use crate::events::DispatchedView;
+use crate::events::dispatched_view;
 use crate::extract::PathId;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-/// What a test event is called; no subscriber needs to ask for it.
-const EVENT: &str = "postrider.test";
+/// The event type of test events. It needs no matching pattern.
+const EVENT_TYPE: &str = "postrider.test";
 
 /// Send a test event
 ///
-/// To this subscriber alone, whatever events it asks for: a real delivery, signed, retried and
-/// recorded like any other. What became of it is told by its delivery.
+/// Sends an event of the type `postrider.test` to this subscriber only, whatever its event patterns. The delivery is
+/// signed, retried and recorded like any other; read it to see the result.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/test", operation_id = "test_subscriber", tag = "subscribers",
     params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
     responses(
-        (status = 202, description = "The event is on its way.", body = DispatchedView),
-        (status = 409, description = "It is not active.", body = Problem, content_type = "application/problem+json"),
+        (status = 202, description = "The event is durable and will be delivered.", body = DispatchedView),
+        (
+            status = 409, description = "The subscriber is not active.", body = postrider_api::Problem,
+            content_type = "application/problem+json"
+        ),
     )
 )]
 pub(super) async fn test_subscriber(
@@ -38,11 +42,11 @@ pub(super) async fn test_subscriber(
     let found = state.store.subscriber(&caller.tenant, id).await?;
     let subscriber = found.ok_or_else(|| Problem::missing("subscriber"))?;
     if subscriber.state != SubscriberState::Active {
-        return Err(Problem::new(StatusCode::CONFLICT, "the subscriber is not active: activate it first"));
+        return Err(Problem::new(StatusCode::CONFLICT, "the subscriber is not active; activate it first"));
     }
     let data = json!({"subscriber_id": id, "message": "This is a test event from Postrider."});
-    let event = NewEvent::new(EVENT, &data).map_err(|_| Problem::internal())?;
+    let event = NewEvent::new(EVENT_TYPE, &data).map_err(|_| Problem::internal())?;
     let event = NewEvent { tenant: caller.tenant, trace: trace.0, ..event };
     let dispatched = state.dispatcher.dispatch_to(id, event).await?;
-    Ok((StatusCode::ACCEPTED, Json(dispatched.into())))
+    Ok((StatusCode::ACCEPTED, Json(dispatched_view(dispatched))))
 }

@@ -1,23 +1,31 @@
-//! Moments, as the API writes and reads them.
+//! Points in time, as the API writes and reads them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use postrider_core::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
-use utoipa::ToSchema;
 
-/// A moment in UTC (RFC 3339), with milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+/// A point in time in UTC, written as in RFC 3339 with milliseconds. It is also read from whole Unix seconds.
+///
+/// ```
+/// use postrider_api::Moment;
+///
+/// let moment: Moment = "2023-11-15T00:13:20+02:00".parse()?;
+/// assert_eq!(moment.to_string(), "2023-11-14T22:13:20.000Z");
+/// assert_eq!("1700000000".parse(), Ok(moment));
+/// # Ok::<(), postrider_api::moment::MomentError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "Written")]
-#[schema(value_type = String, format = DateTime, example = "2026-11-14T22:13:20.000Z")]
-pub(crate) struct Moment(pub(crate) Timestamp);
+pub struct Moment(pub Timestamp);
 
-/// The text is no moment.
+/// The text is not a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a moment is written as in RFC 3339 (2026-11-14T22:13:20Z) or as whole Unix seconds")]
-pub(crate) struct MomentError;
+#[error("a point in time is RFC 3339 text (2026-11-14T22:13:20Z) or whole Unix seconds")]
+pub struct MomentError;
 
 impl FromStr for Moment {
     type Err = MomentError;
@@ -33,9 +41,9 @@ impl FromStr for Moment {
     }
 }
 
-/// A moment as somebody writes it: parameters are always text, JSON may hold a number.
+/// The two forms of a point in time: parameters are always text, JSON may also hold a number.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a moment: RFC 3339 text or whole Unix seconds")]
+#[serde(untagged, expecting = "expected a point in time: RFC 3339 text or whole Unix seconds")]
 enum Written {
     Seconds(i64),
     Text(String),
@@ -58,19 +66,80 @@ impl From<Timestamp> for Moment {
     }
 }
 
-impl Serialize for Moment {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = i128::from(self.0.millis()) * 1_000_000;
-        // Beyond the year 9999 there is no RFC 3339; nothing here is of such a time.
+        // RFC 3339 ends with the year 9999; later times do not occur.
         let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let at = at.to_offset(UtcOffset::UTC);
         let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
         let (hour, minute, second, milli) = (at.hour(), at.minute(), at.second(), at.millisecond());
-        serializer.collect_str(&format_args!(
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
-        ))
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
     }
 }
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "schema")]
+mod schema {
+    use std::borrow::Cow;
+
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type};
+    use utoipa::{PartialSchema, ToSchema};
+
+    use super::Moment;
+
+    const EXAMPLE: &str = "2026-11-14T22:13:20.000Z";
+
+    fn text() -> ObjectBuilder {
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format))
+    }
+
+    impl PartialSchema for Moment {
+        fn schema() -> RefOr<Schema> {
+            let description = "A point in time in UTC (RFC 3339), with milliseconds.";
+            text().description(Some(description)).examples([EXAMPLE]).into()
+        }
+    }
+
+    impl ToSchema for Moment {
+        fn name() -> Cow<'static, str> {
+            "Moment".into()
+        }
+    }
+
+    /// A point in time in a request.
+    #[derive(Debug)]
+    pub enum MomentInput {}
+
+    impl PartialSchema for MomentInput {
+        fn schema() -> RefOr<Schema> {
+            let seconds = ObjectBuilder::new().schema_type(Type::Integer).description(Some("Unix seconds"));
+            let description = "A point in time: RFC 3339 text, or whole Unix seconds.";
+            OneOfBuilder::new()
+                .item(text())
+                .item(seconds)
+                .description(Some(description))
+                .examples([EXAMPLE])
+                .into()
+        }
+    }
+
+    impl ToSchema for MomentInput {
+        fn name() -> Cow<'static, str> {
+            "MomentInput".into()
+        }
+    }
+}
+
+#[cfg(feature = "schema")]
+pub use schema::MomentInput;
 
 #[cfg(test)]
 mod tests {
@@ -104,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn a_written_moment_reads_back_unchanged() {
         for millis in [0, 1, 999, 1_700_000_000_123, 253_402_300_799_999] {
             assert_eq!(written(millis).parse(), Ok(Moment(Timestamp::from_millis(millis))));
         }

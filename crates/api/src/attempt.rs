@@ -1,0 +1,83 @@
+//! Attempts: single HTTP requests of a delivery, and their responses.
+
+use postrider_core::{AttemptId, ErrorKind};
+use serde::{Deserialize, Serialize};
+
+use crate::{List, Moment};
+
+/// One HTTP request of a delivery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Attempt))]
+pub struct AttemptView {
+    /// The attempt's id.
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "att_01h455vb4pex5vsknk084sn02q"))]
+    pub id: AttemptId,
+    /// The attempt's number within the delivery, from 1.
+    pub number: u32,
+    /// When the attempt started.
+    pub started_at: Moment,
+    /// How long the attempt took, in milliseconds.
+    #[cfg_attr(feature = "schema", schema(example = 12.5))]
+    pub duration_ms: f64,
+    /// The response; null if there was none.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub response: Option<ResponseView>,
+    /// Why the attempt failed; null if it succeeded.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub error: Option<AttemptErrorView>,
+    /// A flaw of a response that counts as a success, such as a body that was cut short; null if there was none.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub note: Option<String>,
+}
+
+/// A receiver's response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Response))]
+pub struct ResponseView {
+    /// The HTTP status.
+    #[cfg_attr(feature = "schema", schema(example = 200))]
+    pub status: u16,
+    /// The headers in the order received. Bytes outside ASCII are shown as the Unicode characters of the same numbers.
+    pub headers: Vec<HeaderView>,
+    /// The beginning of the body.
+    pub body: String,
+    /// How `body` is encoded.
+    pub body_encoding: BodyEncoding,
+    /// Whether the body was longer than what is shown.
+    pub truncated: bool,
+}
+
+/// How a response's body is written in JSON: `utf-8` as it is, or `base64` if it is not UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum BodyEncoding {
+    /// The body is UTF-8 and shown as it is.
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// The body is not UTF-8 and shown in base64.
+    #[serde(rename = "base64")]
+    Base64,
+}
+
+/// A header of a response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Header))]
+pub struct HeaderView {
+    /// The name, in lower case.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = AttemptError))]
+pub struct AttemptErrorView {
+    /// The kind of failure.
+    pub kind: ErrorKind,
+    /// What happened, for people.
+    pub message: String,
+}
+
+/// The attempts of a delivery.
+pub type AttemptList = List<AttemptView>;

@@ -1,0 +1,98 @@
+//! Dead letters: deliveries that Postrider has given up, and requeueing them.
+
+use postrider_core::{DeadReason, DeliveryId, EventType, SubscriberId, id};
+use serde::{Deserialize, Serialize};
+
+use crate::{Cursor, Limit, Moment};
+
+/// Selects dead letters.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[serde(deny_unknown_fields)]
+pub struct DeadLettersQuery {
+    /// Only dead letters of this subscriber.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
+    pub subscriber_id: Option<SubscriberId>,
+    /// Only dead letters of events of this type.
+    #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
+    pub event_type: Option<EventType>,
+    /// Only deliveries that are dead for this reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DeadReason>,
+    /// Only deliveries that died at or after this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<MomentInput>))]
+    pub since: Option<Moment>,
+    /// Only deliveries that died before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<MomentInput>))]
+    pub until: Option<Moment>,
+    /// The number of items: 1 to 250. Default: 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<u16>, minimum = 1, maximum = 250))]
+    pub limit: Option<Limit>,
+    /// The `next_cursor` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
+    pub cursor: Option<Cursor<id::Delivery>>,
+}
+
+/// Selects the dead letters to requeue. Fields that are absent select everything.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RequeueRequest {
+    /// Only these deliveries; at most 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, max_items = 1000))]
+    pub ids: Option<Vec<DeliveryId>>,
+    /// Only deliveries to this subscriber.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "sub_01h455vb4pex5vsknk084sn02q"))]
+    pub subscriber_id: Option<SubscriberId>,
+    /// Only deliveries of events of this type.
+    #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "order.created"))]
+    pub event_type: Option<EventType>,
+    /// Only deliveries that died at or after this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<MomentInput>))]
+    pub since: Option<Moment>,
+    /// Only deliveries that died before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<MomentInput>))]
+    pub until: Option<Moment>,
+    /// Count the attempts so far: a delivery that has used them all gets one more. By default, a new round begins.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(default = false))]
+    pub keep_attempts: bool,
+}
+
+/// Selects the dead letters of a subscriber to deliver again.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RecoverRequest {
+    /// Only deliveries that died at or after this time.
+    #[cfg_attr(feature = "schema", schema(value_type = MomentInput))]
+    pub since: Moment,
+    /// Only deliveries that died before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<MomentInput>))]
+    pub until: Option<Moment>,
+}
+
+/// The result of requeueing dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Requeued))]
+pub struct RequeuedView {
+    /// The number of deliveries that are pending again.
+    pub requeued: u64,
+    /// Whether there are more dead letters than one call requeues. If so, call again.
+    pub more: bool,
+}
+
+#[cfg(feature = "schema")]
+use crate::moment::MomentInput;

@@ -1,0 +1,35 @@
+//! Request, response and problem types of the Postrider HTTP API.
+//!
+//! The server, the command line and the test kit share these types, so that all of them mean the same JSON. Types of
+//! requests and of responses implement both `Serialize` and `Deserialize`. Fields of requests are plain text where the
+//! server reports what is wrong with them, all of them at once; fields of responses are typed.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`event`] | dispatching events, one by one or in batches, and reading them |
+//! | [`subscriber`], [`secret`] | subscribers, their changes and their secrets |
+//! | [`delivery`], [`attempt`] | deliveries and their attempts |
+//! | [`dead_letter`] | requeueing dead letters |
+//! | [`stats`], [`series`] | statistics |
+//! | [`problem`] | errors (RFC 9457) |
+//! | [`list`], [`moment`] | pages of lists, and points in time |
+//!
+//! The feature `schema` adds the OpenAPI description of each type (`utoipa::ToSchema`).
+
+pub mod attempt;
+pub mod dead_letter;
+pub mod delivery;
+pub mod event;
+pub mod list;
+pub mod moment;
+#[cfg(feature = "schema")]
+pub mod policy;
+pub mod problem;
+pub mod secret;
+pub mod series;
+pub mod stats;
+pub mod subscriber;
+
+pub use list::{Cursor, Limit, List};
+pub use moment::Moment;
+pub use problem::{FieldError, Problem};

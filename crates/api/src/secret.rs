@@ -1,0 +1,55 @@
+//! Subscribers' secrets: read and rotated.
+
+use std::time::Duration;
+
+use postrider_core::Secret;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// A secret. This type has no `Debug`, so that no log can show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Secret))]
+pub struct SecretView {
+    /// The secret that signs deliveries.
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))]
+    pub secret: Zeroizing<String>,
+    /// The key that receivers verify with (`whpk_…`), if the secret is an Ed25519 key (`whsk_…`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = String, required = false))]
+    pub public_key: Option<String>,
+}
+
+impl From<&Secret> for SecretView {
+    fn from(secret: &Secret) -> Self {
+        Self { secret: Zeroizing::new(secret.expose().to_owned()), public_key: secret.public_key() }
+    }
+}
+
+/// How to rotate a secret.
+// No Debug: it holds a secret.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RotateRequest {
+    /// The new secret: 8 to 256 characters, or a `whsec_` or `whsk_` key. Default: the server generates one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(
+            value_type = Option<String>, min_length = 8, max_length = 256,
+            example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+        )
+    )]
+    pub secret: Option<Zeroizing<String>>,
+    /// For how many seconds the previous secret signs beside the new one: up to seven days. Default: one day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(maximum = 604_800, default = 86_400))]
+    pub overlap_seconds: Option<u64>,
+}
+
+impl RotateRequest {
+    /// The overlap if the request does not name one.
+    pub const DEFAULT_OVERLAP: Duration = Duration::from_hours(24);
+    /// The longest overlap.
+    pub const MAX_OVERLAP: Duration = Duration::from_hours(7 * 24);
+}

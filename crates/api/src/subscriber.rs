@@ -1,0 +1,224 @@
+//! Subscribers: created, changed and shown.
+
+mod fields;
+
+use postrider_core::subscriber::PolicyFields;
+use postrider_core::{DeactivationReason, SubscriberId, id};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+#[cfg(feature = "schema")]
+use crate::policy::PolicySchema;
+use crate::secret::SecretView;
+use crate::{Cursor, Limit, List, Moment};
+
+pub use fields::{Change, HeaderPairs};
+
+/// A subscriber to create.
+// No Debug: it holds a secret.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SubscriberRequest {
+    /// The endpoint: an `https` or `http` URL without user information, at an address that the server allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = String, required = true, max_length = 2048, example = "https://example.com/hook")
+    )]
+    pub url: Option<String>,
+    /// The event patterns: event types, prefixes with `.*`, or `*` for all events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(
+            value_type = Vec<String>, required = true, min_items = 1, max_items = 100,
+            example = json!(["order.*"])
+        )
+    )]
+    pub events: Option<Vec<String>>,
+    /// The secret that signs deliveries: 8 to 256 characters, or a `whsec_` or `whsk_` key. Default: the server
+    /// generates one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(
+            value_type = Option<String>, min_length = 8, max_length = 256,
+            example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+        )
+    )]
+    pub secret: Option<Zeroizing<String>>,
+    /// A description for people: up to 1000 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(max_length = 1000))]
+    pub description: Option<String>,
+    /// Headers to add to deliveries, by name. Their values are never shown again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<std::collections::HashMap<String, String>>, example = json!({"authorization": "Bearer 1234"}))
+    )]
+    pub headers: Option<HeaderPairs>,
+    /// Whether the subscriber receives events from the start. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(default = true))]
+    pub active: Option<bool>,
+    /// The delivery policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<PolicySchema>))]
+    pub policy: Option<PolicyFields>,
+}
+
+impl SubscriberRequest {
+    /// An active subscriber with a generated secret and the default policy.
+    pub fn new<E: Into<String>>(url: impl Into<String>, events: impl IntoIterator<Item = E>) -> Self {
+        let events = events.into_iter().map(Into::into).collect();
+        Self { url: Some(url.into()), events: Some(events), ..Self::default() }
+    }
+}
+
+/// Changes to a subscriber. Fields that are absent keep their value; null resets a description, headers or a policy.
+#[derive(Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChangeRequest {
+    /// The endpoint.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = String, required = false, max_length = 2048, example = "https://example.com/hook")
+    )]
+    pub url: Change<String>,
+    /// The event patterns. They replace all previous ones.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(
+            value_type = Vec<String>, required = false, min_items = 1, max_items = 100,
+            example = json!(["order.*"])
+        )
+    )]
+    pub events: Change<Vec<String>>,
+    /// A description for people: up to 1000 characters.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, max_length = 1000))]
+    pub description: Change<String>,
+    /// Headers to add to deliveries. They replace all previous ones.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<std::collections::HashMap<String, String>>, example = json!({"authorization": "Bearer 1234"}))
+    )]
+    pub headers: Change<HeaderPairs>,
+    /// Whether the subscriber receives events.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = bool, required = false))]
+    pub active: Change<bool>,
+    /// The delivery policy. It replaces the previous one as a whole.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<PolicySchema>))]
+    pub policy: Change<PolicyFields>,
+    /// Not a field of a change. It is read only so that the server can name the call that rotates secrets.
+    #[doc(hidden)]
+    #[serde(skip_serializing)]
+    #[cfg_attr(feature = "schema", schema(ignore))]
+    pub secret: Option<IgnoredAny>,
+}
+
+/// A subscriber, without its secret and the values of its headers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Subscriber))]
+pub struct SubscriberView {
+    /// The subscriber's id.
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "sub_01h455vb4pex5vsknk084sn02q"))]
+    pub id: SubscriberId,
+    /// The endpoint.
+    #[cfg_attr(feature = "schema", schema(example = "https://example.com/hook"))]
+    pub url: String,
+    /// The event patterns.
+    #[cfg_attr(feature = "schema", schema(example = json!(["order.*"])))]
+    pub events: Vec<String>,
+    /// A description for people.
+    pub description: String,
+    /// The names of the headers that are added to deliveries.
+    #[cfg_attr(feature = "schema", schema(example = json!(["authorization"])))]
+    pub headers: Vec<String>,
+    /// Whether the subscriber receives events.
+    pub active: bool,
+    /// When the subscriber was deactivated; null while it is active.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub deactivated_at: Option<Moment>,
+    /// Why the subscriber is not active; null while it is active.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub deactivation_reason: Option<DeactivationReason>,
+    /// The delivery policy. Absent fields follow the deployment's settings.
+    #[cfg_attr(feature = "schema", schema(value_type = PolicySchema))]
+    pub policy: PolicyFields,
+    /// The circuit breaker.
+    pub breaker: BreakerView,
+    /// When the subscriber was created.
+    pub created_at: Moment,
+    /// When the subscriber was last changed.
+    pub updated_at: Moment,
+}
+
+/// A circuit breaker. It opens after several failures in a row, and then nothing is sent for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Breaker))]
+pub struct BreakerView {
+    /// The state.
+    pub state: BreakerState,
+    /// The number of failures in a row.
+    pub failures: u32,
+    /// Since when every attempt has failed; null if the last one succeeded.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub failing_since: Option<Moment>,
+    /// Until when nothing is sent; null unless the breaker is open.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub open_until: Option<Moment>,
+}
+
+/// The state of a circuit breaker: `closed` (deliveries flow), `open` (nothing is sent) or `half_open` (one delivery at
+/// a time is sent as a probe).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// Deliveries flow.
+    Closed,
+    /// Nothing is sent.
+    Open,
+    /// One delivery at a time is sent as a probe.
+    HalfOpen,
+}
+
+/// A new subscriber with its secret.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = CreatedSubscriber))]
+pub struct CreatedSubscriberView {
+    /// The subscriber.
+    #[serde(flatten)]
+    pub subscriber: SubscriberView,
+    /// Its secret.
+    #[serde(flatten)]
+    pub secret: SecretView,
+}
+
+/// A page of subscribers.
+pub type SubscriberList = List<SubscriberView>;
+
+/// Selects a page of subscribers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[serde(deny_unknown_fields)]
+pub struct SubscribersQuery {
+    /// The number of items: 1 to 250. Default: 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<u16>, minimum = 1, maximum = 250))]
+    pub limit: Option<Limit>,
+    /// The `next_cursor` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
+    pub cursor: Option<Cursor<id::Subscriber>>,
+}

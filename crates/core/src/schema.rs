@@ -1,0 +1,28 @@
+//! OpenAPI descriptions of what derives cannot describe.
+
+use std::borrow::Cow;
+
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::subscriber::Span;
+
+impl PartialSchema for Span {
+    fn schema() -> RefOr<Schema> {
+        let seconds = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0.0)).title(Some("seconds"));
+        let text = ObjectBuilder::new().schema_type(Type::String).title(Some("text"));
+        OneOfBuilder::new()
+            .item(seconds)
+            .item(text)
+            .description(Some("A duration: seconds, or text such as `1m 30s`. Responses always use text."))
+            .examples(["1m 30s"])
+            .into()
+    }
+}
+
+impl ToSchema for Span {
+    fn name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+}
