@@ -1,4 +1,4 @@
-//! Who may call, and for whom.
+//! Authentication: the operator's key, and the tenant for which the operator acts.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use postrider_core::TenantId;
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
@@ -14,12 +14,12 @@ use subtle::ConstantTimeEq;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-/// Says for which tenant the operator acts.
+/// The header that names the tenant for which the operator acts.
 pub(crate) const TENANT: &str = "x-tenant-id";
 
 const MIN_CHARACTERS: usize = 32;
 
-/// The operator's key: at least 32 visible ASCII characters. Only its hash is kept.
+/// The operator's key: at least 32 visible ASCII characters. This type holds only its hash.
 ///
 /// ```
 /// use postrider_server::AdminKey;
@@ -32,15 +32,15 @@ const MIN_CHARACTERS: usize = 32;
 #[derive(Clone)]
 pub struct AdminKey([u8; 32]);
 
-/// The text is no operator's key.
+/// The text is not a valid operator's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the operator's key has at least {MIN_CHARACTERS} characters, all of them visible ASCII")]
+#[error("the operator's key must have at least {MIN_CHARACTERS} characters, all of them visible ASCII")]
 pub struct AdminKeyError;
 
 impl AdminKey {
-    /// Whether `given` is the key. Takes as long for any other text of that length.
+    /// Whether `given` is the key. The time it takes depends only on the length of `given`.
     fn admits(&self, given: &[u8]) -> bool {
-        // Hashes are of one length, so that the comparison tells nothing of the key's.
+        // Hashes have one length, so that the time of the comparison does not reveal the length of the key.
         hash(given).ct_eq(&self.0).into()
     }
 }
@@ -68,19 +68,22 @@ fn hash(text: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// For whom a request that was let in acts.
+/// The tenant for which an authenticated request acts.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
 }
 
-/// Who calls, if the request shows the key and names a tenant that can be.
+/// Authenticates a request.
+///
+/// # Errors
+/// 401 if the key is missing or wrong, 422 if the tenant's name is invalid.
 pub(crate) fn caller(state: &ApiState, headers: &HeaderMap) -> Result<Caller, Problem> {
     let Some(given) = headers.get(header::AUTHORIZATION) else {
-        return Err(Problem::unauthorized("give the operator's key as `Authorization: Bearer <key>`"));
+        return Err(Problem::unauthorized("send the operator's key as `Authorization: Bearer <key>`"));
     };
     if !bearer(given.as_bytes()).is_some_and(|key| state.config.admin_key.admits(key)) {
-        return Err(Problem::unauthorized("this is not the operator's key"));
+        return Err(Problem::unauthorized("the key is wrong"));
     }
     let Some(tenant) = headers.get(TENANT) else { return Ok(Caller { tenant: TenantId::default() }) };
     match tenant.to_str().unwrap_or_default().parse() {
@@ -101,13 +104,13 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         parts.extensions.get().cloned().ok_or_else(|| {
-            tracing::error!("a route of the API is not behind its key");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here")
+            tracing::error!("a route of the API did not pass through authentication");
+            Problem::internal()
         })
     }
 }
 
-/// A valid `traceparent` that the request came with.
+/// The `traceparent` of the request, if it has a valid one.
 pub(crate) struct Trace(pub(crate) Option<String>);
 
 impl<S: Sync> FromRequestParts<S> for Trace {
@@ -116,7 +119,7 @@ impl<S: Sync> FromRequestParts<S> for Trace {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         use postrider_telemetry::context::{TraceParent, current_traceparent};
 
-        // The request's own span continues what it came with; without an exporter there is none.
+        // The span of this request continues the incoming trace. Without an exporter there is no span.
         let given = || parts.headers.get("traceparent")?.to_str().ok()?.parse::<TraceParent>().ok();
         Ok(Self(current_traceparent().or_else(|| given().map(|parent| parent.to_string()))))
     }
@@ -127,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_key_is_admitted() {
+    fn only_the_exact_key_is_admitted() {
         let key: AdminKey = "k".repeat(32).parse().unwrap();
         assert!(key.admits("k".repeat(32).as_bytes()));
         for other in ["", "k", &"k".repeat(31), &"k".repeat(33), &"K".repeat(32)] {

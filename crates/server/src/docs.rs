@@ -1,4 +1,4 @@
-//! `/docs`: the description for people. One page of our own, without scripts from elsewhere.
+//! `/docs`: the OpenAPI description for people, on one page that loads nothing from other sites.
 
 use axum::Router;
 use axum::extract::State;
@@ -30,7 +30,7 @@ pub(crate) fn routes() -> Router {
         hash(SCRIPT),
         hash(STYLE)
     );
-    // Base64 and fixed text are visible ASCII.
+    // The policy is visible ASCII, so the fallback is never used.
     let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
     Router::new().route("/docs", get(page)).with_state(Page { html, policy })
 }
@@ -44,7 +44,7 @@ async fn page(State(page): State<Page>) -> Response {
     (headers, page.html).into_response()
 }
 
-/// A source of a content security policy: this very text.
+/// A content security policy source that allows exactly this text.
 fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(digest(&SHA256, text.as_bytes())))
 }

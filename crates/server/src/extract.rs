@@ -1,4 +1,4 @@
-//! Bodies, parameters and ids of requests, judged before a handler sees them.
+//! Extractors of bodies, parameters and ids. They answer a problem before a handler runs.
 
 use std::str::FromStr;
 
@@ -17,8 +17,8 @@ use tokio::time::{Duration, timeout};
 use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
 
-/// How much of a body that is over the limit is still read, and for how long, so that a client which
-/// is still sending gets to see the answer.
+/// How much of a body beyond the limit the server still reads, as a multiple of the limit, and for how long. A client
+/// that is still sending would otherwise miss the answer.
 const DRAIN_TIMES: usize = 4;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
@@ -26,12 +26,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 pub(crate) struct JsonBody(Bytes);
 
 impl JsonBody {
-    /// What the body says.
+    /// Parses the body.
     pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         parse(&self.0, "")
     }
 
-    /// What the body says; nothing is as good as `{}`.
+    /// Parses the body. An empty body means the same as `{}`.
     pub(crate) fn parse_or_default<'a, T: Deserialize<'a> + Default>(&'a self) -> Result<T, Problem> {
         if self.0.trim_ascii().is_empty() { Ok(T::default()) } else { self.parse() }
     }
@@ -44,7 +44,7 @@ impl FromRequest<ApiState> for JsonBody {
         let (parts, body) = request.into_parts();
         let bytes = read(&parts.headers, body, state.config.body_limit).await?;
         if !bytes.is_empty() && !is_json(&parts.headers) {
-            let detail = "send JSON, and say so: `Content-Type: application/json`";
+            let detail = "send JSON with `Content-Type: application/json`";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
         Ok(Self(bytes))
@@ -53,11 +53,12 @@ impl FromRequest<ApiState> for JsonBody {
 
 async fn read(headers: &HeaderMap, mut body: axum::body::Body, limit: usize) -> Result<Bytes, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let too_large =
-        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {limit} bytes"));
+    let too_large = || {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds the limit of {limit} bytes"))
+    };
     let announced: usize = announced.unwrap_or(0);
     if announced > limit {
-        // Who asks first (RFC 9110, §10.1.1) has sent nothing yet.
+        // A client that sent `Expect` (RFC 9110, section 10.1.1) has not sent the body yet.
         if !headers.contains_key(header::EXPECT) {
             drain(&mut body, limit).await;
         }
@@ -65,7 +66,7 @@ async fn read(headers: &HeaderMap, mut body: axum::body::Body, limit: usize) -> 
     }
     let mut bytes = BytesMut::with_capacity(announced);
     while let Some(frame) = body.frame().await {
-        let broken = |_| Problem::new(StatusCode::BAD_REQUEST, "the body did not arrive whole");
+        let broken = |_| Problem::new(StatusCode::BAD_REQUEST, "the body is incomplete");
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         if bytes.len() + data.len() > limit {
             drain(&mut body, limit).await;
@@ -87,11 +88,11 @@ async fn drain(body: &mut axum::body::Body, limit: usize) {
             }
         }
     };
-    // Whether it ended in time does not change the answer.
+    // The answer is the same whether or not the client finished in time.
     let _ = timeout(DRAIN_TIME, reading).await;
 }
 
-/// `application/json`, or `application/…+json` (RFC 6839, §3.1), whatever its parameters.
+/// Whether the type is `application/json` or `application/…+json` (RFC 6839, section 3.1). Parameters do not matter.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -100,12 +101,12 @@ fn is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|subtype| subtype == "json" || (subtype.len() > 5 && subtype.ends_with("+json")))
 }
 
-/// Reads JSON. `within` is where in the request it stands, for the names of fields.
+/// Parses JSON. `within` is its path in the request and prefixes the names of fields.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], within: &str) -> Result<T, Problem> {
-    // Serde would take an array for an object: its items for the fields, in their order.
+    // Serde would accept an array for an object and read its items as the fields in their order.
     if json.trim_ascii_start().starts_with(b"[") {
         let mut errors = Errors::within(within);
-        errors.add("", "it must be an object");
+        errors.add("", "must be an object");
         return Err(errors.whole_body());
     }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -129,7 +130,7 @@ fn not_json(error: &serde_json::Error) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}"))
 }
 
-/// The field's name. Of one that is missing or there twice, the path only leads to what it is in.
+/// The field's name. For a field that is missing or given twice, serde's path ends at the object around it.
 fn field(path: &str, reason: &str) -> String {
     let within = if path == "." { "" } else { path };
     let named = ["duplicate field `", "missing field `"];
@@ -141,7 +142,7 @@ fn field(path: &str, reason: &str) -> String {
     }
 }
 
-/// What is wrong, without the place, since the field says where, and without the value, which may be secret.
+/// What is wrong, without the position, which the field's name gives, and without the value, which may be secret.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
@@ -154,7 +155,7 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// The parameters of the query, read as `T` reads an object of texts.
+/// The parameters of the query. `T` reads them from an object of strings.
 pub(crate) struct Parameters<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Parameters<T> {
@@ -165,9 +166,9 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Parameters<T> {
         let query = parts.uri.query().unwrap_or_default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             if given.contains_key(&*name) {
-                return Err(Problem::field(name, "it is given twice"));
+                return Err(Problem::field(name, "is given twice"));
             }
-            // `?status=` is how forms say that they have none.
+            // HTML forms send `?status=` for a field that is not filled in.
             if !value.is_empty() {
                 given.insert(name.into_owned(), Value::String(value.into_owned()));
             }
@@ -179,7 +180,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Parameters<T> {
     }
 }
 
-/// The `{id}` of the path. A text that is no id of the kind names nothing, like an unknown id.
+/// The `{id}` of the path. A malformed id is answered like an unknown one: 404.
 pub(crate) struct PathId<K: Kind>(pub(crate) Id<K>);
 
 impl<K: Kind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
@@ -192,7 +193,7 @@ impl<K: Kind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
             let (_, id) = parameters.iter().find(|(name, _)| *name == "id")?;
             Id::from_str(id).ok()
         });
-        id.map(Self).ok_or_else(|| Problem::missing("id"))
+        id.map(Self).ok_or_else(|| Problem::missing("object"))
     }
 }
 
@@ -217,14 +218,15 @@ mod tests {
         word: Option<String>,
     }
 
-    fn refused(json: &str, within: &str) -> (u16, String) {
-        let problem = serde_json::to_value(parse::<Body>(json.as_bytes(), within).unwrap_err().into_body()).unwrap();
+    fn rejected(json: &str, within: &str) -> (u16, String) {
+        let problem =
+            serde_json::to_value(parse::<Body>(json.as_bytes(), within).unwrap_err().into_body()).unwrap();
         let status = u16::try_from(problem["status"].as_u64().unwrap()).unwrap();
         (status, problem["errors"][0]["field"].as_str().unwrap_or_default().to_owned())
     }
 
     #[test]
-    fn the_field_that_is_wrong_is_named() {
+    fn errors_name_the_invalid_field() {
         for (json, field) in [
             (r#"{"number":"a"}"#, "number"),
             (r#"{"number":256}"#, "number"),
@@ -234,32 +236,33 @@ mod tests {
             (r#"{"number":1,"number":2}"#, "number"),
             (r#"{"list":[{"word":"a","word":"b"}]}"#, "list[0].word"),
         ] {
-            assert_eq!(refused(json, ""), (422, field.to_owned()), "{json}");
-            assert_eq!(refused(json, "events[3]"), (422, format!("events[3].{field}")), "{json}");
+            assert_eq!(rejected(json, ""), (422, field.to_owned()), "{json}");
+            assert_eq!(rejected(json, "events[3]"), (422, format!("events[3].{field}")), "{json}");
         }
-        assert_eq!(refused("[]", "events[3]"), (422, "events[3]".to_owned()));
-        assert_eq!(refused(r" [7,[],{}]", ""), (422, "body".to_owned()), "fields without names");
-        assert_eq!(refused("1", ""), (422, "body".to_owned()));
+        assert_eq!(rejected("[]", "events[3]"), (422, "events[3]".to_owned()));
+        assert_eq!(rejected(r" [7,[],{}]", ""), (422, "body".to_owned()), "objects without names");
+        assert_eq!(rejected("1", ""), (422, "body".to_owned()));
     }
 
     #[test]
-    fn the_value_that_is_wrong_is_not_repeated() {
+    fn errors_do_not_repeat_the_invalid_value() {
         for (json, message) in [
             (r#"{"list":"a secret, expected \" to be"}"#, "invalid type: string, expected a sequence"),
             (r#"{"number":"a secret"}"#, "invalid type: string, expected u8"),
             (r#"{"number":12345678}"#, "invalid value: integer, expected u8"),
             (r#"{"number":[1]}"#, "invalid type: sequence, expected u8"),
         ] {
-            let problem = serde_json::to_value(parse::<Body>(json.as_bytes(), "").unwrap_err().into_body()).unwrap();
+            let problem =
+                serde_json::to_value(parse::<Body>(json.as_bytes(), "").unwrap_err().into_body()).unwrap();
             assert_eq!(problem["errors"][0]["message"], message, "{json}");
             assert!(!problem.to_string().contains("a secret"), "{problem}");
         }
     }
 
     #[test]
-    fn what_is_not_json_is_a_bad_request() {
+    fn malformed_json_is_a_bad_request() {
         for json in ["", "{", "{}x", r#"{"number":}"#, "\u{feff}{}", r#"{"raw":{"a":}}"#] {
-            assert_eq!(refused(json, "").0, 400, "{json:?}");
+            assert_eq!(rejected(json, "").0, 400, "{json:?}");
         }
         assert!(parse::<Body>(b"{\"raw\":\"\xff\"}", "").is_err());
     }
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_known_by_its_media_type() {
+    fn json_is_recognised_by_its_media_type() {
         for (value, json) in [
             ("application/json", true),
             ("Application/JSON; charset=utf-8", true),

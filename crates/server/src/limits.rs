@@ -1,4 +1,4 @@
-//! How much of the server a request may use.
+//! Limits of a single request, and the answers for unknown paths and methods.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -7,31 +7,30 @@ use tokio::time::timeout;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-/// Works on so many requests at once, each for so long. Those that wait have not had their bodies
+/// Runs a request within the limits on concurrency and time. A request that waits for its turn has not had its body
 /// read, so that memory is bounded too.
 pub(crate) async fn bounded(state: &ApiState, work: impl Future<Output = Response>) -> Response {
     let working = async {
-        // Never closed: an error cannot be, and would only mean that there is no bound.
-        let _room = state.room.acquire().await.ok();
+        // The semaphore is never closed. If it were, requests would run unbounded rather than fail.
+        let _permit = state.permits.acquire().await.ok();
         work.await
     };
     match timeout(state.config.request_timeout, working).await {
         Ok(response) => response,
         Err(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the request took too long and may or may not have been carried out; \
-             repeat it, an event with its `id` or `Idempotency-Key`",
+            "the request timed out and may have taken effect; repeat it, and for an event use an `id` or `Idempotency-Key`",
         )
         .into_response(),
     }
 }
 
-/// There is nothing at the path.
+/// Answers a path without a route.
 pub(crate) async fn no_route() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is nothing here; /docs shows what there is")
+    Problem::new(StatusCode::NOT_FOUND, "not found; see /docs")
 }
 
-/// There is something at the path, but not for the method.
+/// Answers a method that the path does not have.
 pub(crate) async fn no_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not have this method; see `Allow`")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; see the header `Allow`")
 }

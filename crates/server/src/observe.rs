@@ -1,4 +1,4 @@
-//! A span and metrics for every request, by route and never by path.
+//! A span and metrics for every request, labelled with the route and never with the path.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use metrics::SharedString;
 use postrider_telemetry::{context, metric};
 use tracing::{Instrument as _, field};
 
-/// What a path counts as that leads nowhere.
+/// The label of paths without a route.
 const NO_ROUTE: &str = "none";
 
 pub(crate) async fn observed(request: Request, next: Next) -> Response {
@@ -49,7 +49,7 @@ pub(crate) async fn observed(request: Request, next: Next) -> Response {
     response
 }
 
-/// A method by its name if it is one of the usual ones: clients may make up others.
+/// The label of a method. Clients may invent methods, so unusual ones share a label.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,4 +1,4 @@
-//! Connections: accepted up to a bound, read with a time limit, and ended in good order.
+//! Connections: accepted up to a limit, read with a time limit, and closed gracefully.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use postrider_core::chain;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -20,11 +21,11 @@ use crate::config::{Config, ConfigError};
 use crate::router::router;
 use crate::state::Parts;
 
-/// How long a request's head may take to arrive, and a connection may be idle between requests.
+/// How long a request's head may take to arrive, and how long a connection may be idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes.
 const HEAD_LIMIT: usize = 32 * 1024;
-/// After failing to accept for want of files or memory.
+/// The pause after the system had no file descriptors or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The API on an address.
@@ -37,7 +38,7 @@ pub struct Server {
     grace: Duration,
 }
 
-/// Why there is no server.
+/// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// A setting makes no sense.
@@ -54,8 +55,8 @@ pub enum BindError {
 }
 
 impl Server {
-    /// Takes `address`; with port 0 the system chooses a port ([`Server::local_addr`]). Connections
-    /// wait until [`Server::serve`].
+    /// Listens on `address`. With port 0 the system chooses a port ([`Server::local_addr`]). Connections wait until
+    /// [`Server::serve`] runs.
     ///
     /// # Errors
     /// If a setting makes no sense, or the address is taken or not this machine's.
@@ -69,13 +70,13 @@ impl Server {
         Ok(Self { listener, address, router: router(config, parts), connections, grace })
     }
 
-    /// The address, with the port that was chosen.
+    /// The address, with the actual port.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `shutdown` ends; then accepts no more, and lets requests in flight finish for as
-    /// long as the grace lasts. Tells whether all of them did.
+    /// Answers requests until `shutdown` ends, and then lets requests in flight finish within the grace period. Returns
+    /// whether all of them finished.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> bool {
         let Self { listener, router, connections, grace, address: _ } = self;
         let graceful = GracefulShutdown::new();
@@ -94,16 +95,16 @@ impl Server {
             let service = TowerToHyperService::new(router.clone());
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
             open.spawn(async move {
-                // Clients that vanish or send nonsense are their own affair.
+                // Not an error of the server: the client disconnected or did not speak HTTP.
                 if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection broke");
+                    tracing::debug!(error = %chain(&error), "connection failed");
                 }
                 drop(permit);
             });
         }
-        // From here on the system refuses connections.
+        // The system refuses connections from here on.
         drop(listener);
-        // What is still open after that is cut off with the set.
+        // Dropping `open` closes the connections that are left after that.
         timeout(grace, graceful.shutdown()).await.is_ok()
     }
 }
@@ -112,26 +113,26 @@ async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    // Never closed.
+    // The semaphore is never closed.
     let permit = Arc::clone(connections).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => {
-            // Answers are small and whole; waiting to fill a packet only delays them.
+            // Responses are small and written whole, so waiting to fill a packet would only delay them.
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY was not set");
+                tracing::debug!(error = %chain(&error), "TCP_NODELAY not set");
             }
             Some((stream, permit))
         }
         Err(error) if is_of_connection(&error) => None,
         Err(error) => {
-            tracing::warn!(%error, "no connection can be accepted; trying again");
+            tracing::warn!(error = %chain(&error), "accept failed; retrying");
             sleep(ACCEPT_PAUSE).await;
             None
         }
     }
 }
 
-/// Whether only the one connection failed that was about to be accepted.
+/// Whether the error concerns only the connection that was being accepted.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

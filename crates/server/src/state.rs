@@ -1,4 +1,4 @@
-//! What every handler can reach.
+//! State that all handlers share.
 
 use std::sync::Arc;
 
@@ -12,21 +12,21 @@ use tokio::sync::Semaphore;
 use crate::Config;
 use crate::pressure::Pressure;
 
-/// What the API works with.
+/// The components that the API calls.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    /// Where everything is kept.
+    /// The store of subscribers, events and deliveries.
     pub store: Store,
-    /// What takes events in.
+    /// Stores events and their jobs.
     pub dispatcher: Dispatcher,
-    /// What judges subscribers' URLs when they are given.
+    /// Checks the URLs of subscribers when they are created or changed.
     pub targets: Client,
-    /// Routes that need no key and are answered beside the API: those of `postrider_telemetry::listener`,
-    /// so that `/metrics`, `/healthz` and `/readyz` are on this address too; [`Router::new`] for none.
+    /// Routes beside the API that require no key. With those of `postrider_telemetry::listener`, the address also serves
+    /// `/metrics`, `/healthz` and `/readyz`. [`Router::new`] adds none.
     pub telemetry: Router,
 }
 
-/// Shared by all requests.
+/// State shared by all requests.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiState(Arc<Inner>);
 
@@ -36,20 +36,20 @@ pub(crate) struct Inner {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) targets: Client,
     pub(crate) config: Config,
-    /// Requests that may be worked on now.
-    pub(crate) room: Semaphore,
+    /// One permit per request that may run at once.
+    pub(crate) permits: Semaphore,
     pub(crate) pressure: Pressure,
-    /// The event types that metrics tell apart.
+    /// The event types that metrics distinguish.
     pub(crate) event_types: BoundedLabel,
 }
 
 impl ApiState {
     pub(crate) fn new(config: Config, parts: Parts) -> Self {
         let Parts { store, dispatcher, targets, telemetry: _ } = parts;
-        let room = Semaphore::new(config.requests.min(Semaphore::MAX_PERMITS));
+        let permits = Semaphore::new(config.requests.min(Semaphore::MAX_PERMITS));
         let pressure = Pressure::start(config.shedding, &store);
         let event_types = BoundedLabel::default();
-        Self(Arc::new(Inner { store, dispatcher, targets, config, room, pressure, event_types }))
+        Self(Arc::new(Inner { store, dispatcher, targets, config, permits, pressure, event_types }))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::api::{TestServer, fields};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Everything that the API answers, from the design.
+/// All routes. Programs of others rely on them.
 const ROUTES: &[(&str, &str)] = &[
     ("get", "/docs"),
     ("get", "/healthz"),
@@ -59,8 +59,13 @@ async fn every_route_is_described_with_its_answers() {
             let responses = operation["responses"].as_object().unwrap();
             assert!(responses.keys().any(|status| status.starts_with('2')), "{method} {path}: {operation}");
             assert!(operation["summary"].is_string(), "{method} {path}");
-            let Some(name) = operation["operationId"].as_str() else { continue };
+            let name =
+                operation["operationId"].as_str().unwrap_or_else(|| panic!("{method} {path} has no name"));
             assert!(names.insert(name.to_owned()), "{name} names two operations");
+            if !path.starts_with("/v1/") {
+                assert_eq!(operation["security"], serde_json::json!([]), "{method} {path} needs no key");
+                continue;
+            }
             for status in ["401", "422", "503"] {
                 let content = &responses[status]["content"]["application/problem+json"];
                 assert_eq!(
@@ -75,7 +80,7 @@ async fn every_route_is_described_with_its_answers() {
 }
 
 #[tokio::test]
-async fn every_reference_leads_somewhere() {
+async fn every_reference_resolves() {
     fn references(value: &Value, found: &mut BTreeSet<String>) {
         match value {
             Value::Object(map) => {
@@ -93,12 +98,12 @@ async fn every_reference_leads_somewhere() {
     assert!(found.len() > 10, "{found:?}");
     for reference in found {
         let pointer = reference.strip_prefix('#').unwrap();
-        assert!(api.pointer(pointer).is_some(), "{reference} leads nowhere");
+        assert!(api.pointer(pointer).is_some(), "{reference} does not resolve");
     }
 }
 
 #[tokio::test]
-async fn the_description_agrees_with_what_is_taken() {
+async fn the_description_names_the_fields_that_the_api_accepts() {
     let server = TestServer::start().await;
     let api = description(&server).await;
     let schema = |name: &str| &api["components"]["schemas"][name];
@@ -112,7 +117,7 @@ async fn the_description_agrees_with_what_is_taken() {
     );
     assert_eq!(schema("SubscriberRequest")["required"], serde_json::json!(["url", "events"]));
     assert_eq!(keys("ChangeRequest"), ["active", "description", "events", "headers", "policy", "url"]);
-    // Every field of a policy that is described is taken, and no other is: what is unknown is refused.
+    // The API accepts the described fields of a policy, and its message about an unknown field lists the same ones.
     let body =
         |policy: &Value| serde_json::json!({"url": "http://127.0.0.1/", "events": ["*"], "policy": policy});
     for field in keys("Policy") {
@@ -125,9 +130,9 @@ async fn the_description_agrees_with_what_is_taken() {
     assert_eq!(taken, keys("Policy").into_iter().collect(), "{message}");
 }
 
-/// Whatever a request has that is described as an object.
+/// Tries arrays in place of every object that the description knows.
 #[tokio::test]
-async fn an_array_is_never_taken_for_an_object() {
+async fn an_array_is_never_accepted_for_an_object() {
     let server = TestServer::start().await;
     let api = description(&server).await;
     let subscriber = server.subscriber(&["*"]).await;
@@ -141,7 +146,7 @@ async fn an_array_is_never_taken_for_an_object() {
             let url = path.replace("{id}", subscriber["id"].as_str().unwrap());
             for object in objects {
                 let field = if object.is_empty() { "body".to_owned() } else { object.join(".") };
-                // As many items as some struct may have fields.
+                // Serde would read an array as the fields of a struct in their order, so try as many items as structs have fields.
                 for length in 0..10 {
                     let array = serde_json::json!(vec![1; length]);
                     let nested = |inner: Value, name: &String| serde_json::json!({ name.as_str(): inner });
@@ -166,7 +171,7 @@ async fn an_array_is_never_taken_for_an_object() {
     }
 }
 
-/// The ways to the objects with known fields in what a schema describes.
+/// The paths to the objects with known fields within a schema.
 fn find_objects(api: &Value, schema: &Value, way: &[String], found: &mut Vec<Vec<String>>) {
     if let Some(reference) = schema["$ref"].as_str() {
         return find_objects(api, api.pointer(&reference[1..]).unwrap(), way, found);
@@ -185,7 +190,7 @@ fn find_objects(api: &Value, schema: &Value, way: &[String], found: &mut Vec<Vec
 }
 
 #[tokio::test]
-async fn the_page_for_people_runs_no_script_but_its_own() {
+async fn the_docs_page_runs_only_its_own_script() {
     let server = TestServer::start().await;
     let answer = server.without_key().send(Method::GET, "/docs", &[], "").await;
     assert_eq!(answer.status, 200);
@@ -195,6 +200,6 @@ async fn the_page_for_people_runs_no_script_but_its_own() {
     let page = answer.text();
     assert!(
         !page.contains("innerHTML") && !page.contains("src=") && !page.contains("://"),
-        "all of it is here"
+        "the page loads nothing from elsewhere"
     );
 }
