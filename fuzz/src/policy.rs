@@ -19,9 +19,9 @@ pub fn policy(data: &[u8]) {
     assert!(
         policy
             .timeout()
-            .is_none_or(|timeout| { (Duration::from_secs(1)..=Duration::from_mins(1)).contains(&timeout) })
+            .is_none_or(|timeout| (Duration::from_secs(1)..=Duration::from_mins(1)).contains(&timeout.duration()))
     );
-    assert!(policy.concurrency().is_none_or(|limit| (1..=10_000).contains(&limit)));
+    assert!(policy.concurrency().is_none_or(|limit| (1..=10_000).contains(&limit.get())));
     assert!(
         policy.rate_limit().is_none_or(|rate| rate.interval > Duration::ZERO && rate.burst.get() <= 10_000)
     );

@@ -1,14 +1,10 @@
 //! Attempts: one HTTP request of a delivery, and what came of it.
 
-use std::fmt;
+use crate::word::words;
 
-use serde::{Deserialize, Serialize};
-
-use crate::delivery::named;
-
-named! {
+words! {
     /// Why an attempt failed.
-    ErrorKind, "error kind" {
+    ErrorKind, "an error kind" {
         /// The receiver answered, but not 2xx.
         Status = 0, "status";
         /// The host's name did not resolve.

@@ -1,18 +1,20 @@
 //! Domain types of the Postrider webhook system.
 //!
-//! Everything here is plain data and rules: no I/O, no async runtime. Time and randomness come in as
-//! arguments ([`Clock`], [`Random`]), so that every rule can be tested at any moment.
+//! The crate contains data and rules only: no I/O and no async runtime. Time and randomness are arguments ([`Clock`],
+//! [`Random`]), so that tests can choose both.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
 //! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…` |
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
-//! | [`bounds`] | the least and greatest values of a delivery policy |
-//! | [`retry`] | when a failed delivery is tried again |
-//! | [`secret`], [`keyring`], [`signing`] | secrets that do not print, their encryption at rest, signatures |
-//! | [`header`] | the headers that a subscriber may add |
-//! | [`target`] | which URLs and addresses a delivery may go to |
+//! | [`policy`] | a subscriber's delivery policy, in JSON and validated |
+//! | [`bounds`] | the smallest and greatest values that a policy may have |
+//! | [`retry`] | how often, and after which delays, a delivery is attempted again |
+//! | [`secret`], [`signing`] | signing secrets, signatures and their verification |
+//! | [`keyring`] | encryption of stored secrets |
+//! | [`header`] | the headers that a subscriber adds to its requests |
+//! | [`target`] | the URLs and addresses that deliveries may go to |
 //! | [`chain()`] | printing an error with its causes |
 
 pub mod attempt;
@@ -25,6 +27,7 @@ pub mod header;
 pub mod id;
 pub mod keyring;
 mod object;
+pub mod policy;
 pub mod random;
 pub mod retry;
 #[cfg(feature = "schema")]
@@ -34,6 +37,7 @@ pub mod signing;
 pub mod subscriber;
 pub mod target;
 pub mod tenant;
+mod word;
 
 pub use attempt::{ErrorKind, Verdict};
 pub use chain::chain;
@@ -43,12 +47,14 @@ pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
 pub use header::CustomHeaders;
 pub use id::{AttemptId, DeliveryId, EventId, Id, IdGenerator, JobId, SubscriberId};
 pub use keyring::Keyring;
+pub use policy::Policy;
 pub use random::{Random, SystemRandom};
 pub use retry::{RetryPolicy, RetrySchedule};
 pub use secret::Secret;
-pub use subscriber::{DeactivationReason, Policy};
+pub use subscriber::DeactivationReason;
 pub use target::{AddressPolicy, TargetUrl};
 pub use tenant::TenantId;
+pub use word::UnknownWord;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

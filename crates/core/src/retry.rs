@@ -1,19 +1,38 @@
-//! When a failed delivery is tried again.
+//! The retry policy: how often, and after which delays, a failed delivery is attempted again.
 
 use std::time::Duration;
 
 use crate::{Random, bounds};
 
+/// The number of attempts and the delays between them.
+///
+/// ```
+/// use postrider_core::{RetryPolicy, SystemRandom};
+/// use std::time::Duration;
+///
+/// let policy = RetryPolicy::default();
+/// let delay = policy.delay_after(1, None, &SystemRandom).unwrap();
+/// assert!((Duration::from_secs(1)..=Duration::from_millis(1100)).contains(&delay));
+/// assert_eq!(policy.delay_after(6, None, &SystemRandom), None, "the sixth attempt is the last");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    schedule: RetrySchedule,
+    max_attempts: MaxAttempts,
+    jitter: JitterPercent,
+}
+
 /// The delays between attempts, without their random part.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum RetrySchedule {
-    /// One delay after each failed attempt; past its end the last one repeats.
+    /// One delay after each failed attempt. The last delay repeats.
     Steps(Steps),
-    /// `base × factor^n`, never over `cap`.
+    /// `base × factor^n` after `n + 1` failed attempts, at most `cap`.
     Exponential(Exponential),
 }
 
-/// A list of delays: 1 to 30 of them, each at most 24 hours.
+/// A list of delays, within [`bounds::SCHEDULE_LENGTH`] and [`bounds::DELAY`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Steps(Vec<Duration>);
 
@@ -25,95 +44,136 @@ pub struct Exponential {
     cap: Duration,
 }
 
-/// Why numbers do not make a retry policy.
+/// A number of attempts within [`bounds::MAX_ATTEMPTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxAttempts(u32);
+
+/// The greatest random part of a delay, in percent of the delay, within [`bounds::JITTER_PERCENT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JitterPercent(u8);
+
+/// Which value of a retry policy is out of bounds, and what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RetryError {
-    /// No step, or over 30.
-    #[error("a schedule has 1 to 30 delays")]
+    /// The schedule has too few or too many delays.
+    #[error(
+        "a retry schedule must have {} to {} delays",
+        bounds::SCHEDULE_LENGTH.start(),
+        bounds::SCHEDULE_LENGTH.end()
+    )]
     Steps,
-    /// A delay over 24 hours.
-    #[error("a delay is at most 24 hours")]
+    /// A delay is too long.
+    #[error("a retry delay must be at most 24h")]
     Delay,
-    /// A base below 100 ms.
-    #[error("the base of an exponential schedule is at least 100 ms")]
+    /// The base of an exponential schedule is out of bounds.
+    #[error(
+        "the base of an exponential schedule must be at least {:?} and at most 24h",
+        bounds::EXPONENTIAL_BASE.start()
+    )]
     Base,
-    /// A factor outside of 1 to 10.
-    #[error("the factor of an exponential schedule is 1 to 10")]
+    /// The factor of an exponential schedule is out of bounds.
+    #[error(
+        "the factor of an exponential schedule must be from {} to {}",
+        bounds::EXPONENTIAL_FACTOR.start(),
+        bounds::EXPONENTIAL_FACTOR.end()
+    )]
     Factor,
-    /// A cap below the base.
-    #[error("the cap of an exponential schedule is not below its base")]
+    /// The cap of an exponential schedule is below its base.
+    #[error("the cap of an exponential schedule must be at least its base")]
     Cap,
-    /// Attempts outside of 1 to 30.
-    #[error("a delivery has 1 to 30 attempts")]
+    /// The number of attempts is out of bounds.
+    #[error(
+        "the number of attempts must be from {} to {}",
+        bounds::MAX_ATTEMPTS.start(),
+        bounds::MAX_ATTEMPTS.end()
+    )]
     MaxAttempts,
-    /// Jitter over 50 %.
-    #[error("the random part of a delay is 0 to 50 percent")]
+    /// The jitter is out of bounds.
+    #[error("the jitter must be at most {} percent", bounds::JITTER_PERCENT.end())]
     Jitter,
 }
 
-/// The longest delay that a receiver's `Retry-After` may ask for.
+/// The longest delay that a receiver can ask for with `Retry-After`.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-impl Steps {
-    /// From the delays after the first, second, … failed attempt.
-    ///
-    /// # Errors
-    /// If there are none or over 30, or one is over 24 hours.
-    pub fn try_new(delays: Vec<Duration>) -> Result<Self, RetryError> {
-        if !bounds::SCHEDULE_LENGTH.contains(&delays.len()) {
-            return Err(RetryError::Steps);
-        }
-        if !delays.iter().all(|delay| bounds::DELAY.contains(delay)) {
-            return Err(RetryError::Delay);
-        }
-        Ok(Self(delays))
+impl RetryPolicy {
+    /// Makes a policy of validated parts.
+    pub fn new(schedule: RetrySchedule, max_attempts: MaxAttempts, jitter: JitterPercent) -> Self {
+        Self { schedule, max_attempts, jitter }
     }
 
-    /// The delays.
-    pub fn delays(&self) -> &[Duration] {
-        &self.0
+    /// Validates `max_attempts` and `jitter_percent`, and makes a policy.
+    ///
+    /// # Errors
+    /// Fails if a number is out of [`bounds::MAX_ATTEMPTS`] or [`bounds::JITTER_PERCENT`].
+    pub fn try_new(
+        schedule: RetrySchedule,
+        max_attempts: u32,
+        jitter_percent: u8,
+    ) -> Result<Self, RetryError> {
+        Ok(Self::new(schedule, MaxAttempts::try_new(max_attempts)?, JitterPercent::try_new(jitter_percent)?))
+    }
+
+    /// Returns this policy with the given parts in place of its own.
+    pub(crate) fn overridden(
+        &self,
+        schedule: Option<&RetrySchedule>,
+        max_attempts: Option<MaxAttempts>,
+        jitter: Option<JitterPercent>,
+    ) -> Self {
+        Self {
+            schedule: schedule.unwrap_or(&self.schedule).clone(),
+            max_attempts: max_attempts.unwrap_or(self.max_attempts),
+            jitter: jitter.unwrap_or(self.jitter),
+        }
+    }
+
+    /// Returns the delays between attempts.
+    pub fn schedule(&self) -> &RetrySchedule {
+        &self.schedule
+    }
+
+    /// Returns the number of attempts in one round of delivering.
+    pub fn max_attempts(&self) -> u32 {
+        self.max_attempts.0
+    }
+
+    /// Returns the greatest random part of a delay, in percent of the delay.
+    pub fn jitter_percent(&self) -> u8 {
+        self.jitter.0
+    }
+
+    /// Returns the delay before the next attempt, or `None` if `failed` attempts used the policy up. `failed` is the
+    /// number of failed attempts in this round: 1 after the first.
+    ///
+    /// `retry_after` is the delay that the receiver asked for. It lengthens the delay, up to [`MAX_RETRY_AFTER`], and
+    /// never shortens it.
+    pub fn delay_after(
+        &self,
+        failed: u32,
+        retry_after: Option<Duration>,
+        random: &dyn Random,
+    ) -> Option<Duration> {
+        if failed >= self.max_attempts.0 {
+            return None;
+        }
+        let step = self.schedule.delay(failed);
+        let jitter = step.mul_f64(f64::from(self.jitter.0) / 100.0 * random.fraction());
+        let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+        Some((step + jitter).max(asked))
     }
 }
 
-impl Exponential {
-    /// `base × factor^n`, never over `cap`.
-    ///
-    /// # Errors
-    /// If the base is below 100 ms, the factor outside of 1 to 10, or the cap below the base or over 24 hours.
-    pub fn try_new(base: Duration, factor: f64, cap: Duration) -> Result<Self, RetryError> {
-        if !bounds::EXPONENTIAL_BASE.contains(&base) {
-            return Err(RetryError::Base);
-        }
-        if !bounds::EXPONENTIAL_FACTOR.contains(&factor) {
-            return Err(RetryError::Factor);
-        }
-        if cap < base {
-            return Err(RetryError::Cap);
-        }
-        if !bounds::DELAY.contains(&cap) {
-            return Err(RetryError::Delay);
-        }
-        Ok(Self { base, factor, cap })
-    }
-
-    /// The first delay.
-    pub fn base(&self) -> Duration {
-        self.base
-    }
-
-    /// What each delay is multiplied with to make the next.
-    pub fn factor(&self) -> f64 {
-        self.factor
-    }
-
-    /// The longest delay.
-    pub fn cap(&self) -> Duration {
-        self.cap
+impl Default for RetryPolicy {
+    /// Six attempts on the default schedule, with up to 10 % jitter.
+    fn default() -> Self {
+        Self { schedule: RetrySchedule::default(), max_attempts: MaxAttempts(6), jitter: JitterPercent(10) }
     }
 }
 
 impl RetrySchedule {
-    /// The delay after `failed` attempts have failed; `failed` counts from 1.
+    /// Returns the delay after `failed` attempts have failed; `failed` counts from 1.
     fn delay(&self, failed: u32) -> Duration {
         let earlier = failed.saturating_sub(1);
         match self {
@@ -136,83 +196,86 @@ impl Default for RetrySchedule {
     }
 }
 
-/// How often and when a delivery is tried.
-///
-/// ```
-/// use postrider_core::{RetryPolicy, SystemRandom};
-/// use std::time::Duration;
-///
-/// let policy = RetryPolicy::default();
-/// let after_first = policy.delay_after(1, None, &SystemRandom).unwrap();
-/// assert!((Duration::from_secs(1)..=Duration::from_millis(1100)).contains(&after_first));
-/// assert_eq!(policy.delay_after(6, None, &SystemRandom), None, "six attempts, then it is dead");
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct RetryPolicy {
-    schedule: RetrySchedule,
-    max_attempts: u32,
-    jitter_percent: u8,
-}
-
-impl RetryPolicy {
-    /// A policy of `max_attempts` (1 to 30) with up to `jitter_percent` (0 to 50) added at random to each delay.
+impl Steps {
+    /// Takes the delays after the first, second, … failed attempt.
     ///
     /// # Errors
-    /// If a number is outside of its range.
-    pub fn try_new(
-        schedule: RetrySchedule,
-        max_attempts: u32,
-        jitter_percent: u8,
-    ) -> Result<Self, RetryError> {
-        if !bounds::MAX_ATTEMPTS.contains(&max_attempts) {
-            return Err(RetryError::MaxAttempts);
+    /// Fails if their number is out of [`bounds::SCHEDULE_LENGTH`], or one of them out of [`bounds::DELAY`].
+    pub fn try_new(delays: Vec<Duration>) -> Result<Self, RetryError> {
+        if !bounds::SCHEDULE_LENGTH.contains(&delays.len()) {
+            return Err(RetryError::Steps);
         }
-        if !bounds::JITTER_PERCENT.contains(&jitter_percent) {
-            return Err(RetryError::Jitter);
+        if !delays.iter().all(|delay| bounds::DELAY.contains(delay)) {
+            return Err(RetryError::Delay);
         }
-        Ok(Self { schedule, max_attempts, jitter_percent })
+        Ok(Self(delays))
     }
 
-    /// The delays.
-    pub fn schedule(&self) -> &RetrySchedule {
-        &self.schedule
-    }
-
-    /// How many attempts a round of delivering has.
-    pub fn max_attempts(&self) -> u32 {
-        self.max_attempts
-    }
-
-    /// How much of a delay may be added to it at random, in percent.
-    pub fn jitter_percent(&self) -> u8 {
-        self.jitter_percent
-    }
-
-    /// How long to wait after `failed` attempts of this round have failed (1 after the first), or
-    /// `None` when they are used up.
-    ///
-    /// `retry_after` is what the receiver asked for: it lengthens the delay, up to
-    /// [`MAX_RETRY_AFTER`], and never shortens it.
-    pub fn delay_after(
-        &self,
-        failed: u32,
-        retry_after: Option<Duration>,
-        random: &dyn Random,
-    ) -> Option<Duration> {
-        if failed >= self.max_attempts {
-            return None;
-        }
-        let step = self.schedule.delay(failed);
-        let jitter = step.mul_f64(f64::from(self.jitter_percent) / 100.0 * random.fraction());
-        let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-        Some((step + jitter).max(asked))
+    /// Returns the delays.
+    pub fn delays(&self) -> &[Duration] {
+        &self.0
     }
 }
 
-impl Default for RetryPolicy {
-    /// Six attempts on the default schedule, with up to 10 % of random delay.
-    fn default() -> Self {
-        Self { schedule: RetrySchedule::default(), max_attempts: 6, jitter_percent: 10 }
+impl Exponential {
+    /// Takes the first delay, the factor between successive delays, and the longest delay.
+    ///
+    /// # Errors
+    /// Fails if the base is out of [`bounds::EXPONENTIAL_BASE`], the factor out of [`bounds::EXPONENTIAL_FACTOR`], or
+    /// the cap below the base or out of [`bounds::DELAY`].
+    pub fn try_new(base: Duration, factor: f64, cap: Duration) -> Result<Self, RetryError> {
+        if !bounds::EXPONENTIAL_BASE.contains(&base) {
+            return Err(RetryError::Base);
+        }
+        if !bounds::EXPONENTIAL_FACTOR.contains(&factor) {
+            return Err(RetryError::Factor);
+        }
+        if cap < base {
+            return Err(RetryError::Cap);
+        }
+        if !bounds::DELAY.contains(&cap) {
+            return Err(RetryError::Delay);
+        }
+        Ok(Self { base, factor, cap })
+    }
+
+    /// Returns the first delay.
+    pub fn base(&self) -> Duration {
+        self.base
+    }
+
+    /// Returns the factor between successive delays.
+    pub fn factor(&self) -> f64 {
+        self.factor
+    }
+
+    /// Returns the longest delay.
+    pub fn cap(&self) -> Duration {
+        self.cap
+    }
+}
+
+impl MaxAttempts {
+    /// Validates a number of attempts.
+    ///
+    /// # Errors
+    /// Fails with [`RetryError::MaxAttempts`] if it is out of [`bounds::MAX_ATTEMPTS`].
+    pub fn try_new(attempts: u32) -> Result<Self, RetryError> {
+        if bounds::MAX_ATTEMPTS.contains(&attempts) {
+            Ok(Self(attempts))
+        } else {
+            Err(RetryError::MaxAttempts)
+        }
+    }
+}
+
+impl JitterPercent {
+    /// Validates a percentage.
+    ///
+    /// # Errors
+    /// Fails with [`RetryError::Jitter`] if it is out of [`bounds::JITTER_PERCENT`].
+    pub fn try_new(percent: u8) -> Result<Self, RetryError> {
+        if bounds::JITTER_PERCENT.contains(&percent) { Ok(Self(percent)) } else { Err(RetryError::Jitter) }
     }
 }
 
@@ -231,7 +294,7 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     #[test]
-    fn the_default_schedule_is_the_designs() {
+    fn the_default_policy_makes_six_attempts_with_growing_delays() {
         let policy = RetryPolicy::default();
         let delays: Vec<_> =
             (1..=6).map(|n| policy.delay_after(n, None, &Always(0)).map(|d| d.as_secs())).collect();
@@ -239,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn past_its_end_the_last_step_repeats() {
+    fn the_last_step_repeats() {
         let steps = Steps::try_new(vec![Duration::from_secs(1), Duration::from_secs(2)]).unwrap();
         let policy = RetryPolicy::try_new(RetrySchedule::Steps(steps), 5, 0).unwrap();
         let delays: Vec<_> =
@@ -248,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_out_of_range_are_refused() {
+    fn values_out_of_bounds_are_rejected() {
         let second = Duration::from_secs(1);
         assert_eq!(Steps::try_new(vec![]), Err(RetryError::Steps));
         assert_eq!(Steps::try_new(vec![second; 31]), Err(RetryError::Steps));
@@ -267,7 +330,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delay_is_never_early_and_never_past_its_jitter(
+        fn a_delay_lies_between_its_step_and_its_jitter(
             base in 100_u64..100_000, factor in 1.0_f64..10.0, cap in 100_000_u64..86_400_000,
             jitter in 0_u8..=50, failed in 1_u32..30, byte: u8,
         ) {
@@ -281,7 +344,7 @@ mod tests {
         }
 
         #[test]
-        fn retry_after_only_lengthens_and_at_most_to_an_hour(asked in 0_u64..100_000, failed in 1_u32..6) {
+        fn retry_after_lengthens_a_delay_up_to_an_hour(asked in 0_u64..100_000, failed in 1_u32..6) {
             let policy = RetryPolicy::default();
             let plain = policy.delay_after(failed, None, &Always(0)).unwrap();
             let delay = policy.delay_after(failed, Some(Duration::from_secs(asked)), &Always(0)).unwrap();

@@ -1,4 +1,4 @@
-//! OpenAPI descriptions of what derives cannot describe.
+//! OpenAPI schemas that cannot be derived.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::subscriber::Span;
+use crate::policy::Span;
 
 impl PartialSchema for Span {
     fn schema() -> RefOr<Schema> {

@@ -1,4 +1,4 @@
-//! The client, its requests and their outcomes.
+//! The client, its requests and their results.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use postrider_core::policy::AttemptTimeout;
 use postrider_core::{ErrorKind, TargetUrl, Verdict};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Config, ConfigError};
-use crate::connector::{Connector, Parts};
+use crate::connector::{Connector, ConnectorConfig};
 use crate::failure::Failure;
 use crate::progress::{PROGRESS, Phase, Progress};
 use crate::resolve::{Resolve, SystemResolver};
 use crate::response::Response;
 use crate::tls::Tls;
 
-/// Makes attempts. Clones share connections and settings, and are cheap.
+/// Makes attempts. Clones are cheap and share connections.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -32,35 +33,35 @@ struct Inner {
     config: Config,
 }
 
-/// One POST. Printing it shows neither query, header values nor body.
+/// One POST. `Debug` shows neither the URL's query nor header values nor the body.
 #[derive(Clone)]
 pub struct Request {
-    /// Where to.
+    /// The URL to post to.
     pub url: TargetUrl,
-    /// All headers but `Host` and `Content-Length`.
+    /// All headers except `Host` and `Content-Length`, which the client adds.
     pub headers: HeaderMap,
-    /// The bytes that were signed.
+    /// The body, as it was signed.
     pub body: Bytes,
-    /// How long the attempt may take in all; that of [`Config`] if `None`. Kept within 1 s to 60 s.
-    pub timeout: Option<Duration>,
+    /// The time limit for the whole attempt; `None` for [`Config::request_timeout`].
+    pub timeout: Option<AttemptTimeout>,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// From the call until the outcome was known.
+    /// The time from the call until the result was known.
     pub duration: Duration,
-    /// The receiver's answer, which may well be a refusal, or why there is none.
+    /// The receiver's response, whatever its status, or why there is none.
     pub result: Result<Response, Failure>,
 }
 
 impl Sent {
-    /// Whether the receiver answered 2xx.
+    /// Returns whether the receiver answered 2xx.
     pub fn is_success(&self) -> bool {
         self.verdict().is_success()
     }
 
-    /// The verdict on the attempt: a success if the receiver answered 2xx, whatever else is wrong with its answer.
+    /// Returns the verdict on the attempt. Any 2xx status is a success, even if the body arrived incomplete.
     pub fn verdict(&self) -> Verdict {
         match &self.result {
             Ok(response) if !response.is_success() => {
@@ -75,41 +76,38 @@ impl Sent {
     }
 }
 
-const MIN_TIMEOUT: Duration = Duration::from_secs(1);
-const MAX_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Idle connections that are kept for one host: what a burst leaves serves the next one. There are never more than
-/// attempts were in flight at once, and they are closed when they have been idle for a while.
+/// Idle connections per host, so that the connections of one burst serve the next. There are never more than attempts
+/// were in flight at once, and each is closed after [`Config::idle_timeout`].
 const MAX_IDLE: usize = 512;
 
-/// What is read at once of an HTTP/1.1 answer; its headers must fit in.
+/// The read buffer of an HTTP/1.1 connection; a response's headers must fit into it.
 const H1_BUFFER: usize = 16 * 1024;
-/// What the headers of an HTTP/2 answer may take (RFC 9113, §6.5.2).
+/// The greatest size of an HTTP/2 response's headers (`SETTINGS_MAX_HEADER_LIST_SIZE`, RFC 9113, §6.5.2).
 const H2_HEADERS: u32 = 16 * 1024;
-/// What a receiver may send ahead over HTTP/2: of one answer, and of all on one connection.
+/// What an HTTP/2 receiver may send ahead: for one response, and for all responses of a connection.
 const H2_STREAM_WINDOW: u32 = 32 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 256 * 1024;
 const H2_SEND_BUFFER: usize = 64 * 1024;
-/// An HTTP/2 connection in use that does not answer a ping is closed: attempts share it, so one
-/// that has gone dead would fail them all until TCP notices, a quarter of an hour later.
+/// A busy HTTP/2 connection that does not answer a ping is closed. Attempts share it, so a dead one would fail them all
+/// until TCP notices a quarter of an hour later.
 const H2_PING: Duration = Duration::from_secs(5);
 
 impl Client {
-    /// A client that asks the operating system for addresses.
+    /// Makes a client that resolves names with the operating system's resolver.
     ///
     /// # Errors
-    /// If a setting makes no sense or a root certificate is none.
+    /// Fails if a value of `config` is out of bounds, or a root certificate cannot be used.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         Self::with_resolver(config, Arc::new(SystemResolver::default()))
     }
 
-    /// A client that asks `resolver` for addresses.
+    /// Makes a client that resolves names with `resolver`.
     ///
     /// # Errors
-    /// If a setting makes no sense or a root certificate is none.
+    /// Fails if a value of `config` is out of bounds, or a root certificate cannot be used.
     pub fn with_resolver(config: Config, resolver: Arc<dyn Resolve>) -> Result<Self, ConfigError> {
         config.validate()?;
-        let connector = Connector::new(Parts {
+        let connector = Connector::new(ConnectorConfig {
             targets: config.targets.clone(),
             resolver,
             proxy: config.proxy.clone(),
@@ -121,9 +119,9 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.idle_timeout)
             .pool_max_idle_per_host(MAX_IDLE)
-            // Only a request of which nothing was sent, on a connection that had gone stale.
+            // Repeats a request only if nothing of it was sent because its pooled connection had gone stale.
             .retry_canceled_requests(true)
-            // Of header lines, hyper takes 100 by itself.
+            // hyper limits the number of header lines to 100 by default.
             .http1_max_buf_size(H1_BUFFER)
             .http2_max_header_list_size(H2_HEADERS)
             .http2_initial_stream_window_size(H2_STREAM_WINDOW)
@@ -135,12 +133,13 @@ impl Client {
         Ok(Self(Arc::new(Inner { http, connector, config })))
     }
 
-    /// Whether deliveries may go to a URL now: its host is resolved and every address judged, but
-    /// nothing is connected to. For the creation of a subscriber; each attempt judges again.
+    /// Checks whether deliveries may go to a URL now: resolves its host and judges every address, without connecting.
+    ///
+    /// The server calls this when a subscriber is created. Each attempt judges the addresses again.
     ///
     /// # Errors
-    /// [`ErrorKind::Blocked`] if they may not; [`ErrorKind::Dns`] or [`ErrorKind::TimeoutDns`] if the
-    /// name was not resolved.
+    /// Fails with [`ErrorKind::Blocked`] if the target policy forbids the URL or an address, and with
+    /// [`ErrorKind::Dns`] or [`ErrorKind::TimeoutDns`] if the host was not resolved.
     pub async fn check(&self, url: &TargetUrl) -> Result<(), Failure> {
         let Inner { connector, config, .. } = &*self.0;
         config.targets.check(url)?;
@@ -151,17 +150,14 @@ impl Client {
             .map(|_| ())
     }
 
-    /// Makes one attempt. It ends by its deadline, whatever the receiver does.
+    /// Makes one attempt. It ends by its time limit, whatever the receiver does.
     pub async fn send(&self, request: Request) -> Sent {
         let started = Instant::now();
-        let timeout = match request.timeout {
-            Some(timeout) => timeout.clamp(MIN_TIMEOUT, MAX_TIMEOUT),
-            None => self.0.config.request_timeout,
-        };
+        let timeout = request.timeout.map_or(self.0.config.request_timeout, AttemptTimeout::duration);
         let host = request.url.host().to_owned();
         let result = self.attempt(request, started + timeout).await;
         if let Err(failure) = &result {
-            tracing::debug!(host, kind = %failure.kind, detail = %failure, "no answer");
+            tracing::debug!(host, kind = %failure.kind, detail = %failure, "no response");
         }
         Sent { duration: started.elapsed(), result }
     }
@@ -174,16 +170,17 @@ impl Client {
         let connection = capture_connection(&mut request);
         let progress = Progress::until(deadline);
         let exchange = timeout_at(deadline, http.request(request));
-        let answer = match PROGRESS.scope(progress.clone(), exchange).await {
-            Ok(Ok(answer)) => answer,
+        let response = match PROGRESS.scope(progress.clone(), exchange).await {
+            Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(Failure::exchange(&error)),
-            // A connection of the pool may have come first: then the connector's word does not count.
+            // The request was sent on a pooled connection while a new one was still being made: the connector's phase
+            // does not apply.
             Err(_) if connection.connection_metadata().is_some() => {
                 return Err(Failure::timeout(Phase::Headers));
             }
             Err(_) => return Err(Failure::timeout(progress.phase())),
         };
-        accept(answer, config.response_limit, deadline).await
+        accept(response, config.response_limit, deadline).await
     }
 }
 
@@ -208,24 +205,24 @@ fn http_request(request: Request) -> Result<http::Request<Full<Bytes>>, Failure>
     let mut post = http::Request::new(Full::new(request.body));
     *post.method_mut() = Method::POST;
     *post.uri_mut() = request.url.as_str().parse().map_err(|_| {
-        Failure::new(ErrorKind::Internal, "the URL has characters that cannot be sent over HTTP")
+        Failure::new(ErrorKind::Internal, "the URL contains characters that cannot be sent over HTTP")
     })?;
     *post.headers_mut() = request.headers;
     Ok(post)
 }
 
 async fn accept(
-    answer: http::Response<Incoming>,
+    response: http::Response<Incoming>,
     limit: usize,
     deadline: Instant,
 ) -> Result<Response, Failure> {
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::new(
             ErrorKind::Protocol,
-            "the receiver wants to switch to another protocol (101)",
+            "the receiver tried to switch to another protocol (status 101)",
         ));
     }
-    Ok(Response::read(answer, limit, deadline).await)
+    Ok(Response::read(response, limit, deadline).await)
 }
 
 #[cfg(test)]
@@ -235,13 +232,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_url_that_is_a_target_can_be_sent_to(text in "https?://[!-~é]{1,12}(/[ -~é]{0,20})?") {
+        fn every_target_url_can_be_requested(text in "https?://[!-~é]{1,12}(/[ -~é]{0,20})?") {
             if let Ok(url) = TargetUrl::parse(&text) {
                 let host = url.host().to_owned();
                 let request = Request { url, headers: HeaderMap::new(), body: Bytes::new(), timeout: None };
-                let made = http_request(request);
-                prop_assert!(made.is_ok(), "{text}: {made:?}");
-                prop_assert_eq!(made.unwrap().uri().host().map(str::to_owned), Some(host));
+                let post = http_request(request);
+                prop_assert!(post.is_ok(), "{text}: {post:?}");
+                prop_assert_eq!(post.unwrap().uri().host().map(str::to_owned), Some(host));
             }
         }
     }

@@ -1,84 +1,104 @@
-//! What can be set, and what is refused.
+//! The client's configuration and its validation.
 
 use std::time::Duration;
 
 use postrider_core::target::TargetPolicy;
 use rustls::pki_types::pem;
 
+use crate::bounds;
 use crate::proxy::ProxyUrl;
 
-/// How attempts are made. [`Client::new`](crate::Client::new) refuses what makes no sense.
+/// How a [`Client`](crate::Client) makes attempts. `Client::new` rejects values out of [`bounds`].
+///
+/// ```
+/// use postrider_delivery::{Client, Config, ConfigError};
+/// use std::time::Duration;
+///
+/// let config = Config { connect_timeout: Duration::from_secs(5), ..Config::default() };
+/// assert!(Client::new(config.clone()).is_ok());
+///
+/// let invalid = Config { response_limit: usize::MAX, ..config };
+/// assert!(matches!(Client::new(invalid), Err(ConfigError::ResponseLimit)));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How long resolving, connecting and the TLS handshake may take together; at most 60 s.
+    /// The time limit for resolving the host, connecting and the TLS handshake together, within
+    /// [`bounds::CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
-    /// How long an attempt may take in all, the answer's body included; at most 5 min.
+    /// The time limit for a whole attempt, the response's body included, within [`bounds::REQUEST_TIMEOUT`]. A
+    /// subscriber's own time limit replaces it.
     pub request_timeout: Duration,
-    /// How many bytes of an answer's body are kept; at most 1 MiB.
+    /// The number of bytes of a response's body that are recorded, within [`bounds::RESPONSE_LIMIT`].
     pub response_limit: usize,
-    /// Which URLs and addresses deliveries may go to.
+    /// The URLs and addresses that deliveries may go to.
     pub targets: TargetPolicy,
-    /// The HTTP proxy that all connections go through.
+    /// The HTTP proxy that tunnels all connections; `None` to connect directly.
     pub proxy: Option<ProxyUrl>,
-    /// Certificates in PEM, trusted besides the web's roots. Each entry is the content of one file.
+    /// PEM certificates to trust in addition to the web's roots. Each entry is the content of one file.
     pub extra_roots_pem: Vec<Vec<u8>>,
-    /// How long a connection that is not in use is kept; at most 5 min.
+    /// The time after which an idle connection is closed, within [`bounds::IDLE_TIMEOUT`].
     pub idle_timeout: Duration,
 }
 
-/// Why a configuration is refused.
+/// Which value of a [`Config`] is invalid, and what was expected.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
-    /// A duration is zero or too long.
-    #[error("{name} must be over zero and at most {}s", most.as_secs())]
-    Duration {
-        /// The field of [`Config`].
-        name: &'static str,
-        /// The longest that it may be.
-        most: Duration,
-    },
-    /// The response limit is over 1 MiB.
-    #[error("response_limit must be at most {most} bytes")]
-    ResponseLimit {
-        /// The most that it may be.
-        most: usize,
-    },
-    /// A file of extra root certificates has none in it.
-    #[error("extra root certificates: number {index} holds no certificate in PEM (BEGIN CERTIFICATE)")]
+    /// [`Config::connect_timeout`] is out of bounds.
+    #[error(
+        "the connect timeout must be from {:?} to {:?}",
+        bounds::CONNECT_TIMEOUT.start(),
+        bounds::CONNECT_TIMEOUT.end()
+    )]
+    ConnectTimeout,
+    /// [`Config::request_timeout`] is out of bounds.
+    #[error(
+        "the request timeout must be from {:?} to {:?}",
+        bounds::REQUEST_TIMEOUT.start(),
+        bounds::REQUEST_TIMEOUT.end()
+    )]
+    RequestTimeout,
+    /// [`Config::idle_timeout`] is out of bounds.
+    #[error(
+        "the idle timeout must be from {:?} to {:?}",
+        bounds::IDLE_TIMEOUT.start(),
+        bounds::IDLE_TIMEOUT.end()
+    )]
+    IdleTimeout,
+    /// [`Config::response_limit`] is out of bounds.
+    #[error("the response limit must be at most {} bytes", bounds::RESPONSE_LIMIT.end())]
+    ResponseLimit,
+    /// An entry of [`Config::extra_roots_pem`] contains no certificate.
+    #[error("extra root certificates: file {index} contains no PEM certificate (BEGIN CERTIFICATE)")]
     NoRoot {
-        /// Which entry of [`Config::extra_roots_pem`], from 1.
+        /// The position of the entry, counted from 1.
         index: usize,
     },
-    /// A file of extra root certificates is not PEM.
-    #[error("extra root certificates: number {index} is not PEM")]
+    /// An entry of [`Config::extra_roots_pem`] is malformed.
+    #[error("extra root certificates: file {index} is not valid PEM")]
     RootPem {
-        /// Which entry of [`Config::extra_roots_pem`], from 1.
+        /// The position of the entry, counted from 1.
         index: usize,
-        /// What is wrong with it.
+        /// The parser's error.
         #[source]
         source: pem::Error,
     },
-    /// An extra root certificate is not one.
-    #[error("extra root certificates: number {index} holds something that is no root certificate")]
+    /// A certificate of [`Config::extra_roots_pem`] cannot be used as a root.
+    #[error("extra root certificates: file {index} contains a certificate that cannot be used as a root")]
     Root {
-        /// Which entry of [`Config::extra_roots_pem`], from 1.
+        /// The position of the entry, counted from 1.
         index: usize,
-        /// What is wrong with it.
+        /// The reason.
         #[source]
         source: rustls::Error,
     },
-    /// The TLS library refuses its own defaults.
-    #[error("TLS cannot be set up")]
+    /// rustls rejected its own default protocol versions.
+    #[error("TLS could not be set up")]
     Tls(#[source] rustls::Error),
 }
 
-const MAX_CONNECT_TIMEOUT: Duration = Duration::from_mins(1);
-const MAX_REQUEST_TIMEOUT: Duration = Duration::from_mins(5);
-const MAX_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
-const MAX_RESPONSE_LIMIT: usize = 1024 * 1024;
-
 impl Default for Config {
-    /// Connect 10 s, whole attempt 30 s, 5000 bytes, idle 10 s; public addresses only, no proxy.
+    /// Connect 10 s, whole attempt 30 s, 5,000 bytes of the body, idle 10 s; public addresses only, no proxy.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
@@ -93,22 +113,23 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Sees that every value makes sense.
+    /// Checks the durations and the limit. [`Client::new`](crate::Client::new) checks them as well, and the root
+    /// certificates.
     ///
     /// # Errors
-    /// Names the first that does not. Root certificates are judged only by [`Client::new`](crate::Client::new).
+    /// Returns the first value that is out of bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        for (name, value, most) in [
-            ("connect_timeout", self.connect_timeout, MAX_CONNECT_TIMEOUT),
-            ("request_timeout", self.request_timeout, MAX_REQUEST_TIMEOUT),
-            ("idle_timeout", self.idle_timeout, MAX_IDLE_TIMEOUT),
-        ] {
-            if value.is_zero() || value > most {
-                return Err(ConfigError::Duration { name, most });
-            }
+        if !bounds::CONNECT_TIMEOUT.contains(&self.connect_timeout) {
+            return Err(ConfigError::ConnectTimeout);
         }
-        if self.response_limit > MAX_RESPONSE_LIMIT {
-            return Err(ConfigError::ResponseLimit { most: MAX_RESPONSE_LIMIT });
+        if !bounds::REQUEST_TIMEOUT.contains(&self.request_timeout) {
+            return Err(ConfigError::RequestTimeout);
+        }
+        if !bounds::IDLE_TIMEOUT.contains(&self.idle_timeout) {
+            return Err(ConfigError::IdleTimeout);
+        }
+        if !bounds::RESPONSE_LIMIT.contains(&self.response_limit) {
+            return Err(ConfigError::ResponseLimit);
         }
         Ok(())
     }
@@ -119,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_the_designs_and_pass() {
+    fn the_defaults_are_valid() {
         let config = Config::default();
         assert!(config.validate().is_ok());
         assert_eq!((config.connect_timeout.as_secs(), config.request_timeout.as_secs()), (10, 30));
@@ -127,17 +148,22 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_by_name() {
-        let named = |config: Config| config.validate().unwrap_err().to_string();
+    fn a_value_out_of_bounds_is_rejected_by_name() {
+        let default = Config::default;
         let day = Duration::from_hours(24);
-        assert!(
-            named(Config { connect_timeout: Duration::ZERO, ..Config::default() })
-                .starts_with("connect_timeout")
-        );
-        assert!(named(Config { request_timeout: day, ..Config::default() }).starts_with("request_timeout"));
-        assert!(named(Config { idle_timeout: day, ..Config::default() }).starts_with("idle_timeout"));
-        assert!(
-            named(Config { response_limit: usize::MAX, ..Config::default() }).starts_with("response_limit")
-        );
+        for (config, message) in [
+            (
+                Config { connect_timeout: Duration::ZERO, ..default() },
+                "the connect timeout must be from 1ms to 60s",
+            ),
+            (Config { request_timeout: day, ..default() }, "the request timeout must be from 1ms to 300s"),
+            (Config { idle_timeout: day, ..default() }, "the idle timeout must be from 1ms to 300s"),
+            (
+                Config { response_limit: usize::MAX, ..default() },
+                "the response limit must be at most 1048576 bytes",
+            ),
+        ] {
+            assert_eq!(config.validate().unwrap_err().to_string(), message);
+        }
     }
 }

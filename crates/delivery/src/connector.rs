@@ -1,8 +1,7 @@
-//! The guarded connector: the only way by which an attempt reaches the network.
+//! The guarded connector: the only way in which an attempt reaches the network.
 //!
-//! It resolves, judges all addresses, and connects to those it judged and no others. The HTTP client
-//! never sees a name or an address that it could connect to by itself, so a name that changes its
-//! answer between the judgement and the connection has nothing to change.
+//! It resolves the host, judges every address, and connects only to an address that it has judged. The HTTP client
+//! never connects by itself, so a name that resolves differently after the judgement (DNS rebinding) gains nothing.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -17,8 +16,8 @@ use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
-use postrider_core::ErrorKind;
 use postrider_core::target::TargetPolicy;
+use postrider_core::{ErrorKind, chain};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -30,14 +29,14 @@ use crate::proxy::ProxyUrl;
 use crate::resolve::Resolve;
 use crate::tls::{self, Tls};
 
-/// Of a name with more addresses than this, the rest is judged but not tried.
+/// The number of addresses to try. Further addresses of a name are judged, but not tried.
 const MAX_TRIED: usize = 8;
 
-/// Connects to what may be connected to.
+/// Connects to addresses that the target policy allows.
 #[derive(Clone)]
-pub(crate) struct Connector(Arc<Parts>);
+pub(crate) struct Connector(Arc<ConnectorConfig>);
 
-pub(crate) struct Parts {
+pub(crate) struct ConnectorConfig {
     pub(crate) targets: TargetPolicy,
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) proxy: Option<ProxyUrl>,
@@ -46,25 +45,25 @@ pub(crate) struct Parts {
 }
 
 impl Connector {
-    pub(crate) fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+    pub(crate) fn new(config: ConnectorConfig) -> Self {
+        Self(Arc::new(config))
     }
 
-    /// The addresses of a host, all of them judged.
+    /// Resolves a host and judges every address. One forbidden address rejects the host.
     pub(crate) async fn vetted(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let addresses = match bare.parse() {
             Ok(address) => vec![address],
             Err(_) => self.0.resolver.resolve(host).await.map_err(|error| {
-                tracing::debug!(host, error = &error as &dyn std::error::Error, "name not resolved");
-                Failure::dns("the host's name could not be resolved", host)
+                tracing::debug!(host, error = %chain(&error), "host name not resolved");
+                Failure::dns("the host name could not be resolved", host)
             })?,
         };
         if addresses.is_empty() {
-            return Err(Failure::dns("the host's name has no address", host));
+            return Err(Failure::dns("the host name has no address", host));
         }
         self.0.targets.addresses.judge_all(&addresses).inspect_err(|forbidden| {
-            tracing::debug!(host, address = %forbidden.address(), range = forbidden.range(), "target refused");
+            tracing::debug!(host, address = %forbidden.address(), range = forbidden.range(), "target rejected");
         })?;
         Ok(addresses)
     }
@@ -82,7 +81,7 @@ impl Connector {
         };
         let port = destination.port_u16().unwrap_or(if https { 443 } else { 80 });
         let addresses = self.vetted(host).await?;
-        let tcp = self.first_to_answer(&addresses, port, deadline, progress).await?;
+        let tcp = self.first_to_accept(&addresses, port, deadline, progress).await?;
         if !https {
             progress.enter(Phase::Headers);
             return Ok(Stream { io: TokioIo::new(Box::new(tcp)), h2: false });
@@ -94,9 +93,9 @@ impl Connector {
         Ok(Stream { io: TokioIo::new(Box::new(tls)), h2 })
     }
 
-    /// Tries the addresses in turn. Each has an even share of the time that is left, so that a
-    /// silent first address does not cost the second its chance.
-    async fn first_to_answer(
+    /// Tries the addresses in turn. Each gets an equal share of the remaining time, so that an address that never
+    /// answers leaves time for the next.
+    async fn first_to_accept(
         &self,
         addresses: &[IpAddr],
         port: u16,
@@ -105,9 +104,9 @@ impl Connector {
     ) -> Result<TcpStream, Failure> {
         let tried = addresses.len().min(MAX_TRIED);
         let mut failure = None;
-        for (left, address) in (1..=tried).rev().zip(addresses) {
+        for (remaining, address) in (1..=tried).rev().zip(addresses) {
             let now = Instant::now();
-            let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(1);
+            let share = deadline.saturating_duration_since(now) / u32::try_from(remaining).unwrap_or(1);
             failure =
                 match timeout_at(now + share, self.dial(SocketAddr::new(*address, port), progress)).await {
                     Ok(Ok(stream)) => return Ok(stream),
@@ -115,10 +114,10 @@ impl Connector {
                     Err(_) => Some(Failure::timeout(progress.phase())),
                 };
         }
-        Err(failure.unwrap_or_else(|| Failure::new(ErrorKind::Dns, "the host's name has no address")))
+        Err(failure.unwrap_or_else(|| Failure::new(ErrorKind::Dns, "the host name has no address")))
     }
 
-    /// One TCP connection to an address that was judged, directly or through the proxy.
+    /// Makes a TCP connection to a judged address, directly or through the proxy.
     async fn dial(&self, address: SocketAddr, progress: &Progress) -> Result<TcpStream, Failure> {
         if let Some(proxy) = &self.0.proxy {
             return proxy.tunnel(address, progress).await;
@@ -126,7 +125,7 @@ impl Connector {
         progress.enter(Phase::Connect);
         let stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error))?;
         let _ = stream.set_nodelay(true);
-        // What the kernel connected must be what was judged. Equal ends are a socket that met itself.
+        // The kernel must have connected to the judged address. Equal ends mean that the socket connected to itself.
         let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
             return Err(Failure::connect(&io::ErrorKind::NotConnected.into()));
         };
@@ -136,7 +135,7 @@ impl Connector {
         if (peer.ip().to_canonical(), peer.port()) != (address.ip().to_canonical(), address.port()) {
             return Err(Failure::new(
                 ErrorKind::Blocked,
-                "the connection led to another address than the one allowed",
+                "the connection reached a different address from the one that was allowed",
             ));
         }
         Ok(stream)

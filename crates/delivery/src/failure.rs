@@ -1,4 +1,4 @@
-//! Why an attempt ended without an answer.
+//! Why an attempt got no response.
 
 use std::error::Error;
 use std::io;
@@ -8,75 +8,75 @@ use postrider_core::target::{Forbidden, TargetRefused};
 
 use crate::progress::Phase;
 
-/// Why an attempt ended without an answer.
+/// Why an attempt got no response. The text is stored and shown to the subscriber's owner.
 ///
-/// The text is for the subscriber's owner. It says what to look at, and names no address and
-/// nothing else of the network that Postrider runs in: it is made of words that stand in the source
-/// and of the host's name as the owner gave it, and of nothing that the system or a peer has said.
+/// It says what to check, and cannot leak anything about Postrider's network: it consists of literals from this crate's
+/// source and of the host as the owner gave it, never of anything that the operating system or a peer has said.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Failure {
-    /// The kind that is counted and stored.
+    /// The kind of failure, as counted and stored.
     pub kind: ErrorKind,
-    /// What happened, in words.
     text: Text,
 }
 
-/// The only texts there are.
+/// The only forms that a text can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Text {
     #[error("{0}")]
-    Said(&'static str),
-    #[error("{what}: {host}")]
-    OfHost { what: &'static str, host: String },
+    Literal(&'static str),
+    #[error("{text}: {host}")]
+    WithHost { text: &'static str, host: String },
     #[error(transparent)]
     Refused(#[from] TargetRefused),
 }
 
 impl Failure {
     pub(crate) fn new(kind: ErrorKind, text: &'static str) -> Self {
-        Self { kind, text: Text::Said(text) }
+        Self { kind, text: Text::Literal(text) }
     }
 
-    /// The name of a host was not resolved. `host` is as the subscriber's owner gave it.
-    pub(crate) fn dns(what: &'static str, host: &str) -> Self {
-        Self { kind: ErrorKind::Dns, text: Text::OfHost { what, host: host.to_owned() } }
+    /// A host that could not be resolved. `host` is as the subscriber's owner gave it.
+    pub(crate) fn dns(text: &'static str, host: &str) -> Self {
+        Self { kind: ErrorKind::Dns, text: Text::WithHost { text, host: host.to_owned() } }
     }
 
-    /// Time ran out while waiting for `phase`.
+    /// A timeout while waiting for `phase`.
     pub(crate) fn timeout(phase: Phase) -> Self {
-        let (kind, detail) = match phase {
-            Phase::Dns => (ErrorKind::TimeoutDns, "time ran out before the host's name was resolved"),
-            Phase::Proxy => (ErrorKind::Proxy, "time ran out before the egress proxy accepted a connection"),
-            Phase::Connect => {
-                (ErrorKind::TimeoutConnect, "time ran out before the receiver accepted a connection")
+        let (kind, text) = match phase {
+            Phase::Dns => (ErrorKind::TimeoutDns, "time ran out before the host name was resolved"),
+            Phase::Proxy => {
+                (ErrorKind::Proxy, "time ran out before the egress proxy accepted the connection")
             }
-            Phase::Tls => (ErrorKind::TimeoutTls, "time ran out within the TLS handshake"),
+            Phase::Connect => {
+                (ErrorKind::TimeoutConnect, "time ran out before the receiver accepted the connection")
+            }
+            Phase::Tls => (ErrorKind::TimeoutTls, "time ran out during the TLS handshake"),
             Phase::Headers => (
                 ErrorKind::TimeoutHeaders,
-                "the receiver accepted the request, but time ran out before it answered",
+                "the receiver accepted the connection, but time ran out before it answered",
             ),
         };
-        Self::new(kind, detail)
+        Self::new(kind, text)
     }
 
-    /// No TCP connection to the receiver.
+    /// A failed TCP connection to the receiver.
     pub(crate) fn connect(error: &io::Error) -> Self {
-        let detail = match error.kind() {
+        let text = match error.kind() {
             io::ErrorKind::ConnectionRefused => "the receiver refused the connection",
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
-                "the connection was reset while it was made"
+                "the connection was reset while it was being established"
             }
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                "the receiver cannot be reached"
+                "the receiver is unreachable"
             }
-            io::ErrorKind::TimedOut => "the receiver did not answer to the connection",
-            _ => "no connection to the receiver could be made",
+            io::ErrorKind::TimedOut => "the receiver did not respond to the connection attempt",
+            _ => "the connection to the receiver could not be established",
         };
-        Self::new(ErrorKind::Connect, detail)
+        Self::new(ErrorKind::Connect, text)
     }
 
-    /// From what the HTTP client says. A connector's failure is passed on as it is.
+    /// Translates an error of the HTTP client. A failure of the connector passes through unchanged.
     pub(crate) fn exchange(error: &hyper_util::client::legacy::Error) -> Self {
         if let Some(failure) = cause::<Self>(error) {
             return failure.clone();
@@ -92,11 +92,11 @@ impl Failure {
 
     fn http(error: &hyper::Error) -> Self {
         if error.is_parse() {
-            let detail = "the answer is not valid HTTP, or its headers are over 16 KiB or 100 lines";
-            return Self::new(ErrorKind::Protocol, detail);
+            let text = "the response is not valid HTTP, or its headers exceed 16 KiB or 100 lines";
+            return Self::new(ErrorKind::Protocol, text);
         }
         if error.is_user() {
-            return Self::new(ErrorKind::Internal, "the request could not be made");
+            return Self::new(ErrorKind::Internal, "the request could not be built");
         }
         let io = cause::<io::Error>(error).is_some();
         if io
@@ -107,7 +107,7 @@ impl Failure {
         {
             return Self::reset();
         }
-        Self::new(ErrorKind::Protocol, "the receiver broke the rules of HTTP, or ended the stream")
+        Self::new(ErrorKind::Protocol, "the receiver violated the HTTP protocol, or ended the stream early")
     }
 
     fn reset() -> Self {
@@ -115,7 +115,7 @@ impl Failure {
     }
 }
 
-/// The first cause of that type.
+/// Returns the first cause of type `T`.
 fn cause<T: Error + 'static>(error: &dyn Error) -> Option<&T> {
     let mut cause = error.source();
     while let Some(error) = cause {

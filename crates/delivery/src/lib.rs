@@ -1,9 +1,9 @@
 //! One webhook attempt over HTTP: guarded connector, one deadline, capped response.
 //!
-//! [`Client::send`] makes one POST to a URL that a stranger chose and says what came of it. Whatever
-//! the receiver does, an attempt ends by its deadline, keeps no more of the answer than the limit,
-//! and connects to no address that the [`TargetPolicy`](postrider_core::target::TargetPolicy)
-//! forbids. It does not retry, sign or store: [`Webhook`] builds the headers, the worker does the rest.
+//! [`Client::send`] makes one POST to a URL that a stranger chose. Whatever the receiver does, the attempt ends by its
+//! deadline, reads no more of the response than the limit, and connects to no address that the
+//! [`TargetPolicy`](postrider_core::target::TargetPolicy) forbids. [`Webhook`] builds and signs the headers. Retrying
+//! and recording are the worker's part.
 //!
 //! ```no_run
 //! use postrider_delivery::{Client, Config, Request};
@@ -16,27 +16,28 @@
 //!     body: "{}".into(),
 //!     timeout: None,
 //! };
-//! let outcome = client.send(request).await;
-//! match outcome.result {
-//!     Ok(response) if response.is_success() => println!("delivered in {:?}", outcome.duration),
-//!     Ok(response) => println!("refused with {}", response.status),
+//! let sent = client.send(request).await;
+//! match sent.result {
+//!     Ok(response) if response.is_success() => println!("delivered in {:?}", sent.duration),
+//!     Ok(response) => println!("rejected with {}", response.status),
 //!     Err(failure) => println!("{}: {failure}", failure.kind),
 //! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | [`client`] | the client, its requests and their outcomes |
-//! | [`config`] | what can be set, and what is refused |
-//! | [`response`] | the receiver's answer, cut to its limit |
-//! | [`failure`] | why an attempt ended without an answer |
-//! | [`resolve`] | names to addresses |
+//! | [`client`] | the client, its requests and their results |
+//! | [`config`], [`bounds`] | the client's configuration, and the values that it may have |
+//! | [`webhook`] | the headers of a webhook request |
+//! | [`response`] | the receiver's response, cut to its limits |
+//! | [`failure`] | why an attempt got no response |
+//! | [`resolve`] | name resolution |
 //! | [`proxy`] | the egress proxy |
-//! | [`webhook`] | the headers of a webhook |
-//! | [`mod@retry_after`] | how long a receiver asks to be left alone |
+//! | [`mod@retry_after`] | when the receiver asks for the next attempt |
 
+pub mod bounds;
 pub mod client;
 pub mod config;
 mod connector;

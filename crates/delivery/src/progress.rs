@@ -1,4 +1,4 @@
-//! How far an attempt has come, so that a timeout can say what it was waiting for.
+//! How far an attempt has got, so that a timeout can say what it was waiting for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -7,28 +7,28 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 tokio::task_local! {
-    /// The attempt on whose behalf the present task connects. The HTTP client hands its connector
-    /// nothing but a URI, so this travels beside it.
+    /// The progress of the attempt for which the current task connects. The HTTP client passes its connector only a
+    /// URI, so the progress travels in the task.
     pub(crate) static PROGRESS: Progress;
 }
 
-/// What an attempt waits for.
+/// What an attempt is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// The name's addresses.
+    /// The addresses of the host name.
     Dns,
     /// A connection to the egress proxy.
     Proxy,
     /// A connection to the receiver.
     Connect,
-    /// The TLS handshake.
+    /// The end of the TLS handshake.
     Tls,
-    /// The answer's headers.
+    /// The headers of the response.
     Headers,
 }
 
-/// The phase and the deadline of one attempt, shared between the attempt and its connector.
+/// The phase and the deadline of one attempt, shared by the attempt and its connector.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     phase: Arc<AtomicU8>,
@@ -36,17 +36,18 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of an attempt that ends at `deadline`.
+    /// The progress of an attempt that ends at `deadline`.
     pub(crate) fn until(deadline: Instant) -> Self {
         Self { phase: Arc::default(), deadline: Some(deadline) }
     }
 
-    /// That of the attempt which the present task makes; a fresh one where there is none.
+    /// Returns the progress of the attempt that the current task makes, or a new one without a deadline if the task
+    /// makes none.
     pub(crate) fn current() -> Self {
         PROGRESS.try_with(Self::clone).unwrap_or_default()
     }
 
-    /// When what takes at most `timeout` must be done: not after the attempt's own deadline.
+    /// Returns the deadline of a step that may take `timeout`: at the latest the attempt's own deadline.
     pub(crate) fn within(&self, timeout: Duration) -> Instant {
         let end = Instant::now() + timeout;
         self.deadline.map_or(end, |deadline| deadline.min(end))
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_phase_comes_back() {
+    fn clones_share_the_phase() {
         let progress = Progress::default();
         assert_eq!(progress.phase(), Phase::Dns);
         for phase in [Phase::Proxy, Phase::Connect, Phase::Tls, Phase::Headers, Phase::Dns] {

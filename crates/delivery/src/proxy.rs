@@ -1,7 +1,7 @@
-//! The egress proxy: all connections are tunnelled through it by HTTP CONNECT.
+//! The egress proxy: it tunnels all connections with HTTP CONNECT (RFC 9110, §9.3.6).
 //!
-//! Names are resolved and judged here also with a proxy, and the proxy is asked for the address that
-//! was judged: a name that changes its answer gains nothing. SNI and `Host` keep the name.
+//! Postrider still resolves and judges the host itself, and asks the proxy for the judged address, so that DNS rebinding
+//! gains nothing. SNI and the `Host` header keep the host name.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
-use postrider_core::ErrorKind;
+use postrider_core::{ErrorKind, chain};
 use tokio::net::TcpStream;
 use tower::Service;
 use url::{Host, Url};
@@ -21,7 +21,7 @@ use url::{Host, Url};
 use crate::failure::Failure;
 use crate::progress::{Phase, Progress};
 
-/// The URL of an HTTP proxy, `http://[user:password@]host:port`. Printing it shows no credentials.
+/// The URL of an HTTP proxy, `http://[user:password@]host:port`. `Debug` shows no credentials.
 ///
 /// ```
 /// use postrider_delivery::ProxyUrl;
@@ -39,20 +39,23 @@ pub struct ProxyUrl {
     authorization: Option<HeaderValue>,
 }
 
-/// Why a text is not the URL of a proxy.
+/// Why a text is not the URL of a proxy. The message contains nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProxyUrlError {
-    /// Not a URL, or one without a host.
-    #[error("a proxy's URL must look like http://user:password@host:port")]
+    /// The text is not a URL, or has no host.
+    #[error("a proxy URL must have the form http://user:password@host:port")]
     Syntax,
-    /// Not `http`.
-    #[error("a proxy's URL must start with http://: only HTTP CONNECT over plain TCP is supported")]
+    /// The scheme is not `http`.
+    #[error("a proxy URL must start with http://; only HTTP CONNECT over plain TCP is supported")]
     Scheme,
-    /// A path, query or fragment.
-    #[error("a proxy's URL must have nothing after host and port")]
+    /// The URL has a path, a query or a fragment.
+    #[error("a proxy URL must end after the host and port")]
     Path,
-    /// Credentials that cannot be put into a header.
-    #[error("a proxy's user name and password must not have control characters, nor the user name a colon")]
+    /// The credentials cannot be written as a header.
+    #[error(
+        "a proxy's user name and password must not contain control characters, nor the user name a colon"
+    )]
     Credentials,
 }
 
@@ -79,7 +82,7 @@ impl FromStr for ProxyUrl {
     }
 }
 
-/// Shows no credentials.
+/// Shows the host and port, and no credentials.
 impl fmt::Debug for ProxyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.uri.authority() {
@@ -89,7 +92,7 @@ impl fmt::Debug for ProxyUrl {
     }
 }
 
-/// The `Basic` credentials of a URL (RFC 7617), if it has any.
+/// Returns the `Proxy-Authorization` for a URL's credentials (RFC 7617); `None` if it has none.
 fn authorization(url: &Url) -> Result<Option<HeaderValue>, ProxyUrlError> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(None);
@@ -107,17 +110,17 @@ fn authorization(url: &Url) -> Result<Option<HeaderValue>, ProxyUrlError> {
 }
 
 impl ProxyUrl {
-    /// A connection to `target` through the proxy.
+    /// Connects to `target` through the proxy.
     pub(crate) async fn tunnel(&self, target: SocketAddr, progress: &Progress) -> Result<TcpStream, Failure> {
         progress.enter(Phase::Proxy);
         let destination: Uri = format!("http://{target}")
             .parse()
-            .map_err(|_| Failure::new(ErrorKind::Internal, "an address made no URI"))?;
-        // The proxy is the operator's: its address is not judged.
+            .map_err(|_| Failure::new(ErrorKind::Internal, "the address could not be written as a URI"))?;
+        // The operator chose the proxy, so its address is not judged.
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|_| {
             Failure::new(
                 ErrorKind::Proxy,
-                "the egress proxy could not be reached; the receiver is not to blame",
+                "the egress proxy could not be reached; the receiver is not at fault",
             )
         })?;
         let _ = stream.set_nodelay(true);
@@ -135,8 +138,8 @@ impl ProxyUrl {
         match tunnel.call(destination).await {
             Ok(stream) => Ok(stream.into_inner()),
             Err(error) => {
-                tracing::debug!(%error, "the egress proxy refused");
-                Err(Failure::new(ErrorKind::Proxy, "the egress proxy made no connection to the receiver"))
+                tracing::debug!(error = %chain(&error), "the egress proxy opened no tunnel");
+                Err(Failure::new(ErrorKind::Proxy, "the egress proxy could not connect to the receiver"))
             }
         }
     }
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_decoded_and_never_printed() {
+    fn credentials_are_decoded_and_never_shown() {
         let proxy: ProxyUrl = "http://us%20er:p%40ss@proxy.example:3128".parse().unwrap();
         assert_eq!(proxy.authorization.as_ref().unwrap().as_bytes(), b"Basic dXMgZXI6cEBzcw==");
         let shown = format!("{proxy:?} {:?}", proxy.authorization);
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn other_urls_are_refused() {
+    fn a_url_that_cannot_be_a_proxy_is_rejected() {
         for (text, error) in [
             ("", ProxyUrlError::Syntax),
             ("proxy:3128", ProxyUrlError::Scheme),

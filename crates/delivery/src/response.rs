@@ -1,4 +1,4 @@
-//! The receiver's answer, cut to its limit.
+//! The receiver's response, cut to its limits.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,35 +12,37 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::retry_after::RetryAfter;
 
-/// What a receiver answered. Whether that is a success is for its status alone to say.
-/// Printing it shows neither header values nor body.
+/// A receiver's response. Its status alone decides whether the attempt succeeded. `Debug` shows neither header values
+/// nor the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The status, 200 to 999.
+    /// The HTTP status, 200 to 999.
     pub status: u16,
-    /// The headers: at most 100, at most 16 KiB; names in lower case, lines of one name together.
+    /// The headers: at most 100 lines of 16 KiB in total, with lower-case names. Lines of the same name are adjacent.
     pub headers: Vec<(String, Bytes)>,
-    /// The first bytes of the body, as they came: not decoded, not unpacked.
+    /// The first bytes of the body, at most [`Config::response_limit`](crate::Config::response_limit). They are neither
+    /// decoded nor decompressed.
     pub body: Bytes,
-    /// Whether the body was longer than what is body of it.
+    /// Whether the receiver sent more of the body than `body` holds.
     pub truncated: bool,
-    /// Why the body has no proper end, if it has none.
+    /// Why the body ended early; `None` if it was complete or cut at its limit.
     pub note: Option<BodyNote>,
-    /// When to come back, if the status is 429 or 503 and the receiver said so in an understandable way.
+    /// When the receiver asks for the next attempt; `None` unless the status is 429 or 503 and `Retry-After` is valid.
     pub retry_after: Option<RetryAfter>,
 }
 
-/// What went wrong after the headers.
+/// Why a response's body ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BodyNote {
-    /// The deadline came first.
+    /// The attempt's time ran out.
     TimedOut,
-    /// The connection was lost, or the body broke the rules of HTTP.
+    /// The connection was lost, or the body was not valid HTTP.
     Broken,
 }
 
 impl BodyNote {
-    /// What happened, in words.
+    /// Returns the note for the subscriber's owner.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TimedOut => "time ran out before the body was complete",
@@ -49,42 +51,42 @@ impl BodyNote {
     }
 }
 
-/// How many header lines are body, and how many bytes of names and values.
+/// The number of header lines to record, and the number of bytes of their names and values.
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// Up to so much of a body that is not wanted is read, for so long, to keep its connection: about
-/// what a new connection would cost.
+/// How much of an unneeded rest of a body to read, and for how long, to be able to reuse the connection: about what a
+/// new connection would cost.
 const DRAIN_BYTES: u64 = 16 * 1024;
 const DRAIN_TIME: Duration = Duration::from_millis(100);
 
-/// How many frames without a byte a body may have before it counts as broken.
+/// The number of empty frames after which a body counts as broken.
 const MAX_EMPTY_FRAMES: usize = 1000;
 
 impl Response {
-    /// Whether the delivery has succeeded: any 2xx.
+    /// Returns whether the status is 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// Whether the receiver wants no delivery ever again: 410.
+    /// Returns whether the status is 410 (Gone): the receiver wants no further deliveries.
     pub fn is_gone(&self) -> bool {
         self.status == StatusCode::GONE.as_u16()
     }
 
-    /// How long the receiver asks to wait, counted from `now`.
+    /// Returns how long the receiver asks to wait, counted from `now`; `None` if it does not ask.
     pub fn retry_delay(&self, now: Timestamp) -> Option<Duration> {
         self.retry_after.map(|asked| asked.delay(now))
     }
 
-    /// Reads as much of an answer as is body, until the deadline at the latest.
-    pub(crate) async fn read(answer: http::Response<Incoming>, limit: usize, deadline: Instant) -> Self {
-        let (parts, mut incoming) = answer.into_parts();
-        let headers = kept_headers(&parts.headers);
+    /// Reads a response up to its limits, until the deadline at the latest.
+    pub(crate) async fn read(response: http::Response<Incoming>, limit: usize, deadline: Instant) -> Self {
+        let (parts, mut incoming) = response.into_parts();
+        let headers = recorded_headers(&parts.headers);
         let retry_after = RetryAfter::of(parts.status, &parts.headers);
         let status = parts.status.as_u16();
         let body = CappedBody::read(&mut incoming, limit, deadline).await;
-        // An HTTP/2 stream costs nothing to drop.
+        // HTTP/2 drops a stream without losing the connection.
         if body.truncated && parts.version < Version::HTTP_2 {
             drain(incoming, deadline).await;
         }
@@ -106,7 +108,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// What is body of a body.
+/// A response's body up to the limit.
 #[derive(Default)]
 struct CappedBody {
     bytes: BytesMut,
@@ -147,8 +149,8 @@ impl CappedBody {
     }
 }
 
-/// Reads the little that is left of a body, so that its connection can be used again. A body whose
-/// rest is long or unknown is dropped, and its connection with it.
+/// Reads the short rest of a body, so that its connection can be reused. If the rest is long or of unknown length, the
+/// connection is closed instead.
 async fn drain(mut incoming: Incoming, deadline: Instant) {
     if incoming.size_hint().upper().is_none_or(|left| left > DRAIN_BYTES) {
         return;
@@ -157,14 +159,14 @@ async fn drain(mut incoming: Incoming, deadline: Instant) {
     while let Ok(Some(Ok(_))) = timeout_at(until, incoming.frame()).await {}
 }
 
-fn kept_headers(headers: &HeaderMap) -> Vec<(String, Bytes)> {
+fn recorded_headers(headers: &HeaderMap) -> Vec<(String, Bytes)> {
     let mut room = MAX_HEADER_BYTES;
     headers
         .iter()
         .take(MAX_HEADERS)
         .map_while(|(name, value)| {
             room = room.checked_sub(name.as_str().len() + value.len())?;
-            // Copied, since the value is a part of the connection's buffer and would keep all of it.
+            // Copied, because the value borrows the connection's whole read buffer.
             Some((name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes())))
         })
         .collect()
@@ -177,13 +179,13 @@ mod tests {
     use http::header::SET_COOKIE;
 
     #[test]
-    fn headers_are_kept_up_to_their_limits() {
+    fn headers_are_recorded_up_to_their_limits() {
         let mut headers = HeaderMap::new();
         headers.append(SET_COOKIE, HeaderValue::from_static("a=1"));
         headers.append(SET_COOKIE, HeaderValue::from_bytes(b"b=\xff").unwrap());
-        let body = kept_headers(&headers);
+        let recorded = recorded_headers(&headers);
         assert_eq!(
-            body,
+            recorded,
             [
                 ("set-cookie".to_owned(), Bytes::from("a=1")),
                 ("set-cookie".to_owned(), Bytes::from(&b"b=\xff"[..]))
@@ -193,12 +195,12 @@ mod tests {
         for _ in 0..200 {
             headers.append("x-many", HeaderValue::from_static("y"));
         }
-        assert_eq!(kept_headers(&headers).len(), MAX_HEADERS);
+        assert_eq!(recorded_headers(&headers).len(), MAX_HEADERS);
 
         headers.clear();
         for _ in 0..20 {
             headers.append("x-long", HeaderValue::try_from("y".repeat(1000)).unwrap());
         }
-        assert_eq!(kept_headers(&headers).len(), 16);
+        assert_eq!(recorded_headers(&headers).len(), 16);
     }
 }

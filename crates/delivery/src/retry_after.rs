@@ -1,4 +1,4 @@
-//! How long a receiver asks to be left alone: `Retry-After` (RFC 9110, §10.2.3).
+//! `Retry-After` (RFC 9110, §10.2.3): when the receiver asks for the next attempt.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,17 +7,17 @@ use http::{HeaderMap, StatusCode};
 use postrider_core::Timestamp;
 use postrider_core::retry::MAX_RETRY_AFTER;
 
-/// What a `Retry-After` header asks for.
+/// The value of a `Retry-After` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryAfter {
-    /// To wait this long.
+    /// A number of seconds, counted from the response.
     Delay(Duration),
-    /// To wait until then.
+    /// An HTTP date.
     Until(Timestamp),
 }
 
-/// How long the value of a `Retry-After` header asks to wait, at most
-/// [`MAX_RETRY_AFTER`]; `None` for anything that is neither whole seconds nor an HTTP date.
+/// Returns how long the value of a `Retry-After` header asks to wait, at most [`MAX_RETRY_AFTER`]; `None` if it is
+/// neither a whole number of seconds nor an HTTP date.
 ///
 /// ```
 /// use postrider_core::Timestamp;
@@ -35,24 +35,24 @@ pub fn retry_after(value: &[u8], now: Timestamp) -> Option<Duration> {
 }
 
 impl RetryAfter {
-    /// From a header's value; `None` for anything that is neither whole seconds nor an HTTP date.
+    /// Parses the value of the header; `None` if it is neither a whole number of seconds nor an HTTP date.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            // More digits than fit are still a number, only a very large one.
+            // A number that overflows is still a number, and `delay` caps it.
             return Some(Self::Delay(Duration::from_secs(text.parse().unwrap_or(u64::MAX))));
         }
         let date = httpdate::parse_http_date(text).ok()?;
         Some(Self::Until(timestamp(date)))
     }
 
-    /// Of an answer: only 429 and 503 say when to come back.
+    /// Reads the header of a response. Only with 429 and 503 does it concern the next attempt.
     pub(crate) fn of(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
         let asks = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         headers.get(RETRY_AFTER).filter(|_| asks).and_then(|value| Self::parse(value.as_bytes()))
     }
 
-    /// How long that is from `now`: zero if it has passed, at most [`MAX_RETRY_AFTER`].
+    /// Returns the delay counted from `now`: zero for a date in the past, at most [`MAX_RETRY_AFTER`].
     pub fn delay(self, now: Timestamp) -> Duration {
         let asked = match self {
             Self::Delay(delay) => delay,
@@ -79,7 +79,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(784_111_777);
 
     #[test]
-    fn forms_of_the_standard_are_understood() {
+    fn seconds_and_all_three_date_formats_are_understood() {
         for (value, seconds) in [
             ("0", 0),
             ("1", 1),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_ignored() {
+    fn an_invalid_value_is_ignored() {
         for value in [
             "",
             " ",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_429_and_503_are_listened_to() {
+    fn retry_after_is_ignored_unless_the_status_is_429_or_503() {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, http::HeaderValue::from_static("7"))]);
         for status in [200, 301, 404, 429, 500, 502, 503, 504] {
             let asked = RetryAfter::of(StatusCode::from_u16(status).unwrap(), &headers);
@@ -134,20 +134,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic_and_never_ask_for_over_an_hour(value: Vec<u8>, now: i64) {
+        fn no_value_panics_or_asks_for_more_than_an_hour(value: Vec<u8>, now: i64) {
             if let Some(delay) = retry_after(&value, Timestamp::from_millis(now)) {
                 prop_assert!(delay <= MAX_RETRY_AFTER);
             }
         }
 
         #[test]
-        fn seconds_are_seconds(seconds: u64) {
+        fn digits_are_a_number_of_seconds(seconds: u64) {
             let asked = retry_after(seconds.to_string().as_bytes(), NOW);
             prop_assert_eq!(asked, Some(Duration::from_secs(seconds.min(3600))));
         }
 
         #[test]
-        fn dates_count_from_now(ahead in -5000_i64..5000) {
+        fn a_date_counts_from_now(ahead in -5000_i64..5000) {
             let date = UNIX_EPOCH + Duration::from_secs(u64::try_from(NOW.seconds() + ahead).unwrap());
             let asked = retry_after(httpdate::fmt_http_date(date).as_bytes(), NOW);
             prop_assert_eq!(asked, Some(Duration::from_secs(u64::try_from(ahead.clamp(0, 3600)).unwrap())));

@@ -1,4 +1,4 @@
-//! TLS: whom it trusts, and what its failures mean.
+//! TLS: the trusted roots, the handshake, and the meaning of its errors.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use tokio_rustls::client::TlsStream;
 use crate::config::ConfigError;
 use crate::failure::Failure;
 
-/// Makes TLS handshakes that offer HTTP/2 and HTTP/1.1.
+/// Makes TLS handshakes. They offer HTTP/2 and HTTP/1.1.
 #[derive(Clone)]
 pub(crate) struct Tls(TlsConnector);
 
 impl Tls {
-    /// Trusts the web's roots and the certificates of `extra_roots_pem`.
+    /// Trusts Mozilla's root certificates and those in `extra_roots_pem`.
     pub(crate) fn new(extra_roots_pem: &[Vec<u8>]) -> Result<Self, ConfigError> {
         let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
         for (index, pem) in (1..).zip(extra_roots_pem) {
@@ -33,7 +33,7 @@ impl Tls {
                 return Err(ConfigError::NoRoot { index });
             }
         }
-        // Named here, so that nothing depends on a default that another crate may have set.
+        // Explicit, so that the process-wide default provider does not matter.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -44,7 +44,7 @@ impl Tls {
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
-    /// Makes the handshake on `stream`; the certificate must be for `host`.
+    /// Makes a handshake on `stream`. The receiver's certificate must be valid for `host`.
     pub(crate) async fn handshake(
         &self,
         host: &str,
@@ -52,12 +52,12 @@ impl Tls {
     ) -> Result<TlsStream<TcpStream>, Failure> {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(bare.to_owned())
-            .map_err(|_| Failure::new(ErrorKind::Tls, "no certificate can be for a host of this name"))?;
+            .map_err(|_| Failure::new(ErrorKind::Tls, "no certificate can be issued for this host name"))?;
         self.0.connect(name, stream).await.map_err(|error| failure(&error))
     }
 }
 
-/// Whether HTTP/2 was agreed upon.
+/// Returns whether both ends agreed on HTTP/2.
 pub(crate) fn is_h2(stream: &TlsStream<TcpStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }
@@ -67,17 +67,17 @@ fn failure(error: &io::Error) -> Failure {
     let (kind, detail) = match inner {
         Some(rustls::Error::InvalidCertificate(certificate)) => certificate_failure(certificate),
         Some(rustls::Error::NoCertificatesPresented) => {
-            (ErrorKind::Tls, "the receiver showed no certificate")
+            (ErrorKind::Tls, "the receiver presented no certificate")
         }
-        Some(rustls::Error::AlertReceived(_)) => (ErrorKind::Tls, "the receiver broke off the TLS handshake"),
+        Some(rustls::Error::AlertReceived(_)) => (ErrorKind::Tls, "the receiver aborted the TLS handshake"),
         Some(rustls::Error::PeerIncompatible(_)) => {
-            (ErrorKind::Tls, "the receiver offers no version or cipher of TLS that is still safe")
+            (ErrorKind::Tls, "the receiver supports no secure TLS version or cipher suite")
         }
         Some(rustls::Error::InvalidMessage(_)) => {
             (ErrorKind::Tls, "the receiver does not speak TLS on this port")
         }
-        Some(_) => (ErrorKind::Tls, "the receiver broke the rules of TLS"),
-        None => (ErrorKind::Tls, "the connection was closed within the TLS handshake"),
+        Some(_) => (ErrorKind::Tls, "the receiver violated the TLS protocol"),
+        None => (ErrorKind::Tls, "the connection was closed during the TLS handshake"),
     };
     Failure::new(kind, detail)
 }
@@ -91,11 +91,11 @@ fn certificate_failure(error: &CertificateError) -> (ErrorKind, &'static str) {
             (ErrorKind::TlsExpired, "the receiver's certificate is not valid yet")
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            (ErrorKind::TlsWrongHost, "the receiver's certificate is for another host")
+            (ErrorKind::TlsWrongHost, "the receiver's certificate was issued for another host")
         }
         CertificateError::UnknownIssuer => (
             ErrorKind::TlsUnknownIssuer,
-            "the issuer of the receiver's certificate is not trusted; it may be self-signed, or an intermediate is missing",
+            "the issuer of the receiver's certificate is not trusted: the certificate may be self-signed, or an intermediate certificate may be missing",
         ),
         CertificateError::Revoked => (ErrorKind::Tls, "the receiver's certificate was revoked"),
         _ => (ErrorKind::Tls, "the receiver's certificate is not valid"),
@@ -107,20 +107,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roots_must_be_roots() {
-        let refused = |pem: &[u8]| Tls::new(&[pem.to_vec()]).map(|_| ()).unwrap_err();
-        assert!(matches!(refused(b""), ConfigError::NoRoot { index: 1 }));
-        assert!(matches!(refused(b"no PEM at all"), ConfigError::NoRoot { index: 1 }));
+    fn an_entry_without_a_usable_root_is_rejected() {
+        let rejected = |pem: &[u8]| Tls::new(&[pem.to_vec()]).map(|_| ()).unwrap_err();
+        assert!(matches!(rejected(b""), ConfigError::NoRoot { index: 1 }));
+        assert!(matches!(rejected(b"no PEM at all"), ConfigError::NoRoot { index: 1 }));
         let body = |text: &str| {
             format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").into_bytes()
         };
-        assert!(matches!(refused(&body("!!!!")), ConfigError::RootPem { index: 1, .. }));
-        assert!(matches!(refused(&body("AAAA")), ConfigError::Root { index: 1, .. }));
+        assert!(matches!(rejected(&body("!!!!")), ConfigError::RootPem { index: 1, .. }));
+        assert!(matches!(rejected(&body("AAAA")), ConfigError::Root { index: 1, .. }));
         assert!(Tls::new(&[]).is_ok());
     }
 
     #[test]
-    fn certificates_have_kinds_of_their_own() {
+    fn certificate_errors_have_distinct_kinds() {
         let kind = |error: CertificateError| {
             failure(&io::Error::new(io::ErrorKind::InvalidData, rustls::Error::InvalidCertificate(error)))
                 .kind

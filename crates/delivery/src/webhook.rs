@@ -1,47 +1,72 @@
-//! The headers of a webhook (design, §4).
-
-use std::time::Duration;
+//! The headers of a webhook request.
+//!
+//! `webhook-id`, `webhook-timestamp` and `webhook-signature` follow [Standard Webhooks] 1.0.0.
+//!
+//! [Standard Webhooks]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use postrider_core::policy::AttemptTimeout;
 use postrider_core::signing::Signer;
 use postrider_core::{AgentId, CustomHeaders, ErrorKind, EventId, EventType, TargetUrl, Timestamp};
 
 use crate::client::Request;
 use crate::failure::Failure;
 
-/// What Postrider calls itself towards receivers.
+/// The `User-Agent` of all requests.
 const AGENT: HeaderValue = HeaderValue::from_static("AI-Agent-Webhook/1.0");
 
-/// One attempt's webhook, before it is signed.
+/// The contents of one attempt's request, before signing.
+///
+/// ```
+/// use postrider_core::signing::Signer;
+/// use postrider_core::{Clock, CustomHeaders, IdGenerator, Secret, SystemClock};
+/// use postrider_delivery::Webhook;
+///
+/// let signer = Signer::new(&Secret::parse("client-secret")?, &[]);
+/// let webhook = Webhook {
+///     event_id: IdGenerator::system().next(),
+///     event_type: &"order.created".parse()?,
+///     agent_id: &"billing".parse()?,
+///     body: "{}".into(),
+///     timestamp: SystemClock.now(),
+///     signer: &signer,
+///     headers: &CustomHeaders::default(),
+///     traceparent: None,
+/// };
+/// let headers = webhook.headers()?;
+/// assert_eq!(headers["x-event-type"], "order.created");
+/// assert!(headers.contains_key("webhook-signature"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Webhook<'a> {
-    /// The event; also the `webhook-id`, the same on every attempt.
+    /// The event's id. It is also the `webhook-id`, the same on every attempt.
     pub event_id: EventId,
-    /// The event's type.
+    /// The event type.
     pub event_type: &'a EventType,
-    /// Who emitted the event.
+    /// The program that emitted the event.
     pub agent_id: &'a AgentId,
-    /// The body, byte for byte as it is sent.
+    /// The body, exactly as it is sent.
     pub body: Bytes,
-    /// When this attempt is made.
+    /// The time of this attempt.
     pub timestamp: Timestamp,
-    /// Holds the subscriber's secrets.
+    /// Signs with the subscriber's secrets.
     pub signer: &'a Signer,
-    /// What the subscriber wants to be sent besides.
+    /// The subscriber's own headers.
     pub headers: &'a CustomHeaders,
-    /// The trace that the attempt belongs to (W3C Trace Context).
+    /// The `traceparent` header (W3C Trace Context, §3.2) of the attempt's trace.
     pub traceparent: Option<&'a str>,
 }
 
 impl Webhook<'_> {
-    /// All headers but `Host` and `Content-Length`, which the client adds. The signatures cover the body.
+    /// Returns all headers except `Host` and `Content-Length`, which the client adds.
     ///
-    /// Custom headers and signatures are marked sensitive, so that they do not print.
+    /// Custom headers and signatures are marked sensitive, so that `Debug` does not show them.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] if a custom header cannot be sent, which their type should have ruled out.
+    /// Fails with [`ErrorKind::Internal`] if a header cannot be sent over HTTP.
     pub fn headers(&self) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::with_capacity(16);
         for (name, value) in self.headers.iter() {
@@ -49,7 +74,7 @@ impl Webhook<'_> {
             headers.append(name, secret(value).ok_or_else(unsendable)?);
         }
 
-        // After the custom ones, which could not take their places even if they tried.
+        // After the custom headers: `insert` replaces any custom header of the same name.
         let (id, seconds) = (self.event_id.to_string(), self.timestamp.seconds());
         let agent_signature = self.signer.agent_signature(&self.body);
         let webhook_signature = self.signer.webhook_signature(&id, seconds, &self.body);
@@ -71,16 +96,16 @@ impl Webhook<'_> {
         Ok(headers)
     }
 
-    /// The attempt's request to `url`.
+    /// Returns the signed request to `url`.
     ///
     /// # Errors
-    /// As for [`headers`](Self::headers).
-    pub fn request(&self, url: TargetUrl, timeout: Option<Duration>) -> Result<Request, Failure> {
+    /// Fails as [`headers`](Self::headers) does.
+    pub fn request(&self, url: TargetUrl, timeout: Option<AttemptTimeout>) -> Result<Request, Failure> {
         Ok(Request { url, headers: self.headers()?, body: self.body.clone(), timeout })
     }
 }
 
-/// A value that does not print.
+/// Makes a header value that `Debug` does not show.
 fn secret(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(value).ok()?;
     value.set_sensitive(true);
@@ -88,5 +113,5 @@ fn secret(value: &str) -> Option<HeaderValue> {
 }
 
 fn unsendable() -> Failure {
-    Failure::new(ErrorKind::Internal, "a header has characters that cannot be sent over HTTP")
+    Failure::new(ErrorKind::Internal, "a header contains characters that cannot be sent over HTTP")
 }

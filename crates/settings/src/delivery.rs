@@ -110,9 +110,9 @@ impl DeliveryArgs {
 /// Returns the variable of the setting that `error` is about.
 fn variable(error: &ConfigError) -> &'static str {
     match error {
-        ConfigError::Duration { name: "connect_timeout", .. } => "POSTRIDER_CONNECT_TIMEOUT",
-        ConfigError::Duration { .. } => "POSTRIDER_REQUEST_TIMEOUT",
-        ConfigError::ResponseLimit { .. } => "POSTRIDER_RESPONSE_LIMIT",
+        ConfigError::ConnectTimeout => "POSTRIDER_CONNECT_TIMEOUT",
+        ConfigError::RequestTimeout => "POSTRIDER_REQUEST_TIMEOUT",
+        ConfigError::ResponseLimit => "POSTRIDER_RESPONSE_LIMIT",
         _ => "POSTRIDER_EXTRA_ROOTS",
     }
 }

@@ -1,7 +1,6 @@
 //! Subscribers: who gets what.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use postrider_core::keyring::{Purpose, SealContext};
@@ -530,7 +529,7 @@ async fn subscribe(
 
 fn lane_settings(policy: &Policy) -> LaneSettings {
     LaneSettings {
-        concurrency: policy.concurrency().and_then(NonZeroU32::new),
+        concurrency: policy.concurrency(),
         ordered: policy.ordered(),
         rate: policy.rate_limit().map(|rate| LaneRate { interval: rate.interval, burst: rate.burst }),
     }

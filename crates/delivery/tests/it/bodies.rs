@@ -1,4 +1,4 @@
-//! Bodies: too long, endless, broken, odd.
+//! Response bodies: too long, endless, incomplete, malformed, compressed.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ fn with_length(status: u16, body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_body_is_kept_up_to_the_limit() {
+async fn a_body_is_recorded_up_to_the_limit() {
     for (length, truncated) in
         [(0, false), (1, false), (4999, false), (5000, false), (5001, true), (100_000, true)]
     {
         let body = vec![b'z'; length];
         let receiver = Receiver::answering(with_length(200, &body)).await;
-        let response = answer(patient(), &receiver.url("/")).await;
+        let response = response(long_timeout(), &receiver.url("/")).await;
         assert_eq!(
             (response.body.len(), response.truncated, response.note),
             (length.min(5000), truncated, None),
@@ -30,12 +30,12 @@ async fn a_body_is_kept_up_to_the_limit() {
         assert!(response.is_success());
     }
     let receiver = Receiver::answering(with_length(200, b"abc")).await;
-    let response = answer(Config { response_limit: 0, ..patient() }, &receiver.url("/")).await;
+    let response = response(Config { response_limit: 0, ..long_timeout() }, &receiver.url("/")).await;
     assert_eq!((response.body.len(), response.truncated), (0, true));
 }
 
 #[tokio::test]
-async fn an_endless_fast_body_is_cut_at_once() {
+async fn a_fast_endless_body_is_cut_at_the_limit() {
     let receiver = Receiver::start(|mut connection| async move {
         connection.request().await;
         let _ = connection.write(CHUNKED).await;
@@ -43,16 +43,16 @@ async fn an_endless_fast_body_is_cut_at_once() {
         connection.repeat(&chunk, Duration::ZERO).await;
     })
     .await;
-    let outcome = send(patient(), &receiver.url("/")).await;
-    assert!(outcome.duration < SLACK, "{:?}", outcome.duration);
-    let response = outcome.result.unwrap();
+    let sent = send(long_timeout(), &receiver.url("/")).await;
+    assert!(sent.duration < SLACK, "{:?}", sent.duration);
+    let response = sent.result.unwrap();
     assert_eq!(
         (response.status, response.body.len(), response.truncated, response.note),
         (200, 5000, true, None)
     );
     receiver.all_ended().await;
-    // What the two sockets' buffers take, not what memory holds.
-    assert!(receiver.sent() < 32 * 1024 * 1024, "{} bytes were taken", receiver.sent());
+    // The sockets' buffers take some bytes that the client never reads.
+    assert!(receiver.sent() < 32 * 1024 * 1024, "{} bytes were accepted", receiver.sent());
 }
 
 #[tokio::test]
@@ -65,11 +65,11 @@ async fn a_trickling_endless_body_ends_at_the_deadline() {
             connection.repeat(b"1\r\nz\r\n", Duration::from_millis(10)).await;
         })
         .await;
-        let outcome = send(config(), &receiver.url("/")).await;
-        ended_at_the_deadline(&outcome);
-        assert_eq!(outcome.is_success(), success);
-        assert_eq!(outcome.verdict().error_kind(), (!success).then_some(ErrorKind::Status));
-        let response = outcome.result.unwrap();
+        let sent = send(config(), &receiver.url("/")).await;
+        assert_ended_at_the_deadline(&sent);
+        assert_eq!(sent.is_success(), success);
+        assert_eq!(sent.verdict().error_kind(), (!success).then_some(ErrorKind::Status));
+        let response = sent.result.unwrap();
         assert_eq!((response.truncated, response.note), (false, Some(BodyNote::TimedOut)));
         assert!(!response.body.is_empty() && response.body.len() < 200, "{}", response.body.len());
         receiver.all_ended().await;
@@ -77,7 +77,7 @@ async fn a_trickling_endless_body_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_noted() {
+async fn a_body_that_ends_early_is_noted() {
     for (status, rest) in [
         (200, &b"Content-Length: 100\r\n\r\nabc"[..]),
         (200, b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
@@ -89,7 +89,7 @@ async fn a_body_that_breaks_off_is_noted() {
             let _ = connection.write(rest).await;
         })
         .await;
-        let response = answer(patient(), &receiver.url("/")).await;
+        let response = response(long_timeout(), &receiver.url("/")).await;
         assert_eq!(
             (response.status, &response.body[..], response.note),
             (status, &b"abc"[..], Some(BodyNote::Broken))
@@ -99,10 +99,10 @@ async fn a_body_that_breaks_off_is_noted() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_the_rules_is_noted() {
+async fn a_malformed_body_is_noted() {
     for chunks in ["3\r\nabcdef\r\n", "zz\r\nabc\r\n", "fffffffffffffffff\r\nabc", "3;ext\r\nabc\r\n-1\r\n"] {
         let receiver = Receiver::answering([CHUNKED, chunks.as_bytes()].concat()).await;
-        let response = answer(patient(), &receiver.url("/")).await;
+        let response = response(long_timeout(), &receiver.url("/")).await;
         assert!(response.is_success(), "{chunks:?}");
         assert_eq!(response.note, Some(BodyNote::Broken), "{chunks:?}");
         receiver.all_ended().await;
@@ -110,7 +110,7 @@ async fn a_body_that_breaks_the_rules_is_noted() {
 }
 
 #[tokio::test]
-async fn endless_trailers_and_chunk_extensions_are_cut_off() {
+async fn endless_trailers_and_chunk_extensions_end_the_body() {
     for (start, endless) in [("0\r\n", "X-Trailer: y\r\n"), ("1;", "extension=value;")] {
         let receiver = Receiver::start(move |mut connection| async move {
             connection.request().await;
@@ -119,9 +119,9 @@ async fn endless_trailers_and_chunk_extensions_are_cut_off() {
             connection.repeat(endless.repeat(100).as_bytes(), Duration::ZERO).await;
         })
         .await;
-        let outcome = send(patient(), &receiver.url("/")).await;
-        assert!(outcome.duration < SLACK);
-        assert_eq!(outcome.result.unwrap().note, Some(BodyNote::Broken));
+        let sent = send(long_timeout(), &receiver.url("/")).await;
+        assert!(sent.duration < SLACK);
+        assert_eq!(sent.result.unwrap().note, Some(BodyNote::Broken));
         receiver.all_ended().await;
     }
 }
@@ -133,12 +133,12 @@ async fn a_body_without_a_length_ends_with_its_connection() {
         let _ = connection.write(b"HTTP/1.0 200 OK\r\n\r\nall of it").await;
     })
     .await;
-    let response = answer(patient(), &receiver.url("/")).await;
+    let response = response(long_timeout(), &receiver.url("/")).await;
     assert_eq!((&response.body[..], response.note), (&b"all of it"[..], None));
 }
 
 #[tokio::test]
-async fn bytes_are_kept_as_they_came() {
+async fn a_body_is_neither_decoded_nor_decompressed() {
     let bomb = [&b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"[..], &[0xff; 64]].concat();
     for body in [&b"a\0b\0"[..], b"\xff\xfe\x80", "snow\u{2603}".as_bytes(), &bomb] {
         let mut answer_bytes =
@@ -146,30 +146,30 @@ async fn bytes_are_kept_as_they_came() {
                 .into_bytes();
         answer_bytes.extend_from_slice(body);
         let receiver = Receiver::answering(answer_bytes).await;
-        let response = answer(patient(), &receiver.url("/")).await;
+        let response = response(long_timeout(), &receiver.url("/")).await;
         assert_eq!(response.body, body);
     }
 }
 
-/// A MiB of zeros as deflate writes it (RFC 1951), to be repeated at will: each ends on a byte and looks back at nothing.
+/// A MiB of zeros in the deflate format (RFC 1951). It can be repeated: it ends on a byte and refers to nothing before.
 fn deflated_mib() -> Vec<u8> {
     let start = [0xec, 0xc1, 0x31, 0x01, 0, 0, 0, 0xc2, 0xa0, 0xf5, 0x4f, 0x6d, 0x08, 0x5f, 0xa0];
     [&start[..], &[0; 1016], &[0x3e, 0x03, 0, 0, 0xff, 0xff]].concat()
 }
 
-/// A GiB of zeros in a MiB; and a little of it that fits into what is kept.
+/// A GiB of zeros compressed to a MiB, and 4 MiB of zeros that fit into the limit compressed.
 #[tokio::test]
-async fn a_gzip_bomb_is_kept_as_it_came_and_never_unpacked() {
+async fn a_gzip_bomb_is_not_decompressed() {
     for (mib, truncated) in [(1024, true), (4, false)] {
         let header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03";
         let bomb = [&header[..], &deflated_mib().repeat(mib)].concat();
         let head =
             format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", bomb.len());
         let receiver = Receiver::answering([head.as_bytes(), &bomb].concat()).await;
-        let client = client(patient());
-        let outcome = client.send(post(&receiver.url("/"))).await;
-        assert!(outcome.duration < SLACK, "{:?}", outcome.duration);
-        let response = outcome.result.unwrap();
+        let client = client(long_timeout());
+        let sent = client.send(post(&receiver.url("/"))).await;
+        assert!(sent.duration < SLACK, "{:?}", sent.duration);
+        let response = sent.result.unwrap();
         assert_eq!((response.status, response.truncated, response.note), (200, truncated, None), "{mib}");
         assert!(response.body == bomb[..bomb.len().min(5000)], "byte for byte");
         assert!(response.headers.iter().any(|(name, value)| name == "content-encoding" && value == "gzip"));
@@ -177,7 +177,7 @@ async fn a_gzip_bomb_is_kept_as_it_came_and_never_unpacked() {
         assert_eq!(
             (request.header("accept-encoding"), request.header("te")),
             (None, None),
-            "nobody asked for it"
+            "the request offers no compression"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Connections: kept, gone stale, refused.
+//! Connections: reused, stale, refused.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::setup::*;
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 #[tokio::test]
-async fn a_connection_is_used_again() {
+async fn a_connection_is_reused() {
     let receiver = Receiver::answering(OK).await;
-    let client = client(patient());
+    let client = client(long_timeout());
     for _ in 0..3 {
         assert!(client.clone().send(post(&receiver.url("/"))).await.is_success());
     }
@@ -22,11 +22,11 @@ async fn a_connection_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_little_too_much_body_does_not_cost_the_connection_but_much_does() {
+async fn a_connection_is_reused_after_a_slightly_too_long_body() {
     for (length, accepted) in [(6_000, 1), (1_000_000, 2)] {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
         let receiver = Receiver::answering([head.as_bytes(), &vec![b'z'; length]].concat()).await;
-        let client = client(patient());
+        let client = client(long_timeout());
         for _ in 0..2 {
             assert!(client.send(post(&receiver.url("/"))).await.result.unwrap().truncated);
         }
@@ -35,7 +35,7 @@ async fn a_little_too_much_body_does_not_cost_the_connection_but_much_does() {
 }
 
 #[tokio::test]
-async fn the_rest_of_a_body_may_come_a_little_later() {
+async fn a_connection_is_reused_if_the_rest_of_a_body_arrives_soon() {
     let receiver = Receiver::start(|mut connection| async move {
         while connection.request().await.is_some() {
             let _ = connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 12000\r\n\r\n").await;
@@ -45,21 +45,21 @@ async fn the_rest_of_a_body_may_come_a_little_later() {
         }
     })
     .await;
-    // On a busy machine a little later may be too late: the connection is kept if it can be.
-    let client = client(patient());
+    // On a busy machine the rest may arrive too late, so one reused connection in a hundred attempts is enough.
+    let client = client(long_timeout());
     for sent in 1..=100 {
         assert!(client.send(post(&receiver.url("/"))).await.result.unwrap().truncated);
         if receiver.accepted() < sent {
             return;
         }
     }
-    panic!("no connection was kept");
+    panic!("no connection was reused");
 }
 
 #[tokio::test]
 async fn idle_connections_are_closed() {
     let receiver = Receiver::answering(OK).await;
-    let client = client(Config { idle_timeout: Duration::from_millis(200), ..patient() });
+    let client = client(Config { idle_timeout: Duration::from_millis(200), ..long_timeout() });
     assert!(client.send(post(&receiver.url("/"))).await.is_success());
     receiver.all_ended().await;
     assert!(client.send(post(&receiver.url("/"))).await.is_success());
@@ -67,18 +67,18 @@ async fn idle_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn a_connection_that_went_stale_is_replaced_and_the_request_seen_once() {
+async fn a_stale_connection_is_replaced_without_a_duplicate_request() {
     let receiver = Receiver::start(|mut connection| async move {
         connection.request().await;
         let _ = connection.write(OK).await;
     })
     .await;
-    let client = client(patient());
+    let client = client(long_timeout());
     for round in 1..=5 {
         assert!(client.send(post(&receiver.url("/"))).await.is_success(), "round {round}");
         receiver.all_ended().await;
-        // Its end is on the wire. The first pause sees it, if only together with its own end; during the second the
-        // client's side runs.
+        // The receiver has closed the connection. The client learns it during the first pause at the latest, and reacts
+        // during the second.
         for _ in 0..2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -87,38 +87,38 @@ async fn a_connection_that_went_stale_is_replaced_and_the_request_seen_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_may_have_been_read_is_not_sent_again() {
+async fn a_request_that_may_have_been_read_is_not_repeated() {
     let receiver = Receiver::start(|mut connection| async move {
         connection.request().await;
         let _ = connection.write(OK).await;
         connection.request().await;
     })
     .await;
-    let client = client(patient());
+    let client = client(long_timeout());
     assert!(client.send(post(&receiver.url("/"))).await.is_success());
-    assert_eq!(told(client.send(post(&receiver.url("/"))).await).kind, ErrorKind::Reset);
+    assert_eq!(failure_of(client.send(post(&receiver.url("/"))).await).kind, ErrorKind::Reset);
     assert_eq!((receiver.requests().len(), receiver.accepted()), (2, 1));
 }
 
 #[tokio::test]
-async fn a_port_that_nobody_listens_on() {
+async fn a_closed_port_is_a_connect_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let failure = failure(patient(), &format!("http://{address}/")).await;
+    let failure = failure(long_timeout(), &format!("http://{address}/")).await;
     assert_eq!(failure.kind, ErrorKind::Connect);
     assert_eq!(failure.to_string(), "the receiver refused the connection");
 }
 
 #[tokio::test]
-async fn the_next_address_is_tried_when_one_refuses() {
+async fn the_next_address_is_tried_if_one_refuses_the_connection() {
     let receiver = Receiver::listen("127.0.0.3:0", None, |mut connection| async move {
         connection.request().await;
         let _ = connection.write(OK).await;
     })
     .await;
     let names = Names::new("receiver.test", &[&["127.0.0.2", "127.0.0.3"]]);
-    let client = Client::with_resolver(patient(), names).unwrap();
+    let client = Client::with_resolver(long_timeout(), names).unwrap();
     let url = format!("http://receiver.test:{}/", receiver.address.port());
     assert!(client.send(post(&url)).await.is_success());
     until("the receiver was reached", || receiver.accepted() == 1).await;

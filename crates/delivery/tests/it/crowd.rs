@@ -1,5 +1,5 @@
-//! Many receivers at once that never end their bodies. What a worker holds of a thousand is measured by
-//! `tests/blackbox`.
+//! Many concurrent attempts against receivers that never end their bodies. `tests/blackbox` measures the memory of a
+//! worker with a thousand of them.
 
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ async fn two_hundred_attempts_end_by_their_deadline() {
         })
         .collect();
     for attempt in attempts {
-        let outcome = attempt.await.unwrap();
-        assert!(outcome.is_success(), "{outcome:?}");
-        assert!(outcome.duration >= TIMEOUT && outcome.duration < TIMEOUT + SLACK, "{:?}", outcome.duration);
-        assert_eq!(outcome.result.unwrap().note, Some(BodyNote::TimedOut));
+        let sent = attempt.await.unwrap();
+        assert!(sent.is_success(), "{sent:?}");
+        assert!(sent.duration >= TIMEOUT && sent.duration < TIMEOUT + SLACK, "{:?}", sent.duration);
+        assert_eq!(sent.result.unwrap().note, Some(BodyNote::TimedOut));
     }
     assert_eq!(receiver.accepted(), ATTEMPTS);
     receiver.all_ended().await;

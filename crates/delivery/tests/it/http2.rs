@@ -19,7 +19,7 @@ use crate::tls::Authority;
 
 pub(crate) type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 
-/// A client that trusts the receiver, and the receiver, which answers as `answer` says.
+/// A client, an HTTP/2 receiver that it trusts and that responds with `answer`, and the receiver's URL.
 pub(crate) async fn pair<F, S>(config: postrider_delivery::Config, answer: F) -> (Client, Receiver, String)
 where
     F: Fn(http::Request<Incoming>) -> S + Clone + Send + Sync + 'static,
@@ -78,16 +78,16 @@ impl hyper::body::Body for Endless {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_where_it_is_offered() {
-    let (client, receiver, url) = pair(patient(), |request| async move {
+async fn http2_is_used_if_the_receiver_offers_it() {
+    let (client, receiver, url) = pair(long_timeout(), |request| async move {
         assert_eq!((request.version(), request.uri().path()), (http::Version::HTTP_2, "/hook"));
         let body = request.into_body().collect().await.unwrap().to_bytes();
         full(body)
     })
     .await;
     let sends = (0..20).map(|_| client.send(post(&url)));
-    for outcome in futures_util::future::join_all(sends).await {
-        assert_eq!(outcome.result.unwrap().body, "{\"a\":1}");
+    for sent in futures_util::future::join_all(sends).await {
+        assert_eq!(sent.result.unwrap().body, "{\"a\":1}");
     }
     let accepted = receiver.accepted();
     assert!(client.send(post(&url)).await.is_success());
@@ -95,41 +95,41 @@ async fn http2_is_spoken_where_it_is_offered() {
 }
 
 #[tokio::test]
-async fn endless_bodies_end_over_http2_too() {
+async fn an_endless_body_ends_over_http2_too() {
     let (client, _receiver, url) =
-        pair(patient(), |_| async { http::Response::new(Endless(Duration::ZERO).boxed()) }).await;
-    let outcome = client.send(post(&url)).await;
-    assert!(outcome.duration < SLACK);
-    let response = outcome.result.unwrap();
+        pair(long_timeout(), |_| async { http::Response::new(Endless(Duration::ZERO).boxed()) }).await;
+    let sent = client.send(post(&url)).await;
+    assert!(sent.duration < SLACK);
+    let response = sent.result.unwrap();
     assert_eq!((response.body.len(), response.truncated, response.note), (5000, true, None));
 
     let (client, _receiver, url) =
         pair(config(), |_| async { http::Response::new(Endless(Duration::from_secs(9)).boxed()) }).await;
-    let outcome = client.send(post(&url)).await;
-    ended_at_the_deadline(&outcome);
-    assert_eq!(outcome.result.unwrap().note, Some(BodyNote::TimedOut));
+    let sent = client.send(post(&url)).await;
+    assert_ended_at_the_deadline(&sent);
+    assert_eq!(sent.result.unwrap().note, Some(BodyNote::TimedOut));
 }
 
 #[tokio::test]
-async fn silence_and_headers_over_the_limit_are_failures() {
+async fn http2_silence_and_oversized_headers_are_failures() {
     let (client, _receiver, url) = pair(config(), |_| std::future::pending()).await;
-    let outcome = client.send(post(&url)).await;
-    ended_at_the_deadline(&outcome);
-    assert_eq!(told(outcome).kind, ErrorKind::TimeoutHeaders);
+    let sent = client.send(post(&url)).await;
+    assert_ended_at_the_deadline(&sent);
+    assert_eq!(failure_of(sent).kind, ErrorKind::TimeoutHeaders);
 
-    let (client, _receiver, url) = pair(patient(), |_| async {
+    let (client, _receiver, url) = pair(long_timeout(), |_| async {
         let mut response = full("");
         response.headers_mut().insert("x-long", http::HeaderValue::try_from("y".repeat(64 * 1024)).unwrap());
         response
     })
     .await;
-    let outcome = client.send(post(&url)).await;
-    assert!(outcome.duration < SLACK);
-    assert_eq!(told(outcome).kind, ErrorKind::Protocol);
+    let sent = client.send(post(&url)).await;
+    assert!(sent.duration < SLACK);
+    assert_eq!(failure_of(sent).kind, ErrorKind::Protocol);
 }
 
 #[tokio::test]
-async fn one_slow_answer_does_not_hold_up_the_others_on_its_connection() {
+async fn one_slow_response_does_not_delay_others_on_its_connection() {
     let count = Arc::new(AtomicUsize::new(0));
     let requests = count.clone();
     let (client, _receiver, url) = pair(config(), move |_| {
@@ -146,13 +146,13 @@ async fn one_slow_answer_does_not_hold_up_the_others_on_its_connection() {
     let slow = client.clone();
     let slow_url = url.clone();
     let slow = tokio::spawn(async move { slow.send(post(&slow_url)).await });
-    until("the slow one has arrived", || requests.load(Ordering::SeqCst) == 2).await;
+    until("the slow request has arrived", || requests.load(Ordering::SeqCst) == 2).await;
     assert!(client.send(post(&url)).await.is_success());
-    assert_eq!(told(slow.await.unwrap()).kind, ErrorKind::TimeoutHeaders);
+    assert_eq!(failure_of(slow.await.unwrap()).kind, ErrorKind::TimeoutHeaders);
 }
 
 #[tokio::test]
-async fn a_receiver_that_agrees_to_http2_and_speaks_garbage() {
+async fn a_receiver_that_negotiates_http2_but_does_not_speak_it_is_a_failure() {
     let authority = Authority::new();
     let receiver = Receiver::start_tls(
         authority.server("receiver.test", &[b"h2"], |_| {}),
@@ -163,9 +163,9 @@ async fn a_receiver_that_agrees_to_http2_and_speaks_garbage() {
     )
     .await;
     let names = Names::new("receiver.test", &[&["127.0.0.1"]]);
-    let client = Client::with_resolver(authority.trusted(patient()), names).unwrap();
-    let outcome = client.send(post(&format!("https://receiver.test:{}/", receiver.address.port()))).await;
-    assert!(outcome.duration < SLACK);
-    assert!(matches!(told(outcome).kind, ErrorKind::Protocol | ErrorKind::Reset));
+    let client = Client::with_resolver(authority.trusted(long_timeout()), names).unwrap();
+    let sent = client.send(post(&format!("https://receiver.test:{}/", receiver.address.port()))).await;
+    assert!(sent.duration < SLACK);
+    assert!(matches!(failure_of(sent).kind, ErrorKind::Protocol | ErrorKind::Reset));
     receiver.all_ended().await;
 }

@@ -1,4 +1,4 @@
-//! What an attempt leaves in the log, at the most talkative level and from all libraries.
+//! What an attempt logs, with all libraries at the most verbose level.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -38,11 +38,11 @@ impl MakeWriter<'_> for Captured {
 
 const SECRETS: [&str; 5] = ["q-s3cret", "h-s3cret", "b-s3cret", "p-s3cret", "answer-s3cret"];
 
-// One thread, so that the subscriber of this thread hears all.
+// On one thread, so that this thread's subscriber receives all log lines.
 #[tokio::test(flavor = "current_thread")]
 async fn no_secret_is_logged() {
-    // While there is only one subscriber, tracing asks the thread that first meets a call site, and so a test on
-    // another thread could turn it off for this one. A second one makes it ask all.
+    // With a single subscriber, tracing caches the interest of the thread that reaches a call site first, so a test on
+    // another thread could disable the call site for this one. A second subscriber turns that optimisation off.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let captured = Captured::default();
     let subscriber = tracing_subscriber::fmt()
@@ -62,7 +62,7 @@ async fn no_secret_is_logged() {
         },
     )
     .await;
-    let (h2_client, _h2_receiver, h2_url) = pair(patient(), |_| async {
+    let (h2_client, _h2_receiver, h2_url) = pair(long_timeout(), |_| async {
         let mut response = http::Response::new(Full::new(Bytes::from_static(b"answer-s3cret")).boxed());
         *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
         response.headers_mut().insert("x-answer", HeaderValue::from_static("answer-s3cret"));
@@ -70,7 +70,7 @@ async fn no_secret_is_logged() {
     })
     .await;
     let garbage = Receiver::answering("answer-s3cret\r\n\r\n").await;
-    let config = authority.trusted(patient());
+    let config = authority.trusted(long_timeout());
     let client =
         Client::with_resolver(config.clone(), Names::new("receiver.test", &[&["127.0.0.1"]])).unwrap();
     let unreachable = Config { proxy: Some("http://user:p-s3cret@127.0.0.1:9".parse().unwrap()), ..config };
@@ -90,12 +90,12 @@ async fn no_secret_is_logged() {
         request.headers.insert("x-api-key", value);
         request.body = "b-s3cret".into();
         tracing::info!(?client, ?request, headers = ?request.headers, "sending");
-        let outcome = client.send(request).await;
-        tracing::info!(?outcome, "sent");
-        assert!(!outcome.is_success());
+        let sent = client.send(request).await;
+        tracing::info!(?sent, "sent");
+        assert!(!sent.is_success());
     }
     let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("no answer") && log.contains("sending"), "nothing was captured");
+    assert!(log.contains("no response") && log.contains("sending"), "nothing was captured");
     for secret in SECRETS {
         assert!(!log.contains(secret), "{secret} in {log}");
     }

@@ -1,4 +1,4 @@
-//! Attempts against receivers of every kind, over real sockets.
+//! Attempts against all kinds of receivers, over real sockets.
 
 #![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 

@@ -15,7 +15,7 @@ use crate::tls::Authority;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// A proxy that does what it should.
+/// A proxy that works.
 async fn proxy() -> Receiver {
     Receiver::start(|mut connection| async move {
         let Some(connect) = connection.request().await else { return };
@@ -37,10 +37,10 @@ fn names() -> Arc<Names> {
 }
 
 #[tokio::test]
-async fn requests_are_tunnelled_to_the_address_that_was_judged() {
+async fn requests_are_tunnelled_to_the_judged_address() {
     let (proxy, receiver) = (proxy().await, Receiver::answering(OK).await);
     let port = receiver.address.port();
-    let client = Client::with_resolver(through(&proxy, patient()), names()).unwrap();
+    let client = Client::with_resolver(through(&proxy, long_timeout()), names()).unwrap();
     for _ in 0..2 {
         assert!(client.send(post(&format!("http://receiver.test:{port}/hook"))).await.is_success());
     }
@@ -55,7 +55,7 @@ async fn requests_are_tunnelled_to_the_address_that_was_judged() {
 }
 
 #[tokio::test]
-async fn tls_is_between_the_client_and_the_receiver() {
+async fn tls_runs_end_to_end_through_the_proxy() {
     let authority = Authority::new();
     let receiver =
         Receiver::start_tls(authority.server("receiver.test", &[], |_| {}), |mut connection| async move {
@@ -64,7 +64,7 @@ async fn tls_is_between_the_client_and_the_receiver() {
         })
         .await;
     let proxy = proxy().await;
-    let client = Client::with_resolver(through(&proxy, authority.trusted(patient())), names()).unwrap();
+    let client = Client::with_resolver(through(&proxy, authority.trusted(long_timeout())), names()).unwrap();
     assert!(
         client.send(post(&format!("https://receiver.test:{}/", receiver.address.port()))).await.is_success()
     );
@@ -72,18 +72,18 @@ async fn tls_is_between_the_client_and_the_receiver() {
 }
 
 #[tokio::test]
-async fn a_proxy_changes_nothing_about_forbidden_targets() {
+async fn forbidden_targets_are_blocked_behind_a_proxy_too() {
     let proxy = proxy().await;
-    let config = Config { targets: TargetPolicy::default(), ..through(&proxy, patient()) };
+    let config = Config { targets: TargetPolicy::default(), ..through(&proxy, long_timeout()) };
     let client = Client::with_resolver(config, names()).unwrap();
     for url in ["http://receiver.test/", "http://127.0.0.1/", "https://[::1]/"] {
-        assert_eq!(told(client.send(post(url)).await).kind, ErrorKind::Blocked, "{url}");
+        assert_eq!(failure_of(client.send(post(url)).await).kind, ErrorKind::Blocked, "{url}");
     }
     assert_eq!(proxy.accepted(), 0);
 }
 
 #[tokio::test]
-async fn a_proxys_failures_are_its_own() {
+async fn a_failure_of_the_proxy_is_not_blamed_on_the_receiver() {
     for answer in [
         &b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"[..],
         b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
@@ -95,7 +95,7 @@ async fn a_proxys_failures_are_its_own() {
             let _ = connection.write(answer).await;
         })
         .await;
-        let failure = failure(through(&proxy, patient()), "http://127.0.0.1:9/").await;
+        let failure = failure(through(&proxy, long_timeout()), "http://127.0.0.1:9/").await;
         assert_eq!(failure.kind, ErrorKind::Proxy, "{answer:?}");
         assert!(!failure.kind.blames_receiver());
         assert!(!failure.to_string().contains("s3cret"));
@@ -107,21 +107,24 @@ async fn a_proxys_failures_are_its_own() {
         connection.repeat(b"X-Endless: y\r\n", Duration::ZERO).await;
     })
     .await;
-    assert_eq!(failure(through(&endless, patient()), "http://127.0.0.1:9/").await.kind, ErrorKind::Proxy);
+    assert_eq!(
+        failure(through(&endless, long_timeout()), "http://127.0.0.1:9/").await.kind,
+        ErrorKind::Proxy
+    );
     endless.all_ended().await;
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let config = Config { proxy: Some(url.parse().unwrap()), ..patient() };
+    let config = Config { proxy: Some(url.parse().unwrap()), ..long_timeout() };
     assert_eq!(failure(config, "http://127.0.0.1:9/").await.kind, ErrorKind::Proxy);
 }
 
 #[tokio::test]
-async fn a_silent_proxy_does_not_hold_an_attempt() {
+async fn a_silent_proxy_does_not_prolong_an_attempt() {
     let proxy = Receiver::start(|mut connection| async move { connection.hang().await }).await;
-    let outcome = send(through(&proxy, config()), "http://127.0.0.1:9/").await;
-    ended_at_the_deadline(&outcome);
-    assert_eq!(told(outcome).kind, ErrorKind::TimeoutConnect);
+    let sent = send(through(&proxy, config()), "http://127.0.0.1:9/").await;
+    assert_ended_at_the_deadline(&sent);
+    assert_eq!(failure_of(sent).kind, ErrorKind::TimeoutConnect);
     proxy.all_ended().await;
 }

@@ -1,4 +1,4 @@
-//! A receiver that does what the test says, byte by byte, over TCP or TLS.
+//! A receiver that runs a script on each connection, over TCP or TLS.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-/// Listens on a port of 127.0.0.1 until dropped.
+/// A receiver that listens until it is dropped.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     seen: Arc<Seen>,
@@ -27,16 +27,16 @@ struct Seen {
     requests: Mutex<Vec<Received>>,
 }
 
-/// One request, as it came.
+/// A request as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
-    /// Request line and header lines.
+    /// The request line and the header lines.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Received {
-    /// The value of a header, whose name is given in lower case.
+    /// Returns the value of a header; `name` is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (this, value) = line.split_once(": ")?;
@@ -46,7 +46,7 @@ impl Received {
 }
 
 impl Receiver {
-    /// Runs `script` on every connection, which is closed when it ends.
+    /// Runs `script` on every connection, and closes the connection when the script ends.
     pub(crate) async fn start<F, S>(script: F) -> Self
     where
         F: Fn(Connection) -> S + Send + Sync + 'static,
@@ -55,7 +55,7 @@ impl Receiver {
         Self::listen("127.0.0.1:0", None, script).await
     }
 
-    /// The same within TLS.
+    /// Runs `script` on every connection, inside TLS.
     pub(crate) async fn start_tls<F, S>(config: rustls::ServerConfig, script: F) -> Self
     where
         F: Fn(Connection) -> S + Send + Sync + 'static,
@@ -64,7 +64,7 @@ impl Receiver {
         Self::listen("127.0.0.1:0", Some(Arc::new(config).into()), script).await
     }
 
-    /// Answers every request on a connection with the same bytes, and keeps it open.
+    /// Answers every request with the same bytes, and leaves the connection open.
     pub(crate) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
         let answer = Arc::new(answer.into());
         Self::start(move |mut connection| {
@@ -112,12 +112,12 @@ impl Receiver {
         self.seen.requests.lock().unwrap().clone()
     }
 
-    /// How many bytes the scripts could get rid of.
+    /// Returns how many bytes the scripts could write.
     pub(crate) fn sent(&self) -> usize {
         self.seen.sent.load(Ordering::SeqCst)
     }
 
-    /// Waits until every script has ended, which most do when their connection is gone.
+    /// Waits until every script has ended. Most end when the client closes their connection.
     pub(crate) async fn all_ended(&self) {
         until("every connection has ended", || self.seen.ended.load(Ordering::SeqCst) == self.accepted())
             .await;
@@ -134,7 +134,7 @@ impl Drop for Receiver {
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_mins(1);
     while !condition() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
+        assert!(Instant::now() < end, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -149,7 +149,7 @@ async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn 
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// A connection in the hands of a script.
+/// A connection, as a script sees it.
 pub(crate) struct Connection {
     pub(crate) stream: Box<dyn Duplex>,
     seen: Arc<Seen>,
@@ -157,7 +157,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// The next request, read whole; `None` when the client has closed.
+    /// Reads the next request; `None` if the client has closed the connection.
     pub(crate) async fn request(&mut self) -> Option<Received> {
         let end = self.read_until(|unread| unread.windows(4).position(|four| four == b"\r\n\r\n")).await?;
         let head = String::from_utf8(self.unread.drain(..end + 4).collect()).unwrap();
@@ -169,7 +169,7 @@ impl Connection {
         Some(received)
     }
 
-    /// Reads until the headers of a request are complete, and leaves the body where it is.
+    /// Reads the headers of a request, and leaves the body unread.
     pub(crate) async fn head(&mut self) {
         self.read_until(|unread| unread.windows(4).position(|four| four == b"\r\n\r\n")).await;
     }
@@ -194,7 +194,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes the same bytes, with a pause after each time, for as long as the client takes them.
+    /// Writes the same bytes again and again, with a pause in between, until the client closes the connection.
     pub(crate) async fn repeat(&mut self, bytes: &[u8], pause: Duration) {
         while self.write(bytes).await.is_ok() {
             if !pause.is_zero() {
@@ -203,7 +203,7 @@ impl Connection {
         }
     }
 
-    /// Does nothing until the client closes.
+    /// Does nothing until the client closes the connection.
     pub(crate) async fn hang(&mut self) {
         self.read_until(|_| None).await;
     }

@@ -12,22 +12,22 @@ use http::{HeaderMap, HeaderValue};
 use postrider_core::target::{AddressPolicy, TargetPolicy};
 use postrider_delivery::{Client, Config, Failure, Request, Resolve, ResolveError, Response, Sent};
 
-/// How long an attempt may take in these tests, and how much later it may be noticed on a busy machine. What comes
-/// before the phase that a test is about has to be over by then.
+/// The time limit of an attempt in these tests, and how much later a busy machine may notice it. All phases before the
+/// one that a test is about must end within `DEADLINE`.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) const SLACK: Duration = Duration::from_secs(30);
 
-/// Short timeouts, and 127.0.0.0/8 open.
+/// A short timeout, with 127.0.0.0/8 allowed.
 pub(crate) fn config() -> Config {
-    Config { request_timeout: DEADLINE, targets: opening(&["127.0.0.0/8"]), ..Config::default() }
+    Config { request_timeout: DEADLINE, targets: allowing(&["127.0.0.0/8"]), ..Config::default() }
 }
 
-/// For what should succeed: plenty of time.
-pub(crate) fn patient() -> Config {
+/// A long timeout, for attempts that should end by themselves.
+pub(crate) fn long_timeout() -> Config {
     Config { request_timeout: Duration::from_mins(2), ..config() }
 }
 
-pub(crate) fn opening(nets: &[&str]) -> TargetPolicy {
+pub(crate) fn allowing(nets: &[&str]) -> TargetPolicy {
     let nets = nets.iter().map(|net| net.parse().unwrap()).collect();
     TargetPolicy { addresses: AddressPolicy::public_only().allowing(nets), https_only: false }
 }
@@ -46,37 +46,38 @@ pub(crate) async fn send(config: Config, url: &str) -> Sent {
     client(config).send(post(url)).await
 }
 
-/// The answer, of an attempt that must have one.
-pub(crate) async fn answer(config: Config, url: &str) -> Response {
+/// Makes an attempt that must get a response, and returns it.
+pub(crate) async fn response(config: Config, url: &str) -> Response {
     send(config, url).await.result.unwrap()
 }
 
-/// The failure, of an attempt that must have no answer, whose text must name no address.
+/// Makes an attempt that must get no response, and returns the failure.
 pub(crate) async fn failure(config: Config, url: &str) -> Failure {
-    told(send(config, url).await)
+    failure_of(send(config, url).await)
 }
 
-pub(crate) fn told(outcome: Sent) -> Failure {
-    let failure = outcome.result.unwrap_err();
+/// Returns the failure of an attempt, and asserts that its text contains no address.
+pub(crate) fn failure_of(sent: Sent) -> Failure {
+    let failure = sent.result.unwrap_err();
     let text = failure.to_string();
     assert!(!text.is_empty() && !names_an_address(&text), "{failure:?}");
     failure
 }
 
-/// Whether there is an IP address anywhere in a text, with or without a port.
+/// Returns whether a text contains an IP address, with or without a port.
 pub(crate) fn names_an_address(text: &str) -> bool {
     text.split(|c: char| !(c.is_ascii_hexdigit() || ".:".contains(c)))
         .map(|word| word.trim_end_matches(['.', ':']))
         .any(|word| word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok())
 }
 
-/// Asserts that an attempt took its time, and no more.
-pub(crate) fn ended_at_the_deadline(outcome: &Sent) {
-    let took = outcome.duration;
+/// Asserts that an attempt ended at its deadline, neither earlier nor much later.
+pub(crate) fn assert_ended_at_the_deadline(sent: &Sent) {
+    let took = sent.duration;
     assert!(took >= DEADLINE && took < DEADLINE + SLACK, "took {took:?}");
 }
 
-/// A resolver that knows some names. Each has a list of answers, given in turn; the last one stays.
+/// A resolver that knows some names. Each has a list of answers; successive lookups take the next, and the last repeats.
 #[derive(Default)]
 pub(crate) struct Names {
     answers: Mutex<HashMap<String, Vec<Vec<IpAddr>>>>,

@@ -1,4 +1,4 @@
-//! What is told of a failure, and stored: it helps the subscriber's owner, and names no address.
+//! The stored text of a failure: it helps the subscriber's owner, and contains no address.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::setup::*;
 use crate::timeouts::black_hole;
 use crate::tls::Authority;
 
-/// What goes wrong, with whom, and where.
+/// An attempt that must fail with `kind`.
 struct Case {
     kind: ErrorKind,
     config: Config,
@@ -28,8 +28,8 @@ fn case(kind: ErrorKind, config: Config, url: String) -> Case {
     Case { kind, config, resolver: Names::new(NAME, &[&["127.0.0.1"]]), url }
 }
 
-/// Answers with bytes that name an address, or not at all, and closes.
-async fn saying(answer: &'static [u8]) -> Receiver {
+/// A receiver that reads a request, writes `answer` and closes the connection.
+async fn answering_once(answer: &'static [u8]) -> Receiver {
     Receiver::start(move |mut connection| async move {
         connection.request().await;
         let _ = connection.write(answer).await;
@@ -38,24 +38,24 @@ async fn saying(answer: &'static [u8]) -> Receiver {
 }
 
 #[tokio::test]
-async fn no_failure_names_an_address() {
+async fn no_failure_contains_an_address() {
     assert!(names_an_address("connect to 10.1.2.3:80: refused") && names_an_address("[::1]:80"));
     assert!(names_an_address("fe80::1 is down.") && !names_an_address("refused with 500 at 12:30"));
 
     let hanging = Receiver::start(|mut connection| async move { connection.hang().await }).await;
-    let mute = saying(b"").await;
+    let mute = answering_once(b"").await;
     let plain = Receiver::start(|mut connection| async move {
         let _ = connection.write(b"220 10.1.2.3 ready\r\n").await;
         connection.hang().await;
     })
     .await;
-    let garbage = saying(b"10.1.2.3 says 10.1.2.3\r\n\r\n").await;
-    let refusing = saying(b"HTTP/1.1 502 no route to 10.1.2.3:80\r\nVia: 10.1.2.3\r\n\r\n").await;
+    let garbage = answering_once(b"10.1.2.3 says 10.1.2.3\r\n\r\n").await;
+    let refusing = answering_once(b"HTTP/1.1 502 no route to 10.1.2.3:80\r\nVia: 10.1.2.3\r\n\r\n").await;
     let (full, _listener, _waiting) = black_hole("127.0.0.1:0").await;
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let through = |proxy: &str| Config { proxy: Some(proxy.parse().unwrap()), ..patient() };
-    let strict = || Config { targets: TargetPolicy::default(), ..patient() };
-    let elsewhere = Config { targets: opening(&["0.0.0.0/32"]), ..patient() };
+    let through = |proxy: &str| Config { proxy: Some(proxy.parse().unwrap()), ..long_timeout() };
+    let strict = || Config { targets: TargetPolicy::default(), ..long_timeout() };
+    let elsewhere = Config { targets: allowing(&["0.0.0.0/32"]), ..long_timeout() };
 
     let authority = Authority::new();
     let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
@@ -67,15 +67,15 @@ async fn no_failure_names_an_address() {
     let https = |receiver: &Receiver| format!("https://{NAME}:{}/", receiver.address.port());
 
     let cases = [
-        case(ErrorKind::Dns, patient(), "http://unknown.test/".to_owned()),
+        case(ErrorKind::Dns, long_timeout(), "http://unknown.test/".to_owned()),
         case(ErrorKind::Blocked, strict(), format!("http://{NAME}/")),
         case(ErrorKind::Blocked, strict(), "http://10.1.2.3/".to_owned()),
         case(ErrorKind::Blocked, elsewhere, format!("http://0.0.0.0:{}/", mute.address.port())),
-        case(ErrorKind::Connect, patient(), format!("http://{closed}/")),
-        case(ErrorKind::Tls, patient(), format!("https://{}/", plain.address)),
-        case(ErrorKind::TlsExpired, authority.trusted(patient()), https(&expired)),
-        case(ErrorKind::TlsWrongHost, authority.trusted(patient()), https(&another)),
-        case(ErrorKind::TlsUnknownIssuer, patient(), https(&own)),
+        case(ErrorKind::Connect, long_timeout(), format!("http://{closed}/")),
+        case(ErrorKind::Tls, long_timeout(), format!("https://{}/", plain.address)),
+        case(ErrorKind::TlsExpired, authority.trusted(long_timeout()), https(&expired)),
+        case(ErrorKind::TlsWrongHost, authority.trusted(long_timeout()), https(&another)),
+        case(ErrorKind::TlsUnknownIssuer, long_timeout(), https(&own)),
         Case {
             resolver: Arc::new(Silent),
             ..case(ErrorKind::TimeoutDns, config(), format!("http://{NAME}/"))
@@ -83,18 +83,21 @@ async fn no_failure_names_an_address() {
         case(ErrorKind::TimeoutConnect, config(), format!("http://{full}/")),
         case(ErrorKind::TimeoutTls, config(), format!("https://{}/", hanging.address)),
         case(ErrorKind::TimeoutHeaders, config(), hanging.url("/")),
-        case(ErrorKind::Reset, patient(), mute.url("/")),
-        case(ErrorKind::Protocol, patient(), garbage.url("/")),
+        case(ErrorKind::Reset, long_timeout(), mute.url("/")),
+        case(ErrorKind::Protocol, long_timeout(), garbage.url("/")),
         case(ErrorKind::Proxy, through(&format!("http://{closed}")), "http://127.0.0.1:9/".to_owned()),
         case(ErrorKind::Proxy, through(&refusing.url("")), "http://127.0.0.1:9/".to_owned()),
     ];
     for Case { kind, config, resolver, url } in &cases {
         let client = Client::with_resolver(config.clone(), resolver.clone()).unwrap();
-        let failure = told(client.send(post(url)).await);
+        let failure = failure_of(client.send(post(url)).await);
         assert_eq!(failure.kind, *kind, "{url}: {failure}");
     }
-    // A refusal has an answer instead; what Postrider cannot send at all has no receiver to try it on.
+    // A `Status` comes with a response, and an `Internal` failure needs no receiver.
     let untried = [ErrorKind::Status, ErrorKind::Internal];
     let tried = |kind: &ErrorKind| cases.iter().any(|case| case.kind == *kind);
-    assert!(ErrorKind::ALL.iter().all(|kind| tried(kind) != untried.contains(kind)), "a kind is not tried");
+    assert!(
+        ErrorKind::ALL.iter().all(|kind| tried(kind) != untried.contains(kind)),
+        "a kind is missing from the cases"
+    );
 }

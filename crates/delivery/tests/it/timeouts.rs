@@ -1,10 +1,11 @@
-//! One deadline over everything, and what was being waited for when it came.
+//! The deadline in each phase of an attempt, and the kind of failure that names the phase.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_core::ErrorKind;
+use postrider_core::policy::AttemptTimeout;
 use postrider_delivery::{Client, Config};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -12,30 +13,30 @@ use crate::receiver::Receiver;
 use crate::setup::*;
 
 #[tokio::test]
-async fn silence_after_the_request() {
+async fn a_receiver_that_never_answers_times_out() {
     let receiver = Receiver::start(|mut connection| async move { connection.hang().await }).await;
-    let outcome = send(config(), &receiver.url("/")).await;
-    ended_at_the_deadline(&outcome);
-    assert_eq!(told(outcome).kind, ErrorKind::TimeoutHeaders);
+    let sent = send(config(), &receiver.url("/")).await;
+    assert_ended_at_the_deadline(&sent);
+    assert_eq!(failure_of(sent).kind, ErrorKind::TimeoutHeaders);
     receiver.all_ended().await;
 }
 
 #[tokio::test]
-async fn headers_byte_by_byte() {
+async fn headers_that_arrive_byte_by_byte_time_out() {
     let receiver = Receiver::start(|mut connection| async move {
         connection.request().await;
         let _ = connection.write(b"HTTP/1.1 200 OK\r\nX-Slow: ").await;
         connection.repeat(b"y", Duration::from_millis(10)).await;
     })
     .await;
-    let outcome = send(config(), &receiver.url("/")).await;
-    ended_at_the_deadline(&outcome);
-    assert_eq!(told(outcome).kind, ErrorKind::TimeoutHeaders);
+    let sent = send(config(), &receiver.url("/")).await;
+    assert_ended_at_the_deadline(&sent);
+    assert_eq!(failure_of(sent).kind, ErrorKind::TimeoutHeaders);
     receiver.all_ended().await;
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_read() {
+async fn a_receiver_that_never_reads_the_request_times_out() {
     let receiver = Receiver::start(|connection| async move {
         std::future::pending::<()>().await;
         drop(connection);
@@ -43,13 +44,13 @@ async fn a_request_that_is_not_read() {
     .await;
     let mut request = post(&receiver.url("/"));
     request.body = vec![b'x'; 32 * 1024 * 1024].into();
-    let outcome = client(config()).send(request).await;
-    ended_at_the_deadline(&outcome);
-    assert_eq!(told(outcome).kind, ErrorKind::TimeoutHeaders);
+    let sent = client(config()).send(request).await;
+    assert_ended_at_the_deadline(&sent);
+    assert_eq!(failure_of(sent).kind, ErrorKind::TimeoutHeaders);
 }
 
 #[tokio::test]
-async fn silence_on_a_connection_of_the_pool() {
+async fn silence_on_a_pooled_connection_times_out() {
     let receiver = Receiver::start(|mut connection| async move {
         connection.request().await;
         let _ = connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
@@ -58,27 +59,28 @@ async fn silence_on_a_connection_of_the_pool() {
     .await;
     let client = client(config());
     assert!(client.send(post(&receiver.url("/"))).await.is_success());
-    let outcome = client.send(post(&receiver.url("/"))).await;
+    let sent = client.send(post(&receiver.url("/"))).await;
     assert_eq!(receiver.accepted(), 1);
-    ended_at_the_deadline(&outcome);
-    assert_eq!(told(outcome).kind, ErrorKind::TimeoutHeaders);
+    assert_ended_at_the_deadline(&sent);
+    assert_eq!(failure_of(sent).kind, ErrorKind::TimeoutHeaders);
 }
 
 #[tokio::test]
-async fn names_that_are_never_resolved() {
-    for config in [config(), Config { connect_timeout: DEADLINE, ..patient() }] {
+async fn a_name_that_is_never_resolved_times_out() {
+    for config in [config(), Config { connect_timeout: DEADLINE, ..long_timeout() }] {
         let client = Client::with_resolver(config, Arc::new(Silent)).unwrap();
-        let outcome = client.send(post("http://receiver.test/")).await;
-        ended_at_the_deadline(&outcome);
-        assert_eq!(told(outcome).kind, ErrorKind::TimeoutDns);
+        let sent = client.send(post("http://receiver.test/")).await;
+        assert_ended_at_the_deadline(&sent);
+        assert_eq!(failure_of(sent).kind, ErrorKind::TimeoutDns);
     }
     let client =
-        Client::with_resolver(Config { connect_timeout: DEADLINE, ..patient() }, Arc::new(Silent)).unwrap();
+        Client::with_resolver(Config { connect_timeout: DEADLINE, ..long_timeout() }, Arc::new(Silent))
+            .unwrap();
     let failure = client.check(&"http://receiver.test/".parse().unwrap()).await.unwrap_err();
     assert_eq!(failure.kind, ErrorKind::TimeoutDns);
 }
 
-/// An address whose backlog is full, so that the kernel drops what else comes, as a firewall would.
+/// An address whose backlog is full, so that the kernel drops further connections as a firewall would.
 pub(crate) async fn black_hole(address: &str) -> (SocketAddr, TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(address.parse().unwrap()).unwrap();
@@ -94,12 +96,12 @@ pub(crate) async fn black_hole(address: &str) -> (SocketAddr, TcpListener, Vec<T
 }
 
 #[tokio::test]
-async fn connections_that_are_never_accepted() {
+async fn a_connection_that_is_never_accepted_times_out() {
     let (address, _listener, _waiting) = black_hole("127.0.0.1:0").await;
-    for config in [config(), Config { connect_timeout: DEADLINE, ..patient() }] {
-        let outcome = send(config, &format!("http://{address}/")).await;
-        ended_at_the_deadline(&outcome);
-        assert_eq!(told(outcome).kind, ErrorKind::TimeoutConnect);
+    for config in [config(), Config { connect_timeout: DEADLINE, ..long_timeout() }] {
+        let sent = send(config, &format!("http://{address}/")).await;
+        assert_ended_at_the_deadline(&sent);
+        assert_eq!(failure_of(sent).kind, ErrorKind::TimeoutConnect);
     }
 }
 
@@ -110,32 +112,30 @@ async fn a_silent_first_address_leaves_time_for_the_second() {
     let (_, _listener, _waiting) = black_hole(&format!("127.0.0.2:{port}")).await;
     let names = Names::new("receiver.test", &[&["127.0.0.2", "127.0.0.1"]]);
     let client = Client::with_resolver(Config { request_timeout: 2 * DEADLINE, ..config() }, names).unwrap();
-    let outcome = client.send(post(&format!("http://receiver.test:{port}/"))).await;
-    assert!(outcome.is_success(), "{outcome:?}");
-    assert!(outcome.duration >= DEADLINE, "half of the time was the first address's: {:?}", outcome.duration);
+    let sent = client.send(post(&format!("http://receiver.test:{port}/"))).await;
+    assert!(sent.is_success(), "{sent:?}");
+    assert!(sent.duration >= DEADLINE, "the first address got half of the time: {:?}", sent.duration);
 }
 
 #[tokio::test]
-async fn handshakes_that_are_never_answered() {
+async fn a_handshake_that_is_never_answered_times_out() {
     let receiver = Receiver::start(|mut connection| async move { connection.hang().await }).await;
-    for config in [config(), Config { connect_timeout: DEADLINE, ..patient() }] {
-        let outcome = send(config, &format!("https://{}/", receiver.address)).await;
-        ended_at_the_deadline(&outcome);
-        assert_eq!(told(outcome).kind, ErrorKind::TimeoutTls);
+    for config in [config(), Config { connect_timeout: DEADLINE, ..long_timeout() }] {
+        let sent = send(config, &format!("https://{}/", receiver.address)).await;
+        assert_ended_at_the_deadline(&sent);
+        assert_eq!(failure_of(sent).kind, ErrorKind::TimeoutTls);
     }
     receiver.all_ended().await;
 }
 
 #[tokio::test]
-async fn a_subscribers_own_timeout_counts() {
+async fn a_requests_own_timeout_replaces_the_default() {
     let receiver = Receiver::start(|mut connection| async move { connection.hang().await }).await;
     let mut request = post(&receiver.url("/"));
-    request.timeout = Some(Duration::ZERO);
-    let outcome = client(patient()).send(request).await;
-    let took = outcome.duration;
-    assert!(
-        took >= Duration::from_secs(1) && took < Duration::from_secs(1) + SLACK,
-        "never below a second: {took:?}"
-    );
-    told(outcome);
+    let timeout = Duration::from_secs(1);
+    request.timeout = Some(AttemptTimeout::try_new(timeout).unwrap());
+    let sent = client(long_timeout()).send(request).await;
+    let took = sent.duration;
+    assert!(took >= timeout && took < timeout + SLACK, "took {took:?}");
+    failure_of(sent);
 }

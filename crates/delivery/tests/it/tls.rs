@@ -1,4 +1,4 @@
-//! TLS: whom the client trusts, and what it says when it does not.
+//! TLS: trusted certificates, and the kinds of failure of the others.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use crate::receiver::{Connection, Receiver};
 use crate::setup::*;
 
-/// An authority of the test's own.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -26,12 +26,12 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// `config` with this authority's certificate among the roots.
+    /// Returns `config` with this authority's certificate as an extra root.
     pub(crate) fn trusted(&self, config: Config) -> Config {
         Config { extra_roots_pem: vec![self.0.pem().into_bytes()], ..config }
     }
 
-    /// A server's settings with a certificate for `host`, changed by `change`, that offers `alpn`.
+    /// Returns a server configuration that offers `alpn`, with a certificate for `host` that `change` has altered.
     pub(crate) fn server(
         &self,
         host: &str,
@@ -71,7 +71,7 @@ async fn an_extra_root_is_trusted() {
     let authority = Authority::new();
     for alpn in [&[][..], &[&b"http/1.1"[..]]] {
         let receiver = Receiver::start_tls(authority.server("receiver.test", alpn, |_| {}), ok).await;
-        let response = send_to(&receiver, authority.trusted(patient())).await.result.unwrap();
+        let response = send_to(&receiver, authority.trusted(long_timeout())).await.result.unwrap();
         assert_eq!((response.status, &response.body[..]), (200, &b"ok"[..]));
         let host = format!("receiver.test:{}", receiver.address.port());
         assert_eq!(receiver.requests()[0].header("host"), Some(host.as_str()));
@@ -79,56 +79,62 @@ async fn an_extra_root_is_trusted() {
 }
 
 #[tokio::test]
-async fn an_address_can_have_a_certificate() {
+async fn a_certificate_for_an_ip_address_is_accepted() {
     let authority = Authority::new();
     let receiver = Receiver::start_tls(authority.server("127.0.0.1", &[], |_| {}), ok).await;
     let url = format!("https://{}/", receiver.address);
-    assert!(send(authority.trusted(patient()), &url).await.is_success());
+    assert!(send(authority.trusted(long_timeout()), &url).await.is_success());
 }
 
 #[tokio::test]
-async fn an_unknown_issuer_is_told() {
+async fn an_unknown_issuer_has_its_own_kind() {
     let receiver = Receiver::start_tls(Authority::new().server("receiver.test", &[], |_| {}), ok).await;
-    assert_eq!(told(send_to(&receiver, patient()).await).kind, ErrorKind::TlsUnknownIssuer);
-    let another = Authority::named("Another authority").trusted(patient());
-    assert_eq!(told(send_to(&receiver, another).await).kind, ErrorKind::TlsUnknownIssuer);
+    assert_eq!(failure_of(send_to(&receiver, long_timeout()).await).kind, ErrorKind::TlsUnknownIssuer);
+    let another = Authority::named("Another authority").trusted(long_timeout());
+    assert_eq!(failure_of(send_to(&receiver, another).await).kind, ErrorKind::TlsUnknownIssuer);
     assert!(receiver.requests().is_empty());
 }
 
 #[tokio::test]
-async fn a_wrong_time_is_told() {
+async fn an_expired_or_premature_certificate_has_its_own_kind() {
     let authority = Authority::new();
     let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
     let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(2999, 1, 1);
     let expired = Receiver::start_tls(authority.server("receiver.test", &[], expired), ok).await;
     let early = Receiver::start_tls(authority.server("receiver.test", &[], early), ok).await;
     for receiver in [expired, early] {
-        assert_eq!(told(send_to(&receiver, authority.trusted(patient())).await).kind, ErrorKind::TlsExpired);
+        assert_eq!(
+            failure_of(send_to(&receiver, authority.trusted(long_timeout())).await).kind,
+            ErrorKind::TlsExpired
+        );
         assert!(receiver.requests().is_empty());
     }
 }
 
 #[tokio::test]
-async fn a_wrong_host_is_told() {
+async fn a_certificate_for_another_host_has_its_own_kind() {
     let authority = Authority::new();
     let receiver = Receiver::start_tls(authority.server("another.test", &[], |_| {}), ok).await;
-    assert_eq!(told(send_to(&receiver, authority.trusted(patient())).await).kind, ErrorKind::TlsWrongHost);
+    assert_eq!(
+        failure_of(send_to(&receiver, authority.trusted(long_timeout())).await).kind,
+        ErrorKind::TlsWrongHost
+    );
     assert!(receiver.requests().is_empty());
 }
 
 #[tokio::test]
-async fn what_is_not_tls_is_told() {
+async fn a_plain_text_port_is_a_tls_failure() {
     let plain = Receiver::start(|mut connection| async move {
         let _ = connection.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         connection.hang().await;
     })
     .await;
-    let failure = told(send_to(&plain, patient()).await);
+    let failure = failure_of(send_to(&plain, long_timeout()).await);
     assert_eq!(
         (failure.kind, &*failure.to_string()),
         (ErrorKind::Tls, "the receiver does not speak TLS on this port")
     );
 
     let closed = Receiver::start(|connection| async move { drop(connection) }).await;
-    assert_eq!(told(send_to(&closed, patient()).await).kind, ErrorKind::Tls);
+    assert_eq!(failure_of(send_to(&closed, long_timeout()).await).kind, ErrorKind::Tls);
 }

@@ -1,4 +1,4 @@
-//! The headers of a webhook, as a receiver sees them.
+//! The headers of a webhook request, as received.
 
 use bytes::Bytes;
 use postrider_core::signing::{Signer, Verifier};
@@ -12,7 +12,7 @@ const BODY: &[u8] =
     br#"{"event":"ai.response","timestamp":1700000000,"agent_id":"my-agent","data":{"a":"\u0000"}}"#;
 
 #[tokio::test]
-async fn exactly_the_designs_headers_are_sent() {
+async fn a_request_has_exactly_the_documented_headers() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let (event_type, agent_id): (EventType, AgentId) =
         ("ai.response".parse().unwrap(), "my-agent".parse().unwrap());
@@ -33,7 +33,7 @@ async fn exactly_the_designs_headers_are_sent() {
     assert!(!printed.contains("t0psecret") && !printed.contains("v1,"), "{printed}");
 
     let request = webhook.request(receiver.url("/").parse().unwrap(), None).unwrap();
-    assert!(client(patient()).send(request).await.is_success());
+    assert!(client(long_timeout()).send(request).await.is_success());
     let request = receiver.requests().remove(0);
     assert_eq!(request.body, BODY);
     let signature = signer.webhook_signature("evt_01h455vb4pex5vsknk084sn02q", 1_700_000_007, BODY);
@@ -57,9 +57,9 @@ async fn exactly_the_designs_headers_are_sent() {
     assert_eq!(lines, expected.iter().map(|(name, value)| (*name, value.as_str())).collect::<Vec<_>>());
 }
 
-/// While a secret is rotated the receiver may hold either; of a `whsk_` key it holds the public half.
+/// During a rotation a receiver may have either secret; for a `whsk_` key it has the public key.
 #[tokio::test]
-async fn each_secret_of_a_rotation_verifies_what_arrived() {
+async fn each_secret_of_a_rotation_verifies_the_request() {
     const ED25519: &str = "whsk_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
     const STANDARD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let secret = |text: &str| Secret::parse(text).unwrap();
@@ -85,7 +85,7 @@ async fn each_secret_of_a_rotation_verifies_what_arrived() {
             traceparent: None,
         };
         let request = webhook.request(receiver.url("/").parse().unwrap(), None).unwrap();
-        assert!(client(patient()).send(request).await.is_success());
+        assert!(client(long_timeout()).send(request).await.is_success());
 
         let request = receiver.requests().pop().unwrap();
         let lines: Vec<_> = request.head.lines().filter_map(|line| line.split_once(": ")).collect();
@@ -95,12 +95,12 @@ async fn each_secret_of_a_rotation_verifies_what_arrived() {
         for (signature, version) in signatures.iter().zip(versions) {
             assert!(signature.starts_with(version), "{signatures:?}");
         }
-        for held in verifiers {
-            let verified = Verifier::new(held).unwrap().verify(header, &request.body, now).unwrap();
+        for key in verifiers {
+            let verified = Verifier::new(key).unwrap().verify(header, &request.body, now).unwrap();
             assert_eq!(verified.id, "evt_01h455vb4pex5vsknk084sn02q");
         }
         assert!(Verifier::new("another secret").unwrap().verify(header, &request.body, now).is_err());
-        // `X-Agent-Signature` is the newest secret's alone.
+        // Only the newest secret signs `X-Agent-Signature`.
         let agent = header("x-agent-signature").unwrap();
         assert!(Verifier::new(newest).unwrap().verify_agent(agent, &request.body).is_ok());
         assert!(Verifier::new(previous).unwrap().verify_agent(agent, &request.body).is_err());
