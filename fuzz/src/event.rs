@@ -1,4 +1,4 @@
-//! What is dispatched, and by what names.
+//! Events and ids.
 
 use postrider_core::{
     AgentId, AttemptId, DeliveryId, Envelope, EventData, EventId, EventPattern, EventType, JobId,
@@ -6,14 +6,14 @@ use postrider_core::{
 };
 use serde_json::value::RawValue;
 
-/// Types and patterns print as they were read; a pattern matches exactly the types that look for it. A
-/// line break parts the type from the pattern.
+/// Event types and patterns print as they were parsed, and a pattern matches an event type exactly if it is among that
+/// type's matching patterns. A line break separates the type from the pattern.
 pub fn event_type(data: &[u8]) {
     let Some((event, pattern)) = crate::two_texts(data) else { return };
     let event: Option<EventType> = event.parse().ok().inspect(|read: &EventType| {
         assert_eq!(read.as_str(), event);
         assert!((1..=128).contains(&event.len()));
-        assert!(http::HeaderValue::from_str(event).is_ok(), "it travels in a header");
+        assert!(http::HeaderValue::from_str(event).is_ok(), "an event type is a header value");
         assert!(read.matching_patterns().all(|pattern| pattern.matches(read)));
     });
     let pattern: Option<EventPattern> = pattern.parse().ok().inspect(|read: &EventPattern| {
@@ -21,19 +21,19 @@ pub fn event_type(data: &[u8]) {
         assert!(pattern.matches('*').count() <= 1);
     });
     if let (Some(event), Some(pattern)) = (event, pattern) {
-        // Subscriptions are looked up by equality: what matches must be among what is looked up.
+        // The store looks subscriptions up by equality, so every matching pattern must be among those looked up.
         let looked_up = event.matching_patterns().any(|candidate| candidate == pattern);
         assert_eq!(pattern.matches(&event), looked_up, "{event} {pattern}");
     }
 }
 
-/// Data that is accepted goes into the envelope byte for byte, and the envelope is JSON that says what was
-/// given. A line break parts the agent from the data.
+/// Accepted data is in the envelope byte for byte, and the envelope is JSON with the given values. A line break separates
+/// the agent id from the data.
 pub fn event_data(data: &[u8]) {
     let Some((agent, json)) = crate::two_texts(data) else { return };
     let Ok(data) = EventData::from_json(json) else { return };
     assert_eq!(data.as_json(), json.trim_matches([' ', '\t', '\r', '\n']), "byte for byte");
-    let again = EventData::from_json(data.as_json()).expect("what is accepted is accepted again");
+    let again = EventData::from_json(data.as_json()).expect("accepted data is accepted again");
     assert_eq!(again.as_json(), data.as_json());
 
     let agent_id: AgentId = agent.parse().unwrap_or_default();
@@ -47,7 +47,7 @@ pub fn event_data(data: &[u8]) {
     assert_eq!(read.data.get(), data.as_json());
 }
 
-/// The envelope as a receiver reads it. The data raw: numbers may be beyond any type of Rust's.
+/// The envelope as a receiver parses it. The data stays raw, because its numbers may overflow every Rust type.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields<'a> {
@@ -58,7 +58,7 @@ struct Fields<'a> {
     data: &'a RawValue,
 }
 
-/// An id prints as it was read, and is read as one kind only.
+/// An id prints as it was parsed, and parses as one type of id only.
 pub fn id(data: &[u8]) {
     let Some(text) = crate::text(data) else { return };
     let read = [

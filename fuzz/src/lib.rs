@@ -1,9 +1,8 @@
-//! What must hold of every parser of Postrider, whatever bytes it is given.
+//! Properties of Postrider's parsers that hold for any input.
 //!
-//! One function for each parser. Each takes bytes as a fuzzer makes them and panics if a rule is broken:
-//! not only that nothing panics, but that what is accepted keeps what the parser promises. The tests of
-//! this package run them over seeds and random bytes on a stable compiler; `fuzz/cargo-fuzz` runs them
-//! under libFuzzer:
+//! There is one function per parser. It takes a fuzzer's bytes and panics if a property is violated: the parser must not
+//! panic, and accepted values must have what the parser promises. The tests of this package run the functions over seeds
+//! and random bytes on a stable compiler; `fuzz/cargo-fuzz` runs them under libFuzzer:
 //!
 //! ```text
 //! cargo +nightly fuzz run --fuzz-dir fuzz/cargo-fuzz target_url -- -max_total_time=60
@@ -13,11 +12,11 @@
 //! |---|---|
 //! | [`target`] | URLs of subscribers and of the egress proxy, `Retry-After` |
 //! | [`event`] | event types and patterns, data and the envelope, ids |
-//! | [`secret`] | secrets, signatures, sealed bytes, headers |
-//! | [`policy`] | policies of subscribers |
+//! | [`secret`] | secrets, signatures, sealed data, custom headers |
+//! | [`policy`] | delivery policies |
 //! | [`trace`] | `traceparent` |
 
-// A broken rule is told by a panic here: that is what a fuzzer looks for.
+// A fuzz target reports a violated property by panicking.
 #![allow(clippy::expect_used, clippy::missing_panics_doc)]
 
 pub mod event;
@@ -26,10 +25,10 @@ pub mod secret;
 pub mod target;
 pub mod trace;
 
-/// A fuzz target: its name, and what runs it.
+/// A fuzz target: its name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets, by the names of their binaries in `fuzz/cargo-fuzz`.
+/// All targets. Their names are those of the binaries in `fuzz/cargo-fuzz`.
 pub const TARGETS: &[Target] = &[
     ("target_url", target::target_url),
     ("proxy_url", target::proxy_url),
@@ -46,12 +45,12 @@ pub const TARGETS: &[Target] = &[
     ("traceparent", trace::traceparent),
 ];
 
-/// The bytes as text; a parser of text never sees anything else.
+/// Returns the bytes as text; `None` if they are not UTF-8, which a parser of text never receives.
 fn text(data: &[u8]) -> Option<&str> {
     std::str::from_utf8(data).ok()
 }
 
-/// The bytes in two at the first line break, as text.
+/// Splits the bytes at the first line break into two texts.
 fn two_texts(data: &[u8]) -> Option<(&str, &str)> {
     text(data)?.split_once('\n')
 }

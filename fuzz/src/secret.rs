@@ -1,4 +1,4 @@
-//! What is secret: what signs, what is sealed, and the headers that subscribers add.
+//! Secrets, signatures, sealed data and custom headers.
 
 use postrider_core::header::{MAX_HEADERS, MAX_TOTAL};
 use postrider_core::keyring::{Purpose, SealContext};
@@ -7,15 +7,15 @@ use postrider_core::{CustomHeaders, Keyring, Random, Secret, SubscriberId, Tenan
 
 const NOW: i64 = 1_700_000_000;
 
-/// A secret that is accepted is kept whole, never printed, and what it signs verifies. One that is refused
-/// is not repeated by its error.
+/// An accepted secret is stored unchanged, never shown by `Debug`, and its signatures verify. The error of a rejected one
+/// does not contain it.
 pub fn secret(data: &[u8]) {
     let Some(text) = crate::text(data) else { return };
     let secret = match Secret::parse(text) {
         Ok(secret) => secret,
         Err(error) => {
             let shown = format!("{error} {error:?}");
-            // No secret has few characters, and those with the message's own marks are in it by chance.
+            // A text that is very short, or made of the message's own characters, can occur in the message by chance.
             let by_chance = text.chars().count() < 8 || text.contains([' ', '`', '"', '(', ')']);
             assert!(by_chance || !shown.contains(text), "{shown}");
             return;
@@ -27,7 +27,8 @@ pub fn secret(data: &[u8]) {
     assert_eq!(signature.starts_with("v1a,"), secret.public_key().is_some());
     let header = headers("evt_1", "1700000000", &signature);
     let now = Timestamp::from_seconds(NOW);
-    let verified = Verifier::from(&secret).verify(&header, data, now).expect("its own signature");
+    let verified =
+        Verifier::from(&secret).verify(&header, data, now).expect("a secret verifies its own signature");
     assert_eq!((verified.id.as_str(), verified.timestamp), ("evt_1", now));
     assert!(
         Verifier::from(&secret).verify(&header, b"another body", now).is_err() || data == b"another body"
@@ -37,8 +38,7 @@ pub fn secret(data: &[u8]) {
     }
 }
 
-/// Nothing that a stranger sends is taken for signed. Line breaks part secret, id, timestamp, signatures
-/// and body.
+/// Only requests that were signed verify. Line breaks separate secret, id, timestamp, signatures and body.
 pub fn verifier(data: &[u8]) {
     let Some(text) = crate::text(data) else { return };
     let mut parts = text.splitn(5, '\n');
@@ -46,7 +46,7 @@ pub fn verifier(data: &[u8]) {
     let (secret, id, timestamp, signatures, body) = (part(), part(), part(), part(), part());
     let now = Timestamp::from_seconds(NOW);
 
-    // What verifies is what signing gives, and no other bytes.
+    // A signature that verifies equals the one that signing makes.
     let theirs = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
     let verifier = Verifier::from(&theirs);
     let header = headers(id, timestamp, signatures);
@@ -69,7 +69,7 @@ pub fn verifier(data: &[u8]) {
         assert!(verified.timestamp.seconds().abs_diff(NOW) <= 300);
         assert!(!id.is_empty() && !id.contains('.'));
     }
-    // Its own signature is found among others, unless there are too many before it.
+    // A valid signature is found before others.
     let Ok(secret) = Secret::parse(secret) else { return };
     if !id.is_empty() && !id.contains('.') {
         let both = format!("{} {signatures}", sign(&secret, id, NOW, body.as_bytes()));
@@ -86,8 +86,8 @@ fn headers<'h>(id: &'h str, timestamp: &'h str, signatures: &'h str) -> impl Fn(
     }
 }
 
-/// Nothing opens but what was sealed, for what it was sealed for. The bytes are opened as they are, sealed
-/// and opened, and laid over something sealed.
+/// Only sealed data opens, and only in its own context. The target opens the bytes themselves, seals and opens them, and
+/// changes sealed data with them.
 pub fn keyring(data: &[u8]) {
     let keyring = Keyring::parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("a key");
     let tenant = TenantId::default();
@@ -102,7 +102,7 @@ pub fn keyring(data: &[u8]) {
     let sealed = keyring.seal(&Same, &context, data).expect("sealed");
     assert_eq!(keyring.open(&context, &sealed).as_ref().map(|plain| plain.as_slice()), Ok(data));
     let elsewhere = SealContext { purpose: Purpose::Headers, ..context };
-    assert!(keyring.open(&elsewhere, &sealed).is_err(), "of another purpose");
+    assert!(keyring.open(&elsewhere, &sealed).is_err(), "opened for another purpose");
 
     let mut changed = keyring.seal(&Same, &context, b"client-secret").expect("sealed");
     let original = changed.clone();
@@ -112,7 +112,7 @@ pub fn keyring(data: &[u8]) {
     let _ = crate::text(data).map(Keyring::parse);
 }
 
-/// Nobody finds a tag by chance; but libFuzzer watches comparisons, and so comes to know one.
+/// Opens data; if it opens, sealing must give the same data. libFuzzer observes comparisons and can so find a valid tag.
 fn opens_what_sealing_gives(keyring: &Keyring, context: &SealContext<'_>, sealed: &[u8]) {
     if let Ok(plain) = keyring.open(context, sealed) {
         let nonce = sealed.get(5..17).expect("version and key id, then the nonce");
@@ -120,7 +120,7 @@ fn opens_what_sealing_gives(keyring: &Keyring, context: &SealContext<'_>, sealed
     }
 }
 
-/// Random bytes that were seen before.
+/// Returns the given bytes as random bytes.
 struct Fixed<'a>(&'a [u8]);
 
 impl Random for Fixed<'_> {
@@ -129,7 +129,7 @@ impl Random for Fixed<'_> {
     }
 }
 
-/// A fuzzer must be able to repeat what it found.
+/// Returns the same random bytes always, so that the fuzzer can reproduce a finding.
 struct Same;
 
 impl Random for Same {
@@ -138,8 +138,7 @@ impl Random for Same {
     }
 }
 
-/// Headers that are accepted fit into a request, one line each, and come back from what is stored. Lines
-/// are `name:value`.
+/// Accepted headers fit into a request, one line each, and survive storing. The input has lines of `name:value`.
 pub fn custom_headers(data: &[u8]) {
     let Some(text) = crate::text(data) else { return };
     let given = text.split('\n').map(|line| line.split_once(':').unwrap_or((line, "")));
@@ -149,11 +148,11 @@ pub fn custom_headers(data: &[u8]) {
             let stored = headers.to_bytes();
             assert_eq!(CustomHeaders::from_bytes(&stored).as_ref(), Ok(&headers));
         }
-        Err(error) => assert!(error.to_string().len() < 1000, "an error is short whatever was given"),
+        Err(error) => assert!(error.to_string().len() < 1000, "an error is short for any input"),
     }
 }
 
-/// What is read back from storage keeps the same rules, whatever was stored.
+/// Headers parsed from storage follow the same rules, whatever was stored.
 pub fn stored_headers(data: &[u8]) {
     if let Ok(headers) = CustomHeaders::from_bytes(data) {
         hold(&headers);
@@ -167,10 +166,10 @@ fn hold(headers: &CustomHeaders) {
     let mut names: Vec<&str> = headers.names().collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), headers.len(), "each once");
+    assert_eq!(names.len(), headers.len(), "names are unique");
     for (name, value) in headers.iter() {
         let parsed = http::HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
-        assert_eq!(parsed.as_str(), name, "in lower case");
+        assert_eq!(parsed.as_str(), name, "names are in lower case");
         assert!(http::HeaderValue::from_str(value).is_ok());
         assert!(!value.contains(['\r', '\n', '\0']) && value.trim_matches([' ', '\t']) == value);
         let folded = name.replace('_', "-");
@@ -183,7 +182,7 @@ fn hold(headers: &CustomHeaders) {
     }
 }
 
-/// The names of issue 4, written down a second time.
+/// Names that a subscriber must not set, written independently of the list in `postrider-core`.
 const OWNED: &[&str] = &[
     "host",
     "connection",

@@ -1,4 +1,4 @@
-//! Where requests go, and when they are made again.
+//! Targets, the egress proxy and `Retry-After`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -7,31 +7,32 @@ use postrider_core::retry::MAX_RETRY_AFTER;
 use postrider_core::{AddressPolicy, TargetUrl, Timestamp};
 use postrider_delivery::{ProxyUrl, RetryAfter};
 
-/// A URL that is accepted stays itself when parsed again, is one that HTTP can carry, shows no query, and
-/// is refused if its host is an address that is plainly not public.
+/// An accepted URL parses to itself, can be requested over HTTP, and `Debug` does not show its query. If its host is an
+/// address that is clearly not public, the address policy rejects it.
 pub fn target_url(data: &[u8]) {
     let Some(text) = crate::text(data) else { return };
     let Ok(url) = TargetUrl::parse(text) else { return };
-    assert_eq!(TargetUrl::parse(url.as_str()).as_ref(), Ok(&url), "the normal form is its own");
+    assert_eq!(TargetUrl::parse(url.as_str()).as_ref(), Ok(&url), "a normalised URL parses to itself");
     assert!(url.as_str().len() <= TargetUrl::MAX_LENGTH);
     assert!(!url.host().is_empty() && !url.as_str().contains('#'));
     assert!(!url.redacted().contains('?') && !format!("{url:?}").contains('?'));
 
-    // The client speaks to the host and port that were judged, and to no other.
-    let uri: http::Uri = url.as_str().parse().expect("what is accepted can be requested");
+    // The HTTP client connects to the judged host and port.
+    let uri: http::Uri = url.as_str().parse().expect("an accepted URL can be requested");
     assert_eq!(uri.host(), Some(url.host()));
     assert_eq!(uri.port_u16().unwrap_or(if url.is_https() { 443 } else { 80 }), url.port());
     assert!(!uri.authority().is_some_and(|authority| authority.as_str().contains('@')));
 
     let bare = url.host().trim_start_matches('[').trim_end_matches([']', '.']);
-    assert_eq!(bare.parse::<IpAddr>().ok(), url.ip(), "a host that reads as an address is judged as one");
+    assert_eq!(bare.parse::<IpAddr>().ok(), url.ip(), "a host that parses as an address is judged as one");
     if let Some(address) = url.ip() {
         let judged = AddressPolicy::public_only().judge_literal(&url);
-        assert!(!is_plainly_private(address) || judged.is_err(), "{address} must be refused");
+        assert!(!is_plainly_private(address) || judged.is_err(), "{address} must be rejected");
     }
 }
 
-/// What the standard library calls so: coarser than IANA's registries, and written by others.
+/// Returns whether the standard library classifies the address as not public: less precise than IANA's registries, but
+/// independent of our table.
 fn is_plainly_private(address: IpAddr) -> bool {
     let private = |v4: Ipv4Addr| {
         v4.is_private()
@@ -55,7 +56,7 @@ fn is_plainly_private(address: IpAddr) -> bool {
     }
 }
 
-/// A proxy's URL that is accepted shows where the proxy is and nothing of its credentials.
+/// `Debug` of an accepted proxy URL shows the host and port, and no credentials.
 pub fn proxy_url(data: &[u8]) {
     let Some(text) = crate::text(data) else { return };
     let Ok(proxy) = text.parse::<ProxyUrl>() else { return };
@@ -63,19 +64,19 @@ pub fn proxy_url(data: &[u8]) {
     let shown = shown.strip_prefix("ProxyUrl(").and_then(|rest| rest.strip_suffix(')'));
     let shown = shown.expect("an accepted proxy has an authority");
     assert!(!shown.contains('@'), "{shown}");
-    // Without credentials the rest is the same proxy.
-    let bare: ProxyUrl = shown.parse().expect("what is shown is a proxy's URL");
+    // The URL without credentials is the same proxy.
+    let bare: ProxyUrl = shown.parse().expect("the shown URL is a proxy URL");
     assert_eq!(format!("{bare:?}"), format!("{proxy:?}"));
 }
 
-/// Never over the hour, nothing in the past, and digits are seconds. The first eight bytes are the time.
+/// A delay is at most an hour, a date in the past gives zero, and digits are seconds. The first eight bytes are the time.
 pub fn retry_after(data: &[u8]) {
     let Some((now, value)) = data.split_first_chunk::<8>() else { return };
     let now = Timestamp::from_millis(i64::from_le_bytes(*now));
     let asked = postrider_delivery::retry_after(value, now);
     assert!(asked.is_none_or(|delay| delay <= MAX_RETRY_AFTER));
     if let Some(RetryAfter::Until(date)) = RetryAfter::parse(value) {
-        assert!(date > now || asked == Some(Duration::ZERO), "what is past asks for nothing");
+        assert!(date > now || asked == Some(Duration::ZERO), "a date in the past gives no delay");
     }
     if !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
         let seconds = value

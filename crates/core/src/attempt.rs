@@ -1,47 +1,48 @@
-//! Attempts: one HTTP request of a delivery, and what came of it.
+//! Attempts: one HTTP request of a delivery, and its result.
 
 use crate::word::words;
 
 words! {
-    /// Why an attempt failed.
+    /// The kind of failure of an attempt.
+    #[non_exhaustive]
     ErrorKind, "an error kind" {
-        /// The receiver answered, but not 2xx.
+        /// The receiver answered with a status other than 2xx.
         Status = 0, "status";
-        /// The host's name did not resolve.
+        /// The host name did not resolve.
         Dns = 1, "dns";
-        /// The URL or its address is one that deliveries may not go to.
+        /// The target policy forbids the URL or its address.
         Blocked = 2, "blocked";
-        /// No TCP connection.
+        /// The TCP connection could not be established.
         Connect = 3, "connect";
-        /// TLS failed in a way that has no kind of its own.
+        /// The TLS handshake failed for a reason other than those below.
         Tls = 4, "tls";
         /// The certificate has expired, or is not valid yet.
         TlsExpired = 5, "tls_expired";
-        /// The certificate is for another host.
+        /// The certificate was issued for another host.
         TlsWrongHost = 6, "tls_wrong_host";
         /// The certificate's issuer is not trusted.
         TlsUnknownIssuer = 7, "tls_unknown_issuer";
-        /// Time ran out before the name was resolved.
+        /// Time ran out before the host name was resolved.
         TimeoutDns = 8, "timeout_dns";
-        /// Time ran out before there was a connection.
+        /// Time ran out before the receiver accepted the connection.
         TimeoutConnect = 9, "timeout_connect";
-        /// Time ran out within the TLS handshake.
+        /// Time ran out during the TLS handshake.
         TimeoutTls = 10, "timeout_tls";
-        /// Time ran out before the answer's headers were complete.
+        /// Time ran out before the response's headers were complete.
         TimeoutHeaders = 11, "timeout_headers";
-        /// The connection was closed or reset before there was an answer.
+        /// The connection was closed or reset before the receiver answered.
         Reset = 12, "reset";
-        /// The answer was not HTTP, or over a limit.
+        /// The response was not valid HTTP, or exceeded a limit.
         Protocol = 13, "protocol";
-        /// The egress proxy failed; the receiver was not reached and is not to blame.
+        /// The egress proxy failed. The receiver was not reached and is not at fault.
         Proxy = 14, "proxy";
-        /// Postrider could not make the request; the receiver was not reached and is not to blame.
+        /// Postrider could not make the request. The receiver was not reached and is not at fault.
         Internal = 15, "internal";
     }
 }
 
 impl ErrorKind {
-    /// Whether the failure says something about the receiver, rather than about Postrider or its proxy.
+    /// Returns whether the failure counts against the receiver; `false` for failures of Postrider or its egress proxy.
     pub const fn blames_receiver(self) -> bool {
         !matches!(self, Self::Proxy | Self::Internal)
     }
@@ -61,24 +62,24 @@ impl ErrorKind {
 pub enum Verdict {
     /// The receiver answered 2xx.
     Success,
-    /// The receiver answered 2xx, but its answer had a flaw that the subscriber's owner should know of.
+    /// The receiver answered 2xx, but its response had a flaw. The note describes it for the subscriber's owner.
     SuccessWithNote(String),
     /// The attempt failed.
     Failure {
         /// The kind of failure.
         kind: ErrorKind,
-        /// What happened, in words for the subscriber's owner. It contains no secret and no address.
+        /// What happened, for the subscriber's owner. Contains no secret and no address.
         detail: String,
     },
 }
 
 impl Verdict {
-    /// A failed attempt.
+    /// Makes the verdict of a failed attempt.
     pub fn failure(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self::Failure { kind, detail: detail.into() }
     }
 
-    /// A verdict from its two stored parts: failures have a kind, and notes have only a detail.
+    /// Makes a verdict of its two stored parts. A failure has a kind; a success with a note has only a detail.
     pub fn from_parts(kind: Option<ErrorKind>, detail: Option<String>) -> Self {
         match (kind, detail) {
             (Some(kind), Some(detail)) => Self::Failure { kind, detail },
@@ -88,12 +89,12 @@ impl Verdict {
         }
     }
 
-    /// Whether the delivery has succeeded.
+    /// Returns whether the attempt succeeded.
     pub fn is_success(&self) -> bool {
         self.error_kind().is_none()
     }
 
-    /// The kind of failure; `None` for a success.
+    /// Returns the kind of failure; `None` for a success.
     pub fn error_kind(&self) -> Option<ErrorKind> {
         match self {
             Self::Success | Self::SuccessWithNote(_) => None,
@@ -101,7 +102,7 @@ impl Verdict {
         }
     }
 
-    /// The note of a success, or what happened in a failure.
+    /// Returns the note of a success or the detail of a failure; `None` for a success without a note.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::Success => None,
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_survives_being_stored_in_parts() {
+    fn a_verdict_survives_storing_in_parts() {
         let verdicts = [
             Verdict::Success,
             Verdict::SuccessWithNote("the body was cut short".into()),

@@ -5,9 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// A moment: milliseconds since the Unix epoch.
-///
-/// Signed, as PostgreSQL's and SQLite's integers are. Arithmetic saturates.
+/// A point in time, in milliseconds since the Unix epoch. Signed, like the databases' integers. Arithmetic saturates.
 ///
 /// ```
 /// use postrider_core::Timestamp;
@@ -22,27 +20,27 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From milliseconds since the Unix epoch.
+    /// Makes a timestamp of milliseconds since the Unix epoch.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// From seconds since the Unix epoch.
+    /// Makes a timestamp of seconds since the Unix epoch.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1000))
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn millis(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch, rounded down.
+    /// Returns the whole seconds since the Unix epoch, rounded down.
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// Returns the time from `earlier` to this timestamp; zero if this one is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -70,11 +68,11 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Tells the time.
+/// A source of the current time, for ids, envelopes and signatures.
 ///
-/// What is *due* is always the database's to say; this clock stamps ids, envelopes and signatures.
+/// It never decides what is due: the database's clock does, so that all workers agree.
 pub trait Clock: Send + Sync {
-    /// The present moment.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -83,7 +81,7 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    // The one place that reads the clock; everything else is handed a `Clock`.
+    // The only place that reads the system clock; everything else takes a `Clock`.
     #[allow(clippy::disallowed_methods)]
     fn now(&self) -> Timestamp {
         match SystemTime::now().duration_since(UNIX_EPOCH) {

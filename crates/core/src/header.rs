@@ -1,19 +1,19 @@
-//! The headers that a subscriber adds to its requests.
+//! A subscriber's own headers.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// How many headers a subscriber may add.
+/// The greatest number of headers.
 pub const MAX_HEADERS: usize = 32;
-/// How many characters a name may have.
+/// The greatest length of a name, in characters.
 pub const MAX_NAME: usize = 128;
-/// How many bytes a value may have.
+/// The greatest length of a value, in bytes.
 pub const MAX_VALUE: usize = 4096;
-/// How many bytes all names and values may have together.
+/// The greatest length of all names and values together, in bytes.
 pub const MAX_TOTAL: usize = 16 * 1024;
 
-/// Names that the protocol or Postrider owns. Lower case, with `-` for `_`.
+/// Names that HTTP or Postrider sets, in lower case and with `-` for `_`.
 const RESERVED: &[&str] = &[
     // Framing and connection: RFC 9110, §6.4, §7.6 and §10.1; RFC 9112, §6; RFC 9113, §8.2.2.
     "connection",
@@ -29,11 +29,11 @@ const RESERVED: &[&str] = &[
     "trailer",
     "transfer-encoding",
     "upgrade",
-    // Told by intermediaries or by the moment, so a fixed value is never true.
+    // Set by intermediaries or dependent on the time, so a fixed value would be false.
     "date",
     "forwarded",
     "via",
-    // Postrider's own: design §4.
+    // Postrider sets these on every request.
     "accept-encoding",
     "content-type",
     "traceparent",
@@ -42,18 +42,18 @@ const RESERVED: &[&str] = &[
     "x-event-type",
 ];
 
-/// Beginnings of further such names.
+/// Prefixes of further names that HTTP or Postrider sets.
 const RESERVED_PREFIXES: &[&str] =
     &["postrider-", "proxy-", "webhook-", "x-agent-", "x-forwarded-", "x-postrider-"];
 
-/// The headers that a subscriber adds, in the order they were given.
+/// The headers that a subscriber adds to its requests, in the order in which they were given.
 ///
-/// Names are tokens (RFC 9110, §5.6.2), lower-cased, each there once, and none of those that the protocol
-/// or Postrider owns: `host`, `content-length`, `user-agent`, `webhook-…`, `x-agent-…` and their like,
-/// also when written with `_`, which many servers read as `-`. Values are visible ASCII with spaces and
-/// tabs inside. There are at most [`MAX_HEADERS`], of [`MAX_TOTAL`] bytes together.
+/// Names are tokens (RFC 9110, §5.6.2), in lower case and unique. Names that HTTP or Postrider sets are rejected: `host`,
+/// `content-length`, `user-agent`, `webhook-…`, `x-agent-…` and others, also if written with `_`, which many servers
+/// read as `-`. Values are visible ASCII, with spaces and tabs only in the middle. There are at most [`MAX_HEADERS`], of
+/// at most [`MAX_TOTAL`] bytes together.
 ///
-/// Values are secret, since they often hold credentials: `Debug` shows names only.
+/// Values are secret because they often contain credentials: `Debug` shows names only.
 ///
 /// ```
 /// use postrider_core::CustomHeaders;
@@ -69,42 +69,45 @@ const RESERVED_PREFIXES: &[&str] =
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CustomHeaders(Vec<(String, Zeroizing<String>)>);
 
-/// Why headers are refused. Names the header, never its value.
+/// Why headers are invalid. The message names the header and never contains its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HeaderError {
-    /// More headers than a subscriber may add.
-    #[error("a subscriber has at most {MAX_HEADERS} headers")]
+    /// There are more than [`MAX_HEADERS`].
+    #[error("a subscriber can have at most {MAX_HEADERS} headers")]
     TooMany,
-    /// Not a token, or too long. The name is cut to [`MAX_NAME`] characters.
-    #[error("the header name {0:?} is not 1 to {MAX_NAME} letters, digits or any of !#$%&'*+-.^_`|~")]
+    /// The name is not a token, or too long. The error contains its first [`MAX_NAME`] characters.
+    #[error(
+        "the header name {0:?} must have 1 to {MAX_NAME} letters, digits or characters of !#$%&'*+-.^_`|~"
+    )]
     Name(String),
-    /// Owned by the protocol or by Postrider.
-    #[error("the header `{0}` belongs to the protocol or to Postrider and cannot be set")]
+    /// HTTP or Postrider sets this header.
+    #[error("the header `{0}` cannot be set: HTTP or Postrider sets it")]
     Reserved(String),
-    /// There twice; names ignore case.
+    /// The header is given twice; names are case-insensitive.
     #[error("the header `{0}` is given twice")]
     Duplicate(String),
-    /// Characters that a header cannot hold.
+    /// The value contains a character that is not allowed.
     #[error(
-        "the value of the header `{0}` may hold visible ASCII, spaces and tabs, and neither starts nor ends with a space or tab"
+        "the value of the header `{0}` must consist of visible ASCII, spaces and tabs, without a space or tab at either end"
     )]
     Value(String),
-    /// A value of more than [`MAX_VALUE`] bytes.
-    #[error("the value of the header `{0}` is longer than {MAX_VALUE} bytes")]
+    /// The value has more than [`MAX_VALUE`] bytes.
+    #[error("the value of the header `{0}` must have at most {MAX_VALUE} bytes")]
     ValueTooLong(String),
-    /// More than [`MAX_TOTAL`] bytes.
-    #[error("the headers are longer than {MAX_TOTAL} bytes together")]
+    /// All names and values together have more than [`MAX_TOTAL`] bytes.
+    #[error("the names and values of all headers together must have at most {MAX_TOTAL} bytes")]
     TooLong,
-    /// Stored headers that are not what [`CustomHeaders::to_bytes`] makes.
+    /// Stored headers are not in the format of [`CustomHeaders::to_bytes`].
     #[error("the stored headers cannot be read")]
     Stored,
 }
 
 impl CustomHeaders {
-    /// Takes names and values.
+    /// Validates names and values.
     ///
     /// # Errors
-    /// The first rule that is broken, in the order given.
+    /// Returns the first violation, in the order of the headers.
     pub fn try_new(headers: impl IntoIterator<Item = (String, String)>) -> Result<Self, HeaderError> {
         let mut taken: Vec<(String, Zeroizing<String>)> = Vec::new();
         let mut total = 0;
@@ -132,30 +135,30 @@ impl CustomHeaders {
         Ok(Self(taken))
     }
 
-    /// Names and values, in order.
+    /// Returns the names and values, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The names, in order; these may be shown.
+    /// Returns the names, in order. Names are not secret.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// How many headers there are.
+    /// Returns the number of headers.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no headers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// As JSON, an array of `[name, value]`, to be sealed and stored.
+    /// Serialises the headers for sealing and storing: a JSON array of `[name, value]`.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        // Written here because a serialiser's buffer grows, and leaves copies of values behind. Every
-        // byte may be escaped, and a pair has eight more: `["","",],`.
+        // Not with serde_json, whose buffer grows and so leaves copies of values in memory. At worst every byte is
+        // escaped, and a pair has eight further bytes.
         let room = self.iter().map(|(name, value)| 2 * (name.len() + value.len()) + 8).sum::<usize>();
         let mut json = Zeroizing::new(Vec::with_capacity(room + 2));
         json.push(b'[');
@@ -170,12 +173,12 @@ impl CustomHeaders {
         json
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) made.
+    /// Parses the output of [`to_bytes`](Self::to_bytes).
     ///
     /// # Errors
-    /// [`HeaderError::Stored`] for anything else, and what [`try_new`](Self::try_new) refuses.
+    /// Fails with [`HeaderError::Stored`] for any other format, and as [`try_new`](Self::try_new) does.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HeaderError> {
-        // serde_json's error may repeat a value, so it goes no further.
+        // Drops serde_json's error, which may contain a value.
         let pairs: Vec<(String, String)> = serde_json::from_slice(bytes).map_err(|_| HeaderError::Stored)?;
         Self::try_new(pairs)
     }
@@ -193,19 +196,19 @@ fn checked_name(mut name: String) -> Result<String, HeaderError> {
         return Err(HeaderError::Name(name.chars().take(MAX_NAME).collect()));
     }
     name.make_ascii_lowercase();
-    // CGI and its heirs turn both into one, so `x_agent_id` would pass for `X-Agent-ID` there.
+    // CGI and its successors map `-` and `_` to the same character, so they would read `x_agent_id` as `X-Agent-ID`.
     let read_as = name.replace('_', "-");
     let reserved = RESERVED.contains(&read_as.as_str())
         || RESERVED_PREFIXES.iter().any(|prefix| read_as.starts_with(prefix));
     if reserved { Err(HeaderError::Reserved(name)) } else { Ok(name) }
 }
 
-/// `tchar` of RFC 9110, §5.6.2.
+/// Returns whether a byte is a `tchar` (RFC 9110, §5.6.2).
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// `field-value` of RFC 9110, §5.5, without its obsolete bytes above ASCII.
+/// Returns whether a text is a `field-value` (RFC 9110, §5.5) without obsolete bytes above ASCII.
 fn is_value(value: &str) -> bool {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let bytes = value.as_bytes();
@@ -214,7 +217,7 @@ fn is_value(value: &str) -> bool {
         && !bytes.last().is_some_and(is_blank)
 }
 
-/// Writes a JSON string. Names and values hold no control character but the tab.
+/// Appends a JSON string. Names and values contain no control character except the tab.
 fn push_string(json: &mut Vec<u8>, text: &str) {
     json.push(b'"');
     for byte in text.bytes() {
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_protocol_and_postrider_own() {
+    fn names_that_http_or_postrider_sets_are_rejected() {
         for name in [
             "Host",
             "connection",
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_subscribers_need() {
+    fn ordinary_headers_are_accepted() {
         for name in [
             "Authorization",
             "X-Api-Key",
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_malformed_names_and_values() {
+    fn malformed_names_and_values_are_rejected() {
         let long = "x".repeat(MAX_NAME + 1);
         for name in ["", " ", "a b", "a:b", ":path", "a\r\nb", "a\0", "ä", "a\"", "(a)", "a/b", &long] {
             let shown = name.chars().take(MAX_NAME).collect();
@@ -314,13 +317,13 @@ mod tests {
     }
 
     #[test]
-    fn refuses_too_many_too_long_and_twice() {
+    fn too_many_too_long_and_repeated_headers_are_rejected() {
         let many = |count: usize, length: usize| {
             CustomHeaders::try_new((0..count).map(|number| (format!("x-{number:02}"), "v".repeat(length))))
         };
         assert_eq!(many(MAX_HEADERS, 1).unwrap().len(), MAX_HEADERS);
         assert_eq!(many(MAX_HEADERS + 1, 1).unwrap_err(), HeaderError::TooMany);
-        // A name is four bytes: four headers of 4092 are 16 KiB.
+        // A name has four bytes, so four headers with values of 4,092 bytes have 16 KiB.
         assert!(many(4, MAX_VALUE - 4).is_ok());
         assert_eq!(many(5, MAX_VALUE - 4).unwrap_err(), HeaderError::TooLong);
         let twice = [("X-A".into(), "1".into()), ("x-a".into(), "2".into())];
@@ -328,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_never_shown() {
+    fn neither_debug_nor_errors_show_a_value() {
         let headers = one("x-a", "s3cret").unwrap();
         assert_eq!(format!("{headers:?}"), "CustomHeaders[\"x-a\"]");
         for error in [
@@ -342,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_bytes_are_checked() {
+    fn stored_bytes_are_validated() {
         assert_eq!(&*CustomHeaders::default().to_bytes(), b"[]");
         for bytes in ["", "{}", "null", "[[\"a\"]]", "[[\"a\",1]]", "[[\"a\",\"b\"]"] {
             assert_eq!(CustomHeaders::from_bytes(bytes.as_bytes()), Err(HeaderError::Stored), "{bytes}");
@@ -353,7 +356,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn come_back_from_bytes_as_they_were(
+        fn headers_survive_storing(
             pairs in prop::collection::vec(("[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}", "([!-~]([\t -~]{0,30}[!-~])?)?"), 0..20),
         ) {
             if let Ok(headers) = CustomHeaders::try_new(pairs) {
@@ -366,7 +369,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_accepted_fits_on_one_line(name in "\\PC{0,10}|[a-z-]{1,10}", value in "(?s).{0,20}") {
+        fn an_accepted_header_fits_on_one_line(name in "\\PC{0,10}|[a-z-]{1,10}", value in "(?s).{0,20}") {
             if let Ok(headers) = one(&name, &value) {
                 let (name, value) = headers.iter().next().unwrap();
                 prop_assert!(!name.is_empty() && name.is_ascii() && !name.contains([':', ' ', '\t']));

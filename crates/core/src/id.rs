@@ -1,8 +1,7 @@
-//! Typed ids: UUIDv7 inside, TypeID outside.
+//! Typed ids: UUIDv7 in the database, TypeID everywhere else.
 //!
-//! An id is sixteen bytes in the database and `prefix_` with 26 characters of Crockford's base32
-//! everywhere else, as the [TypeID specification] 0.3 says. The type parameter keeps an event's id
-//! from being passed where a subscriber's is meant.
+//! A TypeID is a prefix, `_`, and the UUID in 26 characters of Crockford's base32 ([TypeID specification] 0.3). The type
+//! parameter prevents passing an event's id where a subscriber's is expected.
 //!
 //! [TypeID specification]: https://github.com/jetify-com/typeid/tree/main/spec
 
@@ -18,18 +17,18 @@ use uuid::Uuid;
 
 use crate::{Clock, Random};
 
-/// What kind of thing an [`Id`] names.
-pub trait Kind: 'static {
-    /// The TypeID prefix, such as `evt`.
+/// The type parameter of an [`Id`]: what the id names.
+pub trait IdKind: 'static {
+    /// The TypeID's prefix, such as `evt`.
     const PREFIX: &'static str;
 }
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident, $alias:ident = $prefix:literal;)*) => {$(
-        #[doc = concat!("The kind of [`", stringify!($alias), "`].")]
+        #[doc = concat!("The type parameter of [`", stringify!($alias), "`].")]
         #[derive(Clone, Copy, Debug)]
         pub enum $kind {}
-        impl Kind for $kind {
+        impl IdKind for $kind {
             const PREFIX: &'static str = $prefix;
         }
         $(#[$doc])*
@@ -38,19 +37,19 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Names an event; it is also the `webhook-id` of all its deliveries.
+    /// The id of an event. It is also the `webhook-id` of all its deliveries.
     Event, EventId = "evt";
-    /// Names a subscriber, and its lane in the queue.
+    /// The id of a subscriber and of its lane in the queue.
     Subscriber, SubscriberId = "sub";
-    /// Names a delivery: one event on its way to one subscriber.
+    /// The id of a delivery.
     Delivery, DeliveryId = "dlv";
-    /// Names one attempt of a delivery.
+    /// The id of an attempt.
     Attempt, AttemptId = "att";
-    /// Names a job of the queue.
+    /// The id of a job in the queue.
     Job, JobId = "job";
 }
 
-/// A typed id.
+/// A typed id. Ids sort by the time of their creation.
 ///
 /// ```
 /// use postrider_core::{EventId, SubscriberId};
@@ -66,14 +65,15 @@ pub struct Id<K> {
     kind: PhantomData<fn() -> K>,
 }
 
-/// Why a text is not an id of the kind asked for.
+/// Why a text is not an id of the expected type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdError {
-    /// The prefix is missing or another kind's.
-    #[error("an id of this kind starts with `{0}_`")]
+    /// The prefix is missing, or belongs to another type of id.
+    #[error("expected an id that starts with `{0}_`")]
     Prefix(&'static str),
-    /// The rest is not 26 characters of lower-case base32 below 2^128.
-    #[error("`{0}_` must be followed by 26 characters of TypeID base32")]
+    /// The part after the prefix is not 26 lower-case base32 characters of a number below 2^128.
+    #[error("expected `{0}_` followed by 26 characters of TypeID base32 (0-9, a-z without i, l, o, u)")]
     Suffix(&'static str),
 }
 
@@ -81,18 +81,18 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const SUFFIX: usize = 26;
 
 impl<K> Id<K> {
-    /// From the UUID that the database holds.
+    /// Makes an id of the UUID in the database.
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self { uuid, kind: PhantomData }
     }
 
-    /// The UUID that the database holds.
+    /// Returns the UUID in the database.
     pub const fn uuid(self) -> Uuid {
         self.uuid
     }
 }
 
-impl<K: Kind> fmt::Display for Id<K> {
+impl<K: IdKind> fmt::Display for Id<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bits = self.uuid.as_u128();
         f.write_str(K::PREFIX)?;
@@ -105,7 +105,7 @@ impl<K: Kind> fmt::Display for Id<K> {
     }
 }
 
-impl<K: Kind> FromStr for Id<K> {
+impl<K: IdKind> FromStr for Id<K> {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
@@ -114,7 +114,7 @@ impl<K: Kind> FromStr for Id<K> {
             .and_then(|rest| rest.strip_prefix('_'))
             .ok_or(IdError::Prefix(K::PREFIX))?;
         let wrong = IdError::Suffix(K::PREFIX);
-        // 26 digits hold 130 bits: a first digit above 7 would not fit.
+        // 26 digits hold 130 bits, so a first digit above 7 would overflow.
         if suffix.len() != SUFFIX || suffix.as_bytes()[0] > b'7' {
             return Err(wrong);
         }
@@ -126,7 +126,7 @@ impl<K: Kind> FromStr for Id<K> {
     }
 }
 
-// Written out, since derives would ask the same of the kind.
+// Not derived: derives would require the same traits of `K`.
 impl<K> Clone for Id<K> {
     fn clone(&self) -> Self {
         *self
@@ -154,90 +154,98 @@ impl<K> Hash for Id<K> {
         self.uuid.hash(state);
     }
 }
-impl<K: Kind> fmt::Debug for Id<K> {
+impl<K: IdKind> fmt::Debug for Id<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
-impl<K: Kind> Serialize for Id<K> {
+impl<K: IdKind> Serialize for Id<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
-impl<'de, K: Kind> Deserialize<'de> for Id<K> {
+impl<'de, K: IdKind> Deserialize<'de> for Id<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }
 
-/// Makes ids that sort by the time of their making: UUIDv7 (RFC 9562, §5.7).
+/// Generates ids that sort by the time of their creation: UUIDv7 (RFC 9562, §5.7).
 ///
-/// Within one generator ids only grow, also inside a millisecond: the twelve bits after the time
-/// are a counter (RFC 9562, §6.2, method 1) which borrows from the next millisecond when it is full.
+/// The ids of one generator are strictly increasing, also within a millisecond: the twelve bits after the time are a
+/// counter (RFC 9562, §6.2, method 1), which borrows from the next millisecond when it overflows.
+///
+/// ```
+/// use postrider_core::{EventId, IdGenerator};
+///
+/// let ids = IdGenerator::system();
+/// let (first, second): (EventId, EventId) = (ids.next(), ids.next());
+/// assert!(first < second);
+/// ```
 #[derive(Clone)]
 pub struct IdGenerator {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    made: Arc<Mutex<Made>>,
+    state: Arc<Mutex<State>>,
 }
 
-/// How many ids' worth of randomness is asked for at once: to ask is a system call.
-const AT_ONCE: usize = 64;
+/// The number of ids for which to fetch randomness at once, because each fetch is a system call.
+const BATCH: usize = 64;
 
-struct Made {
-    /// The last id's milliseconds and counter: `millis << 12 | counter`.
+struct State {
+    /// The milliseconds and counter of the last id: `millis << 12 | counter`.
     last: u64,
-    /// Randomness that is yet to be used, from the end.
+    /// Unused randomness, consumed from the end.
     random: Vec<[u8; 8]>,
 }
 
 impl IdGenerator {
-    /// A generator that reads `clock` and `random`.
+    /// Makes a generator that reads `clock` and `random`.
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        let made = Made { last: 0, random: Vec::new() };
-        Self { clock, random, made: Arc::new(Mutex::new(made)) }
+        let state = State { last: 0, random: Vec::new() };
+        Self { clock, random, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A generator over the operating system's clock and randomness.
+    /// Makes a generator that reads the operating system's clock and randomness.
     pub fn system() -> Self {
         Self::new(Arc::new(crate::SystemClock), Arc::new(crate::SystemRandom))
     }
 
-    /// The clock that this generator reads.
+    /// Returns the clock that this generator reads.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// The randomness that this generator reads.
+    /// Returns the source of randomness that this generator reads.
     pub fn random(&self) -> &Arc<dyn Random> {
         &self.random
     }
 
-    /// The next id.
-    pub fn next<K: Kind>(&self) -> Id<K> {
+    /// Returns the next id.
+    pub fn next<K: IdKind>(&self) -> Id<K> {
         Id::from_uuid(self.next_uuid())
     }
 
-    /// The next id as a bare UUID, for what is not named outside, such as lease tokens.
+    /// Returns the next id as a plain UUID, for internal values such as lease tokens.
     pub fn next_uuid(&self) -> Uuid {
         let now = u64::try_from(self.clock.now().millis()).unwrap_or(0) << 12;
         let (stamp, random) =
-            self.made.lock().unwrap_or_else(PoisonError::into_inner).next(now, &*self.random);
-        // The builder overwrites the version's four bits; the twelve after them are the counter.
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).next(now, &*self.random);
+        // The builder overwrites the four version bits; the twelve bits after them are the counter.
         let mut bytes = [(stamp >> 8 & 0x0f) as u8, (stamp & 0xff) as u8, 0, 0, 0, 0, 0, 0, 0, 0];
         bytes[2..].copy_from_slice(&random);
         uuid::Builder::from_unix_timestamp_millis(stamp >> 12, &bytes).into_uuid()
     }
 }
 
-impl Made {
+impl State {
     fn next(&mut self, now: u64, random: &dyn Random) -> (u64, [u8; 8]) {
         self.last = now.max(self.last + 1);
         if self.random.is_empty() {
-            let mut asked = vec![[0; 8]; AT_ONCE];
-            random.fill(asked.as_flattened_mut());
-            self.random = asked;
+            let mut batch = vec![[0; 8]; BATCH];
+            random.fill(batch.as_flattened_mut());
+            self.random = batch;
         }
         (self.last, self.random.pop().unwrap_or_default())
     }
@@ -254,9 +262,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    // From the specification's `valid.yml`, which lists text and UUID side by side.
+    // Pairs of text and UUID from the specification's `valid.yml`.
     #[test]
-    fn matches_the_specification() {
+    fn ids_match_the_vectors_of_the_specification() {
         for (suffix, uuid) in [
             ("00000000000000000000000000", "00000000-0000-0000-0000-000000000000"),
             ("00000000000000000000000001", "00000000-0000-0000-0000-000000000001"),
@@ -271,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_id() {
+    fn a_malformed_id_is_rejected() {
         for text in [
             "",
             "evt",
@@ -291,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn grow_within_one_generator() {
+    fn ids_of_one_generator_increase() {
         let ids = IdGenerator::system();
         let made: Vec<EventId> = (0..10_000).map(|_| ids.next()).collect();
         assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
@@ -300,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_uuid_comes_back(bits: u128) {
+        fn any_uuid_survives_printing_and_parsing(bits: u128) {
             let id = DeliveryId::from_uuid(Uuid::from_u128(bits));
             prop_assert_eq!(id.to_string().parse::<DeliveryId>().unwrap(), id);
         }

@@ -1,4 +1,4 @@
-//! Encryption at rest of what must not be read from a database or its backups.
+//! Encryption of stored secrets, which must not be readable from the database or its backups.
 
 #[cfg(test)]
 mod tests;
@@ -14,22 +14,22 @@ use zeroize::Zeroizing;
 use crate::{Random, SubscriberId, TenantId};
 
 const KEY_BYTES: usize = 32;
-/// Of the layout below; the first byte of everything sealed.
+/// The version of the layout; the first byte of all sealed data.
 const VERSION: u8 = 1;
 const KEY_ID: usize = 4;
 const NONCE_AT: usize = 1 + KEY_ID;
-/// Version, key id and nonce; the ciphertext follows, then the tag.
+/// The length of version, key id and nonce. The ciphertext and the tag follow.
 const HEAD: usize = NONCE_AT + NONCE_LEN;
 
-/// Keys that seal subscribers' secrets and header values before they are stored: AES-256-GCM.
+/// The keys that encrypt subscribers' secrets and header values before they are stored, with AES-256-GCM.
 ///
-/// The first key seals, all open. A new key is put in front, everything is sealed again
-/// ([`reseal`](Self::reseal), `postrider rekey`), and then the old one is taken out.
+/// The first key seals; every key opens. To rotate, put a new key in front, seal everything again
+/// ([`reseal`](Self::reseal), `postrider rekey`), and then remove the old key.
 ///
-/// Sealed bytes are a version (1 byte), the key's id (4), a random nonce (12), the ciphertext and the
-/// tag (16). They open only for the [`SealContext`] they were sealed for, so that a row copied to another
-/// tenant or subscriber is of no use. A key may seal 2^32 times before nonces might repeat (NIST SP
-/// 800-38D, §8.3); each change of a subscriber's secret or headers seals once or twice.
+/// Sealed data consists of a version (1 byte), the key's id (4), a random nonce (12), the ciphertext and the tag (16). It
+/// opens only in the [`SealContext`] in which it was sealed, so copying a row to another tenant or subscriber gains
+/// nothing. A key may seal 2^32 times before the risk of a repeated nonce becomes too high (NIST SP 800-38D, §8.3);
+/// each change of a subscriber's secret or headers seals once or twice.
 ///
 /// ```
 /// use postrider_core::keyring::{Keyring, Purpose, SealContext};
@@ -59,75 +59,79 @@ struct SealingKey {
     key: LessSafeKey,
 }
 
-/// Tells the keys of a [`Keyring`] apart without giving them away.
+/// Identifies a key of a [`Keyring`] without revealing it: the first bytes of a hash.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyId([u8; KEY_ID]);
 
-/// What sealed bytes belong to.
+/// What sealed data belongs to. It opens only in the same context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealContext<'a> {
-    /// Whose data it is.
+    /// The tenant that owns the data.
     pub tenant: &'a TenantId,
-    /// The subscriber it belongs to.
+    /// The subscriber that the data belongs to.
     pub subscriber: SubscriberId,
-    /// What it is of that subscriber's.
+    /// Which of the subscriber's values it is.
     pub purpose: Purpose,
 }
 
-/// What of a subscriber's is sealed.
+/// Which of a subscriber's values is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// The signing secret.
     Secret,
-    /// A signing secret that was replaced and still signs for a while.
+    /// A replaced signing secret, which still signs during the overlap of a rotation.
     PreviousSecret,
-    /// The headers that the subscriber adds.
+    /// The subscriber's own headers.
     Headers,
 }
 
-/// Why a keyring cannot be made, or cannot open what it is given. Never repeats a key.
+/// Why keys are invalid, or data cannot be sealed or opened. The message contains no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyringError {
-    /// No key at all.
-    #[error("no key: give the base64 of 32 random bytes, such as `openssl rand -base64 32` prints")]
+    /// There is no key.
+    #[error("no key given; expected the base64 of 32 random bytes, such as `openssl rand -base64 32` prints")]
     Empty,
-    /// A key is not base64. Keys count from 1.
-    #[error("key {0} is not base64; keys are the base64 of 32 bytes, separated by commas")]
+    /// The key at this position, counted from 1, is not base64.
+    #[error("key {0} is not base64; expected the base64 of 32 bytes for each key, separated by commas")]
     Malformed(usize),
     /// A key has the wrong length.
-    #[error("key {place} is of {bytes} bytes; keys are the base64 of 32 bytes, separated by commas")]
+    #[error(
+        "key {place} has {bytes} bytes; expected the base64 of 32 bytes for each key, separated by commas"
+    )]
     Length {
-        /// Which key, from 1.
+        /// The position of the key, counted from 1.
         place: usize,
-        /// How many bytes it has.
+        /// The number of bytes that it has.
         bytes: usize,
     },
-    /// A key is there twice (or, once in four thousand million, has the id of another).
-    #[error("key {0} is there already; take it out")]
+    /// The key at this position occurs earlier in the list. (With a probability of 2^-32, only its id does.)
+    #[error("key {0} occurs earlier in the list; remove it")]
     Repeated(usize),
     /// The plain text is longer than AES-GCM can seal.
-    #[error("too long to seal")]
+    #[error("the data is too long to seal")]
     TooLong,
-    /// What should be opened is too short to have been sealed.
-    #[error("the sealed data is cut short")]
+    /// The data is too short to be sealed data.
+    #[error("the sealed data is truncated")]
     Truncated,
-    /// What should be opened was sealed by a later version, or not at all.
-    #[error("the sealed data is of version {0}, which this version of Postrider does not know")]
+    /// The data was sealed by a later version of Postrider, or not at all.
+    #[error("the sealed data has version {0}, which this version of Postrider cannot read")]
     Version(u8),
-    /// What should be opened was sealed with a key that is not in the keyring.
-    #[error("sealed with key {0}, which is not in POSTRIDER_SECRET_KEY; add that key at the end of the list")]
+    /// The data was sealed with a key that is not in the keyring.
+    #[error(
+        "the data was sealed with key {0}, which is not in the keyring; add that key at the end of the list"
+    )]
     UnknownKey(KeyId),
-    /// What should be opened was changed, or belongs to another tenant, subscriber or purpose.
-    #[error("the sealed data was changed, or belongs to another tenant or subscriber")]
+    /// The data was changed, or belongs to another tenant, subscriber or purpose.
+    #[error("the sealed data was changed, or belongs to another tenant, subscriber or purpose")]
     Tampered,
 }
 
 impl Keyring {
-    /// Reads keys as `POSTRIDER_SECRET_KEY` holds them: each the base64 of 32 bytes, separated by commas,
-    /// spaces around them ignored.
+    /// Parses a list of keys separated by commas, each the base64 of 32 bytes. White space around a key is ignored.
     ///
     /// # Errors
-    /// Names the place of the key that is wrong, counted from 1.
+    /// Fails if there is no key, or a key is malformed or repeated. The error names its position, counted from 1.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         if text.trim().is_empty() {
             return Err(KeyringError::Empty);
@@ -146,7 +150,7 @@ impl Keyring {
         Ok(Self { current, former: keys.collect() })
     }
 
-    /// Makes a key, as [`parse`](Self::parse) reads it.
+    /// Generates a key, as [`parse`](Self::parse) reads it.
     pub fn generate_key(random: &dyn Random) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         random.fill(bytes.as_mut());
@@ -156,7 +160,7 @@ impl Keyring {
     /// Seals `plain` with the first key.
     ///
     /// # Errors
-    /// [`KeyringError::TooLong`] for more than 64 GiB.
+    /// Fails with [`KeyringError::TooLong`] for more than 64 GiB.
     pub fn seal(
         &self,
         random: &dyn Random,
@@ -165,7 +169,7 @@ impl Keyring {
     ) -> Result<Vec<u8>, KeyringError> {
         let mut nonce = [0; NONCE_LEN];
         random.fill(&mut nonce);
-        // Room for all of it: the plain text is overwritten in place, and growing would leave a copy.
+        // With the full capacity, because the plain text is encrypted in place, and growing would leave a copy of it.
         let mut sealed = Vec::with_capacity(HEAD + plain.len() + AES_256_GCM.tag_len());
         sealed.push(VERSION);
         sealed.extend_from_slice(&self.current.id.0);
@@ -181,11 +185,11 @@ impl Keyring {
         Ok(sealed)
     }
 
-    /// Opens what [`seal`](Self::seal) made for the same context, with whichever key sealed it.
+    /// Opens data that [`seal`](Self::seal) sealed in the same context, with the key that sealed it.
     ///
     /// # Errors
-    /// [`KeyringError::Truncated`], [`Version`](KeyringError::Version), [`UnknownKey`](KeyringError::UnknownKey)
-    /// or [`Tampered`](KeyringError::Tampered).
+    /// Fails with [`KeyringError::Truncated`], [`Version`](KeyringError::Version),
+    /// [`UnknownKey`](KeyringError::UnknownKey) or [`Tampered`](KeyringError::Tampered).
     pub fn open(&self, context: &SealContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
         let (head, ciphertext) = Head::split(sealed)?;
         let key = std::iter::once(&self.current)
@@ -203,15 +207,15 @@ impl Keyring {
         Ok(plain)
     }
 
-    /// Whether the first key sealed this; `false` also for what was not sealed at all.
+    /// Returns whether the first key sealed the data; `false` also for data that was never sealed.
     pub fn is_current(&self, sealed: &[u8]) -> bool {
         Head::split(sealed).is_ok_and(|(head, _)| head.key == self.current.id)
     }
 
-    /// Seals again with the first key what another key sealed; nothing if the first key sealed it.
+    /// Seals data again with the first key; `None` if the first key had sealed it.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Fails as [`open`](Self::open) does.
     pub fn reseal(
         &self,
         random: &dyn Random,
@@ -227,7 +231,7 @@ impl Keyring {
 }
 
 impl SealContext<'_> {
-    /// Each field with its length before it, so that no two contexts have one encoding.
+    /// Encodes each field with its length in front, so that no two contexts have the same encoding.
     fn encode(&self) -> Vec<u8> {
         let subscriber = self.subscriber.uuid();
         let fields: [&[u8]; 4] = [
@@ -246,7 +250,7 @@ impl SealContext<'_> {
 }
 
 impl Purpose {
-    /// Part of what is sealed; never changes.
+    /// Part of the authenticated context, so it must never change.
     fn label(self) -> &'static str {
         match self {
             Self::Secret => "secret",
@@ -280,7 +284,7 @@ impl fmt::Debug for KeyId {
 
 impl SealingKey {
     fn parse(place: usize, text: &str) -> Result<Self, KeyringError> {
-        // The decoder's own error would repeat a character of the key, so it goes no further.
+        // Drops the decoder's error, which would show a character of the key.
         let bytes = STANDARD_PAD_INDIFFERENT.decode(text).map_err(|_| KeyringError::Malformed(place))?;
         let bytes = Zeroizing::new(bytes);
         let key = UnboundKey::new(&AES_256_GCM, &bytes)
@@ -300,7 +304,7 @@ impl KeyId {
     }
 }
 
-/// What stands before the ciphertext.
+/// The part before the ciphertext.
 struct Head {
     key: KeyId,
     nonce: [u8; NONCE_LEN],

@@ -1,16 +1,16 @@
-//! Structs that are read from objects and nothing else.
+//! Structs that deserialise from JSON objects only.
 //!
-//! Serde by itself would also take an array, its items for the fields in their order.
+//! Serde's derived implementation also accepts an array with the fields' values in order.
 
 use serde::de::{Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// For structs that derive `Serialize` and `Deserialize` with `#[serde(remote = "Self")]`.
+/// Implements serde's traits for structs that derive `Serialize` and `Deserialize` with `#[serde(remote = "Self")]`.
 macro_rules! only_objects {
     ($($name:ident),+) => {$(
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                // The derived one: what is inherent comes before what is of a trait.
+                // The derived function: an inherent function takes precedence over a trait's.
                 Self::serialize(self, serializer)
             }
         }
@@ -24,7 +24,7 @@ macro_rules! only_objects {
 }
 pub(crate) use only_objects;
 
-/// Reads an object, whatever is asked for.
+/// Deserialises an object, whichever type the visitor asks for.
 pub(crate) struct OnlyObjects<D>(pub(crate) D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for OnlyObjects<D> {

@@ -2,10 +2,10 @@
 
 /// A source of unpredictable bytes.
 pub trait Random: Send + Sync {
-    /// Fills `bytes` from the source.
+    /// Fills `bytes` with random bytes.
     fn fill(&self, bytes: &mut [u8]);
 
-    /// A number that is uniform over `0.0..1.0`.
+    /// Returns a number uniformly distributed over `0.0..1.0`.
     fn fraction(&self) -> f64 {
         let mut bytes = [0; 4];
         self.fill(&mut bytes);
@@ -13,17 +13,16 @@ pub trait Random: Send + Sync {
     }
 }
 
-/// The operating system's randomness.
+/// The operating system's random number generator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
-    // The one place that asks the system; everything else is handed a `Random`. A system without
-    // randomness can neither make secrets nor ids, and getrandom documents that this does not
-    // happen on supported platforms once the kernel has booted.
+    // The only place that asks the operating system; everything else takes a `Random`. Without randomness Postrider can
+    // make neither secrets nor ids. getrandom documents that supported platforms never fail once the kernel has booted.
     #[allow(clippy::disallowed_methods, clippy::expect_used)]
     fn fill(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect("the operating system gives randomness");
+        getrandom::fill(bytes).expect("the operating system provides randomness");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Subscribers' signing secrets.
+//! Signing secrets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use zeroize::Zeroizing;
 
 use crate::Random;
 
-/// Before the base64 of a symmetric key of Standard Webhooks.
+/// The prefix of a symmetric key (Standard Webhooks).
 const SYMMETRIC: &str = "whsec_";
-/// Before the base64 of an Ed25519 private key.
+/// The prefix of an Ed25519 private key (Standard Webhooks).
 const ASYMMETRIC: &str = "whsk_";
-/// Before the base64 of an Ed25519 public key.
+/// The prefix of an Ed25519 public key (Standard Webhooks).
 const PUBLIC: &str = "whpk_";
 
-/// How many bytes a made secret's key has.
-const MADE_BYTES: usize = 24;
-/// Sizes of a `whsec_` key that Standard Webhooks 1.0.0 allows, in bytes.
+/// The number of random bytes in a generated secret.
+const GENERATED_BYTES: usize = 24;
+/// The lengths of a `whsec_` key that Standard Webhooks 1.0.0 allows, in bytes.
 const SYMMETRIC_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// Sizes of a secret that the subscriber's owner chose, in characters.
-const CHOSEN_CHARACTERS: std::ops::RangeInclusive<usize> = 8..=256;
+/// The length of a secret's text, in characters.
+const CHARACTERS: std::ops::RangeInclusive<usize> = 8..=256;
 const SEED_BYTES: usize = 32;
 
 /// A subscriber's signing secret.
 ///
-/// It is one of three things, told apart by how it starts:
+/// Its prefix decides how it signs:
 ///
 /// | text | signs with |
 /// |---|---|
@@ -36,12 +36,11 @@ const SEED_BYTES: usize = 32;
 /// | `whsk_` and the base64 of an Ed25519 seed (32 bytes), or of seed and public key (64 bytes) | Ed25519 (`v1a`) |
 /// | any other 8 to 256 characters, none of them a control character | HMAC-SHA256 under their UTF-8 (`v1`) |
 ///
-/// Base64 is the standard alphabet, padded or not. A text that starts with one of the prefixes and
-/// does not go on as it must is refused, never taken as characters.
+/// Base64 uses the standard alphabet, with or without padding. A text with one of the prefixes and anything else after it
+/// is rejected.
 ///
-/// The secret neither prints nor serialises; [`expose`](Self::expose) is the one way to its text, so
-/// that every place that shows it can be found. Clones share one copy, and the text is wiped when the
-/// last of them is dropped.
+/// `Debug` does not show the secret, and it does not serialise; [`expose`](Self::expose) is the only way to its text.
+/// Clones share one copy, which is overwritten when the last of them is dropped.
 ///
 /// ```
 /// use postrider_core::{Secret, SystemRandom};
@@ -69,59 +68,60 @@ struct Inner {
     key: Key,
 }
 
-/// What `webhook-signature` is made with.
+/// The key of `webhook-signature`.
 pub(crate) enum Key {
-    /// The text's own bytes.
+    /// The bytes of the text.
     Text,
-    /// The decoded rest of a `whsec_`.
+    /// The decoded bytes after `whsec_`.
     Symmetric(Zeroizing<Vec<u8>>),
-    /// The key pair of a `whsk_`. ring does not wipe it.
+    /// The key pair of a `whsk_` secret. ring does not overwrite it when it is dropped.
     Asymmetric(Arc<Ed25519KeyPair>),
 }
 
-/// Why a text is not a secret. Never repeats any of the text.
+/// Why a text is not a secret. The message contains nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SecretError {
-    /// Too few or too many characters.
-    #[error("a secret has 8 to 256 characters, this one has {0}")]
+    /// The text has too few or too many characters.
+    #[error("a secret must have 8 to 256 characters, got {0}")]
     Length(usize),
-    /// A line break, tab, NUL or another control character.
-    #[error("a secret contains no line breaks or other control characters; was one copied along?")]
+    /// The text contains a line break, tab, NUL or another control character.
+    #[error("a secret must not contain line breaks or other control characters")]
     Control,
-    /// What follows `whsec_` or `whsk_` is not base64.
-    #[error("after `{0}` a secret is standard base64")]
+    /// The part after `whsec_` or `whsk_` is not base64.
+    #[error("`{0}` must be followed by standard base64")]
     Base64(&'static str),
-    /// What follows `whsec_` is too short or too long.
-    #[error("after `whsec_` a secret is the base64 of 24 to 64 bytes, this one is of {0}")]
+    /// The key after `whsec_` is too short or too long.
+    #[error("`whsec_` must be followed by the base64 of 24 to 64 bytes, got {0} bytes")]
     SymmetricLength(usize),
-    /// What follows `whsk_` has not the length of a key.
+    /// The key after `whsk_` has the wrong length.
     #[error(
-        "after `whsk_` a secret is the base64 of an Ed25519 seed (32 bytes), or of seed and public key (64 bytes); this one is of {0} bytes"
+        "`whsk_` must be followed by the base64 of an Ed25519 seed (32 bytes) or of seed and public key (64 bytes), got {0} bytes"
     )]
     AsymmetricLength(usize),
-    /// The two halves of a 64-byte `whsk_` do not belong together.
-    #[error("the public key in this `whsk_` secret is not that of its seed")]
+    /// The public key in a 64-byte `whsk_` secret does not belong to its seed.
+    #[error("the public key in this `whsk_` secret does not belong to its seed")]
     KeyPair,
-    /// A public key where a signing secret is needed.
-    #[error("`whpk_` is a public key and cannot sign; give the `whsk_` key that belongs to it")]
+    /// The text is a public key, which cannot sign.
+    #[error("a `whpk_` public key cannot sign; give the `whsk_` key that belongs to it")]
     PublicKey,
-    /// What follows `whpk_` is not a key. Only a [`Verifier`](crate::signing::Verifier) takes these.
-    #[error("after `whpk_` a public key is the standard base64 of 32 bytes")]
+    /// The part after `whpk_` is not a public key. Only a [`Verifier`](crate::signing::Verifier) accepts public keys.
+    #[error("`whpk_` must be followed by the standard base64 of 32 bytes")]
     MalformedPublicKey,
-    /// No secret where at least one is needed.
-    #[error("at least one secret is needed")]
+    /// A [`Verifier`](crate::signing::Verifier) was given no secret.
+    #[error("at least one secret is required")]
     None,
 }
 
 impl Secret {
-    /// Takes a secret that somebody chose, or that was stored.
+    /// Parses a secret.
     ///
     /// # Errors
-    /// Says what is wrong with it, and repeats nothing of it.
+    /// Fails if the text is not one of the forms above.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
-        // Before anything is decoded, so that the work is bounded.
-        let characters = text.chars().take(*CHOSEN_CHARACTERS.end() + 1).count();
-        if !CHOSEN_CHARACTERS.contains(&characters) {
+        // Checked before decoding, so that the work is bounded.
+        let characters = text.chars().take(*CHARACTERS.end() + 1).count();
+        if !CHARACTERS.contains(&characters) {
             return Err(SecretError::Length(text.chars().count()));
         }
         if text.chars().any(char::is_control) {
@@ -139,23 +139,24 @@ impl Secret {
         Ok(Self::new(Zeroizing::new(text.to_owned()), key))
     }
 
-    /// Makes a `whsec_` secret from 24 bytes of `random`.
+    /// Generates a `whsec_` secret from 24 random bytes.
     pub fn generate(random: &dyn Random) -> Self {
-        let mut bytes = Zeroizing::new(vec![0; MADE_BYTES]);
+        let mut bytes = Zeroizing::new(vec![0; GENERATED_BYTES]);
         random.fill(&mut bytes);
-        // Room for all of it, so that growing leaves no copy behind.
-        let mut text = Zeroizing::new(String::with_capacity(SYMMETRIC.len() + MADE_BYTES.div_ceil(3) * 4));
+        // With the full capacity, because growing would leave a copy in memory.
+        let mut text =
+            Zeroizing::new(String::with_capacity(SYMMETRIC.len() + GENERATED_BYTES.div_ceil(3) * 4));
         text.push_str(SYMMETRIC);
         STANDARD.encode_string(bytes.as_slice(), &mut text);
         Self::new(text, Key::Symmetric(bytes))
     }
 
-    /// The secret as it is written. Only for signing, sealing, and showing it to its owner.
+    /// Returns the text of the secret. Only for signing, sealing, and showing it to its owner.
     pub fn expose(&self) -> &str {
         &self.0.text
     }
 
-    /// The public key (`whpk_…`) that receivers verify with, when this is a `whsk_` secret.
+    /// Returns the public key (`whpk_…`) with which receivers verify; `None` unless this is a `whsk_` secret.
     pub fn public_key(&self) -> Option<String> {
         match self.key() {
             Key::Asymmetric(pair) => Some(format!("{PUBLIC}{}", STANDARD.encode(pair.public_key()))),
@@ -187,7 +188,7 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// The bytes of a `whpk_…`, or nothing if the text is no such thing.
+/// Decodes a `whpk_…` public key; `None` if the text has another prefix.
 pub(crate) fn public_key_bytes(text: &str) -> Option<Result<[u8; 32], SecretError>> {
     let rest = text.strip_prefix(PUBLIC)?;
     let mut bytes = [0; 33];
@@ -217,9 +218,9 @@ fn key_pair(rest: &str) -> Result<Ed25519KeyPair, SecretError> {
     }
 }
 
-/// The decoder's own error would repeat a character of the secret, so it goes no further.
+/// Decodes base64. Drops the decoder's error, which would show a character of the secret.
 fn decode(prefix: &'static str, rest: &str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    // Four characters hold three bytes; with this room the buffer never grows.
+    // Four characters hold three bytes, so this buffer never grows.
     let mut bytes = Zeroizing::new(vec![0; rest.len().div_ceil(4) * 3]);
     let length =
         STANDARD_PAD_INDIFFERENT.decode_slice(rest, &mut bytes).map_err(|_| SecretError::Base64(prefix))?;
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_the_contract_allows() {
+    fn valid_secrets_are_accepted_unchanged() {
         for text in [
             "client-secret",
             "s3crét ✓",
@@ -258,7 +259,7 @@ mod tests {
             &encoded("whsk_", &SEED),
             encoded("whsk_", &SEED).trim_end_matches('='),
             &encoded("whsk_", &pair_bytes()),
-            // Prefixes are lower case; this is an ordinary text.
+            // Prefixes are in lower case, so this is an ordinary text.
             "WHSEC_not base64",
         ] {
             assert_eq!(Secret::parse(text).unwrap().expose(), text);
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest_and_says_why() {
+    fn invalid_secrets_are_rejected_with_a_reason() {
         let mut mismatched = pair_bytes();
         mismatched[0] ^= 1;
         for (text, error) in [
@@ -278,7 +279,7 @@ mod tests {
             ("client\0secret".into(), SecretError::Control),
             ("client\u{85}secret".into(), SecretError::Control),
             ("whsec_not base64".into(), SecretError::Base64("whsec_")),
-            // The URL-safe alphabet is another one.
+            // The URL-safe alphabet is not accepted.
             (format!("whsec_{}", "-_".repeat(16)), SecretError::Base64("whsec_")),
             ("whsec_AAAA".into(), SecretError::SymmetricLength(3)),
             (encoded("whsec_", &[1; 23]), SecretError::SymmetricLength(23)),
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn made_secrets_differ_and_are_accepted() {
+    fn generated_secrets_are_valid_and_differ() {
         let made: Vec<Secret> = (0..100).map(|_| Secret::generate(&SystemRandom)).collect();
         for (place, secret) in made.iter().enumerate() {
             assert_eq!(secret.expose().len(), 38);
@@ -315,7 +316,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_taken_whole_or_refused_without_repeating_it(text in "\\PC{0,300}") {
+        fn any_text_is_accepted_unchanged_or_rejected_without_showing_it(text in "\\PC{0,300}") {
             match Secret::parse(&text) {
                 Ok(secret) => prop_assert_eq!(secret.expose(), text),
                 Err(error) => {
@@ -326,13 +327,13 @@ mod tests {
         }
 
         #[test]
-        fn prefixed_noise_never_panics(prefix in "whsec_|whsk_|whpk_", rest in "[A-Za-z0-9+/=_-]{0,300}") {
+        fn a_prefix_before_random_characters_never_panics(prefix in "whsec_|whsk_|whpk_", rest in "[A-Za-z0-9+/=_-]{0,300}") {
             let _ = Secret::parse(&format!("{prefix}{rest}"));
             let _ = public_key_bytes(&format!("{prefix}{rest}"));
         }
 
         #[test]
-        fn whsec_of_every_length(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn a_whsec_key_has_24_to_64_bytes(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let text = encoded("whsec_", &bytes);
             prop_assert_eq!(Secret::parse(&text).is_ok(), (24..=64).contains(&bytes.len()));
         }

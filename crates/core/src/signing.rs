@@ -1,22 +1,21 @@
-//! Signatures, for those who send and for those who receive.
+//! Signing and verifying requests.
 //!
-//! Every request bears two kinds, both over the exact bytes of the body:
+//! Every request has two signatures over the exact bytes of the body:
 //!
-//! - `X-Agent-Signature`: `sha256=` and the hexadecimal HMAC-SHA256 of the body, its key the newest
-//!   secret's characters as they stand, prefix included. It says nothing of the time, so a request can
-//!   be replayed to a receiver that checks only this.
-//! - `webhook-signature`, with `webhook-id` and `webhook-timestamp`, after [Standard Webhooks] 1.0.0:
-//!   `v1,` and the base64 of the HMAC-SHA256 of `id.timestamp.body`, once for each secret, newest first;
-//!   or `v1a,` and the Ed25519 signature of the same for a `whsk_` secret.
+//! - `X-Agent-Signature`: `sha256=` and the hexadecimal HMAC-SHA256 of the body. The key is the text of the newest
+//!   secret, prefix included. It does not cover the time, so it does not protect a receiver from replayed requests.
+//! - `webhook-signature`, with `webhook-id` and `webhook-timestamp` ([Standard Webhooks] 1.0.0): for each secret, newest
+//!   first, `v1,` and the base64 of the HMAC-SHA256 of `id.timestamp.body`; or, for a `whsk_` secret, `v1a,` and the
+//!   base64 of the Ed25519 signature of the same.
 //!
-//! A `whsk_` secret's characters are the key of `X-Agent-Signature` too: an HMAC does not give its key
-//! away. A receiver that holds only the public key checks `webhook-signature`.
+//! A `whsk_` secret is the key of `X-Agent-Signature` as well, because an HMAC does not reveal its key. A receiver that
+//! has only the public key verifies `webhook-signature`.
 //!
 //! [Standard Webhooks]: https://www.standardwebhooks.com
 //!
 //! # For receivers
 //!
-//! Verify before parsing, over the body as it came, and remember ids to drop repeats:
+//! Verify the raw body before parsing it, and remember ids to drop duplicates:
 //!
 //! ```
 //! use postrider_core::signing::{VerifyError, Verifier, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
@@ -60,25 +59,25 @@ pub use verifier::{DEFAULT_TOLERANCE, Verified, Verifier, VerifyError, verify};
 use crate::Secret;
 use crate::secret::Key;
 
-/// The header of the body's signature, lower case.
+/// The name of the header with the signature over the body alone, in lower case.
 pub const X_AGENT_SIGNATURE: &str = "x-agent-signature";
-/// The header that names the event, the same on every attempt.
+/// The name of the header with the event's id, the same on every attempt.
 pub const WEBHOOK_ID: &str = "webhook-id";
-/// The header that holds the attempt's time, in Unix seconds.
+/// The name of the header with the attempt's time, in Unix seconds.
 pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
-/// The header of the signatures over id, timestamp and body.
+/// The name of the header with the signatures over id, timestamp and body.
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 
 /// The version of HMAC-SHA256 signatures.
 const V1: &str = "v1";
 /// The version of Ed25519 signatures.
 const V1A: &str = "v1a";
-/// Before the hexadecimal digits of `X-Agent-Signature`.
+/// The prefix of `X-Agent-Signature`.
 const SHA256: &str = "sha256=";
-/// The longest signature with its version and the space before it: ` v1a,` and 64 bytes in base64.
+/// The greatest length of a signature with its version and the space before it: ` v1a,` and 64 bytes in base64.
 const LONGEST: usize = 5 + 88;
 
-/// Signs requests with a subscriber's secrets; its keys are prepared once.
+/// Signs requests with a subscriber's secrets. Prepares the keys once.
 ///
 /// ```
 /// use postrider_core::Secret;
@@ -107,24 +106,24 @@ enum SigningKey {
 }
 
 impl Signer {
-    /// Prepares the keys: the secret in force, and those it replaced that still sign, newest first.
+    /// Prepares the keys of the newest secret and of the replaced secrets that still sign, newest first.
     pub fn new(newest: &Secret, previous: &[Secret]) -> Self {
         let webhook = std::iter::once(newest).chain(previous).map(SigningKey::new).collect();
         Self { agent: agent_key(newest), webhook }
     }
 
-    /// The value of `X-Agent-Signature`: `sha256=<hex>`, with the newest secret only.
+    /// Returns the value of `X-Agent-Signature`: `sha256=` and hexadecimal digits. Only the newest secret signs.
     pub fn agent_signature(&self, body: &[u8]) -> String {
         format!("{SHA256}{}", hex::encode(hmac::sign(&self.agent, body)))
     }
 
-    /// The value of `webhook-signature`: one signature for each secret, newest first, separated by spaces.
+    /// Returns the value of `webhook-signature`: one signature per secret, newest first, separated by spaces.
     ///
-    /// `id` is the value of `webhook-id` and holds no full stop; `timestamp_seconds` is that of
+    /// `id` is the value of `webhook-id` and must not contain a full stop; `timestamp_seconds` is the value of
     /// `webhook-timestamp`, the attempt's time in Unix seconds.
     pub fn webhook_signature(&self, id: &str, timestamp_seconds: i64, body: &[u8]) -> String {
         let message = Message { head: format!("{id}.{timestamp_seconds}."), body };
-        // Ed25519 reads its message twice and so needs it in one piece; HMAC does not.
+        // Ed25519 reads its message twice, so it needs one contiguous buffer; HMAC does not.
         let mut whole = None;
         let mut signatures = String::with_capacity(self.webhook.len() * LONGEST);
         for key in &self.webhook {
@@ -143,7 +142,7 @@ impl Signer {
     }
 }
 
-/// The value of `webhook-signature` for one request and one secret; see [`Signer`] for many.
+/// Returns the value of `webhook-signature` for one secret. To sign many requests, use a [`Signer`].
 pub fn sign(secret: &Secret, id: &str, timestamp_seconds: i64, body: &[u8]) -> String {
     Signer::new(secret, &[]).webhook_signature(id, timestamp_seconds, body)
 }
@@ -164,12 +163,12 @@ impl SigningKey {
     }
 }
 
-/// The key of `X-Agent-Signature`: the secret's characters as they stand.
+/// Returns the key of `X-Agent-Signature`: the text of the secret.
 fn agent_key(secret: &Secret) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes())
 }
 
-/// What `webhook-signature` covers.
+/// The message that `webhook-signature` signs.
 struct Message<'a> {
     /// `id.timestamp.`
     head: String,

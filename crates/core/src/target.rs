@@ -1,8 +1,8 @@
-//! Which URLs and addresses a delivery may go to.
+//! The URLs and addresses that deliveries may go to.
 //!
-//! Strangers choose the URLs. [`TargetUrl`] is what a URL must look like, [`AddressPolicy`] which
-//! addresses it may lead to, and [`TargetPolicy`] both as an operator configures them. The judgement
-//! here is about text and numbers only; resolving names and connecting is `postrider-delivery`'s.
+//! Strangers choose the URLs, so they must not reach an operator's internal network (SSRF). [`TargetUrl`] defines the
+//! URLs that are valid, [`AddressPolicy`] the addresses that they may lead to, and [`TargetPolicy`] what an operator
+//! allows. This module judges texts and addresses; `postrider-delivery` resolves names and connects.
 
 mod address;
 mod url;
@@ -10,7 +10,7 @@ mod url;
 pub use address::{AddressPolicy, Forbidden};
 pub use url::{TargetUrl, TargetUrlError};
 
-/// What an operator lets deliveries go to.
+/// The targets that an operator allows.
 ///
 /// ```
 /// use postrider_core::target::{AddressPolicy, TargetPolicy, TargetRefused, TargetUrl};
@@ -23,28 +23,29 @@ pub use url::{TargetUrl, TargetUrlError};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetPolicy {
-    /// Which addresses a connection may be made to.
+    /// The addresses that deliveries may connect to.
     pub addresses: AddressPolicy,
-    /// Whether `http://` is refused.
+    /// Whether to reject `http://` URLs.
     pub https_only: bool,
 }
 
-/// Why a URL is refused though it is well-formed.
+/// Why the target policy rejects a valid URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TargetRefused {
-    /// It starts with `http://`.
-    #[error("only https:// URLs are allowed here")]
+    /// The URL starts with `http://`.
+    #[error("the URL must start with https://; this deployment does not allow http://")]
     HttpsOnly,
-    /// Its host is an address that deliveries may not go to.
+    /// The host is a forbidden address.
     #[error(transparent)]
     Address(#[from] Forbidden),
 }
 
 impl TargetPolicy {
-    /// Judges what can be judged without resolving a name.
+    /// Judges a URL without resolving its host.
     ///
     /// # Errors
-    /// If the URL must be `https://` and is not, or its host is a forbidden address.
+    /// Fails if the URL is not `https://` although the policy requires it, or its host is a forbidden address.
     pub fn check(&self, url: &TargetUrl) -> Result<(), TargetRefused> {
         if self.https_only && !url.is_https() {
             return Err(TargetRefused::HttpsOnly);

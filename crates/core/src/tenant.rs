@@ -1,4 +1,4 @@
-//! Whose data it is.
+//! Tenants: the owners of data.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A tenant's name: 1 to 64 characters of `a-z`, `0-9`, `-` and `_`.
+/// The name of a tenant: 1 to 64 characters of `a-z`, `0-9`, `-` and `_`. The default is `default`.
 ///
 /// ```
 /// use postrider_core::TenantId;
@@ -19,18 +19,18 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct TenantId(Arc<str>);
 
-/// The text is not a tenant's name.
+/// The text is not the name of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a tenant's name has 1 to 64 characters of a-z, 0-9, - and _")]
+#[error("a tenant's name must have 1 to 64 characters of a-z, 0-9, `-` and `_`")]
 pub struct TenantIdError;
 
 impl TenantId {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The tenant to which Postrider's own events about its subscribers go.
+    /// Returns the tenant that receives Postrider's own events, such as the deactivation of a subscriber.
     pub fn operator() -> Self {
         Self("operator".into())
     }

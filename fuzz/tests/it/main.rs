@@ -1,4 +1,4 @@
-//! Every fuzz target holds over seeds, over bytes near them, and over bytes at random.
+//! Runs every fuzz target over its seeds, over mutations of them, and over random bytes.
 
 #[cfg(test)]
 mod seeds;
@@ -20,7 +20,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_hold() {
+    fn the_properties_hold_for_the_seeds() {
         for (name, target) in TARGETS {
             for seed in seeds_of(name) {
                 target(seed);
@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn random_bytes_hold() {
+    fn the_properties_hold_for_random_bytes() {
         for (_, target) in TARGETS {
             let text = "(\\PC|\n){0,80}".prop_map(String::into_bytes);
             let bytes = prop_oneof![prop::collection::vec(any::<u8>(), 0..200), text];
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_near_the_seeds_hold() {
+    fn the_properties_hold_for_mutated_seeds() {
         for (name, target) in TARGETS {
             let changes = prop::collection::vec((any::<Index>(), any::<u8>()), 0..4);
             let input = (prop::sample::select(seeds_of(name)), changes, any::<Option<Index>>());
@@ -53,7 +53,7 @@ mod tests {
                     for (place, byte) in changes {
                         if !bytes.is_empty() {
                             let place = place.index(bytes.len());
-                            // Mostly text, so that the change is not merely bytes that are no text.
+                            // Mostly ASCII, so that most mutations are still text.
                             bytes[place] = if byte < 240 { byte & 0x7f } else { byte };
                         }
                     }
@@ -67,9 +67,9 @@ mod tests {
         }
     }
 
-    /// A target that no binary runs is not fuzzed, and a binary without a target does not build.
+    /// A target without a binary would never be fuzzed.
     #[test]
-    fn every_target_has_its_binary() {
+    fn every_target_has_a_binary() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cargo-fuzz/fuzz_targets");
         let mut binaries: Vec<String> = std::fs::read_dir(folder)
             .unwrap()

@@ -1,6 +1,6 @@
-//! Bytes from which each target comes far.
+//! Inputs that reach deep into each target.
 
-/// By target. What each is made of is said there.
+/// The seeds of each target. The target documents the format of its input.
 pub(crate) const SEEDS: &[(&str, &[&[u8]])] = &[
     (
         "target_url",
@@ -60,7 +60,7 @@ pub(crate) const SEEDS: &[(&str, &[&[u8]])] = &[
             b"12345678\nevt_1\n1700000000\nsha256=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n{}",
         ],
     ),
-    ("keyring", &[b"\x01", b"", // Sealed: its tag is right.
+    ("keyring", &[b"\x01", b"", // Sealed data with a valid tag.
             b"\x01\xc2\x1e\x73\xbc\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x6c\x06\xcf\x39\x01\x7b\xfa\x87\xa3\xfe\x61\xe5\xf4\x81\xff\x4b\xe5\xa7\x8e\x05\x32\x3f\x3e\x0c\x99\xe4\xc1\xc4\x82",
             b"client-secret", &[1; 60], &[0; 60], b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=,"]),
     (

@@ -1,4 +1,4 @@
-//! Sealing, rotation, and all that must not open.
+//! Sealing, rotation, and data that must not open.
 
 use super::*;
 use crate::SystemRandom;
@@ -19,7 +19,7 @@ fn subscriber(number: u128) -> SubscriberId {
 }
 
 #[test]
-fn reads_lists_of_keys() {
+fn a_list_of_keys_is_parsed() {
     let unpadded = key(1).trim_end_matches('=').to_owned();
     let generated = Keyring::generate_key(&SystemRandom);
     for text in [&key(1), &unpadded, &format!(" {} ,\n{} ", key(1), key(2)), &*generated] {
@@ -39,15 +39,15 @@ fn reads_lists_of_keys() {
 }
 
 #[test]
-fn shows_ids_and_no_key() {
+fn debug_shows_key_ids_and_no_key() {
     let shown = format!("{:?}", keyring(&[1, 2]));
     assert!(shown.contains(&keyring(&[1]).current.id.to_string()), "{shown}");
     assert!(!shown.contains(&key(1)) && !shown.contains(&"01".repeat(4)), "{shown}");
 }
 
-// So that what one version sealed is opened by the next; computed apart with Python's cryptography.
+// A later version must open this data. Computed independently with Python's `cryptography`.
 #[test]
-fn the_layout_stays() {
+fn the_layout_of_sealed_data_is_stable() {
     struct Counting;
     impl Random for Counting {
         fn fill(&self, bytes: &mut [u8]) {
@@ -62,7 +62,7 @@ fn the_layout_stays() {
 }
 
 #[test]
-fn rotates() {
+fn a_key_can_be_rotated() {
     let tenant = TenantId::default();
     let context = SealContext { tenant: &tenant, subscriber: subscriber(1), purpose: Purpose::Secret };
     let old = keyring(&[1]).seal(&SystemRandom, &context, b"plain").unwrap();
@@ -81,7 +81,7 @@ fn rotates() {
 }
 
 #[test]
-fn two_seals_of_one_text_differ() {
+fn sealing_twice_gives_different_data() {
     let tenant = TenantId::default();
     let context = SealContext { tenant: &tenant, subscriber: subscriber(1), purpose: Purpose::Secret };
     let seal = || keyring(&[1]).seal(&SystemRandom, &context, b"plain").unwrap();
@@ -98,7 +98,7 @@ fn any_tenant() -> impl Strategy<Value = TenantId> {
 
 proptest! {
     #[test]
-    fn opens_what_it_sealed_for_that_context_alone(
+    fn sealed_data_opens_only_in_its_own_context(
         plain: Vec<u8>,
         tenant in any_tenant(), number: u128, purpose in any_purpose(),
         other_tenant in any_tenant(), other_number: u128, other_purpose in any_purpose(),
@@ -119,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn any_changed_bit_or_missing_end_is_an_error(
+    fn changed_or_truncated_data_does_not_open(
         plain in prop::collection::vec(any::<u8>(), 0..80),
         place: prop::sample::Index, bit in 0..8_u8, end: prop::sample::Index,
     ) {
@@ -146,7 +146,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_an_error(bytes: Vec<u8>) {
+    fn random_bytes_do_not_open(bytes: Vec<u8>) {
         let tenant = TenantId::default();
         let context = SealContext { tenant: &tenant, subscriber: subscriber(1), purpose: Purpose::Secret };
         prop_assert!(keyring(&[1]).open(&context, &bytes).is_err());
@@ -154,7 +154,7 @@ proptest! {
     }
 
     #[test]
-    fn contexts_never_share_an_encoding(
+    fn different_contexts_have_different_encodings(
         tenant in any_tenant(), number: u128, purpose in any_purpose(),
         other_tenant in any_tenant(), other_number: u128, other_purpose in any_purpose(),
     ) {

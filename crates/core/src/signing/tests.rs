@@ -1,4 +1,4 @@
-//! The known-good values of `tests/vectors/signing.json`, and what must hold for all others.
+//! The vectors of `tests/vectors/signing.json`, and properties of all other signatures.
 
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ fn signed(text: &str) -> Request {
 }
 
 #[test]
-fn signs_and_verifies_the_hmac_vectors() {
+fn the_hmac_vectors_are_signed_and_verified() {
     let vectors = vectors().hmac;
     assert_eq!(vectors.len(), 20);
     for vector in vectors {
@@ -109,7 +109,7 @@ fn signs_and_verifies_the_hmac_vectors() {
 }
 
 #[test]
-fn signs_and_verifies_the_ed25519_vectors() {
+fn the_ed25519_vectors_are_signed_and_verified() {
     let vectors = vectors().ed25519;
     assert!(vectors.len() >= 2);
     for vector in vectors {
@@ -129,7 +129,7 @@ fn signs_and_verifies_the_ed25519_vectors() {
 }
 
 #[test]
-fn all_secrets_sign_newest_first() {
+fn all_secrets_sign_the_newest_first() {
     let vectors = vectors();
     let (symmetric, asymmetric) = (secret(&vectors.hmac[1].secret), secret(&vectors.ed25519[0].secret));
     let chosen = secret("client-secret");
@@ -159,7 +159,7 @@ fn any_secret_of_a_rotation_verifies() {
 }
 
 #[test]
-fn verifiers_need_a_secret_or_public_key() {
+fn a_verifier_requires_a_secret_or_public_key() {
     let none: [&str; 0] = [];
     assert_eq!(Verifier::any(none).unwrap_err(), SecretError::None);
     assert_eq!(Verifier::new("short").unwrap_err(), SecretError::Length(5));
@@ -178,7 +178,7 @@ fn a_public_key_verifies_no_agent_signature() {
 }
 
 #[test]
-fn each_header_is_needed() {
+fn each_header_is_required() {
     let verifier = Verifier::new("client-secret").unwrap();
     let request = signed("client-secret");
     let good = Verified { id: "evt_1".into(), timestamp: NOW };
@@ -193,13 +193,13 @@ fn each_header_is_needed() {
 }
 
 #[test]
-fn time_is_tolerated_both_ways_to_the_second() {
+fn the_tolerance_applies_in_both_directions_in_whole_seconds() {
     let request = signed("client-secret");
     let verify = |verifier: Verifier, now| request.verify(&verifier, BODY, now).map(|_| ());
     let usual = || Verifier::new("client-secret").unwrap();
     let (minutes, milli) = (Duration::from_mins(5), Duration::from_millis(1));
     assert_eq!(verify(usual(), NOW + minutes), Ok(()));
-    // The sender's clock may have stood anywhere within its second.
+    // The timestamp is in whole seconds, so the request may have been sent up to a second later.
     assert_eq!(verify(usual(), NOW + minutes + Duration::from_millis(999)), Ok(()));
     assert_eq!(verify(usual(), NOW + minutes + Duration::from_secs(1)), Err(VerifyError::TooOld));
     assert_eq!(verify(usual(), NOW - minutes), Ok(()));
@@ -213,7 +213,7 @@ fn time_is_tolerated_both_ways_to_the_second() {
 }
 
 #[test]
-fn malformed_ids_and_timestamps_are_told_apart() {
+fn malformed_ids_and_timestamps_have_distinct_errors() {
     let verifier = Verifier::new("client-secret").unwrap();
     for text in
         ["", "+1700000000", "-1", "1700000000.0", " 1700000000", "1.7e9", "0x1", "9223372036854775808", "१"]
@@ -223,11 +223,11 @@ fn malformed_ids_and_timestamps_are_told_apart() {
     }
     let error = signed("client-secret").at(&i64::MAX.to_string()).verify(&verifier, BODY, NOW).unwrap_err();
     assert_eq!(error, VerifyError::TooNew);
-    // The same number in other digits is not what was signed.
+    // The signature covers the timestamp's text, and this is another text for the same number.
     let error = signed("client-secret").at("01700000000").verify(&verifier, BODY, NOW).unwrap_err();
     assert_eq!(error, VerifyError::NoMatch);
 
-    // Signed as id `evt.1700000000`, this would pass for id `evt` with a body of the attacker's choice.
+    // A signature for the id `evt.1700000000` would also be one for the id `evt` with a body that an attacker chose.
     let signature = sign(&secret("client-secret"), "evt.1700000000", 5, BODY);
     for id in ["", "evt.1700000000"] {
         let request = Request::new(id, 5, &signature);
@@ -237,7 +237,7 @@ fn malformed_ids_and_timestamps_are_told_apart() {
 }
 
 #[test]
-fn other_signatures_in_the_header_do_no_harm() {
+fn other_signatures_in_the_header_are_ignored() {
     let verifier = Verifier::new("client-secret").unwrap();
     let request = signed("client-secret");
     let good = request.signature.clone().unwrap();
@@ -275,7 +275,7 @@ fn other_signatures_in_the_header_do_no_harm() {
 }
 
 #[test]
-fn malformed_agent_signatures_are_told_apart() {
+fn a_malformed_agent_signature_differs_from_a_wrong_one() {
     let verifier = Verifier::new("client-secret").unwrap();
     let good = Signer::new(&secret("client-secret"), &[]).agent_signature(BODY);
     for text in ["", "sha256=", "sha256=zz", &good[1..], &good[..good.len() - 2], &format!("{good}00")] {
@@ -286,7 +286,7 @@ fn malformed_agent_signatures_are_told_apart() {
 }
 
 #[test]
-fn nothing_secret_is_shown() {
+fn debug_shows_no_secret() {
     let signer = format!("{:?}", Signer::new(&secret("client-secret"), &[]));
     let verifier = format!("{:?}", Verifier::new("client-secret").unwrap());
     assert_eq!(signer, "Signer { secrets: 1, .. }");
@@ -297,13 +297,13 @@ fn any_secret() -> impl Strategy<Value = Secret> {
     prop_oneof![
         Just(()).prop_map(|()| Secret::generate(&SystemRandom)),
         any::<[u8; 32]>().prop_map(|seed| secret(&format!("whsk_{}", STANDARD.encode(seed)))),
-        "[ -~é✓]{8,40}".prop_filter_map("a prefix", |text| Secret::parse(&text).ok()),
+        "[ -~é✓]{8,40}".prop_filter_map("has a prefix", |text| Secret::parse(&text).ok()),
     ]
 }
 
 proptest! {
     #[test]
-    fn what_is_signed_verifies_and_nothing_else_does(
+    fn only_the_signed_request_verifies(
         secrets in prop::collection::vec(any_secret(), 1..4),
         id in "[a-z0-9_]{1,32}", seconds in 0..4_000_000_000_i64, body: Vec<u8>,
         place: prop::sample::Index, bit in 0..8_u8,

@@ -1,4 +1,4 @@
-//! Verifies signatures: what a receiver does.
+//! Verification of signatures, for receivers.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use super::{
 use crate::secret::{SecretError, public_key_bytes};
 use crate::{Secret, Timestamp};
 
-/// How far a request's timestamp may be from the receiver's clock, unless told otherwise.
+/// The default difference allowed between a request's timestamp and the receiver's clock.
 pub const DEFAULT_TOLERANCE: Duration = Duration::from_mins(5);
 
-/// How many signatures of one header are looked at, so that a sender cannot buy work with a header.
+/// The number of signatures to check per header. Limits the work that a sender can cause.
 const MAX_SIGNATURES: usize = 32;
 const HMAC_BYTES: usize = 32;
 const ED25519_BYTES: usize = 64;
 
 /// Verifies requests, for receivers. The [module](super) has an example.
 ///
-/// A request is good if any of its signatures is that of any of the verifier's secrets, and its
-/// timestamp is near enough. Comparisons take the same time wherever they differ.
+/// A request is valid if any of its signatures was made with any of the verifier's secrets, and its timestamp is within
+/// the tolerance. Signatures are compared in constant time.
 #[derive(Clone)]
 pub struct Verifier {
     keys: Vec<VerifyingKey>,
@@ -36,7 +36,7 @@ pub struct Verifier {
 #[derive(Clone)]
 struct VerifyingKey {
     webhook: WebhookKey,
-    /// Of `X-Agent-Signature`; a public key has none.
+    /// The key of `X-Agent-Signature`; `None` for a public key.
     agent: Option<hmac::Key>,
 }
 
@@ -46,57 +46,56 @@ enum WebhookKey {
     Ed25519(UnparsedPublicKey<Vec<u8>>),
 }
 
-/// A request that was verified.
+/// A verified request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// The `webhook-id`: the same on every attempt, so a receiver that has seen it can drop the repeat.
+    /// The `webhook-id`. It is the same on every attempt, so a receiver can recognise duplicates.
     pub id: String,
-    /// When the attempt was made, by the sender's clock; whole seconds.
+    /// The time of the attempt by the sender's clock, in whole seconds.
     pub timestamp: Timestamp,
 }
 
-/// Why a request is not to be trusted.
+/// Why a request is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
-    /// A header is not there, or is not text.
+    /// A header is missing, or is not text.
     #[error("the header `{0}` is missing")]
     MissingHeader(&'static str),
-    /// `webhook-id` is empty or has a full stop, which would let parts of the message trade places.
+    /// `webhook-id` is empty or contains a full stop, which would make the signed message ambiguous.
     #[error("`webhook-id` is empty or contains a full stop")]
     MalformedId,
-    /// `webhook-timestamp` is not Unix seconds.
-    #[error("`webhook-timestamp` is not a time in Unix seconds")]
+    /// `webhook-timestamp` is not a number of Unix seconds.
+    #[error("`webhook-timestamp` must be a time in Unix seconds")]
     MalformedTimestamp,
-    /// Older than the tolerance allows.
-    #[error("`webhook-timestamp` is too old: the request is a replay, or a clock is wrong")]
+    /// The timestamp is older than the tolerance allows.
+    #[error("`webhook-timestamp` is too old: the request may be a replay, or a clock may be wrong")]
     TooOld,
-    /// Further in the future than the tolerance allows.
-    #[error("`webhook-timestamp` is in the future: the sender's or the receiver's clock is wrong")]
+    /// The timestamp is further in the future than the tolerance allows.
+    #[error("`webhook-timestamp` is in the future: the sender's or the receiver's clock may be wrong")]
     TooNew,
-    /// The header holds nothing that looks like a signature.
-    #[error("the signature header holds no well-formed signature")]
+    /// The header contains no well-formed signature.
+    #[error("the signature header contains no well-formed signature")]
     MalformedSignature,
-    /// Signatures, and none of them by these secrets over this request.
-    #[error(
-        "no signature matches: the secret is another, or the body is not the one that was sent, byte for byte"
-    )]
+    /// No signature was made with one of the secrets over this request.
+    #[error("no signature matches: check the secret, and verify the raw body exactly as received")]
     NoMatch,
 }
 
 impl Verifier {
-    /// A verifier with one secret as the sender shows it: `whsec_…`, `whsk_…`, `whpk_…` (a public key), or
-    /// any other characters.
+    /// Makes a verifier with one secret, as the sender shows it: `whsec_…`, `whsk_…`, `whpk_…` (a public key), or any other
+    /// text.
     ///
     /// # Errors
-    /// If the text is neither a secret nor a public key.
+    /// Fails if the text is neither a secret nor a public key.
     pub fn new(secret_text: &str) -> Result<Self, SecretError> {
         Self::any([secret_text])
     }
 
-    /// A verifier with several secrets, of which any will do, for the time in which they are rotated.
+    /// Makes a verifier that accepts a signature by any of several secrets, for the overlap of a rotation.
     ///
     /// # Errors
-    /// If there is none, or one of them is neither a secret nor a public key.
+    /// Fails if there is no secret, or one of them is neither a secret nor a public key.
     pub fn any<T: AsRef<str>>(secret_texts: impl IntoIterator<Item = T>) -> Result<Self, SecretError> {
         let keys: Vec<_> = secret_texts
             .into_iter()
@@ -108,8 +107,8 @@ impl Verifier {
         Ok(Self { keys, tolerance: DEFAULT_TOLERANCE })
     }
 
-    /// Sets how far a timestamp may be from the receiver's clock, either way; [`DEFAULT_TOLERANCE`]
-    /// otherwise. Both are compared in whole seconds.
+    /// Sets the difference allowed between a request's timestamp and the receiver's clock, in either direction. The
+    /// default is [`DEFAULT_TOLERANCE`]. Both times are compared in whole seconds.
     #[must_use]
     pub fn tolerance(mut self, tolerance: Duration) -> Self {
         self.tolerance = tolerance;
@@ -118,12 +117,11 @@ impl Verifier {
 
     /// Verifies a request by `webhook-id`, `webhook-timestamp` and `webhook-signature`.
     ///
-    /// `header` looks a header up by its lower-case name. `body` is the body as it came, before any
-    /// parsing. Signatures of unknown versions are passed over, and so is what comes after the
-    /// thirty-second.
+    /// `header` looks a header up by its lower-case name. `body` is the raw body, before any parsing. Signatures of
+    /// unknown versions are ignored, and so are all after the thirty-second.
     ///
     /// # Errors
-    /// Says what is missing or wrong; answer 401 or 400 and do not act on the body.
+    /// Fails if the request is not valid. Answer 400 or 401, and do not act on the body.
     pub fn verify<'h>(
         &self,
         header: impl Fn(&str) -> Option<&'h str>,
@@ -139,17 +137,17 @@ impl Verifier {
         }
         let timestamp = parse_timestamp(timestamp_text)?;
         self.check_time(timestamp, now)?;
-        // The timestamp goes into the message as it came, not as it was read.
+        // The signed message contains the timestamp's text, not its parsed value.
         self.check_signatures(signatures, &Message { head: format!("{id}.{timestamp_text}."), body })?;
         Ok(Verified { id: id.to_owned(), timestamp })
     }
 
-    /// Verifies a body by the value of `X-Agent-Signature`. A public key (`whpk_…`) verifies none of these.
+    /// Verifies a body by the value of `X-Agent-Signature`. A public key (`whpk_…`) cannot verify it.
     ///
-    /// This signature covers no time: unlike [`verify`](Self::verify) it does not stop replays.
+    /// This signature does not cover the time: unlike [`verify`](Self::verify), this method does not detect replays.
     ///
     /// # Errors
-    /// [`VerifyError::MalformedSignature`] or [`VerifyError::NoMatch`].
+    /// Fails with [`VerifyError::MalformedSignature`] or [`VerifyError::NoMatch`].
     pub fn verify_agent(&self, signature_header: &str, body: &[u8]) -> Result<(), VerifyError> {
         let mut signature = [0; HMAC_BYTES];
         signature_header
@@ -201,10 +199,10 @@ impl Verifier {
     }
 }
 
-/// Verifies one request with one secret; see [`Verifier`] for many of either, and for public keys.
+/// Verifies one request with one secret. For many requests, several secrets or public keys, use a [`Verifier`].
 ///
 /// # Errors
-/// As [`Verifier::verify`].
+/// Fails as [`Verifier::verify`] does.
 pub fn verify<'h>(
     secret: &Secret,
     header: impl Fn(&str) -> Option<&'h str>,
@@ -252,7 +250,7 @@ impl WebhookKey {
     }
 }
 
-/// One well-formed signature of a version that is known.
+/// A well-formed signature of a known version.
 enum Signature {
     Hmac([u8; HMAC_BYTES]),
     Ed25519([u8; ED25519_BYTES]),
@@ -269,13 +267,13 @@ impl Signature {
 }
 
 fn decode<const BYTES: usize>(encoded: &str) -> Option<[u8; BYTES]> {
-    // Room for more than fits any signature, so that a longer one is seen to be longer.
+    // Longer than any signature, so that a signature that is too long decodes and is then rejected by its length.
     let mut bytes = [0; ED25519_BYTES + 3];
     let length = STANDARD_PAD_INDIFFERENT.decode_slice(encoded, &mut bytes).ok()?;
     bytes[..length].try_into().ok()
 }
 
-/// Digits only: what reads as a number elsewhere (`+1`, ` 1`, `1e9`) is not what a sender writes.
+/// Parses digits only. Other notations of a number (`+1`, ` 1`, `1e9`) are not what a sender writes.
 fn parse_timestamp(text: &str) -> Result<Timestamp, VerifyError> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(VerifyError::MalformedTimestamp);

@@ -1,4 +1,4 @@
-//! Which addresses a delivery may go to.
+//! The addresses that deliveries may connect to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::TargetUrl;
 
-/// A range that is never public, and what IANA's registries call it.
+/// A range of addresses, and its name in IANA's registries.
 type Range<Net> = (Net, &'static str);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8, name: &'static str) -> Range<Ipv4Net> {
@@ -17,9 +17,8 @@ const fn v6(a: u16, b: u16, length: u8, name: &'static str) -> Range<Ipv6Net> {
     (Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), length), name)
 }
 
-/// IANA's IPv4 special-purpose registry, multicast, and the one cloud metadata address that lies
-/// outside of it. Ranges that the registry calls globally reachable (AMT, AS112) are in it too: no
-/// receiver of webhooks is there.
+/// IANA's IPv4 special-purpose registry, multicast, and the one cloud metadata address outside of both. Includes the
+/// ranges that the registry calls globally reachable (AMT, AS112), because no receiver of webhooks has such an address.
 const FORBIDDEN_V4: [Range<Ipv4Net>; 19] = [
     v4(0, 0, 0, 0, 8, "this network"),
     v4(10, 0, 0, 0, 8, "private use"),
@@ -42,11 +41,11 @@ const FORBIDDEN_V4: [Range<Ipv4Net>; 19] = [
     v4(240, 0, 0, 0, 4, "reserved"),
 ];
 
-/// Global unicast: everything else (mapped, compatible and translated IPv4, unique local, link
-/// local, multicast, …) is refused without being named.
+/// Global unicast. All other IPv6 addresses (mapped, compatible and translated IPv4, unique local, link local, multicast,
+/// …) are forbidden.
 const ALLOWED_V6: Range<Ipv6Net> = v6(0x2000, 0, 3, "global unicast");
 
-/// The parts of global unicast that are not public. The first one holds Teredo.
+/// The ranges within global unicast that are not public. The first includes Teredo.
 const FORBIDDEN_V6: [Range<Ipv6Net>; 4] = [
     v6(0x2001, 0, 23, "IETF protocol assignments"),
     v6(0x2001, 0xdb8, 32, "documentation"),
@@ -56,7 +55,7 @@ const FORBIDDEN_V6: [Range<Ipv6Net>; 4] = [
 
 const NAT64: Range<Ipv6Net> = v6(0x64, 0xff9b, 96, "NAT64");
 
-/// Which addresses a connection may be made to: public ones, and those that an operator opens.
+/// The addresses that deliveries may connect to: public ones, and the networks that an operator allows.
 ///
 /// ```
 /// use postrider_core::AddressPolicy;
@@ -74,43 +73,43 @@ pub struct AddressPolicy {
     nat64: bool,
 }
 
-/// An address that deliveries may not go to.
+/// An address that deliveries may not connect to.
 ///
-/// Its text names neither the address nor the range: it is shown to strangers who would learn
-/// from it what is on the inside.
+/// The message contains neither the address nor the range, because strangers see it and must not learn about the
+/// internal network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the host's address is not a public one, and deliveries may only go to public addresses")]
+#[error("the host's address is not public, and deliveries may only go to public addresses")]
 pub struct Forbidden {
     address: IpAddr,
     range: &'static str,
 }
 
 impl Forbidden {
-    /// The address; for the operator's eyes only.
+    /// Returns the address. Show it to operators only.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// What IANA calls the range that the address is in; for the operator's eyes only.
+    /// Returns IANA's name for the address's range. Show it to operators only.
     pub fn range(&self) -> &'static str {
         self.range
     }
 }
 
 impl AddressPolicy {
-    /// Public addresses and no others.
+    /// Allows public addresses only.
     pub fn public_only() -> Self {
         Self::default()
     }
 
-    /// Also the addresses in `nets`, whatever they are.
+    /// Allows the addresses in `nets` as well, public or not.
     pub fn allowing(mut self, nets: Vec<IpNet>) -> Self {
         self.allowed.extend(nets);
         self
     }
 
-    /// Judges addresses of `64:ff9b::/96` by the IPv4 address within (RFC 6052), for networks that
-    /// reach IPv4 hosts through DNS64 and NAT64.
+    /// Judges addresses in `64:ff9b::/96` by the IPv4 address that they embed (RFC 6052, §2.1), for networks that reach
+    /// IPv4 hosts through DNS64 and NAT64. Without this they are forbidden.
     pub fn judging_nat64(mut self) -> Self {
         self.nat64 = true;
         self
@@ -119,9 +118,9 @@ impl AddressPolicy {
     /// Judges one address.
     ///
     /// # Errors
-    /// If a delivery may not go there.
+    /// Fails if the address is forbidden.
     pub fn judge(&self, address: IpAddr) -> Result<(), Forbidden> {
-        if self.is_opened(address) {
+        if self.is_allowed(address) {
             return Ok(());
         }
         let range = match address {
@@ -134,24 +133,24 @@ impl AddressPolicy {
         range.map_or(Ok(()), |range| Err(Forbidden { address, range }))
     }
 
-    /// Judges all the addresses of a name. One forbidden address refuses them all: who answers with
-    /// both kinds tries something.
+    /// Judges all addresses of a name. One forbidden address rejects them all: a name that resolves to public and internal
+    /// addresses suggests an attack.
     ///
     /// # Errors
-    /// If a delivery may not go to one of them.
+    /// Fails if any of the addresses is forbidden.
     pub fn judge_all(&self, addresses: &[IpAddr]) -> Result<(), Forbidden> {
         addresses.iter().try_for_each(|address| self.judge(*address))
     }
 
-    /// Judges the host of a URL if it is an address; a name passes, and is judged once resolved.
+    /// Judges the host of a URL if it is an address. A name passes: its addresses are judged once it is resolved.
     ///
     /// # Errors
-    /// If a delivery may not go there.
+    /// Fails if the host is a forbidden address.
     pub fn judge_literal(&self, url: &TargetUrl) -> Result<(), Forbidden> {
         url.ip().map_or(Ok(()), |address| self.judge(address))
     }
 
-    fn is_opened(&self, address: IpAddr) -> bool {
+    fn is_allowed(&self, address: IpAddr) -> bool {
         let mapped = match address {
             IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
             IpAddr::V4(_) => None,
@@ -182,8 +181,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// First and last address of each forbidden range, written out from IANA's registries
-    /// (special-purpose address registries for IPv4 and IPv6), apart from the code's own tables.
+    /// The first and last address of each forbidden range, from IANA's special-purpose address registries for IPv4 and
+    /// IPv6. Written independently of the tables above.
     const FORBIDDEN: &[(&str, &str)] = &[
         ("0.0.0.0", "0.255.255.255"),
         ("10.0.0.0", "10.255.255.255"),
@@ -222,7 +221,7 @@ mod tests {
         })
     }
 
-    /// The address before (`-1`) or after (`+1`), if there is one of the same family.
+    /// Returns the previous (`-1`) or next (`+1`) address; `None` at the end of the family.
     fn neighbour(address: IpAddr, step: i8) -> Option<IpAddr> {
         match address {
             IpAddr::V4(v4) => {
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_end_where_the_registries_say() {
+    fn forbidden_ranges_end_where_the_registries_say() {
         let policy = AddressPolicy::public_only();
         for (first, last) in FORBIDDEN {
             for edge in [ip(first), ip(last)] {
@@ -248,9 +247,9 @@ mod tests {
     }
 
     #[test]
-    fn well_known_traps_are_refused() {
+    fn well_known_ssrf_addresses_are_rejected() {
         let policy = AddressPolicy::public_only();
-        for trap in [
+        for address in [
             "127.0.0.1",
             "0.0.0.0",
             "255.255.255.255",
@@ -282,7 +281,7 @@ mod tests {
             "fec0::1",
             "ff02::1",
         ] {
-            assert!(policy.judge(ip(trap)).is_err(), "{trap}");
+            assert!(policy.judge(ip(address)).is_err(), "{address}");
         }
     }
 
@@ -303,22 +302,22 @@ mod tests {
     }
 
     #[test]
-    fn one_forbidden_address_refuses_all() {
+    fn one_forbidden_address_rejects_all() {
         let policy = AddressPolicy::public_only();
         assert!(policy.judge_all(&[ip("1.1.1.1"), ip("2606:4700::1111")]).is_ok());
-        let refused = policy.judge_all(&[ip("1.1.1.1"), ip("10.0.0.1")]).unwrap_err();
-        assert_eq!((refused.address(), refused.range()), (ip("10.0.0.1"), "private use"));
-        assert!(!refused.to_string().contains("10.0.0.1"));
+        let forbidden = policy.judge_all(&[ip("1.1.1.1"), ip("10.0.0.1")]).unwrap_err();
+        assert_eq!((forbidden.address(), forbidden.range()), (ip("10.0.0.1"), "private use"));
+        assert!(!forbidden.to_string().contains("10.0.0.1"));
     }
 
     #[test]
-    fn opened_nets_open_no_more_than_themselves() {
+    fn an_allowed_net_allows_only_its_own_addresses() {
         let policy = AddressPolicy::public_only().allowing(vec!["127.0.0.0/8".parse().unwrap()]);
-        for opened in ["127.0.0.1", "127.255.0.1", "::ffff:127.0.0.1"] {
-            assert!(policy.judge(ip(opened)).is_ok(), "{opened}");
+        for allowed in ["127.0.0.1", "127.255.0.1", "::ffff:127.0.0.1"] {
+            assert!(policy.judge(ip(allowed)).is_ok(), "{allowed}");
         }
-        for shut in ["::1", "10.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1"] {
-            assert!(policy.judge(ip(shut)).is_err(), "{shut}");
+        for forbidden in ["::1", "10.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1"] {
+            assert!(policy.judge(ip(forbidden)).is_err(), "{forbidden}");
         }
         let mapped = AddressPolicy::public_only().allowing(vec!["::ffff:127.0.0.0/104".parse().unwrap()]);
         assert!(mapped.judge(ip("::ffff:127.0.0.1")).is_ok());
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_are_judged_and_names_are_not() {
+    fn a_literal_address_is_judged_and_a_name_passes() {
         let policy = AddressPolicy::public_only();
         for (url, allowed) in [
             ("http://0x7f.1/", false),
@@ -348,7 +347,7 @@ mod tests {
 
         #[test]
         fn any_ipv6_address_is_judged_as_the_registry_says(bits: u128, near in 0_usize..24, high in 0_u32..=128) {
-            // Random bits below the first bits of a listed range, so that its edges are met often.
+            // Random bits after the first bits of a listed range, so that many cases are near its edges.
             let first = match ip(FORBIDDEN[near].0) {
                 IpAddr::V6(v6) => v6.to_bits(),
                 IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
@@ -359,22 +358,22 @@ mod tests {
         }
 
         #[test]
-        fn nat64_is_judged_by_the_address_within(bits: u32) {
+        fn nat64_is_judged_by_the_embedded_address(bits: u32) {
             let [a, b, c, d] = bits.to_be_bytes().map(u16::from);
-            let within = IpAddr::from(bits.to_be_bytes());
+            let embedded = IpAddr::from(bits.to_be_bytes());
             let address = IpAddr::from([0x64, 0xff9b, 0, 0, 0, 0, a << 8 | b, c << 8 | d]);
             let policy = AddressPolicy::public_only().judging_nat64();
-            prop_assert_eq!(policy.judge(address).is_err(), policy.judge(within).is_err());
+            prop_assert_eq!(policy.judge(address).is_err(), policy.judge(embedded).is_err());
             prop_assert!(AddressPolicy::public_only().judge(address).is_err());
         }
 
         #[test]
-        fn what_an_opened_net_holds_passes_and_nothing_else_changes(net: u32, length in 0_u8..=32, probe: u32) {
+        fn allowing_a_net_changes_only_its_own_addresses(net: u32, length in 0_u8..=32, probe: u32) {
             let net = IpNet::from(Ipv4Net::new(net.into(), length).unwrap());
             let probe = IpAddr::from(probe.to_be_bytes());
-            let opened = AddressPolicy::public_only().allowing(vec![net]);
+            let policy = AddressPolicy::public_only().allowing(vec![net]);
             let expected = net.contains(&probe) || AddressPolicy::public_only().judge(probe).is_ok();
-            prop_assert_eq!(opened.judge(probe).is_ok(), expected);
+            prop_assert_eq!(policy.judge(probe).is_ok(), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The URL of a subscriber.
+//! The URLs of subscribers.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,18 +7,17 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-/// Ports of services that are not HTTP and that a request could harm or probe, even where their
-/// address is allowed: remote shells, mail, DNS, LDAP, SMB and the usual databases. The first group
-/// speaks line protocols that act on commands buried in a request's body.
-const REFUSED_PORTS: [u16; 19] =
+/// Ports of services that do not speak HTTP and that a request could harm or probe, even if their address is allowed:
+/// remote shells, mail, DNS, LDAP, SMB and common databases. Some of them execute commands that are hidden in a request's
+/// body.
+const FORBIDDEN_PORTS: [u16; 19] =
     [0, 22, 23, 25, 53, 110, 143, 389, 445, 465, 587, 636, 993, 995, 3306, 5432, 6379, 11211, 27017];
 
-/// A URL that deliveries can be sent to, as far as its text can tell.
+/// A URL that deliveries can be sent to, judged by its text alone.
 ///
-/// `http` or `https`; a host; no user information, which would end up in places where secrets do not
-/// belong; no fragment, which is never sent; at most 2048 bytes; no port of a well-known service
-/// that is not HTTP. Hosts are kept in their normal form: names in lower case and punycode, IPv4
-/// addresses with four decimal numbers however they were written.
+/// It has the scheme `http` or `https`, a host, and at most 2,048 bytes. It has no user information, which would appear in
+/// logs; no fragment, which is never sent; and no port of a well-known service that does not speak HTTP. Hosts are
+/// normalised (URL Standard): names to lower case and Punycode, IPv4 addresses to four decimal numbers.
 ///
 /// ```
 /// use postrider_core::TargetUrl;
@@ -36,41 +35,42 @@ pub struct TargetUrl(Url);
 
 /// Why a text is not a URL that deliveries can be sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TargetUrlError {
-    /// Not a URL at all.
-    #[error("this is not a URL ({0}); it must look like https://example.com/path")]
+    /// The text is not a URL.
+    #[error("expected a URL such as https://example.com/path ({0})")]
     Syntax(url::ParseError),
-    /// Neither `http` nor `https`.
+    /// The scheme is neither `http` nor `https`.
     #[error("a URL must start with https:// or http://")]
     Scheme,
-    /// No host, as in `https:///path`.
+    /// The URL has no host, as in `https:///path`.
     #[error("a URL must have a host, as in https://example.com/path")]
     NoHost,
-    /// A host that is neither a name of DNS nor an address.
+    /// The host is neither a DNS name nor an address.
     #[error("a URL's host must be a DNS name (letters, digits, `-`, `_` and dots) or an IP address")]
     Host,
-    /// A user name or a password.
-    #[error("a URL must not have a user name or password; use a header of the subscriber instead")]
+    /// The URL contains a user name or a password.
+    #[error("a URL must not contain a user name or password; use one of the subscriber's headers instead")]
     UserInfo,
-    /// A part after `#`.
-    #[error("a URL must not have a fragment (`#…`): it would never be sent")]
+    /// The URL has a part after `#`.
+    #[error("a URL must not have a fragment (`#…`), which HTTP does not send")]
     Fragment,
-    /// Over 2048 bytes.
-    #[error("a URL has at most {} bytes", TargetUrl::MAX_LENGTH)]
+    /// The URL is longer than [`TargetUrl::MAX_LENGTH`].
+    #[error("a URL must have at most {} bytes", TargetUrl::MAX_LENGTH)]
     TooLong,
-    /// The port of a service that does not speak HTTP.
-    #[error("port {0} belongs to a service that does not speak HTTP")]
+    /// The port belongs to a service that does not speak HTTP.
+    #[error("port {0} is not allowed: it belongs to a service that does not speak HTTP")]
     Port(u16),
 }
 
 impl TargetUrl {
-    /// How many bytes a URL may have, as given and in its normal form.
+    /// The greatest length in bytes, both as given and normalised.
     pub const MAX_LENGTH: usize = 2048;
 
-    /// From a text.
+    /// Parses and normalises a URL.
     ///
     /// # Errors
-    /// If the text is no URL or not one that deliveries can be sent to.
+    /// Fails if the text is not a URL, or breaks one of the rules above.
     pub fn parse(text: &str) -> Result<Self, TargetUrlError> {
         if text.len() > Self::MAX_LENGTH {
             return Err(TargetUrlError::TooLong);
@@ -97,27 +97,27 @@ impl TargetUrl {
         if url.fragment().is_some() {
             return Err(TargetUrlError::Fragment);
         }
-        if let Some(port) = url.port().filter(|port| REFUSED_PORTS.contains(port)) {
+        if let Some(port) = url.port().filter(|port| FORBIDDEN_PORTS.contains(port)) {
             return Err(TargetUrlError::Port(port));
         }
-        // Percent-encoding and punycode make some texts longer.
+        // Percent-encoding and Punycode can make the URL longer.
         if url.as_str().len() > Self::MAX_LENGTH {
             return Err(TargetUrlError::TooLong);
         }
         Ok(Self(url))
     }
 
-    /// The URL in its normal form. Its query may hold a secret: show [`redacted`](Self::redacted) instead.
+    /// Returns the normalised URL. Its query may contain a secret: show [`redacted`](Self::redacted) instead.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The host: a name, an IPv4 address, or an IPv6 address within brackets.
+    /// Returns the host: a name, an IPv4 address, or an IPv6 address in brackets.
     pub fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// The host as an address, if it is one.
+    /// Returns the host as an address; `None` if it is a name.
     pub fn ip(&self) -> Option<IpAddr> {
         match self.0.host()? {
             Host::Domain(_) => None,
@@ -126,26 +126,26 @@ impl TargetUrl {
         }
     }
 
-    /// The port, also where it is the scheme's own.
+    /// Returns the port; the scheme's default if the URL has none.
     pub fn port(&self) -> u16 {
         self.0.port_or_known_default().unwrap_or(if self.is_https() { 443 } else { 80 })
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns whether the scheme is `https`.
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
 
-    /// The URL without its query, for logs.
+    /// Returns the URL without its query, for logs.
     pub fn redacted(&self) -> &str {
         let url = self.0.as_str();
         url.split_once('?').map_or(url, |(before, _)| before)
     }
 }
 
-/// Whether a host that is no address could be a name of DNS, as written there.
+/// Returns whether a host that is not an address could be a DNS name.
 ///
-/// The URL standard lets more characters through, which `http::Uri` and certificates then refuse.
+/// The URL Standard allows more characters, which `http::Uri` and certificates reject.
 fn is_dns_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -175,15 +175,15 @@ impl From<TargetUrl> for String {
     }
 }
 
-/// Prints the redacted form.
+/// Shows the redacted form.
 impl fmt::Debug for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TargetUrl({})", self.redacted())
     }
 }
 
-/// Whether a host follows `scheme://` at once. The `url` crate, as browsers do, takes `https:///path`
-/// and `https:path` for the host `path` (URL Standard, "special authority slashes state").
+/// Returns whether a host directly follows `scheme://`. Like browsers, the `url` crate reads `https:///path` and
+/// `https:path` as having the host `path` (URL Standard, "special authority slashes state").
 fn has_authority(text: &str) -> bool {
     let rest = text.split_once(':').and_then(|(_, rest)| rest.strip_prefix("//"));
     rest.is_some_and(|rest| !rest.starts_with(['/', '\\', '?', '#']))
@@ -195,7 +195,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn hosts_come_out_in_their_normal_form() {
+    fn hosts_are_normalised() {
         for (text, host) in [
             ("http://2130706433/", "127.0.0.1"),
             ("http://0x7f.1/", "127.0.0.1"),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_target_is_refused_with_its_reason() {
+    fn an_invalid_target_is_rejected_with_a_reason() {
         let syntax = TargetUrlError::Syntax;
         for (text, error) in [
             ("", syntax(url::ParseError::RelativeUrlWithoutBase)),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn length_counts_before_and_after_encoding() {
+    fn the_length_limit_applies_before_and_after_encoding() {
         let path = |letter: &str, times: usize| format!("http://example.com/{}", letter.repeat(times));
         assert!(TargetUrl::parse(&path("a", 2048 - 19)).is_ok());
         assert_eq!(TargetUrl::parse(&path("a", 2049 - 19)), Err(TargetUrlError::TooLong));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_those_that_are_connected_to() {
+    fn the_port_defaults_to_that_of_the_scheme() {
         for (text, port) in
             [("http://a/", 80), ("https://a/", 443), ("http://a:443/", 443), ("https://a:8443", 8443)]
         {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_printed_holds_the_query() {
+    fn neither_debug_nor_redacted_shows_the_query() {
         let url = TargetUrl::parse("https://example.com:8443/a/b?key=t0psecret").unwrap();
         assert_eq!(url.redacted(), "https://example.com:8443/a/b");
         assert_eq!(format!("{url:?}"), "TargetUrl(https://example.com:8443/a/b)");
@@ -284,27 +284,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_judged_without_a_panic_and_what_passes_stays_the_same(text in "\\PC{0,40}") {
+        fn any_text_is_parsed_without_a_panic_and_a_normalised_url_stays_the_same(text in "\\PC{0,40}") {
             if let Ok(url) = TargetUrl::parse(&text) {
                 prop_assert_eq!(TargetUrl::parse(url.as_str()), Ok(url));
             }
         }
 
         #[test]
-        fn what_passes_keeps_the_rules(
+        fn an_accepted_url_follows_the_rules(
             rest in "(http|https|ftp)://([a-z0-9.:@\\[\\]%_-]{1,12})(:[0-9]{1,5})?(/[a-z?#%\\\\ ]{0,8})?",
         ) {
             if let Ok(url) = TargetUrl::parse(&rest) {
                 prop_assert!(url.as_str().starts_with("http://") || url.as_str().starts_with("https://"));
                 prop_assert!(!url.host().is_empty());
                 prop_assert!(!url.as_str().contains('#'));
-                prop_assert!(!REFUSED_PORTS.contains(&url.port()));
+                prop_assert!(!FORBIDDEN_PORTS.contains(&url.port()));
                 prop_assert!(url.as_str().is_ascii());
             }
         }
 
         #[test]
-        fn every_way_to_write_an_ipv4_address_is_that_address(bits: u32, form in 0_usize..5) {
+        fn every_notation_of_an_ipv4_address_is_normalised(bits: u32, form in 0_usize..5) {
             let [a, b, c, d] = bits.to_be_bytes();
             let host = match form {
                 0 => format!("{bits}"),
