@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use postrider_core::id::{Id, Kind};
+use postrider_core::id::{Id, IdKind};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// One page of a list, newest first.
@@ -61,14 +61,14 @@ impl From<Limit> for String {
 /// Where a page starts: the `next_cursor` of the page before.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String", bound = "")]
-pub struct Cursor<K: Kind>(pub Id<K>);
+pub struct Cursor<K: IdKind>(pub Id<K>);
 
 /// The text is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a cursor is the `next_cursor` of the page before, unchanged")]
 pub struct CursorError;
 
-impl<K: Kind> TryFrom<String> for Cursor<K> {
+impl<K: IdKind> TryFrom<String> for Cursor<K> {
     type Error = CursorError;
 
     fn try_from(text: String) -> Result<Self, CursorError> {
@@ -76,7 +76,7 @@ impl<K: Kind> TryFrom<String> for Cursor<K> {
     }
 }
 
-impl<K: Kind> Serialize for Cursor<K> {
+impl<K: IdKind> Serialize for Cursor<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }

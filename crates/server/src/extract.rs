@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use postrider_core::id::{Id, Kind};
+use postrider_core::id::{Id, IdKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -181,9 +181,9 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Parameters<T> {
 }
 
 /// The `{id}` of the path. A malformed id is answered like an unknown one: 404.
-pub(crate) struct PathId<K: Kind>(pub(crate) Id<K>);
+pub(crate) struct PathId<K: IdKind>(pub(crate) Id<K>);
 
-impl<K: Kind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
+impl<K: IdKind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
