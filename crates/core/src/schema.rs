@@ -10,7 +10,8 @@ use crate::policy::Span;
 
 impl PartialSchema for Span {
     fn schema() -> RefOr<Schema> {
-        let seconds = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0.0)).title(Some("seconds"));
+        let seconds =
+            ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0.0)).title(Some("seconds"));
         let text = ObjectBuilder::new().schema_type(Type::String).title(Some("text"));
         OneOfBuilder::new()
             .item(seconds)
