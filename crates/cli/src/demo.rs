@@ -13,7 +13,7 @@ use postrider_dispatch::{Dispatcher, NewEvent};
 use postrider_program::StartError;
 use postrider_store::Store;
 use postrider_store::health::BreakerPolicy;
-use postrider_store::subscriber::NewSubscriber;
+use postrider_store::subscribers::NewSubscriber;
 use postrider_worker::Worker;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +77,7 @@ async fn subscribe(
     store: &Store,
     receiver: &Receiver,
     secret: Secret,
-) -> Result<postrider_store::subscriber::Subscriber, StartError> {
+) -> Result<postrider_store::subscribers::Subscriber, StartError> {
     let new = NewSubscriber {
         description: receiver.character().as_str().to_owned(),
         ..NewSubscriber::new(receiver.url().parse()?, vec!["order.*".parse()?], secret)

@@ -2,7 +2,7 @@
 
 use postrider_program::StartError;
 use postrider_settings::{DatabaseArgs, SecretKeyArgs, SettingsError};
-use postrider_store::rekey::RekeyError;
+use postrider_store::subscribers::RekeyError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -17,14 +17,16 @@ pub enum DatabaseError {
     /// The statement or its values are wrong, or the schema is not the one expected.
     #[error("the database refused a statement: {0}")]
     Refused(#[source] DbErr),
-    /// A row does not hold what it must.
-    #[error("column `{column}` of table `{table}` holds a value that cannot be: {reason}")]
+    /// A row holds a value that the program cannot read.
+    #[error("cannot read column `{column}` of table `{table}`, row {row}: {reason}")]
     Inconsistent {
         /// The table.
         table: &'static str,
         /// The column.
         column: &'static str,
-        /// What is wrong with it.
+        /// The row's id, or what identifies it.
+        row: String,
+        /// What is wrong with the value.
         reason: String,
     },
 }
@@ -35,13 +37,14 @@ impl DatabaseError {
         matches!(self, Self::Unavailable(_) | Self::Silent(_))
     }
 
-    /// A row that does not hold what it must.
+    /// A row with a value that the program cannot read. `row` is its id, or what identifies it.
     pub fn inconsistent(
         table: &'static str,
         column: &'static str,
-        reason: &(impl ToString + ?Sized),
+        row: impl ToString,
+        reason: impl ToString,
     ) -> Self {
-        Self::Inconsistent { table, column, reason: reason.to_string() }
+        Self::Inconsistent { table, column, row: row.to_string(), reason: reason.to_string() }
     }
 }
 

@@ -126,7 +126,13 @@ pub(crate) fn depth(rows: &[QueryResult]) -> Result<Depth, DatabaseError> {
             state::PARKED => depth.parked = jobs,
             state::RUNNING => depth.running = jobs,
             other => {
-                return Err(DatabaseError::inconsistent("jobs", "state", &format!("no state is {other}")));
+                let row = format!("(one of {jobs} jobs)");
+                return Err(DatabaseError::inconsistent(
+                    "jobs",
+                    "state",
+                    row,
+                    format!("no state is {other}"),
+                ));
             }
         }
     }

@@ -7,8 +7,8 @@ use postrider_api::Moment;
 use postrider_api::dead_letter::{DeadLettersQuery, RecoverRequest, RequeueRequest, RequeuedView};
 use postrider_api::delivery::DeliveryList;
 use postrider_core::id;
-use postrider_store::replay::{AttemptBudget, DeadFilter, Deleted, Requeued};
-use postrider_store::subscriber::SubscriberState;
+use postrider_store::dead_letters::{AttemptBudget, DeadFilter, Deleted, Requeued};
+use postrider_store::subscribers::SubscriberState;
 use utoipa_axum::routes;
 
 use crate::auth::Caller;

@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use postrider_api::Moment;
 use postrider_api::delivery::{DeliveriesQuery, DeliveryList, DeliveryView, ResponseCode};
 use postrider_core::id;
-use postrider_store::history::{Delivery, DeliveryFilter};
-use postrider_store::replay::Changed;
+use postrider_store::deliveries::Changed;
+use postrider_store::deliveries::{Delivery, DeliveryFilter};
 use postrider_telemetry::metric;
 use utoipa_axum::routes;
 

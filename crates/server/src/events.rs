@@ -10,7 +10,8 @@ use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest,
 use postrider_core::id;
 use postrider_dispatch::Dispatched;
 use postrider_store::PageRequest;
-use postrider_store::history::{DeliveryFilter, Event};
+use postrider_store::deliveries::DeliveryFilter;
+use postrider_store::events::Event;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa_axum::routes;

@@ -16,7 +16,7 @@ use postrider_api::subscriber::{
 };
 use postrider_core::id;
 use postrider_store::health::{Breaker, Health};
-use postrider_store::subscriber::{Subscriber, SubscriberChange, SubscriberState};
+use postrider_store::subscribers::{Subscriber, SubscriberChange, SubscriberState};
 use utoipa_axum::routes;
 
 use crate::auth::Caller;

@@ -1,26 +1,26 @@
-//! What went wrong in the store.
+//! The store's error type.
 
 use postrider_core::keyring::KeyringError;
 use postrider_database::DatabaseError;
 use postrider_queue::QueueError;
 use sea_orm::DbErr;
 
-/// What went wrong in the store.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database's.
+    /// The database failed, or holds a value that the program cannot read.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The queue's.
+    /// The queue failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// A secret could not be sealed or opened: is it the right key?
-    #[error("a stored secret cannot be read or written: {0}")]
+    /// A secret could not be encrypted or decrypted; probably the keyring lacks its key.
+    #[error("cannot encrypt or decrypt a stored secret")]
     Keyring(#[from] KeyringError),
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Database(error) => error.is_unavailable(),

@@ -1,48 +1,44 @@
-//! Repositories of Postrider: subscribers, events, deliveries, attempts and their statistics.
+//! The repositories of Postrider: subscribers, events, deliveries, attempts and their statistics.
 //!
-//! [`Store`] is the one handle; its methods are grouped by what they are about:
+//! [`Store`] is the one handle. Its methods are grouped by the resource or the task that they serve:
 //!
-//! | module | what it is for |
+//! | module | what it does |
 //! |---|---|
-//! | [`subscriber`] | who gets what, with secrets sealed at rest |
-//! | [`intake`] | writing down a batch of events with their deliveries, in a transaction of the caller's |
-//! | [`work`] | what a worker needs to know of the jobs that it claimed |
-//! | [`outcome`] | recording what came of them, and ending the jobs, in one transaction; what went well, in one statement |
+//! | [`subscribers`] | creates, reads, changes and deletes subscribers; encrypts their secrets and headers |
+//! | [`intake`] | inserts a batch of events with their deliveries, within the caller's transaction |
+//! | [`loading`] | reads what a worker needs to work on the jobs that it claimed |
+//! | [`attempt`] | the types of an attempt and its outcome, which the other modules share |
+//! | [`recording`] | records outcomes and ends their jobs, in one transaction or, on the fast path, in one statement |
 //! | [`health`] | circuit breakers, and the deactivation of subscribers that only fail |
-//! | [`history`] | events, deliveries and attempts, as they are read back |
-//! | [`rekey`] | sealing anew what is sealed under an older key |
-//! | [`replay`] | delivering again what has ended |
-//! | [`stats`] | counts that were kept as things happened |
-//! | [`series`] | what came of attempts, step by step |
+//! | [`events`] | reads events |
+//! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
+//! | [`dead_letters`] | lists, requeues and deletes dead letters |
+//! | [`stats`] | totals and time series, read from roll-ups |
 //!
-//! Every query names the tenant, but those of the worker, whose jobs name deliveries. "Not found" is
-//! `Ok(None)`. SQL is written once where both databases take it.
+//! Every query names the tenant, except the worker's, whose jobs name deliveries. "Not found" is `Ok(None)`. A statement
+//! is written once where both databases accept the same text.
 
-mod attempt_rollup;
-mod clock;
+pub mod attempt;
+pub mod dead_letters;
+pub mod deliveries;
 mod entity;
 mod error;
-mod fast;
+pub mod events;
 pub mod health;
-pub mod histogram;
-pub mod history;
 pub mod intake;
-pub mod outcome;
+pub mod loading;
 pub mod page;
-pub mod rekey;
-pub mod replay;
-mod rollup;
+pub mod queue_ids;
+pub mod recording;
+mod rollups;
 mod row;
-pub mod series;
 pub mod stats;
 mod store;
-pub mod subscriber;
-mod tally;
-pub mod work;
+pub mod subscribers;
 
-pub use attempt_rollup::Folded;
 pub use error::StoreError;
 pub use page::{Page, PageRequest};
+pub use rollups::Folded;
 pub use store::Store;
 
 /// Compiles the examples of the README.

@@ -2,12 +2,12 @@
 
 use postrider_core::id::{Id, IdKind};
 
-/// Which part of a list is wanted.
+/// Selects a page of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct PageRequest<K: IdKind> {
-    /// How many at most: 1 to 250.
+    /// The most items that the page may hold: 1 to [`PageRequest::MAX_LIMIT`].
     pub limit: u16,
-    /// Only what is older than this one: the `next` of the page before.
+    /// Only items older than this one: the `next` of the page before.
     pub before: Option<Id<K>>,
 }
 
@@ -18,21 +18,26 @@ impl<K: IdKind> Default for PageRequest<K> {
 }
 
 impl<K: IdKind> PageRequest<K> {
-    /// The most that a page can hold.
+    /// The most items that a page can hold.
     pub const MAX_LIMIT: u16 = 250;
+
+    /// The number of rows to read: one more than the page holds, which shows whether another page follows.
+    pub(crate) fn rows(&self) -> u64 {
+        u64::from(self.limit) + 1
+    }
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T, K: IdKind> {
     /// The items, newest first.
     pub items: Vec<T>,
-    /// Where the next page starts; none if this is the last.
+    /// The `before` of the next page; `None` if this is the last one.
     pub next: Option<Id<K>>,
 }
 
 impl<T, K: IdKind> Page<T, K> {
-    /// From one more item than was asked for, if there are so many.
+    /// A page of up to `limit` items, from [`PageRequest::rows`] items.
     pub(crate) fn cut(mut items: Vec<T>, limit: u16, id: impl Fn(&T) -> Id<K>) -> Self {
         let more = items.len() > usize::from(limit);
         items.truncate(usize::from(limit));

@@ -1,67 +1,83 @@
-//! Reading rows of hand-written statements.
+//! Between rows and domain types: stored codes, and the values of columns.
 
-use postrider_core::delivery::{DeadReason, DeliveryStatus};
-use postrider_core::{ErrorKind, TargetUrl, Timestamp};
+use std::fmt::Display;
+use std::time::Duration;
+
+use postrider_core::{DeadReason, DeliveryStatus, ErrorKind, TargetUrl, Timestamp};
 use postrider_database::DatabaseError;
-use sea_orm::QueryResult;
 
 use crate::StoreError;
 
-/// A column's value.
-pub(crate) fn column<T: sea_orm::TryGetable>(row: &QueryResult, name: &str) -> Result<T, StoreError> {
-    Ok(row.try_get("", name)?)
-}
+/// The codes of `deliveries.status`, for use in statements.
+pub(crate) const PENDING: i16 = DeliveryStatus::Pending.code();
+pub(crate) const SUCCEEDED: i16 = DeliveryStatus::Succeeded.code();
+pub(crate) const DEAD: i16 = DeliveryStatus::Dead.code();
+pub(crate) const CANCELLED: i16 = DeliveryStatus::Cancelled.code();
 
-/// A value from its text.
+/// Parses a stored text. An error names the table, the column and `row`, the row's id.
 pub(crate) fn parse<T: std::str::FromStr>(
     text: &str,
     table: &'static str,
-    name: &'static str,
+    column: &'static str,
+    row: impl Display,
 ) -> Result<T, StoreError>
 where
     T::Err: ToString,
 {
-    text.parse().map_err(|error: T::Err| DatabaseError::inconsistent(table, name, &error).into())
+    text.parse()
+        .map_err(|error: T::Err| DatabaseError::inconsistent(table, column, row, error.to_string()).into())
 }
 
-/// A count that is never negative.
-pub(crate) fn unsigned(value: i32) -> u32 {
-    u32::try_from(value).unwrap_or(0)
+/// Reads a subscriber's URL.
+pub(crate) fn target(text: &str, subscriber: impl Display) -> Result<TargetUrl, StoreError> {
+    TargetUrl::parse(text)
+        .map_err(|error| DatabaseError::inconsistent("subscribers", "url", subscriber, error).into())
 }
 
-/// A count as the tables hold it.
-pub(crate) fn signed(value: u32) -> i32 {
-    i32::try_from(value).unwrap_or(i32::MAX)
-}
-
-pub(crate) fn status(code: i16) -> Result<DeliveryStatus, StoreError> {
+/// Reads a delivery's status.
+pub(crate) fn status(code: i16, delivery: impl Display) -> Result<DeliveryStatus, StoreError> {
     DeliveryStatus::from_code(code).ok_or_else(|| {
-        DatabaseError::inconsistent("deliveries", "status", &format!("{code} is no status")).into()
+        let reason = format!("{code} is not the code of a status");
+        DatabaseError::inconsistent("deliveries", "status", delivery, reason).into()
     })
 }
 
+/// Reads why a delivery is dead. `None` if it is not, or for a reason that a newer version has stored.
 pub(crate) fn dead_reason(code: Option<i16>) -> Option<DeadReason> {
     code.and_then(DeadReason::from_code)
 }
 
+/// Reads why an attempt failed. `None` if it did not, or for a kind that a newer version has stored.
 pub(crate) fn error_kind(code: Option<i16>) -> Option<ErrorKind> {
     code.and_then(ErrorKind::from_code)
 }
 
-/// An HTTP status; none if it cannot be one.
+/// Reads an HTTP status.
 pub(crate) fn response_status(code: Option<i16>) -> Option<u16> {
     code.and_then(|code| u16::try_from(code).ok())
 }
 
-/// An HTTP status as the tables hold it.
+/// An HTTP status for its `smallint` column.
 pub(crate) fn stored_status(code: Option<u16>) -> Option<i16> {
     code.and_then(|code| i16::try_from(code).ok())
 }
 
+/// Reads a moment that may be missing.
 pub(crate) fn timestamp(millis: Option<i64>) -> Option<Timestamp> {
     millis.map(Timestamp::from_millis)
 }
 
-pub(crate) fn target(text: &str) -> Result<TargetUrl, StoreError> {
-    TargetUrl::parse(text).map_err(|error| DatabaseError::inconsistent("subscribers", "url", &error).into())
+/// A duration in whole milliseconds, to be added to the database's time. It is bounded so that the sum cannot overflow.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+/// Reads a count from its `integer` column.
+pub(crate) fn unsigned(value: i32) -> u32 {
+    u32::try_from(value).unwrap_or(0)
+}
+
+/// A count for its `integer` column.
+pub(crate) fn signed(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
 }

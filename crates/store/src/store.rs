@@ -1,4 +1,4 @@
-//! The one handle on the store.
+//! The handle on the store.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use postrider_core::{IdGenerator, Keyring, Random as _};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
-use crate::rollup::Shards;
+use crate::rollups::shards::Shards;
 
-/// The repositories over one database, with the queue that lives beside them. Cheap to clone.
+/// The repositories of one database, with the queue in the same database. Clones are cheap and share everything.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) database: Database,
@@ -19,8 +19,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store over `database`, which must have the schema of `postrider-migrations`, and over the
-    /// queue in the same database. `keyring` seals subscribers' secrets.
+    /// A store on `database`, which must have the schema of `postrider-migrations`, and on the queue in the same
+    /// database. `keyring` encrypts the subscribers' secrets.
     pub fn new(
         database: Database,
         queue: Arc<dyn TransactionalQueue>,
@@ -42,7 +42,7 @@ impl Store {
         &self.queue
     }
 
-    /// What makes ids here.
+    /// The generator of ids, with its clock and its source of random numbers.
     pub fn ids(&self) -> &IdGenerator {
         &self.ids
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use postrider_core::{DeliveryStatus, SubscriberId};
 use postrider_queue::{Finish, JobId, Lease};
 use postrider_store::StoreError;
-use postrider_store::outcome::{End, Outcome, Recorded};
-use postrider_store::work::DeliveryRef;
+use postrider_store::attempt::DeliveryRef;
+use postrider_store::attempt::{End, Outcome};
+use postrider_store::recording::Recorded;
 use postrider_telemetry::context::{self, TraceParent};
 use postrider_telemetry::{metric, span};
 use tokio::sync::mpsc;
@@ -171,7 +172,7 @@ async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
     }
     let mut backoff = BACKOFF.0;
     let Recorded { mut lost, notices } = loop {
-        let recording = shared.store.record(&outcomes, &others, &shared.config.breaker);
+        let recording = shared.store.record(outcomes.iter().copied(), &others, &shared.config.breaker);
         // A connection may hang for ever; the pool closes it, and the next call gets another one.
         let recording = shared.store.database().answered(recording);
         match during("finishing", recording).await {

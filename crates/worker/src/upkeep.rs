@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use postrider_core::DeadReason;
 use postrider_queue::{Depth, Finish, LeaseToken, Rescue};
+use postrider_store::attempt::{End, Outcome};
 use postrider_store::health::Breakers;
-use postrider_store::outcome::{End, Outcome};
-use postrider_store::work::Loaded;
+use postrider_store::loading::Loaded;
 use postrider_store::{Folded, StoreError};
 use postrider_telemetry::metric;
 use tokio_util::sync::CancellationToken;

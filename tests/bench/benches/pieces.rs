@@ -19,10 +19,10 @@ use postrider_dispatch::{Dispatcher, NewEvent};
 use postrider_queue::{Claim, ClaimedJob, LeaseToken};
 use postrider_store::{
     Store,
+    attempt::{Attempt, End, Outcome, Response},
     health::BreakerPolicy,
-    outcome::{Attempt, End, Outcome, Response},
-    subscriber::NewSubscriber,
-    work::Loaded,
+    loading::Loaded,
+    subscribers::NewSubscriber,
 };
 use postrider_testkit::TestDatabase;
 use serde_json::value::RawValue;

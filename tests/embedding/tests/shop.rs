@@ -11,7 +11,7 @@ use postrider_delivery::{Client, Config as DeliveryConfig};
 use postrider_dispatch::{Transforms, hook};
 use postrider_store::Store;
 use postrider_store::stats::StatsFilter;
-use postrider_store::subscriber::NewSubscriber;
+use postrider_store::subscribers::NewSubscriber;
 use postrider_testkit::{Behaviour, Receiver, eventually};
 use shop::{Card, Order, Shop};
 

@@ -15,7 +15,7 @@
 use postrider_core::{Clock as _, IdGenerator, Keyring, Secret, SystemRandom, TenantId, Timestamp};
 use postrider_database::{Config, Database, Dialect};
 use postrider_store::Store;
-use postrider_store::subscriber::NewSubscriber;
+use postrider_store::subscribers::NewSubscriber;
 #[doc(no_inline)]
 pub use postrider_testkit::TestDatabase;
 use sea_orm::{ConnectionTrait as _, FromQueryResult, QueryResult, Statement};

@@ -4,8 +4,8 @@ use std::fmt;
 
 use postrider_core::{DeliveryStatus, TenantId};
 use postrider_program::StartError;
-use postrider_store::history::{Delivery, DeliveryFilter};
-use postrider_store::subscriber::Subscriber;
+use postrider_store::deliveries::{Delivery, DeliveryFilter};
+use postrider_store::subscribers::Subscriber;
 use postrider_store::{PageRequest, Store};
 
 use super::DELAYS;

@@ -3,7 +3,7 @@
 use postrider_core::TenantId;
 use postrider_core::event::{EventDataError, EventTypeError};
 use postrider_dispatch::{DispatchError, NewEvent, NewEventError};
-use postrider_store::subscriber::SubscriberChange;
+use postrider_store::subscribers::SubscriberChange;
 use sea_orm::FromQueryResult;
 use sea_orm::prelude::Uuid;
 use serde_json::json;

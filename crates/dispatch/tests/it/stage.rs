@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use postrider_core::{SubscriberId, TenantId};
 use postrider_dispatch::{Config, Dispatcher, IdempotencyKey, NewEvent};
-use postrider_store::subscriber::NewSubscriber;
+use postrider_store::subscribers::NewSubscriber;
 use postrider_testkit::TestDatabase;
 
 pub(crate) use postrider_stage::on_both;

@@ -12,14 +12,14 @@ use postrider_api::attempt::{
     AttemptErrorView, AttemptList, AttemptView, BodyEncoding, HeaderView, ResponseView,
 };
 use postrider_core::{Verdict, id};
-use postrider_store::history::Attempt;
+use postrider_store::deliveries::RecordedAttempt;
 
 use crate::auth::Caller;
 use crate::extract::PathId;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-fn attempt_view(attempt: Attempt) -> AttemptView {
+fn attempt_view(attempt: RecordedAttempt) -> AttemptView {
     let (error, note) = match attempt.verdict {
         Verdict::Success => (None, None),
         Verdict::SuccessWithNote(note) => (None, Some(note)),

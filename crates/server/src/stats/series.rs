@@ -7,7 +7,7 @@ use axum::extract::State;
 use postrider_api::Moment;
 use postrider_api::series::{AttemptStatsView, SeriesPointView, SeriesQuery, SeriesView, Step};
 use postrider_core::Clock as _;
-use postrider_store::series::{Attempts, Steps, StepsError};
+use postrider_store::stats::{AttemptCounts, Steps, StepsError};
 
 use super::percentiles_view;
 use crate::auth::Caller;
@@ -58,8 +58,8 @@ fn problem(error: StepsError, has_from: bool) -> Problem {
     Problem::field(parameter, &error)
 }
 
-fn attempt_stats_view(counted: Attempts) -> AttemptStatsView {
-    let Attempts { attempts, succeeded, failed, duration, latency } = counted;
+fn attempt_stats_view(counted: AttemptCounts) -> AttemptStatsView {
+    let AttemptCounts { attempts, succeeded, failed, duration, latency } = counted;
     AttemptStatsView {
         attempts,
         succeeded,

@@ -6,7 +6,7 @@ use postrider_api::subscriber::{Change, ChangeRequest, HeaderPairs, SubscriberRe
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{CustomHeaders, ErrorKind, EventPattern, Policy, Random, Secret, TargetUrl};
 use postrider_delivery::Client;
-use postrider_store::subscriber::{NewSubscriber, SubscriberChange};
+use postrider_store::subscribers::{NewSubscriber, SubscriberChange};
 
 use crate::problem::{Errors, Problem};
 

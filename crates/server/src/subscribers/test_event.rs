@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use postrider_api::event::DispatchedView;
 use postrider_core::id;
 use postrider_dispatch::NewEvent;
-use postrider_store::subscriber::SubscriberState;
+use postrider_store::subscribers::SubscriberState;
 use serde_json::json;
 
 use crate::auth::{Caller, Trace};

@@ -3,9 +3,9 @@ use std::time::Duration;
 use http::Method;
 use postrider_core::DeadReason;
 use postrider_queue::{Claim, LeaseToken};
+use postrider_store::attempt::{Attempt, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::outcome::{Attempt, End, Outcome, Response};
-use postrider_store::work::Loaded;
+use postrider_store::loading::Loaded;
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use postrider_core::{Clock as _, DeadReason, ErrorKind, Timestamp, Verdict};
 use postrider_queue::{Claim, LeaseToken};
+use postrider_store::attempt::{Attempt, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::outcome::{Attempt, End, Outcome, Response};
-use postrider_store::work::Loaded;
+use postrider_store::loading::Loaded;
 use serde_json::{Value, json};
 
 use crate::api::{TestServer, fields};

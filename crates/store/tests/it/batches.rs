@@ -1,6 +1,6 @@
 //! Bulk calls work in batches, none of which holds its locks for long.
 
-use postrider_store::replay::{AttemptBudget, DeadFilter, Requeued};
+use postrider_store::dead_letters::{AttemptBudget, DeadFilter, Requeued};
 use postrider_testkit::TestDatabase;
 use sea_orm::ConnectionTrait as _;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use postrider_core::{ErrorKind, SubscriberId, Verdict};
+use postrider_store::attempt::{Attempt, End, Outcome};
 use postrider_store::health::{Breaker, BreakerPolicy, Breakers, Health};
-use postrider_store::outcome::{Attempt, End, Outcome};
 use sea_orm::ConnectionTrait as _;
 
 use crate::stage::{Stage, on_both};

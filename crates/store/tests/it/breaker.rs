@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use postrider_core::ErrorKind::{self, Internal, Proxy, Status, TimeoutHeaders};
 use postrider_core::{DeliveryStatus, SubscriberId};
+use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::health::{Breaker, BreakerPolicy, Health, Notice};
-use postrider_store::history::DeliveryFilter;
-use postrider_store::subscriber::SubscriberChange;
+use postrider_store::subscribers::SubscriberChange;
 use postrider_store::{PageRequest, Store};
 
 use crate::failing::{Claimed, HOUR, Way, claim, fail, record, succeed};
@@ -259,7 +259,7 @@ async fn all_workers_share_it(stage: &Stage) {
 
 async fn record_all(
     store: &Store,
-    batch: Vec<((postrider_queue::Lease, postrider_store::work::DeliveryRef), Way)>,
+    batch: Vec<((postrider_queue::Lease, postrider_store::attempt::DeliveryRef), Way)>,
 ) -> Vec<Notice> {
     let outcomes: Vec<_> = batch
         .into_iter()

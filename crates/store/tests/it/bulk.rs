@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postrider_core::SubscriberId;
-use postrider_store::series::Steps;
+use postrider_store::stats::Steps;
 use postrider_store::stats::{DeliveryStats, StatsFilter};
 use sea_orm::prelude::Uuid;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use postrider_core::{DeactivationReason, DeadReason, DeliveryStatus, ErrorKind, SubscriberId};
 use postrider_store::PageRequest;
+use postrider_store::attempt::{End, Outcome};
+use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
+use postrider_store::deliveries::{Delivery, DeliveryFilter};
 use postrider_store::health::{BreakerPolicy, Health, Notice};
-use postrider_store::history::{Delivery, DeliveryFilter};
-use postrider_store::outcome::{End, Outcome};
-use postrider_store::replay::{AttemptBudget, DeadFilter};
-use postrider_store::subscriber::{SubscriberChange, SubscriberState};
-use postrider_store::work::Loaded;
+use postrider_store::loading::Loaded;
+use postrider_store::subscribers::{SubscriberChange, SubscriberState};
 
 use postrider_queue::{Claim, LeaseToken};
 

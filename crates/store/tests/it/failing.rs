@@ -6,9 +6,10 @@ use std::time::Duration;
 use postrider_core::{Clock as _, ErrorKind, Verdict};
 use postrider_queue::{Claim, Lease, LeaseToken};
 use postrider_store::Store;
+use postrider_store::attempt::DeliveryRef;
+use postrider_store::attempt::{Attempt, End, Outcome};
 use postrider_store::health::{BreakerPolicy, Notice};
-use postrider_store::outcome::{Attempt, End, Outcome};
-use postrider_store::work::{DeliveryRef, Loaded};
+use postrider_store::loading::Loaded;
 
 pub(crate) type Claimed = Vec<(Lease, DeliveryRef)>;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use postrider_core::{ErrorKind, Verdict};
 use postrider_database::Dialect;
 use postrider_queue::{Lease, LeaseToken, Rescue};
+use postrider_store::attempt::DeliveryRef;
+use postrider_store::attempt::{Attempt, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::outcome::{Attempt, End, Outcome, Response};
-use postrider_store::work::DeliveryRef;
 use postrider_testkit::TestDatabase;
 
 use crate::stage::{Stage, on_both};

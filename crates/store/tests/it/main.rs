@@ -11,11 +11,11 @@ mod bulk;
 #[cfg(test)]
 mod deactivation;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
 mod failing;
 #[cfg(test)]
 mod fast_path;
-#[cfg(test)]
-mod replay;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

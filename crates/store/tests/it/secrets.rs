@@ -8,9 +8,9 @@ use postrider_core::{
     Clock, CustomHeaders, IdGenerator, Keyring, Secret, SubscriberId, SystemClock, SystemRandom, Timestamp,
 };
 use postrider_queue::{Claim, ClaimedJob, LeaseToken};
-use postrider_store::rekey::{RekeyError, Rekeyed};
-use postrider_store::subscriber::{NewSubscriber, SubscriberChange};
-use postrider_store::work::Loaded;
+use postrider_store::loading::Loaded;
+use postrider_store::subscribers::{NewSubscriber, SubscriberChange};
+use postrider_store::subscribers::{RekeyError, Rekeyed};
 use postrider_store::{Store, StoreError};
 
 use postrider_stage::subscriber_of;

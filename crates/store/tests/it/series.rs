@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use postrider_core::{DeadReason, ErrorKind, SubscriberId, TenantId, Timestamp, Verdict};
 use postrider_queue::Finish;
+use postrider_store::attempt::{Attempt, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::outcome::{Attempt, End, Outcome, Response};
-use postrider_store::series::{Attempts, Series, Steps};
 use postrider_store::stats::Percentiles;
+use postrider_store::stats::{AttemptCounts, Series, Steps};
 use sea_orm::{ConnectionTrait as _, Statement};
 
 use crate::stage::{Stage, on_both};
@@ -70,7 +70,7 @@ fn patient() -> BreakerPolicy {
     BreakerPolicy { breaker_failures: 0, deactivate_after: None, ..BreakerPolicy::default() }
 }
 
-fn counted(attempts: &Attempts) -> (u64, u64) {
+fn counted(attempts: &AttemptCounts) -> (u64, u64) {
     (attempts.attempts, attempts.succeeded)
 }
 
@@ -225,10 +225,10 @@ async fn a_lost_lease_is_in_no_series(stage: &Stage) {
     stage.release(lost[0].0).await;
     let held = stage.claim().await;
     stage.record(lost[0].0, &lost[0].1, Duration::ZERO, End::Succeeded).await;
-    assert_eq!(series(stage, start, start + HOUR, MINUTE).await.total, Attempts::default());
+    assert_eq!(series(stage, start, start + HOUR, MINUTE).await.total, AttemptCounts::default());
     // Nor is a job that ends without a request.
-    stage.store.record::<Outcome>(&[], &[(held[0].0, Finish::Release)], &patient()).await.unwrap();
-    assert_eq!(series(stage, start, start + HOUR, MINUTE).await.total, Attempts::default());
+    stage.store.record(&[], &[(held[0].0, Finish::Release)], &patient()).await.unwrap();
+    assert_eq!(series(stage, start, start + HOUR, MINUTE).await.total, AttemptCounts::default());
 }
 
 async fn folding_by_many_beside_writers_counts_each_once(stage: &Stage) {

@@ -6,12 +6,14 @@ use std::time::Duration;
 use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
 use postrider_database::Writes;
 use postrider_queue::{Claim, Finish, LaneId, Lease, LeaseToken, NewJob};
+use postrider_store::attempt::DeliveryRef;
+use postrider_store::attempt::{Attempt, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{DeliveryRow, EventRow};
-use postrider_store::outcome::{Attempt, End, Outcome, Recorded, Response};
+use postrider_store::loading::Loaded;
+use postrider_store::recording::Recorded;
 use postrider_store::stats::{DeliveryStats, Stats, StatsFilter};
-use postrider_store::subscriber::NewSubscriber;
-use postrider_store::work::{DeliveryRef, Loaded};
+use postrider_store::subscribers::NewSubscriber;
 use postrider_testkit::TestDatabase;
 use sea_orm::DatabaseTransaction;
 
@@ -141,10 +143,7 @@ impl Stage {
     }
 
     pub(crate) async fn release(&self, lease: Lease) {
-        self.store
-            .record::<Outcome>(&[], &[(lease, Finish::Release)], &BreakerPolicy::default())
-            .await
-            .unwrap();
+        self.store.record(&[], &[(lease, Finish::Release)], &BreakerPolicy::default()).await.unwrap();
     }
 
     pub(crate) async fn stats(&self) -> Stats {

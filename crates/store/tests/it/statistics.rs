@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use postrider_core::{DeadReason, TenantId};
+use postrider_store::attempt::End;
+use postrider_store::deliveries::Changed;
 use postrider_store::health::BreakerPolicy;
-use postrider_store::outcome::End;
-use postrider_store::replay::Changed;
 use postrider_store::stats::{DeliveryStats, StatsFilter};
 use postrider_testkit::TestDatabase;
 
@@ -239,7 +239,7 @@ async fn many_at_once_are_all_counted(stage: &Stage) {
         let store = stage.store.clone();
         tasks.spawn(async move {
             let outcome =
-                postrider_store::outcome::Outcome { lease, delivery, attempt: None, end: End::Cancelled };
+                postrider_store::attempt::Outcome { lease, delivery, attempt: None, end: End::Cancelled };
             store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap();
         });
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_core::signing::Verifier;
 use postrider_core::{Clock as _, DeliveryStatus, EventId, Secret, SubscriberId, SystemClock};
-use postrider_store::subscriber::SubscriberChange;
+use postrider_store::subscribers::SubscriberChange;
 use postrider_testkit::Behaviour;
 use postrider_testkit::receiver::Gate;
 use postrider_worker::Config;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use postrider_core::signing::Verifier;
 use postrider_core::{AgentId, Clock as _, DeliveryStatus, EventData, SystemClock};
 use postrider_dispatch::NewEvent;
-use postrider_store::subscriber::NewSubscriber;
+use postrider_store::subscribers::NewSubscriber;
 
 use crate::stage::{DEADLINE, SECRET, Stage, config, on_both, tenant};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use postrider_core::subscriber::{PolicyFields, Span};
 use postrider_core::{DeliveryStatus, ErrorKind, Policy};
 use postrider_dispatch::NewEvent;
-use postrider_store::history::Attempt;
-use postrider_store::subscriber::NewSubscriber;
+use postrider_store::deliveries::RecordedAttempt;
+use postrider_store::subscribers::NewSubscriber;
 use postrider_testkit::Receiver;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -155,7 +155,7 @@ async fn each_hostile_receiver_leaves_one_row_that_tells_what_it_did(stage: &Sta
     worker.stop().await;
 }
 
-fn judge(name: &str, attempt: &Attempt, row: &Row) {
+fn judge(name: &str, attempt: &RecordedAttempt, row: &Row) {
     assert_eq!(
         (attempt.response_status, attempt.verdict.error_kind()),
         (row.status, row.error),

@@ -7,10 +7,10 @@ use postrider_core::subscriber::{PolicyFields, Span};
 use postrider_core::{Clock as _, DeadReason, DeliveryStatus, EventId};
 use postrider_database::Dialect;
 use postrider_queue::{Claim, ClaimedJob, LeaseToken, Rescue};
+use postrider_store::attempt::{Attempt, End, Outcome};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::outcome::{Attempt, End, Outcome};
+use postrider_store::loading::Loaded;
 use postrider_store::stats::StatsFilter;
-use postrider_store::work::Loaded;
 use postrider_testkit::receiver::Gate;
 use postrider_testkit::{Behaviour, eventually};
 use postrider_worker::Config;
@@ -187,7 +187,7 @@ async fn outcome(stage: &Stage, event: EventId, end: End, status: u16) -> Outcom
     let loaded = stage.store.load(std::slice::from_ref(&job)).await.unwrap().remove(0);
     let Loaded::Deliver(work) = loaded else { panic!("there is something to deliver: {loaded:?}") };
     assert_eq!(work.delivery.event_id, event);
-    let response = postrider_store::outcome::Response {
+    let response = postrider_store::attempt::Response {
         status,
         headers: Vec::new(),
         body: bytes::Bytes::new(),

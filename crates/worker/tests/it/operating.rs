@@ -6,7 +6,7 @@ use postrider_core::signing::Verifier;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{Clock as _, Policy, SubscriberId, SystemClock, TenantId};
 use postrider_store::health::{Breaker, BreakerPolicy};
-use postrider_store::subscriber::{NewSubscriber, Subscriber, SubscriberState};
+use postrider_store::subscribers::{NewSubscriber, Subscriber, SubscriberState};
 use postrider_testkit::receiver::ReceivedRequest;
 use postrider_testkit::{Behaviour, eventually};
 use postrider_worker::Config;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_core::{DeadReason, DeliveryStatus};
 use postrider_queue::{JobId, LaneId, NewJob};
-use postrider_store::replay::Changed;
+use postrider_store::deliveries::Changed;
 use postrider_store::stats::StatsFilter;
 use postrider_testkit::{Behaviour, eventually, receiver::Gate};
 use postrider_worker::Config;

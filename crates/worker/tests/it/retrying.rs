@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeactivationReason, DeadReason, DeliveryStatus, ErrorKind};
-use postrider_store::subscriber::SubscriberState;
+use postrider_store::subscribers::SubscriberState;
 use postrider_testkit::Behaviour;
 use postrider_worker::Config;
 

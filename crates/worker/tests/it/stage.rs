@@ -12,9 +12,9 @@ use postrider_core::{
 use postrider_database::Config as DatabaseConfig;
 use postrider_delivery::{Client, Config as DeliveryConfig};
 use postrider_dispatch::{Dispatched, Dispatcher, NewEvent};
+use postrider_store::deliveries::{Delivery, DeliveryFilter, RecordedAttempt};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::history::{Attempt, Delivery, DeliveryFilter};
-use postrider_store::subscriber::NewSubscriber;
+use postrider_store::subscribers::NewSubscriber;
 use postrider_store::{PageRequest, Store};
 use postrider_testkit::{Receiver, TestDatabase, eventually};
 use postrider_worker::{Config, Worker};
@@ -127,7 +127,7 @@ impl Stage {
         .await
     }
 
-    pub(crate) async fn attempts(&self, delivery: &Delivery) -> Vec<Attempt> {
+    pub(crate) async fn attempts(&self, delivery: &Delivery) -> Vec<RecordedAttempt> {
         self.store.attempts(&tenant(), delivery.id).await.unwrap()
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use postrider_core::{Clock as _, DeadReason, DeliveryId, DeliveryStatus, ErrorKind, SubscriberId, Verdict};
 use postrider_queue::{Claim, ClaimedJob, Finish, JobId, LaneId, Lease, LeaseToken, Rescue};
+use postrider_store::attempt::{Attempt, End, Outcome};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::outcome::{Attempt, End, Outcome};
-use postrider_store::subscriber::SubscriberChange;
-use postrider_store::work::Loaded;
+use postrider_store::loading::Loaded;
+use postrider_store::subscribers::SubscriberChange;
 use proptest::prelude::*;
 use uuid::Uuid;
 

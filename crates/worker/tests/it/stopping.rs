@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use postrider_core::DeliveryStatus;
 use postrider_core::subscriber::PolicyFields;
-use postrider_store::subscriber::NewSubscriber;
+use postrider_store::subscribers::NewSubscriber;
 use postrider_testkit::receiver::Gate;
 use postrider_testkit::{Behaviour, Receiver, eventually};
 use postrider_worker::Config;

@@ -1,4 +1,4 @@
-//! What a worker needs to know of the jobs that it claimed.
+//! Reading what a worker needs to work on the jobs that it claimed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,89 +9,66 @@ use bytes::Bytes;
 use postrider_core::keyring::Purpose;
 use postrider_core::signing::Signer;
 use postrider_core::{
-    AgentId, CustomHeaders, DeactivationReason, DeadReason, DeliveryId, DeliveryStatus, EventId, EventType,
-    Policy, SubscriberId, TargetUrl, TenantId, Timestamp,
+    AgentId, CustomHeaders, DeactivationReason, DeadReason, DeliveryId, DeliveryStatus, EventId, Policy,
+    SubscriberId, TargetUrl, Timestamp,
 };
+use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Dialect, Kind};
 use postrider_queue::ClaimedJob;
 use sea_orm::QueryResult;
 
-use crate::outcome::End;
-use crate::row::{column, parse, status, target, unsigned};
-use crate::subscriber::read_policy;
+use crate::attempt::{DeliveryRef, End};
+use crate::row::{parse, status, target, unsigned};
+use crate::subscribers::{secrets, stored::read_policy};
 use crate::{Store, StoreError};
-
-/// A delivery, as its outcome is recorded.
-#[derive(Clone, Debug)]
-pub struct DeliveryRef {
-    /// Its id.
-    pub id: DeliveryId,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// What is delivered.
-    pub event_id: EventId,
-    /// Its type.
-    pub event_type: EventType,
-    /// To whom.
-    pub subscriber: SubscriberId,
-    /// When it was made: when the event was dispatched.
-    pub created_at: Timestamp,
-    /// How many attempts it has had.
-    pub attempts: u32,
-    /// How many of them came before the present round.
-    pub round_start: u32,
-    /// Whether its subscriber had failed since its last success.
-    pub failing: bool,
-}
 
 /// A request to be made.
 #[derive(Debug)]
 pub struct Work {
     /// The delivery.
     pub delivery: DeliveryRef,
-    /// Who emitted the event.
+    /// The agent that emitted the event.
     pub agent_id: AgentId,
     /// The body to send.
     pub body: Bytes,
-    /// Whom to send it to, and how. Shared by all that was loaded for the same subscriber at once.
+    /// Where and how to send it. All jobs of a subscriber that are loaded together share it.
     pub recipient: Arc<Recipient>,
 }
 
-/// What an attempt needs to know of a subscriber.
+/// What an attempt needs to know about a subscriber.
 #[derive(Debug)]
 pub struct Recipient {
-    /// Where it is.
+    /// Where to send the request.
     pub url: TargetUrl,
-    /// What signs its requests.
+    /// Signs the request.
     pub signer: Signer,
-    /// Headers of its own.
+    /// The subscriber's additional headers.
     pub headers: CustomHeaders,
-    /// How it wants to be delivered to.
+    /// How to deliver to the subscriber.
     pub policy: Policy,
 }
 
-/// What is to be done about a claimed job.
+/// What to do about a claimed job.
 #[derive(Debug)]
 pub enum Loaded {
     /// Make the request.
     Deliver(Box<Work>),
-    /// Its delivery has ended, is worked on by another job, or does not exist: end the job.
+    /// The delivery has ended, belongs to another job, or does not exist. End the job.
     Nothing,
-    /// Its next attempt is not due: put the job back until then.
+    /// The next attempt is due only after this delay. Put the job back until then.
     NotDue(Duration),
-    /// Its subscriber is not active, or no more: end the delivery as this says.
+    /// The subscriber is inactive or deleted. End the delivery as given.
     Inactive(DeliveryRef, End),
-    /// What is stored of it cannot be read: an attempt that failed through no fault of the receiver.
+    /// A stored value cannot be read. Record a failed attempt that does not blame the receiver.
     Unreadable(DeliveryRef, StoreError),
 }
 
 impl Store {
-    /// What is to be done about each of these jobs, in their order. One statement for all.
-    ///
-    /// What was changed of a subscriber since the last attempt counts from this one on.
+    /// Returns what to do about each of these jobs, in their order. One statement reads all of them, including changes
+    /// to subscribers since their last attempt.
     ///
     /// # Errors
-    /// If the database is away.
+    /// Fails if the database is unavailable.
     pub async fn load(&self, jobs: &[ClaimedJob]) -> Result<Vec<Loaded>, StoreError> {
         const JOB: &[Column] = &[
             Column::new("place", Kind::Int),
@@ -133,12 +110,12 @@ impl Store {
         let rows = input.query(&self.database.dedicated(), &sql, []).await?;
         let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());
         loaded.resize_with(jobs.len(), || Loaded::Nothing);
-        // One statement has seen one state of each subscriber: secrets are opened and keys made once for all its jobs.
+        // All rows of a subscriber show the same state of it, so its secrets are decrypted once for all its jobs.
         let mut recipients = HashMap::new();
         for row in &rows {
             let place = usize::try_from(column::<i32>(row, "place")?).unwrap_or(usize::MAX);
-            if let Some(slot) = loaded.get_mut(place) {
-                *slot = self.judge(row, &mut recipients)?;
+            if let Some(entry) = loaded.get_mut(place) {
+                *entry = self.judge(row, &mut recipients)?;
             }
         }
         Ok(loaded)
@@ -149,14 +126,15 @@ impl Store {
         row: &QueryResult,
         recipients: &mut HashMap<SubscriberId, Arc<Recipient>>,
     ) -> Result<Loaded, StoreError> {
-        if status(column(row, "status")?)? != DeliveryStatus::Pending {
+        let id = DeliveryId::from_uuid(column(row, "id")?);
+        if status(column(row, "status")?, id)? != DeliveryStatus::Pending {
             return Ok(Loaded::Nothing);
         }
         let delivery = DeliveryRef {
-            id: DeliveryId::from_uuid(column(row, "id")?),
-            tenant: parse(&column::<String>(row, "tenant")?, "deliveries", "tenant")?,
+            id,
+            tenant: parse(&column::<String>(row, "tenant")?, "deliveries", "tenant", id)?,
             event_id: EventId::from_uuid(column(row, "event_id")?),
-            event_type: parse(&column::<String>(row, "event_type")?, "deliveries", "event_type")?,
+            event_type: parse(&column::<String>(row, "event_type")?, "deliveries", "event_type", id)?,
             subscriber: SubscriberId::from_uuid(column(row, "subscriber_id")?),
             created_at: Timestamp::from_millis(column(row, "created_at")?),
             attempts: unsigned(column(row, "attempts")?),
@@ -166,7 +144,7 @@ impl Store {
         if column::<Option<bool>>(row, "active")? != Some(true) {
             let reason =
                 column::<Option<i16>>(row, "deactivation_reason")?.and_then(DeactivationReason::from_code);
-            // One that was given up for failing may come back, and recovers what is dead.
+            // The owner of a subscriber that was deactivated for failing can repair it and then requeue its dead letters.
             let end = match reason {
                 Some(DeactivationReason::Failing) => End::Dead(DeadReason::SubscriberFailing),
                 _ => End::Cancelled,
@@ -192,7 +170,7 @@ impl Store {
         delivery: &DeliveryRef,
         recipients: &mut HashMap<SubscriberId, Arc<Recipient>>,
     ) -> Result<(AgentId, Bytes, Arc<Recipient>), StoreError> {
-        let agent_id = parse(&column::<String>(row, "agent_id")?, "events", "agent_id")?;
+        let agent_id = parse(&column::<String>(row, "agent_id")?, "events", "agent_id", delivery.event_id)?;
         let body = column::<Vec<u8>>(row, "envelope")?.into();
         let recipient = match recipients.entry(delivery.subscriber) {
             Entry::Occupied(known) => Arc::clone(known.get()),
@@ -203,20 +181,19 @@ impl Store {
 
     fn read_recipient(&self, row: &QueryResult, delivery: &DeliveryRef) -> Result<Recipient, StoreError> {
         let (tenant, subscriber) = (&delivery.tenant, delivery.subscriber);
-        let secret =
-            self.open_secret(tenant, subscriber, Purpose::Secret, &column::<Vec<u8>>(row, "secret")?)?;
+        let open = |purpose, sealed: Vec<u8>| {
+            secrets::open_secret(&self.keyring, tenant, subscriber, purpose, &sealed)
+        };
+        let secret = open(Purpose::Secret, column(row, "secret")?)?;
         let previous = column::<Option<Vec<u8>>>(row, "previous_secret")?
-            .map(|sealed| self.open_secret(tenant, subscriber, Purpose::PreviousSecret, &sealed))
+            .map(|sealed| open(Purpose::PreviousSecret, sealed))
             .transpose()?;
+        let headers: Option<Vec<u8>> = column(row, "headers")?;
         Ok(Recipient {
-            url: target(&column::<String>(row, "url")?)?,
+            url: target(&column::<String>(row, "url")?, subscriber)?,
             signer: Signer::new(&secret, previous.as_slice()),
-            headers: self.open_headers(
-                tenant,
-                subscriber,
-                column::<Option<Vec<u8>>>(row, "headers")?.as_deref(),
-            )?,
-            policy: read_policy(&column::<String>(row, "policy")?)?,
+            headers: secrets::open_headers(&self.keyring, tenant, subscriber, headers.as_deref())?,
+            policy: read_policy(&column::<String>(row, "policy")?, subscriber)?,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Sealing anew what is sealed under an older key.
+//! Encrypting the secrets and headers of subscribers under a new key.
 
 use postrider_core::keyring::{Purpose, SealContext};
 use postrider_core::{SubscriberId, TenantId};
@@ -10,42 +10,40 @@ use crate::entity::subscribers;
 use crate::row::parse;
 use crate::{Store, StoreError};
 
-/// How many subscribers one transaction seals anew.
-const BATCH: u64 = 200;
+/// The most subscribers that one transaction re-encrypts.
+const REKEYED_AT_ONCE: u64 = 200;
 
-/// What came of sealing anew.
+/// The result of [`Store::rekey`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rekeyed {
-    /// Subscribers of which something was sealed anew.
+    /// Subscribers with a value that was re-encrypted.
     pub resealed: u64,
-    /// Subscribers of which all was sealed under the first key already.
+    /// Subscribers whose values were all encrypted under the first key already.
     pub current: u64,
 }
 
-/// Why sealing anew stopped. The batches before stay sealed anew.
+/// Why re-encryption stopped. Earlier batches stay re-encrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum RekeyError {
-    /// What is stored of a subscriber opens under none of the keys.
-    #[error(
-        "what is stored of {id} opens under none of the keys in POSTRIDER_SECRET_KEY; is an older one missing?"
-    )]
+    /// A value of a subscriber cannot be decrypted with any key of the keyring.
+    #[error("cannot decrypt a secret of {id} with any key of the keyring; is an older key missing?")]
     Unopened {
         /// The subscriber.
         id: SubscriberId,
-        /// Why.
+        /// Why decryption failed.
         source: StoreError,
     },
-    /// The store's.
+    /// The database failed, or holds a value that the program cannot read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Store {
-    /// Seals the secrets and headers of all subscribers under the keyring's first key. May run while
-    /// programs that know both keys work, and may be run again.
+    /// Encrypts the secrets and headers of all subscribers under the keyring's first key. It may run while programs that
+    /// have both keys work, and may be repeated.
     ///
     /// # Errors
-    /// If the database is away, or something opens under none of the keys.
+    /// Fails if the database is unavailable or a value cannot be decrypted with any of the keys.
     pub async fn rekey(&self) -> Result<Rekeyed, RekeyError> {
         let mut rekeyed = Rekeyed::default();
         let mut after = None;
@@ -56,19 +54,20 @@ impl Store {
         }
     }
 
-    /// Returns the last subscriber of the batch; none if there was none.
+    /// Re-encrypts the values of the next subscribers, and returns the last of them; `None` if there were none.
     async fn rekey_batch(
         &self,
         after: Option<SubscriberId>,
         rekeyed: &mut Rekeyed,
     ) -> Result<Option<SubscriberId>, RekeyError> {
         let transaction = self.database.begin().await.map_err(StoreError::from)?;
-        let mut query = subscribers::Entity::find().order_by_asc(subscribers::Column::Id).limit(BATCH);
+        let mut query =
+            subscribers::Entity::find().order_by_asc(subscribers::Column::Id).limit(REKEYED_AT_ONCE);
         if let Some(after) = after {
             query = query.filter(subscribers::Column::Id.gt(after.uuid()));
         }
         if self.database.dialect() == Dialect::Postgres {
-            // A rotation at the same time waits, and is not overwritten.
+            // Makes a concurrent rotation wait, so that its secret is not overwritten.
             query = query.lock_exclusive();
         }
         let rows = query.all(&transaction).await.map_err(StoreError::from)?;
@@ -94,15 +93,15 @@ impl Store {
         Ok(last)
     }
 
-    /// The secret, the previous secret and the headers under the first key; none if they are already.
+    /// The secret, the previous secret and the headers, encrypted under the first key. `None` if they were already.
     fn reseal(
         &self,
         id: SubscriberId,
         row: &subscribers::Model,
     ) -> Result<Option<[Option<Vec<u8>>; 3]>, StoreError> {
-        let tenant: TenantId = parse(&row.tenant, "subscribers", "tenant")?;
+        let tenant: TenantId = parse(&row.tenant, "subscribers", "tenant", id)?;
         let mut changed = false;
-        let mut anew = |purpose, sealed: Option<&[u8]>| -> Result<Option<Vec<u8>>, StoreError> {
+        let mut reseal = |purpose, sealed: Option<&[u8]>| -> Result<Option<Vec<u8>>, StoreError> {
             let Some(sealed) = sealed else { return Ok(None) };
             let context = SealContext { tenant: &tenant, subscriber: id, purpose };
             let resealed = self.keyring.reseal(&**self.ids.random(), &context, sealed)?;
@@ -110,9 +109,9 @@ impl Store {
             Ok(Some(resealed.unwrap_or_else(|| sealed.to_vec())))
         };
         let all = [
-            anew(Purpose::Secret, Some(&row.secret))?,
-            anew(Purpose::PreviousSecret, row.previous_secret.as_deref())?,
-            anew(Purpose::Headers, row.headers.as_deref())?,
+            reseal(Purpose::Secret, Some(&row.secret))?,
+            reseal(Purpose::PreviousSecret, row.previous_secret.as_deref())?,
+            reseal(Purpose::Headers, row.headers.as_deref())?,
         ];
         Ok(changed.then_some(all))
     }

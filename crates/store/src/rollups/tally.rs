@@ -1,26 +1,28 @@
-//! Counts of attempts: how many, how long they took, how long the first ones were waited for, and why
-//! they failed. Tallies can be added up, over any span and any number of processes.
+//! The counts of one roll-up row: how many attempts there were, how long they took, how long deliveries waited for the
+//! first ones, and why attempts failed. Tallies of any spans and any processes can be added up.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use postrider_core::{ErrorKind, Timestamp};
 
-use crate::histogram;
-use crate::outcome::Attempt;
-use crate::stats::Percentiles;
+use super::histogram::{self, Percentiles};
+use crate::attempt::Attempt;
 
-/// Counts by code: the code says of what, and in which bucket.
+/// Counts by code. The code says what is counted, and in which bucket.
 ///
 /// | code | counts |
 /// |---|---|
-/// | 0 to 255 | attempts whose duration falls into that bucket: one for each attempt |
-/// | 256 to 511 | first attempts whose delivery waited so long for them |
-/// | 512 and more | failed attempts, by the code of their error kind |
+/// | 0 to 255 | attempts, by the bucket of their duration: one count for each attempt |
+/// | 256 to 511 | first attempts, by the bucket of the time that the delivery waited for them |
+/// | 512 and above | failed attempts, by the code of their error kind |
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally(BTreeMap<u16, u64>);
 
+/// The first code of waits, which is also the number of buckets of a histogram.
 const WAITS: u16 = 256;
+
+/// The first code of failures.
 const FAILURES: u16 = 512;
 
 impl Tally {
@@ -39,6 +41,7 @@ impl Tally {
         self.add(WAITS + bucket(millis), 1);
     }
 
+    /// Adds the counts of another tally.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (&code, &count) in &other.0 {
             self.add(code, count);
@@ -52,11 +55,12 @@ impl Tally {
         }
     }
 
+    /// The number of attempts.
     pub(crate) fn attempts(&self) -> u64 {
         self.0.range(..WAITS).map(|(_, count)| count).sum()
     }
 
-    /// Failed attempts by kind. Kinds that this program does not know yet count as [`ErrorKind::Internal`].
+    /// Failed attempts by error kind. Kinds that a newer version has stored count as [`ErrorKind::Internal`].
     pub(crate) fn failures(&self) -> BTreeMap<&'static str, u64> {
         let mut failures = BTreeMap::new();
         for (code, count) in self.0.range(FAILURES..) {
@@ -80,11 +84,10 @@ impl Tally {
         let buckets = self.0.range(from..from + WAITS);
         let buckets: BTreeMap<i16, u64> =
             buckets.map(|(code, count)| (i16::try_from(code - from).unwrap_or(0), *count)).collect();
-        let at = |fraction| histogram::percentile(&buckets, fraction);
-        Percentiles { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
+        Percentiles::of(&buckets)
     }
 
-    /// As it is stored: codes and counts in turn, each as LEB128, seven bits a byte, the lowest first.
+    /// The stored form: codes and counts in turn, each as unsigned LEB128 (seven bits a byte, the lowest first).
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(3 * self.0.len());
         for (&code, &count) in &self.0 {
@@ -99,7 +102,8 @@ impl Tally {
         bytes
     }
 
-    /// What [`Tally::to_bytes`] wrote; none if it cannot have.
+    /// Reads what [`Tally::to_bytes`] wrote. `None` if the bytes are not in that form. A code may occur several times;
+    /// its counts are added up.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut tally = Self::default();
         let mut rest = bytes;
@@ -166,17 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_counted_apart() {
+    fn waits_are_counted_separately() {
         let mut tally = Tally::default();
         tally.wait(Timestamp::from_millis(1_000), Timestamp::from_millis(1_012));
-        // Of another clock.
+        // The clock of the attempt is behind that of the dispatch.
         tally.wait(Timestamp::from_millis(1_000), Timestamp::from_millis(900));
         assert_eq!(tally.waits(), Percentiles { p50: Some(0), p95: Some(12), p99: Some(12) });
         assert_eq!((tally.attempts(), tally.failures().len()), (0, 0));
     }
 
     #[test]
-    fn every_bucket_and_every_kind_has_its_place() {
+    fn every_bucket_and_every_error_kind_has_its_own_code() {
         assert!(u16::try_from(histogram::bucket(u64::MAX)).unwrap() < WAITS);
         for &kind in ErrorKind::ALL {
             let mut tally = Tally::default();
@@ -187,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tally_is_not_read() {
+    fn malformed_bytes_are_rejected() {
         for bytes in [&[0x80][..], &[1], &[1, 0xff], &[0xff; 24], &[0x80, 0x80, 0x04, 1]] {
             assert_eq!(Tally::from_bytes(bytes), None, "{bytes:?}");
         }
@@ -196,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tallies_read_back_and_add_up(
+        fn tallies_survive_encoding_and_add_up(
             one: BTreeMap<u16, u64>,
             other: BTreeMap<u16, u32>,
         ) {
@@ -205,12 +209,12 @@ mod tests {
             prop_assert_eq!(&Tally::from_bytes(&one.to_bytes()).unwrap(), &one);
             let mut sum = one.clone();
             sum.merge(&other);
-            // Written one after the other, they are read as their sum.
+            // The concatenation of two stored forms reads as their sum.
             prop_assert_eq!(Tally::from_bytes(&[one.to_bytes(), other.to_bytes()].concat()).unwrap(), sum);
         }
 
         #[test]
-        fn no_bytes_lead_astray(bytes: Vec<u8>) {
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             let _ = Tally::from_bytes(&bytes);
         }
     }

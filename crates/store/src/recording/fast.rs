@@ -1,42 +1,44 @@
-//! Recording what went well, which most does, in one round trip.
+//! The fast path: recording plain successes, which are most outcomes, in one round trip.
 
 use std::collections::BTreeSet;
 
 use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
-use postrider_queue::LaneId;
 
-use crate::outcome::{Applied, Counted, Outcome};
-use crate::row::stored_status;
+use super::deliveries::{Applied, Change};
+use super::{attempts, counts};
+use crate::attempt::Outcome;
+use crate::queue_ids::lane_of;
+use crate::row::{PENDING, SUCCEEDED, signed, stored_status};
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Records outcomes that are [`Outcome::qualifies_for_fast_path`] and ends their jobs, in one round trip, if that is all there is to
-    /// it: their leases are held, their deliveries are as they were loaded, and nothing is held against their
-    /// subscribers that a success would clear. Tells whether it was; if not, nothing was written, and
-    /// [`Store::record`] has to do it.
+    /// Records outcomes that qualify ([`Outcome::qualifies_for_fast_path`]) and ends their jobs, in one round trip.
+    ///
+    /// Returns `true` if it did. It returns `false`, and writes nothing, if a lease was lost, a delivery has changed
+    /// since it was loaded, or a subscriber has failed since its last success; then [`Store::record`] must record them.
     ///
     /// # Errors
-    /// If the database is away. Whether something was written is not known then.
+    /// Fails if the database is unavailable. The outcomes may have been recorded all the same.
     pub async fn record_fast(&self, outcomes: &[&Outcome]) -> Result<bool, StoreError> {
-        let done: Vec<_> =
-            outcomes.iter().map(|one| (one.lease, LaneId(one.delivery.subscriber.uuid()))).collect();
+        let done: Vec<_> = outcomes.iter().map(|one| (one.lease, lane_of(one.delivery.subscriber))).collect();
         let mut guarded = Guarded::default();
         if !self.queue.done_with(&done, &mut guarded) {
             return Ok(false);
         }
         end_deliveries(outcomes, &mut guarded);
         let expected = |one: &&Outcome| {
-            let attempts = i32::try_from(one.delivery.attempts).unwrap_or(i32::MAX).saturating_add(1);
-            (one.lease.job, Counted { attempts, kind: Applied::Changed, failing: false })
+            let attempts = signed(one.delivery.attempts).saturating_add(1);
+            (one.lease.job, Applied { attempts, change: Change::Made, failing: false })
         };
-        let counted = outcomes.iter().map(expected).collect();
-        self.insert_attempts(outcomes, &counted, &mut guarded.writes);
-        self.count(outcomes, &counted, &mut guarded.writes);
+        let applied = outcomes.iter().map(expected).collect();
+        attempts::insert(&self.ids, outcomes, &applied, &mut guarded.writes);
+        counts::add(self.shards.next(), outcomes, &applied, &mut guarded.writes);
         Ok(guarded.execute(&self.database.dedicated()).await?)
     }
 }
 
-/// Ends deliveries that have succeeded, if all of them are as they were loaded, and their subscribers do well.
+/// Ends deliveries that have succeeded, on condition that none has changed since it was loaded and that their
+/// subscribers are healthy.
 fn end_deliveries(outcomes: &[&Outcome], guarded: &mut Guarded) {
     const ENDED: &[Column] = &[
         Column::new("id", Kind::Uuid),
@@ -53,7 +55,7 @@ fn end_deliveries(outcomes: &[&Outcome], guarded: &mut Guarded) {
         ended.push([
             delivery.id.uuid().into(),
             outcome.lease.job.0.into(),
-            i32::try_from(delivery.attempts).unwrap_or(i32::MAX).into(),
+            signed(delivery.attempts).into(),
             delivery.subscriber.uuid().into(),
             stored_status(response.map(|response| response.status)).into(),
         ]);
@@ -65,13 +67,14 @@ fn end_deliveries(outcomes: &[&Outcome], guarded: &mut Guarded) {
         subscribers,
         "NOT EXISTS (SELECT 1 FROM health WHERE subscriber_id = ANY (ARRAY(SELECT id FROM input)))",
     );
-    // Asked of the index by ranges of one, and compared in a way for which no join is made: see ADR 14.
+    // Ranges of one id, and comparisons that PostgreSQL cannot turn into a join, so that it looks up each delivery in
+    // the index: see ADR 14.
     let now = Dialect::Postgres.now();
     let sql = format!(
-        "UPDATE deliveries SET status = 1, attempts = attempts + 1, next_attempt_at = NULL, \
+        "UPDATE deliveries SET status = {SUCCEEDED}, attempts = attempts + 1, next_attempt_at = NULL, \
             response_status = answered, error_kind = NULL, dead_reason = NULL, died_at = NULL, ended_at = {now} \
         FROM (SELECT * FROM input ORDER BY id) AS ended WHERE deliveries.id BETWEEN ended.id AND ended.id \
-            AND status = 0 AND job_id IS NOT DISTINCT FROM job AND attempts IS NOT DISTINCT FROM tried \
+            AND status = {PENDING} AND job_id IS NOT DISTINCT FROM job AND attempts IS NOT DISTINCT FROM tried \
             AND subscriber_id IS NOT DISTINCT FROM subscriber"
     );
     guarded.push_exact(ended, sql);

@@ -8,11 +8,13 @@ use postrider_core::{
 use postrider_database::Writes;
 use postrider_queue::{Claim, LeaseToken};
 use postrider_store::PageRequest;
+use postrider_store::attempt::DeliveryRef;
+use postrider_store::attempt::End;
+use postrider_store::dead_letters::{AttemptBudget, DeadFilter, Deleted, Requeued};
+use postrider_store::deliveries::Changed;
 use postrider_store::intake::{DeliveryRow, EventRow};
-use postrider_store::outcome::End;
-use postrider_store::replay::{AttemptBudget, Changed, DeadFilter, Deleted, Requeued};
-use postrider_store::subscriber::SubscriberChange;
-use postrider_store::work::{DeliveryRef, Loaded};
+use postrider_store::loading::Loaded;
+use postrider_store::subscribers::SubscriberChange;
 use postrider_testkit::TestDatabase;
 use sea_orm::{ConnectionTrait as _, Statement};
 
@@ -329,7 +331,7 @@ impl Stage {
         self.store.requeue(&self.tenant, &DeadFilter::default(), attempts, most).await.unwrap()
     }
 
-    async fn delivery(&self, id: DeliveryId) -> postrider_store::history::Delivery {
+    async fn delivery(&self, id: DeliveryId) -> postrider_store::deliveries::Delivery {
         self.store.delivery(&self.tenant, id).await.unwrap().expect("it is there")
     }
 

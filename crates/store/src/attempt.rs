@@ -1,0 +1,116 @@
+//! An attempt, its outcome, and the delivery that it belongs to: the types that loading, recording, health and roll-ups
+//! share.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_core::{
+    DeadReason, DeliveryId, DeliveryStatus, EventId, EventType, SubscriberId, TenantId, Timestamp, Verdict,
+};
+use postrider_queue::{Finish, Lease};
+
+/// The outcome of a claimed job, to be recorded.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The lease under which the worker held the job. It fences the record.
+    pub lease: Lease,
+    /// The delivery.
+    pub delivery: DeliveryRef,
+    /// The request, if the worker made one.
+    pub attempt: Option<Attempt>,
+    /// What happens to the delivery next.
+    pub end: End,
+}
+
+impl Outcome {
+    /// Returns whether the fast path may record this outcome: a plain success, for a subscriber that was healthy when
+    /// the delivery was loaded.
+    pub fn qualifies_for_fast_path(&self) -> bool {
+        self.end == End::Succeeded
+            && self.attempt.as_ref().is_some_and(|attempt| attempt.verdict == Verdict::Success)
+            && !self.delivery.failing
+    }
+}
+
+/// A delivery, as far as recording its outcome needs it.
+#[derive(Clone, Debug)]
+pub struct DeliveryRef {
+    /// The delivery's id.
+    pub id: DeliveryId,
+    /// The tenant that owns it.
+    pub tenant: TenantId,
+    /// The event to deliver.
+    pub event_id: EventId,
+    /// The event's type.
+    pub event_type: EventType,
+    /// The subscriber to deliver to.
+    pub subscriber: SubscriberId,
+    /// When the event was dispatched, which created the delivery.
+    pub created_at: Timestamp,
+    /// The number of earlier attempts.
+    pub attempts: u32,
+    /// The number of those that belong to earlier rounds.
+    pub round_start: u32,
+    /// Whether the subscriber had failed since its last success.
+    pub failing: bool,
+}
+
+/// What happens to a delivery after a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The receiver has accepted it.
+    Succeeded,
+    /// Another attempt follows after this delay.
+    RetryIn(Duration),
+    /// It becomes a dead letter. [`DeadReason::Gone`] also deactivates the subscriber.
+    Dead(DeadReason),
+    /// It is cancelled.
+    Cancelled,
+}
+
+impl End {
+    /// The delivery's status afterwards.
+    pub fn status(self) -> DeliveryStatus {
+        match self {
+            Self::Succeeded => DeliveryStatus::Succeeded,
+            Self::RetryIn(_) => DeliveryStatus::Pending,
+            Self::Dead(_) => DeliveryStatus::Dead,
+            Self::Cancelled => DeliveryStatus::Cancelled,
+        }
+    }
+
+    /// How the queue ends the job.
+    pub(crate) fn finish(self) -> Finish {
+        match self {
+            Self::Succeeded | Self::Cancelled => Finish::Done,
+            Self::RetryIn(delay) => Finish::RetryIn(delay),
+            Self::Dead(_) => Finish::Bury,
+        }
+    }
+}
+
+/// One HTTP request of a delivery.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took in all.
+    pub duration: Duration,
+    /// The response, if the receiver sent one.
+    pub response: Option<Response>,
+    /// Whether it succeeded, and if not, why.
+    pub verdict: Verdict,
+}
+
+/// The part of a response that is stored.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers, with the bytes that the receiver sent.
+    pub headers: Vec<(String, Bytes)>,
+    /// The beginning of the body.
+    pub body: Bytes,
+    /// Whether the body was longer than that.
+    pub truncated: bool,
+}

@@ -1,0 +1,200 @@
+//! Dead letters: listing, requeueing and deleting them.
+
+use postrider_core::{
+    DeadReason, DeliveryId, DeliveryStatus, EventType, SubscriberId, TenantId, Timestamp, id,
+};
+use postrider_database::Dialect;
+use postrider_database::sql::{column, query_one};
+use sea_orm::sea_query::{LockBehavior, LockType, Query};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+pub use crate::deliveries::restart::AttemptBudget;
+use crate::deliveries::restart::restart;
+use crate::deliveries::{Delivery, read};
+use crate::entity::{attempts, deliveries, subscribers};
+use crate::page::{Page, PageRequest};
+use crate::{Store, StoreError};
+
+/// Selects dead letters. A dead letter must match every field that is not `None`.
+#[derive(Clone, Debug, Default)]
+pub struct DeadFilter {
+    /// The deliveries' ids.
+    pub ids: Option<Vec<DeliveryId>>,
+    /// The subscriber.
+    pub subscriber: Option<SubscriberId>,
+    /// The event's type.
+    pub event_type: Option<EventType>,
+    /// Why they are dead.
+    pub reason: Option<DeadReason>,
+    /// Died at or after this moment.
+    pub since: Option<Timestamp>,
+    /// Died before this moment.
+    pub until: Option<Timestamp>,
+}
+
+/// The result of requeueing dead letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requeued {
+    /// The number of deliveries that are pending again.
+    pub deliveries: u64,
+    /// Whether more dead letters match. Another call requeues them.
+    pub more: bool,
+}
+
+/// The result of deleting a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// The dead letter was deleted.
+    Done,
+    /// The delivery is not dead; this is its status.
+    Not(DeliveryStatus),
+    /// The tenant has no such delivery.
+    Missing,
+}
+
+/// The most dead letters that one transaction requeues.
+const REQUEUED_AT_ONCE: u64 = 500;
+
+impl Store {
+    /// Returns a page of the tenant's dead letters, newest first.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        filter: &DeadFilter,
+        page: PageRequest<id::Delivery>,
+    ) -> Result<Page<Delivery, id::Delivery>, StoreError> {
+        let mut query = filter.query(tenant);
+        if let Some(before) = page.before {
+            query = query.filter(deliveries::Column::Id.lt(before.uuid()));
+        }
+        let query = query.order_by_desc(deliveries::Column::Id).limit(page.rows());
+        let rows = query.all(self.database.connection()).await?;
+        let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::cut(items, page.limit, |delivery| delivery.id))
+    }
+
+    /// Puts up to `most` dead letters back in the queue, oldest first, in batches that commit one by one.
+    ///
+    /// Each is requeued once, also if two calls run concurrently or it dies again before the call returns. Dead letters
+    /// of inactive and deleted subscribers stay dead.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable. Batches before the failure stay requeued.
+    pub async fn requeue(
+        &self,
+        tenant: &TenantId,
+        filter: &DeadFilter,
+        budget: AttemptBudget,
+        most: u64,
+    ) -> Result<Requeued, StoreError> {
+        let mut requeued = Requeued::default();
+        let called_at = self.database_time().await?;
+        loop {
+            let limit = REQUEUED_AT_ONCE.min(most - requeued.deliveries);
+            let transaction = self.database.begin().await?;
+            let query = filter
+                .query(tenant)
+                .filter(deliveries::Column::SubscriberId.in_subquery(active_subscribers(tenant)))
+                // Leaves out what this call has requeued and what has died again since.
+                .filter(deliveries::Column::DiedAt.lte(called_at.millis()))
+                .order_by_asc(deliveries::Column::Id)
+                // One more, which shows whether there are more.
+                .limit(limit + 1);
+            let query = match self.database.dialect() {
+                Dialect::Postgres => query.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked),
+                Dialect::Sqlite => query,
+            };
+            let mut rows = query.all(&transaction).await?;
+            requeued.more = rows.len() as u64 > limit;
+            rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            let dead = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            restart(self, &transaction, tenant, &dead, budget).await?;
+            transaction.commit().await?;
+            if !dead.is_empty() {
+                self.queue.wake();
+            }
+            requeued.deliveries += dead.len() as u64;
+            if !requeued.more || requeued.deliveries >= most {
+                return Ok(requeued);
+            }
+        }
+    }
+
+    /// Deletes a dead letter: the delivery and its attempts. Statistics keep counting it.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn delete_dead_letter(&self, tenant: &TenantId, id: DeliveryId) -> Result<Deleted, StoreError> {
+        let transaction = self.database.begin().await?;
+        let deleted = deliveries::Entity::delete_many()
+            .filter(deliveries::Column::Id.eq(id.uuid()))
+            .filter(deliveries::Column::Tenant.eq(tenant.as_str()))
+            .filter(deliveries::Column::Status.eq(DeliveryStatus::Dead.code()))
+            .exec(&transaction)
+            .await?;
+        if deleted.rows_affected == 0 {
+            transaction.rollback().await?;
+            let found = self.delivery(tenant, id).await?;
+            return Ok(found.map_or(Deleted::Missing, |delivery| Deleted::Not(delivery.status)));
+        }
+        attempts::Entity::delete_many()
+            .filter(attempts::Column::DeliveryId.eq(id.uuid()))
+            .filter(attempts::Column::Tenant.eq(tenant.as_str()))
+            .exec(&transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Deleted::Done)
+    }
+
+    /// The time of the database's clock, which also sets `died_at`.
+    async fn database_time(&self) -> Result<Timestamp, StoreError> {
+        let sql = format!("SELECT {} AS now", self.database.dialect().now());
+        let row = query_one(self.database.connection(), sql, []).await?;
+        let now = row.map(|row| column(&row, "now")).transpose()?;
+        Ok(now.map_or_else(|| self.ids.clock().now(), Timestamp::from_millis))
+    }
+}
+
+impl DeadFilter {
+    fn query(&self, tenant: &TenantId) -> sea_orm::Select<deliveries::Entity> {
+        use deliveries::Column as C;
+
+        let mut query = deliveries::Entity::find()
+            .filter(C::Tenant.eq(tenant.as_str()))
+            .filter(C::Status.eq(DeliveryStatus::Dead.code()))
+            // Makes the planner use the partial indexes on dead letters.
+            .filter(C::DiedAt.is_not_null());
+        if let Some(ids) = &self.ids {
+            query = query.filter(C::Id.is_in(ids.iter().map(|id| id.uuid())));
+        }
+        if let Some(subscriber) = self.subscriber {
+            query = query.filter(C::SubscriberId.eq(subscriber.uuid()));
+        }
+        if let Some(event_type) = &self.event_type {
+            query = query.filter(C::EventType.eq(event_type.as_str()));
+        }
+        if let Some(reason) = self.reason {
+            query = query.filter(C::DeadReason.eq(reason.code()));
+        }
+        if let Some(since) = self.since {
+            query = query.filter(C::DiedAt.gte(since.millis()));
+        }
+        if let Some(until) = self.until {
+            query = query.filter(C::DiedAt.lt(until.millis()));
+        }
+        query
+    }
+}
+
+fn active_subscribers(tenant: &TenantId) -> sea_orm::sea_query::SelectStatement {
+    let mut query = Query::select();
+    query
+        .column(subscribers::Column::Id)
+        .from(subscribers::Entity)
+        .and_where(subscribers::Column::Tenant.eq(tenant.as_str()))
+        .and_where(subscribers::Column::Active.eq(true));
+    query
+}

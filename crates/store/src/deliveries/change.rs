@@ -1,0 +1,79 @@
+//! Retrying and cancelling a delivery.
+
+use std::collections::HashMap;
+
+use postrider_core::{DeliveryId, DeliveryStatus, TenantId};
+use postrider_database::{Dialect, Writes};
+use sea_orm::{ColumnTrait, ConnectionTrait as _, EntityTrait, QueryFilter, QuerySelect, Statement, Value};
+
+use super::read::{Delivery, read};
+use super::restart::{AttemptBudget, restart, rollup_key};
+use crate::entity::deliveries;
+use crate::rollups::deliveries::{Counts, add};
+use crate::row::{CANCELLED, PENDING};
+use crate::{Store, StoreError};
+
+/// The result of a request to retry or cancel a delivery.
+#[derive(Clone, Debug)]
+pub enum Changed {
+    /// The delivery was changed. This is its new state.
+    Done(Box<Delivery>),
+    /// The operation is not allowed in the delivery's current status, which this is.
+    Not(DeliveryStatus),
+    /// The tenant has no such delivery.
+    Missing,
+}
+
+impl Store {
+    /// Delivers an ended delivery again: a new round with the full schedule, under the same event id. Of two concurrent
+    /// calls, only one starts a round.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn retry(&self, tenant: &TenantId, id: DeliveryId) -> Result<Changed, StoreError> {
+        let transaction = self.database.begin().await?;
+        let query =
+            deliveries::Entity::find_by_id(id.uuid()).filter(deliveries::Column::Tenant.eq(tenant.as_str()));
+        let query = match self.database.dialect() {
+            Dialect::Postgres => query.lock_exclusive(),
+            Dialect::Sqlite => query,
+        };
+        let Some(row) = query.one(&transaction).await? else { return Ok(Changed::Missing) };
+        let before = read(&row)?;
+        if before.status == DeliveryStatus::Pending {
+            return Ok(Changed::Not(before.status));
+        }
+        restart(self, &transaction, tenant, std::slice::from_ref(&before), AttemptBudget::FromZero).await?;
+        transaction.commit().await?;
+        self.queue.wake();
+        Ok(self.delivery(tenant, id).await?.map_or(Changed::Missing, |now| Changed::Done(Box::new(now))))
+    }
+
+    /// Cancels a pending delivery. A request that is in flight still finishes, and its attempt is recorded.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn cancel(&self, tenant: &TenantId, id: DeliveryId) -> Result<Changed, StoreError> {
+        let now = self.database.dialect().now();
+        let transaction = self.database.begin().await?;
+        let sql = format!(
+            "UPDATE deliveries SET status = {CANCELLED}, next_attempt_at = NULL, ended_at = {now} \
+             WHERE id = $1 AND tenant = $2 AND status = {PENDING} RETURNING *"
+        );
+        let values: [Value; 2] = [id.uuid().into(), tenant.as_str().into()];
+        let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, values);
+        let cancelled = deliveries::Entity::find().from_raw_sql(statement).one(&transaction).await?;
+        let Some(row) = cancelled else {
+            transaction.rollback().await?;
+            let found = self.delivery(tenant, id).await?;
+            return Ok(found.map_or(Changed::Missing, |delivery| Changed::Not(delivery.status)));
+        };
+        let delivery = read(&row)?;
+        let counts = Counts { cancelled: 1, spent: i64::from(delivery.attempts), ..Counts::default() };
+        let mut writes = Writes::new();
+        add(self.shards.next(), HashMap::from([(rollup_key(tenant, &delivery), counts)]), &mut writes);
+        writes.execute(&transaction).await?;
+        transaction.commit().await?;
+        Ok(Changed::Done(Box::new(delivery)))
+    }
+}

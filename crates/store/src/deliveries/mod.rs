@@ -1,0 +1,18 @@
+//! Deliveries and their attempts.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `read` | deliveries, one or a page of them |
+//! | `attempts` | the attempts of a delivery |
+//! | `change` | retrying and cancelling a delivery |
+//! | `restart` | making ended deliveries pending again, for retries and for requeued dead letters |
+
+mod attempts;
+mod change;
+mod read;
+pub(crate) mod restart;
+
+pub use self::attempts::RecordedAttempt;
+pub use self::change::Changed;
+pub(crate) use self::read::read;
+pub use self::read::{Delivery, DeliveryFilter};

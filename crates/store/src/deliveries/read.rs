@@ -1,0 +1,141 @@
+//! Reading deliveries.
+
+use postrider_core::{
+    DeadReason, DeliveryId, DeliveryStatus, ErrorKind, EventId, EventType, JobId, SubscriberId, TenantId,
+    Timestamp, id,
+};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use crate::entity::deliveries;
+use crate::page::{Page, PageRequest};
+use crate::row::{dead_reason, error_kind, parse, response_status, status, timestamp, unsigned};
+use crate::{Store, StoreError};
+
+/// A delivery.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The delivery's id.
+    pub id: DeliveryId,
+    /// The event to deliver.
+    pub event_id: EventId,
+    /// The event's type.
+    pub event_type: EventType,
+    /// The subscriber to deliver to.
+    pub subscriber: SubscriberId,
+    /// The status.
+    pub status: DeliveryStatus,
+    /// The number of attempts so far.
+    pub attempts: u32,
+    /// The job that works on it, or did last.
+    pub job: Option<JobId>,
+    /// When the next attempt is due; `None` before the first attempt and after the last one.
+    pub next_attempt_at: Option<Timestamp>,
+    /// The HTTP status of the last attempt, if the receiver responded.
+    pub response_status: Option<u16>,
+    /// Why the last attempt failed, if it did.
+    pub error_kind: Option<ErrorKind>,
+    /// Why it is dead, if it is.
+    pub dead_reason: Option<DeadReason>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it ended; `None` while it is pending.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Selects deliveries. A delivery must match every field that is not `None`.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// The subscriber.
+    pub subscriber: Option<SubscriberId>,
+    /// The event's type.
+    pub event_type: Option<EventType>,
+    /// The event.
+    pub event_id: Option<EventId>,
+    /// The status.
+    pub status: Option<DeliveryStatus>,
+    /// The HTTP status of the last response.
+    pub response_status: Option<u16>,
+    /// Created at or after this moment.
+    pub since: Option<Timestamp>,
+    /// Created before this moment.
+    pub until: Option<Timestamp>,
+}
+
+impl Store {
+    /// Returns a delivery of the tenant.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn delivery(&self, tenant: &TenantId, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        let query =
+            deliveries::Entity::find_by_id(id.uuid()).filter(deliveries::Column::Tenant.eq(tenant.as_str()));
+        query.one(self.database.connection()).await?.as_ref().map(read).transpose()
+    }
+
+    /// Returns a page of the tenant's deliveries, newest first.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn deliveries(
+        &self,
+        tenant: &TenantId,
+        filter: &DeliveryFilter,
+        page: PageRequest<id::Delivery>,
+    ) -> Result<Page<Delivery, id::Delivery>, StoreError> {
+        use deliveries::Column as C;
+
+        let mut query = deliveries::Entity::find().filter(C::Tenant.eq(tenant.as_str()));
+        if let Some(subscriber) = filter.subscriber {
+            query = query.filter(C::SubscriberId.eq(subscriber.uuid()));
+        }
+        if let Some(event_type) = &filter.event_type {
+            query = query.filter(C::EventType.eq(event_type.as_str()));
+        }
+        if let Some(event) = filter.event_id {
+            query = query.filter(C::EventId.eq(event.uuid()));
+        }
+        if let Some(status) = filter.status {
+            query = query.filter(C::Status.eq(status.code()));
+            if status == DeliveryStatus::Dead {
+                // Makes the planner use the partial index on dead letters.
+                query = query.filter(C::DiedAt.is_not_null());
+            }
+        }
+        if let Some(code) = filter.response_status {
+            query = query.filter(C::ResponseStatus.eq(i16::try_from(code).unwrap_or(-1)));
+        }
+        if let Some(since) = filter.since {
+            query = query.filter(C::CreatedAt.gte(since.millis()));
+        }
+        if let Some(until) = filter.until {
+            query = query.filter(C::CreatedAt.lt(until.millis()));
+        }
+        if let Some(before) = page.before {
+            query = query.filter(C::Id.lt(before.uuid()));
+        }
+        let query = query.order_by_desc(C::Id).limit(page.rows());
+        let rows = query.all(self.database.connection()).await?;
+        let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::cut(items, page.limit, |delivery| delivery.id))
+    }
+}
+
+/// Reads a delivery from its row.
+pub(crate) fn read(row: &deliveries::Model) -> Result<Delivery, StoreError> {
+    let id = DeliveryId::from_uuid(row.id);
+    Ok(Delivery {
+        id,
+        event_id: EventId::from_uuid(row.event_id),
+        event_type: parse(&row.event_type, "deliveries", "event_type", id)?,
+        subscriber: SubscriberId::from_uuid(row.subscriber_id),
+        status: status(row.status, id)?,
+        attempts: unsigned(row.attempts),
+        job: row.job_id.map(JobId::from_uuid),
+        next_attempt_at: timestamp(row.next_attempt_at),
+        response_status: response_status(row.response_status),
+        error_kind: error_kind(row.error_kind),
+        dead_reason: dead_reason(row.dead_reason),
+        created_at: Timestamp::from_millis(row.created_at),
+        ended_at: timestamp(row.ended_at),
+    })
+}

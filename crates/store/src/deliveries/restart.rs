@@ -1,0 +1,71 @@
+//! Making ended deliveries pending again.
+
+use std::collections::HashMap;
+
+use postrider_core::{DeliveryStatus, JobId, TenantId};
+use postrider_database::{Batch, Column, Kind, Writes};
+use postrider_queue::NewJob;
+use sea_orm::DatabaseTransaction;
+
+use super::read::Delivery;
+use crate::queue_ids::{lane_of, queued};
+use crate::rollups::deliveries::{Counts, add};
+use crate::rollups::key::Key;
+use crate::row::PENDING;
+use crate::{Store, StoreError};
+
+/// Which earlier attempts count against the maximum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptBudget {
+    /// None: a new round, with the full schedule.
+    FromZero,
+    /// All of them: a delivery that has used up its attempts gets one more.
+    Keep,
+}
+
+/// Makes ended deliveries pending again, each with a new job. They must be locked by `transaction`.
+pub(crate) async fn restart(
+    store: &Store,
+    transaction: &DatabaseTransaction,
+    tenant: &TenantId,
+    ended: &[Delivery],
+    budget: AttemptBudget,
+) -> Result<(), StoreError> {
+    const RESTARTED: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("job", Kind::Uuid)];
+    let mut input = Batch::new(RESTARTED);
+    let mut jobs = Vec::with_capacity(ended.len());
+    let mut counts: HashMap<Key, Counts> = HashMap::new();
+    for delivery in ended {
+        let job: JobId = store.ids.next();
+        input.push([delivery.id.uuid().into(), job.uuid().into()]);
+        jobs.push(NewJob::now(queued(job), lane_of(delivery.subscriber), delivery.id.uuid()));
+        // Takes back what was counted when the delivery ended.
+        let counts = counts.entry(rollup_key(tenant, delivery)).or_default();
+        counts.spent -= i64::from(delivery.attempts);
+        match delivery.status {
+            DeliveryStatus::Succeeded => counts.succeeded -= 1,
+            DeliveryStatus::Dead => counts.dead -= 1,
+            DeliveryStatus::Cancelled => counts.cancelled -= 1,
+            DeliveryStatus::Pending => {}
+        }
+    }
+    let round_start = match budget {
+        AttemptBudget::FromZero => "attempts",
+        AttemptBudget::Keep => "round_start",
+    };
+    let sql = format!(
+        "UPDATE deliveries SET status = {PENDING}, job_id = input.job, round_start = {round_start}, \
+            next_attempt_at = NULL, dead_reason = NULL, died_at = NULL, ended_at = NULL \
+        FROM input WHERE deliveries.id = input.id"
+    );
+    input.execute(transaction, &sql, []).await?;
+    let mut writes = Writes::new();
+    add(store.shards.next(), counts, &mut writes);
+    store.queue.enqueue_with(&jobs, &mut writes);
+    Ok(writes.execute(transaction).await?)
+}
+
+/// The key under which a delivery is counted.
+pub(super) fn rollup_key(tenant: &TenantId, delivery: &Delivery) -> Key {
+    Key::new(tenant, delivery.subscriber, &delivery.event_type, delivery.created_at)
+}

@@ -1,0 +1,73 @@
+//! Reading events.
+
+use bytes::Bytes;
+use postrider_core::{AgentId, EventId, EventType, TenantId, Timestamp, id};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use crate::entity::events;
+use crate::page::{Page, PageRequest};
+use crate::row::{parse, unsigned};
+use crate::{Store, StoreError};
+
+/// An event that was dispatched.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The event's id.
+    pub id: EventId,
+    /// The event type.
+    pub event_type: EventType,
+    /// The agent that emitted it.
+    pub agent_id: AgentId,
+    /// The envelope: the body of every delivery.
+    pub envelope: Bytes,
+    /// The number of subscribers that it was dispatched to.
+    pub subscribers_found: u32,
+    /// When it was dispatched.
+    pub dispatched_at: Timestamp,
+}
+
+impl Store {
+    /// Returns an event of the tenant.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn event(&self, tenant: &TenantId, id: EventId) -> Result<Option<Event>, StoreError> {
+        let query = events::Entity::find_by_id(id.uuid()).filter(events::Column::Tenant.eq(tenant.as_str()));
+        query.one(self.database.connection()).await?.map(read).transpose()
+    }
+
+    /// Returns a page of the tenant's events, newest first; with `event_type`, only events of that type.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn events(
+        &self,
+        tenant: &TenantId,
+        event_type: Option<&EventType>,
+        page: PageRequest<id::Event>,
+    ) -> Result<Page<Event, id::Event>, StoreError> {
+        let mut query = events::Entity::find().filter(events::Column::Tenant.eq(tenant.as_str()));
+        if let Some(event_type) = event_type {
+            query = query.filter(events::Column::EventType.eq(event_type.as_str()));
+        }
+        if let Some(before) = page.before {
+            query = query.filter(events::Column::Id.lt(before.uuid()));
+        }
+        let query = query.order_by_desc(events::Column::Id).limit(page.rows());
+        let rows = query.all(self.database.connection()).await?;
+        let items = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::cut(items, page.limit, |event| event.id))
+    }
+}
+
+fn read(row: events::Model) -> Result<Event, StoreError> {
+    let id = EventId::from_uuid(row.id);
+    Ok(Event {
+        id,
+        event_type: parse(&row.event_type, "events", "event_type", id)?,
+        agent_id: parse(&row.agent_id, "events", "agent_id", id)?,
+        envelope: row.envelope.into(),
+        subscribers_found: unsigned(row.subscribers_found),
+        dispatched_at: Timestamp::from_millis(row.dispatched_at),
+    })
+}

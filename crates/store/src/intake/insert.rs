@@ -1,0 +1,113 @@
+//! Inserting events and deliveries.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
+use postrider_database::{Batch, Column, Kind, Writes};
+
+use crate::Store;
+use crate::rollups::deliveries::{Counts, add};
+use crate::rollups::key::Key;
+use crate::row::{PENDING, signed};
+
+/// An event to be inserted.
+#[derive(Clone, Debug)]
+pub struct EventRow {
+    /// The event's id.
+    pub id: EventId,
+    /// The tenant that owns it.
+    pub tenant: TenantId,
+    /// The event type.
+    pub event_type: EventType,
+    /// The agent that emitted it.
+    pub agent_id: AgentId,
+    /// The envelope: the body of every delivery.
+    pub envelope: Bytes,
+    /// The number of its subscribers.
+    pub subscribers_found: u32,
+    /// When it was dispatched.
+    pub dispatched_at: Timestamp,
+}
+
+/// A delivery to be inserted.
+#[derive(Clone, Debug)]
+pub struct DeliveryRow {
+    /// The delivery's id.
+    pub id: DeliveryId,
+    /// The tenant that owns it.
+    pub tenant: TenantId,
+    /// The event to deliver.
+    pub event_id: EventId,
+    /// The event's type.
+    pub event_type: EventType,
+    /// The subscriber to deliver to.
+    pub subscriber: SubscriberId,
+    /// The job that will work on it.
+    pub job: JobId,
+    /// When the event was dispatched.
+    pub created_at: Timestamp,
+}
+
+impl Store {
+    /// Adds to `writes` the events, their deliveries, and the counts of both.
+    pub fn insert_with(&self, events: Vec<EventRow>, deliveries: &[DeliveryRow], writes: &mut Writes) {
+        const EVENT: &[Column] = &[
+            Column::new("id", Kind::Uuid),
+            Column::new("tenant", Kind::Text),
+            Column::new("event_type", Kind::Text),
+            Column::new("agent_id", Kind::Text),
+            Column::new("envelope", Kind::Bytes),
+            Column::new("subscribers_found", Kind::Int),
+            Column::new("dispatched_at", Kind::Big),
+        ];
+        const DELIVERY: &[Column] = &[
+            Column::new("id", Kind::Uuid),
+            Column::new("tenant", Kind::Text),
+            Column::new("event_id", Kind::Uuid),
+            Column::new("subscriber_id", Kind::Uuid),
+            Column::new("event_type", Kind::Text),
+            Column::new("job_id", Kind::Uuid),
+            Column::new("created_at", Kind::Big),
+        ];
+        let mut input = Batch::new(EVENT);
+        for event in events {
+            input.push([
+                event.id.uuid().into(),
+                event.tenant.as_str().into(),
+                event.event_type.as_str().into(),
+                event.agent_id.as_str().into(),
+                Vec::from(event.envelope).into(),
+                signed(event.subscribers_found).into(),
+                event.dispatched_at.millis().into(),
+            ]);
+        }
+        let sql = "INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
+            SELECT id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at FROM input";
+        writes.push(input, sql);
+
+        let mut input = Batch::new(DELIVERY);
+        let mut counts: HashMap<Key, Counts> = HashMap::new();
+        for delivery in deliveries {
+            input.push([
+                delivery.id.uuid().into(),
+                delivery.tenant.as_str().into(),
+                delivery.event_id.uuid().into(),
+                delivery.subscriber.uuid().into(),
+                delivery.event_type.as_str().into(),
+                delivery.job.uuid().into(),
+                delivery.created_at.millis().into(),
+            ]);
+            let key =
+                Key::new(&delivery.tenant, delivery.subscriber, &delivery.event_type, delivery.created_at);
+            counts.entry(key).or_default().created += 1;
+        }
+        let sql = format!(
+            "INSERT INTO deliveries \
+                (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
+            SELECT id, tenant, event_id, subscriber_id, event_type, {PENDING}, 0, 0, job_id, created_at FROM input"
+        );
+        writes.push(input, sql);
+        add(self.shards.next(), counts, writes);
+    }
+}

@@ -1,0 +1,116 @@
+//! The new state of deliveries whose outcomes are recorded.
+
+use std::collections::HashMap;
+
+use postrider_core::{DeliveryStatus, ErrorKind};
+use postrider_database::sql::{column, query_one};
+use postrider_database::{Batch, Column, Dialect, Kind};
+use postrider_queue::JobId;
+use sea_orm::DatabaseTransaction;
+
+use crate::StoreError;
+use crate::attempt::{End, Outcome};
+use crate::row::{DEAD, PENDING, millis, status, stored_status};
+
+/// What recording an outcome did to its delivery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Applied {
+    /// The delivery's attempts including this one, which is also this one's number.
+    pub(super) attempts: i32,
+    pub(super) change: Change,
+    /// Whether the subscriber may have failed since its last success.
+    pub(super) failing: bool,
+}
+
+/// Whether an outcome changed the status of its delivery.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    /// It did.
+    Made,
+    /// It did not: the delivery is pending, but belongs to another job now.
+    OfAnotherJob,
+    /// It did not: the delivery had ended before, for example because a request cancelled it.
+    AlreadyEnded,
+}
+
+/// Moves deliveries to the state that their outcomes ask for. A delivery that has another job by now, or was cancelled,
+/// does not change. Returns the changed ones by their jobs.
+pub(super) async fn update_deliveries(
+    transaction: &DatabaseTransaction,
+    outcomes: &[&Outcome],
+) -> Result<HashMap<JobId, Applied>, StoreError> {
+    const DELIVERY: &[Column] = &[
+        Column::new("id", Kind::Uuid),
+        Column::new("job", Kind::Uuid),
+        Column::new("new_status", Kind::Small),
+        Column::new("tried", Kind::Int),
+        Column::nullable("delay", Kind::Big),
+        Column::nullable("answered", Kind::Small),
+        Column::nullable("failed", Kind::Small),
+        Column::nullable("reason", Kind::Small),
+    ];
+    let mut input = Batch::new(DELIVERY);
+    for outcome in outcomes {
+        let attempt = outcome.attempt.as_ref();
+        let answered = attempt.and_then(|attempt| attempt.response.as_ref()).map(|response| response.status);
+        let failed = attempt.and_then(|attempt| attempt.verdict.error_kind());
+        let (delay, reason) = match outcome.end {
+            // Added to the time of this statement, as the queue adds it for the job.
+            End::RetryIn(delay) => (Some(millis(delay)), None),
+            End::Dead(reason) => (None, Some(reason.code())),
+            End::Succeeded | End::Cancelled => (None, None),
+        };
+        input.push([
+            outcome.delivery.id.uuid().into(),
+            outcome.lease.job.0.into(),
+            outcome.end.status().code().into(),
+            i32::from(attempt.is_some()).into(),
+            delay.into(),
+            stored_status(answered).into(),
+            failed.map(ErrorKind::code).into(),
+            reason.into(),
+        ]);
+    }
+    let now = Dialect::of(transaction).now();
+    // `BETWEEN x AND x` instead of `= x`: PostgreSQL caches plans. A plan made while the table was small would join it
+    // whole with the input, also when it is large; a range can only be looked up in the index.
+    let sql = format!(
+        "UPDATE deliveries SET \
+            status = input.new_status, \
+            attempts = deliveries.attempts + input.tried, \
+            next_attempt_at = {now} + input.delay, \
+            response_status = CASE WHEN input.tried = 1 THEN input.answered ELSE deliveries.response_status END, \
+            error_kind = CASE WHEN input.tried = 1 THEN input.failed ELSE deliveries.error_kind END, \
+            dead_reason = input.reason, \
+            died_at = CASE WHEN input.new_status = {DEAD} THEN {now} END, \
+            ended_at = CASE WHEN input.new_status <> {PENDING} THEN {now} END \
+        FROM input \
+        WHERE deliveries.id BETWEEN input.id AND input.id AND deliveries.job_id BETWEEN input.job AND input.job \
+            AND deliveries.status = {PENDING} \
+        RETURNING deliveries.job_id, deliveries.attempts, \
+            CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
+                THEN 1 ELSE 0 END AS failing"
+    );
+    let rows = input.query(transaction, &sql, []).await?;
+    let applied = |row| {
+        let attempts = column(row, "attempts")?;
+        let failing = column::<i32>(row, "failing")? != 0;
+        Ok((JobId(column(row, "job_id")?), Applied { attempts, change: Change::Made, failing }))
+    };
+    rows.iter().map(applied).collect()
+}
+
+/// Counts an attempt that finished after its delivery had been cancelled, and perhaps retried. It was made, so it gets a
+/// number; but it changes no status and counts for no round. Returns `None` if the delivery was deleted.
+pub(super) async fn count_late(
+    transaction: &DatabaseTransaction,
+    outcome: &Outcome,
+) -> Result<Option<Applied>, StoreError> {
+    let sql = "UPDATE deliveries SET attempts = attempts + 1, round_start = round_start + 1 \
+        WHERE id = $1 RETURNING status, attempts";
+    let id = outcome.delivery.id;
+    let Some(row) = query_one(transaction, sql, [id.uuid().into()]).await? else { return Ok(None) };
+    let is_pending = status(column(&row, "status")?, id)? == DeliveryStatus::Pending;
+    let change = if is_pending { Change::OfAnotherJob } else { Change::AlreadyEnded };
+    Ok(Some(Applied { attempts: column(&row, "attempts")?, change, failing: true }))
+}

@@ -1,0 +1,206 @@
+//! Creating, reading, changing and deleting subscribers.
+
+use std::collections::HashMap;
+
+use postrider_core::keyring::Purpose;
+use postrider_core::{DeactivationReason, EventPattern, SubscriberId, TenantId, id};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveModelTrait as _, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
+
+use super::query::{find, update};
+use super::secrets::{seal, seal_headers};
+use super::stored::{insert_patterns, lane_settings, policy_text, read, set_active};
+use super::subscriber::{NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
+use crate::entity::{subscribers, subscriptions};
+use crate::health::{Health, deactivate::expedite_lane, state};
+use crate::page::{Page, PageRequest};
+use crate::queue_ids::lane_of;
+use crate::row::parse;
+use crate::{Store, StoreError};
+
+impl Store {
+    /// Creates a subscriber, and its lane in the queue.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable or the secret cannot be encrypted.
+    pub async fn create_subscriber(
+        &self,
+        tenant: &TenantId,
+        new: NewSubscriber,
+    ) -> Result<Subscriber, StoreError> {
+        let now = self.ids.clock().now();
+        let id: SubscriberId = self.ids.next();
+        let state = if new.active {
+            SubscriberState::Active
+        } else {
+            SubscriberState::Inactive { since: now, reason: DeactivationReason::Requested }
+        };
+        let secret = new.secret.expose().as_bytes();
+        let header_names = new.headers.names().map(str::to_owned).collect();
+        let row = subscribers::Model {
+            id: id.uuid(),
+            tenant: tenant.as_str().into(),
+            url: new.url.as_str().into(),
+            description: new.description.clone(),
+            secret: seal(&self.keyring, &self.ids, tenant, id, Purpose::Secret, secret)?,
+            previous_secret: None,
+            previous_secret_until: None,
+            headers: seal_headers(&self.keyring, &self.ids, tenant, id, &new.headers)?,
+            policy: policy_text(&new.policy),
+            active: new.active,
+            deactivated_at: (!new.active).then(|| now.millis()),
+            deactivation_reason: (!new.active).then(|| DeactivationReason::Requested.code()),
+            created_at: now.millis(),
+            updated_at: now.millis(),
+        };
+        let row: subscribers::ActiveModel = row.into();
+        let transaction = self.database.begin().await?;
+        subscribers::Entity::insert(row.reset_all()).exec_without_returning(&transaction).await?;
+        insert_patterns(&transaction, tenant, id, &new.events).await?;
+        self.queue.configure_in(&transaction, lane_of(id), lane_settings(&new.policy)).await?;
+        transaction.commit().await?;
+        Ok(Subscriber {
+            id,
+            tenant: tenant.clone(),
+            url: new.url,
+            events: new.events,
+            description: new.description,
+            header_names,
+            state,
+            policy: new.policy,
+            health: Health::default(),
+            created_at: now,
+            updated_at: now,
+        })
+    }
+
+    /// Returns a subscriber of the tenant.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn subscriber(
+        &self,
+        tenant: &TenantId,
+        id: SubscriberId,
+    ) -> Result<Option<Subscriber>, StoreError> {
+        let row = find(tenant, id).one(self.database.connection()).await?;
+        Ok(self.read_subscribers(row.into_iter().collect()).await?.pop())
+    }
+
+    /// Returns a page of the tenant's subscribers, newest first.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn subscribers(
+        &self,
+        tenant: &TenantId,
+        page: PageRequest<id::Subscriber>,
+    ) -> Result<Page<Subscriber, id::Subscriber>, StoreError> {
+        let mut query = subscribers::Entity::find().filter(subscribers::Column::Tenant.eq(tenant.as_str()));
+        if let Some(before) = page.before {
+            query = query.filter(subscribers::Column::Id.lt(before.uuid()));
+        }
+        let query = query.order_by_desc(subscribers::Column::Id).limit(page.rows());
+        let rows = query.all(self.database.connection()).await?;
+        let items = self.read_subscribers(rows).await?;
+        Ok(Page::cut(items, page.limit, |subscriber| subscriber.id))
+    }
+
+    /// Changes a subscriber. The change takes effect with the next attempt of each delivery.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable or the headers cannot be encrypted.
+    pub async fn change_subscriber(
+        &self,
+        tenant: &TenantId,
+        id: SubscriberId,
+        change: SubscriberChange,
+    ) -> Result<Option<Subscriber>, StoreError> {
+        let now = self.ids.clock().now();
+        let transaction = self.database.begin().await?;
+        let mut update = update(tenant, id).col_expr(subscribers::Column::UpdatedAt, Expr::val(now.millis()));
+        if let Some(url) = &change.url {
+            update = update.col_expr(subscribers::Column::Url, Expr::val(url.as_str()));
+        }
+        if let Some(description) = &change.description {
+            update = update.col_expr(subscribers::Column::Description, Expr::val(description.as_str()));
+        }
+        if let Some(headers) = &change.headers {
+            let sealed = seal_headers(&self.keyring, &self.ids, tenant, id, headers)?;
+            update = update.col_expr(subscribers::Column::Headers, Expr::val(Value::Bytes(sealed)));
+        }
+        if let Some(policy) = &change.policy {
+            update = update.col_expr(subscribers::Column::Policy, Expr::val(policy_text(policy)));
+        }
+        if let Some(active) = change.active {
+            update = set_active(update, active, now);
+        }
+        if update.exec(&transaction).await?.rows_affected == 0 {
+            return Ok(None);
+        }
+        if let Some(events) = &change.events {
+            let old = subscriptions::Column::SubscriberId.eq(id.uuid());
+            subscriptions::Entity::delete_many().filter(old).exec(&transaction).await?;
+            insert_patterns(&transaction, tenant, id, events).await?;
+        }
+        if change.active == Some(true) || change.url.is_some() {
+            // The owner has reactivated it or chosen another receiver, so earlier failures no longer count.
+            state::reset(&*self.queue, &transaction, id).await?;
+        }
+        if change.active == Some(false) {
+            expedite_lane(&*self.queue, &transaction, id).await?;
+        }
+        if let Some(policy) = &change.policy {
+            self.queue.configure_in(&transaction, lane_of(id), lane_settings(policy)).await?;
+        }
+        transaction.commit().await?;
+        self.queue.wake();
+        self.subscriber(tenant, id).await
+    }
+
+    /// Deletes a subscriber. Its events, deliveries and attempts stay; pending deliveries end as cancelled.
+    ///
+    /// Returns whether the tenant had the subscriber.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn delete_subscriber(&self, tenant: &TenantId, id: SubscriberId) -> Result<bool, StoreError> {
+        let transaction = self.database.begin().await?;
+        let delete = subscribers::Entity::delete_many()
+            .filter(subscribers::Column::Id.eq(id.uuid()))
+            .filter(subscribers::Column::Tenant.eq(tenant.as_str()));
+        let deleted = delete.exec(&transaction).await?.rows_affected > 0;
+        if deleted {
+            expedite_lane(&*self.queue, &transaction, id).await?;
+            transaction.commit().await?;
+            self.queue.wake();
+        }
+        Ok(deleted)
+    }
+
+    /// Reads the patterns and the health of these subscribers.
+    async fn read_subscribers(&self, rows: Vec<subscribers::Model>) -> Result<Vec<Subscriber>, StoreError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let found = subscriptions::Entity::find()
+            .filter(subscriptions::Column::SubscriberId.is_in(ids))
+            .order_by_asc(subscriptions::Column::Pattern);
+        let mut events: HashMap<_, Vec<EventPattern>> = HashMap::new();
+        for row in found.all(self.database.connection()).await? {
+            let subscriber = SubscriberId::from_uuid(row.subscriber_id);
+            let pattern = parse(&row.pattern, "subscriptions", "pattern", subscriber)?;
+            events.entry(row.subscriber_id).or_default().push(pattern);
+        }
+        let ids = rows.iter().map(|row| SubscriberId::from_uuid(row.id));
+        let health = state::read(&self.database, ids).await?;
+        rows.into_iter()
+            .map(|row| {
+                let events = events.remove(&row.id).unwrap_or_default();
+                let health = health.get(&SubscriberId::from_uuid(row.id)).copied().unwrap_or_default();
+                read(&self.keyring, row, events, health)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,20 @@
+//! Subscribers.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `subscriber` | the types |
+//! | `crud` | creating, reading, changing and deleting |
+//! | `query` | queries for one subscriber |
+//! | `stored` | between rows and types: patterns, policies, lane settings |
+//! | `secrets` | encrypting secrets and headers; rotating a secret |
+//! | `rekey` | encrypting all of them under a new key |
+
+mod crud;
+mod query;
+mod rekey;
+pub(crate) mod secrets;
+pub(crate) mod stored;
+mod subscriber;
+
+pub use self::rekey::{RekeyError, Rekeyed};
+pub use self::subscriber::{NewSubscriber, Subscriber, SubscriberChange, SubscriberState};

@@ -1,0 +1,114 @@
+//! Between rows of subscribers and their types.
+
+use postrider_core::subscriber::PolicyFields;
+use postrider_core::{DeactivationReason, EventPattern, Keyring, Policy, SubscriberId, TenantId, Timestamp};
+use postrider_database::{Batch, Column, DatabaseError, Dialect, Kind};
+use postrider_queue::{LaneRate, LaneSettings};
+use sea_orm::sea_query::Expr;
+use sea_orm::{DatabaseTransaction, Value};
+
+use super::secrets;
+use super::subscriber::{Subscriber, SubscriberState};
+use crate::StoreError;
+use crate::entity::subscribers;
+use crate::health::Health;
+use crate::row::{parse, target, timestamp};
+
+/// Reads a subscriber from its row.
+pub(super) fn read(
+    keyring: &Keyring,
+    row: subscribers::Model,
+    events: Vec<EventPattern>,
+    health: Health,
+) -> Result<Subscriber, StoreError> {
+    let id = SubscriberId::from_uuid(row.id);
+    let tenant: TenantId = parse(&row.tenant, "subscribers", "tenant", id)?;
+    let headers = secrets::open_headers(keyring, &tenant, id, row.headers.as_deref())?;
+    let state = if row.active {
+        SubscriberState::Active
+    } else {
+        SubscriberState::Inactive {
+            since: timestamp(row.deactivated_at).unwrap_or(Timestamp::from_millis(row.updated_at)),
+            reason: row
+                .deactivation_reason
+                .and_then(DeactivationReason::from_code)
+                .unwrap_or(DeactivationReason::Requested),
+        }
+    };
+    Ok(Subscriber {
+        id,
+        url: target(&row.url, id)?,
+        events,
+        description: row.description,
+        header_names: headers.names().map(str::to_owned).collect(),
+        state,
+        policy: read_policy(&row.policy, id)?,
+        health,
+        created_at: Timestamp::from_millis(row.created_at),
+        updated_at: Timestamp::from_millis(row.updated_at),
+        tenant,
+    })
+}
+
+/// Activates or deactivates a subscriber at its owner's request.
+pub(super) fn set_active(
+    update: sea_orm::UpdateMany<subscribers::Entity>,
+    active: bool,
+    now: Timestamp,
+) -> sea_orm::UpdateMany<subscribers::Entity> {
+    let since = (!active).then(|| now.millis());
+    let reason = (!active).then(|| DeactivationReason::Requested.code());
+    update
+        .col_expr(subscribers::Column::Active, Expr::val(active))
+        .col_expr(subscribers::Column::DeactivatedAt, Expr::val(Value::BigInt(since)))
+        .col_expr(subscribers::Column::DeactivationReason, Expr::val(Value::SmallInt(reason)))
+}
+
+/// Inserts the patterns of a subscriber.
+pub(super) async fn insert_patterns(
+    transaction: &DatabaseTransaction,
+    tenant: &TenantId,
+    id: SubscriberId,
+    events: &[EventPattern],
+) -> Result<(), StoreError> {
+    const PATTERN: &[Column] = &[Column::new("pattern", Kind::Text)];
+    let mut input = Batch::new(PATTERN);
+    for pattern in events {
+        input.push([pattern.as_str().into()]);
+    }
+    // PostgreSQL cannot infer the types of parameters in a select list.
+    let (tenant_parameter, id_parameter) = match Dialect::of(transaction) {
+        Dialect::Postgres => ("$1::text", "$2::uuid"),
+        Dialect::Sqlite => ("$1", "$2"),
+    };
+    let sql = format!(
+        "INSERT INTO subscriptions (tenant, pattern, subscriber_id) \
+        SELECT DISTINCT {tenant_parameter}, pattern, {id_parameter} FROM input"
+    );
+    input.execute(transaction, &sql, [tenant.as_str().into(), id.uuid().into()]).await?;
+    Ok(())
+}
+
+/// The settings of the subscriber's lane.
+pub(super) fn lane_settings(policy: &Policy) -> LaneSettings {
+    LaneSettings {
+        concurrency: policy.concurrency(),
+        ordered: policy.ordered(),
+        rate: policy.rate_limit().map(|rate| LaneRate { interval: rate.interval, burst: rate.burst }),
+    }
+}
+
+/// A policy in its stored form, JSON.
+pub(super) fn policy_text(policy: &Policy) -> String {
+    // A struct of numbers and strings always has a JSON form.
+    serde_json::to_string(policy.fields()).unwrap_or_else(|_| "{}".into())
+}
+
+/// Reads a policy from its stored form.
+pub(crate) fn read_policy(text: &str, subscriber: SubscriberId) -> Result<Policy, StoreError> {
+    let inconsistent = |error: &dyn std::fmt::Display| {
+        DatabaseError::inconsistent("subscribers", "policy", subscriber, error)
+    };
+    let fields: PolicyFields = serde_json::from_str(text).map_err(|error| inconsistent(&error))?;
+    Ok(Policy::try_from(fields).map_err(|error| inconsistent(&error))?)
+}

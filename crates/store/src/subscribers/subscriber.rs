@@ -1,0 +1,100 @@
+//! The types of subscribers.
+
+use postrider_core::{
+    CustomHeaders, DeactivationReason, EventPattern, Policy, Secret, SubscriberId, TargetUrl, TenantId,
+    Timestamp,
+};
+
+use crate::health::Health;
+
+/// A subscriber, without its secrets.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    /// The subscriber's id.
+    pub id: SubscriberId,
+    /// The tenant that owns it.
+    pub tenant: TenantId,
+    /// Where deliveries go.
+    pub url: TargetUrl,
+    /// The patterns of the event types that it receives; never empty.
+    pub events: Vec<EventPattern>,
+    /// The owner's description.
+    pub description: String,
+    /// The names of the headers that are added to its deliveries. The values are secret.
+    pub header_names: Vec<String>,
+    /// Whether it receives deliveries.
+    pub state: SubscriberState,
+    /// How to deliver to it.
+    pub policy: Policy,
+    /// Its recent failures and its circuit breaker.
+    pub health: Health,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Whether a subscriber receives deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriberState {
+    /// It does.
+    Active,
+    /// It does not.
+    Inactive {
+        /// Since when.
+        since: Timestamp,
+        /// Why it was deactivated.
+        reason: DeactivationReason,
+    },
+}
+
+/// A subscriber to be created.
+#[derive(Clone, Debug)]
+pub struct NewSubscriber {
+    /// Where deliveries go.
+    pub url: TargetUrl,
+    /// The patterns of the event types that it receives.
+    pub events: Vec<EventPattern>,
+    /// The secret that signs its deliveries.
+    pub secret: Secret,
+    /// The owner's description.
+    pub description: String,
+    /// The headers that are added to its deliveries.
+    pub headers: CustomHeaders,
+    /// Whether it receives deliveries from the start.
+    pub active: bool,
+    /// How to deliver to it.
+    pub policy: Policy,
+}
+
+impl NewSubscriber {
+    /// An active subscriber with the default policy, an empty description and no additional headers.
+    pub fn new(url: TargetUrl, events: Vec<EventPattern>, secret: Secret) -> Self {
+        Self {
+            url,
+            events,
+            secret,
+            description: String::new(),
+            headers: CustomHeaders::default(),
+            active: true,
+            policy: Policy::default(),
+        }
+    }
+}
+
+/// Changes to a subscriber. `None` keeps the current value.
+#[derive(Clone, Debug, Default)]
+pub struct SubscriberChange {
+    /// Where deliveries go.
+    pub url: Option<TargetUrl>,
+    /// The patterns of the event types that it receives.
+    pub events: Option<Vec<EventPattern>>,
+    /// The owner's description.
+    pub description: Option<String>,
+    /// The headers that are added to its deliveries. They replace all earlier ones.
+    pub headers: Option<CustomHeaders>,
+    /// Whether it receives deliveries.
+    pub active: Option<bool>,
+    /// How to deliver to it. It replaces the whole earlier policy.
+    pub policy: Option<Policy>,
+}
