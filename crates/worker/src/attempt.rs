@@ -1,60 +1,60 @@
-//! One claimed job: a request if it is time for one, and what becomes of its delivery.
+//! One claimed job: a request if one is due, and what becomes of its delivery.
 
 use std::time::Duration;
 
-use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Verdict};
+use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain};
 use postrider_delivery::{Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish};
-use postrider_store::attempt::DeliveryRef;
-use postrider_store::attempt::{Attempt, End, Outcome, Response};
+use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::loading::{Loaded, Work};
 use postrider_telemetry::context::{self, TraceParent};
 use postrider_telemetry::{metric, span};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug_span, field};
 
-use crate::engine::Shared;
+use crate::completion::Completion;
 use crate::point::{during, point};
-use crate::recorder::Ended;
+use crate::shared::Shared;
 
-/// Works on a claimed job until its end is known, or until it is to be given up.
-pub(crate) async fn work(
+/// Runs a claimed job until its completion is known, or until `cancel`, which gives the job back to the queue.
+pub(crate) async fn run(
     shared: &Shared,
     job: ClaimedJob,
     loaded: Loaded,
-    give_up: &CancellationToken,
-) -> Ended {
-    let mut traced = None;
+    cancel: &CancellationToken,
+) -> Completion {
+    let lease = job.lease;
+    let mut trace = None;
     let (delivery, (attempt, end)) = match loaded {
-        Loaded::Nothing => return Ended::Job(job.lease, Finish::Done),
-        Loaded::NotDue(delay) => return Ended::Job(job.lease, Finish::RetryIn(delay)),
+        Loaded::Nothing => return Completion::Job { lease, finish: Finish::Done },
+        Loaded::NotDue(delay) => return Completion::Job { lease, finish: Finish::RetryIn(delay) },
         Loaded::Inactive(delivery, end) => (delivery, (None, end)),
         Loaded::Unreadable(delivery, error) => {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = %chain(&error),
                 delivery = %delivery.id,
                 subscriber = %delivery.subscriber,
                 tenant = %delivery.tenant,
-                "a delivery cannot be read; is POSTRIDER_SECRET_KEY the one it was stored under?"
+                "stored delivery could not be decrypted; check that the secret key is the one it was stored under"
             );
             let made = unreadable(shared, &delivery);
             (delivery, made)
         }
         Loaded::Deliver(work) => {
             let span = span(&work, job.trace.as_deref());
-            traced = span.in_scope(TraceParent::current);
+            trace = span.in_scope(TraceParent::current);
             let made = tokio::select! {
                 made = deliver(shared, &work, job.trace.as_deref()).instrument(span) => made,
-                // Given back unspent, or already another worker's: then this changes nothing.
-                () = give_up.cancelled() => return Ended::Job(job.lease, Finish::Release),
+                // If another worker has the job by now, the release changes nothing.
+                () = cancel.cancelled() => return Completion::Job { lease, finish: Finish::Release },
             };
             (work.delivery, made)
         }
     };
-    Ended::Delivery(Box::new(Outcome { lease: job.lease, delivery, attempt, end }), traced)
+    Completion::Delivery { outcome: Box::new(Outcome { lease, delivery, attempt, end }), trace }
 }
 
-/// Follows the semantic conventions for HTTP client spans. No query, header or body is in it.
+/// A span after the semantic conventions for HTTP clients. It has no query, header or body.
 fn span(work: &Work, trace: Option<&str>) -> Span {
     let delivery = &work.delivery;
     let span = debug_span!(
@@ -78,7 +78,7 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
         { span::RETRY_DELAY } = field::Empty,
     );
     if let Some(trace) = trace {
-        // One story: the attempt is part of the trace of its dispatch, and says which span caused it.
+        // The attempt is part of the trace of its dispatch, and links to the span that caused it.
         context::set_parent(&span, trace);
         context::add_link(&span, trace);
     }
@@ -108,7 +108,7 @@ async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<A
         let latency = started_at.since(delivery.created_at);
         metrics::histogram!(metric::DELIVERY_LATENCY).record(latency.as_secs_f64());
     }
-    let _counted = Counted::new();
+    let _in_flight = InFlightGauge::increment();
     let sent = match webhook.request(work.recipient.url.clone(), work.recipient.policy.timeout()) {
         Ok(request) => during("sent", shared.client.send(request)).await,
         Err(failure) => Sent { duration: Duration::ZERO, result: Err(failure) },
@@ -124,14 +124,14 @@ async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<A
     } else if gone {
         End::Dead(DeadReason::Gone)
     } else {
-        again(shared, work, retry_after)
+        retry_or_dead(shared, work, retry_after)
     };
     log_attempt(work, &attempt, end, &traceparent);
     (Some(attempt), end)
 }
 
-/// When the next attempt is due, or that there is none.
-fn again(shared: &Shared, work: &Work, retry_after: Option<Duration>) -> End {
+/// Returns when the next attempt is due, or that the delivery is dead.
+fn retry_or_dead(shared: &Shared, work: &Work, retry_after: Option<Duration>) -> End {
     let delivery = &work.delivery;
     let failed = (delivery.attempts + 1).saturating_sub(delivery.round_start);
     let policy = work.recipient.policy.retry(&shared.config.retry);
@@ -141,7 +141,7 @@ fn again(shared: &Shared, work: &Work, retry_after: Option<Duration>) -> End {
     }
 }
 
-fn attempt(started_at: postrider_core::Timestamp, sent: Sent) -> Attempt {
+fn attempt(started_at: Timestamp, sent: Sent) -> Attempt {
     let verdict = sent.verdict();
     let response = sent.result.ok().map(|response| Response {
         status: response.status,
@@ -152,9 +152,10 @@ fn attempt(started_at: postrider_core::Timestamp, sent: Sent) -> Attempt {
     Attempt { started_at, duration: sent.duration, response, verdict }
 }
 
-/// Nothing of it could be sent; it is tried again like any other, in case the key comes back.
+/// Returns a failed attempt for a delivery that could not be decrypted. It is retried like any other, in case the key is
+/// restored.
 fn unreadable(shared: &Shared, delivery: &DeliveryRef) -> (Option<Attempt>, End) {
-    let detail = "Postrider could not read what it stores of this delivery".to_owned();
+    let detail = "Postrider could not decrypt the stored delivery".to_owned();
     let attempt = Attempt {
         started_at: shared.store.ids().clock().now(),
         duration: Duration::ZERO,
@@ -184,7 +185,7 @@ fn log_attempt(work: &Work, attempt: &Attempt, end: End, traceparent: &str) {
         span.record(span::RETRY_DELAY, u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
     }
     tracing::debug!(
-        // The one that the receiver was told of, also where none is exported.
+        // The trace id that the receiver got, even if no trace is exported.
         trace_id = traceparent.get(3..35),
         tenant = %delivery.tenant,
         event = %delivery.event_id,
@@ -199,17 +200,17 @@ fn log_attempt(work: &Work, attempt: &Attempt, end: End, traceparent: &str) {
     );
 }
 
-/// One request in flight, for as long as this lives.
-struct Counted;
+/// Counts a request in flight until dropped.
+struct InFlightGauge;
 
-impl Counted {
-    fn new() -> Self {
+impl InFlightGauge {
+    fn increment() -> Self {
         metrics::gauge!(metric::IN_FLIGHT).increment(1.0);
         Self
     }
 }
 
-impl Drop for Counted {
+impl Drop for InFlightGauge {
     fn drop(&mut self) {
         metrics::gauge!(metric::IN_FLIGHT).decrement(1.0);
     }

@@ -1,140 +1,99 @@
-//! Claiming: as many jobs as there are free slots, and no sooner than there may be some.
+//! Claiming: as many jobs as there are free worker slots, and loading what they need.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use postrider_core::chain;
 use postrider_queue::{Claim, Claimed, ClaimedJob, Finish, LeaseToken, QueueError, Wakeups};
 use postrider_telemetry::{context, metric, span};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug_span, field};
 
 use crate::attempt;
-use crate::engine::Shared;
+use crate::completion::{Completion, Completions};
+use crate::pace::{Backoff, ClaimPace, Found, Next, free_slots};
 use crate::point::point;
-use crate::recorder::{Ended, Outcomes};
+use crate::shared::Shared;
 
-/// How long to leave the queue alone after claims that found nothing, doubling from the first to the last: what there
-/// was is locked, by other workers or by our own recorder, or the hints are about jobs that others claim. Not after the
-/// first one, as a single hint is often about a job that the claim before it found.
-const FRUITLESS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(8));
-
-/// How long freed slots gather before the next claim, when nearly all are taken.
-const GATHER: Duration = Duration::from_millis(2);
-
-/// How long after the last claim the next one is made for no more than that jobs ended in lanes that had all running that
-/// they may, if that claim found several: a flood of theirs is worked off in large steps, which leaves the processor to
-/// others. An ordered lane, which has one at a time, waits for nothing.
-const PACE: Duration = Duration::from_millis(10);
-const SEVERAL: usize = 4;
-
-/// How many due jobs are made ready at once.
+/// How many due jobs are promoted at once.
 const PROMOTE: u32 = 1_000;
 
-/// Waits after failures, doubling from the first to the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The wait after claimed jobs could not be loaded. They were given back and would be claimed again at once.
+const LOAD_FAILED: Duration = Duration::from_millis(100);
 
 pub(crate) struct Claimer {
     shared: Arc<Shared>,
     attempts: TaskTracker,
-    outcomes: Outcomes,
+    completions: Completions,
     wakeups: Wakeups,
+    pace: ClaimPace,
     promoted_at: Option<Instant>,
-    /// What was claimed last and is being loaded, while the next claim is made; tells whether it could be.
+    /// The task that loads the jobs of the last claim during the next one. Returns whether it could.
     loading: Option<JoinHandle<bool>>,
-    /// How many claims in turn have found nothing.
-    fruitless: u32,
-    /// Until when nothing is claimed just because jobs of full lanes ended.
-    paced_until: tokio::time::Instant,
-}
-
-/// What to do after a claim.
-enum Next {
-    ClaimAgain,
-    /// What there is, is locked.
-    Contended,
-    Wait {
-        /// Jobs wait for others of their lane to end.
-        blocked: bool,
-        opens_in: Option<Duration>,
-    },
 }
 
 impl Claimer {
-    pub(crate) fn new(shared: &Arc<Shared>, attempts: TaskTracker, outcomes: Outcomes) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, attempts: TaskTracker, completions: Completions) -> Self {
         let wakeups = shared.store.queue().wakeups();
         Self {
             shared: Arc::clone(shared),
             attempts,
-            outcomes,
+            completions,
             wakeups,
+            pace: ClaimPace::new(),
             promoted_at: None,
             loading: None,
-            fruitless: 0,
-            paced_until: tokio::time::Instant::now(),
         }
     }
 
-    /// Claims until `shutdown`.
+    /// Claims until `shutdown`. A claim that has begun runs to its end, so that no lease is forgotten.
     pub(crate) async fn run(mut self, shutdown: &CancellationToken) {
-        let mut backoff = BACKOFF.0;
-        // A claim that has begun is seen through, so that no lease is forgotten.
+        let concurrency = self.shared.config.concurrency.get() as usize;
+        let mut backoff = Backoff::for_claims();
         while !shutdown.is_cancelled() {
             let free = tokio::select! {
-                free = self.free_slots() => free,
+                free = free_slots(&self.shared.slots, concurrency) => free,
                 () = shutdown.cancelled() => return,
             };
             match self.claim(free).await {
                 Ok(next) => {
-                    backoff = BACKOFF.0;
+                    backoff.reset();
                     tokio::select! {
-                        () = self.pause(next) => {}
+                        () = self.wait(next) => {}
                         () = shutdown.cancelled() => return,
                     }
                 }
                 Err(error) => {
-                    if backoff == BACKOFF.0 {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "cannot claim jobs; trying again"
-                        );
+                    if backoff.is_first() {
+                        tracing::warn!(error = %chain(&error), "claim failed; retrying");
                     }
                     tokio::select! {
-                        () = tokio::time::sleep(backoff) => {}
+                        () = tokio::time::sleep(backoff.next()) => {}
                         () = shutdown.cancelled() => return,
                     }
-                    backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }
         }
     }
 
-    /// Waits until there is room for a job, and a moment longer for more room if there is little.
-    async fn free_slots(&self) -> u32 {
-        let slots = &self.shared.slots;
-        let wanted = (self.shared.config.concurrency.get() as usize / 8).max(1);
-        if slots.available_permits() == 0 {
-            // The permit is given back at once: it only told that there is one.
-            drop(Arc::clone(slots).acquire_owned().await);
-        }
-        if slots.available_permits() < wanted {
-            tokio::time::sleep(GATHER).await;
-        }
-        u32::try_from(slots.available_permits()).unwrap_or(u32::MAX).max(1)
+    async fn wait(&mut self, next: Next) {
+        let Shared { signals, config, .. } = &*self.shared;
+        self.pace.wait(signals, next, self.wakeups.woken(), config.poll).await;
     }
 
     async fn claim(&mut self, free: u32) -> Result<Next, QueueError> {
-        // Before looking, so that what comes while we look is not missed.
+        // Before the claim, so that a wake-up during the claim is not missed.
         self.wakeups.mark_seen();
         self.promote().await?;
         let config = &self.shared.config;
-        // No lane may hold all slots of a worker, whatever its subscriber asks for.
-        let too_many = (config.concurrency.get() as usize * 3 / 4).max(1);
+        // No lane may take all slots of a worker, whatever its subscriber's policy allows.
+        let most_of_the_slots = (config.concurrency.get() as usize * 3 / 4).max(1);
         let token = LeaseToken(self.shared.store.ids().next_uuid());
-        let skip = self.shared.in_flight.lanes_with(too_many);
+        let skip = self.shared.in_flight.lanes_with(most_of_the_slots);
         let skipped = !skip.is_empty();
         let claim = Claim {
             skip,
@@ -151,142 +110,96 @@ impl Claimer {
         for trace in jobs.iter().filter_map(|job| job.trace.as_deref()).take(span::MAX_LINKS) {
             context::add_link(&span, trace);
         }
-        // What was skipped waits for jobs of its lane to end, too.
-        let blocked = blocked || skipped;
-        self.shared.crowded.store(blocked, Ordering::Relaxed);
-        let found = !jobs.is_empty();
-        if jobs.len() >= SEVERAL {
-            self.paced_until = (started + PACE).into();
-        }
-        self.fruitless = if found { 0 } else { self.fruitless.saturating_add(1) };
-        if found {
+        // The jobs of skipped lanes also wait for others of their lane to finish.
+        let found = Found { jobs: jobs.len(), more, lanes_full: blocked || skipped, opens_in };
+        let next = self.pace.claimed(&self.shared.signals, started, found);
+        if !jobs.is_empty() {
             self.start(jobs).await;
         }
-        Ok(match (more, found) {
-            (true, true) => Next::ClaimAgain,
-            (true, false) => Next::Contended,
-            (false, _) => Next::Wait { blocked, opens_in },
-        })
+        Ok(next)
     }
 
-    /// Makes due jobs ready: when one is known to be due, and with every poll.
+    /// Promotes due jobs: when one is known to be due, and once per poll interval.
     async fn promote(&mut self) -> Result<(), QueueError> {
-        let poll_is_due = self.promoted_at.is_none_or(|at| at.elapsed() >= self.shared.config.poll);
-        if !self.shared.due.take_if_reached() && !poll_is_due {
+        let Shared { store, signals, config, .. } = &*self.shared;
+        let poll_is_due = self.promoted_at.is_none_or(|at| at.elapsed() >= config.poll);
+        if !signals.take_if_due() && !poll_is_due {
             return Ok(());
         }
-        let promoted = {
-            let store = &self.shared.store;
-            store.database().answered(store.queue().promote(PROMOTE)).await?
-        };
+        let promoted = store.database().answered(store.queue().promote(PROMOTE)).await?;
         self.promoted_at = Some(Instant::now());
         if promoted.jobs == u64::from(PROMOTE) {
-            self.shared.due.within(Duration::ZERO);
+            signals.job_due_in(Duration::ZERO);
         } else if let Some(next) = promoted.next_due_in {
-            self.shared.due.within(next);
+            signals.job_due_in(next);
         }
         Ok(())
     }
 
-    /// Has jobs loaded and worked on, while the next ones are claimed.
+    /// Loads claimed jobs and starts their attempts, in a task that runs during the next claim.
     async fn start(&mut self, jobs: Vec<ClaimedJob>) {
         let in_flight = &self.shared.in_flight;
-        let given_up: Vec<_> = jobs.iter().map(|job| in_flight.hold(job.lease, job.lane)).collect();
+        let cancels: Vec<_> = jobs.iter().map(|job| in_flight.add(job.lease, job.lane)).collect();
         let mut slots = Vec::with_capacity(jobs.len());
         for _ in &jobs {
-            slots.push(slot(&self.shared.slots).await);
+            slots.push(take_slot(&self.shared.slots).await);
         }
         point("claimed");
         if let Some(loading) = self.loading.take()
             && !loading.await.unwrap_or(false)
         {
-            // What could not be loaded was given back, and would be claimed again at once.
-            tokio::time::sleep(BACKOFF.0).await;
+            tokio::time::sleep(LOAD_FAILED).await;
         }
         let load = load(
             Arc::clone(&self.shared),
             self.attempts.clone(),
-            self.outcomes.clone(),
+            self.completions.clone(),
             jobs,
-            given_up.into_iter().zip(slots).collect(),
+            cancels.into_iter().zip(slots).collect(),
         );
         self.loading = Some(self.attempts.spawn(load));
     }
-
-    async fn pause(&mut self, next: Next) {
-        let now = tokio::time::Instant::now();
-        let rested = now + respite(self.fruitless);
-        match next {
-            Next::ClaimAgain => {}
-            Next::Contended => tokio::select! {
-                () = self.shared.ended.notified() => {}
-                () = tokio::time::sleep_until(rested.max(now + FRUITLESS.0)) => {}
-            },
-            Next::Wait { blocked, opens_in } => {
-                let poll = self.shared.config.poll;
-                let hinted = async {
-                    self.wakeups.woken().await;
-                    tokio::time::sleep_until(rested).await;
-                };
-                let made_room = async {
-                    self.shared.ended.notified().await;
-                    tokio::time::sleep_until(self.paced_until).await;
-                };
-                tokio::select! {
-                    () = hinted => {}
-                    () = self.shared.due.reached() => {}
-                    () = made_room, if blocked => {}
-                    () = tokio::time::sleep(opens_in.unwrap_or(poll).min(poll)) => {}
-                }
-            }
-        }
-    }
 }
 
-/// How long to leave the queue alone after so many claims in turn that found nothing.
-fn respite(fruitless: u32) -> Duration {
-    let Some(doublings) = fruitless.checked_sub(2) else { return Duration::ZERO };
-    FRUITLESS.0.saturating_mul(1 << doublings.min(16)).min(FRUITLESS.1)
-}
+/// What belongs to a claimed job: the token that cancels its attempt, and its worker slot.
+type Resources = (CancellationToken, Option<OwnedSemaphorePermit>);
 
-/// What comes with each claimed job: the word to give it up, and its slot.
-type Held = (CancellationToken, Option<OwnedSemaphorePermit>);
-
-/// Loads claimed jobs and starts the work on them; tells whether it could.
+/// Loads claimed jobs and starts their attempts. Returns whether it could; if not, it gives the jobs back.
 async fn load(
     shared: Arc<Shared>,
     attempts: TaskTracker,
-    outcomes: Outcomes,
+    completions: Completions,
     jobs: Vec<ClaimedJob>,
-    held: Vec<Held>,
+    resources: Vec<Resources>,
 ) -> bool {
     let loaded = match shared.store.database().answered(shared.store.load(&jobs)).await {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %chain(&error),
                 jobs = jobs.len(),
-                "cannot load claimed jobs; giving them back"
+                "claimed jobs not loaded; giving them back to the queue"
             );
             for job in jobs {
-                outcomes.send(Ended::Job(job.lease, Finish::Release)).await;
+                let completion = Completion::Job { lease: job.lease, finish: Finish::Release };
+                completions.send(completion).await;
             }
             return false;
         }
     };
-    for ((job, loaded), (give_up, slot)) in jobs.into_iter().zip(loaded).zip(held) {
-        let (shared, outcomes) = (Arc::clone(&shared), outcomes.clone());
+    for ((job, loaded), (cancel, slot)) in jobs.into_iter().zip(loaded).zip(resources) {
+        let (shared, completions) = (Arc::clone(&shared), completions.clone());
         attempts.spawn(async move {
-            outcomes.send(attempt::work(&shared, job, loaded, &give_up).await).await;
-            // Kept until the recorder has taken the outcome: that is what holds claiming back.
+            completions.send(attempt::run(&shared, job, loaded, &cancel).await).await;
+            // Released only now that the recorder has accepted the outcome, so that a slow recorder slows claiming.
             drop(slot);
         });
     }
     true
 }
 
-/// A slot. There is one: only the claimer takes any, and it claimed no more jobs than were free.
-async fn slot(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+/// Takes a worker slot. It is free: only the claimer takes slots, and it claims no more jobs than there are free ones.
+async fn take_slot(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(slots).acquire_owned().await.ok()
 }
 

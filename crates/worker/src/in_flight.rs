@@ -8,50 +8,53 @@ use postrider_queue::{JobId, LaneId, Lease};
 use postrider_telemetry::metric;
 use tokio_util::sync::CancellationToken;
 
-/// The leases that this worker holds, from the claim until the job's end is written down.
+/// The leases that this worker holds, from the claim until the outcome is recorded.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    held: Mutex<HashMap<JobId, Held>>,
+    jobs: Mutex<HashMap<JobId, LeasedJob>>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct LeasedJob {
     lease: Lease,
     lane: LaneId,
-    give_up: CancellationToken,
-    /// Its end is being written down: that its lease is gone means that it was, or will be found out there.
+    /// Cancels the job's attempt.
+    cancel: CancellationToken,
+    /// The job's outcome is being recorded. A missing lease then means that the job has finished; if it was really lost,
+    /// the recorder notices.
     recording: bool,
 }
 
 impl InFlight {
-    /// Takes note of a claim. The token is cancelled when the work on it is to be given up.
+    /// Adds a claimed job. The returned token is cancelled when its attempt is to be given up.
     ///
-    /// Another claim on the same job was lost before anyone noticed: the work under that is given up.
-    pub(crate) fn hold(&self, lease: Lease, lane: LaneId) -> CancellationToken {
-        let give_up = CancellationToken::new();
-        let held = Held { lease, lane, give_up: give_up.clone(), recording: false };
-        if let Some(lost) = self.held().insert(lease.job, held) {
-            lost.give_up.cancel();
+    /// If this worker still has an earlier claim on the same job, that lease was lost unnoticed. Its attempt is
+    /// cancelled.
+    pub(crate) fn add(&self, lease: Lease, lane: LaneId) -> CancellationToken {
+        let cancel = CancellationToken::new();
+        let job = LeasedJob { lease, lane, cancel: cancel.clone(), recording: false };
+        if let Some(lost) = self.jobs().insert(lease.job, job) {
+            lost.cancel.cancel();
             if !lost.recording {
                 metrics::counter!(metric::LEASES_LOST).increment(1);
             }
         }
-        give_up
+        cancel
     }
 
-    /// The end of this one is being written down. Tells whether its lease is still held, as far as
-    /// this worker knows.
-    pub(crate) fn recording(&self, lease: Lease) -> bool {
-        let mut held = self.held();
-        let entry = held.get_mut(&lease.job).filter(|entry| entry.lease == lease);
-        entry.map(|entry| entry.recording = true).is_some()
+    /// Marks a job whose outcome is about to be recorded. Returns whether this worker still holds the lease, as far as
+    /// it knows.
+    pub(crate) fn start_recording(&self, lease: Lease) -> bool {
+        let mut jobs = self.jobs();
+        let job = jobs.get_mut(&lease.job).filter(|job| job.lease == lease);
+        job.map(|job| job.recording = true).is_some()
     }
 
-    /// The end of these is written down.
-    pub(crate) fn forget(&self, leases: impl Iterator<Item = Lease>) {
-        let mut held = self.held();
+    /// Removes jobs whose outcomes are recorded.
+    pub(crate) fn remove(&self, leases: impl Iterator<Item = Lease>) {
+        let mut jobs = self.jobs();
         for lease in leases {
-            if let Entry::Occupied(entry) = held.entry(lease.job)
+            if let Entry::Occupied(entry) = jobs.entry(lease.job)
                 && entry.get().lease == lease
             {
                 entry.remove();
@@ -59,51 +62,51 @@ impl InFlight {
         }
     }
 
-    /// All leases held, but for those whose end is being written down.
+    /// Returns the leases to extend: all except those of jobs whose outcomes are being recorded.
     pub(crate) fn leases(&self) -> Vec<Lease> {
-        self.held().values().filter(|held| !held.recording).map(|held| held.lease).collect()
+        self.jobs().values().filter(|job| !job.recording).map(|job| job.lease).collect()
     }
 
-    /// These leases were lost: the work is given up. Returns how many of them still mattered.
-    pub(crate) fn lost(&self, leases: &[Lease]) -> u64 {
-        let mut held = self.held();
+    /// Removes lost leases and cancels their attempts. Returns how many of them were still in use.
+    pub(crate) fn lose(&self, leases: &[Lease]) -> u64 {
+        let mut jobs = self.jobs();
         let mut lost = 0;
         for lease in leases {
-            if let Entry::Occupied(entry) = held.entry(lease.job)
+            if let Entry::Occupied(entry) = jobs.entry(lease.job)
                 && entry.get().lease == *lease
                 && !entry.get().recording
             {
-                entry.remove().give_up.cancel();
+                entry.remove().cancel.cancel();
                 lost += 1;
             }
         }
         lost
     }
 
-    /// Gives up all work. Returns how much it was.
-    pub(crate) fn abort_all(&self) -> usize {
-        let held = self.held();
-        for entry in held.values() {
-            entry.give_up.cancel();
+    /// Cancels all attempts. Returns the number of jobs in flight.
+    pub(crate) fn cancel_all(&self) -> usize {
+        let jobs = self.jobs();
+        for job in jobs.values() {
+            job.cancel.cancel();
         }
-        held.len()
+        jobs.len()
     }
 
-    /// The lanes that hold at least this many of the slots.
-    pub(crate) fn lanes_with(&self, slots: usize) -> Vec<LaneId> {
+    /// Returns the lanes with at least this many jobs in flight.
+    pub(crate) fn lanes_with(&self, count: usize) -> Vec<LaneId> {
         let mut lanes: HashMap<LaneId, usize> = HashMap::new();
-        for held in self.held().values() {
-            *lanes.entry(held.lane).or_default() += 1;
+        for job in self.jobs().values() {
+            *lanes.entry(job.lane).or_default() += 1;
         }
-        lanes.into_iter().filter(|(_, count)| *count >= slots).map(|(lane, _)| lane).collect()
+        lanes.into_iter().filter(|(_, jobs)| *jobs >= count).map(|(lane, _)| lane).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.held().len()
+        self.jobs().len()
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<JobId, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn jobs(&self) -> MutexGuard<'_, HashMap<JobId, LeasedJob>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,38 +125,38 @@ mod tests {
 
     const LANE: LaneId = LaneId(Uuid::from_u128(7));
 
-    /// As after a long pause of the process: rescued by this very worker, before it noticed the loss.
+    /// As after a long pause of the process, when this worker rescues the job before it notices the loss.
     #[test]
-    fn what_is_claimed_again_is_given_up_under_its_old_lease() {
+    fn a_second_claim_on_a_job_cancels_the_attempt_of_the_first() {
         let in_flight = InFlight::default();
-        let old = in_flight.hold(lease(1), LANE);
-        let new = in_flight.hold(lease(2), LANE);
+        let old = in_flight.add(lease(1), LANE);
+        let new = in_flight.add(lease(2), LANE);
         assert!(old.is_cancelled() && !new.is_cancelled());
-        assert!(!in_flight.recording(lease(1)), "its outcome is nobody's any more");
-        in_flight.forget(iter::once(lease(1)));
+        assert!(!in_flight.start_recording(lease(1)), "the outcome of the first is not recorded");
+        in_flight.remove(iter::once(lease(1)));
         assert_eq!((in_flight.len(), in_flight.leases()), (1, vec![lease(2)]));
-        assert_eq!(in_flight.lost(&[lease(1)]), 0);
+        assert_eq!(in_flight.lose(&[lease(1)]), 0);
     }
 
     #[test]
-    fn what_is_being_recorded_is_not_lost() {
+    fn a_lease_is_not_lost_while_its_outcome_is_recorded() {
         let in_flight = InFlight::default();
-        let work = in_flight.hold(lease(1), LANE);
-        assert!(in_flight.recording(lease(1)));
+        let attempt = in_flight.add(lease(1), LANE);
+        assert!(in_flight.start_recording(lease(1)));
         assert!(in_flight.leases().is_empty());
-        assert_eq!(in_flight.lost(&[lease(1)]), 0);
-        assert!(!work.is_cancelled());
+        assert_eq!(in_flight.lose(&[lease(1)]), 0);
+        assert!(!attempt.is_cancelled());
         assert_eq!(in_flight.lanes_with(1), [LANE]);
-        in_flight.forget(iter::once(lease(1)));
+        in_flight.remove(iter::once(lease(1)));
         assert_eq!((in_flight.len(), in_flight.lanes_with(1).len()), (0, 0));
     }
 
     #[test]
-    fn what_is_lost_is_given_up_and_counted_once() {
+    fn a_lost_lease_cancels_its_attempt_and_is_counted_once() {
         let in_flight = InFlight::default();
-        let work = in_flight.hold(lease(1), LANE);
-        assert_eq!((in_flight.lost(&[lease(2)]), work.is_cancelled()), (0, false));
-        assert_eq!((in_flight.lost(&[lease(1)]), work.is_cancelled()), (1, true));
-        assert_eq!(in_flight.lost(&[lease(1)]), 0);
+        let attempt = in_flight.add(lease(1), LANE);
+        assert_eq!((in_flight.lose(&[lease(2)]), attempt.is_cancelled()), (0, false));
+        assert_eq!((in_flight.lose(&[lease(1)]), attempt.is_cancelled()), (1, true));
+        assert_eq!(in_flight.lose(&[lease(1)]), 0);
     }
 }

@@ -7,31 +7,38 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`config`] | the configuration, its bounds and its validation |
 //! | [`engine`] | [`Worker`]: starts the parts, and stops them in order |
-//! | `claimer` | claims as many jobs as there are free slots, and starts their attempts |
-//! | `attempt` | one request, and what becomes of its delivery |
-//! | `recorder` | writes down outcomes in batches, and ends their jobs |
-//! | `in_flight` | the leases held: extended while work goes on, given up when lost |
-//! | `notice` | tells the operator, in the log and by events |
-//! | `upkeep` | rescues jobs of lost workers, and measures the queue |
+//! | `shared` | what all parts use |
+//! | `pace` | when the claimer claims and the recorder records: the protocol between them |
+//! | `claimer` | claims as many jobs as there are free worker slots, and starts their attempts |
+//! | `attempt` | makes one request, and decides what becomes of its delivery |
+//! | `completion` | what becomes of a claimed job, on its way to the recorder |
+//! | `recorder` | records outcomes in batches, and finishes their jobs |
+//! | `in_flight` | the leases of this worker, from the claim to the record |
+//! | `notice` | logs events about subscribers and deliveries, and dispatches them to operators |
+//! | `upkeep` | the periodic tasks: a table, and one file each |
 //! | `point` | where the chaos test ends the process; empty without the feature `failpoints` |
 //!
-//! Any number of workers share one queue; each also runs inside another process, as `postrider dev`
-//! and tests do.
+//! Any number of workers share one queue. A worker can run inside another process, as in `postrider dev` and in tests.
 
 mod attempt;
 mod claimer;
-mod due;
+mod completion;
+pub mod config;
 pub mod engine;
 mod in_flight;
 mod notice;
+mod pace;
 mod point;
 mod recorder;
 #[cfg(feature = "program")]
 mod settings;
+mod shared;
 mod upkeep;
 
-pub use engine::{Config, ConfigError, Worker};
+pub use config::{Config, ConfigError};
+pub use engine::Worker;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

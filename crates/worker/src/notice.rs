@@ -1,28 +1,31 @@
-//! Telling the operator: in the log, in the metrics, and by events of the tenant `operator`.
+//! Notices about subscribers and deliveries: in the log, in the metrics, and as events of the tenant `operator`.
 
-use postrider_core::{AgentId, EventData, TenantId};
+use postrider_core::{AgentId, EventData, TenantId, chain};
 use postrider_dispatch::NewEvent;
 use postrider_store::health::Notice;
 use postrider_telemetry::metric;
 use serde_json::{Value, json};
 
-use crate::engine::Shared;
+use crate::shared::Shared;
 
-/// Tells what happened. The events are dispatched like any other; what happens to *their* deliveries
-/// makes no events, or a dead receiver of them would make more and more.
+/// Logs notices and dispatches an event for each, after the change that it reports is committed. A crash in between loses
+/// the event; the change itself stays.
 ///
-/// They are sent after what they tell is committed: a crash in between loses the event, not the fact.
-pub(crate) async fn tell(shared: &Shared, notices: Vec<Notice>) {
+/// Notices about the tenant `operator` itself cause no events. Otherwise a dead receiver of these events would cause more
+/// of them without end.
+pub(crate) async fn notify_operators(shared: &Shared, notices: Vec<Notice>) {
     let mut events = Vec::new();
     for notice in notices {
         log(&notice);
-        let (tenant, event, data) = describe(&notice);
+        let (tenant, event_type, data) = describe(&notice);
         if *tenant == TenantId::operator() {
             continue;
         }
-        match new_event(event, &data) {
+        match new_event(event_type, &data) {
             Ok(event) => events.push(event),
-            Err(error) => tracing::error!(error = &*error, event, "an event for operators cannot be made"),
+            Err(error) => {
+                tracing::error!(error = %chain(&*error), event_type, "event for operators could not be made")
+            }
         }
     }
     if events.is_empty() {
@@ -30,20 +33,17 @@ pub(crate) async fn tell(shared: &Shared, notices: Vec<Notice>) {
     }
     for result in shared.dispatcher.dispatch_batch(events).await {
         if let Err(error) = result {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "an event for operators was not dispatched"
-            );
+            tracing::warn!(error = %chain(&error), "event for operators not dispatched");
         }
     }
 }
 
-fn new_event(event: &str, data: &Value) -> Result<NewEvent, Box<dyn std::error::Error>> {
+fn new_event(event_type: &str, data: &Value) -> Result<NewEvent, Box<dyn std::error::Error>> {
     Ok(NewEvent {
         tenant: TenantId::operator(),
         agent_id: Some("postrider".parse::<AgentId>()?),
         data: EventData::from_value(data)?,
-        ..NewEvent::new(event, data)?
+        ..NewEvent::new(event_type, data)?
     })
 }
 
@@ -62,11 +62,11 @@ fn describe(notice: &Notice) -> (&TenantId, &'static str, Value) {
             "subscriber.deactivated",
             json!({"tenant": tenant, "subscriber_id": subscriber, "reason": reason}),
         ),
-        Notice::Dead { tenant, delivery, event_id, event_type: event, subscriber, attempts, reason } => (
+        Notice::Dead { tenant, delivery, event_id, event_type, subscriber, attempts, reason } => (
             tenant,
             "delivery.dead",
             json!({
-                "tenant": tenant, "delivery_id": delivery, "event_id": event_id, "event": event,
+                "tenant": tenant, "delivery_id": delivery, "event_id": event_id, "event": event_type,
                 "subscriber_id": subscriber, "attempts": attempts, "reason": reason,
             }),
         ),
@@ -76,20 +76,20 @@ fn describe(notice: &Notice) -> (&TenantId, &'static str, Value) {
 fn log(notice: &Notice) {
     match notice {
         Notice::CircuitOpened { tenant, subscriber, failures, pause } => {
-            tracing::warn!(%tenant, %subscriber, failures, ?pause, "a circuit breaker has opened");
+            tracing::warn!(%tenant, %subscriber, failures, ?pause, "circuit breaker opened");
         }
         Notice::CircuitClosed { tenant, subscriber } => {
-            tracing::info!(%tenant, %subscriber, "a circuit breaker has closed");
+            tracing::info!(%tenant, %subscriber, "circuit breaker closed");
         }
         Notice::Deactivated { tenant, subscriber, reason } => {
             metrics::counter!(metric::SUBSCRIBERS_DEACTIVATED, metric::REASON => reason.as_str())
                 .increment(1);
-            tracing::warn!(%tenant, %subscriber, reason = reason.as_str(), "a subscriber was deactivated");
+            tracing::warn!(%tenant, %subscriber, reason = reason.as_str(), "subscriber deactivated");
         }
         Notice::Dead { tenant, delivery, event_id, subscriber, attempts, reason, .. } => {
             tracing::warn!(
                 %tenant, event = %event_id, %delivery, %subscriber, attempts, reason = reason.as_str(),
-                "a delivery is dead"
+                "delivery dead"
             );
         }
     }

@@ -1,269 +1,196 @@
-//! Recording: outcomes in batches, each written together with the end of its jobs.
+//! Recording: outcomes in batches, each committed together with the end of its jobs.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use postrider_core::{DeliveryStatus, SubscriberId};
-use postrider_queue::{Finish, JobId, Lease};
+use postrider_core::{DeliveryStatus, SubscriberId, chain};
+use postrider_queue::{Finish, JobId};
 use postrider_store::StoreError;
-use postrider_store::attempt::DeliveryRef;
-use postrider_store::attempt::{End, Outcome};
+use postrider_store::attempt::{DeliveryRef, End, Outcome};
 use postrider_store::recording::Recorded;
-use postrider_telemetry::context::{self, TraceParent};
-use postrider_telemetry::{metric, span};
+use postrider_telemetry::{context, metric, span};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
 
-use crate::engine::Shared;
-use crate::notice;
+use crate::completion::{Completion, Completions};
+use crate::notice::notify_operators;
+use crate::pace::{BATCH, Backoff, RecordPace};
 use crate::point::{during, point};
+use crate::shared::Shared;
 
-/// How many outcomes a batch holds at most.
-const BATCH: usize = 256;
-
-/// A batch that is smaller than this waits a moment for more: one for ten costs about what one for one does.
-const FEW: usize = BATCH / 4;
-
-/// How long few outcomes wait for those of other requests in flight while jobs wait for others of their lane to end.
-const GATHER: Duration = Duration::from_millis(2);
-
-/// How long after the last batch few outcomes are recorded while nobody waits for that.
-const PACE: Duration = Duration::from_millis(10);
-
-/// Waits while the database is away, doubling from the first to the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// What came of a claimed job.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// There is something to record of its delivery; the context of its attempt, if traces are exported.
-    Delivery(Box<Outcome>, Option<TraceParent>),
-    /// There is nothing to record.
-    Job(Lease, Finish),
-}
-
-impl Ended {
-    fn lease(&self) -> Lease {
-        match self {
-            Self::Delivery(outcome, _) => outcome.lease,
-            Self::Job(lease, _) => *lease,
-        }
-    }
-
-    fn traced(&self) -> Option<TraceParent> {
-        match self {
-            Self::Delivery(_, traced) => *traced,
-            Self::Job(..) => None,
-        }
-    }
-}
-
-/// Where outcomes go. Bounded: when the database is slow, this is what holds claiming back.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcomes(mpsc::Sender<Ended>);
-
-impl Outcomes {
-    pub(crate) async fn send(&self, ended: Ended) {
-        if self.0.send(ended).await.is_err() {
-            // Its lease will expire, and another worker will take the job. Whoever ended the recorder tells.
-            tracing::debug!("the recorder is gone; an outcome is lost");
-        }
-    }
-}
-
-/// Writes down what came of claimed jobs.
+/// Records what becomes of claimed jobs.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     task: JoinHandle<()>,
 }
 
 impl Recorder {
-    pub(crate) fn start(shared: &Arc<Shared>) -> (Self, Outcomes) {
-        let (sender, receiver) = mpsc::channel(2 * BATCH);
-        let task = tokio::spawn(record_all(Arc::clone(shared), receiver));
-        (Self { task }, Outcomes(sender))
+    pub(crate) fn start(shared: &Arc<Shared>) -> (Self, Completions) {
+        let (completions, receiver) = Completions::channel(2 * BATCH);
+        let task = tokio::spawn(run(Arc::clone(shared), receiver));
+        (Self { task }, completions)
     }
 
-    /// Waits until all is written down, once nobody else holds `outcomes`.
-    pub(crate) async fn finish(&mut self, outcomes: Outcomes) {
-        drop(outcomes);
-        // A panic has been told of by itself.
+    /// Waits until everything is recorded. Returns once all clones of `completions` are dropped.
+    pub(crate) async fn finish(&mut self, completions: Completions) {
+        drop(completions);
+        // The error is a panic, which the panic hook has printed.
         let _ = (&mut self.task).await;
     }
 
-    /// Leaves the rest unwritten.
-    pub(crate) fn give_up(self) {
+    /// Stops without recording the rest.
+    pub(crate) fn abort(self) {
         self.task.abort();
     }
 }
 
-async fn record_all(shared: Arc<Shared>, mut receiver: mpsc::Receiver<Ended>) {
+async fn run(shared: Arc<Shared>, mut receiver: mpsc::Receiver<Completion>) {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut last = Instant::now();
+    let mut pace = RecordPace::new();
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
-        if batch.len() < FEW {
-            let until = if !shared.crowded.load(Ordering::Relaxed) {
-                last + PACE
-            } else if shared.in_flight.len() > batch.len() {
-                Instant::now() + GATHER
-            } else {
-                last
-            };
+        if let Some(until) = pace.gather_until(&shared.signals, batch.len(), shared.in_flight.len()) {
             tokio::time::sleep_until(until).await;
             while batch.len() < BATCH
-                && let Ok(ended) = receiver.try_recv()
+                && let Ok(completion) = receiver.try_recv()
             {
-                batch.push(ended);
+                batch.push(completion);
             }
         }
-        last = Instant::now();
-        // What was lost is another worker's, and has been counted.
-        batch.retain(|ended| shared.in_flight.recording(ended.lease()));
+        pace.recording();
+        // Jobs whose leases were lost belong to other workers, and have been counted.
+        batch.retain(|completion| shared.in_flight.start_recording(completion.lease()));
         let span = debug_span!("record", { span::JOBS } = batch.len());
-        for attempt in batch.iter().filter_map(Ended::traced).take(span::MAX_LINKS) {
-            context::add_link(&span, &attempt.to_string());
+        for trace in batch.iter().filter_map(Completion::trace).take(span::MAX_LINKS) {
+            context::add_link(&span, &trace.to_string());
         }
-        record_batch(&shared, &batch).instrument(span).await;
-        shared.in_flight.forget(batch.drain(..).map(|ended| ended.lease()));
-        shared.ended.notify_one();
+        record_or_split(&shared, &batch).instrument(span).await;
+        shared.in_flight.remove(batch.drain(..).map(|completion| completion.lease()));
+        shared.signals.jobs_finished();
     }
 }
 
-/// Records a batch; if the database refuses it, one by one, so that a single odd outcome harms no other.
-async fn record_batch(shared: &Shared, batch: &[Ended]) {
+/// Records a batch. If the database rejects it, records it one by one, so that one bad outcome does not fail the others.
+async fn record_or_split(shared: &Shared, batch: &[Completion]) {
     let Err(error) = record(shared, batch).await else { return };
     tracing::error!(
-        error = &error as &dyn std::error::Error,
+        error = %chain(&error),
         jobs = batch.len(),
-        "outcomes were refused; recording them one by one"
+        "the database rejected a batch of outcomes; recording them one by one"
     );
     if batch.len() == 1 {
         return;
     }
-    for ended in batch {
-        if let Err(error) = record(shared, std::slice::from_ref(ended)).await {
-            // Its lease will expire; after some rescues the job is buried and the delivery dead.
-            tracing::error!(error = &error as &dyn std::error::Error, job = ?ended.lease().job, "an outcome was refused");
+    for completion in batch {
+        if let Err(error) = record(shared, std::slice::from_ref(completion)).await {
+            // The job's lease expires. After several rescues the job is buried and its delivery dead.
+            tracing::error!(error = %chain(&error), job = ?completion.lease().job, "the database rejected an outcome");
         }
     }
 }
 
-/// Records a batch, waiting for a database that is away.
+/// Records a batch, waiting while the database is unavailable.
 ///
-/// A call that failed may have been heard all the same: its commit went through, and the answer did not. Its repeat
-/// writes nothing then, since the leases fence it: it finds the jobs gone, as if other workers had them. Which of the
-/// two it was is looked up. What a call that was not heard of had to tell to operators stays untold: the event is
-/// lost, not the fact.
-async fn record(shared: &Shared, batch: &[Ended]) -> Result<(), StoreError> {
-    let (mut outcomes, mut others): (Vec<&Outcome>, Vec<_>) = Default::default();
-    for ended in batch {
-        match ended {
-            Ended::Delivery(outcome, _) => outcomes.push(outcome),
-            Ended::Job(lease, finish) => others.push((*lease, *finish)),
+/// A call may commit although it fails, if its reply is lost. Its repeat then writes nothing: the leases fence it, and
+/// it finds the jobs gone as if other workers had them. We look up which of the two happened. If the commit succeeded
+/// but its reply was lost, operator notifications for that batch are not sent. The state itself is correct.
+async fn record(shared: &Shared, batch: &[Completion]) -> Result<(), StoreError> {
+    let (mut outcomes, mut finishes): (Vec<&Outcome>, Vec<_>) = Default::default();
+    for completion in batch {
+        match completion {
+            Completion::Delivery { outcome, .. } => outcomes.push(outcome),
+            Completion::Job { lease, finish } => finishes.push((*lease, *finish)),
         }
     }
-    let mut unheard = !record_fast(shared, &mut outcomes).await;
-    if outcomes.is_empty() && others.is_empty() {
+    let mut reply_lost = !record_fast(shared, &mut outcomes).await;
+    if outcomes.is_empty() && finishes.is_empty() {
         return Ok(());
     }
-    let mut backoff = BACKOFF.0;
+    let mut backoff = Backoff::for_records();
     let Recorded { mut lost, notices } = loop {
-        let recording = shared.store.record(outcomes.iter().copied(), &others, &shared.config.breaker);
-        // A connection may hang for ever; the pool closes it, and the next call gets another one.
+        let recording = shared.store.record(outcomes.iter().copied(), &finishes, &shared.config.breaker);
+        // With a deadline, because a connection may hang for ever. The pool closes it, and the next call gets another.
         let recording = shared.store.database().answered(recording);
         match during("finishing", recording).await {
             Ok(recorded) => break recorded,
             Err(error) if error.is_unavailable() => {
-                if backoff == BACKOFF.0 {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot record outcomes; trying again"
-                    );
+                if backoff.is_first() {
+                    tracing::warn!(error = %chain(&error), "outcomes not recorded; retrying");
                 }
-                unheard = true;
-                tokio::time::sleep(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF.1);
+                reply_lost = true;
+                tokio::time::sleep(backoff.next()).await;
             }
             Err(error) => return Err(error),
         }
     };
     point("recorded");
-    if unheard && !lost.is_empty() {
+    if reply_lost && !lost.is_empty() {
         let gone = lost.len();
-        lost = really_lost(shared, &outcomes, lost).await;
+        lost = not_recorded(shared, &outcomes, lost).await;
         let recorded = gone - lost.len();
         if recorded > 0 {
-            tracing::info!(jobs = recorded, "outcomes had been recorded, though that was not heard of");
+            tracing::info!(jobs = recorded, "outcomes had been recorded by a call whose reply was lost");
         }
     }
     if !lost.is_empty() {
         metrics::counter!(metric::LEASES_LOST).increment(lost.len() as u64);
-        tracing::warn!(jobs = lost.len(), "leases were lost; other workers have those jobs");
+        tracing::warn!(jobs = lost.len(), "leases lost; other workers have those jobs");
     }
     for outcome in outcomes.iter().filter(|outcome| !lost.contains(&outcome.lease.job)) {
-        tell(shared, outcome);
+        after_recording(shared, outcome);
     }
-    for (_, finish) in others.iter().filter(|(lease, _)| !lost.contains(&lease.job)) {
+    for (_, finish) in finishes.iter().filter(|(lease, _)| !lost.contains(&lease.job)) {
         if let Finish::RetryIn(delay) = finish {
-            shared.due.within(*delay);
+            shared.signals.job_due_in(*delay);
         }
     }
-    notice::tell(shared, notices).await;
+    notify_operators(shared, notices).await;
     Ok(())
 }
 
-/// Records those that are well, which most are, and leaves the others, or all. Tells whether the database was heard of.
+/// Records on the fast path the outcomes that qualify for it, and leaves the others in `outcomes`, or all if it fails.
+/// Returns whether the database replied.
 async fn record_fast(shared: &Shared, outcomes: &mut Vec<&Outcome>) -> bool {
-    // What came of a subscriber's attempts is judged together.
+    // A subscriber's outcomes are judged together: one failure takes all of them off the fast path.
     let failing: HashSet<SubscriberId> = outcomes
         .iter()
         .filter(|one| !one.qualifies_for_fast_path())
         .map(|one| one.delivery.subscriber)
         .collect();
-    let (well, mut rest): (Vec<_>, Vec<_>) = outcomes
+    let (fast, mut rest): (Vec<_>, Vec<_>) = outcomes
         .drain(..)
         .partition(|one| one.qualifies_for_fast_path() && !failing.contains(&one.delivery.subscriber));
-    let recorded = if well.is_empty() {
+    let recorded = if fast.is_empty() {
         Ok(false)
     } else {
-        let recording = shared.store.database().answered(shared.store.record_fast(&well));
+        let recording = shared.store.database().answered(shared.store.record_fast(&fast));
         during("finishing", recording).await
     };
     if let Ok(true) = recorded {
         point("recorded");
-        for outcome in well {
-            tell(shared, outcome);
+        for outcome in fast {
+            after_recording(shared, outcome);
         }
     } else {
-        rest.extend(well);
+        rest.extend(fast);
     }
     *outcomes = rest;
     if let Err(error) = &recorded {
-        tracing::debug!(
-            error = error as &dyn std::error::Error,
-            "cannot record outcomes at once; trying again"
-        );
+        tracing::debug!(error = %chain(error), "outcomes not recorded on the fast path; taking the slow path");
     }
     recorded.is_ok()
 }
 
-/// Of the jobs that a repeated call found gone, those whose outcomes the calls before it did not write.
-async fn really_lost(shared: &Shared, outcomes: &[&Outcome], gone: Vec<JobId>) -> Vec<JobId> {
+/// Returns those of the `gone` jobs whose outcomes no earlier call has recorded.
+async fn not_recorded(shared: &Shared, outcomes: &[&Outcome], gone: Vec<JobId>) -> Vec<JobId> {
     let mut lost = Vec::new();
-    // One by one: this is rare. Of jobs without an outcome there is nothing that could have been lost.
+    // One by one, because this is rare. A job without an outcome has nothing that could be lost.
     for outcome in outcomes.iter().filter(|outcome| gone.contains(&outcome.lease.job)) {
         match shared.store.database().answered(is_recorded(shared, outcome)).await {
             Ok(true) => {}
             Ok(false) => lost.push(outcome.lease.job),
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot see whether an outcome was recorded; it counts as lost"
-                );
+                tracing::warn!(error = %chain(&error), "recorded outcome not looked up; its lease counts as lost");
                 lost.push(outcome.lease.job);
             }
         }
@@ -271,7 +198,7 @@ async fn really_lost(shared: &Shared, outcomes: &[&Outcome], gone: Vec<JobId>) -
     lost
 }
 
-/// Whether this very outcome is written down.
+/// Returns whether this very outcome is stored.
 async fn is_recorded(shared: &Shared, outcome: &Outcome) -> Result<bool, StoreError> {
     let DeliveryRef { tenant, id, .. } = &outcome.delivery;
     let Some(made) = &outcome.attempt else {
@@ -281,7 +208,7 @@ async fn is_recorded(shared: &Shared, outcome: &Outcome) -> Result<bool, StoreEr
                 && delivery.job.is_some_and(|job| job.uuid() == outcome.lease.job.0)
         }));
     };
-    // No other worker's attempt at it began in the same millisecond and took as long to the microsecond.
+    // The attempt of another worker would have begun in the same millisecond and taken as long to the microsecond.
     let attempts = shared.store.attempts(tenant, *id).await?;
     Ok(attempts.iter().any(|attempt| {
         attempt.started_at.millis() == made.started_at.millis()
@@ -289,8 +216,15 @@ async fn is_recorded(shared: &Shared, outcome: &Outcome) -> Result<bool, StoreEr
     }))
 }
 
-/// Counts what is now written down.
-fn tell(shared: &Shared, outcome: &Outcome) {
+/// Signals a recorded retry to the claimer, and counts the outcome.
+fn after_recording(shared: &Shared, outcome: &Outcome) {
+    if let End::RetryIn(delay) = outcome.end {
+        shared.signals.job_due_in(delay);
+    }
+    count_outcome(shared, outcome);
+}
+
+fn count_outcome(shared: &Shared, outcome: &Outcome) {
     let delivery = &outcome.delivery;
     let label = shared.labels.value(delivery.event_type.as_str());
     let count = |status: &'static str| {
@@ -302,7 +236,6 @@ fn tell(shared: &Shared, outcome: &Outcome) {
     }
     match outcome.end {
         End::RetryIn(delay) => {
-            shared.due.within(delay);
             let next = (delivery.attempts + 2).saturating_sub(delivery.round_start);
             metrics::histogram!(metric::RETRY, metric::ATTEMPT_NUMBER => next.to_string())
                 .record(delay.as_secs_f64());

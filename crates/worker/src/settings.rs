@@ -3,7 +3,7 @@
 use postrider_settings::{RetryArgs, SettingsError, ShutdownArgs, WorkerArgs};
 use postrider_store::health::BreakerPolicy;
 
-use crate::engine::Config;
+use crate::config::Config;
 
 impl Config {
     /// Returns the configuration that the settings describe.
@@ -28,5 +28,20 @@ impl Config {
             },
             ..Self::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_settings::bounds;
+
+    use super::*;
+
+    #[test]
+    fn the_settings_have_the_bounds_of_the_configuration() {
+        assert_eq!(bounds::CONCURRENCY, Config::CONCURRENCY);
+        assert_eq!(bounds::SUBSCRIBER_CONCURRENCY, Config::CONCURRENCY);
+        assert_eq!(bounds::LEASE, Config::LEASE);
+        assert_eq!(bounds::SHUTDOWN_GRACE, Config::SHUTDOWN_GRACE);
     }
 }

@@ -1,0 +1,29 @@
+//! What all parts of a worker use.
+
+use std::sync::Arc;
+
+use postrider_delivery::Client;
+use postrider_dispatch::Dispatcher;
+use postrider_store::Store;
+use postrider_telemetry::BoundedLabel;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::in_flight::InFlight;
+use crate::pace::Signals;
+
+/// What all parts of a worker use.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) client: Client,
+    pub(crate) labels: BoundedLabel,
+    /// Dispatches events about subscribers and deliveries, to which operators subscribe.
+    pub(crate) dispatcher: Dispatcher,
+    /// The worker slots: a permit for each request that may be in flight.
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) in_flight: InFlight,
+    /// The signals between the claimer and the recorder.
+    pub(crate) signals: Signals,
+}

@@ -1,0 +1,32 @@
+//! Measures the queue and the circuit breakers.
+
+use std::time::Duration;
+
+use postrider_queue::Depth;
+use postrider_store::StoreError;
+use postrider_store::health::Breakers;
+use postrider_telemetry::metric;
+
+use crate::config::Config;
+use crate::shared::Shared;
+
+pub(super) fn interval(_: &Config) -> Duration {
+    Duration::from_secs(5)
+}
+
+/// Sets the gauges. The metric keeps the label `held` for parked jobs.
+pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
+    let Depth { ready, scheduled, parked, running, oldest_ready } = shared.store.queue().depth().await?;
+    let jobs = [("ready", ready), ("scheduled", scheduled), ("held", parked), ("running", running)];
+    for (state, jobs) in jobs {
+        #[allow(clippy::cast_precision_loss)] // Exact up to 2^53 jobs.
+        metrics::gauge!(metric::QUEUE_DEPTH, metric::STATE => state).set(jobs as f64);
+    }
+    let Breakers { closed, open, half_open } = shared.store.breakers().await?;
+    for (state, count) in [("closed", closed), ("open", open), ("half_open", half_open)] {
+        #[allow(clippy::cast_precision_loss)] // As above.
+        metrics::gauge!(metric::BREAKERS, metric::STATE => state).set(count as f64);
+    }
+    metrics::gauge!(metric::QUEUE_OLDEST_READY).set(oldest_ready.unwrap_or_default().as_secs_f64());
+    Ok(())
+}
