@@ -1,4 +1,4 @@
-//! Leases that are lost, jobs that kill their workers, and outcomes that are recorded twice.
+//! Lost leases, jobs that kill their workers, and outcomes that are recorded twice.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ const LEASE: Duration = Duration::from_mins(1);
 
 on_both!(
     "current_thread": a_worker_that_lost_its_lease_changes_nothing,
-    a_job_that_kills_its_workers_is_given_up,
-    a_lease_is_extended_while_the_request_goes_on,
-    work_whose_lease_is_lost_is_given_up,
+    a_job_that_kills_its_workers_ends_its_delivery,
+    a_lease_is_extended_during_a_long_request,
+    an_attempt_is_cancelled_when_its_lease_is_lost,
     an_outcome_is_recorded_once
 );
 
-/// On one thread, so that the metrics recorder, which is the thread's, sees both workers.
+/// On one thread, because the metrics recorder is local to the thread and must see both workers.
 async fn a_worker_that_lost_its_lease_changes_nothing(stage: &Stage) {
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = recorder.handle();
@@ -37,16 +37,16 @@ async fn a_worker_that_lost_its_lease_changes_nothing(stage: &Stage) {
     stage.subscriber("/hook").await;
     let answers = vec![Behaviour::Status(410).behind(&late), Behaviour::Status(200).behind(&later)];
     stage.receiver.on("/hook", Behaviour::Sequence(answers));
-    // Extends its leases every twenty seconds: never, as far as this test goes.
+    // Extends its leases every 20 s, which does not happen during this test.
     let zombie = stage.worker(Config { lease: LEASE, ..config() }).await;
     let event = stage.dispatch().await.id;
     stage.receiver.wait_for(1, DEADLINE).await;
     zombie.stop.cancel();
     stage.database.advance(LEASE * 2).await;
-    let rescuer = stage.worker(Config { lease: Duration::from_secs(1), ..config() }).await;
+    let rescuer = stage.worker(Config { lease: *Config::LEASE.start(), ..config() }).await;
     stage.receiver.wait_for(2, DEADLINE).await;
     late.open();
-    // Which includes that it records what it did.
+    // Before it stops it tries to record its outcome.
     zombie.stopped().await;
     let delivery = stage.delivery(event).await;
     assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Pending, 0), "fenced");
@@ -58,7 +58,11 @@ async fn a_worker_that_lost_its_lease_changes_nothing(stage: &Stage) {
     let delivery = stage.delivery(event).await;
     assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 1));
     assert_eq!(delivery.response_status, Some(200));
-    assert_eq!(stage.attempts(&delivery).await.len(), 1, "what the zombie did left no trace");
+    assert_eq!(
+        stage.attempts(&delivery).await.len(),
+        1,
+        "the attempt of the worker that lost its lease is not stored"
+    );
     assert_eq!(stage.receiver.requests().len(), 2);
     stage.settled().await;
     let counted = stage.store.stats(&tenant(), &StatsFilter::default()).await.unwrap().deliveries;
@@ -68,7 +72,7 @@ async fn a_worker_that_lost_its_lease_changes_nothing(stage: &Stage) {
     assert!(text.lines().any(|line| line == "webhook_jobs_rescued_total 1"), "{text}");
 }
 
-async fn a_job_that_kills_its_workers_is_given_up(stage: &Stage) {
+async fn a_job_that_kills_its_workers_ends_its_delivery(stage: &Stage) {
     stage.subscriber("/hook").await;
     let event = stage.dispatch().await.id;
     let max_rescues = config().max_rescues;
@@ -82,7 +86,7 @@ async fn a_job_that_kills_its_workers_is_given_up(stage: &Stage) {
     }
     claim(stage).await;
     stage.database.advance(LEASE * 2).await;
-    let worker = stage.worker(Config { lease: Duration::from_secs(1), ..config() }).await;
+    let worker = stage.worker(Config { lease: *Config::LEASE.start(), ..config() }).await;
     let delivery = stage.ended(event).await;
     stage.settled().await;
     worker.stop().await;
@@ -91,15 +95,15 @@ async fn a_job_that_kills_its_workers_is_given_up(stage: &Stage) {
     assert!(stage.receiver.requests().is_empty());
 }
 
-async fn a_lease_is_extended_while_the_request_goes_on(stage: &Stage) {
+async fn a_lease_is_extended_during_a_long_request(stage: &Stage) {
     let gate = Gate::closed();
     stage.subscriber("/hook").await;
     stage.receiver.on("/hook", Behaviour::Status(200).behind(&gate));
-    let short = Config { lease: Duration::from_secs(1), ..config() };
+    let short = Config { lease: *Config::LEASE.start(), ..config() };
     let workers = [stage.worker(short.clone()).await, stage.worker(short).await];
     let event = stage.dispatch().await.id;
     stage.receiver.wait_for(1, DEADLINE).await;
-    // Until it has been extended three times; both workers look for expired leases meanwhile.
+    // Until it has been extended three times. Both workers look for expired leases all the time.
     let mut ends = Vec::new();
     while ends.len() < 4 {
         let end = stage.count("SELECT max(lease_until) FROM jobs").await;
@@ -117,21 +121,21 @@ async fn a_lease_is_extended_while_the_request_goes_on(stage: &Stage) {
     assert_eq!(stage.receiver.requests().len(), 1);
 }
 
-/// On one thread, as above.
-async fn work_whose_lease_is_lost_is_given_up(stage: &Stage) {
+/// On one thread, for the metrics recorder.
+async fn an_attempt_is_cancelled_when_its_lease_is_lost(stage: &Stage) {
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let has = |line: &str| metrics.render().lines().any(|one| one == line);
-    // By itself the request would end long after this test does.
-    let patient = PolicyFields { timeout: Some(Span(2 * DEADLINE)), ..PolicyFields::default() };
-    stage.subscriber_with("/hook", patient).await;
+    // The request would end long after this test.
+    let long_timeout = PolicyFields { timeout: Some(Span(2 * DEADLINE)), ..PolicyFields::default() };
+    stage.subscriber_with("/hook", long_timeout).await;
     stage.receiver.on("/hook", Behaviour::Hang);
-    let worker = stage.worker(Config { lease: Duration::from_secs(1), ..config() }).await;
+    let worker = stage.worker(Config { lease: *Config::LEASE.start(), ..config() }).await;
     let event = stage.dispatch().await.id;
     stage.receiver.wait_for(1, DEADLINE).await;
     assert!(has("webhook_in_flight 1"), "{}", metrics.render());
-    // Another worker has it from now on, for a minute.
+    // From now on another worker has the job, for a minute.
     let token = token(stage).0.simple();
     let is_sqlite = stage.store.database().dialect() == Dialect::Sqlite;
     let token = if is_sqlite { format!("x'{token}'") } else { format!("'{token}'") };
@@ -140,7 +144,11 @@ async fn work_whose_lease_is_lost_is_given_up(stage: &Stage) {
     eventually(DEADLINE, || async { has("webhook_leases_lost_total 1").then_some(()) }).await;
     eventually(DEADLINE, || async { has("webhook_in_flight 0").then_some(()) }).await;
     worker.stop().await;
-    assert_eq!(stage.count("SELECT count(*) FROM jobs WHERE state = 3").await, 1, "it changed nothing");
+    assert_eq!(
+        stage.count("SELECT count(*) FROM jobs WHERE state = 3").await,
+        1,
+        "the worker changed nothing"
+    );
     assert_eq!(stage.delivery(event).await.attempts, 0);
 }
 
@@ -181,11 +189,11 @@ async fn claim(stage: &Stage) -> ClaimedJob {
     claimed.jobs.into_iter().next().expect("a job")
 }
 
-/// Claims the event's job as a worker would, and says what came of it.
+/// Claims the event's job as a worker would, and returns an outcome of its attempt.
 async fn outcome(stage: &Stage, event: EventId, end: End, status: u16) -> Outcome {
     let job = claim(stage).await;
     let loaded = stage.store.load(std::slice::from_ref(&job)).await.unwrap().remove(0);
-    let Loaded::Deliver(work) = loaded else { panic!("there is something to deliver: {loaded:?}") };
+    let Loaded::Deliver(work) = loaded else { panic!("expected a delivery, got {loaded:?}") };
     assert_eq!(work.delivery.event_id, event);
     let response = postrider_store::attempt::Response {
         status,

@@ -1,4 +1,4 @@
-//! A database whose connections are killed while events flow, or all taken.
+//! A database whose connections are killed during work, or are all in use.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ use crate::stage::{DEADLINE, Stage, config, event, start};
 const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_connections_lose_nothing_and_leave_nothing_stuck() {
+async fn killed_connections_lose_no_event_and_leave_no_job_behind() {
     const EVENTS: usize = 300;
     let stage = Stage::postgres().await;
     stage.subscriber("/one").await;
     stage.subscriber("/two").await;
-    // A lease of a second, so that what a lost answer leaves behind is taken back soon.
-    let config = Config { lease: Duration::from_secs(1), ..config() };
+    // The shortest lease, so that jobs whose claim was lost are rescued soon.
+    let config = Config { lease: *Config::LEASE.start(), ..config() };
     let workers = [stage.worker(config.clone()).await, stage.worker(config).await];
 
     let admin = stage.database.connect().await;
@@ -39,7 +39,7 @@ async fn killed_connections_lose_nothing_and_leave_nothing_stuck() {
         }
     });
 
-    let mut refused = 0;
+    let mut failed = 0;
     let mut acknowledged = Vec::new();
     for number in 0.. {
         if number >= EVENTS && killer.is_finished() {
@@ -54,7 +54,7 @@ async fn killed_connections_lose_nothing_and_leave_nothing_stuck() {
                 Err(error) => {
                     assert!(error.is_unavailable(), "{error}");
                     assert!(began.elapsed() < LONG, "{error}");
-                    refused += 1;
+                    failed += 1;
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -74,21 +74,21 @@ async fn killed_connections_lose_nothing_and_leave_nothing_stuck() {
     }
     let repeats: usize = got.values().map(|count| count - 1).sum();
     println!(
-        "{} events, {count} connections killed, {refused} dispatches refused, {repeats} requests repeated",
+        "{} events, {count} connections killed, {failed} dispatches failed, {repeats} requests repeated",
         acknowledged.len()
     );
     for id in &acknowledged {
         for path in ["/one", "/two"] {
-            assert!(got.contains_key(&(path.to_owned(), id.clone())), "{path} never got {id}");
+            assert!(got.contains_key(&(path.to_owned(), id.clone())), "{path} did not get {id}");
         }
     }
-    assert_eq!(got.len(), acknowledged.len() * 2, "and nothing that was not acknowledged");
+    assert_eq!(got.len(), acknowledged.len() * 2, "no event that was not acknowledged");
     let unfinished = "SELECT count(*) FROM deliveries WHERE status <> 1";
     assert_eq!(stage.count(unfinished).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_whose_connections_are_all_taken_is_waited_for() {
+async fn a_worker_waits_for_an_exhausted_pool() {
     let stage = Stage::postgres().await;
     let gate = Gate::closed();
     stage.subscriber("/hook").await;
@@ -104,22 +104,22 @@ async fn a_pool_whose_connections_are_all_taken_is_waited_for() {
     stage.dispatch().await;
     stage.receiver.wait_for(1, DEADLINE).await;
 
-    // The listener has one; whatever else the worker uses it gives back.
+    // The listener keeps one; the worker returns its others.
     let mut taken = Vec::new();
     while taken.len() < 3 {
         taken.extend(store.database().begin().await);
     }
     gate.open();
     stage.dispatch().await;
-    // Who asks for a connection now waits behind the worker, for as long as it does.
+    // A further request for a connection queues behind the worker's, and times out like it.
     for _ in 0..3 {
         assert!(store.database().begin().await.is_err());
     }
-    assert_eq!(stage.receiver.requests().len(), 1, "it can claim nothing");
+    assert_eq!(stage.receiver.requests().len(), 1, "the worker cannot claim");
     drop(taken);
     stage.receiver.wait_for(2, DEADLINE).await;
     stage.settled().await;
     worker.stop().await;
-    assert_eq!(stage.receiver.requests().len(), 2, "each came once");
+    assert_eq!(stage.receiver.requests().len(), 2, "one request per event");
     assert_eq!(stage.count("SELECT count(*) FROM deliveries WHERE status = 1 AND attempts = 1").await, 2);
 }

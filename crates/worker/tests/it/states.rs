@@ -1,7 +1,8 @@
-//! The states of deliveries and jobs, under whatever comes in whatever order: a worker's steps and an
-//! operator's, one by one, with what must hold after each.
+//! The states of deliveries and jobs, in random walks of workers' and operators' steps. `states.md` draws them.
+//!
+//! After each step the states must agree with each other, and every change must be one that is drawn.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use postrider_core::{Clock as _, DeadReason, DeliveryId, DeliveryStatus, ErrorKind, SubscriberId, Verdict};
@@ -11,6 +12,8 @@ use postrider_store::health::BreakerPolicy;
 use postrider_store::loading::Loaded;
 use postrider_store::subscribers::SubscriberChange;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
 use crate::stage::{Stage, at_once, config, tenant};
@@ -21,50 +24,109 @@ const MAX_ATTEMPTS: u32 = 3;
 const MAX_RESCUES: u32 = 2;
 const AT_ONCE: u32 = 2;
 
-/// Numbers pick from what there is.
+/// A step of a walk. Its numbers pick from the deliveries, subscribers or leases that exist.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Dispatch,
     Claim(u32),
-    Answer(usize, Answered),
+    Record(usize, Answer),
     Release(usize),
     Pass(u64),
     Promote,
     Rescue,
     Cancel(usize),
-    Retry(usize),
+    Requeue(usize),
     Activate(usize, bool),
+    Pause(usize, u64),
+    Resume(usize),
+    Park,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answered {
-    Well,
-    Badly,
+enum Answer {
+    Success,
+    Failure,
     Gone,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let answered =
-        prop_oneof![4 => Just(Answered::Well), 6 => Just(Answered::Badly), 1 => Just(Answered::Gone)];
+    let answer = prop_oneof![4 => Just(Answer::Success), 6 => Just(Answer::Failure), 1 => Just(Answer::Gone)];
     prop_oneof![
         4 => Just(Step::Dispatch),
         6 => (1_u32..4).prop_map(Step::Claim),
-        8 => (any::<usize>(), answered).prop_map(|(which, answered)| Step::Answer(which, answered)),
+        8 => (any::<usize>(), answer).prop_map(|(which, answer)| Step::Record(which, answer)),
         1 => any::<usize>().prop_map(Step::Release),
         4 => (1_u64..90).prop_map(Step::Pass),
         3 => Just(Step::Promote),
         3 => Just(Step::Rescue),
         3 => any::<usize>().prop_map(Step::Cancel),
-        2 => any::<usize>().prop_map(Step::Retry),
+        2 => any::<usize>().prop_map(Step::Requeue),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(which, active)| Step::Activate(which, active)),
+        1 => (any::<usize>(), 3_u64..90).prop_map(|(which, seconds)| Step::Pause(which, seconds)),
+        1 => any::<usize>().prop_map(Step::Resume),
+        3 => Just(Step::Park),
     ]
+}
+
+impl Step {
+    /// The operation as `states.md` calls it; `None` if it changes no state.
+    const fn operation(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Dispatch => "dispatch",
+            Self::Claim(_) => "claim",
+            Self::Record(..) => "record",
+            Self::Release(_) => "release",
+            Self::Promote => "promote",
+            Self::Rescue => "rescue",
+            Self::Cancel(_) => "cancel",
+            Self::Requeue(_) => "requeue",
+            Self::Activate(_, false) => "deactivate",
+            Self::Park => "park",
+            Self::Pass(_) | Self::Activate(_, true) | Self::Pause(..) | Self::Resume(_) => return None,
+        })
+    }
+}
+
+/// A transition of one of the two machines, and an operation that causes it. `[*]` is a row that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Transition {
+    machine: &'static str,
+    from: String,
+    to: String,
+    operation: String,
+}
+
+/// Reads the transitions that `states.md` draws.
+fn drawn() -> BTreeSet<Transition> {
+    let (mut machine, mut is_diagram) = ("", false);
+    let mut transitions = BTreeSet::new();
+    for line in include_str!("states.md").lines().map(str::trim) {
+        match line {
+            "## Delivery" => machine = "delivery",
+            "## Job" => machine = "job",
+            "```mermaid" => is_diagram = true,
+            "```" => is_diagram = false,
+            _ => {}
+        }
+        let Some((from, rest)) = line.split_once(" --> ").filter(|_| is_diagram) else { continue };
+        let (to, operations) = rest.split_once(": ").expect("each transition has a label");
+        transitions.extend(operations.split(", ").map(|operation| Transition {
+            machine,
+            from: from.to_owned(),
+            to: to.to_owned(),
+            operation: operation.to_owned(),
+        }));
+    }
+    assert!(transitions.iter().any(|one| one.machine == "delivery"), "the page has a diagram of deliveries");
+    assert!(transitions.iter().any(|one| one.machine == "job"), "the page has a diagram of jobs");
+    transitions
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_states_agree(steps in prop::collection::vec(step(), 1..60)) {
+    fn states_agree_after_every_step_of_a_random_walk(steps in prop::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut world = World::new().await;
@@ -77,22 +139,86 @@ proptest! {
     }
 }
 
+/// Walks at random, with a fixed seed, until each drawn transition has been seen. The rarest comes first: a job that is
+/// rescued too often.
+#[tokio::test]
+async fn every_drawn_transition_is_taken() {
+    const MOST_STEPS: usize = 5_000;
+    let mut runner = TestRunner::deterministic();
+    let mut world = World::new().await;
+    world.take(Step::Dispatch).await;
+    for _ in 0..=MAX_RESCUES {
+        for step in [Step::Claim(1), Step::Pass(61), Step::Rescue] {
+            world.take(step).await;
+        }
+    }
+    for _ in 0..MOST_STEPS {
+        if world.seen == world.drawn {
+            return;
+        }
+        let step = step().new_tree(&mut runner).unwrap().current();
+        world.take(step).await;
+    }
+    let never_seen: Vec<_> = world.drawn.difference(&world.seen).collect();
+    panic!("drawn in states.md, but not seen in {MOST_STEPS} steps: {never_seen:#?}");
+}
+
 struct World {
     stage: Stage,
     subscribers: Vec<SubscriberId>,
     deliveries: Vec<DeliveryId>,
-    /// What was claimed and not ended, by workers that may have lost it long ago.
-    held: Vec<(ClaimedJob, Loaded)>,
+    /// Jobs that were claimed and not finished, by workers that may have lost their leases long ago.
+    leased: Vec<(ClaimedJob, Loaded)>,
+    drawn: BTreeSet<Transition>,
+    seen: BTreeSet<Transition>,
 }
 
 impl World {
     async fn new() -> Self {
         let stage = Stage::sqlite().await;
         let subscribers = vec![stage.subscriber("/one").await, stage.subscriber("/two").await];
-        Self { stage, subscribers, deliveries: Vec::new(), held: Vec::new() }
+        Self {
+            stage,
+            subscribers,
+            deliveries: Vec::new(),
+            leased: Vec::new(),
+            drawn: drawn(),
+            seen: BTreeSet::new(),
+        }
     }
 
+    /// Takes a step, and checks that each change it makes is drawn.
     async fn take(&mut self, step: Step) {
+        let before = self.states().await;
+        self.apply(step).await;
+        let after = self.states().await;
+        let rows: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        for row in rows {
+            let state = |states: &BTreeMap<_, &str>| states.get(row).map_or("[*]", |state| *state).to_owned();
+            let (from, to) = (state(&before), state(&after));
+            if from == to {
+                continue;
+            }
+            let operation = step.operation().unwrap_or("a step that changes no state").to_owned();
+            let transition = Transition { machine: row.0, from, to, operation };
+            assert!(self.drawn.contains(&transition), "not drawn in states.md: {transition:?}");
+            self.seen.insert(transition);
+        }
+    }
+
+    /// The states of all deliveries and jobs, by machine and id.
+    async fn states(&self) -> BTreeMap<(&'static str, Uuid), &'static str> {
+        const JOB: [&str; 4] = ["ready", "scheduled", "parked", "running"];
+        let id = |row: &sea_orm::QueryResult| row.try_get::<Uuid>("", "id").unwrap();
+        let jobs = self.stage.rows("SELECT id, state FROM jobs").await;
+        let state = |row: &sea_orm::QueryResult| JOB[row.try_get::<i16>("", "state").unwrap() as usize];
+        let jobs = jobs.iter().map(|row| (("job", id(row)), state(row)));
+        let deliveries = self.rows().await;
+        let deliveries = deliveries.iter().map(|row| (("delivery", row.id), row.status.as_str()));
+        jobs.chain(deliveries).collect()
+    }
+
+    async fn apply(&mut self, step: Step) {
         let store = &self.stage.store;
         match step {
             Step::Dispatch => {
@@ -100,9 +226,9 @@ impl World {
                 self.deliveries.extend(self.stage.deliveries(event).await.iter().map(|delivery| delivery.id));
             }
             Step::Claim(max) => self.claim(max).await,
-            Step::Answer(which, answered) => self.answer(which, answered).await,
+            Step::Record(which, answer) => self.record(which, answer).await,
             Step::Release(which) => {
-                if let Some((job, _)) = self.take_held(which) {
+                if let Some((job, _)) = self.take_leased(which) {
                     self.finish(&[], &[(job.lease, Finish::Release)], job.lease).await;
                 }
             }
@@ -114,7 +240,7 @@ impl World {
                     store.cancel(&tenant(), id).await.unwrap();
                 }
             }
-            Step::Retry(which) => {
+            Step::Requeue(which) => {
                 if let Some(id) = pick(&self.deliveries, which) {
                     store.retry(&tenant(), id).await.unwrap();
                 }
@@ -124,28 +250,37 @@ impl World {
                 let change = SubscriberChange { active: Some(active), ..SubscriberChange::default() };
                 store.change_subscriber(&tenant(), id, change).await.unwrap();
             }
+            Step::Pause(which, seconds) => {
+                store.queue().pause(self.lane(which), Duration::from_secs(seconds)).await.unwrap();
+            }
+            Step::Resume(which) => store.queue().resume(self.lane(which)).await.unwrap(),
+            Step::Park => drop(store.queue().park(100).await.unwrap()),
         }
+    }
+
+    fn lane(&self, which: usize) -> LaneId {
+        LaneId(pick(&self.subscribers, which).unwrap().uuid())
     }
 
     fn token(&self) -> LeaseToken {
         LeaseToken(self.stage.store.ids().next_uuid())
     }
 
-    fn take_held(&mut self, which: usize) -> Option<(ClaimedJob, Loaded)> {
-        let count = self.held.len();
-        (count > 0).then(|| self.held.swap_remove(which % count))
+    fn take_leased(&mut self, which: usize) -> Option<(ClaimedJob, Loaded)> {
+        let count = self.leased.len();
+        (count > 0).then(|| self.leased.swap_remove(which % count))
     }
 
     async fn claim(&mut self, max: u32) {
         let claim = Claim { lane_concurrency: at_once(AT_ONCE), ..Claim::new(self.token(), max, LEASE) };
         let jobs = self.stage.store.queue().claim(&claim).await.unwrap().jobs;
         let loaded = self.stage.store.load(&jobs).await.unwrap();
-        self.held.extend(jobs.into_iter().zip(loaded));
+        self.leased.extend(jobs.into_iter().zip(loaded));
     }
 
-    /// What a worker does when the receiver has answered.
-    async fn answer(&mut self, which: usize, answered: Answered) {
-        let Some((job, loaded)) = self.take_held(which) else { return };
+    /// Does what a worker does after the receiver's answer.
+    async fn record(&mut self, which: usize, answer: Answer) {
+        let Some((job, loaded)) = self.take_leased(which) else { return };
         let (delivery, attempt, end) = match loaded {
             Loaded::Nothing => return self.finish(&[], &[(job.lease, Finish::Done)], job.lease).await,
             Loaded::NotDue(delay) => {
@@ -155,15 +290,15 @@ impl World {
             Loaded::Unreadable(_, error) => panic!("{error}"),
             Loaded::Deliver(work) => {
                 let failed = work.delivery.attempts + 1 - work.delivery.round_start;
-                let end = match answered {
-                    Answered::Well => End::Succeeded,
-                    Answered::Gone => End::Dead(DeadReason::Gone),
-                    Answered::Badly if failed >= MAX_ATTEMPTS => End::Dead(DeadReason::AttemptsUsedUp),
-                    Answered::Badly => End::RetryIn(DELAY),
+                let end = match answer {
+                    Answer::Success => End::Succeeded,
+                    Answer::Gone => End::Dead(DeadReason::Gone),
+                    Answer::Failure if failed >= MAX_ATTEMPTS => End::Dead(DeadReason::AttemptsUsedUp),
+                    Answer::Failure => End::RetryIn(DELAY),
                 };
-                let verdict = match answered {
-                    Answered::Well => Verdict::Success,
-                    _ => Verdict::failure(ErrorKind::Status, "the receiver answered badly"),
+                let verdict = match answer {
+                    Answer::Success => Verdict::Success,
+                    _ => Verdict::failure(ErrorKind::Status, "the receiver answered 500"),
                 };
                 let started_at = self.stage.store.ids().clock().now();
                 let duration = Duration::from_millis(1);
@@ -174,20 +309,20 @@ impl World {
         self.finish(&[outcome], &[], job.lease).await;
     }
 
-    /// Records, and sees that it counts exactly if the lease is still held.
+    /// Records, and checks that this has an effect exactly if the job still has the lease.
     async fn finish(&self, outcomes: &[Outcome], others: &[(Lease, Finish)], lease: Lease) {
-        let held =
+        let is_leased =
             self.jobs().await.iter().any(|job| job.id == lease.job && job.token == Some(lease.token.0));
         let attempts = self.stage.count("SELECT count(*) FROM attempts").await;
         let breaker = BreakerPolicy { breaker_failures: 0, deactivate_after: None, ..config().breaker };
         let recorded = self.stage.store.record(outcomes, others, &breaker).await.unwrap();
-        assert_eq!(recorded.lost.is_empty(), held, "fenced by the lease and nothing else");
-        if !held {
+        assert_eq!(recorded.lost.is_empty(), is_leased, "fenced by the lease and nothing else");
+        if !is_leased {
             assert_eq!(self.stage.count("SELECT count(*) FROM attempts").await, attempts);
         }
     }
 
-    /// What a worker's upkeep does.
+    /// Does what a worker's periodic rescue does.
     async fn rescue(&mut self) {
         let rescue = Rescue { max: 100, max_rescues: MAX_RESCUES, token: self.token(), lease: LEASE };
         let store = &self.stage.store;
@@ -230,9 +365,9 @@ impl World {
                 "{delivery:?}"
             );
         }
-        self.check_who_would_send(&jobs, &deliveries).await;
+        self.check_senders(&jobs, &deliveries).await;
         for job in &jobs {
-            assert_eq!(job.is_running, job.token.is_some(), "a lease on what runs and nothing else");
+            assert_eq!(job.is_running, job.token.is_some(), "running jobs and no others have a lease");
         }
         for (lane, running) in self.lanes().await {
             let count = jobs.iter().filter(|job| job.lane == lane && job.is_running).count();
@@ -242,8 +377,8 @@ impl World {
         self.check_counts(&deliveries).await;
     }
 
-    /// Of all jobs, only the live one of a pending delivery makes a request.
-    async fn check_who_would_send(&self, jobs: &[Job], deliveries: &[Row]) {
+    /// Checks that of all jobs only the live one of a pending delivery would make a request.
+    async fn check_senders(&self, jobs: &[Job], deliveries: &[Row]) {
         let token = self.token();
         let claimed: Vec<_> = jobs
             .iter()
@@ -267,7 +402,7 @@ impl World {
         assert!(senders.values().all(|count| *count == 1), "one job for a delivery: {senders:?}");
     }
 
-    /// The roll-ups say what counting would.
+    /// Checks that the roll-ups equal a count of the rows.
     async fn check_counts(&self, deliveries: &[Row]) {
         let rows = self
             .stage
@@ -290,13 +425,13 @@ impl World {
         assert_eq!(
             attempts,
             deliveries.iter().map(|one| one.attempts).sum::<i64>(),
-            "each is a row, and counted"
+            "each attempt is a row and is counted"
         );
         let numbers = "SELECT count(*) FROM (SELECT DISTINCT delivery_id, number FROM attempts) AS numbers";
-        assert_eq!(self.stage.count(numbers).await, attempts, "no number twice");
+        assert_eq!(self.stage.count(numbers).await, attempts, "no attempt number occurs twice");
     }
 
-    /// Left to a worker and a receiver that do well, all comes to an end.
+    /// With a working worker and receiver, every delivery ends.
     async fn drain(&mut self) {
         for _ in 0..200 {
             if self.jobs().await.is_empty() {
@@ -304,15 +439,17 @@ impl World {
                 assert_eq!(self.stage.count(pending).await, 0, "pending without a job");
                 return self.stage.no_lane_is_running().await;
             }
-            for step in [Step::Pass(61), Step::Rescue, Step::Promote, Step::Claim(50)] {
+            let open = [Step::Resume(0), Step::Resume(1), Step::Park];
+            for step in open.into_iter().chain([Step::Pass(61), Step::Rescue, Step::Promote, Step::Claim(50)])
+            {
                 self.take(step).await;
             }
-            while !self.held.is_empty() {
-                self.answer(self.held.len() - 1, Answered::Well).await;
+            while !self.leased.is_empty() {
+                self.take(Step::Record(self.leased.len() - 1, Answer::Success)).await;
             }
             self.check().await;
         }
-        panic!("jobs go round for ever: {:?}", self.jobs().await);
+        panic!("jobs that never end: {:?}", self.jobs().await);
     }
 
     async fn jobs(&self) -> Vec<Job> {
