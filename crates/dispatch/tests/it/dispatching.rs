@@ -1,4 +1,4 @@
-//! What comes of an event: counts, ids, and who it goes to.
+//! What a dispatched event leaves: rows, ids and subscribers.
 
 use postrider_core::TenantId;
 use postrider_core::event::{EventDataError, EventTypeError};
@@ -12,15 +12,15 @@ use crate::stage::{Stage, event, keyed, on_both};
 
 on_both!(
     an_event_is_stored_with_its_deliveries_and_jobs,
-    nobody_asked_for_it_is_a_success_with_zeros,
-    subscribers_are_found_by_patterns_and_once,
-    inactive_ones_get_nothing,
-    what_changes_of_subscribers_counts_at_once,
+    an_event_without_subscribers_succeeds_with_no_jobs,
+    each_matching_subscriber_is_found_once,
+    inactive_subscribers_get_no_delivery,
+    changes_of_subscribers_take_effect_at_once,
     tenants_are_apart,
-    a_batch_is_answered_in_order_and_each_on_its_own,
-    a_batch_of_many_is_more_than_one_transaction,
+    a_batch_is_answered_in_order_with_a_result_for_each_event,
+    a_batch_over_the_limit_is_split_into_transactions,
     concurrent_callers_share_transactions,
-    an_odd_trace_harms_nobody,
+    an_invalid_trace_is_dropped,
 );
 
 #[derive(Debug, FromQueryResult)]
@@ -67,7 +67,7 @@ async fn an_event_is_stored_with_its_deliveries_and_jobs(stage: &Stage) {
     assert_eq!(stage.envelopes().await, [expected]);
 }
 
-async fn nobody_asked_for_it_is_a_success_with_zeros(stage: &Stage) {
+async fn an_event_without_subscribers_succeeds_with_no_jobs(stage: &Stage) {
     stage.subscribe(&["invoice.*"]).await;
     let dispatched = stage.dispatcher().dispatch(event("order.created", &json!([]))).await.unwrap();
     assert_eq!((dispatched.subscribers.len(), dispatched.jobs.len()), (0, 0));
@@ -76,7 +76,7 @@ async fn nobody_asked_for_it_is_a_success_with_zeros(stage: &Stage) {
     assert_eq!((counts["events"], counts["deliveries"], counts["jobs"]), (1, 0, 0));
 }
 
-async fn subscribers_are_found_by_patterns_and_once(stage: &Stage) {
+async fn each_matching_subscriber_is_found_once(stage: &Stage) {
     let exact = stage.subscribe(&["order.item.added"]).await;
     let prefix = stage.subscribe(&["order.*"]).await;
     let everything = stage.subscribe(&["*"]).await;
@@ -87,20 +87,20 @@ async fn subscribers_are_found_by_patterns_and_once(stage: &Stage) {
     let dispatcher = stage.dispatcher();
     let found = dispatcher.dispatch(event("order.item.added", &json!({}))).await.unwrap();
     assert_eq!(found.subscribers, [exact, prefix, everything, thrice]);
-    // Neither `%` and `_` nor case are anything special.
+    // `%` and `_` are no wildcards, and case matters.
     let found = dispatcher.dispatch(event("ORDER_item.added", &json!({}))).await.unwrap();
     assert_eq!(found.subscribers, [everything, thrice]);
 }
 
-async fn inactive_ones_get_nothing(stage: &Stage) {
+async fn inactive_subscribers_get_no_delivery(stage: &Stage) {
     stage.subscribe_for(&"default".parse().unwrap(), &["*"], false).await;
     let active = stage.subscribe(&["*"]).await;
     let found = stage.dispatcher().dispatch(event("order.created", &json!({}))).await.unwrap();
     assert_eq!(found.subscribers, [active]);
 }
 
-/// Though a dispatcher remembers whom it found the last time.
-async fn what_changes_of_subscribers_counts_at_once(stage: &Stage) {
+/// Although a dispatcher caches the subscribers it found last.
+async fn changes_of_subscribers_take_effect_at_once(stage: &Stage) {
     let tenant = TenantId::default();
     let dispatcher = stage.dispatcher();
     let found = async || {
@@ -151,10 +151,10 @@ async fn tenants_are_apart(stage: &Stage) {
     let [first, second] = &results[..] else { panic!("{results:?}") };
     let (first, second) = (first.as_ref().unwrap(), second.as_ref().unwrap());
     assert_eq!((&first.subscribers[..], &second.subscribers[..]), (&[of_acme][..], &[of_globex][..]));
-    assert!(!second.duplicate && first.id != second.id, "a key is unique for its tenant only");
+    assert!(!second.duplicate && first.id != second.id, "a key is unique only within its tenant");
 }
 
-async fn a_batch_is_answered_in_order_and_each_on_its_own(stage: &Stage) {
+async fn a_batch_is_answered_in_order_with_a_result_for_each_event(stage: &Stage) {
     let subscriber = stage.subscribe(&["good.*"]).await;
     let dispatcher = stage.dispatcher();
     dispatcher.dispatch(keyed("good.first", &json!({ "n": 0 }), "taken")).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_batch_is_answered_in_order_and_each_on_its_own(stage: &Stage) {
     assert!(dispatcher.dispatch_batch(Vec::new()).await.is_empty());
 }
 
-async fn a_batch_of_many_is_more_than_one_transaction(stage: &Stage) {
+async fn a_batch_over_the_limit_is_split_into_transactions(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let events = (0..1001).map(|n| event("many", &json!({ "n": n }))).collect();
     let results = stage.dispatcher().dispatch_batch(events).await;
@@ -207,7 +207,7 @@ async fn concurrent_callers_share_transactions(stage: &Stage) {
     assert_eq!((counts["events"], counts["deliveries"], counts["jobs"]), (200, 200, 200));
 }
 
-async fn an_odd_trace_harms_nobody(stage: &Stage) {
+async fn an_invalid_trace_is_dropped(stage: &Stage) {
     #[derive(FromQueryResult)]
     struct Trace {
         trace: Option<String>,
@@ -215,7 +215,7 @@ async fn an_odd_trace_harms_nobody(stage: &Stage) {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     stage.subscribe(&["*"]).await;
     let with = |trace: &str| NewEvent { trace: Some(trace.to_owned()), ..event("a.b", &json!({})) };
-    // PostgreSQL takes no NUL in a text.
+    // PostgreSQL rejects NUL in text.
     let results = stage.dispatcher().dispatch_batch(vec![with("a\0b"), with(GOOD)]).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     let stored: Vec<Trace> = stage.all("SELECT trace FROM jobs ORDER BY seq").await;
@@ -223,7 +223,7 @@ async fn an_odd_trace_harms_nobody(stage: &Stage) {
 }
 
 #[test]
-fn what_is_no_event_is_a_typed_error() {
+fn an_invalid_event_is_a_typed_error() {
     let error = |name: &str, data: &serde_json::Value| NewEvent::new(name, data).unwrap_err();
     assert!(matches!(error("", &json!({})), NewEventError::Type(EventTypeError::Empty)));
     assert!(matches!(error("order created", &json!({})), NewEventError::Type(EventTypeError::Character)));

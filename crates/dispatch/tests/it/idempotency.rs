@@ -1,4 +1,4 @@
-//! The same id again: one event, whoever asks, and however many at once.
+//! Idempotency keys: repeats are one event, also from several callers at once.
 
 use postrider_dispatch::{Config, DispatchError, Dispatched, NewEvent, Transforms, hook};
 use serde_json::json;
@@ -7,13 +7,13 @@ use crate::stage::{Stage, event, keyed, on_both};
 
 on_both!(
     a_repeat_gets_the_first_answer,
-    another_body_type_or_agent_is_a_conflict,
-    equal_ids_in_one_batch_are_one_event,
-    in_one_batch_each_is_compared_with_what_is_stored,
-    equal_ids_at_once_are_one_event,
-    different_bodies_at_once_are_one_event_and_conflicts,
-    a_repeat_is_one_whatever_hooks_say_of_it,
-    a_failed_event_leaves_its_id_free,
+    another_request_under_the_same_key_is_a_conflict,
+    equal_keys_in_one_batch_are_one_event,
+    each_request_of_a_batch_is_compared_with_the_stored_one,
+    equal_keys_at_once_are_one_event,
+    different_requests_at_once_are_one_event_and_conflicts,
+    a_repeat_gets_the_first_answer_even_if_a_hook_now_fails,
+    a_failed_event_leaves_its_key_free,
 );
 
 async fn a_repeat_gets_the_first_answer(stage: &Stage) {
@@ -24,7 +24,7 @@ async fn a_repeat_gets_the_first_answer(stage: &Stage) {
     let first = dispatcher.dispatch(request()).await.unwrap();
     let counts = stage.counts().await;
 
-    // Who subscribes later is no part of the first answer.
+    // The first answer does not include later subscribers.
     stage.subscribe(&["*"]).await;
     let again = dispatcher.dispatch(request()).await.unwrap();
     assert_eq!(again, Dispatched { duplicate: true, ..first });
@@ -34,7 +34,7 @@ async fn a_repeat_gets_the_first_answer(stage: &Stage) {
     assert_eq!(stage.counts().await, expected);
 }
 
-async fn another_body_type_or_agent_is_a_conflict(stage: &Stage) {
+async fn another_request_under_the_same_key_is_a_conflict(stage: &Stage) {
     let dispatcher = stage.dispatcher();
     let first = || keyed("order.created", &json!({ "total": 3 }), "order-1");
     dispatcher.dispatch(first()).await.unwrap();
@@ -47,12 +47,12 @@ async fn another_body_type_or_agent_is_a_conflict(stage: &Stage) {
         assert!(matches!(error, DispatchError::KeyConflict), "{error}");
         assert!(!error.is_unavailable());
     }
-    // Without an id nothing is compared.
+    // Without a key nothing is compared.
     dispatcher.dispatch(event("order.created", &json!({ "total": 3 }))).await.unwrap();
     assert_eq!(stage.rows_of("events").await, 2);
 }
 
-async fn equal_ids_in_one_batch_are_one_event(stage: &Stage) {
+async fn equal_keys_in_one_batch_are_one_event(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let request = |total: u32| keyed("order.created", &json!({ "total": total }), "order-1");
     let results = stage.dispatcher().dispatch_batch(vec![request(3), request(4), request(3)]).await;
@@ -64,7 +64,7 @@ async fn equal_ids_in_one_batch_are_one_event(stage: &Stage) {
     assert_eq!((counts["events"], counts["jobs"], counts["idempotency_keys"]), (1, 1, 1));
 }
 
-async fn in_one_batch_each_is_compared_with_what_is_stored(stage: &Stage) {
+async fn each_request_of_a_batch_is_compared_with_the_stored_one(stage: &Stage) {
     let request = |total: u32| keyed("order.created", &json!({ "total": total }), "order-1");
     let dispatcher = stage.dispatcher();
     let first = dispatcher.dispatch(request(3)).await.unwrap();
@@ -74,7 +74,7 @@ async fn in_one_batch_each_is_compared_with_what_is_stored(stage: &Stage) {
     assert!(matches!(results[2], Err(DispatchError::KeyConflict)));
 }
 
-async fn equal_ids_at_once_are_one_event(stage: &Stage) {
+async fn equal_keys_at_once_are_one_event(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let dispatchers = [stage.dispatcher(), stage.another_dispatcher().await];
     for round in 0..5 {
@@ -84,7 +84,7 @@ async fn equal_ids_at_once_are_one_event(stage: &Stage) {
                 let (dispatcher, key) = (dispatchers[n % 2].clone(), key.clone());
                 tokio::spawn(async move {
                     let request = keyed("order.created", &json!({ "total": 3 }), &key);
-                    // Half of them in batches of their own, which no flush shares.
+                    // Half of them in batches of their own, which share no transaction.
                     if n % 4 < 2 {
                         dispatcher.dispatch(request).await
                     } else {
@@ -97,7 +97,8 @@ async fn equal_ids_at_once_are_one_event(stage: &Stage) {
         for task in tasks {
             results.push(task.await.unwrap().unwrap());
         }
-        let first = results.iter().find(|result| !result.duplicate).cloned().expect("one that is the first");
+        let first =
+            results.iter().find(|result| !result.duplicate).cloned().expect("one of them is the first");
         assert_eq!(results.iter().filter(|result| !result.duplicate).count(), 1);
         for result in results {
             assert_eq!(Dispatched { duplicate: false, ..result }, first);
@@ -107,7 +108,7 @@ async fn equal_ids_at_once_are_one_event(stage: &Stage) {
     assert_eq!((counts["events"], counts["deliveries"], counts["jobs"]), (5, 5, 5));
 }
 
-async fn different_bodies_at_once_are_one_event_and_conflicts(stage: &Stage) {
+async fn different_requests_at_once_are_one_event_and_conflicts(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let dispatchers = [stage.dispatcher(), stage.another_dispatcher().await];
     let tasks: Vec<_> = (0..20)
@@ -130,7 +131,7 @@ async fn different_bodies_at_once_are_one_event_and_conflicts(stage: &Stage) {
     assert_eq!((done, stage.rows_of("events").await, stage.rows_of("jobs").await), (1, 1, 1));
 }
 
-async fn a_repeat_is_one_whatever_hooks_say_of_it(stage: &Stage) {
+async fn a_repeat_gets_the_first_answer_even_if_a_hook_now_fails(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let request = || keyed("order.created", &json!({ "total": 3 }), "order-1");
     let first = stage.dispatcher().dispatch(request()).await.unwrap();
@@ -144,7 +145,7 @@ async fn a_repeat_is_one_whatever_hooks_say_of_it(stage: &Stage) {
     assert!(matches!(other, Err(DispatchError::KeyConflict)), "{other:?}");
 }
 
-async fn a_failed_event_leaves_its_id_free(stage: &Stage) {
+async fn a_failed_event_leaves_its_key_free(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let mut transforms = Transforms::new();
     transforms.register("*", hook("refuse", |_| Err("never".into()))).unwrap();

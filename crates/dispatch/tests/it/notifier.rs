@@ -1,4 +1,4 @@
-//! The lead notifier's example, against receivers.
+//! The example lead notifier, against receivers.
 
 use std::time::Duration;
 
@@ -17,9 +17,13 @@ use crate::stage::{Stage, on_both};
 #[path = "../../examples/lead_notifier.rs"]
 mod lead_notifier;
 
-on_both!(all_three_ways_report, one_failing_way_stops_no_other, without_a_database_the_others_go_on);
+on_both!(
+    all_three_ways_report_their_result,
+    a_failed_way_does_not_stop_the_others,
+    without_a_database_the_other_ways_work
+);
 
-/// A client that may send to this machine.
+/// A client that may send to loopback addresses.
 pub(crate) fn local_client() -> Client {
     let addresses = AddressPolicy::public_only().allowing(vec!["127.0.0.0/8".parse().unwrap()]);
     let targets = TargetPolicy { addresses, https_only: false };
@@ -52,7 +56,7 @@ fn lead() -> Lead {
     }
 }
 
-async fn all_three_ways_report(stage: &Stage) {
+async fn all_three_ways_report_their_result(stage: &Stage) {
     let subscriber = stage.subscribe(&["lead.*"]).await;
     let receiver = Receiver::start().await;
     let notifier = LeadNotifier { dispatcher: Some(stage.dispatcher()), ..notifier(&receiver) };
@@ -91,7 +95,7 @@ async fn all_three_ways_report(stage: &Stage) {
     assert_eq!(receiver.requests().len(), 2);
 }
 
-async fn one_failing_way_stops_no_other(stage: &Stage) {
+async fn a_failed_way_does_not_stop_the_others(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let receiver = Receiver::start().await;
     let whole = || LeadNotifier { dispatcher: Some(stage.dispatcher()), ..notifier(&receiver) };
@@ -115,15 +119,15 @@ async fn one_failing_way_stops_no_other(stage: &Stage) {
     assert!(matches!(report.dispatched, Some(Err(NotifyError::Dispatch(DispatchError::Hook { .. })))));
     assert!(matches!((report.slack, report.webhook), (Some(Ok(())), Some(Ok(_)))));
 
-    // Neither a database nor a receiver: each says so.
+    // With neither a database nor a receiver, each way reports its own error.
     let report = {
-        let mut away = whole();
+        let mut offline = whole();
         let gone = Receiver::start().await;
-        away.slack = Some(gone.url("/slack").parse().unwrap());
-        away.webhook = None;
+        offline.slack = Some(gone.url("/slack").parse().unwrap());
+        offline.webhook = None;
         drop(gone);
         stage.store.database().close().await;
-        away.qualified(&lead()).await
+        offline.qualified(&lead()).await
     };
     assert!(
         matches!(report.dispatched, Some(Err(NotifyError::Dispatch(DispatchError::Store(_))))),
@@ -133,7 +137,7 @@ async fn one_failing_way_stops_no_other(stage: &Stage) {
     assert!(report.webhook.is_none());
 }
 
-async fn without_a_database_the_others_go_on(stage: &Stage) {
+async fn without_a_database_the_other_ways_work(stage: &Stage) {
     let receiver = Receiver::start().await;
     let report = notifier(&receiver).qualified(&lead()).await;
     assert!(report.dispatched.is_none());

@@ -1,4 +1,4 @@
-//! The receiver's example, over a socket, with requests as deliveries are.
+//! The example receiver, over a socket, with requests like those of deliveries.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const BODY: &[u8] =
     br#"{"event":"order.created","timestamp":1700000000,"agent_id":"default","data":{"n":1}}"#;
 
 #[tokio::test]
-async fn it_takes_what_is_signed_once_and_nothing_else() {
+async fn the_example_accepts_signed_requests_and_acts_once() {
     let (secret, previous) = (Secret::generate(&SystemRandom), Secret::parse("client-secret").unwrap());
     let verifier = Verifier::new(secret.expose()).unwrap();
     let acted = Arc::new(Mutex::new(Vec::<Value>::new()));
@@ -57,7 +57,7 @@ async fn it_takes_what_is_signed_once_and_nothing_else() {
     let (first, second) = (ids.next(), ids.next());
     let now = SystemClock.now();
     let good = Signer::new(&secret, &[]);
-    // While a secret is rotated, both sign.
+    // During a rotation both secrets sign.
     let rotated = Signer::new(&previous, std::slice::from_ref(&secret));
     assert_eq!(send(request(&good, first, now, BODY)).await.0, 204);
     assert_eq!(send(request(&good, first, now, BODY)).await.0, 204, "a repeat");

@@ -1,4 +1,4 @@
-//! A database with subscribers, and what is in it.
+//! A database with subscribers, and access to its rows.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -56,7 +56,7 @@ impl Stage {
         self.store.create_subscriber(tenant, new).await.unwrap().id
     }
 
-    /// How many rows each table has.
+    /// Returns the number of rows in each table.
     pub(crate) async fn counts(&self) -> BTreeMap<&'static str, i64> {
         let mut counts = BTreeMap::new();
         for table in TABLES {

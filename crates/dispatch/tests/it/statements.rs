@@ -13,8 +13,8 @@ use crate::stage::{Stage, event, keyed, on_both};
 
 on_both!(fan_out_takes_a_fixed_number_of_statements);
 
-/// What one dispatch runs, besides BEGIN and COMMIT, which SeaORM does not count: subscribers; then event, deliveries,
-/// roll-ups, lanes and jobs, which on PostgreSQL are one.
+/// The statements of one dispatch, without BEGIN and COMMIT, which SeaORM does not count: subscribers; then event,
+/// deliveries, roll-ups, lanes and jobs, which are a single statement on PostgreSQL.
 const fn expected(dialect: Dialect) -> usize {
     match dialect {
         Dialect::Postgres => 2,
@@ -22,8 +22,8 @@ const fn expected(dialect: Dialect) -> usize {
     }
 }
 
-/// The same for each of three: with subscribers that are new, that were there the last time, and that are there still.
-/// On PostgreSQL they are asked for only if they are not those of the last time, or many.
+/// The statements of three dispatches in a row: with new subscribers, with the same, and with the same again. On
+/// PostgreSQL a query for the subscribers is needed only if they have changed, or are too many to cache.
 const fn expected_in_turn(dialect: Dialect, subscribers: usize) -> [usize; 3] {
     match (dialect, subscribers) {
         (Dialect::Sqlite, _) => [6, 6, 6],
@@ -52,8 +52,7 @@ async fn fan_out_takes_a_fixed_number_of_statements(stage: &Stage) {
         }
     }
 
-    // A batch of ten events to a hundred subscribers each runs the same; a key is one more, a key
-    // that is taken two.
+    // A batch of ten events to a hundred subscribers each runs the same statements. A key adds one; a repeat runs three.
     log.lock().unwrap().clear();
     let batch = (0..10).map(|n| event("order.created", &json!({ "n": n }))).collect();
     let results = dispatcher.dispatch_batch(batch).await;
@@ -65,7 +64,7 @@ async fn fan_out_takes_a_fixed_number_of_statements(stage: &Stage) {
         assert_eq!(log.lock().unwrap().len(), with_key, "{what}: {:#?}", log.lock().unwrap());
     }
 
-    // The same in a transaction of the caller's.
+    // The same in the caller's transaction.
     log.lock().unwrap().clear();
     let transaction = dispatcher.store().database().connection().begin().await.unwrap();
     dispatcher.dispatch_in(&transaction, event("order.created", &json!({}))).await.unwrap();
@@ -73,15 +72,15 @@ async fn fan_out_takes_a_fixed_number_of_statements(stage: &Stage) {
     assert_eq!(log.lock().unwrap().len(), expected);
 }
 
-/// A dispatcher that notes the statements it runs.
+/// A dispatcher, and a log of the statements it runs.
 async fn counting(stage: &Stage) -> (Dispatcher, Arc<Mutex<Vec<String>>>) {
     let url = stage.database.url().parse().unwrap();
     let pool = Database::connect(DatabaseConfig::new(url)).await.unwrap();
     let mut connection = pool.connection().clone();
     let log = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&log);
+    let logged = Arc::clone(&log);
     connection.set_metric_callback(move |info| {
-        noted.lock().unwrap().push(info.statement.sql.chars().take(300).collect::<String>());
+        logged.lock().unwrap().push(info.statement.sql.chars().take(300).collect::<String>());
     });
     connection.execute_unprepared("SELECT 1").await.unwrap();
     let database = Database::from_connection(connection);

@@ -1,4 +1,4 @@
-//! In the application's own transaction: all or nothing.
+//! Events in the application's own transaction: all or nothing.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use tokio::time::timeout;
 use crate::stage::{Stage, event, keyed, on_both};
 
 on_both!(
-    what_is_rolled_back_never_was,
-    what_is_committed_is_all_there,
-    a_refused_event_leaves_the_transaction_alive,
-    nobody_sees_it_before_the_commit,
+    a_rollback_leaves_nothing,
+    a_commit_stores_the_order_and_its_events,
+    a_rejected_event_leaves_the_transaction_usable,
+    an_event_is_invisible_before_the_commit,
 );
 
-async fn what_is_rolled_back_never_was(stage: &Stage) {
+async fn a_rollback_leaves_nothing(stage: &Stage) {
     stage.subscribe(&["order.*"]).await;
     let connection = stage.database.connection();
     connection.execute_unprepared("CREATE TABLE orders (number bigint)").await.unwrap();
@@ -41,12 +41,12 @@ async fn what_is_rolled_back_never_was(stage: &Stage) {
     assert_eq!(stage.counts().await, before);
     let stats = stage.store.stats(&TenantId::default(), &StatsFilter::default()).await.unwrap();
     assert_eq!(stats.deliveries.total, 0);
-    // Its key is free.
+    // The key is still free.
     let request = keyed("order.created", &json!({ "number": 2 }), "order-1");
     assert!(!dispatcher.dispatch(request).await.unwrap().duplicate);
 }
 
-async fn what_is_committed_is_all_there(stage: &Stage) {
+async fn a_commit_stores_the_order_and_its_events(stage: &Stage) {
     stage.subscribe(&["order.*"]).await;
     stage.subscribe(&["*"]).await;
     let connection = stage.database.connection();
@@ -65,7 +65,7 @@ async fn what_is_committed_is_all_there(stage: &Stage) {
     assert_eq!((of("events"), of("deliveries"), of("jobs"), of("idempotency_keys")), (2, 4, 4, 1));
     let stats = stage.store.stats(&TenantId::default(), &StatsFilter::default()).await.unwrap();
     assert_eq!((stats.deliveries.total, stats.deliveries.pending), (4, 4));
-    // A repeat in another transaction is a repeat.
+    // A repeat in another transaction gets the first answer.
     let transaction = connection.begin().await.unwrap();
     let request = keyed("order.created", &json!({ "number": 1 }), "order-1");
     let again = dispatcher.dispatch_in(&transaction, request).await.unwrap();
@@ -73,7 +73,7 @@ async fn what_is_committed_is_all_there(stage: &Stage) {
     assert!(again.duplicate && again.id == first.id && again.jobs == first.jobs);
 }
 
-async fn a_refused_event_leaves_the_transaction_alive(stage: &Stage) {
+async fn a_rejected_event_leaves_the_transaction_usable(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let mut transforms = Transforms::new();
     transforms.register("bad", hook("refuse", |_| Err("never".into()))).unwrap();
@@ -90,7 +90,7 @@ async fn a_refused_event_leaves_the_transaction_alive(stage: &Stage) {
     assert_eq!((stage.rows_of("events").await, stage.rows_of("jobs").await), (2, 2));
 }
 
-async fn nobody_sees_it_before_the_commit(stage: &Stage) {
+async fn an_event_is_invisible_before_the_commit(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let dispatcher = stage.dispatcher();
     let mut wakeups = stage.store.queue().wakeups();
@@ -100,12 +100,12 @@ async fn nobody_sees_it_before_the_commit(stage: &Stage) {
     transaction.commit().await.unwrap();
     assert_eq!((stage.rows_of("events").await, stage.rows_of("jobs").await), (1, 1));
     dispatcher.wake();
-    timeout(Duration::from_secs(10), wakeups.woken()).await.expect("workers are told");
+    timeout(Duration::from_secs(10), wakeups.woken()).await.expect("workers are woken");
 }
 
-/// Two events wait for a key that is being taken, in one batch, and a third is not kept waiting by them.
+/// Two events of one batch wait for keys that an open transaction holds. A third event does not wait for them.
 #[tokio::test]
-async fn a_batch_that_hangs_does_not_hold_up_the_next() {
+async fn a_hanging_batch_does_not_delay_the_next() {
     let stage = Stage::of(TestDatabase::postgres().await).await;
     let dispatcher = stage.dispatcher();
     let connection = stage.database.connection();
@@ -113,7 +113,7 @@ async fn a_batch_that_hangs_does_not_hold_up_the_next() {
     for key in ["one", "two"] {
         dispatcher.dispatch_in(&transaction, keyed("a.b", &json!({}), key)).await.unwrap();
     }
-    // One task, which has asked for both before a flusher gets its turn.
+    // In one task, so that both events are waiting before a flusher runs.
     let repeating = dispatcher.clone();
     let mut repeated = tokio::spawn(async move {
         let repeat = |key| repeating.dispatch(keyed("a.b", &json!({}), key));
@@ -128,9 +128,13 @@ async fn a_batch_that_hangs_does_not_hold_up_the_next() {
     .await;
     let other = dispatcher.dispatch(event("a.b", &json!({})));
     assert!(
-        !timeout(Duration::from_secs(10), other).await.expect("it does not wait for them").unwrap().duplicate
+        !timeout(Duration::from_secs(10), other)
+            .await
+            .expect("the third event does not wait")
+            .unwrap()
+            .duplicate
     );
-    assert!(timeout(Duration::ZERO, &mut repeated).await.is_err(), "they still wait");
+    assert!(timeout(Duration::ZERO, &mut repeated).await.is_err(), "the first two still wait");
     transaction.commit().await.unwrap();
     let (one, two) = repeated.await.unwrap();
     assert!(one.unwrap().duplicate && two.unwrap().duplicate);

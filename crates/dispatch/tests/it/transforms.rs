@@ -1,4 +1,4 @@
-//! Transforms as events go through them: their order, their failures, and what they leave.
+//! Transforms of dispatched events: their order, their failures and their results.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::stage::{Stage, event, keyed, on_both};
 
 on_both!(
-    they_run_in_their_order_and_once,
-    a_hook_that_fails_is_named_and_leaves_nothing,
-    a_hook_that_panics_is_an_error_like_any_other,
-    in_a_batch_and_in_a_flush_only_the_bad_one_fails,
-    data_that_none_changes_stays_byte_for_byte,
-    the_id_is_for_what_the_caller_asked,
+    transforms_run_once_and_in_order,
+    a_failed_hook_is_named_and_nothing_is_stored,
+    a_panicking_hook_fails_its_event,
+    a_failed_hook_fails_only_its_own_event,
+    unchanged_data_stays_byte_for_byte,
+    a_key_stands_for_the_request_before_transforms,
 );
 
 fn with(stage: &Stage, transforms: &Transforms) -> Dispatcher {
@@ -26,7 +26,7 @@ fn note(event: &mut EventDraft, step: &str) -> Result<(), postrider_dispatch::tr
     Ok(event.set("/steps/-", step)?)
 }
 
-async fn they_run_in_their_order_and_once(stage: &Stage) {
+async fn transforms_run_once_and_in_order(stage: &Stage) {
     for _ in 0..3 {
         stage.subscribe(&["*"]).await;
     }
@@ -68,7 +68,7 @@ async fn they_run_in_their_order_and_once(stage: &Stage) {
 
     let dispatched = with(stage, &transforms).dispatch(event("order.created", &json!({ "steps": [] }))).await;
     assert_eq!(dispatched.unwrap().jobs.len(), 3);
-    assert_eq!(runs.load(Ordering::SeqCst), 1, "once, however many subscribers there are");
+    assert_eq!(runs.load(Ordering::SeqCst), 1, "once per event, not per subscriber");
     let envelope: Value = serde_json::from_str(&stage.envelopes().await[0]).unwrap();
     let expected = json!({
         "steps": ["every 1 of order.created", "every 2", "event 1", "event 2", "configured"],
@@ -77,7 +77,7 @@ async fn they_run_in_their_order_and_once(stage: &Stage) {
     assert_eq!(envelope["data"], expected);
 }
 
-async fn a_hook_that_fails_is_named_and_leaves_nothing(stage: &Stage) {
+async fn a_failed_hook_is_named_and_nothing_is_stored(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let before = stage.counts().await;
     let mut transforms = Transforms::new();
@@ -96,7 +96,7 @@ async fn a_hook_that_fails_is_named_and_leaves_nothing(stage: &Stage) {
     dispatcher.dispatch(event("order.other", &json!({}))).await.unwrap();
 }
 
-async fn a_hook_that_panics_is_an_error_like_any_other(stage: &Stage) {
+async fn a_panicking_hook_fails_its_event(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let before = stage.counts().await;
     let mut transforms = Transforms::new();
@@ -123,7 +123,7 @@ impl Drop for PanicsOnDrop {
     }
 }
 
-async fn in_a_batch_and_in_a_flush_only_the_bad_one_fails(stage: &Stage) {
+async fn a_failed_hook_fails_only_its_own_event(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let mut transforms = Transforms::new();
     let picky = hook("odd", |event| match event.get::<u32>("/n")? {
@@ -152,14 +152,14 @@ async fn in_a_batch_and_in_a_flush_only_the_bad_one_fails(stage: &Stage) {
     assert_eq!(stage.rows_of("events").await, 3 + 25);
 }
 
-async fn data_that_none_changes_stays_byte_for_byte(stage: &Stage) {
+async fn unchanged_data_stays_byte_for_byte(stage: &Stage) {
     const ODD: &str = r#"{ "b":1e400,  "a" : 12345678901234567890.10, "a":"\ud800\u0041", "c":[ ] }"#;
     stage.subscribe(&["*"]).await;
     let mut transforms = Transforms::new();
     transforms
         .register(
             "*",
-            hook("looks only", |event| {
+            hook("read-only", |event| {
                 assert_eq!(event.to_json(), ODD);
                 assert!(!event.remove("/nothing")?);
                 assert_eq!(event.get::<Value>("/c")?, Some(json!([])));
@@ -175,7 +175,7 @@ async fn data_that_none_changes_stays_byte_for_byte(stage: &Stage) {
     }
 }
 
-async fn the_id_is_for_what_the_caller_asked(stage: &Stage) {
+async fn a_key_stands_for_the_request_before_transforms(stage: &Stage) {
     stage.subscribe(&["*"]).await;
     let number = Arc::new(AtomicUsize::new(0));
     let mut transforms = Transforms::new();
@@ -187,11 +187,11 @@ async fn the_id_is_for_what_the_caller_asked(stage: &Stage) {
         .unwrap();
     let dispatcher = with(stage, &transforms);
     let first = dispatcher.dispatch(keyed("a.b", &json!({ "n": 1 }), "k")).await.unwrap();
-    // The hook makes something else of it this time; it is the same request all the same.
+    // The hook's result differs this time, but the request is the same.
     let again = dispatcher.dispatch(keyed("a.b", &json!({ "n": 1 }), "k")).await.unwrap();
     assert!(again.duplicate && again.id == first.id);
     assert!(stage.envelopes().await[0].ends_with(r#""data":{"n":1,"number":0}}"#));
-    // What the hook made of the first is not what the caller may send.
+    // A request with the hook's result is another request.
     let other = dispatcher.dispatch(keyed("a.b", &json!({ "n": 1, "number": 0 }), "k")).await;
     assert!(matches!(other, Err(DispatchError::KeyConflict)), "{other:?}");
 }

@@ -1,4 +1,4 @@
-//! What a receiver gets when all is well.
+//! What a receiver gets if nothing fails.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,15 @@ use postrider_store::subscribers::NewSubscriber;
 use crate::stage::{DEADLINE, SECRET, Stage, config, on_both, tenant};
 
 on_both!(
-    one_event_makes_one_request_of_the_agreed_form,
-    every_active_subscriber_gets_it_and_no_other,
-    two_workers_share_the_work,
+    one_event_makes_one_request_in_the_documented_form,
+    every_matching_active_subscriber_gets_the_event,
+    two_workers_share_the_jobs,
 );
 
-async fn one_event_makes_one_request_of_the_agreed_form(stage: &Stage) {
+async fn one_event_makes_one_request_in_the_documented_form(stage: &Stage) {
     stage.subscriber("/hook").await;
     let worker = stage.worker(config()).await;
-    // Numbers and order that a parser would not keep.
+    // Numbers and keys that parsing and serialising would change.
     let data = r#"{"text":"h\u0000i","big":12345678901234567890123,"a":1.10,"a":2}"#;
     let event = NewEvent {
         data: EventData::from_json(data).unwrap(),
@@ -31,7 +31,7 @@ async fn one_event_makes_one_request_of_the_agreed_form(stage: &Stage) {
     worker.stop().await;
 
     let requests = stage.receiver.requests();
-    assert_eq!(requests.len(), 1, "exactly once");
+    assert_eq!(requests.len(), 1, "one request");
     let request = &requests[0];
     assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/hook"));
     let seconds = dispatched.timestamp.seconds();
@@ -49,13 +49,13 @@ async fn one_event_makes_one_request_of_the_agreed_form(stage: &Stage) {
         assert_eq!(request.header(name), Some(value), "{name}");
     }
     let names: BTreeSet<_> = request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-    assert_eq!(names.len(), request.headers.len(), "no header comes twice");
+    assert_eq!(names.len(), request.headers.len(), "no header occurs twice");
     let expected = "content-length content-type host traceparent user-agent webhook-id webhook-signature \
         webhook-timestamp x-agent-id x-agent-signature x-event-type";
     assert_eq!(names.into_iter().collect::<Vec<_>>().join(" "), expected);
     let verifier = Verifier::new(SECRET).unwrap();
-    let told = verifier.verify(|name| request.header(name), &request.body, SystemClock.now()).unwrap();
-    assert_eq!(told.id, dispatched.id.to_string());
+    let verified = verifier.verify(|name| request.header(name), &request.body, SystemClock.now()).unwrap();
+    assert_eq!(verified.id, dispatched.id.to_string());
     verifier.verify_agent(request.header("x-agent-signature").unwrap(), &request.body).unwrap();
     let traceparent: Vec<_> = request.header("traceparent").unwrap().split('-').map(str::len).collect();
     assert_eq!(traceparent, [2, 32, 16, 2]);
@@ -71,15 +71,15 @@ async fn one_event_makes_one_request_of_the_agreed_form(stage: &Stage) {
     assert!(attempts[0].started_at >= dispatched.timestamp);
 }
 
-async fn every_active_subscriber_gets_it_and_no_other(stage: &Stage) {
+async fn every_matching_active_subscriber_gets_the_event(stage: &Stage) {
     for path in ["/one", "/two", "/three"] {
         stage.subscriber(path).await;
     }
     let inactive = NewSubscriber { active: false, ..stage.new_subscriber("/inactive") };
     stage.store.create_subscriber(&tenant(), inactive).await.unwrap();
     let others = vec!["invoice.*".parse().unwrap()];
-    let uninterested = NewSubscriber { events: others, ..stage.new_subscriber("/uninterested") };
-    stage.store.create_subscriber(&tenant(), uninterested).await.unwrap();
+    let unmatched = NewSubscriber { events: others, ..stage.new_subscriber("/unmatched") };
+    stage.store.create_subscriber(&tenant(), unmatched).await.unwrap();
     let worker = stage.worker(config()).await;
     let dispatched = stage.dispatch().await;
     assert_eq!(dispatched.jobs.len(), 3);
@@ -92,7 +92,7 @@ async fn every_active_subscriber_gets_it_and_no_other(stage: &Stage) {
     assert!(deliveries.iter().all(|delivery| delivery.status == DeliveryStatus::Succeeded));
 }
 
-async fn two_workers_share_the_work(stage: &Stage) {
+async fn two_workers_share_the_jobs(stage: &Stage) {
     stage.subscriber("/one").await;
     stage.subscriber("/two").await;
     let workers = [stage.worker(config()).await, stage.worker(config()).await];
@@ -106,6 +106,6 @@ async fn two_workers_share_the_work(stage: &Stage) {
         .iter()
         .map(|request| (request.path().to_owned(), request.header("webhook-id").unwrap().to_owned()))
         .collect();
-    assert_eq!((stage.receiver.requests().len(), distinct.len()), (400, 400), "each delivery once");
+    assert_eq!((stage.receiver.requests().len(), distinct.len()), (400, 400), "one request per delivery");
     assert_eq!(stage.count("SELECT count(*) FROM attempts").await, 400);
 }

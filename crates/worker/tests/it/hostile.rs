@@ -1,4 +1,4 @@
-//! Receivers of every bad kind, and the row that is kept of an attempt at each.
+//! Hostile and broken receivers, and the attempt that is stored for each.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use tokio::task::JoinSet;
 
 use crate::stage::{Stage, config, on_both, tenant};
 
-on_both!(each_hostile_receiver_leaves_one_row_that_tells_what_it_did);
+on_both!(each_hostile_receiver_leaves_one_attempt_with_its_error);
 
-/// Of an attempt that can only end by its deadline, and of one that must not need it.
+/// The timeout of an attempt that only its deadline ends, and of one that must end before.
 const SHORT: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_mins(1);
 
-/// How late a deadline may be noticed on a busy machine.
+/// How late a deadline may take effect on a busy machine.
 const SLACK: Duration = Duration::from_secs(30);
 
 const LIMIT: usize = 5000;
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 const A_MOMENT: Duration = Duration::from_millis(50);
 
-/// What a receiver sends once it has a request.
+/// What a receiver sends after it has read a request.
 struct Script {
     first: Vec<u8>,
     then: Then,
@@ -42,38 +42,38 @@ enum Then {
     Repeat(Vec<u8>, Duration),
 }
 
-/// What is kept of an attempt.
-struct Row {
+/// What is expected of a stored attempt.
+struct Expected {
     timeout: Duration,
-    /// `None`: the attempt failed without an answer.
+    /// `None` if the attempt failed without an answer.
     status: Option<u16>,
     error: Option<ErrorKind>,
-    /// Part of the text, if there is to be one.
-    says: Option<&'static str>,
+    /// Part of the verdict's detail; `None` if it has none.
+    detail: Option<&'static str>,
     truncated: bool,
 }
 
-/// An attempt that has no answer.
-const fn failed(timeout: Duration, error: ErrorKind, says: &'static str) -> Row {
-    Row { timeout, status: None, error: Some(error), says: Some(says), truncated: false }
+/// An attempt without an answer.
+const fn failed(timeout: Duration, error: ErrorKind, detail: &'static str) -> Expected {
+    Expected { timeout, status: None, error: Some(error), detail: Some(detail), truncated: false }
 }
 
-/// An attempt that counts as success.
-const fn succeeded(timeout: Duration, says: Option<&'static str>, truncated: bool) -> Row {
-    Row { timeout, status: Some(200), error: None, says, truncated }
+/// An attempt that succeeded.
+const fn succeeded(timeout: Duration, detail: Option<&'static str>, truncated: bool) -> Expected {
+    Expected { timeout, status: Some(200), error: None, detail, truncated }
 }
 
-fn cases() -> Vec<(&'static str, Script, Row)> {
+fn cases() -> Vec<(&'static str, Script, Expected)> {
     let script = |first: &str, then: Then| Script { first: first.as_bytes().to_vec(), then };
     let repeat = |bytes: &str, pause: Duration| Then::Repeat(bytes.as_bytes().to_vec(), pause);
     let fast_chunk = format!("2000\r\n{}\r\n", "z".repeat(0x2000));
     let bomb = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f";
     let late = "HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let refused = |status, says| Row {
+    let rejected = |status, detail| Expected {
         timeout: LONG,
         status: Some(status),
         error: Some(ErrorKind::Status),
-        says: Some(says),
+        detail: Some(detail),
         truncated: false,
     };
     let silent = "time ran out before it answered";
@@ -93,12 +93,12 @@ fn cases() -> Vec<(&'static str, Script, Row)> {
         ),
         ("slow-body", script(CHUNKED, repeat("1\r\nz\r\n", A_MOMENT)), succeeded(SHORT, Some(cut), false)),
         (
-            "slow-refusal",
+            "slow-rejection",
             script(late, repeat("1\r\nz\r\n", A_MOMENT)),
-            Row { timeout: SHORT, ..refused(500, "the receiver answered 500") },
+            Expected { timeout: SHORT, ..rejected(500, "the receiver answered 500") },
         ),
         ("endless-body", script(CHUNKED, repeat(&fast_chunk, Duration::ZERO)), succeeded(LONG, None, true)),
-        // Until it closes: what it sends has no other end.
+        // Only the end of the connection ends this body.
         ("bomb", script(bomb, repeat(&"\0".repeat(0x4000), Duration::ZERO)), succeeded(LONG, None, true)),
         (
             "broken-body",
@@ -124,60 +124,60 @@ fn cases() -> Vec<(&'static str, Script, Row)> {
         (
             "redirect",
             script("HTTP/1.1 302 X\r\nLocation: http://10.0.0.1/\r\nContent-Length: 0\r\n\r\n", Then::Hang),
-            refused(302, "the receiver answered 302"),
+            rejected(302, "the receiver answered 302"),
         ),
     ]
 }
 
-async fn each_hostile_receiver_leaves_one_row_that_tells_what_it_did(stage: &Stage) {
+async fn each_hostile_receiver_leaves_one_attempt_with_its_error(stage: &Stage) {
     let worker = stage.worker(config()).await;
     let mut receivers = JoinSet::new();
     let mut waiting = Vec::new();
-    for (name, script, row) in cases() {
+    for (name, script, expected) in cases() {
         let url = format!("http://{}/", serve(script, &mut receivers).await);
-        waiting.push((name, attempt_at(stage, name, &url, row.timeout).await, row));
+        waiting.push((name, attempt_at(stage, name, &url, expected.timeout).await, expected));
     }
-    // Nobody trusts its authority.
+    // Its certificate is from an authority that no client trusts.
     let untrusted = Receiver::start_tls("127.0.0.1").await;
-    let row = failed(LONG, ErrorKind::TlsUnknownIssuer, "is not trusted");
-    waiting.push(("untrusted", attempt_at(stage, "untrusted", &untrusted.url("/"), LONG).await, row));
+    let expected = failed(LONG, ErrorKind::TlsUnknownIssuer, "is not trusted");
+    waiting.push(("untrusted", attempt_at(stage, "untrusted", &untrusted.url("/"), LONG).await, expected));
 
-    for (name, event, row) in waiting {
+    for (name, event, expected) in waiting {
         let delivery = stage.ended(event).await;
-        let success = row.error.is_none();
+        let success = expected.error.is_none();
         let status = if success { DeliveryStatus::Succeeded } else { DeliveryStatus::Dead };
         assert_eq!((delivery.status, delivery.attempts), (status, 1), "{name}");
         let attempts = stage.attempts(&delivery).await;
         assert_eq!(attempts.len(), 1, "{name}");
-        judge(name, &attempts[0], &row);
+        check(name, &attempts[0], &expected);
     }
     stage.settled().await;
     worker.stop().await;
 }
 
-fn judge(name: &str, attempt: &RecordedAttempt, row: &Row) {
+fn check(name: &str, attempt: &RecordedAttempt, expected: &Expected) {
     assert_eq!(
         (attempt.response_status, attempt.verdict.error_kind()),
-        (row.status, row.error),
+        (expected.status, expected.error),
         "{name}: {attempt:?}"
     );
     let detail = attempt.verdict.detail();
-    assert_eq!(detail.is_some(), row.says.is_some(), "{name}: {attempt:?}");
+    assert_eq!(detail.is_some(), expected.detail.is_some(), "{name}: {attempt:?}");
     assert!(
-        row.says.is_none_or(|says| detail.is_some_and(|detail| detail.contains(says))),
+        expected.detail.is_none_or(|part| detail.is_some_and(|detail| detail.contains(part))),
         "{name}: {detail:?}"
     );
-    let expected = if row.truncated { LIMIT..=LIMIT } else { 0..=LIMIT };
-    assert_eq!(attempt.response_truncated, row.truncated, "{name}");
-    assert!(expected.contains(&attempt.response_body.len()), "{name}: {attempt:?}");
-    if row.timeout == SHORT {
+    let length = if expected.truncated { LIMIT..=LIMIT } else { 0..=LIMIT };
+    assert_eq!(attempt.response_truncated, expected.truncated, "{name}");
+    assert!(length.contains(&attempt.response_body.len()), "{name}: {attempt:?}");
+    if expected.timeout == SHORT {
         assert!((SHORT..SHORT + SLACK).contains(&attempt.duration), "{name}: {:?}", attempt.duration);
     } else {
         assert!(attempt.duration < LONG, "{name}: {:?}", attempt.duration);
     }
 }
 
-/// A subscriber of its own gets an event of its own, and one attempt at it.
+/// Creates a subscriber for this case only, and dispatches an event to it with a single attempt.
 async fn attempt_at(stage: &Stage, name: &str, url: &str, timeout: Duration) -> postrider_core::EventId {
     let policy =
         PolicyFields { timeout: Some(Span(timeout)), max_attempts: Some(1), ..PolicyFields::default() };
@@ -206,7 +206,7 @@ async fn serve(script: Script, receivers: &mut JoinSet<()>) -> SocketAddr {
     address
 }
 
-/// Plays the script until its end, or until the client has gone.
+/// Plays the script until its end, or until the client disconnects.
 async fn play(mut stream: TcpStream, script: Arc<Script>) {
     let mut request = Vec::new();
     while !request.ends_with(b"}") {

@@ -1,4 +1,4 @@
-//! What a subscriber's policy and a worker's size ask of deliveries.
+//! Limits that a subscriber's policy and a worker's concurrency set.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use postrider_worker::Config;
 use crate::stage::{DEADLINE, Stage, at_once, config, delays, on_both};
 
 on_both!(
-    an_ordered_subscriber_gets_all_in_order_whatever_fails,
+    an_ordered_subscriber_gets_events_in_order_despite_failures,
     a_rate_limit_holds_over_all_workers,
     a_concurrency_limit_holds_over_all_workers,
-    a_small_worker_waits_for_no_poll,
+    a_small_worker_does_not_wait_for_the_poll,
 );
 
-async fn an_ordered_subscriber_gets_all_in_order_whatever_fails(stage: &Stage) {
+async fn an_ordered_subscriber_gets_events_in_order_despite_failures(stage: &Stage) {
     const EVENTS: usize = 30;
     let policy = PolicyFields {
         ordered: Some(true),
@@ -25,7 +25,7 @@ async fn an_ordered_subscriber_gets_all_in_order_whatever_fails(stage: &Stage) {
         ..PolicyFields::default()
     };
     stage.subscriber_with("/hook", policy).await;
-    // One in three fails, with no pattern to it.
+    // One in three fails, without a pattern.
     let mut dice = 12_345_u32;
     let statuses: Vec<u16> = (0..600)
         .map(|_| {
@@ -50,7 +50,7 @@ async fn an_ordered_subscriber_gets_all_in_order_whatever_fails(stage: &Stage) {
     assert!(requests.len() > EVENTS, "some failed");
     let mut turns: Vec<_> = requests.iter().map(|request| request.header("webhook-id").unwrap()).collect();
     turns.dedup();
-    assert_eq!(turns, expected, "none is tried before those in front of it have arrived");
+    assert_eq!(turns, expected, "no event is attempted before all earlier ones have arrived");
     assert_eq!(stage.receiver.peak_in_flight(), 1);
 }
 
@@ -60,7 +60,7 @@ async fn a_rate_limit_holds_over_all_workers(stage: &Stage) {
     const INTERVAL: Duration = Duration::from_millis(50);
     let rate_limit = Some(RateLimitFields { per_second: 20.0, burst: Some(BURST) });
     stage.subscriber_with("/hook", PolicyFields { rate_limit, ..PolicyFields::default() }).await;
-    // So that only what a claim says of the rate brings them back in time.
+    // With a long poll interval, the workers depend on the opening time that a claim reports for the rate.
     let config = Config { poll: Duration::from_mins(1), ..config() };
     let workers = [stage.worker(config.clone()).await, stage.worker(config).await];
     let began = Instant::now();
@@ -72,7 +72,7 @@ async fn a_rate_limit_holds_over_all_workers(stage: &Stage) {
     }
     for (place, request) in (0..).zip(&requests) {
         let earliest = INTERVAL * (place + 1_u32).saturating_sub(BURST);
-        // Claims are counted in milliseconds.
+        // The rate is computed in whole milliseconds.
         let at = request.arrived - began + Duration::from_millis(2);
         assert!(at >= earliest, "request {place} came after {at:?}, not before {earliest:?}");
     }
@@ -94,8 +94,8 @@ async fn a_concurrency_limit_holds_over_all_workers(stage: &Stage) {
     assert_eq!(stage.receiver.peak_in_flight(), 3);
 }
 
-/// What has ended makes room at once, also where one lane may not fill the worker.
-async fn a_small_worker_waits_for_no_poll(stage: &Stage) {
+/// Finished jobs free their slots at once, even if a single lane may not fill the worker.
+async fn a_small_worker_does_not_wait_for_the_poll(stage: &Stage) {
     stage.subscriber("/hook").await;
     let poll = Duration::from_secs(30);
     for concurrency in [1, 4] {

@@ -1,11 +1,11 @@
-//! The worker against real receivers, on both databases: every guarantee of the design that it holds up.
+//! The worker against real receivers, on both databases: the guarantees that it upholds.
 
-#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+#![allow(clippy::print_stdout, reason = "the tests print what they measure")]
 
 #[cfg(test)]
-mod breaking;
+mod breaker;
 #[cfg(test)]
-mod changing;
+mod changes;
 #[cfg(test)]
 mod delivering;
 #[cfg(test)]
@@ -15,11 +15,13 @@ mod lanes;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
-mod operating;
+mod lost_replies;
+#[cfg(test)]
+mod operators;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
-mod replaying;
+mod requeuing;
 #[cfg(test)]
 mod retrying;
 #[cfg(test)]
@@ -28,7 +30,5 @@ mod stage;
 mod states;
 #[cfg(test)]
 mod stopping;
-#[cfg(test)]
-mod unheard;
 #[cfg(test)]
 mod waking;

@@ -1,4 +1,4 @@
-//! Receivers that fail.
+//! Failing receivers.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use postrider_worker::Config;
 use crate::stage::{Stage, config, on_both, retry, tenant};
 
 on_both!(
-    a_failed_delivery_is_tried_again_on_the_schedule,
-    a_receiver_that_never_answers_well_makes_a_dead_letter,
+    a_failed_delivery_is_retried_on_schedule,
+    a_receiver_that_always_fails_makes_a_dead_letter,
     retry_after_lengthens_the_delay,
-    a_receiver_that_is_gone_is_left_alone,
+    a_receiver_that_answers_410_is_deactivated,
 );
 
-async fn a_failed_delivery_is_tried_again_on_the_schedule(stage: &Stage) {
+async fn a_failed_delivery_is_retried_on_schedule(stage: &Stage) {
     const DELAYS: [u64; 3] = [300, 100, 500];
     stage.subscriber("/hook").await;
     stage.receiver.on(
@@ -47,16 +47,16 @@ async fn a_failed_delivery_is_tried_again_on_the_schedule(stage: &Stage) {
         let waited = arrived[number + 1].duration_since(arrived[number]);
         let by_record = attempts[number + 1].started_at.since(attempts[number].started_at);
         println!("attempt {} came {waited:?} after the one before it; due after {delay} ms", number + 2);
-        assert!(waited >= Duration::from_millis(delay), "never early");
-        assert!(by_record >= Duration::from_millis(delay), "never early by the records");
-        assert!(waited < Duration::from_millis(delay) + Duration::from_secs(30), "never stuck");
+        assert!(waited >= Duration::from_millis(delay), "not before it is due");
+        assert!(by_record >= Duration::from_millis(delay), "not before it is due, by the stored times");
+        assert!(waited < Duration::from_millis(delay) + Duration::from_secs(30), "not much later");
     }
     let ids: Vec<_> =
         stage.receiver.requests().iter().map(|r| r.header("webhook-id").map(str::to_owned)).collect();
     assert!(ids.iter().all(|id| *id == Some(event.to_string())));
 }
 
-async fn a_receiver_that_never_answers_well_makes_a_dead_letter(stage: &Stage) {
+async fn a_receiver_that_always_fails_makes_a_dead_letter(stage: &Stage) {
     stage.subscriber("/hook").await;
     stage.receiver.on("/hook", Behaviour::respond(503, "not today"));
     let worker = stage.worker(Config { retry: retry(&[50, 100], 5), ..config() }).await;
@@ -70,7 +70,7 @@ async fn a_receiver_that_never_answers_well_makes_a_dead_letter(stage: &Stage) {
     let attempts = stage.attempts(&delivery).await;
     assert_eq!(attempts.iter().map(|one| one.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     assert!(attempts.iter().all(|one| &one.response_body[..] == b"not today"));
-    assert_eq!(stage.receiver.requests().len(), 5, "never more than the maximum");
+    assert_eq!(stage.receiver.requests().len(), 5, "no more than the maximum");
 }
 
 async fn retry_after_lengthens_the_delay(stage: &Stage) {
@@ -87,11 +87,11 @@ async fn retry_after_lengthens_the_delay(stage: &Stage) {
     assert_eq!(delivery.status, DeliveryStatus::Succeeded);
     let arrived: Vec<Instant> = stage.receiver.requests().iter().map(|request| request.arrived).collect();
     let (first, second) = (arrived[1] - arrived[0], arrived[2] - arrived[1]);
-    assert!(first >= Duration::from_secs(2), "as long as it asked for: {first:?}");
-    assert!(second >= Duration::from_millis(500), "never shorter than the schedule: {second:?}");
+    assert!(first >= Duration::from_secs(2), "at least as long as Retry-After: {first:?}");
+    assert!(second >= Duration::from_millis(500), "no shorter than the schedule: {second:?}");
 }
 
-async fn a_receiver_that_is_gone_is_left_alone(stage: &Stage) {
+async fn a_receiver_that_answers_410_is_deactivated(stage: &Stage) {
     // One at a time, so that the others are pending when the first is answered.
     let one_at_a_time = PolicyFields { concurrency: Some(1), ..PolicyFields::default() };
     let subscriber = stage.subscriber_with("/gone", one_at_a_time).await;
@@ -118,5 +118,5 @@ async fn a_receiver_that_is_gone_is_left_alone(stage: &Stage) {
     }
     let now = stage.store.subscriber(&tenant(), subscriber).await.unwrap().unwrap().state;
     assert!(matches!(now, SubscriberState::Inactive { reason: DeactivationReason::Gone, .. }), "{now:?}");
-    assert_eq!(stage.dispatch().await.subscribers.len(), 1, "it gets nothing any more");
+    assert_eq!(stage.dispatch().await.subscribers.len(), 1, "it gets no further events");
 }

@@ -24,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use postrider_stage::on_both;
 
-/// What may take a moment takes no longer than this, however slow the machine.
+/// The longest that a test waits for anything, even on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The secret of every subscriber made here.
+/// The secret of every subscriber on this stage.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A database, a dispatcher over it, and a receiver.
@@ -64,12 +64,12 @@ impl Stage {
         start(self.another_store().await, config)
     }
 
-    /// A worker that comes to the database in a way of its own.
+    /// A worker with a database configuration of its own.
     pub(crate) async fn worker_over(&self, database: DatabaseConfig, config: Config) -> Running {
         start(self.store_over(database).await, config)
     }
 
-    /// A subscriber of everything at a path of the receiver's.
+    /// A subscriber of all events at a path of the receiver.
     pub(crate) async fn subscriber(&self, path: &str) -> SubscriberId {
         self.subscriber_with(path, PolicyFields::default()).await
     }
@@ -131,7 +131,7 @@ impl Stage {
         self.store.attempts(&tenant(), delivery.id).await.unwrap()
     }
 
-    /// Waits until there are no jobs, and sees that no lane thinks otherwise.
+    /// Waits until there are no jobs, and checks that no lane counts one as running.
     pub(crate) async fn settled(&self) {
         eventually(DEADLINE, || async { (self.count("SELECT count(*) FROM jobs").await == 0).then_some(()) })
             .await;
@@ -139,11 +139,15 @@ impl Stage {
     }
 
     pub(crate) async fn no_lane_is_running(&self) {
-        assert_eq!(self.count("SELECT count(*) FROM lanes WHERE running <> 0").await, 0, "a lane leaks");
+        assert_eq!(
+            self.count("SELECT count(*) FROM lanes WHERE running <> 0").await,
+            0,
+            "no lane counts a running job"
+        );
     }
 }
 
-/// A worker over a store that the test has as well.
+/// Starts a worker over a store that the test uses as well.
 pub(crate) fn start(store: Store, config: Config) -> Running {
     let mut delivery = DeliveryConfig::default();
     let here = vec!["127.0.0.1/32".parse().unwrap()];
@@ -160,7 +164,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Tells it to stop, and waits until it has.
+    /// Stops it, and waits until it has stopped.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.stopped().await;
@@ -172,7 +176,7 @@ impl Running {
     }
 }
 
-/// Three attempts, soon after each other, and no breaker.
+/// Three attempts in quick succession, and no breaker.
 pub(crate) fn config() -> Config {
     Config {
         lease: Duration::from_mins(1),
@@ -184,7 +188,7 @@ pub(crate) fn config() -> Config {
     }
 }
 
-/// Delays in milliseconds, with nothing random about them.
+/// A policy with these delays in milliseconds, without jitter.
 pub(crate) fn retry(delays: &[u64], max_attempts: u32) -> RetryPolicy {
     let steps = delays.iter().copied().map(Duration::from_millis).collect();
     RetryPolicy::try_new(RetrySchedule::Steps(Steps::try_new(steps).unwrap()), max_attempts, 0).unwrap()

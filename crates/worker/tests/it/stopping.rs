@@ -1,4 +1,4 @@
-//! Workers that are told to stop.
+//! Stopping workers.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use crate::stage::{DEADLINE, Stage, at_once, config, on_both, tenant};
 
 on_both!(
-    requests_in_flight_end_within_the_grace_and_are_recorded,
-    what_hangs_goes_back_unspent_and_another_worker_has_it,
+    requests_in_flight_end_within_the_grace_period_and_are_recorded,
+    a_hanging_request_is_given_back_without_spending_an_attempt,
     an_idle_worker_stops_at_once,
 );
 
-async fn requests_in_flight_end_within_the_grace_and_are_recorded(stage: &Stage) {
+async fn requests_in_flight_end_within_the_grace_period_and_are_recorded(stage: &Stage) {
     let gate = Gate::closed();
     stage.subscriber("/hook").await;
     stage.receiver.on("/hook", Behaviour::Status(200).behind(&gate));
@@ -36,7 +36,7 @@ async fn requests_in_flight_end_within_the_grace_and_are_recorded(stage: &Stage)
     stage.no_lane_is_running().await;
 }
 
-async fn what_hangs_goes_back_unspent_and_another_worker_has_it(stage: &Stage) {
+async fn a_hanging_request_is_given_back_without_spending_an_attempt(stage: &Stage) {
     stage.subscriber("/hook").await;
     stage.receiver.on("/hook", Behaviour::Hang);
     let grace = Duration::from_millis(300);
@@ -45,7 +45,7 @@ async fn what_hangs_goes_back_unspent_and_another_worker_has_it(stage: &Stage) {
     stage.receiver.wait_for(5, DEADLINE).await;
     let began = Instant::now();
     worker.stop().await;
-    assert!(began.elapsed() >= grace, "it was given its grace");
+    assert!(began.elapsed() >= grace, "it waited for the grace period");
     for event in &events {
         let delivery = stage.delivery(event.id).await;
         assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Pending, 0));
@@ -64,12 +64,12 @@ async fn what_hangs_goes_back_unspent_and_another_worker_has_it(stage: &Stage) {
     }
 }
 
-/// More outcomes than the recorder takes, none of which can be written down.
+/// There are more outcomes than the recorder's channel holds, and none can be recorded.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_cannot_record_stops_all_the_same() {
+async fn a_worker_that_cannot_record_still_stops() {
     const EVENTS: i64 = 1500;
     let stage = Stage::postgres().await;
-    // Nothing listens there any more, so that all attempts end at once.
+    // Nothing listens at this address any more, so that all attempts end at once.
     let gone = Receiver::start().await.url("/hook").parse().unwrap();
     let policy = PolicyFields { concurrency: Some(2000), ..PolicyFields::default() };
     let new =
@@ -78,7 +78,7 @@ async fn a_worker_that_cannot_record_stops_all_the_same() {
     for _ in 0..3 {
         stage.dispatch_many(500).await;
     }
-    // Claiming and loading do without this table.
+    // Claiming and loading do not use this table.
     let locked = stage.database.connection().begin().await.unwrap();
     locked.execute_unprepared("LOCK TABLE attempts").await.unwrap();
     let grace = Duration::from_millis(200);
@@ -88,7 +88,7 @@ async fn a_worker_that_cannot_record_stops_all_the_same() {
     worker.stop().await;
     locked.rollback().await.unwrap();
     assert_eq!(stage.count("SELECT count(*) FROM attempts").await, 0);
-    assert_eq!(stage.count(running).await, EVENTS, "leased, and taken back when the leases end");
+    assert_eq!(stage.count(running).await, EVENTS, "still leased; rescued when the leases expire");
 }
 
 async fn an_idle_worker_stops_at_once(stage: &Stage) {

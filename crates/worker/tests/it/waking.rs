@@ -1,4 +1,4 @@
-//! How soon a worker notices.
+//! How soon a worker finds jobs.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use crate::stage::{DEADLINE, Stage, config, event, on_both, retry};
 
 on_both!(
     an_idle_worker_is_woken_by_a_dispatch,
-    a_worker_that_heard_nothing_looks_by_itself,
-    a_retry_comes_when_it_is_due,
+    a_worker_without_a_wake_up_polls,
+    a_retry_is_made_when_it_is_due,
 );
 
-/// So long that nothing waits for it and meets its deadline.
+/// Longer than any deadline here, so that nothing succeeds by waiting for it.
 const LONG: Duration = Duration::from_mins(1);
 
-/// Over PostgreSQL it has a queue of its own, as another process would: what wakes it is a notification.
+/// On PostgreSQL the worker has a queue of its own, as in another process, so a notification wakes it.
 async fn an_idle_worker_is_woken_by_a_dispatch(stage: &Stage) {
     stage.subscriber("/hook").await;
     let worker = stage.worker(Config { poll: LONG, ..config() }).await;
@@ -33,13 +33,13 @@ async fn an_idle_worker_is_woken_by_a_dispatch(stage: &Stage) {
         stage.settled().await;
     }
     worker.stop().await;
-    // A listener that hears nothing looks to its connection every 20 s, and looks for jobs after that.
-    assert!(began.elapsed() < 5 * DEADLINE / 2, "ten times in a moment: {:?}", began.elapsed());
+    // A listener without notifications checks its connection every 20 s, and then wakes the worker.
+    assert!(began.elapsed() < 5 * DEADLINE / 2, "each wake-up was prompt: {:?}", began.elapsed());
     latencies.sort_unstable();
     println!("arrived {:?} after the commit at the median, {:?} at worst", latencies[5], latencies[9]);
 }
 
-async fn a_worker_that_heard_nothing_looks_by_itself(stage: &Stage) {
+async fn a_worker_without_a_wake_up_polls(stage: &Stage) {
     stage.subscriber("/hook").await;
     let worker = stage.worker(Config { poll: Duration::from_secs(1), ..config() }).await;
     stage.dispatch().await;
@@ -47,7 +47,7 @@ async fn a_worker_that_heard_nothing_looks_by_itself(stage: &Stage) {
     let transaction = stage.store.database().begin().await.unwrap();
     stage.dispatcher.dispatch_in(&transaction, event(1)).await.unwrap();
     transaction.commit().await.unwrap();
-    // And nobody is told.
+    // Without a wake-up.
     let committed = Instant::now();
     let requests = stage.receiver.wait_for(2, DEADLINE).await;
     let latency = requests[1].arrived.saturating_duration_since(committed);
@@ -55,7 +55,7 @@ async fn a_worker_that_heard_nothing_looks_by_itself(stage: &Stage) {
     println!("found after {latency:?} with a poll interval of 1 s");
 }
 
-async fn a_retry_comes_when_it_is_due(stage: &Stage) {
+async fn a_retry_is_made_when_it_is_due(stage: &Stage) {
     const DELAY: Duration = Duration::from_millis(500);
     const PROMPT: Duration = Duration::from_millis(100);
     stage.subscriber("/hook").await;
@@ -67,9 +67,9 @@ async fn a_retry_comes_when_it_is_due(stage: &Stage) {
     let requests = stage.receiver.requests();
     let late = requests
         .windows(2)
-        .map(|pair| (pair[1].arrived - pair[0].arrived).checked_sub(DELAY).expect("never early"));
+        .map(|pair| (pair[1].arrived - pair[0].arrived).checked_sub(DELAY).expect("not before it is due"));
     let late: Vec<Duration> = late.collect();
-    println!("retries came {late:?} after they were due, the answer's way and record included");
-    // The best of five: other tests are busy beside this one.
+    println!("retries came {late:?} after they were due, including the answer and its record");
+    // The best of five, because other tests run at the same time.
     assert!(late.iter().min().is_some_and(|best| *best < PROMPT), "{late:?}");
 }

@@ -1,4 +1,4 @@
-//! Delivering again what has ended, and jobs that are no longer anyone's.
+//! Requeued deliveries, and stale jobs.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use postrider_worker::Config;
 use crate::stage::{DEADLINE, Stage, config, on_both, retry, tenant};
 
 on_both!(
-    a_retried_delivery_has_a_whole_new_round,
-    an_attempt_of_an_earlier_round_takes_nothing_from_a_later_one,
+    a_requeued_delivery_has_a_full_round_of_attempts,
+    an_attempt_of_an_earlier_round_spends_none_of_a_later_one,
     a_stale_job_ends_without_a_request,
 );
 
-async fn a_retried_delivery_has_a_whole_new_round(stage: &Stage) {
+async fn a_requeued_delivery_has_a_full_round_of_attempts(stage: &Stage) {
     stage.subscriber("/hook").await;
     stage.receiver.on("/hook", Behaviour::Status(500));
     let worker = stage.worker(Config { retry: retry(&[200], 2), ..config() }).await;
@@ -29,7 +29,7 @@ async fn a_retried_delivery_has_a_whole_new_round(stage: &Stage) {
         let gate = Gate::closed();
         stage.receiver.on("/hook", Behaviour::Status(answer).behind(&gate));
         let Changed::Done(pending) = stage.store.retry(&tenant(), dead.id).await.unwrap() else {
-            panic!("it has ended and can be retried")
+            panic!("a delivery that has ended can be requeued")
         };
         assert_eq!((pending.status, pending.dead_reason), (DeliveryStatus::Pending, None));
         let again = stage.store.retry(&tenant(), dead.id).await.unwrap();
@@ -49,12 +49,15 @@ async fn a_retried_delivery_has_a_whole_new_round(stage: &Stage) {
     assert_eq!(attempts.iter().map(|one| one.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     for (before, after) in [(0, 1), (2, 3)] {
         let waited = requests[after].arrived - requests[before].arrived;
-        assert!(waited >= Duration::from_millis(200), "the second round keeps the schedule too: {waited:?}");
+        assert!(
+            waited >= Duration::from_millis(200),
+            "the second round follows the schedule too: {waited:?}"
+        );
     }
 }
 
-/// Cancelled and retried while its first request is in flight.
-async fn an_attempt_of_an_earlier_round_takes_nothing_from_a_later_one(stage: &Stage) {
+/// The delivery is cancelled and requeued while its first request is in flight.
+async fn an_attempt_of_an_earlier_round_spends_none_of_a_later_one(stage: &Stage) {
     let gate = Gate::closed();
     stage.subscriber("/hook").await;
     let late = Behaviour::Status(500).behind(&gate);
@@ -74,7 +77,11 @@ async fn an_attempt_of_an_earlier_round_takes_nothing_from_a_later_one(stage: &S
     let delivery = stage.delivery(event).await;
     assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 4));
     let attempts = stage.attempts(&delivery).await;
-    assert_eq!(attempts.iter().map(|one| one.number).collect::<Vec<_>>(), [1, 2, 3, 4], "no number twice");
+    assert_eq!(
+        attempts.iter().map(|one| one.number).collect::<Vec<_>>(),
+        [1, 2, 3, 4],
+        "no attempt number occurs twice"
+    );
     let counted = stage.store.stats(&tenant(), &StatsFilter::default()).await.unwrap().deliveries;
     assert_eq!((counted.total, counted.succeeded, counted.cancelled), (1, 1, 0));
 }
@@ -85,11 +92,11 @@ async fn a_stale_job_ends_without_a_request(stage: &Stage) {
     let worker = stage.worker(Config { retry: retry(&[300_000], 3), ..config() }).await;
     let event = stage.dispatch().await.id;
     let delivery = stage.attempted(event, 1).await;
-    let strays: Vec<_> = [delivery.id.uuid(), stage.store.ids().next_uuid()]
+    let stale: Vec<_> = [delivery.id.uuid(), stage.store.ids().next_uuid()]
         .into_iter()
         .map(|subject| NewJob::now(JobId(stage.store.ids().next_uuid()), LaneId(subscriber.uuid()), subject))
         .collect();
-    stage.store.queue().enqueue(&strays).await.unwrap();
+    stage.store.queue().enqueue(&stale).await.unwrap();
     eventually(DEADLINE, || async { (stage.count("SELECT count(*) FROM jobs").await == 1).then_some(()) })
         .await;
     worker.stop().await;

@@ -1,4 +1,4 @@
-//! Outcomes of which it was not heard whether they are recorded.
+//! Records whose replies are lost, so that the worker does not know whether they were committed.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use sea_orm::ConnectionTrait as _;
 
 use crate::stage::{DEADLINE, Stage, config};
 
-/// Its worker asks anew when it has heard nothing for this long.
+/// How long the worker waits for a reply before it repeats a call.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// Waits until the metrics have this line.
-async fn told(metrics: &PrometheusHandle, line: &str) {
+async fn has_line(metrics: &PrometheusHandle, line: &str) {
     eventually(DEADLINE, || async { metrics.render().lines().any(|it| it == line).then_some(()) }).await;
 }
 
 const SUCCEEDED: &str = r#"webhook_deliveries_total{event_type="order.created",status="succeeded"} 1"#;
 
-/// On one thread, so that the metrics recorder, which is the thread's, sees the worker.
+/// On one thread, because the metrics recorder is local to the thread and must see the worker.
 #[tokio::test]
-async fn an_outcome_whose_record_was_not_heard_of_is_recorded_and_counted_once() {
+async fn an_outcome_whose_reply_was_lost_is_recorded_and_counted_once() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -41,9 +41,9 @@ async fn an_outcome_whose_record_was_not_heard_of_is_recorded_and_counted_once()
     link.set(Link::Unheard);
     gate.open();
     let delivery = stage.ended(event).await;
-    // From now on it can find out, by asking again over another connection.
+    // From now on the worker can look it up over another connection.
     link.set(Link::Open);
-    told(&metrics, SUCCEEDED).await;
+    has_line(&metrics, SUCCEEDED).await;
     worker.stop().await;
 
     assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Succeeded, 1));
@@ -54,9 +54,9 @@ async fn an_outcome_whose_record_was_not_heard_of_is_recorded_and_counted_once()
     assert!(!text.contains("webhook_leases_lost_total"), "no lease was lost: {text}");
 }
 
-/// The other way in which a job may be gone when it is tried again.
+/// The other reason for which a job may be gone when the record is repeated.
 #[tokio::test]
-async fn a_lease_that_is_lost_while_nothing_can_be_recorded_is_counted() {
+async fn a_lease_lost_while_recording_fails_is_counted() {
     const REFUSE: &str = "CREATE SEQUENCE refused; \
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
             PERFORM nextval('refused'); RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; \
@@ -70,13 +70,13 @@ async fn a_lease_that_is_lost_while_nothing_can_be_recorded_is_counted() {
     stage.subscriber("/hook").await;
     let worker = stage.worker(config()).await;
     let event = stage.dispatch().await.id;
-    // What a sequence counts stays counted when its transaction is undone.
+    // A sequence keeps its value when its transaction is rolled back.
     let refused = "SELECT count(*) FROM refused WHERE is_called";
     eventually(DEADLINE, || async { (stage.count(refused).await == 1).then_some(()) }).await;
-    // As it is when another worker has taken it back and claimed it, in one step, so that this one cannot.
+    // As if another worker had rescued and claimed the job. In one step, so that this worker cannot record in between.
     let anothers = "UPDATE jobs SET lease_token = gen_random_uuid(); DROP TRIGGER refuse ON attempts";
     stage.database.connection().execute_unprepared(anothers).await.unwrap();
-    told(&metrics, "webhook_leases_lost_total 1").await;
+    has_line(&metrics, "webhook_leases_lost_total 1").await;
     worker.stop().await;
 
     let delivery = stage.delivery(event).await;

@@ -1,4 +1,4 @@
-//! What is changed between two attempts counts from the next one on.
+//! Changes between two attempts, which apply from the next attempt.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::stage::{DEADLINE, Running, Stage, config, on_both, retry, tenant};
 const NEW_SECRET: &str = "another secret altogether";
 
 on_both!(
-    a_new_url_and_secret_count_from_the_next_attempt,
+    a_new_url_and_secret_apply_from_the_next_attempt,
     a_deactivated_subscriber_gets_no_further_attempt,
     a_deleted_subscriber_gets_no_further_attempt,
     a_cancelled_delivery_gets_no_further_attempt,
-    what_fails_after_a_deactivation_is_cancelled_at_once,
-    what_fails_after_a_deletion_is_cancelled_at_once,
-    what_is_cancelled_in_flight_stays_cancelled,
+    a_failure_after_a_deactivation_cancels_the_delivery,
+    a_failure_after_a_deletion_cancels_the_delivery,
+    a_delivery_cancelled_in_flight_stays_cancelled,
 );
 
-/// A delivery whose first attempt has failed, and whose next one is minutes away.
+/// A delivery whose first attempt has failed and whose next one is due in five minutes.
 async fn failed_once(stage: &Stage) -> (SubscriberId, EventId, Running) {
     let subscriber = stage.subscriber("/hook").await;
     stage.receiver.on("/hook", Behaviour::sequence([500, 200]));
@@ -33,18 +33,18 @@ async fn failed_once(stage: &Stage) -> (SubscriberId, EventId, Running) {
     (subscriber, event, worker)
 }
 
-async fn minutes_pass(stage: &Stage) {
+async fn five_minutes_pass(stage: &Stage) {
     stage.database.advance(Duration::from_secs(301)).await;
 }
 
-async fn a_new_url_and_secret_count_from_the_next_attempt(stage: &Stage) {
+async fn a_new_url_and_secret_apply_from_the_next_attempt(stage: &Stage) {
     let (subscriber, event, worker) = failed_once(stage).await;
     let url = Some(stage.receiver.url("/new").parse().unwrap());
     let change = SubscriberChange { url, ..SubscriberChange::default() };
     stage.store.change_subscriber(&tenant(), subscriber, change).await.unwrap().unwrap();
     let secret = Secret::parse(NEW_SECRET).unwrap();
     assert!(stage.store.rotate_secret(&tenant(), subscriber, &secret, Duration::ZERO).await.unwrap());
-    minutes_pass(stage).await;
+    five_minutes_pass(stage).await;
     let request = stage.receiver.wait_for_path("/new", 1, DEADLINE).await.remove(0);
     assert_eq!(stage.ended(event).await.status, DeliveryStatus::Succeeded);
     worker.stop().await;
@@ -58,14 +58,14 @@ async fn a_deactivated_subscriber_gets_no_further_attempt(stage: &Stage) {
     let (subscriber, event, worker) = failed_once(stage).await;
     let change = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
     stage.store.change_subscriber(&tenant(), subscriber, change).await.unwrap().unwrap();
-    minutes_pass(stage).await;
+    five_minutes_pass(stage).await;
     ends_cancelled(stage, event, worker).await;
 }
 
 async fn a_deleted_subscriber_gets_no_further_attempt(stage: &Stage) {
     let (subscriber, event, worker) = failed_once(stage).await;
     assert!(stage.store.delete_subscriber(&tenant(), subscriber).await.unwrap());
-    minutes_pass(stage).await;
+    five_minutes_pass(stage).await;
     ends_cancelled(stage, event, worker).await;
 }
 
@@ -73,11 +73,11 @@ async fn a_cancelled_delivery_gets_no_further_attempt(stage: &Stage) {
     let (_, event, worker) = failed_once(stage).await;
     let delivery = stage.delivery(event).await;
     stage.store.cancel(&tenant(), delivery.id).await.unwrap();
-    minutes_pass(stage).await;
+    five_minutes_pass(stage).await;
     ends_cancelled(stage, event, worker).await;
 }
 
-/// A request in flight that will fail, with the next attempt minutes away.
+/// A request in flight that will fail. The next attempt would be due in five minutes.
 async fn failing_in_flight(stage: &Stage) -> (SubscriberId, EventId, Running, Gate) {
     let gate = Gate::closed();
     let subscriber = stage.subscriber("/hook").await;
@@ -88,7 +88,7 @@ async fn failing_in_flight(stage: &Stage) -> (SubscriberId, EventId, Running, Ga
     (subscriber, event, worker, gate)
 }
 
-async fn what_fails_after_a_deactivation_is_cancelled_at_once(stage: &Stage) {
+async fn a_failure_after_a_deactivation_cancels_the_delivery(stage: &Stage) {
     let (subscriber, event, worker, gate) = failing_in_flight(stage).await;
     let change = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
     stage.store.change_subscriber(&tenant(), subscriber, change).await.unwrap().unwrap();
@@ -96,7 +96,7 @@ async fn what_fails_after_a_deactivation_is_cancelled_at_once(stage: &Stage) {
     ends_cancelled(stage, event, worker).await;
 }
 
-async fn what_fails_after_a_deletion_is_cancelled_at_once(stage: &Stage) {
+async fn a_failure_after_a_deletion_cancels_the_delivery(stage: &Stage) {
     let (subscriber, event, worker, gate) = failing_in_flight(stage).await;
     assert!(stage.store.delete_subscriber(&tenant(), subscriber).await.unwrap());
     gate.open();
@@ -110,10 +110,10 @@ async fn ends_cancelled(stage: &Stage, event: EventId, worker: Running) {
     assert_eq!((delivery.status, delivery.attempts), (DeliveryStatus::Cancelled, 1));
     assert!(delivery.ended_at.is_some() && delivery.next_attempt_at.is_none());
     assert_eq!(stage.attempts(&delivery).await.len(), 1);
-    assert_eq!(stage.receiver.requests().len(), 1, "no request after that");
+    assert_eq!(stage.receiver.requests().len(), 1, "no further request");
 }
 
-async fn what_is_cancelled_in_flight_stays_cancelled(stage: &Stage) {
+async fn a_delivery_cancelled_in_flight_stays_cancelled(stage: &Stage) {
     let gate = Gate::closed();
     stage.subscriber("/hook").await;
     stage.receiver.on("/hook", Behaviour::Status(200).behind(&gate));
@@ -126,7 +126,7 @@ async fn what_is_cancelled_in_flight_stays_cancelled(stage: &Stage) {
     worker.stop().await;
     let delivery = stage.delivery(event).await;
     assert_eq!(delivery.status, DeliveryStatus::Cancelled);
-    assert_eq!(stage.attempts(&delivery).await.len(), 1, "the request that was made is a row");
+    assert_eq!(stage.attempts(&delivery).await.len(), 1, "the attempt is stored");
     assert_eq!(stage.receiver.requests().len(), 1);
     let stats = stage.store.stats(&tenant(), &postrider_store::stats::StatsFilter::default()).await.unwrap();
     let counted = stats.deliveries;

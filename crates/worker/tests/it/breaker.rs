@@ -1,4 +1,4 @@
-//! A subscriber whose breaker is open, as its receiver sees it.
+//! What the receiver of a subscriber with an open breaker gets.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use postrider_worker::Config;
 
 use crate::stage::{DEADLINE, Stage, config, on_both, retry, tenant};
 
-on_both!(an_open_breaker_holds_all_workers_back);
+on_both!(an_open_breaker_stops_all_workers);
 
 async fn health(stage: &Stage, subscriber: SubscriberId) -> Health {
     stage.store.subscriber(&tenant(), subscriber).await.unwrap().unwrap().health
 }
 
-/// Waits until it has failed so often, the last time with an open breaker as the result.
+/// Waits until the subscriber has failed this often and its breaker is open.
 async fn open_after(stage: &Stage, subscriber: SubscriberId, failures: u32) {
     eventually(DEADLINE, || async {
         let health = health(stage, subscriber).await;
         (health.failures == failures && matches!(health.breaker, Breaker::Open(_))).then_some(())
     })
     .await;
-    assert_eq!(stage.receiver.requests().len(), failures as usize, "and no request more");
+    assert_eq!(stage.receiver.requests().len(), failures as usize, "no further request");
 }
 
-async fn an_open_breaker_holds_all_workers_back(stage: &Stage) {
+async fn an_open_breaker_stops_all_workers(stage: &Stage) {
     const EVENTS: u32 = 15;
-    // One at a time, so that nothing else is in flight when it opens.
+    // One at a time, so that nothing else is in flight when the breaker opens.
     let one_at_a_time = PolicyFields { concurrency: Some(1), ..PolicyFields::default() };
     let subscriber = stage.subscriber_with("/hook", one_at_a_time).await;
     stage.receiver.on("/hook", Behaviour::Status(500));
-    // Second attempts come after all the pauses.
+    // Second attempts are due after all the pauses.
     let breaker = BreakerPolicy::default();
     let config = Config { breaker, retry: retry(&[600_000], 2), ..config() };
     let workers = [stage.worker(config.clone()).await, stage.worker(config).await];
@@ -44,7 +44,7 @@ async fn an_open_breaker_holds_all_workers_back(stage: &Stage) {
     }
     stage.receiver.on("/hook", Behaviour::Status(200));
     stage.database.advance(Duration::from_mins(2)).await;
-    // The probe goes well, and what waited follows it.
+    // The probe succeeds, and the waiting deliveries follow.
     stage.receiver.wait_for(EVENTS as usize, DEADLINE).await;
     eventually(DEADLINE, || async {
         let succeeded = stage.count("SELECT count(*) FROM deliveries WHERE status = 1").await;
@@ -65,5 +65,5 @@ async fn an_open_breaker_holds_all_workers_back(stage: &Stage) {
         attempts.push(delivery.attempts);
     }
     attempts.sort_unstable();
-    assert_eq!(attempts, [vec![1; 3], vec![2; 12]].concat(), "what waited spent no attempts");
+    assert_eq!(attempts, [vec![1; 3], vec![2; 12]].concat(), "waiting deliveries spend no attempts");
 }

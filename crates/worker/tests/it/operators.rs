@@ -1,4 +1,4 @@
-//! What the tenant `operator` hears of others' subscribers and deliveries, and not of its own.
+//! Events for the tenant `operator` about the subscribers and deliveries of other tenants.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use crate::stage::{DEADLINE, SECRET, Stage, config, on_both, retry};
 
 on_both!(
-    operators_hear_of_breakers_deactivations_and_dead_letters,
-    what_becomes_of_operators_own_deliveries_makes_no_events,
+    operators_are_notified_of_breakers_deactivations_and_dead_letters,
+    deliveries_to_operators_cause_no_notifications,
 );
 
 const FIVE_DAYS: Duration = Duration::from_hours(5 * 24);
@@ -31,16 +31,16 @@ async fn operator(stage: &Stage) -> SubscriberId {
     stage.store.create_subscriber(&TenantId::operator(), new).await.unwrap().id
 }
 
-/// What the operator got of this event, which is so many times.
-async fn heard(stage: &Stage, event: &str, times: usize) -> Vec<Value> {
-    let of_it = |request: &ReceivedRequest| request.header("x-event-type") == Some(event);
+/// Waits until the operator has got this many events of a type, and returns their data.
+async fn received(stage: &Stage, event_type: &str, times: usize) -> Vec<Value> {
+    let is_of_type = |request: &ReceivedRequest| request.header("x-event-type") == Some(event_type);
     let requests = eventually(DEADLINE, || async {
         let requests = stage.receiver.requests_to("/operator");
-        let found: Vec<_> = requests.into_iter().filter(|request| of_it(request)).collect();
+        let found: Vec<_> = requests.into_iter().filter(|request| is_of_type(request)).collect();
         (found.len() >= times).then_some(found)
     })
     .await;
-    assert_eq!(requests.len(), times, "{event}");
+    assert_eq!(requests.len(), times, "{event_type}");
     let verifier = Verifier::new(SECRET).unwrap();
     for request in &requests {
         verifier.verify(|name| request.header(name), &request.body, SystemClock.now()).unwrap();
@@ -49,7 +49,7 @@ async fn heard(stage: &Stage, event: &str, times: usize) -> Vec<Value> {
     requests.iter().map(|request| request.json()["data"].take()).collect()
 }
 
-async fn operators_hear_of_breakers_deactivations_and_dead_letters(stage: &Stage) {
+async fn operators_are_notified_of_breakers_deactivations_and_dead_letters(stage: &Stage) {
     operator(stage).await;
     let subscriber = stage.subscriber_with("/hook", one_at_a_time()).await;
     let breaker = BreakerPolicy { breaker_failures: 3, ..BreakerPolicy::default() };
@@ -62,44 +62,44 @@ async fn operators_hear_of_breakers_deactivations_and_dead_letters(stage: &Stage
 
     stage.receiver.on("/hook", Behaviour::Status(500));
     let events = stage.dispatch_many(4).await;
-    let opened = heard(stage, "subscriber.circuit_opened", 1).await;
+    let opened = received(stage, "subscriber.circuit_opened", 1).await;
     assert_eq!(opened, [with(json!({"failures": 3, "pause_seconds": 30}))]);
-    let dead = heard(stage, "delivery.dead", 3).await;
+    let dead = received(stage, "delivery.dead", 3).await;
     for event in &events[..3] {
         let delivery = stage.delivery(event.id).await;
-        let told = json!({
+        let expected = json!({
             "delivery_id": delivery.id, "event_id": event.id, "event": "order.created",
             "attempts": 1, "reason": "attempts_used_up",
         });
-        assert!(dead.contains(&with(told)), "{dead:?}");
+        assert!(dead.contains(&with(expected)), "{dead:?}");
     }
 
-    // No lease that the clock would end.
+    // Advancing the clock must not expire a lease.
     eventually(DEADLINE, || async {
         (stage.count("SELECT count(*) FROM jobs WHERE state = 3").await == 0).then_some(())
     })
     .await;
     stage.receiver.on("/hook", Behaviour::Status(200));
     stage.database.advance(Duration::from_secs(30)).await;
-    assert_eq!(heard(stage, "subscriber.circuit_closed", 1).await, [with(json!({}))]);
+    assert_eq!(received(stage, "subscriber.circuit_closed", 1).await, [with(json!({}))]);
     stage.settled().await;
 
     stage.receiver.on("/hook", Behaviour::Status(500));
     stage.dispatch().await;
-    heard(stage, "delivery.dead", 4).await;
+    received(stage, "delivery.dead", 4).await;
     stage.settled().await;
     stage.database.advance(FIVE_DAYS).await;
     stage.dispatch().await;
-    let deactivated = heard(stage, "subscriber.deactivated", 1).await;
+    let deactivated = received(stage, "subscriber.deactivated", 1).await;
     assert_eq!(deactivated, [with(json!({"reason": "failing"}))]);
-    heard(stage, "delivery.dead", 5).await;
+    received(stage, "delivery.dead", 5).await;
     stage.settled().await;
     worker.stop().await;
     assert_eq!(stage.receiver.requests_to("/operator").len(), 5 + 1 + 1 + 1);
 }
 
-/// Or a receiver of them that is dead would make more and more.
-async fn what_becomes_of_operators_own_deliveries_makes_no_events(stage: &Stage) {
+/// Otherwise a dead receiver of these events would cause more of them without end.
+async fn deliveries_to_operators_cause_no_notifications(stage: &Stage) {
     const EVENTS: &str = "SELECT count(*) FROM events WHERE tenant = 'operator'";
     let operator = operator(stage).await;
     stage.subscriber("/hook").await;
@@ -108,8 +108,8 @@ async fn what_becomes_of_operators_own_deliveries_makes_no_events(stage: &Stage)
     let breaker = BreakerPolicy { breaker_failures: 1, ..BreakerPolicy::default() };
     let worker = stage.worker(Config { breaker, retry: retry(&[1000], 1), ..config() }).await;
 
-    // A dead letter and an open breaker: two events. The first one dies and opens the operator's own
-    // breaker, which the second one closes.
+    // A dead letter and an open breaker: two events. The delivery of the first dies and opens the operator's own
+    // breaker, which the second closes.
     stage.dispatch().await;
     eventually(DEADLINE, || async {
         let now = of_operator(stage, operator).await;
@@ -121,8 +121,8 @@ async fn what_becomes_of_operators_own_deliveries_makes_no_events(stage: &Stage)
     assert_eq!(of_operator(stage, operator).await.health.breaker, Breaker::Closed);
     assert_eq!(stage.count(EVENTS).await, 2);
 
-    // The same again. Now the receiver is gone: the first one dies, its subscriber is deactivated, and
-    // the second one is cancelled.
+    // The same again, but now the operator's receiver answers 410: the first delivery dies, the subscriber is
+    // deactivated, and the second delivery is cancelled.
     stage.dispatch().await;
     stage.receiver.wait_for_path("/operator", 3, DEADLINE).await;
     stage.settled().await;
