@@ -85,6 +85,9 @@ async fn a_worker_that_cannot_record_still_stops() {
     let worker = stage.worker(Config { concurrency: at_once(2000), shutdown_grace: grace, ..config() }).await;
     let running = "SELECT count(*) FROM jobs WHERE state = 3";
     eventually(DEADLINE, || async { (stage.count(running).await == EVENTS).then_some(()) }).await;
+    // The recorder must wait for the table before the worker stops, or it could still release jobs without outcomes.
+    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually(DEADLINE, || async { (stage.count(blocked).await > 0).then_some(()) }).await;
     worker.stop().await;
     locked.rollback().await.unwrap();
     assert_eq!(stage.count("SELECT count(*) FROM attempts").await, 0);
