@@ -31,6 +31,7 @@ mod incident;
 mod ledger;
 mod logbook;
 mod member;
+mod members;
 mod moment;
 mod operator;
 mod referee;

@@ -28,6 +28,7 @@ use crate::{
     ledger::Ledger,
     logbook::Logbook,
     member::{Address, Member},
+    members::Members,
     moment::Anchor,
     operator::Operator,
     report,
@@ -70,12 +71,6 @@ struct Stage {
     logbook: Arc<Logbook>,
     watch: Arc<Watch>,
     anchor: Anchor,
-}
-
-/// The programs that the faults hit.
-pub(crate) struct Members {
-    pub(crate) servers: Vec<Member>,
-    pub(crate) workers: Vec<Member>,
 }
 
 /// How the run settled after the faults.
@@ -179,21 +174,6 @@ impl Stage {
             chronicle: &self.chronicle,
             logbook: &self.logbook,
             watch: &self.watch,
-        }
-    }
-}
-
-impl Members {
-    fn all(&self) -> impl Iterator<Item = &Member> {
-        self.servers.iter().chain(&self.workers)
-    }
-
-    /// Saves the programs' logs.
-    async fn archive(&mut self) {
-        for member in self.servers.iter_mut().chain(&mut self.workers) {
-            // Also records whether the program has ended by itself.
-            member.lives().await;
-            member.archive();
         }
     }
 }

@@ -6,7 +6,7 @@ use postrider_testkit::Receiver;
 use sea_orm::DatabaseConnection;
 use tokio::time::{Instant, sleep};
 
-use crate::{audience::PROBE, facts::count, ledger::Ledger, operator::Operator, run::Members};
+use crate::{audience::PROBE, facts::count, ledger::Ledger, members::Members, operator::Operator};
 
 /// How long everything may take to be delivered once the faults are over. Some subscribers take two deliveries at a
 /// time, and their backlog grows with the length of the run.
