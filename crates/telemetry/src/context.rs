@@ -1,7 +1,7 @@
-//! Trace contexts as W3C `traceparent` strings: read, carried with jobs, and sent to receivers.
+//! Trace contexts as W3C `traceparent` strings: parsed, stored with jobs, and sent to receivers.
 //!
-//! <https://www.w3.org/TR/trace-context/> §3.2. Only what is stored and sent is a string; a
-//! [`TraceParent`] is valid by construction. `tracestate` is not carried.
+//! See <https://www.w3.org/TR/trace-context/> §3.2. A [`TraceParent`] is valid by construction; the stored and sent form is
+//! a string. `tracestate` is not passed on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Whether a trace exporter is installed; without one there is no context to look for.
+/// Whether a trace exporter is installed. Without one, spans have no context.
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
 /// A valid `traceparent`: trace id, parent span id and flags.
@@ -34,13 +34,13 @@ pub struct TraceParent {
     flags: TraceFlags,
 }
 
-/// A string is no valid `traceparent`.
+/// The string is not a valid `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a W3C traceparent")]
 pub struct InvalidTraceParent;
 
 impl TraceParent {
-    /// The current span's context, if traces are exported and there is such a span.
+    /// Returns the context of the current span; `None` without a span or without an exporter.
     pub fn current() -> Option<Self> {
         if !EXPORTING.load(Ordering::Relaxed) {
             return None;
@@ -48,7 +48,7 @@ impl TraceParent {
         Self::of(&Span::current())
     }
 
-    /// The context of `span`, if it has one.
+    /// Returns the context of `span`; `None` if it has none.
     pub fn of(span: &Span) -> Option<Self> {
         let context = span.context();
         let context = context.span().span_context().clone();
@@ -59,23 +59,23 @@ impl TraceParent {
         })
     }
 
-    /// A new trace of random ids, not sampled: nothing here records it, and nobody is asked to.
+    /// Creates the context of a new trace with ids made of `random`. It is not sampled, because nothing records it.
     pub fn new_unsampled(random: [u8; 24]) -> Self {
         let (trace_id, span_id) = ids(random);
         Self { trace_id, span_id, flags: TraceFlags::default() }
     }
 
-    /// The same trace and flags under a new parent id, for passing a context on without recording it.
+    /// Returns the same trace and flags with a new parent id, to pass a context on without recording it.
     pub fn with_new_parent_id(self, random: [u8; 24]) -> Self {
         Self { span_id: ids(random).1, ..self }
     }
 
-    /// The trace's id.
+    /// Returns the trace id.
     pub fn trace_id(self) -> TraceId {
         self.trace_id
     }
 
-    /// Whether the caller may have recorded the trace.
+    /// Returns whether the caller may have recorded the trace.
     pub fn is_sampled(self) -> bool {
         self.flags.is_sampled()
     }
@@ -103,8 +103,8 @@ impl FromStr for TraceParent {
     }
 }
 
-/// Version, ids and flags of the lengths that they must have; later versions may say more after them (§3.2.4). The
-/// propagator would fill up shorter ids.
+/// Returns whether version, ids and flags have the right lengths; a later version may append more parts (§3.2.4). The
+/// propagator would pad shorter ids.
 fn has_the_form(text: &str) -> bool {
     let mut parts = text.split('-');
     let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -119,16 +119,16 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// The current span's `traceparent`; `None`, and cheap, when no traces are exported.
+/// Returns the current span's `traceparent`; `None`, and cheap, without an exporter.
 pub fn current_traceparent() -> Option<String> {
     TraceParent::current().map(|parent| parent.to_string())
 }
 
-/// The `traceparent` to send to a receiver, which always gets one.
+/// Returns the `traceparent` for a request to a receiver, which always has one.
 ///
-/// The current span's if traces are exported; else that of `carried` (what came with the job) under a
-/// new parent id, so that a trace which passes through is not broken; else a new one, not sampled.
-/// `random` is asked only in the last two cases.
+/// It is the current span's context if traces are exported; otherwise `carried`, the context stored with the job, with a
+/// new parent id, so that a trace that passes through stays connected; otherwise a new, unsampled context. Calls `random`
+/// in the last two cases only.
 pub fn traceparent_or_new(carried: Option<&str>, random: impl FnOnce() -> [u8; 24]) -> String {
     let parent = TraceParent::current().unwrap_or_else(|| match carried.map(str::parse::<TraceParent>) {
         Some(Ok(carried)) => carried.with_new_parent_id(random()),
@@ -137,30 +137,30 @@ pub fn traceparent_or_new(carried: Option<&str>, random: impl FnOnce() -> [u8; 2
     parent.to_string()
 }
 
-/// Continues the trace of `traceparent` in `span`; an invalid one starts a new trace (W3C §4.3).
+/// Makes `span` a child of the span in `traceparent`. If that is invalid, `span` starts a new trace (W3C §4.3).
 ///
-/// Call it before the span is first entered: an OpenTelemetry span cannot change parents once begun.
+/// Call it before the span is first entered: an OpenTelemetry span cannot change its parent later.
 pub fn set_parent(span: &Span, traceparent: &str) {
     if let Some(parent) = remote(traceparent) {
-        // What can fail here (no exporter, span disabled) means that there is no trace to join.
+        // Fails without an exporter or if the span is disabled; then there is no trace to join.
         let _ =
             span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent.span_context()));
     }
 }
 
-/// Links `span` to the span that `traceparent` names; an invalid one adds no link.
+/// Links `span` to the span in `traceparent`. Adds no link if that is invalid.
 pub fn add_link(span: &Span, traceparent: &str) {
     if let Some(parent) = remote(traceparent) {
         span.add_link(parent.span_context());
     }
 }
 
-/// The current trace's id as log lines name it; `None`, and cheap, when no traces are exported.
+/// Returns the current trace id for a log line; `None`, and cheap, without an exporter.
 ///
 /// ```
 /// use postrider_telemetry::context;
 ///
-/// tracing::warn!(trace_id = context::current_trace_id(), "the lease was lost");
+/// tracing::warn!(trace_id = context::current_trace_id(), "lease lost");
 /// ```
 pub fn current_trace_id() -> Option<String> {
     TraceParent::current().map(|parent| parent.trace_id.to_string())
@@ -178,7 +178,7 @@ fn remote(traceparent: &str) -> Option<TraceParent> {
     traceparent.parse().ok()
 }
 
-/// Ids of all zeros are invalid (§3.2.2.3); one in 2^64 would be.
+/// Makes ids of random bytes. An id of zeros is invalid (§3.2.2.3), so a 1 replaces its last byte.
 fn ids(random: [u8; 24]) -> (TraceId, SpanId) {
     let (mut trace, mut span) = ([0; 16], [0; 8]);
     trace.copy_from_slice(&random[..16]);
@@ -211,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(random: [u8; 24]) {
+        fn a_displayed_context_parses_to_the_same(random: [u8; 24]) {
             let new = TraceParent::new_unsampled(random);
             let text = new.to_string();
             prop_assert_eq!(text.len(), 55);
@@ -220,14 +220,14 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics_and_what_is_taken_is_valid(text in "\\PC{0,60}") {
+        fn parsing_never_panics_and_accepts_only_valid_contexts(text in "\\PC{0,60}") {
             if let Ok(parent) = text.parse::<TraceParent>() {
                 prop_assert!(parent.span_context().is_valid());
             }
         }
 
         #[test]
-        fn a_carried_trace_goes_on_under_a_new_parent(carried: [u8; 24], random: [u8; 24]) {
+        fn a_carried_trace_continues_with_a_new_parent_id(carried: [u8; 24], random: [u8; 24]) {
             let carried = TraceParent { flags: TraceFlags::SAMPLED, ..TraceParent::new_unsampled(carried) };
             let sent: TraceParent = traceparent_or_new(Some(&carried.to_string()), || random).parse().unwrap();
             prop_assert_eq!(sent.trace_id, carried.trace_id);
@@ -237,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_not_an_id() {
+    fn an_id_is_never_all_zeros() {
         let parent = TraceParent::new_unsampled([0; 24]);
         assert_eq!(parent.to_string(), "00-00000000000000000000000000000001-0000000000000001-00");
     }
 
     #[test]
-    fn nonsense_starts_a_new_trace() {
+    fn an_invalid_context_starts_a_new_trace() {
         for carried in [
             None,
             Some(""),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_exporter_there_is_no_current_context() {
+    fn without_an_exporter_a_span_has_no_context() {
         let span = tracing::info_span!("any");
         let _entered = span.enter();
         assert_eq!(TraceParent::of(&Span::current()), None);

@@ -1,20 +1,20 @@
-//! Labels whose values are bounded.
+//! Labels with a bounded number of values.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use metrics::SharedString;
 
-/// What a value past the bound counts as.
+/// The value that stands for all values past the bound.
 pub const OTHER: &str = "other";
 
-/// How many distinct values a label has by default.
+/// The default number of distinct values of a label.
 pub const DEFAULT_LIMIT: usize = 100;
 
-/// Lets the first so many distinct values of a label through; the rest count as [`OTHER`].
+/// Passes the first distinct values of a label through, up to a limit, and replaces all others by [`OTHER`].
 ///
-/// Each value of a label is a series of its own in Prometheus. Event types come from outside, so
-/// without a bound anybody who may dispatch could fill its memory.
+/// Each value of a label is a separate series in Prometheus. Event types come from callers of the API, who could
+/// otherwise fill Prometheus' memory.
 ///
 /// ```
 /// use postrider_telemetry::{metric, BoundedLabel};
@@ -32,12 +32,12 @@ pub struct BoundedLabel {
 }
 
 impl BoundedLabel {
-    /// A label of at most `limit` distinct values besides [`OTHER`].
+    /// Creates a label with at most `limit` distinct values besides [`OTHER`].
     pub fn new(limit: usize) -> Self {
         Self { limit, seen: RwLock::default() }
     }
 
-    /// The value to report for `value`: itself or [`OTHER`]. Once seen, always the same answer.
+    /// Returns the value to report for `value`: itself or [`OTHER`]. The result for a value never changes.
     pub fn value(&self, value: &str) -> SharedString {
         let full = {
             let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +51,7 @@ impl BoundedLabel {
 
     fn add(&self, value: &str) -> SharedString {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have filled the last place, or added this very value, since the look before.
+        // Another thread may have filled the label, or added this value, since the read lock was released.
         if let Some(known) = seen.get(value) {
             return SharedString::from(Arc::clone(known));
         }
@@ -77,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_values_stay_and_the_rest_are_other(
+        fn the_first_values_pass_and_the_rest_become_other(
             limit in 0_usize..8, values in prop::collection::vec("[a-f]{1,2}", 0..60),
         ) {
             let label = BoundedLabel::new(limit);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_together_do_not_pass_the_bound() {
+    fn concurrent_threads_do_not_exceed_the_bound() {
         let label = BoundedLabel::default();
         let shown: HashSet<String> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)

@@ -1,11 +1,10 @@
-//! Tracing, OpenTelemetry and Prometheus set-up of Postrider, and the names of its metrics and spans.
+//! The names of Postrider's metrics and spans, and the setup of logs, OpenTelemetry and Prometheus.
 //!
-//! Libraries of the workspace use the names of [`metric`] and [`span`], bound their labels with
-//! [`label`] and carry trace contexts with [`context`]. Only binaries install anything, with the
-//! feature `setup`, which is off by default so that libraries stay light: `init` for logs and traces,
-//! `prometheus::install` for metrics, `listener::serve` for the telemetry address. Nothing here reads
-//! the environment, except that the OpenTelemetry SDK reads its own `OTEL_*` variables once a trace
-//! exporter is wanted (see `Otlp`).
+//! Libraries of the workspace use the names in [`metric`] and [`span`], bound their labels with [`label`] and carry trace
+//! contexts with [`context`]. Only binaries install anything, with the feature `setup`, which is off by default so that
+//! libraries stay light: `init` for logs and traces, `prometheus::install` for metrics, `listener::serve` for the
+//! telemetry address. The feature `otlp-grpc` adds traces over gRPC to those over HTTP. This crate does not read the
+//! environment, but the OpenTelemetry SDK reads its own `OTEL_*` variables once a trace exporter is set up (see `Otlp`).
 
 pub mod context;
 pub mod label;

@@ -16,24 +16,24 @@ use tokio::sync::Mutex;
 
 use crate::prometheus::{CONTENT_TYPE, PrometheusHandle};
 
-/// How long requests in flight may take once [`serve`] is told to stop.
+/// The time for requests in flight to finish after [`serve`] has been stopped.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// How long an answer of the probe is good for, so that who asks often does not load the database.
+/// How long [`Readiness::check`] reuses the result of the probe, so that frequent checks do not load the database.
 pub const MAX_AGE: Duration = Duration::from_millis(250);
 
-/// What a probe answers: ready, or why not in words that anybody may read.
+/// The result of a probe: ready, or a reason that contains neither addresses nor secrets.
 pub type Probed = Result<(), String>;
 
 type Probe = dyn Fn() -> Pin<Box<dyn Future<Output = Probed> + Send>> + Send + Sync;
 
-/// Asks whether this process can do its work, within a time limit.
+/// Checks with a probe, within a time limit, whether this process can do its work.
 ///
 /// ```
 /// use postrider_telemetry::Readiness;
 /// use std::time::Duration;
 ///
-/// let readiness = Readiness::new(Duration::from_secs(2), || async { Err("the database is away".to_owned()) });
+/// let readiness = Readiness::new(Duration::from_secs(2), || async { Err("the database is unavailable".to_owned()) });
 /// ```
 #[derive(Clone)]
 pub struct Readiness {
@@ -43,9 +43,9 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// From a probe and the time that it may take; a probe that takes longer means not ready.
+    /// Creates the check from a probe and its time limit. A probe that takes longer counts as not ready.
     ///
-    /// The reason of a failure is shown to whoever asks: no addresses, no secrets.
+    /// `/readyz` needs no key and shows the reason of a failure, so it must contain neither addresses nor secrets.
     pub fn new<P, F>(limit: Duration, probe: P) -> Self
     where
         P: Fn() -> F + Send + Sync + 'static,
@@ -54,15 +54,15 @@ impl Readiness {
         Self { probe: Arc::new(move || Box::pin(probe())), limit, last: Arc::default() }
     }
 
-    /// Always ready.
+    /// Creates a check that is always ready.
     pub fn always() -> Self {
         Self::new(Duration::from_secs(1), || async { Ok(()) })
     }
 
-    /// Whether this process can do its work now, or could [`MAX_AGE`] ago.
+    /// Runs the probe, or returns its last result if that is younger than [`MAX_AGE`].
     ///
     /// # Errors
-    /// Why not.
+    /// Fails with the reason why this process cannot do its work.
     pub async fn check(&self) -> Probed {
         let mut last = self.last.lock().await;
         if let Some((at, probed)) = &*last
@@ -85,7 +85,7 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// `/metrics`, `/healthz` and `/readyz`. The server mounts the same routes on its API address.
+/// Returns the routes `/metrics`, `/healthz` and `/readyz`. The server has them on its API address too.
 pub fn routes(handle: PrometheusHandle, readiness: Readiness) -> Router {
     Router::new()
         .route("/metrics", get(metrics).with_state(handle))
@@ -93,10 +93,10 @@ pub fn routes(handle: PrometheusHandle, readiness: Readiness) -> Router {
         .route("/readyz", get(readyz).with_state(readiness))
 }
 
-/// Serves `router` until `shutdown` ends, then lets requests in flight finish for up to [`GRACE`].
+/// Serves `router` until `shutdown` completes, then waits up to [`GRACE`] for requests in flight.
 ///
 /// # Errors
-/// If the listener fails.
+/// Fails if the listener fails.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -110,7 +110,7 @@ pub async fn serve(
     let overdue = async {
         match stopped.await {
             Ok(()) => tokio::time::sleep(GRACE).await,
-            // The server ended by itself; that branch tells how.
+            // The server ended by itself; the other branch returns its result.
             Err(_) => std::future::pending().await,
         }
     };

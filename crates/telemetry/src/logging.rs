@@ -1,7 +1,7 @@
-//! Logs and traces of a program: set up once, flushed at its end.
+//! The logs and traces of a program: set up at its start, flushed at its end.
 //!
-//! Logs go to standard error, so that standard output is the program's own. Levels: error for what an
-//! operator must act on, warn for what may become that, info for life-cycle, debug for each attempt.
+//! Logs go to standard error, because standard output is for the program's results. Levels: error if an operator must
+//! act, warn for what may become that, info for the life cycle, debug for each attempt.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -18,74 +18,74 @@ use crate::context;
 use crate::metric::Program;
 use crate::trace::{Otlp, OtlpError};
 
-/// What is logged when nobody says otherwise.
+/// The default log filter.
 pub const DEFAULT_FILTER: &str = "info";
 
 /// How long [`Guard::shutdown`] waits for the last spans to be exported.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A line for people.
+    /// Text for people.
     #[default]
     Text,
     /// A JSON object per line, for machines.
     Json,
 }
 
-/// What to set up.
+/// The configuration of logs and traces.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What is logged, in the language of [`EnvFilter`]: `info`, `warn,postrider_worker=debug`, …
+    /// What to log, in the syntax of [`EnvFilter`]: `info`, `warn,postrider_worker=debug`, …
     pub log_filter: String,
-    /// How a log line looks.
+    /// The format of log lines.
     pub log_format: LogFormat,
-    /// Which program this is: the traces' service name, unless the environment has another.
+    /// The program. Its name is the service name of its traces, unless the environment sets one.
     pub program: Program,
-    /// Where traces go; `None` exports none.
+    /// Where to export traces; `None` exports none.
     pub otlp: Option<Otlp>,
 }
 
 impl Config {
-    /// Text logs from info up and no traces.
+    /// Text logs of level info and above, and no traces.
     pub fn new(program: Program) -> Self {
         Self { log_filter: DEFAULT_FILTER.to_owned(), log_format: LogFormat::default(), program, otlp: None }
     }
 }
 
-/// Why logs and traces were not set up.
+/// Why logs and traces could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The log filter is not understood.
+    /// The log filter is invalid.
     #[error(
-        "the log filter `{filter}` is not understood: use for example `info` or `warn,postrider_worker=debug`"
+        "`{filter}` is not a log filter; expected a level such as `info`, or `warn,postrider_worker=debug`"
     )]
     Filter {
         /// The filter.
         filter: String,
-        /// What is wrong with it.
+        /// The error of the parser.
         source: ParseError,
     },
     /// Traces cannot be exported.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
-    /// Logs are set up already in this process.
-    #[error("logging is set up already in this process")]
+    /// This process has set up its logs before.
+    #[error("logging has already been set up in this process")]
     Installed(#[from] TryInitError),
 }
 
-/// Keeps the exporter; [`Guard::shutdown`] at the program's end sends what it still holds.
-#[must_use = "spans that are still held at the end are lost without `shutdown`"]
+/// Owns the trace exporter. Call [`Guard::shutdown`] at the program's end to export the remaining spans.
+#[must_use = "without `shutdown` the last spans may be lost"]
 #[derive(Debug)]
 pub struct Guard {
     provider: Option<SdkTracerProvider>,
 }
 
-/// Sets up logs, and traces if they go anywhere. Call it once, inside of the program's Tokio runtime.
+/// Sets up logs, and traces if `config` has a destination for them. Call it once, inside the program's Tokio runtime.
 ///
 /// # Errors
-/// If the filter is not understood, the exporter cannot be built, or it was called before.
+/// Fails if the filter is invalid, the exporter cannot be built, or this is not the first call.
 pub fn init(config: &Config) -> Result<Guard, Error> {
     let filter = EnvFilter::builder()
         .parse(&config.log_filter)
@@ -114,30 +114,30 @@ pub fn init(config: &Config) -> Result<Guard, Error> {
     Ok(Guard { provider })
 }
 
-/// Postrider's own spans down to debug, its events down to info. The exporter's and the HTTP stack's
-/// own spans would beget more of themselves with every export.
+/// Returns whether to export a span or an event: Postrider's spans from debug up, and its events from info up. Each export
+/// would create more spans of the exporter and its HTTP client, without end.
 fn is_exported(metadata: &Metadata<'_>) -> bool {
     let lowest = if metadata.is_span() { Level::DEBUG } else { Level::INFO };
     metadata.target().starts_with("postrider") && *metadata.level() <= lowest
 }
 
 impl Guard {
-    /// Sends the spans that are still held and closes the exporter; gives up after [`FLUSH_TIMEOUT`].
+    /// Exports the remaining spans and closes the exporter. Gives up after twice [`FLUSH_TIMEOUT`].
     pub async fn shutdown(mut self) {
         let Some(provider) = self.provider.take() else { return };
-        // It blocks until the exporter's thread answers, which needs this runtime to send.
+        // The call blocks until the exporter's thread has sent the spans, for which that thread needs this runtime.
         let closed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
-        // The SDK's wait is bounded; this bounds the export that it might be in the middle of.
+        // The SDK bounds its own wait, but not an export that is already running.
         match tokio::time::timeout(FLUSH_TIMEOUT * 2, closed).await {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last spans were not exported"),
-            Ok(Err(_)) | Err(_) => tracing::warn!("the last spans were not exported in time"),
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "exporting the last spans failed"),
+            Ok(Err(_)) | Err(_) => tracing::warn!("exporting the last spans timed out"),
         }
     }
 }
 
 impl Drop for Guard {
-    /// For early ends only: asks for the last spans, but waits briefly.
+    /// Flushes the last spans when the program ends early, but waits for one second only.
     fn drop(&mut self) {
         if let Some(provider) = self.provider.take() {
             let _ = provider.shutdown_with_timeout(Duration::from_secs(1));

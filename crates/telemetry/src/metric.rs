@@ -1,109 +1,108 @@
-//! The names of all metrics, and what each of them says.
+//! The names of all metrics, and what each of them measures.
 //!
-//! [`ALL`] is the whole list: the descriptions on `/metrics`, the buckets, the documentation and the
-//! dashboard check come from it. Names follow the design's §8; those that it does not name begin with
-//! `webhook_` too, but for `http_server_…` and `process_…`, which are the field's own names.
+//! [`ALL`] is the complete list. `/metrics` takes its descriptions and buckets from it, and `cargo xtask lint` compares
+//! the documentation and the dashboards with it. Names begin with `webhook_`, except `http_server_…` and `process_…`,
+//! which are common names in the field.
 
 use metrics::Unit;
 
-/// Events accepted, by [`EVENT_TYPE`].
+/// Accepted events, by [`EVENT_TYPE`].
 pub const EVENTS: &str = "webhook_events_total";
 /// Deliveries by [`EVENT_TYPE`] and [`STATUS`]: `succeeded`, `failed` (one attempt), `dead`, `cancelled`.
 pub const DELIVERIES: &str = "webhook_deliveries_total";
-/// How long one attempt took.
+/// Duration of one attempt.
 pub const DELIVERY_DURATION: &str = "webhook_delivery_duration_seconds";
-/// From dispatch to the first attempt's start.
+/// Time from dispatch to the start of the first attempt.
 pub const DELIVERY_LATENCY: &str = "webhook_delivery_latency_seconds";
-/// Delays of scheduled retries, by [`ATTEMPT_NUMBER`] of the attempt to come.
+/// Delays of scheduled retries in seconds, by [`ATTEMPT_NUMBER`] of the next attempt.
 ///
-/// The design's `webhook_retry_count{attempt_number}` is this histogram's count: record the delay in
-/// seconds once for each retry. A counter of that name would break Prometheus' naming rules, which
-/// keep `_count` for histograms.
+/// The number of retries is the count of this histogram, `webhook_retry_count{attempt_number}`. Prometheus reserves the
+/// suffix `_count` for histograms, so there is no counter of that name.
 pub const RETRY: &str = "webhook_retry";
 /// Jobs in the queue, by [`STATE`]: `ready`, `scheduled`, `held`, `running`.
 pub const QUEUE_DEPTH: &str = "webhook_queue_depth";
-/// How long the oldest ready job has been ready.
+/// Age of the oldest ready job that is blocked only by a lack of workers.
 pub const QUEUE_OLDEST_READY: &str = "webhook_queue_oldest_ready_seconds";
 /// Requests in flight in this worker.
 pub const IN_FLIGHT: &str = "webhook_in_flight";
-/// How long a dispatch transaction took.
+/// Duration of a dispatch transaction.
 pub const DISPATCH_DURATION: &str = "webhook_dispatch_duration_seconds";
-/// Events of one dispatch transaction.
+/// Number of events in one dispatch transaction.
 pub const DISPATCH_BATCH: &str = "webhook_dispatch_batch_events";
-/// How long a claim took.
+/// Duration of a claim.
 pub const CLAIM_DURATION: &str = "webhook_claim_duration_seconds";
-/// Leases that ran out while their worker still held the job.
+/// Leases that expired while their worker was still on the job.
 pub const LEASES_LOST: &str = "webhook_leases_lost_total";
-/// Leases extended while work was in flight.
+/// Leases extended for long-running jobs.
 pub const LEASES_EXTENDED: &str = "webhook_leases_extended_total";
-/// Jobs taken back from workers that let their leases run out.
+/// Jobs rescued after their lease expired.
 pub const JOBS_RESCUED: &str = "webhook_jobs_rescued_total";
 /// Subscribers by [`STATE`] of their circuit breaker: `closed`, `open`, `half_open`.
 pub const BREAKERS: &str = "webhook_breakers";
-/// Subscribers deactivated by Postrider, by [`REASON`].
+/// Subscribers that Postrider deactivated, by [`REASON`].
 pub const SUBSCRIBERS_DEACTIVATED: &str = "webhook_subscribers_deactivated_total";
 /// Database connections by [`STATE`]: `idle`, `in_use`.
 pub const DATABASE_CONNECTIONS: &str = "webhook_database_connections";
-/// The most database connections that this process may hold.
+/// Maximum number of database connections of this process.
 pub const DATABASE_CONNECTIONS_MAX: &str = "webhook_database_connections_max";
 /// Answered API requests by [`METHOD`], [`ROUTE`] and [`STATUS`].
 pub const HTTP_REQUESTS: &str = "http_server_requests_total";
-/// How long API requests took, by [`METHOD`] and [`ROUTE`].
+/// Duration of API requests, by [`METHOD`] and [`ROUTE`].
 pub const HTTP_REQUEST_DURATION: &str = "http_server_request_duration_seconds";
-/// Always 1; [`PROGRAM`] and [`VERSION`] say what runs.
+/// Always 1; the labels [`PROGRAM`] and [`VERSION`] carry the information.
 pub const BUILD_INFO: &str = "webhook_build_info";
 
-/// Label: the event's type, bounded by a [`BoundedLabel`](crate::BoundedLabel).
+/// Label: the event type, bounded by a [`BoundedLabel`](crate::BoundedLabel).
 pub const EVENT_TYPE: &str = "event_type";
-/// Label: what became of a delivery, or an HTTP status.
+/// Label: the status of a delivery, or an HTTP status.
 pub const STATUS: &str = "status";
-/// Label: a state of jobs, connections or breakers.
+/// Label: the state of jobs, connections or circuit breakers.
 pub const STATE: &str = "state";
 /// Label: the number of an attempt, from 1.
 pub const ATTEMPT_NUMBER: &str = "attempt_number";
 /// Label: why a subscriber was deactivated.
 pub const REASON: &str = "reason";
-/// Label: an HTTP method; anything unusual counts as `other` (the caller's duty).
+/// Label: an HTTP method. Callers replace unknown methods by `other`.
 pub const METHOD: &str = "method";
 /// Label: a route's template, such as `/v1/events/{id}`, never a path.
 pub const ROUTE: &str = "route";
-/// Label: which program runs.
+/// Label: the program's name.
 pub const PROGRAM: &str = "program";
 /// Label: the program's version.
 pub const VERSION: &str = "version";
 
-/// Upper bounds for times in seconds, from 1 ms (a receiver next door) to 60 s (past every time-out).
+/// Bucket bounds for times in seconds, from 1 ms (a receiver nearby) to 60 s (longer than the default timeouts).
 pub const SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Upper bounds for retry delays in seconds: the default schedule with its jitter, and an hour for `Retry-After`.
+/// Bucket bounds for retry delays in seconds: the default schedule with its jitter, and an hour for `Retry-After`.
 pub const RETRY_DELAYS: &[f64] = &[1.1, 5.5, 33.0, 132.0, 660.0, 1980.0, 3600.0];
-/// Upper bounds for sizes of batches.
+/// Bucket bounds for the sizes of batches.
 pub const BATCH_SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 
-/// What kind of number a metric is.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Only grows.
+    /// A number that only grows.
     Counter,
-    /// Goes up and down.
+    /// A number that goes up and down.
     Gauge,
-    /// A distribution over buckets with these upper bounds.
+    /// A distribution over buckets with these upper bounds, in ascending order.
     Histogram(&'static [f64]),
 }
 
-/// Which program a process is.
+/// A program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// `postrider-server`.
     Server,
     /// `postrider-worker`.
     Worker,
-    /// `postrider`: both halves in one process.
+    /// `postrider`: server and worker in one process.
     Whole,
 }
 
 impl Program {
-    /// The binary's name.
+    /// Returns the binary's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Server => "postrider-server",
@@ -113,24 +112,24 @@ impl Program {
     }
 }
 
-/// One metric: its name and what there is to know about it.
+/// A metric and its description.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Its name on `/metrics`.
+    /// The name on `/metrics`.
     pub name: &'static str,
-    /// What kind of number it is.
+    /// The type.
     pub kind: Kind,
-    /// What it counts or measures.
+    /// The unit of its values.
     pub unit: Unit,
-    /// The keys of its labels.
+    /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// The half that reports it; [`Program::Whole`] if both do.
+    /// The program that reports it; [`Program::Whole`] if both server and worker do.
     pub from: Program,
-    /// One sentence for people.
+    /// One sentence for `/metrics` that says what it measures.
     pub help: &'static str,
 }
 
-/// Every metric, but for the `process_…` ones, which are described by what collects them.
+/// Every metric except the `process_…` ones, which their collector describes.
 pub const ALL: &[Metric] = {
     use Kind::{Counter, Gauge, Histogram};
     use Program::{Server, Whole, Worker};
@@ -147,14 +146,14 @@ pub const ALL: &[Metric] = {
     const COUNT: Unit = Unit::Count;
     const TIME: Unit = Unit::Seconds;
     &[
-        metric(EVENTS, Counter, COUNT, &[EVENT_TYPE], Server, "Events accepted."),
+        metric(EVENTS, Counter, COUNT, &[EVENT_TYPE], Server, "Accepted events."),
         metric(
             DELIVERIES,
             Counter,
             COUNT,
             &[EVENT_TYPE, STATUS],
             Whole,
-            "Deliveries that ended (succeeded, dead, cancelled), and attempts that failed (failed).",
+            "Deliveries that ended (succeeded, dead, cancelled), and failed attempts (failed).",
         ),
         metric(DELIVERY_DURATION, Histogram(SECONDS), TIME, &[], Worker, "Duration of one attempt."),
         metric(
@@ -171,7 +170,7 @@ pub const ALL: &[Metric] = {
             TIME,
             &[ATTEMPT_NUMBER],
             Worker,
-            "Delays of scheduled retries in seconds, by the number of the attempt to come.",
+            "Delays of scheduled retries in seconds, by the number of the next attempt.",
         ),
         metric(QUEUE_DEPTH, Gauge, COUNT, &[STATE], Worker, "Jobs in the queue; the same in every worker."),
         metric(
@@ -180,7 +179,7 @@ pub const ALL: &[Metric] = {
             TIME,
             &[],
             Worker,
-            "How long the oldest ready job has been waiting; the same in every worker.",
+            "Age of the oldest ready job that is blocked only by a lack of workers; the same in every worker.",
         ),
         metric(IN_FLIGHT, Gauge, COUNT, &[], Worker, "Requests in flight in this worker."),
         metric(
@@ -197,7 +196,7 @@ pub const ALL: &[Metric] = {
             COUNT,
             &[],
             Server,
-            "Events of one dispatch transaction.",
+            "Number of events in one dispatch transaction.",
         ),
         metric(CLAIM_DURATION, Histogram(SECONDS), TIME, &[], Worker, "Duration of a claim of jobs."),
         metric(
@@ -206,17 +205,10 @@ pub const ALL: &[Metric] = {
             COUNT,
             &[],
             Worker,
-            "Leases that ran out while this worker held the job.",
+            "Leases that expired while this worker was still on the job.",
         ),
-        metric(LEASES_EXTENDED, Counter, COUNT, &[], Worker, "Leases extended while work was in flight."),
-        metric(
-            JOBS_RESCUED,
-            Counter,
-            COUNT,
-            &[],
-            Worker,
-            "Jobs taken back from workers whose leases ran out.",
-        ),
+        metric(LEASES_EXTENDED, Counter, COUNT, &[], Worker, "Leases extended for long-running jobs."),
+        metric(JOBS_RESCUED, Counter, COUNT, &[], Worker, "Jobs rescued after their lease expired."),
         metric(
             BREAKERS,
             Gauge,
@@ -240,7 +232,7 @@ pub const ALL: &[Metric] = {
             COUNT,
             &[],
             Whole,
-            "The most database connections that this process may hold.",
+            "Maximum number of database connections of this process.",
         ),
         metric(HTTP_REQUESTS, Counter, COUNT, &[METHOD, ROUTE, STATUS], Server, "Answered API requests."),
         metric(
@@ -251,11 +243,18 @@ pub const ALL: &[Metric] = {
             Server,
             "Duration of API requests.",
         ),
-        metric(BUILD_INFO, Gauge, COUNT, &[PROGRAM, VERSION], Whole, "Always 1; its labels say what runs."),
+        metric(
+            BUILD_INFO,
+            Gauge,
+            COUNT,
+            &[PROGRAM, VERSION],
+            Whole,
+            "Always 1; its labels are the program and its version.",
+        ),
     ]
 };
 
-/// Describes every metric of [`ALL`] to the recorder.
+/// Gives the recorder the description of every metric in [`ALL`].
 pub fn describe() {
     for metric in ALL {
         match metric.kind {
@@ -266,10 +265,10 @@ pub fn describe() {
     }
 }
 
-/// Makes the label-less counters and histograms of `program` appear with zero.
+/// Starts the counters and histograms of `program` that have no labels at zero.
 ///
-/// Otherwise a counter's first increase would be invisible to `increase()` and `rate()`, which need a
-/// point before it, and an alert on it would miss what it is for. Gauges appear when they are known.
+/// `increase()` and `rate()` need a point before the first increase, or an alert would miss it. Gauges appear once they
+/// have a value.
 pub fn start_at_zero(program: Program) {
     let ours = |from: Program| program == Program::Whole || from == Program::Whole || from == program;
     for metric in ALL.iter().filter(|metric| metric.labels.is_empty() && ours(metric.from)) {
@@ -299,7 +298,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn names_pass_prometheus_rules() {
+    fn names_follow_the_rules_of_prometheus() {
         for metric in ALL {
             let name = metric.name;
             let plain = |c: char| c.is_ascii_lowercase() || c == '_';
@@ -309,8 +308,8 @@ mod tests {
                 metric.kind == Kind::Counter,
                 "{name}: _total is for counters"
             );
-            for kept in ["_count", "_sum", "_bucket"] {
-                assert!(!name.ends_with(kept), "{name}: {kept} is kept for histograms");
+            for reserved in ["_count", "_sum", "_bucket"] {
+                assert!(!name.ends_with(reserved), "{name}: {reserved} is reserved for histograms");
             }
             assert!(metric.help.ends_with('.'), "{name}: its help is a sentence");
             for label in metric.labels {
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_designs_metrics_are_there_once() {
+    fn names_that_dashboards_rely_on_exist_once() {
         let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), ALL.len(), "a name occurs twice");
         for name in [
@@ -340,12 +339,12 @@ mod tests {
             "webhook_leases_lost_total",
             "webhook_jobs_rescued_total",
         ] {
-            assert!(names.contains(name), "{name} is in the design");
+            assert!(names.contains(name), "{name} is missing");
         }
     }
 
     #[test]
-    fn times_reach_from_a_millisecond_to_a_minute() {
+    fn times_range_from_a_millisecond_to_a_minute() {
         assert_eq!(SECONDS.first(), Some(&0.001));
         assert_eq!(SECONDS.last(), Some(&60.0));
     }

@@ -8,24 +8,24 @@ use metrics_process::Collector;
 
 use crate::metric::{self, Kind, Program};
 
-/// The media type of [`PrometheusHandle::render`]'s text.
+/// The media type of the text that [`PrometheusHandle::render`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How often recorded durations are folded into buckets when nobody scrapes, so that they do not pile up.
+/// How often to move recorded durations into buckets between scrapes. Without it they would accumulate in memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Why metrics are not recorded.
+/// Why metrics cannot be recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum PrometheusError {
-    /// The recorder cannot be built or another one is installed already.
+    /// The recorder cannot be built, or another one has already been installed.
     #[error("metrics cannot be recorded: {0}")]
     Recorder(String),
-    /// Upkeep needs a Tokio runtime.
-    #[error("metrics can be set up only from inside of a Tokio runtime")]
+    /// There is no Tokio runtime to run the upkeep.
+    #[error("metrics can only be set up inside a Tokio runtime")]
     Runtime(#[from] tokio::runtime::TryCurrentError),
 }
 
-/// Reads what has been recorded.
+/// Renders the recorded metrics. Cheap to clone.
 #[derive(Clone)]
 pub struct PrometheusHandle {
     recorded: metrics_exporter_prometheus::PrometheusHandle,
@@ -33,7 +33,7 @@ pub struct PrometheusHandle {
     measures: Arc<RwLock<Vec<Measure>>>,
 }
 
-/// Records what is measured rather than counted.
+/// Sets gauges to measured values.
 type Measure = Box<dyn Fn() + Send + Sync>;
 
 impl std::fmt::Debug for PrometheusHandle {
@@ -42,11 +42,11 @@ impl std::fmt::Debug for PrometheusHandle {
     }
 }
 
-/// Installs the recorder for the whole process and describes every metric; label-less counters and
-/// histograms of `program` begin at zero. `version` is the program's, for `webhook_build_info`.
+/// Installs the recorder of this process, describes every metric, and starts the counters and histograms of `program`
+/// that have no labels at zero. `version` is the program's version, for `webhook_build_info`.
 ///
 /// # Errors
-/// If a recorder is installed already, or outside of a Tokio runtime.
+/// Fails if this process has a recorder already, or outside a Tokio runtime.
 pub fn install(program: Program, version: &'static str) -> Result<PrometheusHandle, PrometheusError> {
     let runtime = tokio::runtime::Handle::try_current()?;
     let recorder = recorder()?;
@@ -64,7 +64,7 @@ pub fn install(program: Program, version: &'static str) -> Result<PrometheusHand
     Ok(handle)
 }
 
-/// A recorder with the buckets of every histogram of [`metric::ALL`].
+/// Builds a recorder with the buckets of every histogram in [`metric::ALL`].
 fn recorder() -> Result<PrometheusRecorder, PrometheusError> {
     let mut builder = PrometheusBuilder::new();
     for metric in metric::ALL {
@@ -80,8 +80,8 @@ impl PrometheusHandle {
         Self { recorded: recorder.handle(), process: Collector::default(), measures: Arc::default() }
     }
 
-    /// Has `measure` called each time before metrics are read: it records what is measured rather than
-    /// counted, and must not block.
+    /// Registers `measure`, which [`PrometheusHandle::render`] calls each time to set gauges to measured values. It must
+    /// not block.
     pub fn before_reading(&self, measure: impl Fn() + Send + Sync + 'static) {
         self.measures.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(measure));
     }
@@ -93,8 +93,8 @@ impl PrometheusHandle {
         metric::build_info(program, version);
     }
 
-    /// Everything recorded, in Prometheus' text format ([`CONTENT_TYPE`]), with the process's CPU time,
-    /// memory and file descriptors as they are now.
+    /// Renders all metrics in Prometheus' text format ([`CONTENT_TYPE`]), with the current CPU time, memory and file
+    /// descriptors of the process.
     pub fn render(&self) -> String {
         self.process.collect();
         for measure in &*self.measures.read().unwrap_or_else(PoisonError::into_inner) {
@@ -114,7 +114,7 @@ impl From<BuildError> for PrometheusError {
 mod tests {
     use super::*;
 
-    /// What a fresh recorder shows after `record`.
+    /// Returns what a new recorder renders after `record`.
     fn shown(program: Program, record: impl FnOnce()) -> String {
         let recorder = recorder().unwrap();
         let handle = PrometheusHandle::of(&recorder);
@@ -125,7 +125,7 @@ mod tests {
         })
     }
 
-    /// Records one of everything, whatever its labels.
+    /// Records one value of every metric, with placeholder labels.
     fn record_all() {
         for metric in metric::ALL {
             let labels: Vec<_> = metric.labels.iter().map(|key| metrics::Label::new(*key, "x")).collect();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_shows_as_the_designs_count() {
+    fn retries_are_counted_by_the_histogram() {
         let text = shown(Program::Worker, || {
             metrics::histogram!(metric::RETRY, metric::ATTEMPT_NUMBER => "2").record(1.05);
         });
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_begins_its_own_counters_at_zero_and_not_the_others() {
+    fn a_program_starts_only_its_own_counters_at_zero() {
         let text = shown(Program::Worker, || ());
         assert!(text.contains("webhook_leases_lost_total 0\n"), "{text}");
         assert!(text.contains("webhook_claim_duration_seconds_count 0\n"), "{text}");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_is_measured() {
+    fn the_process_reports_its_resources() {
         let text = shown(Program::Worker, || ());
         for name in [
             "process_cpu_seconds_total",

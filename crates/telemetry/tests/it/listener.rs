@@ -10,7 +10,7 @@ use postrider_telemetry::{Program, PrometheusHandle, Readiness, listener, metric
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// The process's one recorder; the runtime that keeps it up outlives the tests.
+/// Returns the recorder of this process, whose upkeep runs on a runtime that outlives the tests.
 fn handle() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE
@@ -46,7 +46,7 @@ async fn serve(readiness: Readiness) -> Served {
     Served { address, stop, ended }
 }
 
-/// Status, media type and body of a GET.
+/// Sends a GET and returns the response's status, media type and body.
 async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String, String) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -60,7 +60,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String, String)
 }
 
 #[tokio::test]
-async fn metrics_are_scraped() {
+async fn metrics_are_served_to_scrapers() {
     let served = serve(Readiness::always()).await;
     metrics::counter!(metric::LEASES_LOST).increment(3);
     let (status, media, body) = get(served.address, "/metrics").await;
@@ -74,19 +74,19 @@ async fn metrics_are_scraped() {
 }
 
 #[tokio::test]
-async fn health_is_life_and_readiness_is_the_probes_word() {
+async fn healthz_is_always_ok_and_readyz_reports_the_probe() {
     let up = Arc::new(AtomicBool::new(false));
     let probed = Arc::clone(&up);
     let readiness = Readiness::new(Duration::from_secs(5), move || {
         let up = probed.load(Ordering::SeqCst);
-        async move { if up { Ok(()) } else { Err("the database is away".to_owned()) } }
+        async move { if up { Ok(()) } else { Err("the database is unavailable".to_owned()) } }
     });
     let served = serve(readiness).await;
     let (status, media, body) = get(served.address, "/healthz").await;
     assert_eq!((status, media.as_str(), body.as_str()), (200, "application/json", r#"{"status":"ok"}"#));
     let (status, _, body) = get(served.address, "/readyz").await;
     assert_eq!(status, 503);
-    assert_eq!(body, r#"{"reason":"the database is away","status":"unready"}"#);
+    assert_eq!(body, r#"{"reason":"the database is unavailable","status":"unready"}"#);
 
     up.store(true, Ordering::SeqCst);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -102,7 +102,7 @@ async fn health_is_life_and_readiness_is_the_probes_word() {
 }
 
 #[tokio::test]
-async fn a_probe_that_hangs_means_not_ready() {
+async fn a_probe_that_hangs_counts_as_not_ready() {
     let served = serve(Readiness::new(Duration::from_millis(20), std::future::pending)).await;
     let (status, _, body) = get(served.address, "/readyz").await;
     assert_eq!(status, 503);
@@ -110,17 +110,17 @@ async fn a_probe_that_hangs_means_not_ready() {
 }
 
 #[tokio::test]
-async fn it_ends_when_told() {
+async fn the_listener_stops_after_the_shutdown_signal() {
     let served = serve(Readiness::always()).await;
     let (status, ..) = get(served.address, "/healthz").await;
     assert_eq!(status, 200);
     served.stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(10), served.ended).await.unwrap().unwrap().unwrap();
-    assert!(TcpStream::connect(served.address).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(served.address).await.is_err(), "the port is closed");
 }
 
 #[tokio::test]
-async fn a_second_recorder_is_an_error() {
+async fn a_second_recorder_is_rejected() {
     drop(handle());
     assert!(prometheus::install(Program::Worker, "0.0.0").is_err());
 }

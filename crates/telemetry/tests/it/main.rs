@@ -1,4 +1,4 @@
-//! What a program sees of telemetry: the listener over a socket, and the one set-up of a process.
+//! Telemetry as a program uses it: the listener over a socket, and the setup of a process.
 
 #[cfg(test)]
 mod listener;

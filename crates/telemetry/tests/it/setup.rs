@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 const INCOMING: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const DISPATCHED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// A process is set up once, so this one test tells the whole story.
+/// One test for everything, because a process can be set up only once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_is_set_up_once_and_its_spans_come_out() {
+async fn a_process_is_set_up_once_and_exports_its_spans() {
     let wrong = Config { log_filter: "postrider=loud".into(), ..Config::new(Program::Worker) };
     let error = init(&wrong).unwrap_err();
     assert!(matches!(error, Error::Filter { .. }) && error.to_string().contains("postrider=loud"), "{error}");
@@ -28,7 +28,7 @@ async fn a_process_is_set_up_once_and_its_spans_come_out() {
 
     assert_eq!((context::current_traceparent(), context::current_trace_id()), (None, None));
     let otlp = Otlp { protocol: Protocol::HttpProtobuf, endpoint, timeout: Duration::from_secs(10) };
-    // The log filter does not decide what is exported.
+    // The log filter does not affect what is exported.
     let config = Config { log_filter: "off".into(), otlp: Some(otlp), ..Config::new(Program::Worker) };
     let guard = init(&config).unwrap();
     assert!(matches!(init(&config), Err(Error::Installed(_))));
@@ -54,7 +54,7 @@ async fn a_process_is_set_up_once_and_its_spans_come_out() {
     }
     let mut names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["deliver", "queue.claim"], "Postrider's own spans and no others");
+    assert_eq!(names, ["deliver", "queue.claim"], "only the spans of Postrider");
     let deliver = spans.iter().find(|span| span.name == "deliver").unwrap();
     let sent: TraceParent = sent.parse().unwrap();
     assert!(sent.is_sampled());
@@ -64,7 +64,7 @@ async fn a_process_is_set_up_once_and_its_spans_come_out() {
     let links: Vec<_> = deliver.links.iter().map(|link| hex(&link.trace_id)).collect();
     assert_eq!(links, ["0af7651916cd43dd8448eb211c80319c"]);
     let orphan = spans.iter().find(|span| span.name == "queue.claim").unwrap();
-    assert!(orphan.parent_span_id.is_empty(), "nonsense starts a new trace");
+    assert!(orphan.parent_span_id.is_empty(), "an invalid context starts a new trace");
 }
 
 fn hex(bytes: &[u8]) -> String {
