@@ -1,4 +1,4 @@
-//! Traces over OTLP: where they go, as the standard variables say it.
+//! The export of traces over OTLP, configured by the standard variables.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,75 +7,80 @@ use std::time::Duration;
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
-use opentelemetry_otlp::{
-    ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
-};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
+#[cfg(feature = "otlp-grpc")]
+use opentelemetry_otlp::{WithTonicConfig, tonic_types::transport::ClientTlsConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
-/// How long an export may take when no variable says so (OpenTelemetry's default).
+/// The default time limit of an export, as OpenTelemetry specifies it.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How OTLP is spoken.
+/// The transport of OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// `grpc`.
+    /// `grpc`; needs the feature `otlp-grpc`.
     Grpc,
     /// `http/protobuf`.
     HttpProtobuf,
 }
 
-/// Where traces go.
+/// Where to export traces.
 ///
-/// Only this is a plain value. The SDK itself reads the rest of the standard: `OTEL_TRACES_SAMPLER`
-/// and its `_ARG`, `OTEL_BSP_*`, `OTEL_SPAN_*`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME` and
-/// `OTEL_EXPORTER_OTLP_HEADERS` (with `_TRACES_`).
+/// The SDK itself reads the other standard variables: `OTEL_TRACES_SAMPLER` and its `_ARG`, `OTEL_BSP_*`, `OTEL_SPAN_*`,
+/// `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME` and `OTEL_EXPORTER_OTLP_HEADERS` (with `_TRACES_`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Otlp {
-    /// How it is spoken.
+    /// The transport.
     pub protocol: Protocol,
-    /// The whole URL that spans are sent to, with a scheme; for [`Protocol::HttpProtobuf`] with its path.
+    /// The URL to send spans to, with a scheme, and with a path for [`Protocol::HttpProtobuf`].
     pub endpoint: String,
-    /// How long one export may take, retries included.
+    /// The time limit of one export, including its retries.
     pub timeout: Duration,
 }
+
+/// The protocols of this build, for an error.
+const PROTOCOLS: &str = if cfg!(feature = "otlp-grpc") {
+    "use `grpc` or `http/protobuf`"
+} else {
+    "use `http/protobuf`; this build has no gRPC (cargo feature `otlp-grpc`)"
+};
 
 /// Why traces cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
-    /// A protocol that is not spoken here.
-    #[error("{variable} is `{value}`: use `grpc` or `http/protobuf`")]
+    /// The protocol is unknown, or not part of this build.
+    #[error("{variable} is `{value}`: {PROTOCOLS}")]
     Protocol {
         /// The variable's name.
         variable: &'static str,
-        /// What it says.
+        /// Its value.
         value: String,
     },
-    /// A time-out that is not a number.
+    /// The timeout is not a number above zero.
     #[error("{variable} is `{value}`: use a number of milliseconds above zero")]
     Timeout {
         /// The variable's name.
         variable: &'static str,
-        /// What it says.
+        /// Its value.
         value: String,
     },
     /// The exporter cannot be built.
-    #[error("the OTLP exporter cannot be set up: check OTEL_EXPORTER_OTLP_ENDPOINT and its kin")]
+    #[error("the OTLP exporter cannot be set up: check the OTEL_EXPORTER_OTLP_… variables")]
     Exporter(#[from] ExporterBuildError),
-    /// The machine's certificates cannot be read.
+    /// The machine's root certificates cannot be read.
     #[error(
         "the OTLP endpoint is https, but the machine's root certificates cannot be read: install ca-certificates"
     )]
     Roots(#[source] std::io::Error),
-    /// The exporter needs a Tokio runtime to send on.
-    #[error("traces can be exported only from inside of a Tokio runtime")]
+    /// There is no Tokio runtime for the exporter.
+    #[error("traces can only be exported inside a Tokio runtime")]
     Runtime(#[from] tokio::runtime::TryCurrentError),
 }
 
 impl Otlp {
-    /// What the standard variables ask for, or `None` if no endpoint is set, `OTEL_SDK_DISABLED` is
-    /// `true` or `OTEL_TRACES_EXPORTER` is `none`. Variables that are empty count as unset.
+    /// Reads the standard variables. `None` if no endpoint is set, `OTEL_SDK_DISABLED` is `true`, or
+    /// `OTEL_TRACES_EXPORTER` is `none`. An empty variable counts as unset.
     ///
     /// ```
     /// use postrider_telemetry::{Otlp, Protocol};
@@ -89,7 +94,7 @@ impl Otlp {
     /// ```
     ///
     /// # Errors
-    /// If the protocol is not spoken here or the time-out is no number.
+    /// Fails if the protocol is unknown or not part of this build, or the timeout is not a number above zero.
     pub fn from_variables(
         variable: impl Fn(&'static str) -> Option<String>,
     ) -> Result<Option<Self>, OtlpError> {
@@ -107,9 +112,9 @@ impl Otlp {
         let protocol =
             set("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| set("OTEL_EXPORTER_OTLP_PROTOCOL"));
         let protocol = match protocol.as_ref().map(|(name, value)| (*name, value.as_str())) {
-            // The specification's default.
+            // The default of the specification is HTTP.
             None | Some((_, "http/protobuf")) => Protocol::HttpProtobuf,
-            Some((_, "grpc")) => Protocol::Grpc,
+            Some((_, "grpc")) if cfg!(feature = "otlp-grpc") => Protocol::Grpc,
             Some((variable, value)) => return Err(OtlpError::Protocol { variable, value: value.to_owned() }),
         };
         let timeout = set("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT").or_else(|| set("OTEL_EXPORTER_OTLP_TIMEOUT"));
@@ -120,7 +125,7 @@ impl Otlp {
                 _ => return Err(OtlpError::Timeout { variable, value }),
             },
         };
-        // The general endpoint is a base that the signal's path is added to; the traces' own is used as it is.
+        // The general endpoint is a base, to which the path is added; the endpoint for traces is used unchanged.
         let endpoint = match (own, general, protocol) {
             (Some(own), _, _) => own,
             (None, Some(base), Protocol::HttpProtobuf) => format!("{}/v1/traces", base.trim_end_matches('/')),
@@ -137,7 +142,7 @@ impl Otlp {
         Ok(Some(Self { protocol, endpoint, timeout }))
     }
 
-    /// A tracer provider that exports in batches, for spans of `service_name` unless the environment names it.
+    /// Returns a tracer provider that exports in batches, with `service_name` unless the environment sets one.
     pub(crate) fn provider(&self, service_name: &'static str) -> Result<SdkTracerProvider, OtlpError> {
         let exporter = match self.protocol {
             Protocol::Grpc => self.grpc()?,
@@ -149,11 +154,18 @@ impl Otlp {
             .build())
     }
 
+    #[cfg(not(feature = "otlp-grpc"))]
     fn grpc(&self) -> Result<SpanExporter, OtlpError> {
-        tokio::runtime::Handle::try_current()?; // tonic spawns its connection's task here and panics without one
+        Err(OtlpError::Protocol { variable: "OTEL_EXPORTER_OTLP_PROTOCOL", value: "grpc".to_owned() })
+    }
+
+    #[cfg(feature = "otlp-grpc")]
+    fn grpc(&self) -> Result<SpanExporter, OtlpError> {
+        // tonic spawns the task of its connection and panics without a runtime.
+        tokio::runtime::Handle::try_current()?;
         let builder =
             SpanExporter::builder().with_tonic().with_endpoint(&self.endpoint).with_timeout(self.timeout);
-        // Roots are read at once, so only who needs them must have some.
+        // This reads the root certificates at once, and a machine without any must still be able to use http.
         let builder = if self.is_https() {
             builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots())
         } else {
@@ -193,8 +205,8 @@ fn resource(service_name: &'static str) -> Resource {
     const SERVICE_NAME: Key = Key::from_static_str("service.name");
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let builder = || Resource::builder().with_attribute(version.clone());
-    // The SDK's default detectors read OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, and make
-    // `unknown_service…` of their absence.
+    // The SDK's default detectors read OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES. Without them they set
+    // `unknown_service…`.
     let detected = builder().build();
     let named = detected.get(&SERVICE_NAME).map(|name| name.to_string());
     match named.as_deref().map_or(Cow::Borrowed(""), Cow::Borrowed) {
@@ -205,8 +217,7 @@ fn resource(service_name: &'static str) -> Resource {
     }
 }
 
-/// Sends on a Tokio runtime, wherever it is called: the SDK exports from a thread of its own, on
-/// which hyper would find no reactor.
+/// Sends on a Tokio runtime. The SDK exports from a thread of its own, where hyper would find no reactor.
 #[derive(Debug)]
 struct OnRuntime {
     runtime: tokio::runtime::Handle,

@@ -22,7 +22,7 @@ fn otlp(variables: &[(&str, &str)]) -> Otlp {
 }
 
 #[test]
-fn without_an_endpoint_nothing_is_exported() {
+fn without_an_endpoint_there_is_no_export() {
     assert_eq!(with(&[]).unwrap(), None);
     assert_eq!(with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")]).unwrap(), None);
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
@@ -31,7 +31,7 @@ fn without_an_endpoint_nothing_is_exported() {
 }
 
 #[test]
-fn the_general_endpoint_is_a_base_and_the_traces_own_is_not() {
+fn the_general_endpoint_gets_a_path_and_the_one_for_traces_does_not() {
     let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/otlp/");
     assert_eq!(otlp(&[base]).endpoint, "http://c:4318/otlp/v1/traces");
     let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t:4318/in");
@@ -49,7 +49,7 @@ fn an_endpoint_without_scheme_is_https_unless_insecure() {
 }
 
 #[test]
-fn the_traces_own_protocol_and_timeout_come_first() {
+fn the_variables_for_traces_precede_the_general_ones() {
     let found = otlp(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
@@ -61,7 +61,7 @@ fn the_traces_own_protocol_and_timeout_come_first() {
 }
 
 #[test]
-fn a_wrong_value_names_its_variable() {
+fn an_invalid_value_is_reported_with_its_variable() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
     let error = with(&[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]).unwrap_err();
     assert_eq!(
@@ -75,28 +75,28 @@ fn a_wrong_value_names_its_variable() {
 }
 
 #[test]
-fn outside_of_a_runtime_is_an_error_and_no_panic() {
+fn outside_a_runtime_the_exporter_fails_without_a_panic() {
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let otlp = Otlp { protocol, endpoint: "http://127.0.0.1:1".into(), timeout: DEFAULT_TIMEOUT };
         assert!(matches!(otlp.provider("test"), Err(OtlpError::Runtime(_))), "{protocol:?}");
     }
 }
 
-/// Spans' names and their resource's service, as one export has them.
-fn told(request: &ExportTraceServiceRequest) -> Vec<(String, String)> {
-    let mut told = Vec::new();
+/// Returns the names of the spans in an export, and the service names of their resources.
+fn names_and_services(request: &ExportTraceServiceRequest) -> Vec<(String, String)> {
+    let mut found = Vec::new();
     for spans in &request.resource_spans {
         let service = spans.resource.as_ref().and_then(|resource| {
             resource.attributes.iter().find(|kv| kv.key == "service.name").map(|kv| format!("{:?}", kv.value))
         });
         for span in spans.scope_spans.iter().flat_map(|scope| &scope.spans) {
-            told.push((span.name.clone(), service.clone().unwrap_or_default()));
+            found.push((span.name.clone(), service.clone().unwrap_or_default()));
         }
     }
-    told
+    found
 }
 
-/// Exports a span to `endpoint` and returns what `received` got of it.
+/// Exports a span to `endpoint` and returns the spans that arrived at `received`.
 async fn export(
     protocol: Protocol,
     endpoint: String,
@@ -109,7 +109,7 @@ async fn export(
         .await
         .unwrap()
         .unwrap();
-    told(&received.try_recv().expect("the span came before shutdown ended"))
+    names_and_services(&received.try_recv().expect("the span arrived before the shutdown ended"))
 }
 
 struct Collector(mpsc::UnboundedSender<ExportTraceServiceRequest>);
@@ -126,7 +126,7 @@ impl TraceService for Collector {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spans_go_out_over_grpc() {
+async fn spans_are_exported_over_grpc() {
     let (sender, received) = mpsc::unbounded_channel();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -141,7 +141,7 @@ async fn spans_go_out_over_grpc() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spans_go_out_over_http() {
+async fn spans_are_exported_over_http() {
     let (sender, received) = mpsc::unbounded_channel();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -157,9 +157,9 @@ async fn spans_go_out_over_http() {
     assert!(spans[0].1.contains("postrider-test"), "{spans:?}");
 }
 
-/// A collector that takes the connection and never answers does not hold up the program's end.
+/// The collector accepts the connection and never responds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_collector_does_not_hold_up_the_end() {
+async fn a_silent_collector_does_not_delay_the_shutdown() {
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}/", listener.local_addr().unwrap());
