@@ -53,10 +53,10 @@ impl ErrorKind {
 /// ```
 /// use postrider_core::{ErrorKind, Verdict};
 ///
-/// let refused = Verdict::failure(ErrorKind::Status, "the receiver answered 500");
-/// assert!(!refused.is_success());
-/// assert_eq!(refused.error_kind(), Some(ErrorKind::Status));
-/// assert_eq!(refused.detail(), Some("the receiver answered 500"));
+/// let rejected = Verdict::failure(ErrorKind::Status, "the receiver answered 500");
+/// assert!(!rejected.is_success());
+/// assert_eq!(rejected.error_kind(), Some(ErrorKind::Status));
+/// assert_eq!(rejected.detail(), Some("the receiver answered 500"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

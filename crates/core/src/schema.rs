@@ -1,4 +1,4 @@
-//! OpenAPI schemas that cannot be derived.
+//! `OpenAPI` schemas that cannot be derived.
 
 use std::borrow::Cow;
 

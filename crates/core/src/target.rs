@@ -13,13 +13,13 @@ pub use url::{TargetUrl, TargetUrlError};
 /// The targets that an operator allows.
 ///
 /// ```
-/// use postrider_core::target::{AddressPolicy, TargetPolicy, TargetRefused, TargetUrl};
+/// use postrider_core::target::{AddressPolicy, TargetPolicy, TargetRejected, TargetUrl};
 ///
 /// let policy = TargetPolicy { addresses: AddressPolicy::public_only(), https_only: true };
 /// let url = |text: &str| text.parse::<TargetUrl>().unwrap();
 /// assert!(policy.check(&url("https://example.com/hook")).is_ok());
-/// assert!(matches!(policy.check(&url("http://example.com/hook")), Err(TargetRefused::HttpsOnly)));
-/// assert!(matches!(policy.check(&url("https://0x7f.1/hook")), Err(TargetRefused::Address(_))));
+/// assert!(matches!(policy.check(&url("http://example.com/hook")), Err(TargetRejected::HttpsOnly)));
+/// assert!(matches!(policy.check(&url("https://0x7f.1/hook")), Err(TargetRejected::Address(_))));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetPolicy {
@@ -32,7 +32,7 @@ pub struct TargetPolicy {
 /// Why the target policy rejects a valid URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum TargetRefused {
+pub enum TargetRejected {
     /// The URL starts with `http://`.
     #[error("the URL must start with https://; this deployment does not allow http://")]
     HttpsOnly,
@@ -46,9 +46,9 @@ impl TargetPolicy {
     ///
     /// # Errors
     /// Fails if the URL is not `https://` although the policy requires it, or its host is a forbidden address.
-    pub fn check(&self, url: &TargetUrl) -> Result<(), TargetRefused> {
+    pub fn check(&self, url: &TargetUrl) -> Result<(), TargetRejected> {
         if self.https_only && !url.is_https() {
-            return Err(TargetRefused::HttpsOnly);
+            return Err(TargetRejected::HttpsOnly);
         }
         Ok(self.addresses.judge_literal(url)?)
     }

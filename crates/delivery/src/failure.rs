@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use postrider_core::ErrorKind;
-use postrider_core::target::{Forbidden, TargetRefused};
+use postrider_core::target::{Forbidden, TargetRejected};
 
 use crate::progress::Phase;
 
@@ -28,7 +28,7 @@ enum Text {
     #[error("{text}: {host}")]
     WithHost { text: &'static str, host: String },
     #[error(transparent)]
-    Refused(#[from] TargetRefused),
+    Rejected(#[from] TargetRejected),
 }
 
 impl Failure {
@@ -129,12 +129,12 @@ fn cause<T: Error + 'static>(error: &dyn Error) -> Option<&T> {
 
 impl From<Forbidden> for Failure {
     fn from(forbidden: Forbidden) -> Self {
-        TargetRefused::from(forbidden).into()
+        TargetRejected::from(forbidden).into()
     }
 }
 
-impl From<TargetRefused> for Failure {
-    fn from(refused: TargetRefused) -> Self {
-        Self { kind: ErrorKind::Blocked, text: refused.into() }
+impl From<TargetRejected> for Failure {
+    fn from(rejected: TargetRejected) -> Self {
+        Self { kind: ErrorKind::Blocked, text: rejected.into() }
     }
 }

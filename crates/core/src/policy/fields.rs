@@ -1,69 +1,66 @@
 //! The JSON form of a policy.
+//!
+//! The documentation of these types is also their description in the API. The allowed values are in
+//! [`bounds`](crate::bounds), from where `postrider-api` adds them to the description.
 
 use serde::{Deserialize, Serialize};
 
 use super::span::Span;
 use crate::object::only_objects;
 
-/// A policy in JSON. Every field may be left out; unknown fields are rejected.
+/// How deliveries to a subscriber are made. The settings of the deployment apply to every field that is left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Policy))]
 #[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct PolicyFields {
-    /// The number of attempts in one round of delivering, within [`bounds::MAX_ATTEMPTS`](crate::bounds::MAX_ATTEMPTS).
+    /// The number of attempts in one round of delivering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// The delays between attempts; excludes `exponential`.
+    /// The delays between attempts; the last one repeats. Excludes `exponential`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Vec<Span>>,
-    /// Delays that grow by a factor; excludes `schedule`.
+    /// Delays that grow by a factor. Excludes `schedule`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exponential: Option<ExponentialFields>,
-    /// The greatest random part of a delay, in percent of the delay, within
-    /// [`bounds::JITTER_PERCENT`](crate::bounds::JITTER_PERCENT).
+    /// The greatest random part of a delay, in percent of the delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter_percent: Option<u8>,
-    /// The time limit of an attempt, within [`bounds::TIMEOUT`](crate::bounds::TIMEOUT).
+    /// The time limit of one attempt, from resolving the host to the end of the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
-    /// The number of requests in flight at once, counted over the whole deployment, within
-    /// [`bounds::CONCURRENCY`](crate::bounds::CONCURRENCY).
+    /// The number of requests in flight at once, counted over the whole deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
-    /// The limit on requests per second.
+    /// A limit on requests per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimitFields>,
-    /// Whether deliveries go out one at a time, in the order of their dispatch.
+    /// Whether to make one delivery at a time, in the order of dispatch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<bool>,
 }
 
-/// An exponential retry schedule in JSON.
+/// Delays between attempts that grow by a factor, up to a longest delay.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Exponential))]
 #[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct ExponentialFields {
-    /// The first delay, within [`bounds::EXPONENTIAL_BASE`](crate::bounds::EXPONENTIAL_BASE).
+    /// The first delay.
     pub base: Span,
-    /// The factor between successive delays, within [`bounds::EXPONENTIAL_FACTOR`](crate::bounds::EXPONENTIAL_FACTOR).
+    /// The factor between successive delays.
     pub factor: f64,
-    /// The longest delay: at least `base`, and within [`bounds::DELAY`](crate::bounds::DELAY).
+    /// The longest delay, at least `base`.
     pub cap: Span,
 }
 
-/// A rate limit in JSON.
+/// A limit on requests per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = RateLimit))]
 #[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct RateLimitFields {
-    /// Requests per second, within [`bounds::REQUESTS_PER_SECOND`](crate::bounds::REQUESTS_PER_SECOND); may be a
-    /// fraction.
+    /// Requests per second; may be a fraction. The least is one per hour.
     pub per_second: f64,
-    /// The number of requests that may start at once after an idle period, within
-    /// [`bounds::BURST`](crate::bounds::BURST).
-    ///
-    /// The default is a tenth of `per_second`, rounded up. With a burst of 1, a worker that starts a request late would
-    /// lose that part of the rate for good.
+    /// The number of requests that may start at once after an idle period. The default is a tenth of `per_second`, rounded
+    /// up, so that a request that starts late does not lower the rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
 }
