@@ -104,11 +104,9 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
 
 /// Returns a client that may also deliver to this machine, where receivers under development are.
 fn client(args: &Args) -> Result<Client, StartError> {
-    let mut config = args.delivery.config()?;
-    let mut nets = args.delivery.allow_nets.clone();
-    nets.extend(["127.0.0.0/8".parse::<ipnet::IpNet>()?, "::1/128".parse()?]);
-    config.targets.addresses = config.targets.addresses.allowing(nets);
-    Ok(Client::new(config)?)
+    let mut delivery = args.delivery.clone();
+    delivery.allow_nets.extend(["127.0.0.0/8".parse::<ipnet::IpNet>()?, "::1/128".parse()?]);
+    Ok(delivery.client()?)
 }
 
 /// Returns the key in `file`. If the file does not exist, creates it with a new key, readable by its owner only.

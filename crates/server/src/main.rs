@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_program::{Observed, StartError, Transforms, readiness};
 use postrider_server::{Config, Parts, Server, Shedding};
@@ -51,7 +50,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     if let Some(configured) = transforms {
         dispatch.transforms.configure(configured)?;
     }
-    let targets = Client::new(args.delivery.config()?)?;
+    let targets = args.delivery.client()?;
     let ShedConfig { queue_age, latency } = args.shed.config();
     let config = Config {
         body_limit: args.server.body_limit,

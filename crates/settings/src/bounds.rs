@@ -1,12 +1,15 @@
 //! The least and greatest value of each setting that has bounds.
 //!
 //! One constant per setting, in the order of `docs/settings.md`. The parser of the setting, its `--help` text and the
-//! configuration of the library that uses it read the same constant. The bounds that subscribers' policies share are in [`postrider_core::bounds`].
+//! configuration of the library that uses it read the same constant. The bounds of an
+//! attempt are in [`postrider_delivery::bounds`], and those that subscribers' policies share in
+//! [`postrider_core::bounds`].
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use postrider_core::bounds::MAX_ATTEMPTS;
+use postrider_core::bounds::{DELAY, MAX_ATTEMPTS, SCHEDULE_LENGTH};
+use postrider_delivery::bounds::{CONNECT_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_LIMIT};
 
 use crate::value::{count_range, duration_range, size_range};
 
@@ -47,6 +50,12 @@ pub(crate) fn shown(id: &str) -> Option<String> {
         "concurrency" => count_range(&CONCURRENCY),
         "subscriber_concurrency" => count_range(&SUBSCRIBER_CONCURRENCY),
         "lease" => duration_range(&LEASE),
+        "connect_timeout" => duration_range(&CONNECT_TIMEOUT),
+        "request_timeout" => duration_range(&REQUEST_TIMEOUT),
+        "response_limit" => size_range(&RESPONSE_LIMIT),
+        "retry_schedule" => {
+            format!("{} delays, each {}", size_range(&SCHEDULE_LENGTH), duration_range(&DELAY))
+        }
         "max_attempts" => count_range(&MAX_ATTEMPTS),
         _ => return None,
     })

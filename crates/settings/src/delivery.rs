@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use ipnet::IpNet;
-use postrider_core::bounds::MAX_ATTEMPTS;
+use postrider_core::bounds::{DELAY, MAX_ATTEMPTS};
 use postrider_core::retry::{RetryError, Steps};
 use postrider_core::target::TargetPolicy;
 use postrider_core::{AddressPolicy, AgentId, RetryPolicy, RetrySchedule};
-use postrider_delivery::{Config, ConfigError, ProxyUrl};
+use postrider_delivery::{Client, Config, ConfigError, ProxyUrl, bounds};
 
-use crate::value::{count_in, duration, size, yes_or_no};
+use crate::value::{count_in, duration_in, size_in, yes_or_no};
 use crate::{SecretText, SettingsError};
 
 /// The largest random addition to a retry delay, in percent of the delay.
@@ -42,15 +42,24 @@ pub struct DeliveryArgs {
     pub https_only: bool,
 
     /// Time limit for resolving, connecting and the TLS handshake together
-    #[arg(long, env = "POSTRIDER_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(
+        long, env = "POSTRIDER_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "10s",
+        value_parser = duration_in(bounds::CONNECT_TIMEOUT)
+    )]
     pub connect_timeout: Duration,
 
     /// Time limit for a whole attempt, including the response's body
-    #[arg(long, env = "POSTRIDER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(
+        long, env = "POSTRIDER_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s",
+        value_parser = duration_in(bounds::REQUEST_TIMEOUT)
+    )]
     pub request_timeout: Duration,
 
     /// Number of bytes of a response's body to store with its attempt
-    #[arg(long, env = "POSTRIDER_RESPONSE_LIMIT", value_name = "SIZE", default_value = "5000", value_parser = size)]
+    #[arg(
+        long, env = "POSTRIDER_RESPONSE_LIMIT", value_name = "SIZE", default_value = "5000",
+        value_parser = size_in(bounds::RESPONSE_LIMIT)
+    )]
     pub response_limit: usize,
 
     /// HTTP proxy for all deliveries: http://user:password@host:port
@@ -69,13 +78,19 @@ pub struct DeliveryArgs {
 }
 
 impl DeliveryArgs {
-    /// Returns the plain values, with the content of the files of root certificates, which
-    /// [`postrider_delivery::Client::new`] parses.
+    /// Returns the client that makes the attempts. Reads the files of root certificates.
     ///
     /// # Errors
-    /// Fails if a value is out of bounds, the proxy's URL is invalid, or a file cannot be read.
+    /// Fails if the proxy's URL is invalid, or a file cannot be read or contains something else than certificates.
+    pub fn client(&self) -> Result<Client, SettingsError> {
+        Client::new(self.config()?).map_err(|error| SettingsError::refused(variable(&error), error))
+    }
+
+    /// Returns the plain values, with the content of the files of root certificates, which [`Client::new`] parses.
+    ///
+    /// # Errors
+    /// Fails if the proxy's URL is invalid, or a file cannot be read.
     pub fn config(&self) -> Result<Config, SettingsError> {
-        let addresses = self.targets().addresses;
         let proxy = self.proxy.as_ref().and_then(SecretText::trimmed).map(str::parse::<ProxyUrl>).transpose();
         let mut extra_roots_pem = Vec::new();
         for path in &self.extra_roots {
@@ -86,17 +101,15 @@ impl DeliveryArgs {
             })?;
             extra_roots_pem.push(pem);
         }
-        let config = Config {
+        Ok(Config {
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
             response_limit: self.response_limit,
-            targets: TargetPolicy { addresses, https_only: self.https_only },
+            targets: self.targets(),
             proxy: proxy.map_err(|error| SettingsError::refused("POSTRIDER_PROXY", error))?,
             extra_roots_pem,
             ..Config::default()
-        };
-        config.validate().map_err(|error| SettingsError::refused(variable(&error), error))?;
-        Ok(config)
+        })
     }
 
     /// Returns which URLs and addresses deliveries may go to. The server rejects others when a subscriber is created.
@@ -130,10 +143,10 @@ pub struct RetryArgs {
 
     /// Delays after failed attempts, separated by commas; the last one repeats
     ///
-    /// Each is lengthened by up to 10 % at random. 1 to 30 delays of at most 24h.
+    /// Each is lengthened by up to 10 % at random.
     #[arg(
         long, env = "POSTRIDER_RETRY_SCHEDULE", value_name = "DURATION,…", value_delimiter = ',',
-        default_value = "1s,5s,30s,2m,10m,30m", value_parser = duration
+        default_value = "1s,5s,30s,2m,10m,30m", value_parser = duration_in(DELAY)
     )]
     pub retry_schedule: Vec<Duration>,
 }

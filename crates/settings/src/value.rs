@@ -53,7 +53,7 @@ pub(crate) fn count_in<N: TryFrom<u32>>(
 }
 
 /// Parses a size in bytes: `5000`, `64KiB`, `1MiB`.
-pub(crate) fn size(text: &str) -> Result<usize, String> {
+fn size(text: &str) -> Result<usize, String> {
     let text = text.trim();
     let (number, unit) = match text.strip_suffix("KiB") {
         Some(number) => (number, KIB),

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use postrider_delivery::Client;
 use postrider_program::{Observed, StartError};
 use postrider_settings::{
     DatabaseArgs, DeliveryArgs, RetryArgs, SecretKeyArgs, ShutdownArgs, TelemetryArgs, WorkerArgs,
@@ -41,7 +40,7 @@ fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), StartError> {
     // All settings are checked before anything is opened.
     let keyring = args.secret_key.config()?;
-    let client = Client::new(args.delivery.config()?)?;
+    let client = args.delivery.client()?;
     let config = Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
 
     let mut observed = Observed::start(&args.telemetry, Program::Worker, env!("CARGO_PKG_VERSION"))?;

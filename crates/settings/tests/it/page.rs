@@ -27,5 +27,5 @@ fn the_settings_page_has_the_bounds_that_help_shows() {
             compared += 1;
         }
     }
-    assert!(compared >= 9, "only {compared} settings have bounds");
+    assert!(compared >= 13, "only {compared} settings have bounds");
 }

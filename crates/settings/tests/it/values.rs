@@ -59,17 +59,19 @@ fn an_invalid_setting_is_named_without_its_value() {
         ("--secret-key", "aHVudGVyMg==", "POSTRIDER_SECRET_KEY: key 1 "),
         ("--proxy", "socks5://u:hunter2@h", "POSTRIDER_PROXY: "),
         ("--extra-roots", "/nowhere/roots.pem", "POSTRIDER_EXTRA_ROOTS: cannot read /nowhere/roots.pem: "),
-        ("--retry-schedule", "1s,25h", "POSTRIDER_RETRY_SCHEDULE: "),
-        ("--connect-timeout", "0s", "POSTRIDER_CONNECT_TIMEOUT: "),
-        ("--request-timeout", "301s", "POSTRIDER_REQUEST_TIMEOUT: "),
-        ("--response-limit", "2MiB", "POSTRIDER_RESPONSE_LIMIT: "),
+        (
+            "--extra-roots",
+            env!("CARGO_MANIFEST_PATH"),
+            "POSTRIDER_EXTRA_ROOTS: extra root certificates: file 1 ",
+        ),
+        ("--retry-schedule", &"1s,".repeat(31)[..92], "POSTRIDER_RETRY_SCHEDULE: "),
     ] {
         let args = args(&[flag, wrong]);
         let errors = [
             args.database.url::<Parsed>().err(),
             args.secret_key.config().err(),
             args.server.admin_key::<Parsed>().err(),
-            args.delivery.config().err(),
+            args.delivery.client().err(),
             args.retry.config().err(),
         ];
         let shown: Vec<_> = errors.iter().flatten().map(|error| chain(error).to_string()).collect();
@@ -90,6 +92,10 @@ fn a_value_out_of_bounds_is_rejected_with_the_bounds() {
         ("--concurrency", "0", "POSTRIDER_CONCURRENCY)': must be a whole number, 1 to 100000"),
         ("--subscriber-concurrency", "100001", "must be a whole number, 1 to 100000"),
         ("--max-attempts", "31", "POSTRIDER_MAX_ATTEMPTS)': must be a whole number, 1 to 30"),
+        ("--retry-schedule", "1s,25h", "POSTRIDER_RETRY_SCHEDULE)': must be at most 24h"),
+        ("--connect-timeout", "0s", "POSTRIDER_CONNECT_TIMEOUT)': must be 1ms to 1m"),
+        ("--request-timeout", "301s", "POSTRIDER_REQUEST_TIMEOUT)': must be 1ms to 5m"),
+        ("--response-limit", "2MiB", "POSTRIDER_RESPONSE_LIMIT)': must be at most 1MiB"),
         ("--lease", "4s", "POSTRIDER_LEASE)': must be 5s to 1h"),
         ("--shutdown-grace", "2h", "POSTRIDER_SHUTDOWN_GRACE)': must be at most 1h"),
         ("--shed-queue-age", "999ms", "POSTRIDER_SHED_QUEUE_AGE)': must be 1s to 24h, or 0s to disable it"),
