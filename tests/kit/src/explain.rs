@@ -7,13 +7,14 @@
 //! A plan is at fault if its cost grows with the size of a table of [`LARGE`]:
 //!
 //! - it reads such a table sequentially or by a bitmap;
-//! - it reads the whole of an index of it, without a condition, and without a `LIMIT` right above that ends the scan (it
+//! - it reads the whole of an index of it, without a condition on the index's first column, and without a `LIMIT` right above that ends the scan (it
 //!   does not if the scan has a filter): a sequential scan by another name, which PostgreSQL prefers when
 //!   `enable_seqscan` is off;
 //! - it sorts what it reads from such a table: the input of a sort is a scan of one, with nothing in between but nodes
 //!   that pass rows on. Sorting the rows of a common table expression or of the statement's own input is no fault, since
 //!   their number is bounded by the call.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,6 +34,9 @@ pub const LARGE: [&str; 5] = ["jobs", "deliveries", "events", "attempts", "lanes
 const PASSING: [&str; 8] =
     ["LockRows", "Limit", "Result", "Append", "Gather", "Materialize", "Memoize", "Subquery Scan"];
 
+/// What [`Plans`] adds to the nodes of index scans.
+const FIRST_COLUMN: &str = "First Column";
+
 /// Where sqlx logs the notices of PostgreSQL.
 const NOTICES: &str = "sqlx::postgres::notice";
 
@@ -42,6 +46,8 @@ const NOTICES: &str = "sqlx::postgres::notice";
 #[derive(Debug)]
 pub struct Plans {
     notices: Arc<Mutex<Vec<String>>>,
+    /// The first column of each index, by the index's name.
+    first_columns: HashMap<String, String>,
     _subscriber: DefaultGuard,
 }
 
@@ -62,15 +68,22 @@ impl Plans {
             let alter = format!(r#"ALTER DATABASE "{name}" SET {setting}"#);
             connection.execute_unprepared(&alter).await.unwrap();
         }
+        let first_columns = "SELECT index.relname::text AS index, attname::text AS first FROM pg_index \
+            JOIN pg_class AS index ON index.oid = indexrelid JOIN pg_attribute ON attrelid = indexrelid AND attnum = 1";
+        let first_columns = Statement::from_string(DbBackend::Postgres, first_columns);
+        let rows = connection.query_all_raw(first_columns).await.unwrap();
+        let first_columns =
+            rows.iter().map(|row| (row.try_get("", "index").unwrap(), row.try_get("", "first").unwrap()));
+        let first_columns = first_columns.collect();
         let notices = Arc::default();
         let subscriber = Notices(Arc::clone(&notices));
-        Self { notices, _subscriber: tracing::subscriber::set_default(subscriber) }
+        Self { notices, first_columns, _subscriber: tracing::subscriber::set_default(subscriber) }
     }
 
     /// The plans of the statements that ran since the last call.
     pub fn take(&self) -> Vec<Plan> {
         let notices = std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner));
-        notices.iter().filter_map(|notice| Plan::parse(notice)).collect()
+        notices.iter().filter_map(|notice| Plan::parse(notice, &self.first_columns)).collect()
     }
 }
 
@@ -84,9 +97,10 @@ pub struct Plan {
 
 impl Plan {
     /// Reads a notice of `auto_explain`: `duration: … plan:` and the plan as JSON.
-    fn parse(notice: &str) -> Option<Self> {
+    fn parse(notice: &str, first_columns: &HashMap<String, String>) -> Option<Self> {
         let json = notice.split_once("plan:")?.1;
         let mut plan: Value = serde_json::from_str(json).ok()?;
+        note_first_columns(&mut plan["Plan"], first_columns);
         Some(Self { query: plan["Query Text"].as_str()?.to_owned(), root: plan["Plan"].take() })
     }
 
@@ -98,6 +112,23 @@ impl Plan {
     }
 }
 
+/// Adds the first column of its index to each index scan.
+fn note_first_columns(node: &mut Value, first_columns: &HashMap<String, String>) {
+    if let Some(first) = node["Index Name"].as_str().and_then(|index| first_columns.get(index)) {
+        node[FIRST_COLUMN] = first.as_str().into();
+    }
+    for child in node.get_mut("Plans").and_then(Value::as_array_mut).into_iter().flatten() {
+        note_first_columns(child, first_columns);
+    }
+}
+
+/// Returns whether an index scan has a condition on the first column of its index.
+fn is_looked_up(node: &Value) -> bool {
+    let first = node[FIRST_COLUMN].as_str();
+    let condition = node["Index Cond"].as_str().unwrap_or_default();
+    condition.split(|at: char| !at.is_alphanumeric() && at != '_').any(|word| Some(word) == first)
+}
+
 /// `bounded`: a `LIMIT` ends the scan.
 fn find_faults(node: &Value, bounded: bool, faults: &mut Vec<String>) {
     let kind = kind_of(node);
@@ -106,7 +137,7 @@ fn find_faults(node: &Value, bounded: bool, faults: &mut Vec<String>) {
             "Seq Scan" | "Sample Scan" => faults.push(format!("a sequential scan of {table}")),
             "Bitmap Heap Scan" => faults.push(format!("a bitmap scan of {table}")),
             "Index Scan" | "Index Only Scan"
-                if node.get("Index Cond").is_none() && !(bounded && node.get("Filter").is_none()) =>
+                if !is_looked_up(node) && !(bounded && node.get("Filter").is_none()) =>
             {
                 let index = node["Index Name"].as_str().unwrap_or_default();
                 faults.push(format!("a scan of the whole index {index} of {table}"));
@@ -222,7 +253,10 @@ mod tests {
     }
 
     fn scan(kind: &str, table: &str) -> Value {
-        json!({ "Node Type": kind, "Relation Name": table, "Index Name": "i", "Parent Relationship": "Outer" })
+        let columns = json!({ "Relation Name": table, "Index Name": "i", FIRST_COLUMN: "lane" });
+        let mut node = json!({ "Node Type": kind, "Parent Relationship": "Outer" });
+        node.as_object_mut().unwrap().extend(columns.as_object().unwrap().clone());
+        node
     }
 
     fn over(kind: &str, child: Value) -> Value {
@@ -235,6 +269,15 @@ mod tests {
         assert_eq!(faults(scan("Bitmap Heap Scan", "lanes")), ["a bitmap scan of lanes"]);
         assert_eq!(faults(scan("Index Scan", "events")), ["a scan of the whole index i of events"]);
         assert!(faults(scan("Seq Scan", "subscribers")).is_empty());
+    }
+
+    #[test]
+    fn a_condition_on_another_column_than_the_first_reads_the_whole_index() {
+        let mut found = scan("Index Scan", "jobs");
+        found["Index Cond"] = json!("(jobs.lane > walk.lane)");
+        assert!(faults(found.clone()).is_empty());
+        found["Index Cond"] = json!("(seq = $1)");
+        assert_eq!(faults(found), ["a scan of the whole index i of jobs"]);
     }
 
     #[test]

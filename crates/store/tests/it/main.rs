@@ -15,6 +15,8 @@ mod dead_letters;
 #[cfg(test)]
 mod failing;
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod fast_path;
 #[cfg(test)]
 mod secrets;

@@ -1,0 +1,215 @@
+//! What each hot statement of the store costs must not grow with its tables, in any state that they go through.
+//!
+//! The statements of the queue alone are checked in `crates/queue/tests/it/plans.rs`.
+
+use std::time::Duration;
+
+use postrider_core::{AgentId, ErrorKind, EventId, EventType, SubscriberId, TenantId, Verdict};
+use postrider_database::{Guarded, Writes};
+use postrider_queue::{Claim, LaneId, Lease, LeaseToken, NewJob};
+use postrider_store::Store;
+use postrider_store::health::BreakerPolicy;
+use postrider_store::intake::{DeliveryRow, EventRow, KeyRow};
+use postrider_store::outcome::{Attempt, End, Outcome, Response};
+use postrider_store::work::{DeliveryRef, Loaded};
+use postrider_testkit::TestDatabase;
+use postrider_testkit::explain::Plans;
+use sea_orm::ConnectionTrait as _;
+
+use crate::stage::Stage;
+
+/// Nothing but the test may analyse or vacuum: the states are states of what the planner knows, too.
+const BY_HAND: &str =
+    "ALTER TABLE jobs SET (autovacuum_enabled = off); ALTER TABLE lanes SET (autovacuum_enabled = off);
+    ALTER TABLE events SET (autovacuum_enabled = off); ALTER TABLE deliveries SET (autovacuum_enabled = off);
+    ALTER TABLE attempts SET (autovacuum_enabled = off)";
+
+/// The states, each reached from the one before.
+const STATES: [(&str, &str); 5] = [
+    ("empty", ""),
+    (
+        "analysed while empty",
+        "DELETE FROM events; DELETE FROM deliveries; DELETE FROM attempts; VACUUM; ANALYZE",
+    ),
+    ("full, with plans for few rows", MANY),
+    (
+        "drained and full of dead rows",
+        "ANALYZE; DELETE FROM jobs; DELETE FROM events; DELETE FROM deliveries; DELETE FROM attempts",
+    ),
+    ("a million jobs in ten thousand lanes", MANY),
+];
+
+/// None of these jobs is ready, so that claims get those of the test.
+const MANY: &str = "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, false, 0, 0, 0, false, false FROM generate_series(1, 10000) AS n
+        ON CONFLICT (id) DO NOTHING;
+    INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues)
+        SELECT gen_random_uuid(), lpad(to_hex(n % 10000 + 1), 32, '0')::uuid, gen_random_uuid(),
+            n % 3 + 1, 0, 9000000000000, 0, 0 FROM generate_series(1, {jobs}) AS n;
+    INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at)
+        SELECT gen_random_uuid(), 'default', 'order.created', 'agent', '', 1, n FROM generate_series(1, 50000) AS n;
+    INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at)
+        SELECT gen_random_uuid(), 'default', gen_random_uuid(), lpad(to_hex(n % 10000 + 1), 32, '0')::uuid,
+            'order.created', n % 4, 0, 0, gen_random_uuid(), n FROM generate_series(1, 50000) AS n;
+    INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_truncated)
+        SELECT gen_random_uuid(), 'default', gen_random_uuid(), 1, n, n, false FROM generate_series(1, 50000) AS n";
+
+#[tokio::test]
+async fn no_hot_statement_scans_or_sorts_a_large_table() {
+    let test = Test::new().await;
+    let mut faults = Vec::new();
+    for (place, (state, reached_by)) in STATES.into_iter().enumerate() {
+        let jobs = if place + 1 == STATES.len() { "1000000" } else { "50000" };
+        // One statement at a time: VACUUM runs in no transaction.
+        for sql in reached_by.replace("{jobs}", jobs).split(';').filter(|sql| !sql.trim().is_empty()) {
+            test.stage.database.connection().execute_unprepared(sql).await.unwrap();
+        }
+        if place + 1 == STATES.len() {
+            test.stage.database.connection().execute_unprepared("ANALYZE").await.unwrap();
+        }
+        faults.extend(test.faults(state).await);
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[tokio::test]
+async fn a_missing_index_is_noticed() {
+    let test = Test::new().await;
+    let sql = "ALTER TABLE deliveries DROP CONSTRAINT deliveries_pkey";
+    test.stage.database.connection().execute_unprepared(sql).await.unwrap();
+    let faults = test.faults("without deliveries_pkey").await.join("\n");
+    assert!(faults.contains("load: a s") && faults.contains("record: a s"), "{faults}");
+}
+
+struct Test {
+    stage: Stage,
+    plans: Plans,
+}
+
+impl Test {
+    async fn new() -> Self {
+        let database = TestDatabase::postgres().await;
+        database.connection().execute_unprepared(BY_HAND).await.unwrap();
+        let plans = Plans::of(&database).await;
+        Self { stage: Stage::of(database).await, plans }
+    }
+
+    /// Runs the hot statements of the store over new connections, and returns what is wrong with their plans.
+    async fn faults(&self, state: &str) -> Vec<String> {
+        let store = self.stage.another_store().await;
+        let subscriber = self.stage.subscribe(&self.stage.tenant, true).await;
+        let tenant = &self.stage.tenant;
+        self.plans.take();
+        let mut faults = Vec::new();
+        let mut check = |statement: &str| {
+            let plans = self.plans.take();
+            assert!(!plans.is_empty(), "{state}: {statement}: no plan was reported");
+            for plan in plans {
+                for fault in plan.faults() {
+                    faults.push(format!("{state}: {statement}: {fault}\n{plan}"));
+                }
+            }
+        };
+
+        let asked = [(tenant.clone(), "order.created".parse::<EventType>().unwrap())];
+        let found = store.subscribers_of(store.database().connection(), &asked).await.unwrap();
+        check("subscribers");
+        let deliveries = rows(&store, tenant, subscriber);
+        let mut guarded = Guarded::new(insert(&store, tenant, &deliveries));
+        store.expect_subscribers(&asked, &found, &mut guarded);
+        assert!(guarded.execute(store.database().connection()).await.unwrap());
+        check("dispatch");
+        let key = [key(&store, tenant, deliveries[0].event_id)];
+        assert!(store.take_keys(store.database().connection(), &key).await.unwrap()[0].is_none());
+        assert!(store.take_keys(store.database().connection(), &key).await.unwrap()[0].is_some());
+        check("keys");
+
+        let claim = Claim::new(LeaseToken(store.ids().next_uuid()), 100, Duration::from_mins(1));
+        let jobs = store.queue().claim(&claim).await.unwrap().jobs;
+        self.plans.take();
+        let loaded = store.load(&jobs).await.unwrap();
+        check("load");
+        let claimed: Vec<_> =
+            jobs.iter().map(|job| job.lease).zip(loaded.into_iter().map(delivery_of)).collect();
+        assert_eq!(claimed.len(), deliveries.len());
+        let (first, second) = claimed.split_at(claimed.len() / 2);
+        let outcomes: Vec<_> = first.iter().map(|held| outcome(held, End::Succeeded)).collect();
+        assert!(store.record_fast(&outcomes.iter().collect::<Vec<_>>()).await.unwrap());
+        check("record on the fast path");
+        let ends = [End::Succeeded, End::RetryIn(Duration::from_mins(1))].into_iter().cycle();
+        let outcomes: Vec<_> = second.iter().zip(ends).map(|(held, end)| outcome(held, end)).collect();
+        let recorded = store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap();
+        assert!(recorded.lost.is_empty());
+        check("record");
+        store.database().close().await;
+        faults
+    }
+}
+
+/// Deliveries of as many events to one subscriber.
+fn rows(store: &Store, tenant: &TenantId, subscriber: SubscriberId) -> Vec<DeliveryRow> {
+    let ids = store.ids();
+    let row = |_| DeliveryRow {
+        id: ids.next(),
+        tenant: tenant.clone(),
+        event_id: ids.next(),
+        event_type: "order.created".parse().unwrap(),
+        subscriber,
+        job: ids.next(),
+        created_at: ids.clock().now(),
+    };
+    (0..8).map(row).collect()
+}
+
+fn insert(store: &Store, tenant: &TenantId, deliveries: &[DeliveryRow]) -> Writes {
+    let event = |delivery: &DeliveryRow| EventRow {
+        id: delivery.event_id,
+        tenant: tenant.clone(),
+        event_type: delivery.event_type.clone(),
+        agent_id: AgentId::default(),
+        envelope: "{}".into(),
+        subscribers_found: 1,
+        dispatched_at: delivery.created_at,
+    };
+    let job = |delivery: &DeliveryRow| {
+        let lane = LaneId(delivery.subscriber.uuid());
+        NewJob::now(postrider_queue::JobId(delivery.job.uuid()), lane, delivery.id.uuid())
+    };
+    let mut writes = Writes::new();
+    store.insert_with(deliveries.iter().map(event).collect(), deliveries, &mut writes);
+    store.queue().enqueue_with(&deliveries.iter().map(job).collect::<Vec<_>>(), &mut writes);
+    writes
+}
+
+fn key(store: &Store, tenant: &TenantId, event_id: EventId) -> KeyRow {
+    KeyRow {
+        tenant: tenant.clone(),
+        key: event_id.to_string(),
+        request_hash: [0; 32],
+        event_id,
+        jobs: Vec::new(),
+        created_at: store.ids().clock().now(),
+    }
+}
+
+fn delivery_of(loaded: Loaded) -> DeliveryRef {
+    match loaded {
+        Loaded::Deliver(work) => work.delivery,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn outcome((lease, delivery): &(Lease, DeliveryRef), end: End) -> Outcome {
+    let (status, verdict) = match end {
+        End::Succeeded => (204, Verdict::Success),
+        _ => (500, Verdict::failure(ErrorKind::Status, "HTTP 500")),
+    };
+    let response = Response { status, headers: Vec::new(), body: "".into(), truncated: false };
+    let attempt = Attempt {
+        started_at: delivery.created_at,
+        duration: Duration::from_millis(3),
+        response: Some(response),
+        verdict,
+    };
+    Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end }
+}
