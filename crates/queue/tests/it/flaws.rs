@@ -23,17 +23,17 @@ flaws! {
     ExtendIgnoresTheToken breaks an_extended_lease_is_not_rescued;
     NoLaneCap breaks a_lane_never_runs_more_than_it_allows;
     NewestFirst breaks a_lane_keeps_its_order;
-    RetriesFirst breaks what_is_tried_again_comes_after_what_is_new;
-    PromotesEarly breaks a_delay_is_waited_for_to_its_end;
+    RetriesFirst breaks retries_come_after_first_tries;
+    PromotesEarly breaks a_delayed_job_is_never_early;
     RescuesLiveLeases breaks an_extended_lease_is_not_rescued;
-    RescueForgetsTheLane breaks a_lane_counts_what_it_runs_through_rescue_and_fencing;
-    RescuesForEver breaks a_job_rescued_too_often_is_handed_over;
-    ReleaseGoesToTheBack breaks a_released_job_comes_back_as_it_was;
-    BuriedStays breaks what_is_done_or_buried_is_gone;
+    RescueForgetsTheLane breaks a_lane_counts_running_jobs_through_rescue_and_fencing;
+    RescuesForEver breaks an_exhausted_job_is_leased_to_its_rescuer;
+    ReleaseGoesToTheBack breaks a_released_job_returns_as_it_was;
+    BuriedStays breaks a_done_or_buried_job_is_removed;
     FinishForgetsTheLane breaks a_lane_never_runs_more_than_it_allows;
     OneLaneTakesAll breaks lanes_take_fair_turns;
     ForgetsToRing breaks a_wakeup_between_claiming_and_waiting_is_not_missed;
     LosesEveryThousandth breaks a_hundred_thousand_jobs_are_each_done_once;
     HalfABatch breaks a_batch_is_enqueued_whole_or_not_at_all;
-    StopsAtPausedLanes breaks paused_lanes_hide_no_others;
+    StopsAtPausedLanes breaks paused_lanes_do_not_hide_open_ones;
 }

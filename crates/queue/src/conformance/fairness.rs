@@ -1,0 +1,62 @@
+//! Rules about the turns of lanes.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Fixture, claim, finish_all, jobs, lane, take};
+use crate::{Claim, Finish, LaneId};
+
+/// A lane with many jobs does not delay the others.
+pub async fn lanes_take_fair_turns(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    queue.enqueue(&jobs(lane(1), 500)).await.unwrap();
+    queue.enqueue(&jobs(lane(2), 3)).await.unwrap();
+    queue.enqueue(&jobs(lane(3), 3)).await.unwrap();
+    let claimed = take(&queue, 9).await;
+    let mut by_lane: HashMap<LaneId, usize> = HashMap::new();
+    for job in &claimed {
+        *by_lane.entry(job.lane).or_default() += 1;
+    }
+    assert_eq!((by_lane[&lane(1)], by_lane[&lane(2)], by_lane[&lane(3)]), (3, 3, 3));
+}
+
+/// With more lanes than room, each lane has its turn, whatever its position.
+pub async fn every_lane_is_served_in_turn(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    let many: Vec<_> = (1..=50).flat_map(|number| jobs(lane(number), 40)).collect();
+    queue.enqueue(&many).await.unwrap();
+    let mut seen: HashMap<LaneId, usize> = HashMap::new();
+    for _ in 0..25 {
+        let claimed = take(&queue, 10).await;
+        for job in &claimed {
+            *seen.entry(job.lane).or_default() += 1;
+        }
+        finish_all(&queue, &claimed, Finish::Done).await;
+    }
+    assert_eq!(seen.len(), 50, "every lane is served");
+    assert!(seen.values().all(|&served| (3..=7).contains(&served)), "about five turns each: {seen:?}");
+}
+
+/// A claim with room for one and a half jobs of each lane serves every lane, whatever its position.
+pub async fn a_small_claim_serves_every_lane(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    let many: Vec<_> = (1..=6).flat_map(|number| jobs(lane(number), 40)).collect();
+    queue.enqueue(&many).await.unwrap();
+    for _ in 0..5 {
+        let claimed = take(&queue, 9).await;
+        assert_eq!(claimed.len(), 9);
+        let lanes: HashSet<LaneId> = claimed.iter().map(|job| job.lane).collect();
+        assert_eq!(lanes.len(), 6, "every lane is served");
+        finish_all(&queue, &claimed, Finish::Done).await;
+    }
+}
+
+/// The jobs of a skipped lane stay ready for other claims.
+pub async fn a_claim_leaves_out_skipped_lanes(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    queue.enqueue(&jobs(lane(1), 2)).await.unwrap();
+    queue.enqueue(&jobs(lane(2), 2)).await.unwrap();
+    let claimed = queue.claim(&Claim { skip: vec![lane(1)], ..claim(10) }).await.unwrap();
+    assert!(claimed.jobs.iter().all(|job| job.lane == lane(2)));
+    assert_eq!(claimed.jobs.len(), 2);
+    assert_eq!(take(&queue, 10).await.len(), 2);
+}

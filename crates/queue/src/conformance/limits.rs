@@ -1,0 +1,77 @@
+//! Rules about what a lane allows: concurrency, order, rate.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::{Fixture, claim, finish_all, ids, jobs, lane, take, take_all};
+use crate::{Claim, Claimed, Finish, LaneRate, LaneSettings};
+
+/// The limit is that of the lane, or that of the claim if the lane has none. A finished job makes room.
+pub async fn a_lane_never_runs_more_than_it_allows(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    let settings = LaneSettings { concurrency: NonZeroU32::new(3), ..LaneSettings::default() };
+    queue.configure(lane(1), settings).await.unwrap();
+    queue.enqueue(&jobs(lane(1), 10)).await.unwrap();
+    queue.enqueue(&jobs(lane(2), 10)).await.unwrap();
+    let narrow = |max| Claim { lane_concurrency: NonZeroU32::new(4).unwrap(), ..claim(max) };
+    let mut running = Vec::new();
+    for _ in 0..5 {
+        let claimed = queue.claim(&narrow(100)).await.unwrap();
+        assert!(claimed.blocked);
+        running.extend(claimed.jobs);
+    }
+    let of = |number| running.iter().filter(|job| job.lane == lane(number)).count();
+    assert_eq!((of(1), of(2)), (3, 4));
+    let ended: Vec<_> = running.iter().filter(|job| job.lane == lane(1)).take(2).cloned().collect();
+    assert_eq!(finish_all(&queue, &ended, Finish::Done).await, 2);
+    assert_eq!(queue.claim(&narrow(100)).await.unwrap().jobs.len(), 2);
+}
+
+/// Strict order, whatever limits the worker names.
+pub async fn an_ordered_lane_runs_one_at_a_time_in_order(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    queue.configure(lane(1), LaneSettings { ordered: true, ..LaneSettings::default() }).await.unwrap();
+    let all = jobs(lane(1), 4);
+    queue.enqueue(&all).await.unwrap();
+    for expected in &all {
+        let claimed = take_all(&queue, 10).await;
+        assert_eq!(ids(&claimed), [expected.id]);
+        finish_all(&queue, &claimed, Finish::Done).await;
+    }
+}
+
+/// A job that is retried keeps its place, and the lane pauses until the job is due.
+pub async fn an_ordered_lane_waits_for_its_retry(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    queue.configure(lane(1), LaneSettings { ordered: true, ..LaneSettings::default() }).await.unwrap();
+    let all = jobs(lane(1), 2);
+    queue.enqueue(&all).await.unwrap();
+    let first = take(&queue, 10).await;
+    finish_all(&queue, &first, Finish::RetryIn(Duration::from_secs(20))).await;
+    let paused = queue.claim(&claim(10)).await.unwrap();
+    assert!(paused.jobs.is_empty());
+    let opens = paused.opens_in.unwrap();
+    assert!(opens > Duration::from_secs(10) && opens <= Duration::from_secs(20), "{opens:?}");
+    fixture.advance(Duration::from_secs(21)).await;
+    queue.promote(100).await.unwrap();
+    assert_eq!(ids(&take_all(&queue, 10).await), [all[0].id]);
+}
+
+/// A burst at once, then one job each interval. Jobs above the rate stay ready.
+pub async fn a_lane_keeps_its_rate(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    // An interval longer than any test.
+    let rate = LaneRate { interval: Duration::from_mins(50), burst: NonZeroU32::new(3).unwrap() };
+    queue.configure(lane(1), LaneSettings { rate: Some(rate), ..LaneSettings::default() }).await.unwrap();
+    queue.enqueue(&jobs(lane(1), 10)).await.unwrap();
+    let long =
+        |opens_in: Option<Duration>| opens_in.is_some_and(|opens_in| opens_in > Duration::from_secs(2000));
+    let Claimed { jobs: claimed, more, opens_in, .. } = queue.claim(&claim(10)).await.unwrap();
+    assert_eq!(claimed.len(), 3);
+    assert!(more || long(opens_in), "the claim returns when the lane opens: {opens_in:?}");
+    finish_all(&queue, &claimed, Finish::Done).await;
+    let closed = queue.claim(&claim(10)).await.unwrap();
+    assert!(closed.jobs.is_empty());
+    assert!(long(closed.opens_in), "{:?}", closed.opens_in);
+    assert_eq!(queue.depth().await.unwrap().ready, 7);
+}
