@@ -8,10 +8,10 @@ use postrider_core::{AgentId, ErrorKind, EventId, EventType, SubscriberId, Tenan
 use postrider_database::{Guarded, Writes};
 use postrider_queue::{Claim, LaneId, Lease, LeaseToken, NewJob};
 use postrider_store::Store;
+use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{DeliveryRow, EventRow, KeyRow};
-use postrider_store::outcome::{Attempt, End, Outcome, Response};
-use postrider_store::work::{DeliveryRef, Loaded};
+use postrider_store::loading::Loaded;
 use postrider_testkit::TestDatabase;
 use postrider_testkit::explain::Plans;
 use sea_orm::ConnectionTrait as _;
