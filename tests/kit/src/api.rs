@@ -1,4 +1,8 @@
-//! A small client of Postrider's HTTP API.
+//! A client of Postrider's HTTP API, which checks every response against the server's description.
+
+mod description;
+
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
@@ -7,7 +11,12 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use postrider_api::{event, subscriber};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+pub use description::Description;
 
 /// A client with a key.
 ///
@@ -26,9 +35,10 @@ pub struct Api {
     base: String,
     headers: HeaderMap,
     client: Client<HttpConnector, Full<Bytes>>,
+    description: Option<Arc<Description>>,
 }
 
-/// An answer, whole.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
@@ -40,7 +50,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON: `null` when there is none, and a string when it is not JSON.
+    /// The body as JSON: `null` if it is empty, and a string if it is not JSON.
     pub fn json(&self) -> Value {
         if self.body.is_empty() {
             return Value::Null;
@@ -54,23 +64,44 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header's value, when there is one and it is text.
+    /// A header's value; `None` if it is absent or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 impl Api {
-    /// A client of the server at `base` (`http://127.0.0.1:8080`, without a path) that shows `key` with each request.
+    /// A client of the server at `base` (`http://127.0.0.1:8080`, without a path) that sends `key` with each request.
     pub fn new(base: impl Into<String>, key: &str) -> Self {
         Self::without_key(base).with_header("authorization", &format!("Bearer {key}"))
     }
 
-    /// A client that shows no key.
+    /// A client that sends no key.
     pub fn without_key(base: impl Into<String>) -> Self {
         let base = base.into().trim_end_matches('/').to_owned();
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { base, headers: HeaderMap::new(), client }
+        Self { base, headers: HeaderMap::new(), client, description: None }
+    }
+
+    /// The same client, which from now on checks every response against this description.
+    pub fn with_description(mut self, description: Arc<Description>) -> Self {
+        self.description = Some(description);
+        self
+    }
+
+    /// The same client, which from now on checks every response against the server's own description. All servers of a
+    /// test process have the same one, so it is read once.
+    pub async fn described(self) -> Self {
+        static DESCRIPTION: OnceLock<Arc<Description>> = OnceLock::new();
+        let description = match DESCRIPTION.get() {
+            Some(description) => Arc::clone(description),
+            None => {
+                let (status, api) = self.get("/openapi.json").await;
+                assert_eq!(status, 200, "{api}");
+                Arc::clone(DESCRIPTION.get_or_init(|| Arc::new(Description::new(api))))
+            }
+        };
+        self.with_description(description)
     }
 
     /// The same client with one more header on each request.
@@ -100,12 +131,36 @@ impl Api {
         self.call(Method::DELETE, path, None).await
     }
 
-    /// `POST path` with these very bytes, named as JSON.
+    /// Dispatches an event.
+    pub async fn dispatch(&self, event: &event::EventRequest) -> event::DispatchedView {
+        self.post_as("/v1/events", event).await
+    }
+
+    /// Creates a subscriber.
+    pub async fn subscribe(
+        &self,
+        subscriber: &subscriber::SubscriberRequest,
+    ) -> subscriber::CreatedSubscriberView {
+        self.post_as("/v1/subscribers", subscriber).await
+    }
+
+    /// `GET path`, which must succeed.
+    pub async fn get_as<T: DeserializeOwned>(&self, path: &str) -> T {
+        read(path, &self.send(Method::GET, path, &[], Bytes::new()).await)
+    }
+
+    /// `POST path` with a JSON body, which must succeed.
+    pub async fn post_as<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> T {
+        let body = serde_json::to_vec(body).expect("a body that has a JSON form");
+        read(path, &self.post_raw(path, body).await)
+    }
+
+    /// `POST path` with exactly these bytes, declared as JSON.
     pub async fn post_raw(&self, path: &str, body: impl Into<Bytes>) -> Answer {
         self.send(Method::POST, path, &[("content-type", "application/json")], body).await
     }
 
-    /// Any request at all. `headers` are added to the client's own and replace those of the same name.
+    /// Sends any request. `headers` are added to the client's own and replace those of the same name.
     pub async fn send(
         &self,
         method: Method,
@@ -118,10 +173,10 @@ impl Api {
             .unwrap_or_else(|error| panic!("no answer from {}{path}: {error}", self.base))
     }
 
-    /// As [`Self::send`], for a server that may not be there.
+    /// Like [`Self::send`], for a server that may be down.
     ///
     /// # Errors
-    /// When no whole answer comes.
+    /// Fails if no complete response arrives.
     pub async fn try_send(
         &self,
         method: Method,
@@ -130,7 +185,7 @@ impl Api {
         body: impl Into<Bytes>,
     ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
         let mut request = Request::new(Full::new(body.into()));
-        *request.method_mut() = method;
+        *request.method_mut() = method.clone();
         *request.uri_mut() = format!("{}{path}", self.base).parse()?;
         *request.headers_mut() = self.headers.clone();
         for (name, value) in headers {
@@ -138,7 +193,13 @@ impl Api {
         }
         let (parts, body) = self.client.request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, body };
+        if let Some(Err(difference)) =
+            self.description.as_ref().map(|description| description.check(&method, path, &answer))
+        {
+            panic!("{difference}");
+        }
+        Ok(answer)
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
@@ -151,4 +212,9 @@ impl Api {
         };
         (answer.status, answer.json())
     }
+}
+
+fn read<T: DeserializeOwned>(path: &str, answer: &Answer) -> T {
+    assert!((200..300).contains(&answer.status), "{path}: {} {}", answer.status, answer.text());
+    serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{path}: {error}: {}", answer.text()))
 }

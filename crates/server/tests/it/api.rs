@@ -1,7 +1,7 @@
 //! A server of the test's own.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use postrider_core::target::TargetPolicy;
@@ -11,6 +11,7 @@ use postrider_delivery::{Client, Config as DeliveryConfig};
 use postrider_dispatch::Dispatcher;
 use postrider_server::{Config, Parts, Server};
 use postrider_store::Store;
+use postrider_testkit::api::Description;
 use postrider_testkit::{Api, TestDatabase};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -69,13 +70,13 @@ impl TestServer {
         let serving = tokio::spawn(server.serve(async move {
             let _ = stopped.await;
         }));
-        let api = Api::new(format!("http://{address}"), KEY);
+        let api = Api::new(format!("http://{address}"), KEY).with_description(description());
         let test_database = Arc::new(test_database);
         Self { api, address, store, dispatcher, database, test_database, stop: Some(stop), serving }
     }
 
     pub(crate) fn without_key(&self) -> Api {
-        Api::without_key(format!("http://{}", self.address))
+        Api::without_key(format!("http://{}", self.address)).with_description(description())
     }
 
     pub(crate) fn tenant(&self, tenant: &str) -> Api {
@@ -120,7 +121,16 @@ impl TestServer {
     }
 }
 
-/// What a problem document says: status and fields.
+/// The description of the API, which every response must match.
+fn description() -> Arc<Description> {
+    static DESCRIPTION: LazyLock<Arc<Description>> = LazyLock::new(|| {
+        let api = serde_json::from_str(&postrider_server::openapi_json()).unwrap();
+        Arc::new(Description::new(api))
+    });
+    Arc::clone(&DESCRIPTION)
+}
+
+/// The fields that a problem document names.
 pub(crate) fn fields(problem: &Value) -> Vec<&str> {
     let errors = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
     errors.iter().map(|error| error["field"].as_str().unwrap()).collect()

@@ -52,7 +52,7 @@ impl Member {
 
     /// A client of a server's API, with the operator key.
     pub(crate) async fn api(&self) -> Api {
-        Api::new(format!("http://{}", self.api_address().await), ADMIN_KEY)
+        Api::new(format!("http://{}", self.api_address().await), ADMIN_KEY).described().await
     }
 
     /// The address of a server's API.
