@@ -46,7 +46,7 @@ pub struct DeadLettersQuery {
 pub struct RequeueRequest {
     /// Only these deliveries; at most 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, max_items = 1000))]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, max_items = 1000, example = json!(["dlv_01h455vb4pex5vsknk084sn02q"])))]
     pub ids: Option<Vec<DeliveryId>>,
     /// Only deliveries to this subscriber.
     #[serde(skip_serializing_if = "Option::is_none")]

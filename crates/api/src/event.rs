@@ -148,6 +148,25 @@ pub struct EventDetail {
     pub deliveries_next_cursor: Option<String>,
 }
 
+/// The body of a delivery, which Postrider sends to a subscriber. Its bytes are fixed when the event is dispatched.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DeliveryBody {
+    /// The event type.
+    #[serde(rename = "event")]
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "order.created"))]
+    pub event_type: EventType,
+    /// The time of the dispatch, in Unix seconds.
+    #[cfg_attr(feature = "schema", schema(example = 1_700_000_000))]
+    pub timestamp: i64,
+    /// The emitter of the event.
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "default"))]
+    pub agent_id: AgentId,
+    /// The data, byte for byte as given.
+    #[cfg_attr(feature = "schema", schema(value_type = Data, inline, example = json!({"order": 1})))]
+    pub data: Box<RawValue>,
+}
+
 /// A page of events.
 pub type EventList = List<EventView>;
 

@@ -126,7 +126,7 @@ mod schema {
                 .item(text())
                 .item(seconds)
                 .description(Some(description))
-                .examples([EXAMPLE])
+                .examples([serde_json::json!(EXAMPLE), serde_json::json!(1_700_000_000)])
                 .into()
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use postrider_core::bounds;
 use postrider_core::subscriber::PolicyFields;
+use serde_json::json;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{Object, Schema};
 use utoipa::{Number, PartialSchema, ToSchema};
@@ -44,6 +45,9 @@ fn bounded(name: &str, mut schema: RefOr<Schema>) -> RefOr<Schema> {
                 number(object, "jitter_percent", &bounds::JITTER_PERCENT);
                 number(object, "concurrency", &bounds::CONCURRENCY);
                 duration(object, "timeout", &bounds::TIMEOUT);
+                if let Some(RefOr::T(Schema::OneOf(timeout))) = object.properties.get_mut("timeout") {
+                    timeout.examples = vec![json!("10s"), json!(10)];
+                }
                 if let Some(RefOr::T(Schema::Array(array))) = object.properties.get_mut("schedule") {
                     array.min_items = Some(*bounds::SCHEDULE_LENGTH.start());
                     array.max_items = Some(*bounds::SCHEDULE_LENGTH.end());
@@ -53,6 +57,7 @@ fn bounded(name: &str, mut schema: RefOr<Schema>) -> RefOr<Schema> {
                 number(object, "factor", &bounds::EXPONENTIAL_FACTOR);
                 duration(object, "base", &bounds::EXPONENTIAL_BASE);
                 duration(object, "cap", &bounds::EXPONENTIAL_BASE);
+                object.examples = vec![json!({"base": "1s", "factor": 2, "cap": "1h"})];
             }
             "RateLimit" => {
                 number(object, "per_second", &bounds::REQUESTS_PER_SECOND);

@@ -8,6 +8,11 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::policy::Span;
 
+/// A string that is one of `words`.
+pub(crate) fn words(words: impl Iterator<Item = &'static str>) -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+}
+
 impl PartialSchema for Span {
     fn schema() -> RefOr<Schema> {
         let seconds =
@@ -17,7 +22,7 @@ impl PartialSchema for Span {
             .item(seconds)
             .item(text)
             .description(Some("A duration: seconds, or text such as `1m 30s`. Responses always use text."))
-            .examples(["1m 30s"])
+            .examples([serde_json::json!("1m 30s"), serde_json::json!(90)])
             .into()
     }
 }

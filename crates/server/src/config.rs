@@ -1,41 +1,73 @@
-//! What can be set of a server.
+//! The configuration of the server.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::{AdminKey, Shedding};
+use crate::key::AdminKey;
+use crate::pressure::Shedding;
 
 /// How the API is served.
+///
+/// [`Server::bind`](crate::Server::bind) and [`router`](crate::router()) check the values against their bounds.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Who may call it.
+    /// The operator's key.
     pub admin_key: AdminKey,
-    /// The largest request body, in bytes; 1 KiB to 64 MiB.
+    /// The largest request body in bytes, within [`Config::BODY_LIMIT`].
     pub body_limit: usize,
-    /// How long a request may take, its body and all waiting included; 1 s to 5 min.
+    /// How long a request may take, including its body and all waiting, within [`Config::REQUEST_TIMEOUT`].
     pub request_timeout: Duration,
-    /// How many requests are worked on at once; more of them wait. At least 1.
+    /// How many requests run at once, within [`Config::REQUESTS`]. Further requests wait.
     pub requests: usize,
-    /// How many connections are open at once; more of them wait to be accepted. At least 1.
+    /// How many connections are open at once, within [`Config::CONNECTIONS`]. Further clients wait to connect.
     pub connections: usize,
-    /// How long requests in flight may take to finish at shutdown; at most 1 h.
+    /// How long requests in flight may take to finish at shutdown, within [`Config::GRACE`].
     pub grace: Duration,
-    /// When events are turned away with 503; by default never.
+    /// When the API rejects events with 503. By default it never does.
     pub shedding: Shedding,
 }
 
-/// A value of [`Config`] that makes no sense.
+/// A value of [`Config`] is out of bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server's {name} must be {range}")]
-pub struct ConfigError {
-    /// Which value.
-    pub name: &'static str,
-    /// What it may be.
-    pub range: &'static str,
+#[non_exhaustive]
+pub enum ConfigError {
+    /// [`Config::body_limit`] is outside of [`Config::BODY_LIMIT`].
+    #[error("body_limit: must be between {least} and {most} bytes, got {0}", least = Config::BODY_LIMIT.start(), most = Config::BODY_LIMIT.end())]
+    BodyLimit(usize),
+    /// [`Config::request_timeout`] is outside of [`Config::REQUEST_TIMEOUT`].
+    #[error("request_timeout: must be between {least:?} and {most:?}, got {0:?}", least = Config::REQUEST_TIMEOUT.start(), most = Config::REQUEST_TIMEOUT.end())]
+    RequestTimeout(Duration),
+    /// [`Config::requests`] is outside of [`Config::REQUESTS`].
+    #[error("requests: must be between {least} and {most}, got {0}", least = Config::REQUESTS.start(), most = Config::REQUESTS.end())]
+    Requests(usize),
+    /// [`Config::connections`] is outside of [`Config::CONNECTIONS`].
+    #[error("connections: must be between {least} and {most}, got {0}", least = Config::CONNECTIONS.start(), most = Config::CONNECTIONS.end())]
+    Connections(usize),
+    /// [`Config::grace`] is outside of [`Config::GRACE`].
+    #[error("grace: must be at most {most:?}, got {0:?}", most = Config::GRACE.end())]
+    Grace(Duration),
+    /// [`Shedding::queue_age`] is outside of [`Shedding::QUEUE_AGE`].
+    #[error("queue_age: must be between {least:?} and {most:?}, got {0:?}", least = Shedding::QUEUE_AGE.start(), most = Shedding::QUEUE_AGE.end())]
+    QueueAge(Duration),
+    /// [`Shedding::latency`] is outside of [`Shedding::LATENCY`].
+    #[error("latency: must be between {least:?} and {most:?}, got {0:?}", least = Shedding::LATENCY.start(), most = Shedding::LATENCY.end())]
+    Latency(Duration),
 }
 
 impl Config {
-    /// The defaults: bodies up to 1 MiB, 30 s for a request, 512 requests at once on up to 4096
-    /// connections, 30 s of grace.
+    /// The bounds of [`Config::body_limit`]: 1 KiB to 64 MiB.
+    pub const BODY_LIMIT: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
+    /// The bounds of [`Config::request_timeout`].
+    pub const REQUEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(5);
+    /// The bounds of [`Config::requests`].
+    pub const REQUESTS: RangeInclusive<usize> = 1..=1_000_000;
+    /// The bounds of [`Config::connections`].
+    pub const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+    /// The bounds of [`Config::grace`].
+    pub const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+
+    /// The defaults: bodies up to 1 MiB, 30 s per request, 512 requests at once on up to 4096 connections, and 30 s of
+    /// grace.
     pub fn new(admin_key: AdminKey) -> Self {
         Self {
             admin_key,
@@ -48,27 +80,32 @@ impl Config {
         }
     }
 
-    /// Sees that every value makes sense.
+    /// Checks all values against their bounds.
     ///
     /// # Errors
-    /// Names the first that does not.
+    /// Fails for the first value that is out of bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let timeouts = Duration::from_secs(1)..=Duration::from_mins(5);
-        let ages = Duration::from_secs(1)..=Duration::from_hours(24);
-        let latencies = Duration::from_millis(1)..=Duration::from_mins(1);
+        if !Self::BODY_LIMIT.contains(&self.body_limit) {
+            return Err(ConfigError::BodyLimit(self.body_limit));
+        }
+        if !Self::REQUEST_TIMEOUT.contains(&self.request_timeout) {
+            return Err(ConfigError::RequestTimeout(self.request_timeout));
+        }
+        if !Self::REQUESTS.contains(&self.requests) {
+            return Err(ConfigError::Requests(self.requests));
+        }
+        if !Self::CONNECTIONS.contains(&self.connections) {
+            return Err(ConfigError::Connections(self.connections));
+        }
+        if !Self::GRACE.contains(&self.grace) {
+            return Err(ConfigError::Grace(self.grace));
+        }
         let Shedding { queue_age, latency } = self.shedding;
-        for (holds, name, range) in [
-            ((1024..=64 * 1024 * 1024).contains(&self.body_limit), "body limit", "1 KiB to 64 MiB"),
-            (timeouts.contains(&self.request_timeout), "request timeout", "1 s to 5 min"),
-            ((1..=1_000_000).contains(&self.requests), "number of requests at once", "1 to 1000000"),
-            ((1..=1_000_000).contains(&self.connections), "number of connections", "1 to 1000000"),
-            (self.grace <= Duration::from_hours(1), "shutdown grace", "at most 1 h"),
-            (queue_age.is_none_or(|age| ages.contains(&age)), "queue age for shedding", "1 s to 24 h"),
-            (latency.is_none_or(|time| latencies.contains(&time)), "latency for shedding", "1 ms to 1 min"),
-        ] {
-            if !holds {
-                return Err(ConfigError { name, range });
-            }
+        if let Some(age) = queue_age.filter(|age| !Shedding::QUEUE_AGE.contains(age)) {
+            return Err(ConfigError::QueueAge(age));
+        }
+        if let Some(latency) = latency.filter(|latency| !Shedding::LATENCY.contains(latency)) {
+            return Err(ConfigError::Latency(latency));
         }
         Ok(())
     }
@@ -79,18 +116,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nonsense_is_refused() {
+    fn a_value_out_of_bounds_is_rejected_by_name() {
         let good = Config::new("k".repeat(32).parse().unwrap());
         assert_eq!(good.validate(), Ok(()));
-        let name = |config: Config| config.validate().map_err(|error| error.name);
-        assert_eq!(name(Config { body_limit: 0, ..good.clone() }), Err("body limit"));
-        assert_eq!(name(Config { request_timeout: Duration::ZERO, ..good.clone() }), Err("request timeout"));
-        assert_eq!(name(Config { requests: 0, ..good.clone() }), Err("number of requests at once"));
-        assert_eq!(name(Config { connections: 0, ..good.clone() }), Err("number of connections"));
-        let shedding = Shedding { queue_age: Some(Duration::ZERO), latency: None };
-        assert_eq!(name(Config { shedding, ..good.clone() }), Err("queue age for shedding"));
-        let shedding = Shedding { queue_age: None, latency: Some(Duration::from_hours(1)) };
-        assert_eq!(name(Config { shedding, ..good.clone() }), Err("latency for shedding"));
-        assert_eq!(name(Config { grace: Duration::from_hours(2), ..good }), Err("shutdown grace"));
+        let (zero, long) = (Duration::ZERO, Duration::from_hours(2));
+        let shedding = |queue_age, latency| Shedding { queue_age, latency };
+        for (config, error) in [
+            (Config { body_limit: 0, ..good.clone() }, ConfigError::BodyLimit(0)),
+            (Config { request_timeout: zero, ..good.clone() }, ConfigError::RequestTimeout(zero)),
+            (Config { requests: 0, ..good.clone() }, ConfigError::Requests(0)),
+            (Config { connections: 0, ..good.clone() }, ConfigError::Connections(0)),
+            (Config { grace: long, ..good.clone() }, ConfigError::Grace(long)),
+            (Config { shedding: shedding(Some(zero), None), ..good.clone() }, ConfigError::QueueAge(zero)),
+            (Config { shedding: shedding(None, Some(long)), ..good.clone() }, ConfigError::Latency(long)),
+        ] {
+            assert_eq!(config.validate(), Err(error));
+        }
+        let error = ConfigError::Grace(long).to_string();
+        assert_eq!(error, "grace: must be at most 3600s, got 7200s");
     }
 }

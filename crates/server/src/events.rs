@@ -2,13 +2,13 @@
 
 mod batch;
 mod request;
+mod view;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest, EventView, EventsQuery};
+use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest, EventsQuery};
 use postrider_core::id;
-use postrider_dispatch::Dispatched;
 use postrider_store::PageRequest;
 use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::events::Event;
@@ -19,11 +19,15 @@ use utoipa_axum::routes;
 use crate::auth::{Caller, Trace};
 use crate::deliveries::delivery_view;
 use crate::extract::{JsonBody, Parameters, PathId};
+use crate::needs::Needs;
 use crate::page;
 use crate::problem::{Errors, Problem};
-use crate::routes::{Needs, Routes};
+use crate::routes::Routes;
 use crate::state::ApiState;
 use request::{idempotency_key, validated};
+use view::event_view;
+
+pub(crate) use view::dispatched_view;
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
@@ -31,31 +35,6 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(Needs::KEY.with_capacity(), routes!(dispatch))
         .add(Needs::KEY.with_capacity(), routes!(batch::dispatch_batch))
         .add(Needs::KEY, routes!(read))
-}
-
-pub(crate) fn dispatched_view(dispatched: Dispatched) -> DispatchedView {
-    DispatchedView {
-        id: dispatched.id,
-        event_type: dispatched.event_type,
-        agent_id: dispatched.agent_id,
-        timestamp: dispatched.timestamp.seconds(),
-        subscribers_found: dispatched.subscribers.len(),
-        jobs_created: dispatched.jobs.len(),
-        job_ids: dispatched.jobs,
-        subscriber_ids: dispatched.subscribers,
-        duplicate: dispatched.duplicate,
-    }
-}
-
-fn event_view(event: &Event) -> EventView {
-    EventView {
-        id: event.id,
-        event_type: event.event_type.clone(),
-        agent_id: event.agent_id.clone(),
-        timestamp: event.dispatched_at.seconds(),
-        created_at: event.dispatched_at.into(),
-        subscribers_found: event.subscribers_found,
-    }
 }
 
 /// Dispatch an event

@@ -11,10 +11,10 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `events`, `subscribers`, `deliveries`, `dead_letters`, `stats` | the handlers of one resource each |
-//! | `routes`, `auth`, `extract`, `limits`, `pressure`, `observe` | what every request passes through |
+//! | `needs`, `routes`, `auth`, `extract`, `limits`, `pressure`, `observe` | what every request passes through |
 //! | `problem` | errors |
-//! | `openapi`, `docs` | the description, for programs and for people |
-//! | `server`, `router`, `state`, `config` | putting it together |
+//! | `openapi`, `webhook`, `docs` | the description, for programs and for people |
+//! | `server`, `router`, `state`, `config`, `key` | putting it together |
 
 mod auth;
 mod config;
@@ -23,7 +23,9 @@ mod deliveries;
 mod docs;
 mod events;
 mod extract;
+mod key;
 mod limits;
+mod needs;
 mod observe;
 mod openapi;
 mod page;
@@ -35,9 +37,10 @@ mod server;
 mod state;
 mod stats;
 mod subscribers;
+mod webhook;
 
-pub use auth::{AdminKey, AdminKeyError};
 pub use config::{Config, ConfigError};
+pub use key::{AdminKey, AdminKeyError};
 pub use pressure::Shedding;
 pub use router::{openapi_json, router};
 pub use server::{BindError, Server};

@@ -35,6 +35,17 @@ struct Args {
     telemetry: TelemetryArgs,
 }
 
+/// A setting and the value of the library that it sets have the same bounds.
+#[test]
+fn settings_have_the_bounds_of_the_library() {
+    use postrider_settings::bounds;
+
+    assert_eq!(bounds::BODY_LIMIT, Config::BODY_LIMIT);
+    assert_eq!(bounds::SHUTDOWN_GRACE, Config::GRACE);
+    assert_eq!(bounds::SHED_QUEUE_AGE, Shedding::QUEUE_AGE);
+    assert_eq!(bounds::SHED_LATENCY, Shedding::LATENCY);
+}
+
 fn main() -> ExitCode {
     postrider_program::main(Program::Server, run)
 }

@@ -6,9 +6,10 @@ use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem,
 };
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Response, ResponseBuilder, Type};
+use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Response, ResponseBuilder, Schema, Type};
 
-use crate::routes::{Access, Needs};
+use crate::needs::{Access, Needs};
+use crate::webhook;
 
 /// Everything that does not belong to one route.
 #[derive(OpenApi)]
@@ -59,6 +60,8 @@ pub(crate) fn document(mut api: utoipa::openapi::OpenApi) -> String {
     let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The operator's key"));
     let components = api.components.get_or_insert_default();
     components.add_security_scheme(KEY, SecurityScheme::Http(key.build()));
+    components.schemas.extend(webhook::schemas());
+    api.webhooks = Some(webhook::description());
     // All values are plain data, so that serialising them cannot fail.
     api.to_json().unwrap_or_default()
 }
@@ -87,7 +90,14 @@ pub(crate) fn complete(operation: &mut Operation, needs: Needs) {
     if has_id {
         errors.push(("404", "Not found."));
     }
-    if operation.request_body.is_some() {
+    if let Some(body) = &mut operation.request_body {
+        if let RefOr::T(body) = body {
+            for content in body.content.values_mut() {
+                if let RefOr::T(content) = content {
+                    without_null(content);
+                }
+            }
+        }
         errors.extend([
             ("400", "The body is not JSON."),
             ("413", "The body exceeds the limit."),
@@ -103,6 +113,15 @@ pub(crate) fn complete(operation: &mut Operation, needs: Needs) {
         if let RefOr::T(response) = response {
             response.headers.extend(headers(status).map(|(name, header)| (name.to_owned(), header.into())));
         }
+    }
+}
+
+/// A body that may be absent must still not be `null`, which is how utoipa describes an `Option`.
+fn without_null(content: &mut Content) {
+    let Some(RefOr::T(Schema::OneOf(either))) = &content.schema else { return };
+    let reference = either.items.iter().find(|item| matches!(item, RefOr::Ref(_)));
+    if let (2, Some(reference)) = (either.items.len(), reference) {
+        content.schema = Some(reference.clone());
     }
 }
 

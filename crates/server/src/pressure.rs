@@ -2,6 +2,7 @@
 //!
 //! Off unless a limit is set. A task measures once per second; requests only read its result.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -43,6 +44,11 @@ pub struct Shedding {
 }
 
 impl Shedding {
+    /// The bounds of [`Shedding::queue_age`].
+    pub const QUEUE_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+    /// The bounds of [`Shedding::latency`].
+    pub const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
+
     fn is_off(&self) -> bool {
         self.queue_age.is_none() && self.latency.is_none()
     }

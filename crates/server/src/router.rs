@@ -10,15 +10,21 @@ use axum::routing::get;
 use axum::{Router, middleware};
 use bytes::Bytes;
 
+use crate::config::{Config, ConfigError};
 use crate::limits::{no_method, no_route};
+use crate::needs::Access;
 use crate::observe::observed;
 use crate::problem::Problem;
-use crate::routes::{Access, Requirements, Routes};
+use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
-use crate::{Config, auth, dead_letters, deliveries, docs, events, limits, openapi, stats, subscribers};
+use crate::{auth, dead_letters, deliveries, docs, events, limits, openapi, stats, subscribers};
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
-pub fn router(config: Config, parts: Parts) -> Router {
+///
+/// # Errors
+/// Fails if a value of `config` is out of bounds.
+pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
+    config.validate()?;
     let telemetry = parts.telemetry.clone();
     let state = ApiState::new(config, parts);
     let (api, requirements, description) = api_routes().into_parts();
@@ -29,12 +35,13 @@ pub fn router(config: Config, parts: Parts) -> Router {
         .route_layer(middleware::from_fn_with_state(door, enter))
         .with_state(state);
     let description = Bytes::from(openapi::document(description));
-    api.merge(telemetry)
+    Ok(api
+        .merge(telemetry)
         .route("/openapi.json", get(described).with_state(description))
         .merge(docs::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn(observed))
+        .layer(middleware::from_fn(observed)))
 }
 
 /// The OpenAPI description that the server answers at `/openapi.json`, as JSON.

@@ -41,15 +41,15 @@ pub struct Server {
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A setting makes no sense.
+    /// A value of the configuration is out of bounds.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The address cannot be listened on.
+    /// The system refused to listen on the address.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -59,15 +59,15 @@ impl Server {
     /// [`Server::serve`] runs.
     ///
     /// # Errors
-    /// If a setting makes no sense, or the address is taken or not this machine's.
+    /// Fails if a value of `config` is out of bounds, or the address is taken or not this machine's.
     pub async fn bind(address: SocketAddr, config: Config, parts: Parts) -> Result<Self, BindError> {
-        config.validate()?;
+        let connections = Arc::new(Semaphore::new(config.connections));
+        let grace = config.grace;
+        let router = router(config, parts)?;
         let listening = TcpListener::bind(address).await;
         let listening = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = listening.map_err(|source| BindError::Listen { address, source })?;
-        let connections = Arc::new(Semaphore::new(config.connections.min(Semaphore::MAX_PERMITS)));
-        let grace = config.grace;
-        Ok(Self { listener, address, router: router(config, parts), connections, grace })
+        Ok(Self { listener, address, router, connections, grace })
     }
 
     /// The address, with the actual port.

@@ -9,7 +9,7 @@ use postrider_store::Store;
 use postrider_telemetry::BoundedLabel;
 use tokio::sync::Semaphore;
 
-use crate::Config;
+use crate::config::Config;
 use crate::pressure::Pressure;
 
 /// The components that the API calls.
@@ -46,7 +46,7 @@ pub(crate) struct Inner {
 impl ApiState {
     pub(crate) fn new(config: Config, parts: Parts) -> Self {
         let Parts { store, dispatcher, targets, telemetry: _ } = parts;
-        let permits = Semaphore::new(config.requests.min(Semaphore::MAX_PERMITS));
+        let permits = Semaphore::new(config.requests);
         let pressure = Pressure::start(config.shedding, &store);
         let event_types = BoundedLabel::default();
         Self(Arc::new(Inner { store, dispatcher, targets, config, permits, pressure, event_types }))

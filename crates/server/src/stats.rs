@@ -1,22 +1,22 @@
 //! Statistics.
 
 mod series;
+mod view;
 
 use axum::Json;
 use axum::extract::State;
 use postrider_api::Moment;
-use postrider_api::stats::{
-    DeliveryStatsView, PercentilesView, QueueView, StatsQuery, StatsView, SubscriberStatsView,
-};
-use postrider_queue::Depth;
-use postrider_store::stats::{DeliveryStats, Percentiles, StatsFilter, SubscriberStats};
+use postrider_api::stats::{StatsQuery, StatsView};
+use postrider_store::stats::StatsFilter;
 use utoipa_axum::routes;
 
 use crate::auth::Caller;
 use crate::extract::Parameters;
+use crate::needs::Needs;
 use crate::problem::Problem;
-use crate::routes::{Needs, Routes};
+use crate::routes::Routes;
 use crate::state::ApiState;
+use view::{delivery_stats_view, percentiles_view, queue_view, subscriber_stats_view};
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes.add(Needs::KEY, routes!(read)).add(Needs::KEY, routes!(series::series))
@@ -45,23 +45,4 @@ async fn read(
         latency_ms: percentiles_view(counted.latency),
         queue: queue_view(depth),
     }))
-}
-
-fn subscriber_stats_view(SubscriberStats { total, active }: SubscriberStats) -> SubscriberStatsView {
-    SubscriberStatsView { total, active }
-}
-
-fn delivery_stats_view(stats: DeliveryStats) -> DeliveryStatsView {
-    let DeliveryStats { total, pending, succeeded, dead, cancelled, avg_attempts, success_rate } = stats;
-    DeliveryStatsView { total, pending, succeeded, dead, cancelled, avg_attempts, success_rate }
-}
-
-fn percentiles_view(Percentiles { p50, p95, p99 }: Percentiles) -> PercentilesView {
-    PercentilesView { p50, p95, p99 }
-}
-
-fn queue_view(depth: Depth) -> QueueView {
-    let Depth { ready, scheduled, parked, running, oldest_ready } = depth;
-    let oldest_ready_seconds = oldest_ready.unwrap_or_default().as_secs_f64();
-    QueueView { ready, scheduled, parked, running, oldest_ready_seconds }
 }

@@ -21,9 +21,10 @@ use utoipa_axum::routes;
 
 use crate::auth::Caller;
 use crate::extract::{JsonBody, Parameters, PathId};
+use crate::needs::Needs;
 use crate::page;
 use crate::problem::Problem;
-use crate::routes::{Needs, Routes};
+use crate::routes::Routes;
 use crate::state::ApiState;
 
 pub(crate) fn routes(routes: Routes) -> Routes {

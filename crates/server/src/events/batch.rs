@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::{IDEMPOTENCY_KEY, validated};
+use super::view::dispatched_view;
 use crate::auth::{Caller, Trace};
 use crate::extract::{JsonBody, parse};
 use crate::problem::{Errors, Problem};
@@ -66,7 +67,7 @@ pub(super) async fn dispatch_batch(
             dispatched.next().unwrap_or(Err(DispatchError::Closed)).map_err(Problem::from)
         });
         results.push(match result {
-            Ok(dispatched) => BatchResult::Dispatched(super::dispatched_view(dispatched)),
+            Ok(dispatched) => BatchResult::Dispatched(dispatched_view(dispatched)),
             Err(problem) => BatchResult::Problem(problem.into_body()),
         });
     }

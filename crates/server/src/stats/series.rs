@@ -9,7 +9,7 @@ use postrider_api::series::{AttemptStatsView, SeriesPointView, SeriesQuery, Seri
 use postrider_core::Clock as _;
 use postrider_store::stats::{AttemptCounts, Steps, StepsError};
 
-use super::percentiles_view;
+use super::view::percentiles_view;
 use crate::auth::Caller;
 use crate::extract::Parameters;
 use crate::problem::Problem;

@@ -206,7 +206,7 @@ fn telemetry(database: &Database) -> axum::Router {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_to_the_database_are_cut_and_come_back() {
+async fn the_api_recovers_after_database_connections_are_cut() {
     let mut stage = Stage::start().await;
     stage.proxy.link.send_replace(Link::Cut);
     stage.assert_away(ACQUIRE).await;
@@ -215,7 +215,7 @@ async fn connections_to_the_database_are_cut_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_database_stops_and_is_started_again() {
+async fn the_api_recovers_after_the_database_restarts() {
     let mut stage = Stage::start().await;
     let socket = stage.proxy.refuse().await;
     stage.assert_away(ACQUIRE).await;
@@ -224,7 +224,7 @@ async fn the_database_stops_and_is_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_to_the_database_hang_and_come_back() {
+async fn the_api_recovers_after_database_connections_hang() {
     let mut stage = Stage::start().await;
     stage.proxy.link.send_replace(Link::Hanging);
     stage.assert_away(ANSWER).await;
@@ -235,7 +235,7 @@ async fn connections_to_the_database_hang_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_whose_connections_are_all_taken_is_waited_for() {
+async fn the_api_recovers_after_the_connection_pool_was_exhausted() {
     let mut stage = Stage::start().await;
     let pool = stage.server.database.clone();
     let mut taken = Vec::new();

@@ -6,7 +6,7 @@ use crate::api::{KEY, TestServer, fields};
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
-async fn events_that_do_not_hold_are_refused_and_the_field_is_named() {
+async fn an_invalid_event_is_refused_and_its_field_is_named() {
     let server = TestServer::start().await;
     let long = "a".repeat(129);
     for (body, wrong) in [
@@ -48,7 +48,7 @@ async fn events_that_do_not_hold_are_refused_and_the_field_is_named() {
 }
 
 #[tokio::test]
-async fn subscribers_that_do_not_hold_are_refused_and_the_field_is_named() {
+async fn an_invalid_subscriber_is_refused_and_its_field_is_named() {
     let server = TestServer::start().await;
     let with = |field: &str, value: Value| {
         let mut body = json!({"url": "https://127.0.0.1/hook", "events": ["*"]});
@@ -143,7 +143,7 @@ async fn a_body_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_must_be_said_to_be_json() {
+async fn the_content_type_must_be_json() {
     let server = TestServer::start().await;
     let body = r#"{"event":"a","data":{}}"#;
     for headers in
@@ -158,7 +158,7 @@ async fn a_body_must_be_said_to_be_json() {
 }
 
 #[tokio::test]
-async fn without_the_key_nothing_is_done() {
+async fn a_request_without_the_key_has_no_effect() {
     let server = TestServer::start().await;
     let anybody = server.without_key();
     let body = r#"{"event":"a","data":{}}"#;
@@ -182,7 +182,7 @@ async fn without_the_key_nothing_is_done() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_cannot_be_is_named() {
+async fn an_invalid_tenant_is_a_problem_of_its_header() {
     let server = TestServer::start().await;
     for tenant in ["Acme Corp", "acme/corp", "ACME", &"a".repeat(65)] {
         let (status, problem) =
@@ -209,7 +209,7 @@ async fn the_id_and_the_header_must_agree() {
 }
 
 #[tokio::test]
-async fn batches_have_bounds_of_their_own() {
+async fn the_size_of_a_batch_is_bounded() {
     let server = TestServer::start().await;
     let many = vec![json!({"event": "a", "data": {}}); 1001];
     for (body, wrong) in [
@@ -230,7 +230,7 @@ async fn batches_have_bounds_of_their_own() {
 }
 
 #[tokio::test]
-async fn requests_to_deliver_again_are_judged() {
+async fn requests_to_requeue_and_recover_are_validated() {
     let server = TestServer::start().await;
     let subscriber = server.subscriber(&["*"]).await;
     let recover = format!("/v1/subscribers/{}/recover", subscriber["id"].as_str().unwrap());
@@ -256,7 +256,7 @@ async fn requests_to_deliver_again_are_judged() {
 }
 
 #[tokio::test]
-async fn parameters_are_judged() {
+async fn query_parameters_are_validated() {
     let server = TestServer::start().await;
     for (path, wrong) in [
         ("/v1/events?limit=0", "limit"),
@@ -304,7 +304,7 @@ async fn parameters_are_judged() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_so_in_the_same_form() {
+async fn an_unknown_path_or_object_is_a_problem_document() {
     let server = TestServer::start().await;
     for (method, path, status) in [
         (Method::GET, "/", 404),

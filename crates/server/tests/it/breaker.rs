@@ -31,7 +31,7 @@ async fn fail_all(server: &TestServer) {
 }
 
 #[tokio::test]
-async fn a_subscribers_breaker_is_shown_in_each_of_its_states() {
+async fn a_subscriber_shows_each_state_of_its_circuit_breaker() {
     let server = TestServer::start().await;
     let created = server.subscriber(&["a"]).await;
     let path = format!("/v1/subscribers/{}", created["id"].as_str().unwrap());

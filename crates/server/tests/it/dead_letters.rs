@@ -60,7 +60,7 @@ fn id(value: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_by_what_they_are() {
+async fn dead_letters_are_filtered() {
     let server = TestServer::start().await;
     let one = server.subscriber(&["a", "b"]).await;
     let two = server.subscriber(&["b"]).await;
@@ -154,7 +154,7 @@ async fn multiply(server: &TestServer, times: u32) {
 }
 
 #[tokio::test]
-async fn one_call_requeues_ten_thousand_and_says_that_there_are_more() {
+async fn one_call_requeues_at_most_ten_thousand_dead_letters() {
     let server = TestServer::start().await;
     let one = server.subscriber(&["a"]).await;
     server.event("a").await;
@@ -171,7 +171,7 @@ async fn one_call_requeues_ten_thousand_and_says_that_there_are_more() {
 }
 
 #[tokio::test]
-async fn a_requeued_delivery_keeps_its_past() {
+async fn a_requeued_delivery_keeps_its_attempts() {
     let server = TestServer::start().await;
     server.subscriber(&["a"]).await;
     let event = server.event("a").await;
@@ -190,7 +190,7 @@ async fn a_requeued_delivery_keeps_its_past() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_is_deleted_and_nothing_else() {
+async fn only_a_dead_letter_can_be_deleted() {
     let server = TestServer::start().await;
     server.subscriber(&["a"]).await;
     server.event("a").await;
@@ -211,7 +211,7 @@ async fn a_dead_letter_is_deleted_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_subscriber_recovers_what_it_missed_in_that_time() {
+async fn recovering_a_subscriber_requeues_the_dead_letters_of_a_time_span() {
     let server = TestServer::start().await;
     let one = server.subscriber(&["*"]).await;
     server.subscriber(&["*"]).await;
@@ -251,7 +251,7 @@ async fn a_subscriber_recovers_what_it_missed_in_that_time() {
 }
 
 #[tokio::test]
-async fn whatever_has_ended_is_delivered_again() {
+async fn a_delivery_that_has_ended_can_be_retried() {
     let server = TestServer::start().await;
     server.subscriber(&["a"]).await;
     for end in [End::Succeeded, USED_UP, End::Cancelled] {

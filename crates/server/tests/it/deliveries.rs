@@ -67,7 +67,7 @@ async fn a_delivery_is_cancelled_once_and_retried_once() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_the_dead() {
+async fn dead_letters_are_the_dead_deliveries() {
     let server = TestServer::start().await;
     server.subscriber(&["*"]).await;
     server.event("a").await;
@@ -75,7 +75,7 @@ async fn dead_letters_are_the_dead() {
 }
 
 #[tokio::test]
-async fn stats_count_what_was_made() {
+async fn stats_count_deliveries_and_subscribers() {
     let server = TestServer::start().await;
     let nothing = server.api.get("/v1/stats").await;
     assert_eq!(

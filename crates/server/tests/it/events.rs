@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use crate::api::{TestServer, fields};
 
 #[tokio::test]
-async fn an_event_goes_to_those_who_want_it() {
+async fn an_event_goes_to_subscribers_with_a_matching_pattern() {
     let server = TestServer::start().await;
     let wants = server.subscriber(&["order.*"]).await;
     let all = server.subscriber(&["*"]).await;
@@ -39,7 +39,7 @@ async fn an_event_goes_to_those_who_want_it() {
 }
 
 #[tokio::test]
-async fn that_nobody_wants_it_is_no_error() {
+async fn an_event_without_subscribers_is_not_an_error() {
     let server = TestServer::start().await;
     let dispatched = server.event("order.created").await;
     assert_eq!((&dispatched["subscribers_found"], &dispatched["jobs_created"]), (&json!(0), &json!(0)));
@@ -61,7 +61,7 @@ async fn data_comes_back_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_is_answered_as_the_first_time() {
+async fn a_repeated_request_gets_the_first_answer() {
     let server = TestServer::start().await;
     server.subscriber(&["*"]).await;
     let body = json!({"event": "a", "data": {"n": 1}, "id": "order-1"});

@@ -17,6 +17,8 @@ mod description;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod pressure;
 #[cfg(test)]
 mod series;

@@ -22,7 +22,7 @@ async fn waits_for(server: &TestServer, status: u16) {
 }
 
 #[tokio::test]
-async fn events_are_turned_away_while_the_queue_is_old() {
+async fn events_are_rejected_while_jobs_wait_too_long() {
     let server = server(Shedding { queue_age: Some(Duration::from_mins(1)), ..Shedding::default() }).await;
     server.subscriber(&["a"]).await;
     server.event("a").await;
@@ -56,7 +56,7 @@ async fn events_are_turned_away_while_the_queue_is_old() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_holds_its_jobs_back_itself_turns_nobody_away() {
+async fn a_subscriber_that_delays_its_own_jobs_causes_no_rejections() {
     let age = Duration::from_mins(1);
     let server = server(Shedding { queue_age: Some(age), ..Shedding::default() }).await;
     let body = json!({"url": "http://127.0.0.1:9/", "events": ["slow"], "policy": {"concurrency": 1}});
@@ -76,7 +76,7 @@ async fn a_subscriber_that_holds_its_jobs_back_itself_turns_nobody_away() {
 }
 
 #[tokio::test]
-async fn events_are_turned_away_while_the_database_is_slow() {
+async fn events_are_rejected_while_the_database_is_slow() {
     let server = server(Shedding { latency: Some(Duration::from_millis(250)), ..Shedding::default() }).await;
     waits_for(&server, 202).await;
     // The one connection that SQLite has is taken by somebody who takes his time.
@@ -97,7 +97,7 @@ async fn events_are_turned_away_while_the_database_is_slow() {
 }
 
 #[tokio::test]
-async fn events_are_never_turned_away_by_default() {
+async fn events_are_never_rejected_by_default() {
     let server = TestServer::start().await;
     server.subscriber(&["a"]).await;
     server.event("a").await;

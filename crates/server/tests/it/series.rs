@@ -54,7 +54,7 @@ async fn get(server: &TestServer, query: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_series_says_what_came_of_attempts() {
+async fn a_series_counts_attempts_by_step_and_outcome() {
     let server = TestServer::start().await;
     let all = server.subscriber(&["*"]).await;
     let other = server.subscriber(&["a.b"]).await;
@@ -104,7 +104,7 @@ async fn a_series_says_what_came_of_attempts() {
 }
 
 #[tokio::test]
-async fn steps_are_whole_and_the_last_hour_if_nobody_says_otherwise() {
+async fn steps_are_whole_and_cover_the_last_hour_by_default() {
     let server = TestServer::start().await;
     let series = get(&server, "").await;
     let points = series["points"].as_array().unwrap();

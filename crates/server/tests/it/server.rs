@@ -54,7 +54,7 @@ async fn requests_in_flight_finish_at_shutdown() {
 }
 
 #[tokio::test]
-async fn the_grace_has_an_end() {
+async fn requests_are_aborted_after_the_grace_period() {
     let server = TestServer::with(|config| Config { grace: Duration::from_millis(200), ..config }).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(format!("{}expect: 100-continue\r\n\r\n", head(BODY.len())).as_bytes()).await.unwrap();
@@ -66,7 +66,7 @@ async fn the_grace_has_an_end() {
 }
 
 #[tokio::test]
-async fn a_body_that_trickles_ends_with_the_request_timeout() {
+async fn a_slow_body_ends_with_the_request_timeout() {
     let server =
         TestServer::with(|config| Config { request_timeout: Duration::from_secs(1), ..config }).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_body_that_trickles_ends_with_the_request_timeout() {
 }
 
 #[tokio::test]
-async fn an_answer_is_not_waited_for_when_the_body_is_announced_too_large() {
+async fn a_declared_body_over_the_limit_is_answered_at_once() {
     let server = TestServer::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream
@@ -89,7 +89,7 @@ async fn an_answer_is_not_waited_for_when_the_body_is_announced_too_large() {
 }
 
 #[tokio::test]
-async fn more_requests_than_there_is_room_for_wait() {
+async fn requests_over_the_limit_wait() {
     let server = TestServer::with(|config| Config { requests: 1, ..config }).await;
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..20 {
@@ -100,7 +100,7 @@ async fn more_requests_than_there_is_room_for_wait() {
 }
 
 #[tokio::test]
-async fn when_the_database_is_away_the_answer_says_when_to_come_again() {
+async fn an_unavailable_database_is_a_503_with_retry_after() {
     let server = TestServer::start().await;
     server.database.close().await;
     let bodies = [
@@ -119,7 +119,7 @@ async fn when_the_database_is_away_the_answer_says_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named() {
+async fn a_taken_address_is_named_in_the_error() {
     let server = TestServer::start().await;
     let parts = Parts {
         store: server.store.clone(),

@@ -10,7 +10,7 @@ fn path(subscriber: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_subscriber_lives() {
+async fn a_subscriber_is_created_changed_and_deleted() {
     let server = TestServer::start().await;
     let body = json!({
         "url": "https://127.0.0.1/hook?a=b",
@@ -58,7 +58,7 @@ async fn a_subscriber_lives() {
 }
 
 #[tokio::test]
-async fn a_change_is_judged_like_a_creation_and_changes_nothing_if_wrong() {
+async fn an_invalid_change_is_refused_and_changes_nothing() {
     let server = TestServer::start().await;
     let subscriber = server.subscriber(&["a"]).await;
     let (_, before) = server.api.get(&path(&subscriber)).await;
@@ -80,7 +80,7 @@ async fn a_change_is_judged_like_a_creation_and_changes_nothing_if_wrong() {
 }
 
 #[tokio::test]
-async fn deactivated_means_no_deliveries() {
+async fn a_deactivated_subscriber_gets_no_deliveries() {
     let server = TestServer::start().await;
     let subscriber = server.subscriber(&["*"]).await;
     let (status, off) = server.api.post(&format!("{}/deactivate", path(&subscriber)), &json!({})).await;
@@ -104,7 +104,7 @@ async fn deactivated_means_no_deliveries() {
 }
 
 #[tokio::test]
-async fn secrets_are_shown_when_asked_for_and_rotate() {
+async fn a_secret_is_read_and_rotated() {
     let server = TestServer::start().await;
     let body = json!({"url": "http://127.0.0.1/", "events": ["*"], "secret": "correct horse battery"});
     let (_, subscriber) = server.api.post("/v1/subscribers", &body).await;
@@ -131,7 +131,7 @@ async fn secrets_are_shown_when_asked_for_and_rotate() {
 }
 
 #[tokio::test]
-async fn of_a_signing_key_the_public_half_is_shown() {
+async fn the_public_key_of_an_ed25519_secret_is_shown() {
     let server = TestServer::start().await;
     let secret = format!("whsk_{}=", "A".repeat(43));
     let body = json!({"url": "http://127.0.0.1/", "events": ["*"], "secret": secret});
@@ -151,7 +151,7 @@ async fn of_a_signing_key_the_public_half_is_shown() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_now_may_do_so_later() {
+async fn a_url_whose_name_does_not_resolve_is_accepted() {
     let server = TestServer::start().await;
     let body = json!({"url": "https://not-there.invalid/hook", "events": ["*"]});
     assert_eq!(server.api.post("/v1/subscribers", &body).await.0, 201);
@@ -177,7 +177,7 @@ async fn subscribers_are_listed_a_page_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_test_event_goes_on_with_the_callers_trace() {
+async fn a_test_event_continues_the_callers_trace() {
     let server = TestServer::start().await;
     let subscriber = server.subscriber(&["*"]).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";

@@ -4,5 +4,4 @@ mod dead_letters;
 mod deliveries;
 mod events;
 mod open;
-mod refusals;
 mod subscribers;

@@ -6,7 +6,7 @@ use crate::deployment::{DEADLINE, Deployment};
 use crate::signature::{header, verify};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscribers_life() {
+async fn a_subscribers_changes_apply_to_deliveries() {
     let deployment = Deployment::start(1).await;
     let api = &deployment.api;
     let receiver = Receiver::start().await;

@@ -1,0 +1,30 @@
+//! Events as the API shows them.
+
+use postrider_api::event::{DispatchedView, EventView};
+use postrider_dispatch::Dispatched;
+use postrider_store::events::Event;
+
+pub(crate) fn dispatched_view(dispatched: Dispatched) -> DispatchedView {
+    DispatchedView {
+        id: dispatched.id,
+        event_type: dispatched.event_type,
+        agent_id: dispatched.agent_id,
+        timestamp: dispatched.timestamp.seconds(),
+        subscribers_found: dispatched.subscribers.len(),
+        jobs_created: dispatched.jobs.len(),
+        job_ids: dispatched.jobs,
+        subscriber_ids: dispatched.subscribers,
+        duplicate: dispatched.duplicate,
+    }
+}
+
+pub(super) fn event_view(event: &Event) -> EventView {
+    EventView {
+        id: event.id,
+        event_type: event.event_type.clone(),
+        agent_id: event.agent_id.clone(),
+        timestamp: event.dispatched_at.seconds(),
+        created_at: event.dispatched_at.into(),
+        subscribers_found: event.subscribers_found,
+    }
+}
