@@ -338,14 +338,14 @@ impl Database {
 
     /// Begins a transaction that will write.
     ///
-    /// Connections that died in the pool, as all of them do when PostgreSQL is restarted, are found
-    /// out here, and passed over. Nothing was asked of them yet.
+    /// Skips connections that died in the pool, as all of them do when PostgreSQL restarts. That is safe because they
+    /// have executed nothing yet.
     ///
-    /// It goes on if its caller does not: of a `BEGIN` that is dropped on its way sqlx knows nothing, and whoever gets the
-    /// connection next would write into a transaction that nobody commits.
+    /// Cancellation-safe: `BEGIN` runs in its own task. If the future were dropped during `BEGIN`, sqlx would return the
+    /// connection to the pool with a transaction open, and the next user's writes would never be committed.
     ///
     /// # Errors
-    /// If no connection can be had.
+    /// Fails if no connection is available.
     pub async fn begin(&self) -> Result<DatabaseTransaction, DatabaseError> {
         let database = self.clone();
         match tokio::spawn(async move { database.begin_undisturbed().await }).await {
@@ -370,12 +370,11 @@ impl Database {
         Ok(self.connection.begin_with_options(options()).await?)
     }
 
-    /// Reads something, and reads it again while a connection turns out to have died in the pool: what only reads
-    /// may be repeated. The pool hands out first what was given back first, so that whoever writes next finds one
-    /// that lives.
+    /// Calls `read`, and repeats it while it meets connections that died in the pool, which is safe for a call that only
+    /// reads. The pool hands out the connection that was returned first, so a later write finds a live one.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// Returns the errors of `read`.
     pub async fn past_dead<T, E, F>(&self, read: impl Fn() -> F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,

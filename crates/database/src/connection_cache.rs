@@ -91,7 +91,8 @@ impl ConnectionCache {
     }
 }
 
-/// Whoever drops the last of a database may be outside of the runtime, in which alone a connection can be given back.
+/// Closes the connections instead of returning them to the pool, which works only inside the runtime: the last handle of
+/// a database may be dropped outside of it.
 impl Drop for ConnectionCache {
     fn drop(&mut self) {
         for connection in self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {

@@ -1,4 +1,4 @@
-//! What went wrong with the database, and whether waiting may mend it.
+//! Database errors, and whether a call that failed may succeed later.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use sea_orm::{DbErr, RuntimeErr};
 /// A database error.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The database is away, overloaded, or undid the transaction for reasons of its own: the same
-    /// call may succeed later.
-    #[error("the database is unavailable: {0}")]
+    /// The database is unavailable or overloaded, or rolled the transaction back for a reason of its own. The same call
+    /// may succeed later.
+    #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
     /// The database did not answer for this long.
     #[error("the database has not answered for {0:?}")]
     Silent(Duration),
-    /// The statement or its values are wrong, or the schema is not the one expected.
-    #[error("the database refused a statement: {0}")]
+    /// The statement or its values are wrong, or the schema is not the expected one.
+    #[error("the database rejected a statement")]
     Refused(#[source] DbErr),
     /// A row holds a value that the program cannot read.
     #[error("cannot read column `{column}` of table `{table}`, row {row}: {reason}")]
@@ -32,7 +32,7 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Silent(_))
     }

@@ -13,7 +13,7 @@ use crate::{Batch, DatabaseError, Dialect};
 /// Each statement is written as for [`Batch::execute`]: it reads its rows as the table `input`. On PostgreSQL all of
 /// them are one statement, so that one round trip serves for all and no transaction is needed to have all or none. They
 /// see the same state of the database and nothing of each other (PostgreSQL's manual, §7.8.4), so none may depend on
-/// what another writes. On SQLite they run one after the other, and whoever wants all or none gives a transaction.
+/// what another writes. On SQLite they run one after the other; pass a transaction to get all of them or none.
 ///
 /// ```
 /// use postrider_database::{Batch, Column, Kind, Writes};
@@ -129,10 +129,9 @@ impl Guarded {
     }
 }
 
-/// What PostgreSQL says when it undoes a statement because it did not change all rows that it should: a text that is
-/// none of what it can make a truth of. It is read in PostgreSQL's log.
-const INEXACT: &str =
-    "Postrider: something was changed meanwhile, nothing was written, and it is done another way";
+/// The text that the statement casts to a boolean if it did not change all the rows that it should. The cast fails, so
+/// PostgreSQL rolls the statement back and writes this text to its log.
+const INEXACT: &str = "Postrider: a row changed concurrently; the statement was rolled back and will be retried on the slow path";
 
 /// PostgreSQL's manual, appendix A: `invalid_text_representation`. No parameter is sent as text.
 fn was_inexact(error: &DbErr) -> bool {

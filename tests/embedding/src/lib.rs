@@ -42,7 +42,7 @@ pub enum ShopError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// A statement of the shop's own.
-    #[error("the database refused: {0}")]
+    #[error("the database rejected a statement")]
     Statement(#[from] DbErr),
     /// The order cannot be an event's data.
     #[error(transparent)]
