@@ -15,9 +15,9 @@ mod dead_letters;
 #[cfg(test)]
 mod failing;
 #[cfg(test)]
-mod plans;
-#[cfg(test)]
 mod fast_path;
+#[cfg(test)]
+mod plans;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
