@@ -109,6 +109,7 @@ mod tests {
             packages.push(Package {
                 name: (*name).to_owned(),
                 folder: "".into(),
+                targets: Vec::new(),
                 is_published: true,
                 manifest: Manifest::default(),
                 dependencies: dependencies

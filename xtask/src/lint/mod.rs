@@ -1,12 +1,15 @@
 //! `cargo xtask lint`: the checks that a reviewer should not have to make.
 
 mod arrows;
+mod circles;
 mod deny;
 mod docs;
+mod errors;
 mod files;
 mod metrics;
 mod packages;
 mod settings;
+mod sizes;
 mod source;
 mod toolchain;
 mod unused;
@@ -45,6 +48,11 @@ struct Repository {
 /// All checks, the fast ones first.
 const CHECKS: &[Check] = &[
     own("arrows", "dependencies between crates", |of| Ok(arrows::violations(&of.workspace))),
+    own("circles", "circles between the modules of a crate", |of| {
+        circles::violations(&of.root, &of.workspace)
+    }),
+    own("errors", "errors that print their source", |of| errors::violations(&of.root)),
+    own("sizes", "lengths of source files", |of| sizes::violations(&of.root)),
     own("docs", "names, paths, links and figures in the docs", |of| docs::violations(&of.root)),
     own("unused", "unused dependencies", |of| unused::violations(&of.workspace)),
     own("metrics", "metrics in dashboards, alerts and docs", |of| metrics::violations(&of.root)),

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proc_macro2::TokenStream;
+
 use crate::Error;
 
 /// Calls `visit` with each Rust source below a folder.
@@ -23,6 +25,12 @@ pub(super) fn each(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) -> Result<
 pub(super) fn folders(packages: &Path) -> Result<Vec<PathBuf>, Error> {
     let sources = entries(packages)?.into_iter().map(|package| package.join("src"));
     Ok(sources.filter(|folder| folder.is_dir()).collect())
+}
+
+/// Returns whether an attribute is `cfg(test)`, `cfg(all(test, …))` or `test`.
+pub(super) fn is_test(attribute: &TokenStream) -> bool {
+    let text: String = attribute.to_string().chars().filter(|character| !character.is_whitespace()).collect();
+    text == "test" || text == "cfg(test)" || text.starts_with("cfg(all(test,") || text.ends_with("::test")
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -102,6 +102,7 @@ mod tests {
         let package = Package {
             name: "x".to_owned(),
             folder: PathBuf::new(),
+            targets: Vec::new(),
             is_published: true,
             manifest: Manifest::default(),
             dependencies: vec![

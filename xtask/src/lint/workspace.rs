@@ -18,6 +18,8 @@ pub(super) struct Package {
     pub(super) name: String,
     /// The folder of its manifest.
     pub(super) folder: PathBuf,
+    /// The root files of its library and its programs.
+    pub(super) targets: Vec<PathBuf>,
     pub(super) is_published: bool,
     pub(super) manifest: Manifest,
     pub(super) dependencies: Vec<Dependency>,
@@ -80,6 +82,12 @@ impl Package {
         Self {
             name: text(&package["name"]),
             folder: manifest.parent().map(Path::to_owned).unwrap_or_default(),
+            targets: elements(&package["targets"])
+                .filter(|target| {
+                    elements(&target["kind"]).any(|kind| matches!(kind.as_str(), Some("lib" | "bin")))
+                })
+                .map(|target| PathBuf::from(text(&target["src_path"])))
+                .collect(),
             // `publish = false` is an empty list of registries.
             is_published: package["publish"].as_array().is_none_or(|registries| !registries.is_empty()),
             manifest: Manifest::of(package),
