@@ -39,7 +39,7 @@ const KEY: &str = "operator_key";
 /// The routes without a key, which are not handlers of this crate's API router.
 const PUBLIC: [(&str, &str, &str, &str); 5] = [
     ("/healthz", "get_health", "Whether the process is alive", "application/json"),
-    ("/readyz", "get_readiness", "Whether the server can work (503 if not)", "application/json"),
+    ("/readyz", "get_readiness", "Whether the server can work", "application/json"),
     ("/metrics", "get_metrics", "Metrics for Prometheus", "text/plain"),
     ("/openapi.json", "get_description", "This description", "application/json"),
     ("/docs", "get_docs", "This description, for people", "text/html"),
@@ -48,13 +48,18 @@ const PUBLIC: [(&str, &str, &str, &str); 5] = [
 /// The description as JSON.
 pub(crate) fn document(mut api: utoipa::openapi::OpenApi) -> String {
     for (path, name, summary, media_type) in PUBLIC {
-        let response = ResponseBuilder::new().description(summary).content(media_type, Content::default());
-        let operation = OperationBuilder::new()
+        let response = |description: &str| {
+            ResponseBuilder::new().description(description).content(media_type, Content::default())
+        };
+        let mut operation = OperationBuilder::new()
             .tag("operation")
             .operation_id(Some(name))
             .summary(Some(summary))
             .securities(Some([]))
-            .response("200", response);
+            .response("200", response(summary));
+        if path == "/readyz" {
+            operation = operation.response("503", response("The server cannot work; `reason` says why."));
+        }
         api.paths.paths.insert(path.to_owned(), PathItem::new(HttpMethod::Get, operation));
     }
     let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The operator's key"));
