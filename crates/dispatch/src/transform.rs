@@ -124,12 +124,11 @@ impl Transforms {
     /// Fails if the value is not a list of such entries. The error names the entry.
     pub fn configure<'de>(&mut self, settings: impl Deserializer<'de>) -> Result<&mut Self, TransformsError> {
         for (event_type, transform) in configured::read(settings)? {
-            match event_type {
-                Some(event_type) => {
-                    self.configured.by_event_type.entry(event_type).or_default().push(Arc::new(transform))
-                }
-                None => self.configured.every.push(Arc::new(transform)),
-            }
+            let transforms = match event_type {
+                Some(event_type) => self.configured.by_event_type.entry(event_type).or_default(),
+                None => &mut self.configured.every,
+            };
+            transforms.push(Arc::new(transform));
         }
         Ok(self)
     }

@@ -24,7 +24,7 @@ pub(crate) async fn notify_operators(shared: &Shared, notices: Vec<Notice>) {
         match new_event(event_type, &data) {
             Ok(event) => events.push(event),
             Err(error) => {
-                tracing::error!(error = %chain(&*error), event_type, "event for operators could not be made")
+                tracing::error!(error = %chain(&*error), event_type, "event for operators could not be made");
             }
         }
     }

@@ -52,7 +52,7 @@ pub enum EditError {
         pointer: String,
     },
     /// A value is not of the requested type, or cannot be serialised as JSON.
-    #[error("the value does not fit")]
+    #[error("the value is not of the requested type, or has no JSON form")]
     Value(#[from] serde_json::Error),
     /// The changed data cannot be the data of an event.
     #[error(transparent)]

@@ -54,8 +54,8 @@ async fn one_event_makes_one_request_in_the_documented_form(stage: &Stage) {
         webhook-timestamp x-agent-id x-agent-signature x-event-type";
     assert_eq!(names.into_iter().collect::<Vec<_>>().join(" "), expected);
     let verifier = Verifier::new(SECRET).unwrap();
-    let verified = verifier.verify(|name| request.header(name), &request.body, SystemClock.now()).unwrap();
-    assert_eq!(verified.id, dispatched.id.to_string());
+    let message = verifier.verify(|name| request.header(name), &request.body, SystemClock.now()).unwrap();
+    assert_eq!(message.id, dispatched.id.to_string());
     verifier.verify_agent(request.header("x-agent-signature").unwrap(), &request.body).unwrap();
     let traceparent: Vec<_> = request.header("traceparent").unwrap().split('-').map(str::len).collect();
     assert_eq!(traceparent, [2, 32, 16, 2]);

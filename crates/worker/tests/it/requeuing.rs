@@ -92,11 +92,11 @@ async fn a_stale_job_ends_without_a_request(stage: &Stage) {
     let worker = stage.worker(Config { retry: retry(&[300_000], 3), ..config() }).await;
     let event = stage.dispatch().await.id;
     let delivery = stage.attempted(event, 1).await;
-    let stale: Vec<_> = [delivery.id.uuid(), stage.store.ids().next_uuid()]
+    let stale_jobs: Vec<_> = [delivery.id.uuid(), stage.store.ids().next_uuid()]
         .into_iter()
         .map(|subject| NewJob::now(JobId(stage.store.ids().next_uuid()), LaneId(subscriber.uuid()), subject))
         .collect();
-    stage.store.queue().enqueue(&stale).await.unwrap();
+    stage.store.queue().enqueue(&stale_jobs).await.unwrap();
     eventually(DEADLINE, || async { (stage.count("SELECT count(*) FROM jobs").await == 1).then_some(()) })
         .await;
     worker.stop().await;

@@ -32,7 +32,7 @@ pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A database, a dispatcher over it, and a receiver.
 pub(crate) struct Stage {
-    stage: postrider_stage::Stage,
+    base: postrider_stage::Stage,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) receiver: Receiver,
 }
@@ -41,7 +41,7 @@ impl Deref for Stage {
     type Target = postrider_stage::Stage;
 
     fn deref(&self) -> &Self::Target {
-        &self.stage
+        &self.base
     }
 }
 
@@ -55,9 +55,9 @@ impl Stage {
     }
 
     pub(crate) async fn of(database: TestDatabase) -> Self {
-        let stage = postrider_stage::Stage::of(database).await;
-        let dispatcher = Dispatcher::new(stage.store.clone(), postrider_dispatch::Config::default()).unwrap();
-        Self { stage, dispatcher, receiver: Receiver::start().await }
+        let base = postrider_stage::Stage::of(database).await;
+        let dispatcher = Dispatcher::new(base.store.clone(), postrider_dispatch::Config::default()).unwrap();
+        Self { base, dispatcher, receiver: Receiver::start().await }
     }
 
     pub(crate) async fn worker(&self, config: Config) -> Running {

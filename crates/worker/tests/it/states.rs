@@ -211,7 +211,9 @@ impl World {
         const JOB: [&str; 4] = ["ready", "scheduled", "parked", "running"];
         let id = |row: &sea_orm::QueryResult| row.try_get::<Uuid>("", "id").unwrap();
         let jobs = self.stage.rows("SELECT id, state FROM jobs").await;
-        let state = |row: &sea_orm::QueryResult| JOB[row.try_get::<i16>("", "state").unwrap() as usize];
+        let state = |row: &sea_orm::QueryResult| {
+            JOB[usize::try_from(row.try_get::<i16>("", "state").unwrap()).unwrap()]
+        };
         let jobs = jobs.iter().map(|row| (("job", id(row)), state(row)));
         let deliveries = self.rows().await;
         let deliveries = deliveries.iter().map(|row| (("delivery", row.id), row.status.as_str()));
