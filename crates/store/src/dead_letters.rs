@@ -3,7 +3,6 @@
 use postrider_core::{
     DeadReason, DeliveryId, DeliveryStatus, EventType, SubscriberId, TenantId, Timestamp, id,
 };
-use postrider_database::Dialect;
 use postrider_database::sql::{column, query_one};
 use sea_orm::sea_query::{LockBehavior, LockType, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -102,11 +101,8 @@ impl Store {
                 .filter(deliveries::Column::DiedAt.lte(called_at.millis()))
                 .order_by_asc(deliveries::Column::Id)
                 // One more, which shows whether there are more.
-                .limit(limit + 1);
-            let query = match self.database.dialect() {
-                Dialect::Postgres => query.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked),
-                Dialect::Sqlite => query,
-            };
+                .limit(limit + 1)
+                .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
             let mut rows = query.all(&transaction).await?;
             requeued.more = rows.len() as u64 > limit;
             rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));

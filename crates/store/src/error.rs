@@ -7,6 +7,7 @@ use sea_orm::DbErr;
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The database failed, or holds a value that the program cannot read.
     #[error(transparent)]

@@ -14,9 +14,10 @@
 //! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
 //! | [`stats`] | totals and time series, read from roll-ups |
+//! | [`queue_ids`] | the ids under which the queue knows subscribers and jobs |
 //!
-//! Every query names the tenant, except the worker's, whose jobs name deliveries. "Not found" is `Ok(None)`. A statement
-//! is written once where both databases accept the same text.
+//! Every query names the tenant, except the worker's, whose jobs name deliveries. "Not found" is `Ok(None)`. A
+//! statement is written once where both databases accept the same text.
 
 pub mod attempt;
 pub mod dead_letters;

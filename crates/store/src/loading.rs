@@ -103,8 +103,10 @@ impl Store {
                 CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
                     THEN 1 ELSE 0 END AS failing, \
                 events.agent_id, events.envelope, \
-                subscribers.active, subscribers.deactivation_reason, subscribers.url, subscribers.policy, subscribers.secret, subscribers.headers, \
-                CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END AS previous_secret \
+                subscribers.active, subscribers.deactivation_reason, subscribers.url, subscribers.policy, \
+                subscribers.secret, subscribers.headers, \
+                CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END \
+                    AS previous_secret \
             FROM input {deliveries} {events} {subscribers}"
         );
         let rows = input.query(&self.database.dedicated(), &sql, []).await?;
@@ -144,7 +146,7 @@ impl Store {
         if column::<Option<bool>>(row, "active")? != Some(true) {
             let reason =
                 column::<Option<i16>>(row, "deactivation_reason")?.and_then(DeactivationReason::from_code);
-            // The owner of a subscriber that was deactivated for failing can repair it and then requeue its dead letters.
+            // A subscriber that was deactivated for failing may be repaired. Its owner can then requeue the dead letters.
             let end = match reason {
                 Some(DeactivationReason::Failing) => End::Dead(DeadReason::SubscriberFailing),
                 _ => End::Cancelled,

@@ -1,8 +1,9 @@
 //! The rows and jobs of new events.
 
 use postrider_core::{DeliveryId, Envelope};
-use postrider_queue::{LaneId, NewJob};
+use postrider_queue::NewJob;
 use postrider_store::intake::{DeliveryRow, EventRow};
+use postrider_store::queue_ids::{lane_of, queued};
 use postrider_telemetry::context::TraceParent;
 
 use super::candidate::Candidate;
@@ -35,7 +36,7 @@ impl Rows {
                 job,
                 created_at: candidate.at,
             });
-            let job = NewJob::now(postrider_queue::JobId(job.uuid()), LaneId(subscriber.uuid()), id.uuid());
+            let job = NewJob::now(queued(job), lane_of(subscriber), id.uuid());
             self.jobs.push(NewJob { trace: trace.clone(), ..job });
         }
         self.events.push(EventRow {

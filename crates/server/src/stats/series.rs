@@ -53,7 +53,7 @@ fn problem(error: StepsError, has_from: bool) -> Problem {
     let parameter = match error {
         StepsError::Backwards if has_from => "from",
         StepsError::Backwards => "to",
-        StepsError::Step | StepsError::TooMany(_) | StepsError::TooFine => "step",
+        _ => "step",
     };
     Problem::field(parameter, &error)
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use postrider_core::{DeliveryId, DeliveryStatus, TenantId};
-use postrider_database::{Dialect, Writes};
-use sea_orm::{ColumnTrait, ConnectionTrait as _, EntityTrait, QueryFilter, QuerySelect, Statement, Value};
+use postrider_database::Writes;
+use postrider_database::sql::query_one;
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult as _, QueryFilter, QuerySelect};
 
 use super::read::{Delivery, read};
 use super::restart::{AttemptBudget, restart, rollup_key};
@@ -32,12 +33,9 @@ impl Store {
     /// Fails if the database is unavailable.
     pub async fn retry(&self, tenant: &TenantId, id: DeliveryId) -> Result<Changed, StoreError> {
         let transaction = self.database.begin().await?;
-        let query =
-            deliveries::Entity::find_by_id(id.uuid()).filter(deliveries::Column::Tenant.eq(tenant.as_str()));
-        let query = match self.database.dialect() {
-            Dialect::Postgres => query.lock_exclusive(),
-            Dialect::Sqlite => query,
-        };
+        let query = deliveries::Entity::find_by_id(id.uuid())
+            .filter(deliveries::Column::Tenant.eq(tenant.as_str()))
+            .lock_exclusive();
         let Some(row) = query.one(&transaction).await? else { return Ok(Changed::Missing) };
         let before = read(&row)?;
         if before.status == DeliveryStatus::Pending {
@@ -60,15 +58,13 @@ impl Store {
             "UPDATE deliveries SET status = {CANCELLED}, next_attempt_at = NULL, ended_at = {now} \
              WHERE id = $1 AND tenant = $2 AND status = {PENDING} RETURNING *"
         );
-        let values: [Value; 2] = [id.uuid().into(), tenant.as_str().into()];
-        let statement = Statement::from_sql_and_values(transaction.get_database_backend(), sql, values);
-        let cancelled = deliveries::Entity::find().from_raw_sql(statement).one(&transaction).await?;
-        let Some(row) = cancelled else {
+        let values = [id.uuid().into(), tenant.as_str().into()];
+        let Some(row) = query_one(&transaction, sql, values).await? else {
             transaction.rollback().await?;
             let found = self.delivery(tenant, id).await?;
             return Ok(found.map_or(Changed::Missing, |delivery| Changed::Not(delivery.status)));
         };
-        let delivery = read(&row)?;
+        let delivery = read(&deliveries::Model::from_query_result(&row, "")?)?;
         let counts = Counts { cancelled: 1, spent: i64::from(delivery.attempts), ..Counts::default() };
         let mut writes = Writes::new();
         add(self.shards.next(), HashMap::from([(rollup_key(tenant, &delivery), counts)]), &mut writes);

@@ -1,4 +1,4 @@
-//! Rows, as SeaORM reads them. Private: outside of the store they are domain types.
+//! The rows of tables, as SeaORM reads and writes them. Private: callers of the store see domain types.
 
 pub(crate) mod attempts;
 pub(crate) mod deliveries;

@@ -92,8 +92,8 @@ impl BreakerRow {
     /// Returns whether the breaker opens now.
     ///
     /// A closed breaker opens at the threshold. One that has opened before opens again when a probe failed, which is an
-    /// attempt that began after the last opening and ended after its pause. Its beginning is computed from its duration,
-    /// because the worker's clock may differ from the database's.
+    /// attempt that began after the last opening and ended after its pause. Its beginning is computed from its
+    /// duration, because the worker's clock may differ from the database's.
     fn opens(&self, result: &SubscriberResult<'_>, policy: &BreakerPolicy) -> bool {
         match (self.opened_at, self.open_until) {
             _ if policy.breaker_failures == 0 => false,

@@ -68,7 +68,8 @@ impl Store {
             "SELECT (SELECT count(*) FROM health WHERE open_until > {now}) AS open, \
                 (SELECT count(*) FROM health WHERE open_until <= {now}) AS half_open, \
                 (SELECT count(*) FROM subscribers WHERE active AND NOT EXISTS ( \
-                    SELECT 1 FROM health WHERE health.subscriber_id = subscribers.id AND open_until IS NOT NULL)) AS closed"
+                    SELECT 1 FROM health WHERE health.subscriber_id = subscribers.id AND open_until IS NOT NULL \
+                )) AS closed"
         );
         let Some(row) = query_one(self.database.connection(), sql, []).await? else {
             return Ok(Breakers::default());

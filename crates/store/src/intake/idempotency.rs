@@ -116,7 +116,7 @@ impl Store {
         Ok(taken)
     }
 
-    /// Returns what earlier requests stored under these keys; `None` for a key that nobody has taken.
+    /// Returns what earlier requests stored under these keys; `None` for a key that is free.
     ///
     /// # Errors
     /// Fails if the database is unavailable.

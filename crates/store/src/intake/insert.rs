@@ -50,7 +50,7 @@ pub struct DeliveryRow {
 }
 
 impl Store {
-    /// Adds to `writes` the events, their deliveries, and the counts of both.
+    /// Adds to `writes` the events, their deliveries, and the counts of the deliveries.
     pub fn insert_with(&self, events: Vec<EventRow>, deliveries: &[DeliveryRow], writes: &mut Writes) {
         const EVENT: &[Column] = &[
             Column::new("id", Kind::Uuid),

@@ -88,7 +88,8 @@ impl Store {
         }
         let condition = format!(
             "NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT place, found FROM input) AS event WHERE found <> coalesce(( \
-                SELECT string_agg(DISTINCT subscribers.id::text COLLATE \"C\", ',' ORDER BY subscribers.id::text COLLATE \"C\") \
+                SELECT string_agg( \
+                    DISTINCT subscribers.id::text COLLATE \"C\", ',' ORDER BY subscribers.id::text COLLATE \"C\") \
                 FROM input {ACTIVE} WHERE input.place = event.place \
             ), ''))"
         );

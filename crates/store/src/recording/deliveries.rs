@@ -100,8 +100,8 @@ pub(super) async fn update_deliveries(
     rows.iter().map(applied).collect()
 }
 
-/// Counts an attempt that finished after its delivery had been cancelled, and perhaps retried. It was made, so it gets a
-/// number; but it changes no status and counts for no round. Returns `None` if the delivery was deleted.
+/// Counts an attempt that finished after its delivery had been cancelled, and perhaps retried. It was made, so it gets
+/// a number; but it changes no status and counts for no round. Returns `None` if the delivery was deleted.
 pub(super) async fn count_late(
     transaction: &DatabaseTransaction,
     outcome: &Outcome,

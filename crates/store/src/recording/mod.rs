@@ -123,7 +123,8 @@ impl Store {
             input.push([id.uuid().into()]);
         }
         let sql = "SELECT input.id FROM input \
-            WHERE (SELECT 1 FROM subscribers WHERE subscribers.id = input.id AND active LIMIT 1) IS NULL ORDER BY input.id";
+            WHERE (SELECT 1 FROM subscribers WHERE subscribers.id = input.id AND active LIMIT 1) IS NULL \
+            ORDER BY input.id";
         let inactive = input.query(transaction, sql, []).await?;
         for row in &inactive {
             self.queue.expedite_in(transaction, LaneId(column(row, "id")?), EXPEDITED_AT_ONCE).await?;

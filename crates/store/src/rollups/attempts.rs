@@ -1,8 +1,9 @@
 //! Roll-ups of attempts: how they are written, read and removed.
 //!
 //! Each recorded batch inserts deltas. A delta is a row that no other transaction writes to, so recording waits for no
-//! lock. Folding ([`super::folding`]) adds deltas to the rows that hold their minute, hour and day (of UTC), and to those
-//! that add up all subscribers and all event types. So a statistic reads one row for each point, whatever it filters by.
+//! lock. Folding ([`super::folding`]) adds deltas to the rows that hold their minute, hour and day (of UTC), and to
+//! those that add up all subscribers and all event types. So a statistic reads one row for each point, whatever it
+//! filters by.
 
 use std::collections::HashMap;
 

@@ -152,7 +152,8 @@ fn merge(source: &str) -> String {
     let added = each(&|count| format!("{count} = rollups.{count} + excluded.{count}"));
     format!(
         "INSERT INTO rollups ({KEYS}, minute, slot, {}) \
-        SELECT {KEYS}, minute - minute % $2, {FOLDED_SHARD}, {sums} FROM {source} GROUP BY {KEYS}, minute - minute % $2 \
+        SELECT {KEYS}, minute - minute % $2, {FOLDED_SHARD}, {sums} FROM {source} \
+        GROUP BY {KEYS}, minute - minute % $2 \
         ON CONFLICT ({KEYS}, minute, slot) DO UPDATE SET {added}",
         COUNTS.join(", ")
     )

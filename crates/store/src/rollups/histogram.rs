@@ -1,7 +1,7 @@
 //! Histograms of milliseconds that can be added up.
 //!
-//! The width of a bucket is an eighth of the power of two that it belongs to. So a percentile is at most 12.5 % too high,
-//! for any span of time and any number of processes.
+//! The width of a bucket is an eighth of the power of two that it belongs to. So a percentile is at most 12.5 % too
+//! high, for any span of time and any number of processes.
 
 use std::collections::BTreeMap;
 

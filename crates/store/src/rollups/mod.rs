@@ -1,7 +1,7 @@
 //! Roll-ups: counts of deliveries and attempts by tenant, subscriber, event type and time.
 //!
-//! They are written in the transaction that writes what they count, and folded into rows of longer spans as they age, so
-//! that statistics read a few thousand rows at most, however long the history is.
+//! They are written in the transaction that writes what they count, and folded into rows of longer spans as they age,
+//! so that statistics read a few thousand rows at most, however long the history is.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -29,7 +29,8 @@ pub use self::folding::Folded;
 
 impl Store {
     /// Folds old minutes of the delivery counts into hours and old hours into days, and removes roll-ups of attempts
-    /// that are too old to be read. Several processes may call this at the same time; every few minutes is often enough.
+    /// that are too old to be read. Several processes may call this at the same time. Every few minutes is often
+    /// enough.
     ///
     /// Returns the number of rows that were folded.
     ///

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The shards of the delivery counts that this process adds to.
 ///
-/// A transaction that adds to a row locks it until the commit has reached the disk. So each process has rows of its own,
-/// and concurrent transactions of a process take turns on several. In the database, the column of the shard is `slot`.
+/// A transaction that adds to a row locks it until the commit has reached the disk. So each process has rows of its
+/// own, and concurrent transactions of a process take turns on several. The shard's column is named `slot`.
 #[derive(Clone, Debug)]
 pub(crate) struct Shards {
     first: i16,

@@ -32,6 +32,7 @@ pub struct Steps {
 
 /// Why a span cannot be divided into steps of that length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StepsError {
     /// The span does not begin before its end.
     #[error("it must be before the end of the span")]

@@ -2,7 +2,6 @@
 
 use postrider_core::keyring::{Purpose, SealContext};
 use postrider_core::{SubscriberId, TenantId};
-use postrider_database::Dialect;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
 
@@ -24,6 +23,7 @@ pub struct Rekeyed {
 
 /// Why re-encryption stopped. Earlier batches stay re-encrypted.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RekeyError {
     /// A value of a subscriber cannot be decrypted with any key of the keyring.
     #[error("cannot decrypt a secret of {id} with any key of the keyring; is an older key missing?")]
@@ -39,8 +39,8 @@ pub enum RekeyError {
 }
 
 impl Store {
-    /// Encrypts the secrets and headers of all subscribers under the keyring's first key. It may run while programs that
-    /// have both keys work, and may be repeated.
+    /// Encrypts the secrets and headers of all subscribers under the keyring's first key. It may run while programs
+    /// that have both keys work, and may be repeated.
     ///
     /// # Errors
     /// Fails if the database is unavailable or a value cannot be decrypted with any of the keys.
@@ -61,14 +61,13 @@ impl Store {
         rekeyed: &mut Rekeyed,
     ) -> Result<Option<SubscriberId>, RekeyError> {
         let transaction = self.database.begin().await.map_err(StoreError::from)?;
-        let mut query =
-            subscribers::Entity::find().order_by_asc(subscribers::Column::Id).limit(REKEYED_AT_ONCE);
+        let mut query = subscribers::Entity::find()
+            .order_by_asc(subscribers::Column::Id)
+            .limit(REKEYED_AT_ONCE)
+            // Makes a concurrent rotation wait, so that its secret is not overwritten.
+            .lock_exclusive();
         if let Some(after) = after {
             query = query.filter(subscribers::Column::Id.gt(after.uuid()));
-        }
-        if self.database.dialect() == Dialect::Postgres {
-            // Makes a concurrent rotation wait, so that its secret is not overwritten.
-            query = query.lock_exclusive();
         }
         let rows = query.all(&transaction).await.map_err(StoreError::from)?;
         let last = rows.last().map(|row| SubscriberId::from_uuid(row.id));

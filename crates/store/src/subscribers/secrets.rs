@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_core::keyring::{Purpose, SealContext};
 use postrider_core::{CustomHeaders, IdGenerator, Keyring, Secret, SubscriberId, TenantId};
-use postrider_database::{DatabaseError, Dialect};
+use postrider_database::DatabaseError;
 use sea_orm::sea_query::Expr;
 use sea_orm::{EntityTrait, QueryOrder, QuerySelect, Value};
 
@@ -39,11 +39,7 @@ impl Store {
         let now = self.ids.clock().now();
         let transaction = self.database.begin().await?;
         // Of two concurrent rotations, the second must see the secret of the first.
-        let locked = match self.database.dialect() {
-            Dialect::Postgres => find(tenant, id).lock_exclusive(),
-            Dialect::Sqlite => find(tenant, id),
-        };
-        let Some(row) = locked.one(&transaction).await? else { return Ok(false) };
+        let Some(row) = find(tenant, id).lock_exclusive().one(&transaction).await? else { return Ok(false) };
         let old = open_secret(&self.keyring, tenant, id, Purpose::Secret, &row.secret)?;
         let seal = |purpose, secret: &Secret| {
             seal(&self.keyring, &self.ids, tenant, id, purpose, secret.expose().as_bytes())

@@ -1,4 +1,4 @@
-//! Bulk calls work in batches, none of which holds its locks for long.
+//! Bulk calls work in batches, so that none holds its locks for long.
 
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter, Requeued};
 use postrider_testkit::TestDatabase;
@@ -6,7 +6,7 @@ use sea_orm::ConnectionTrait as _;
 
 use crate::stage::Stage;
 
-/// Notes the transaction in which each dead letter becomes pending again.
+/// A trigger that notes in which transaction each dead letter becomes pending again.
 const NOTE: &str = "CREATE TABLE requeued (transaction bigint NOT NULL); \
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
         INSERT INTO requeued VALUES (txid_current()); RETURN NULL; \
@@ -15,7 +15,7 @@ const NOTE: &str = "CREATE TABLE requeued (transaction bigint NOT NULL); \
         WHEN (OLD.status = 2 AND NEW.status = 0) EXECUTE FUNCTION note()";
 
 #[tokio::test]
-async fn many_are_requeued_in_transactions_of_five_hundred_at_most() {
+async fn a_transaction_requeues_at_most_five_hundred_dead_letters() {
     let stage = Stage::of(TestDatabase::postgres().await).await;
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     stage.bury(subscriber, 1_203).await;
@@ -23,7 +23,11 @@ async fn many_are_requeued_in_transactions_of_five_hundred_at_most() {
     let any = DeadFilter::default();
     let requeued = stage.store.requeue(&stage.tenant, &any, AttemptBudget::FromZero, 10_000).await.unwrap();
     assert_eq!(requeued, Requeued { deliveries: 1_203, more: false });
-    assert_eq!(stage.count("SELECT count(*) AS n FROM requeued").await, 1_203, "all are noted");
+    assert_eq!(
+        stage.count("SELECT count(*) AS n FROM requeued").await,
+        1_203,
+        "the trigger has noted every delivery"
+    );
     let largest =
         "SELECT max(n) AS n FROM (SELECT count(*) AS n FROM requeued GROUP BY transaction) AS batches";
     assert_eq!(stage.count(largest).await, 500);

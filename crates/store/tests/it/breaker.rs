@@ -1,34 +1,36 @@
-//! The circuit breaker, from each of its states to each other one, with a clock that the test moves.
+//! The circuit breaker in each transition between its states, with a clock that the test moves.
 
 use std::time::Duration;
 
 use postrider_core::ErrorKind::{self, Internal, Proxy, Status, TimeoutHeaders};
 use postrider_core::{DeliveryStatus, SubscriberId};
+use postrider_queue::Lease;
+use postrider_store::attempt::DeliveryRef;
 use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::health::{Breaker, BreakerPolicy, Health, Notice};
 use postrider_store::subscribers::SubscriberChange;
 use postrider_store::{PageRequest, Store};
 
-use crate::failing::{Claimed, HOUR, Way, claim, fail, record, succeed};
+use crate::attempts::{Claimed, Ending, HOUR, claim, fail, record, succeed};
 use crate::stage::{Stage, on_both};
 
 on_both!(
-    it_opens_at_the_tenth_failure_and_not_before,
-    a_success_starts_the_count_anew,
-    zero_failures_is_never,
-    after_its_pause_one_attempt_is_let_through,
-    pauses_double_while_probes_fail_up_to_ten_minutes,
-    a_probe_that_succeeds_closes_it,
-    a_probe_that_fails_on_our_side_is_followed_by_another,
-    what_was_in_flight_when_it_opened_is_no_probe,
-    a_late_success_closes_it,
-    another_chance_or_another_receiver_closes_it,
-    all_workers_share_it,
+    a_breaker_opens_at_the_tenth_failure_and_not_before,
+    a_success_resets_the_failure_count,
+    a_threshold_of_zero_disables_breakers,
+    after_the_pause_the_lane_lets_one_probe_through,
+    pauses_double_up_to_ten_minutes_while_probes_fail,
+    a_successful_probe_closes_the_breaker,
+    another_probe_follows_one_that_failed_on_our_side,
+    an_attempt_in_flight_when_the_breaker_opened_is_not_a_probe,
+    a_late_success_closes_the_breaker,
+    reactivation_or_a_new_url_closes_the_breaker,
+    all_workers_share_the_breaker,
 );
 
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// A subscriber with so many deliveries waiting.
+/// A subscriber with `waiting` pending deliveries.
 async fn backlog(stage: &Stage, waiting: usize) -> SubscriberId {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     for _ in 0..waiting {
@@ -37,7 +39,7 @@ async fn backlog(stage: &Stage, waiting: usize) -> SubscriberId {
     subscriber
 }
 
-/// A subscriber with an open breaker, and so many deliveries still waiting.
+/// A subscriber with an open breaker and `waiting` pending deliveries that have had no attempt.
 async fn open(stage: &Stage, waiting: usize) -> SubscriberId {
     let subscriber = backlog(stage, 10 + waiting).await;
     let notices = fail(&stage.store, claim(&stage.store, 10).await).await;
@@ -57,27 +59,27 @@ async fn health(stage: &Stage, subscriber: SubscriberId) -> Health {
     stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap().health
 }
 
-async fn nothing_goes_out(stage: &Stage) {
+async fn assert_paused(stage: &Stage) {
     assert_eq!(claim(&stage.store, 100).await.len(), 0, "the lane is paused");
 }
 
-/// After half of a pause nothing goes out; after all of it one delivery does.
+/// Checks that the lane stays paused for half of `pause`. Returns the probe that it lets through after all of it.
 async fn probe_after(stage: &Stage, pause: Duration) -> Claimed {
-    nothing_goes_out(stage).await;
+    assert_paused(stage).await;
     stage.database.advance(pause / 2).await;
-    nothing_goes_out(stage).await;
+    assert_paused(stage).await;
     stage.database.advance(pause / 2).await;
     let probe = claim(&stage.store, 100).await;
-    assert_eq!(probe.len(), 1, "one at a time");
+    assert_eq!(probe.len(), 1, "only one probe at a time");
     probe
 }
 
-async fn it_opens_at_the_tenth_failure_and_not_before(stage: &Stage) {
+async fn a_breaker_opens_at_the_tenth_failure_and_not_before(stage: &Stage) {
     let subscriber = backlog(stage, 40).await;
     for failures in 1..=9 {
-        // Those of the proxy and of Postrider itself blame nobody, and count as nothing.
+        // Failures of the proxy and of Postrider itself are not counted.
         for (kind, count) in [(Proxy, failures - 1), (Internal, failures - 1), (TimeoutHeaders, failures)] {
-            let notices = record(&stage.store, claim(&stage.store, 1).await, Way::Badly(kind)).await;
+            let notices = record(&stage.store, claim(&stage.store, 1).await, Ending::Failure(kind)).await;
             assert_eq!((notices.len(), health(stage, subscriber).await.failures), (0, count), "{kind:?}");
         }
         assert_eq!(health(stage, subscriber).await.breaker, Breaker::Closed);
@@ -88,8 +90,8 @@ async fn it_opens_at_the_tenth_failure_and_not_before(stage: &Stage) {
     assert_eq!((failures, failing_since.is_some()), (10, true));
     assert!(matches!(breaker, Breaker::Open(_)), "{breaker:?}");
     assert_eq!((stage.store.breakers().await.unwrap().open, breaker.as_str()), (1, "open"));
-    nothing_goes_out(stage).await;
-    // What waits spends no attempts.
+    assert_paused(stage).await;
+    // Waiting deliveries spend no attempts.
     assert_eq!(attempts(stage).await, [vec![0; 12], vec![1; 28]].concat());
 }
 
@@ -103,47 +105,47 @@ async fn attempts(stage: &Stage) -> Vec<u32> {
     attempts
 }
 
-async fn a_success_starts_the_count_anew(stage: &Stage) {
+async fn a_success_resets_the_failure_count(stage: &Stage) {
     let subscriber = backlog(stage, 29).await;
     assert_eq!(fail(&stage.store, claim(&stage.store, 9).await).await, []);
     assert_eq!(succeed(&stage.store, claim(&stage.store, 1).await).await, []);
     assert_eq!(health(stage, subscriber).await, Health::default());
     assert_eq!(fail(&stage.store, claim(&stage.store, 9).await).await, []);
-    // In one batch what counts is what came after the success.
+    // Within a batch, only failures after the last success count.
     let mut batch = Vec::new();
     for (number, claimed) in (0..).zip(claim(&stage.store, 9).await) {
-        let way = if number == 3 { Way::Well } else { Way::Badly(Status) };
-        batch.push((claimed, way));
+        let ending = if number == 3 { Ending::Success } else { Ending::Failure(Status) };
+        batch.push((claimed, ending));
     }
     assert_eq!(record_all(&stage.store, batch).await, []);
     assert_eq!(health(stage, subscriber).await.failures, 5);
     assert_eq!(health(stage, subscriber).await.breaker, Breaker::Closed);
 }
 
-async fn zero_failures_is_never(stage: &Stage) {
+async fn a_threshold_of_zero_disables_breakers(stage: &Stage) {
     let subscriber = backlog(stage, 50).await;
     let never = BreakerPolicy { breaker_failures: 0, ..BreakerPolicy::default() };
     let outcomes =
-        crate::failing::outcomes(claim(&stage.store, 49).await, Way::Badly(Status), Duration::ZERO);
+        crate::attempts::outcomes(claim(&stage.store, 49).await, Ending::Failure(Status), Duration::ZERO);
     assert_eq!(stage.store.record(&outcomes, &[], &never).await.unwrap().notices, []);
     let health = health(stage, subscriber).await;
     assert_eq!((health.failures, health.breaker), (49, Breaker::Closed));
     assert_eq!(claim(&stage.store, 100).await.len(), 1);
 }
 
-async fn after_its_pause_one_attempt_is_let_through(stage: &Stage) {
+async fn after_the_pause_the_lane_lets_one_probe_through(stage: &Stage) {
     let subscriber = open(stage, 20).await;
     let probe = probe_after(stage, PAUSE).await;
     assert_eq!(health(stage, subscriber).await.breaker, Breaker::HalfOpen);
     let breakers = stage.store.breakers().await.unwrap();
     assert_eq!((breakers.open, breakers.half_open), (0, 1));
-    // However long it takes.
+    // No second probe while the first one is running.
     stage.database.advance(PAUSE / 2).await;
-    nothing_goes_out(stage).await;
+    assert_paused(stage).await;
     drop(probe);
 }
 
-async fn pauses_double_while_probes_fail_up_to_ten_minutes(stage: &Stage) {
+async fn pauses_double_up_to_ten_minutes_while_probes_fail(stage: &Stage) {
     let subscriber = open(stage, 10).await;
     let mut pause = PAUSE;
     for (failures, seconds) in (11..).zip([60, 120, 240, 480, 600, 600]) {
@@ -153,13 +155,13 @@ async fn pauses_double_while_probes_fail_up_to_ten_minutes(stage: &Stage) {
         assert_eq!(notices, [opened(stage, subscriber, failures, pause)]);
         assert!(matches!(health(stage, subscriber).await.breaker, Breaker::Open(_)));
     }
-    nothing_goes_out(stage).await;
-    assert_eq!(attempts(stage).await, [vec![0; 4], vec![1; 16]].concat(), "only probes were made");
+    assert_paused(stage).await;
+    assert_eq!(attempts(stage).await, [vec![0; 4], vec![1; 16]].concat(), "only the probes made attempts");
 }
 
-async fn a_probe_that_succeeds_closes_it(stage: &Stage) {
+async fn a_successful_probe_closes_the_breaker(stage: &Stage) {
     let subscriber = open(stage, 20).await;
-    // The next pause would be of four minutes.
+    // Two failed probes: the next pause is two minutes, and the one after it would be four.
     for seconds in [30, 60] {
         let probe = probe_after(stage, Duration::from_secs(seconds)).await;
         fail(&stage.store, probe).await;
@@ -168,18 +170,18 @@ async fn a_probe_that_succeeds_closes_it(stage: &Stage) {
     assert_eq!(succeed(&stage.store, probe).await, [closed(stage, subscriber)]);
     assert_eq!(health(stage, subscriber).await, Health::default());
     let all = claim(&stage.store, 100).await;
-    assert_eq!(all.len(), 17, "all that waited goes out");
-    // It begins anew: ten failures, and the first pause.
+    assert_eq!(all.len(), 17, "the lane delivers everything that waited");
+    // The count and the pause start from the beginning.
     let (nine, rest) = all.split_at(9);
     assert_eq!(fail(&stage.store, nine.to_vec()).await, []);
     assert_eq!(fail(&stage.store, rest[..1].to_vec()).await, [opened(stage, subscriber, 10, PAUSE)]);
 }
 
-async fn a_probe_that_fails_on_our_side_is_followed_by_another(stage: &Stage) {
+async fn another_probe_follows_one_that_failed_on_our_side(stage: &Stage) {
     let subscriber = open(stage, 20).await;
     let mut probe = probe_after(stage, PAUSE).await;
     for kind in [Internal, Proxy] {
-        assert_eq!(record(&stage.store, probe, Way::Badly(kind)).await, []);
+        assert_eq!(record(&stage.store, probe, Ending::Failure(kind)).await, []);
         assert_eq!(health(stage, subscriber).await.breaker, Breaker::HalfOpen);
         probe = claim(&stage.store, 100).await;
         assert_eq!(probe.len(), 1, "still one at a time");
@@ -188,16 +190,16 @@ async fn a_probe_that_fails_on_our_side_is_followed_by_another(stage: &Stage) {
     assert_eq!(notices, [opened(stage, subscriber, 11, PAUSE * 2)]);
 }
 
-async fn what_was_in_flight_when_it_opened_is_no_probe(stage: &Stage) {
+async fn an_attempt_in_flight_when_the_breaker_opened_is_not_a_probe(stage: &Stage) {
     let subscriber = backlog(stage, 20).await;
     let (mut first, mut second) = (claim(&stage.store, 12).await, Vec::new());
     second.push(first.pop().unwrap());
     let during = first.pop().unwrap();
     assert_eq!(fail(&stage.store, first).await.len(), 1);
     let before = health(stage, subscriber).await.breaker;
-    // They took an hour, and so began before.
+    // It took an hour, so it began before the breaker opened.
     assert_eq!(fail_slowly(&stage.store, vec![during]).await, []);
-    assert_eq!(health(stage, subscriber).await.breaker, before, "the pause is as it was");
+    assert_eq!(health(stage, subscriber).await.breaker, before, "the pause has not changed");
     stage.database.advance(PAUSE).await;
     assert_eq!(fail_slowly(&stage.store, second).await, []);
     assert_eq!(health(stage, subscriber).await.breaker, Breaker::HalfOpen);
@@ -207,28 +209,28 @@ async fn what_was_in_flight_when_it_opened_is_no_probe(stage: &Stage) {
 }
 
 async fn fail_slowly(store: &Store, claimed: Claimed) -> Vec<Notice> {
-    let outcomes = crate::failing::outcomes(claimed, Way::Badly(Status), HOUR);
+    let outcomes = crate::attempts::outcomes(claimed, Ending::Failure(Status), HOUR);
     store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap().notices
 }
 
-async fn a_late_success_closes_it(stage: &Stage) {
+async fn a_late_success_closes_the_breaker(stage: &Stage) {
     let subscriber = backlog(stage, 20).await;
     let mut claimed = claim(&stage.store, 11).await;
     let late = vec![claimed.pop().unwrap()];
     assert_eq!(fail(&stage.store, claimed).await.len(), 1);
-    nothing_goes_out(stage).await;
+    assert_paused(stage).await;
     assert_eq!(succeed(&stage.store, late).await, [closed(stage, subscriber)]);
     assert_eq!(claim(&stage.store, 100).await.len(), 9);
 }
 
-async fn another_chance_or_another_receiver_closes_it(stage: &Stage) {
+async fn reactivation_or_a_new_url_closes_the_breaker(stage: &Stage) {
     let url = Some("https://example.com/another".parse().unwrap());
     for change in [
         SubscriberChange { active: Some(true), ..SubscriberChange::default() },
         SubscriberChange { url, ..SubscriberChange::default() },
     ] {
         let subscriber = open(stage, 5).await;
-        nothing_goes_out(stage).await;
+        assert_paused(stage).await;
         let changed =
             stage.store.change_subscriber(&stage.tenant, subscriber, change).await.unwrap().unwrap();
         assert_eq!(changed.health, Health::default());
@@ -238,7 +240,7 @@ async fn another_chance_or_another_receiver_closes_it(stage: &Stage) {
     }
 }
 
-async fn all_workers_share_it(stage: &Stage) {
+async fn all_workers_share_the_breaker(stage: &Stage) {
     let subscriber = backlog(stage, 30).await;
     let (one, other) = (&stage.store, &stage.another_store().await);
     for _ in 0..5 {
@@ -251,27 +253,25 @@ async fn all_workers_share_it(stage: &Stage) {
     }
     stage.database.advance(PAUSE).await;
     let (mine, theirs) = tokio::join!(claim(one, 100), claim(other, 100));
-    assert_eq!(mine.len() + theirs.len(), 1, "one probe for all");
+    assert_eq!(mine.len() + theirs.len(), 1, "one probe for both workers");
     let probe = [mine, theirs].concat();
     assert_eq!(succeed(other, probe).await, [closed(stage, subscriber)]);
     assert_eq!(claim(one, 100).await.len(), 19);
 }
 
-async fn record_all(
-    store: &Store,
-    batch: Vec<((postrider_queue::Lease, postrider_store::attempt::DeliveryRef), Way)>,
-) -> Vec<Notice> {
+async fn record_all(store: &Store, batch: Vec<((Lease, DeliveryRef), Ending)>) -> Vec<Notice> {
     let outcomes: Vec<_> = batch
         .into_iter()
-        .flat_map(|(claimed, way)| crate::failing::outcomes(vec![claimed], way, Duration::from_millis(3)))
+        .flat_map(|(claimed, ending)| {
+            crate::attempts::outcomes(vec![claimed], ending, Duration::from_millis(3))
+        })
         .collect();
     store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap().notices
 }
 
-/// Every kind of failure either blames the receiver, and opens its breaker, or does not, and never does.
 #[test]
-fn only_our_own_failures_blame_nobody() {
-    let blameless: Vec<_> =
+fn only_proxy_and_internal_failures_do_not_blame_the_receiver() {
+    let not_the_receivers: Vec<_> =
         (0..).map_while(ErrorKind::from_code).filter(|kind| !kind.blames_receiver()).collect();
-    assert_eq!(blameless, [Proxy, Internal]);
+    assert_eq!(not_the_receivers, [Proxy, Internal]);
 }

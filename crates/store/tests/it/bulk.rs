@@ -3,31 +3,30 @@
 use std::time::{Duration, Instant};
 
 use postrider_core::SubscriberId;
-use postrider_store::stats::Steps;
-use postrider_store::stats::{DeliveryStats, StatsFilter};
+use postrider_store::stats::{DeliveryStats, StatsFilter, Steps};
 use sea_orm::prelude::Uuid;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 
 use crate::stage::{Stage, on_both};
 
-on_both!(a_million_deliveries_are_counted_at_once);
+on_both!(a_million_deliveries_are_counted_quickly);
 
 const DELIVERIES: u64 = 1_000_000;
 const SUBSCRIBERS: u64 = 20;
 const EVENTS: u64 = 3;
-/// Added up within some 10 ms.
+/// The most roll-up rows that a query may add up, which takes about 10 ms.
 const MOST_ROWS: i64 = 25_000;
-/// Three days.
+/// For how long minutes of attempts are stored: three days.
 const MINUTES: u64 = 3 * 1440;
 
-/// A month of little traffic to many, the worst there is: unfolded, hardly two deliveries would be in
-/// one row. It is as workers leave it, who fold all the time.
-async fn a_million_deliveries_are_counted_at_once(stage: &Stage) {
+/// A month of little traffic to many subscribers, which is the worst case: without folding, hardly any row would count
+/// two deliveries. The rows are folded, as workers leave them.
+async fn a_million_deliveries_are_counted_quickly(stage: &Stage) {
     fill(stage).await;
     stage.store.fold_statistics().await.unwrap();
     let (rollups, attempts) = (rows(stage, "rollups").await, rows(stage, "attempt_rollups").await);
     println!("{rollups} rows, {attempts} of attempts");
-    // What it costs is how many rows are added up; how long that takes depends on what else goes on here.
+    // The number of rows determines the cost. The time also depends on what else this machine does.
     assert!(rollups < MOST_ROWS, "{rollups} rows are too many to add up");
 
     let one = SubscriberId::from_uuid(Uuid::from_u128(7));
@@ -44,7 +43,7 @@ async fn a_million_deliveries_are_counted_at_once(stage: &Stage) {
         ("one event type", StatsFilter { event_type: Some(event), ..none.clone() }, None),
         ("a day", StatsFilter { since: Some(day_ago), ..none }, None),
     ] {
-        // The best of ten: other tests are busy beside this one.
+        // The best of ten, because other tests run at the same time.
         let mut best = Duration::MAX;
         let mut counted = DeliveryStats::default();
         for _ in 0..10 {
@@ -75,7 +74,7 @@ async fn a_million_deliveries_are_counted_at_once(stage: &Stage) {
     }
 }
 
-/// As folding leaves it: the last two hours by minute and by two processes (slots), then hours, then days.
+/// Inserts rows as folding leaves them: the last two hours by minute and in two shards, then hours, then days.
 async fn fill(stage: &Stage) {
     let now = stage.now().millis() / 60_000;
     let (hours, days) = ((now - 60) / 60 * 60, (now - 1440) / 1440 * 1440);
@@ -93,14 +92,14 @@ async fn fill(stage: &Stage) {
         let id = format!("lpad(to_hex(n % {SUBSCRIBERS}), 32, '0')::uuid");
         (series, id, "lpad('', 32, '0')::uuid", r"'\x0a01900201'::bytea")
     };
-    let made = format!(
+    let moments = format!(
         "SELECT n, {now} - (n / {cells}) * {minutes} / ({DELIVERIES} / {cells}) AS at FROM ({series}) AS series"
     );
     let deliveries = format!(
         "SELECT 'default' AS tenant, {id} AS subscriber_id, 'event.' || ((n / {SUBSCRIBERS}) % {EVENTS}) AS event_type, \
             CASE WHEN at < {days} THEN at - at % 1440 WHEN at < {hours} THEN at - at % 60 ELSE at END AS minute, \
             CASE WHEN at < {hours} THEN 0 ELSE (n / 7) % 2 END AS slot \
-        FROM ({made}) AS made"
+        FROM ({moments}) AS moments"
     );
     for sql in [
         format!(
@@ -108,7 +107,7 @@ async fn fill(stage: &Stage) {
             SELECT tenant, subscriber_id, event_type, minute, slot, count(*), count(*), 0, 0, count(*) \
             FROM ({deliveries}) AS deliveries GROUP BY 1, 2, 3, 4, 5"
         ),
-        // Three days of attempts by the minute, 10 ms each, of deliveries that waited 16 ms.
+        // Three days of attempts by the minute, each of 10 ms, for deliveries that waited 16 ms.
         format!(
             "INSERT INTO attempt_rollups (tenant, subscriber_id, event_type, width, start, attempts, counts) \
             SELECT 'default', {id}, 'event.' || ((n / {SUBSCRIBERS}) % {EVENTS}), 1, {now} - n / {cells}, 1, {tally} \

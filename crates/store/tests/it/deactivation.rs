@@ -1,9 +1,10 @@
-//! A subscriber that fails for five days without a single success is deactivated, and nothing that can be recovered
-//! is cancelled.
+//! A subscriber that fails for five days without a single success is deactivated. Its deliveries become dead letters,
+//! which can be requeued; none is cancelled.
 
 use std::time::Duration;
 
 use postrider_core::{DeactivationReason, DeadReason, DeliveryStatus, ErrorKind, SubscriberId};
+use postrider_queue::{Claim, LeaseToken};
 use postrider_store::PageRequest;
 use postrider_store::attempt::{End, Outcome};
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
@@ -12,23 +13,21 @@ use postrider_store::health::{BreakerPolicy, Health, Notice};
 use postrider_store::loading::Loaded;
 use postrider_store::subscribers::{SubscriberChange, SubscriberState};
 
-use postrider_queue::{Claim, LeaseToken};
-
-use crate::failing::{HOUR, Way, claim, outcomes, succeed};
+use crate::attempts::{Ending, HOUR, claim, outcomes, succeed};
 use crate::stage::{Stage, on_both};
 
 on_both!(
-    five_days_of_failures_deactivate,
-    an_open_breaker_does_not_stop_the_days,
-    a_success_starts_the_days_anew,
-    without_a_limit_it_is_never_deactivated,
-    failures_on_our_side_deactivate_nobody,
-    what_was_pending_is_dead_and_can_be_recovered,
+    five_days_of_failures_deactivate_a_subscriber,
+    time_with_an_open_breaker_counts_towards_deactivation,
+    a_success_restarts_the_five_days,
+    without_a_limit_no_subscriber_is_deactivated,
+    failures_on_our_side_deactivate_no_subscriber,
+    deliveries_of_a_deactivated_subscriber_die_and_can_be_requeued,
 );
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// No breaker, so that attempts go on.
+/// A policy without breakers, so that attempts continue.
 fn breaker() -> BreakerPolicy {
     BreakerPolicy { breaker_failures: 0, ..BreakerPolicy::default() }
 }
@@ -41,9 +40,9 @@ async fn subscriber(stage: &Stage, waiting: usize) -> SubscriberId {
     subscriber
 }
 
-/// The next delivery fails.
+/// Lets the next delivery fail, and returns the notices.
 async fn fail(stage: &Stage, kind: ErrorKind, breaker: &BreakerPolicy) -> Vec<Notice> {
-    let outcomes = outcomes(claim(&stage.store, 1).await, Way::Badly(kind), Duration::ZERO);
+    let outcomes = outcomes(claim(&stage.store, 1).await, Ending::Failure(kind), Duration::ZERO);
     assert_eq!(outcomes.len(), 1);
     stage.store.record(&outcomes, &[], breaker).await.unwrap().notices
 }
@@ -57,7 +56,7 @@ fn deactivated(stage: &Stage, subscriber: SubscriberId) -> Notice {
     Notice::Deactivated { tenant: stage.tenant.clone(), subscriber, reason }
 }
 
-async fn five_days_of_failures_deactivate(stage: &Stage) {
+async fn five_days_of_failures_deactivate_a_subscriber(stage: &Stage) {
     let subscriber = subscriber(stage, 4).await;
     assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await, []);
     stage.database.advance(4 * DAY + 23 * HOUR).await;
@@ -70,20 +69,20 @@ async fn five_days_of_failures_deactivate(stage: &Stage) {
     assert!(matches!(now, SubscriberState::Inactive { reason: DeactivationReason::Failing, .. }), "{now:?}");
 }
 
-async fn an_open_breaker_does_not_stop_the_days(stage: &Stage) {
+async fn time_with_an_open_breaker_counts_towards_deactivation(stage: &Stage) {
     let subscriber = subscriber(stage, 12).await;
     let breaker = BreakerPolicy::default();
     for _ in 0..10 {
         fail(stage, ErrorKind::Status, &breaker).await;
     }
     stage.database.advance(5 * DAY).await;
-    // Which is the probe.
+    // This attempt is the probe.
     assert_eq!(fail(stage, ErrorKind::Status, &breaker).await, [deactivated(stage, subscriber)]);
     let now = stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap();
-    assert_eq!(now.health, Health::default(), "it is not held against it when it comes back");
+    assert_eq!(now.health, Health::default(), "earlier failures do not count after a reactivation");
 }
 
-async fn a_success_starts_the_days_anew(stage: &Stage) {
+async fn a_success_restarts_the_five_days(stage: &Stage) {
     let subscriber = subscriber(stage, 6).await;
     assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await, []);
     stage.database.advance(4 * DAY).await;
@@ -96,7 +95,7 @@ async fn a_success_starts_the_days_anew(stage: &Stage) {
     assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await, [deactivated(stage, subscriber)]);
 }
 
-async fn without_a_limit_it_is_never_deactivated(stage: &Stage) {
+async fn without_a_limit_no_subscriber_is_deactivated(stage: &Stage) {
     let subscriber = subscriber(stage, 3).await;
     let never = BreakerPolicy { deactivate_after: None, ..breaker() };
     for _ in 0..3 {
@@ -106,7 +105,7 @@ async fn without_a_limit_it_is_never_deactivated(stage: &Stage) {
     assert_eq!(state(stage, subscriber).await, SubscriberState::Active);
 }
 
-async fn failures_on_our_side_deactivate_nobody(stage: &Stage) {
+async fn failures_on_our_side_deactivate_no_subscriber(stage: &Stage) {
     let subscriber = subscriber(stage, 6).await;
     for kind in [ErrorKind::Internal, ErrorKind::Proxy, ErrorKind::Internal] {
         assert_eq!(fail(stage, kind, &breaker()).await, []);
@@ -115,31 +114,33 @@ async fn failures_on_our_side_deactivate_nobody(stage: &Stage) {
     assert_eq!(state(stage, subscriber).await, SubscriberState::Active);
 }
 
-async fn what_was_pending_is_dead_and_can_be_recovered(stage: &Stage) {
+async fn deliveries_of_a_deactivated_subscriber_die_and_can_be_requeued(stage: &Stage) {
     let subscriber = subscriber(stage, 6).await;
     fail(stage, ErrorKind::Status, &breaker()).await;
     stage.database.advance(5 * DAY).await;
     assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await.len(), 1);
 
-    // All jobs are ready at once, those that were to wait for an hour too, and end without a request.
+    // All jobs are ready now, including those scheduled in an hour, and end without a request.
     let token = LeaseToken(stage.store.ids().next_uuid());
     let jobs = stage.store.queue().claim(&Claim::new(token, 100, HOUR)).await.unwrap().jobs;
     assert_eq!(jobs.len(), 6);
     let mut ends = Vec::new();
     for (job, loaded) in jobs.iter().zip(stage.store.load(&jobs).await.unwrap()) {
-        let Loaded::Inactive(delivery, end) = loaded else { panic!("nobody wants it: {loaded:?}") };
+        let Loaded::Inactive(delivery, end) = loaded else {
+            panic!("the subscriber is inactive: {loaded:?}")
+        };
         assert_eq!(end, End::Dead(DeadReason::SubscriberFailing));
         ends.push(Outcome { lease: job.lease, delivery, attempt: None, end });
     }
     stage.store.record(&ends, &[], &breaker()).await.unwrap();
     let dead = deliveries(stage, DeliveryStatus::Dead).await;
-    assert_eq!(dead.len(), 6, "and none is cancelled");
+    assert_eq!(dead.len(), 6, "none is cancelled");
     assert!(dead.iter().all(|one| one.dead_reason == Some(DeadReason::SubscriberFailing)));
-    assert_eq!(dead.iter().map(|one| one.attempts).sum::<u32>(), 2, "no attempt was spent");
+    assert_eq!(dead.iter().map(|one| one.attempts).sum::<u32>(), 2, "ending them spent no attempts");
 
     let filter = DeadFilter { subscriber: Some(subscriber), ..DeadFilter::default() };
     let again = || stage.store.requeue(&stage.tenant, &filter, AttemptBudget::FromZero, 100);
-    assert_eq!(again().await.unwrap().deliveries, 0, "there is nobody to deliver them to");
+    assert_eq!(again().await.unwrap().deliveries, 0, "the subscriber is inactive");
     let active = SubscriberChange { active: Some(true), ..SubscriberChange::default() };
     stage.store.change_subscriber(&stage.tenant, subscriber, active).await.unwrap().unwrap();
     assert_eq!(again().await.unwrap().deliveries, 6);

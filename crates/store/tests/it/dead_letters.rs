@@ -1,4 +1,4 @@
-//! Dead letters and what has ended: found, delivered again once, deleted, cancelled.
+//! Listing, requeueing and deleting dead letters; retrying and cancelling deliveries.
 
 use std::time::Duration;
 
@@ -21,20 +21,20 @@ use sea_orm::{ConnectionTrait as _, Statement};
 use crate::stage::{Stage, on_both};
 
 on_both!(
-    dead_letters_are_found_by_what_they_are,
-    requeueing_begins_a_new_round,
-    kept_attempts_leave_one_more,
-    many_are_requeued_in_bounds_oldest_first,
-    what_dies_again_meanwhile_is_left,
-    who_is_not_active_gets_nothing_requeued,
-    whatever_has_ended_is_retried,
+    dead_letters_can_be_filtered_by_each_field,
+    requeueing_starts_a_new_round,
+    keeping_the_attempts_allows_one_more,
+    dead_letters_are_requeued_oldest_first_up_to_the_limit,
+    a_delivery_that_dies_again_during_the_call_is_left_out,
+    dead_letters_of_inactive_subscribers_are_not_requeued,
+    an_ended_delivery_can_be_retried,
     only_dead_letters_are_deleted,
-    only_what_is_pending_is_cancelled,
+    only_pending_deliveries_are_cancelled,
 );
 
 const USED_UP: End = End::Dead(DeadReason::AttemptsUsedUp);
 
-async fn dead_letters_are_found_by_what_they_are(stage: &Stage) {
+async fn dead_letters_can_be_filtered_by_each_field(stage: &Stage) {
     let one = stage.subscribe(&stage.tenant, true).await;
     let two = stage.subscribe(&stage.tenant, true).await;
     let other: TenantId = "other".parse().unwrap();
@@ -89,31 +89,35 @@ async fn dead_letters_are_found_by_what_they_are(stage: &Stage) {
     let rest = stage.store.dead_letters(&stage.tenant, &any(), rest).await.unwrap();
     assert_eq!((rest.items[0].id, rest.items.len(), rest.next), (old, 1, None));
 
-    // Another tenant's ids name nothing.
+    // Another tenant cannot requeue them by id.
     let theirs = DeadFilter { ids: Some(vec![old]), ..any() };
     assert_eq!(
         stage.store.requeue(&other, &theirs, AttemptBudget::FromZero, 10).await.unwrap(),
         Requeued::default()
     );
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
 }
 
-async fn requeueing_begins_a_new_round(stage: &Stage) {
+async fn requeueing_starts_a_new_round(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
     let before = stage.delivery(id).await;
     stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
     stage.attempt(USED_UP).await;
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
 
     let requeued = stage.requeue(AttemptBudget::FromZero, 10).await;
     assert_eq!(requeued, Requeued { deliveries: 1, more: false });
-    assert_eq!(stage.requeue(AttemptBudget::FromZero, 10).await, Requeued::default(), "it is dead no more");
-    stage.assert_books().await;
+    assert_eq!(
+        stage.requeue(AttemptBudget::FromZero, 10).await,
+        Requeued::default(),
+        "the delivery is no longer dead"
+    );
+    stage.assert_counts_agree().await;
     let now = stage.delivery(id).await;
     assert_eq!((now.status, now.attempts), (DeliveryStatus::Pending, 2));
     assert_eq!((now.next_attempt_at, now.dead_reason, now.ended_at), (None, None, None));
-    assert_eq!(now.event_id, before.event_id, "it is the same webhook-id");
+    assert_eq!(now.event_id, before.event_id, "the webhook-id stays the same");
     assert_ne!(now.job, before.job);
     assert_eq!(stage.jobs().await, 1);
 
@@ -121,34 +125,34 @@ async fn requeueing_begins_a_new_round(stage: &Stage) {
     let [(_, delivery)] = &claimed[..] else { panic!("one job: {claimed:?}") };
     assert_eq!((delivery.id, delivery.attempts, delivery.round_start), (id, 2, 2));
     stage.record(claimed[0].0, delivery, Duration::ZERO, End::Succeeded).await;
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
     let numbers: Vec<_> =
         stage.store.attempts(&stage.tenant, id).await.unwrap().iter().map(|attempt| attempt.number).collect();
-    assert_eq!(numbers, [1, 2, 3], "the attempts of all rounds are kept");
+    assert_eq!(numbers, [1, 2, 3], "the attempts of all rounds stay");
     assert_eq!(stage.jobs().await, 0);
 }
 
-async fn kept_attempts_leave_one_more(stage: &Stage) {
+async fn keeping_the_attempts_allows_one_more(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
     stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
     stage.attempt(USED_UP).await;
     assert_eq!(stage.requeue(AttemptBudget::Keep, 10).await.deliveries, 1);
     let claimed = stage.claim().await;
-    // The worker's schedule ends with this attempt, the third of a round of two.
+    // It has used up its two attempts, so the worker makes this one the last.
     assert_eq!((claimed[0].1.attempts, claimed[0].1.round_start), (2, 0));
     stage.record(claimed[0].0, &claimed[0].1, Duration::ZERO, USED_UP).await;
     assert_eq!(
         (stage.delivery(id).await.status, stage.delivery(id).await.attempts),
         (DeliveryStatus::Dead, 3)
     );
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
 }
 
-async fn many_are_requeued_in_bounds_oldest_first(stage: &Stage) {
+async fn dead_letters_are_requeued_oldest_first_up_to_the_limit(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let dead = stage.bury(subscriber, 1_203).await;
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
 
     assert_eq!(stage.requeue(AttemptBudget::FromZero, 0).await, Requeued { deliveries: 0, more: true });
     assert_eq!(stage.requeue(AttemptBudget::FromZero, 3).await, Requeued { deliveries: 3, more: true });
@@ -157,23 +161,23 @@ async fn many_are_requeued_in_bounds_oldest_first(stage: &Stage) {
         .dead_letters(&stage.tenant, &DeadFilter::default(), PageRequest::default())
         .await
         .unwrap();
-    assert_eq!(page.items[0].id, dead[1_202], "the newest still waits");
+    assert_eq!(page.items[0].id, dead[1_202], "the newest is still dead");
     for id in &dead[..3] {
         assert_eq!(stage.delivery(*id).await.status, DeliveryStatus::Pending);
     }
-    // Over the bound of a batch, and then exactly what is left.
+    // More than one batch, and then exactly the rest.
     assert_eq!(stage.requeue(AttemptBudget::FromZero, 700).await, Requeued { deliveries: 700, more: true });
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
     assert_eq!(stage.requeue(AttemptBudget::FromZero, 500).await, Requeued { deliveries: 500, more: false });
     assert_eq!(stage.requeue(AttemptBudget::FromZero, 500).await, Requeued::default());
     assert_eq!(stage.jobs().await, 1_203);
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
 }
 
-async fn what_dies_again_meanwhile_is_left(stage: &Stage) {
+async fn a_delivery_that_dies_again_during_the_call_is_left_out(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let dead = stage.bury(subscriber, 3).await;
-    // As if it had been requeued by the first batch of the call, and had died before the last one.
+    // As if the first batch of the call had requeued it, and it had died again before the last batch.
     let sql = "UPDATE deliveries SET died_at = died_at + 3600000 WHERE id = $1";
     let connection = stage.database.connection();
     let statement =
@@ -181,28 +185,32 @@ async fn what_dies_again_meanwhile_is_left(stage: &Stage) {
     connection.execute_raw(statement).await.unwrap();
     assert_eq!(stage.requeue(AttemptBudget::Keep, 10).await, Requeued { deliveries: 2, more: false });
     assert_eq!(stage.delivery(dead[0]).await.status, DeliveryStatus::Dead);
-    // It is the next call's.
+    // The next call requeues it.
     stage.database.advance(Duration::from_hours(2)).await;
     assert_eq!(stage.requeue(AttemptBudget::Keep, 10).await, Requeued { deliveries: 1, more: false });
 }
 
-async fn who_is_not_active_gets_nothing_requeued(stage: &Stage) {
-    let gone = stage.subscribe(&stage.tenant, true).await;
-    let there = stage.subscribe(&stage.tenant, true).await;
-    let of_gone = stage.bury(gone, 2).await;
-    let of_there = stage.bury(there, 1).await;
-    stage.set_active(gone, false).await;
+async fn dead_letters_of_inactive_subscribers_are_not_requeued(stage: &Stage) {
+    let inactive = stage.subscribe(&stage.tenant, true).await;
+    let active = stage.subscribe(&stage.tenant, true).await;
+    let of_inactive = stage.bury(inactive, 2).await;
+    let of_active = stage.bury(active, 1).await;
+    stage.set_active(inactive, false).await;
     assert_eq!(stage.requeue(AttemptBudget::FromZero, 10).await, Requeued { deliveries: 1, more: false });
-    assert_eq!(stage.delivery(of_there[0]).await.status, DeliveryStatus::Pending);
-    for id in &of_gone {
-        assert_eq!(stage.delivery(*id).await.status, DeliveryStatus::Dead, "it waits for its subscriber");
+    assert_eq!(stage.delivery(of_active[0]).await.status, DeliveryStatus::Pending);
+    for id in &of_inactive {
+        assert_eq!(
+            stage.delivery(*id).await.status,
+            DeliveryStatus::Dead,
+            "it stays dead while its subscriber is inactive"
+        );
     }
-    stage.set_active(gone, true).await;
+    stage.set_active(inactive, true).await;
     assert_eq!(stage.requeue(AttemptBudget::FromZero, 10).await, Requeued { deliveries: 2, more: false });
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
 }
 
-async fn whatever_has_ended_is_retried(stage: &Stage) {
+async fn an_ended_delivery_can_be_retried(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     for (end, status) in [
         (End::Succeeded, DeliveryStatus::Succeeded),
@@ -216,22 +224,26 @@ async fn whatever_has_ended_is_retried(stage: &Stage) {
         stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
         assert!(
             matches!(retry().await, Changed::Not(DeliveryStatus::Pending)),
-            "its next attempt is to come"
+            "its next attempt is still due"
         );
         stage.attempt(end).await;
         assert_eq!(stage.delivery(id).await.status, status);
 
         let Changed::Done(now) = retry().await else { panic!("{status} is retried") };
         assert_eq!((now.status, now.ended_at, now.next_attempt_at), (DeliveryStatus::Pending, None, None));
-        assert_eq!(now.event_id, before.event_id, "it is the same webhook-id");
-        stage.assert_books().await;
+        assert_eq!(now.event_id, before.event_id, "the webhook-id stays the same");
+        stage.assert_counts_agree().await;
         let claimed = stage.claim().await;
-        assert_eq!((claimed[0].1.attempts, claimed[0].1.round_start), (2, 2), "the whole schedule again");
+        assert_eq!(
+            (claimed[0].1.attempts, claimed[0].1.round_start),
+            (2, 2),
+            "the whole schedule starts again"
+        );
         stage.record(claimed[0].0, &claimed[0].1, Duration::ZERO, End::Succeeded).await;
-        stage.assert_books().await;
+        stage.assert_counts_agree().await;
     }
-    let nobody = stage.store.ids().next();
-    assert!(matches!(stage.store.retry(&stage.tenant, nobody).await.unwrap(), Changed::Missing));
+    let unknown = stage.store.ids().next();
+    assert!(matches!(stage.store.retry(&stage.tenant, unknown).await.unwrap(), Changed::Missing));
     assert_eq!(stage.jobs().await, 0);
 }
 
@@ -250,11 +262,11 @@ async fn only_dead_letters_are_deleted(stage: &Stage) {
     assert_eq!(delete(&stage.tenant).await, Deleted::Missing);
     assert!(stage.store.delivery(&stage.tenant, id).await.unwrap().is_none());
     assert_eq!(stage.count("SELECT count(*) AS n FROM attempts").await, 0);
-    assert_eq!(stage.stats().await.deliveries, counted, "what was counted stays counted");
+    assert_eq!(stage.stats().await.deliveries, counted, "statistics still count it");
     assert!(matches!(stage.store.retry(&stage.tenant, id).await.unwrap(), Changed::Missing));
 }
 
-async fn only_what_is_pending_is_cancelled(stage: &Stage) {
+async fn only_pending_deliveries_are_cancelled(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
     stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
@@ -264,9 +276,9 @@ async fn only_what_is_pending_is_cancelled(stage: &Stage) {
     assert_eq!((cancelled.status, cancelled.next_attempt_at), (DeliveryStatus::Cancelled, None));
     assert!(cancelled.ended_at.is_some());
     assert!(matches!(cancel(&stage.tenant).await, Changed::Not(DeliveryStatus::Cancelled)));
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
 
-    // Its job is still there. Delivered again, it has a second one; the first is of no consequence.
+    // Its job still exists. A retry gives it a second job, and the first one has no effect.
     assert!(matches!(stage.store.retry(&stage.tenant, id).await.unwrap(), Changed::Done(_)));
     assert_eq!(stage.jobs().await, 2);
     let token = LeaseToken(stage.store.ids().next_uuid());
@@ -281,11 +293,11 @@ async fn only_what_is_pending_is_cancelled(stage: &Stage) {
         })
         .collect();
     assert_eq!((loaded.len(), deliveries.len(), deliveries[0].id), (2, 1, id));
-    stage.assert_books().await;
+    stage.assert_counts_agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_requeues_at_the_same_time_requeues_each_once() {
+async fn concurrent_requeues_requeue_each_dead_letter_once() {
     let stage = Stage::of(TestDatabase::postgres().await).await;
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let dead = stage.bury(subscriber, 2_345).await;
@@ -298,12 +310,12 @@ async fn who_requeues_at_the_same_time_requeues_each_once() {
     assert_eq!(stage.jobs().await, 2_345);
     let own = "SELECT count(*) AS n FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id \
         AND jobs.subject = deliveries.id WHERE deliveries.status = 0";
-    assert_eq!(stage.count(own).await, 2_345, "each delivery has one job, its own");
-    stage.assert_books().await;
+    assert_eq!(stage.count(own).await, 2_345, "each delivery has its own job");
+    stage.assert_counts_agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_retries_deletes_and_requeues_at_the_same_time_does_it_once() {
+async fn only_one_of_concurrent_retries_requeues_and_deletes_succeeds() {
     let stage = Stage::of(TestDatabase::postgres().await).await;
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     for (round, id) in stage.bury(subscriber, 40).await.into_iter().enumerate() {
@@ -332,10 +344,10 @@ impl Stage {
     }
 
     async fn delivery(&self, id: DeliveryId) -> postrider_store::deliveries::Delivery {
-        self.store.delivery(&self.tenant, id).await.unwrap().expect("it is there")
+        self.store.delivery(&self.tenant, id).await.unwrap().expect("it exists")
     }
 
-    /// Makes deliveries that are dead after one attempt, oldest first.
+    /// Creates deliveries that are dead after one attempt, oldest first.
     pub(super) async fn bury(&self, subscriber: SubscriberId, count: usize) -> Vec<DeliveryId> {
         let ids = self.store.ids();
         let (event_id, at): (EventId, Timestamp) = (ids.next(), self.now());
@@ -379,7 +391,7 @@ impl Stage {
 
     async fn set_active(&self, subscriber: SubscriberId, active: bool) {
         let change = SubscriberChange { active: Some(active), ..SubscriberChange::default() };
-        self.store.change_subscriber(&self.tenant, subscriber, change).await.unwrap().expect("it is there");
+        self.store.change_subscriber(&self.tenant, subscriber, change).await.unwrap().expect("it exists");
     }
 
     async fn jobs(&self) -> u64 {
@@ -393,8 +405,8 @@ impl Stage {
         u64::try_from(row.try_get::<i64>("", "n").unwrap()).unwrap()
     }
 
-    /// What was counted as it happened is what there is.
-    async fn assert_books(&self) {
+    /// Checks that the counts agree with the deliveries.
+    async fn assert_counts_agree(&self) {
         let counted = self.stats().await.deliveries;
         let of = async |status: u8| {
             self.count(&format!(
@@ -402,19 +414,19 @@ impl Stage {
             ))
             .await
         };
-        let there = [of(0).await, of(1).await, of(2).await, of(3).await];
-        assert_eq!([counted.pending, counted.succeeded, counted.dead, counted.cancelled], there);
+        let stored = [of(0).await, of(1).await, of(2).await, of(3).await];
+        assert_eq!([counted.pending, counted.succeeded, counted.dead, counted.cancelled], stored);
         let spent = self
             .count(
                 "SELECT CAST(coalesce(sum(attempts), 0) AS bigint) AS n FROM deliveries \
                  WHERE tenant = 'default' AND status <> 0",
             )
             .await;
-        let booked = self
+        let counted_attempts = self
             .count(
                 "SELECT CAST(coalesce(sum(spent), 0) AS bigint) AS n FROM rollups WHERE tenant = 'default'",
             )
             .await;
-        assert_eq!(booked, spent, "attempts of what has ended");
+        assert_eq!(counted_attempts, spent, "the attempts of ended deliveries");
     }
 }

@@ -1,4 +1,4 @@
-//! What is well is recorded in one statement, all of it or nothing.
+//! The fast path: plain successes are recorded in one statement, all of them or none.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,14 +6,13 @@ use std::time::Duration;
 use postrider_core::{ErrorKind, Verdict};
 use postrider_database::Dialect;
 use postrider_queue::{Lease, LeaseToken, Rescue};
-use postrider_store::attempt::DeliveryRef;
-use postrider_store::attempt::{Attempt, End, Outcome, Response};
+use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
 use postrider_testkit::TestDatabase;
 
 use crate::stage::{Stage, on_both};
 
-on_both!(recording_at_once_comes_to_the_same);
+on_both!(the_fast_path_records_the_same_as_the_slow_path);
 
 async fn stage() -> Stage {
     Stage::of(TestDatabase::postgres().await).await
@@ -39,7 +38,7 @@ fn outcome((lease, delivery): &(Lease, DeliveryRef), end: End) -> Outcome {
     Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end }
 }
 
-/// Three events for each of two subscribers, claimed.
+/// Claims three deliveries to each of two subscribers.
 async fn claimed(stage: &Stage) -> Vec<(Lease, DeliveryRef)> {
     for _ in 0..2 {
         let subscriber = stage.subscribe(&stage.tenant, true).await;
@@ -52,22 +51,22 @@ async fn claimed(stage: &Stage) -> Vec<(Lease, DeliveryRef)> {
     claimed
 }
 
-/// What there is to see afterwards.
-async fn seen(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) -> String {
-    let mut seen = String::new();
+/// Everything that recording changes, as text.
+async fn snapshot(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) -> String {
+    let mut text = String::new();
     for (_, delivery) in claimed {
         let now = stage.store.delivery(&stage.tenant, delivery.id).await.unwrap().unwrap();
         let (status, attempts, answered) = (now.status, now.attempts, now.response_status);
-        write!(seen, "{status:?} {attempts} {answered:?}: ").unwrap();
+        write!(text, "{status:?} {attempts} {answered:?}: ").unwrap();
         for attempt in stage.store.attempts(&stage.tenant, delivery.id).await.unwrap() {
             let waited = attempt.started_at.since(delivery.created_at);
             let (number, took, status) = (attempt.number, attempt.duration, attempt.response_status);
-            write!(seen, "{number} {waited:?} {took:?} {status:?} {:?}, ", attempt.response_body).unwrap();
+            write!(text, "{number} {waited:?} {took:?} {status:?} {:?}, ", attempt.response_body).unwrap();
         }
     }
     let running = "SELECT CAST(coalesce(sum(running), 0) AS bigint) AS n FROM lanes";
     let stats = stage.stats().await;
-    seen + &format!(
+    text + &format!(
         "{:?} {:?} {:?} running {}",
         stats.deliveries,
         stats.latency,
@@ -76,46 +75,46 @@ async fn seen(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) -> String {
     )
 }
 
-async fn at_once(stage: &Stage, outcomes: &[Outcome]) -> bool {
+async fn record_fast(stage: &Stage, outcomes: &[Outcome]) -> bool {
     stage.store.record_fast(&outcomes.iter().collect::<Vec<_>>()).await.unwrap()
 }
 
-async fn recording_at_once_comes_to_the_same(stage: &Stage) {
+async fn the_fast_path_records_the_same_as_the_slow_path(stage: &Stage) {
     let one = claimed(stage).await;
-    let outcomes: Vec<_> = one.iter().map(|held| outcome(held, End::Succeeded)).collect();
-    let before = seen(stage, &one).await;
+    let outcomes: Vec<_> = one.iter().map(|claimed| outcome(claimed, End::Succeeded)).collect();
+    let before = snapshot(stage, &one).await;
     if stage.store.database().dialect() == Dialect::Sqlite {
-        assert!(!at_once(stage, &outcomes).await, "SQLite has no way to");
-        assert_eq!(seen(stage, &one).await, before);
+        assert!(!record_fast(stage, &outcomes).await, "SQLite has no fast path");
+        assert_eq!(snapshot(stage, &one).await, before);
         return;
     }
     let other = self::stage().await;
     let two = claimed(&other).await;
-    let others: Vec<_> = two.iter().map(|held| outcome(held, End::Succeeded)).collect();
+    let others: Vec<_> = two.iter().map(|claimed| outcome(claimed, End::Succeeded)).collect();
     other.store.record(&others, &[], &BreakerPolicy::default()).await.unwrap();
 
-    assert!(at_once(stage, &outcomes).await);
-    let after = seen(stage, &one).await;
-    assert_eq!(after, seen(&other, &two).await);
+    assert!(record_fast(stage, &outcomes).await);
+    let after = snapshot(stage, &one).await;
+    assert_eq!(after, snapshot(&other, &two).await);
     assert!(after.contains("Succeeded 1 Some(204)") && after.contains("running 0"), "{after}");
-    assert!(!at_once(stage, &outcomes).await, "the jobs are gone");
-    assert_eq!(seen(stage, &one).await, after, "nothing is written twice");
+    assert!(!record_fast(stage, &outcomes).await, "the jobs have ended");
+    assert_eq!(snapshot(stage, &one).await, after, "nothing is written twice");
 }
 
-/// Something is other than it was when all of them were loaded.
-async fn nothing_is_written_if(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) {
-    let outcomes: Vec<_> = claimed.iter().map(|held| outcome(held, End::Succeeded)).collect();
-    let before = seen(stage, claimed).await;
-    assert!(!at_once(stage, &outcomes).await);
-    assert_eq!(seen(stage, claimed).await, before);
+/// Checks that the fast path refuses to record these deliveries and writes nothing.
+async fn assert_nothing_written(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) {
+    let outcomes: Vec<_> = claimed.iter().map(|claimed| outcome(claimed, End::Succeeded)).collect();
+    let before = snapshot(stage, claimed).await;
+    assert!(!record_fast(stage, &outcomes).await);
+    assert_eq!(snapshot(stage, claimed).await, before);
 }
 
 #[tokio::test]
-async fn nothing_is_written_if_one_lease_was_lost() {
+async fn nothing_is_written_if_a_lease_was_lost() {
     let stage = stage().await;
     let mut claimed = claimed(&stage).await;
     claimed[0].0.token = LeaseToken(stage.store.ids().next_uuid());
-    nothing_is_written_if(&stage, &claimed).await;
+    assert_nothing_written(&stage, &claimed).await;
 }
 
 #[tokio::test]
@@ -127,34 +126,34 @@ async fn nothing_is_written_if_the_jobs_were_rescued() {
     let rescue = Rescue { max: 100, max_rescues: 5, token, lease: Duration::from_mins(1) };
     let rescued = stage.store.queue().rescue(&rescue).await.unwrap();
     assert_eq!(rescued.returned, 6);
-    nothing_is_written_if(&stage, &claimed).await;
+    assert_nothing_written(&stage, &claimed).await;
 }
 
 #[tokio::test]
-async fn nothing_is_written_if_one_was_cancelled() {
+async fn nothing_is_written_if_a_delivery_was_cancelled() {
     let stage = stage().await;
     let claimed = claimed(&stage).await;
     stage.store.cancel(&stage.tenant, claimed[0].1.id).await.unwrap();
-    nothing_is_written_if(&stage, &claimed).await;
+    assert_nothing_written(&stage, &claimed).await;
 }
 
 #[tokio::test]
-async fn nothing_is_written_if_one_is_there_twice() {
+async fn nothing_is_written_if_an_outcome_occurs_twice() {
     let stage = stage().await;
     let mut claimed = claimed(&stage).await;
     claimed.push(claimed[0].clone());
-    nothing_is_written_if(&stage, &claimed).await;
+    assert_nothing_written(&stage, &claimed).await;
 }
 
-/// A success has to clear that.
+/// A success must reset the failures, which the fast path cannot do.
 #[tokio::test]
-async fn nothing_is_written_if_a_subscriber_had_failed() {
+async fn nothing_is_written_if_a_subscriber_is_failing() {
     let stage = stage().await;
     let mut claimed = claimed(&stage).await;
     let failed = outcome(&claimed.remove(0), End::RetryIn(Duration::from_secs(1)));
     stage.store.record(&[failed], &[], &BreakerPolicy::default()).await.unwrap();
-    nothing_is_written_if(&stage, &claimed).await;
-    assert!(claimed.iter().all(|(_, delivery)| !delivery.failing), "they were loaded before");
+    assert_nothing_written(&stage, &claimed).await;
+    assert!(claimed.iter().all(|(_, delivery)| !delivery.failing), "they were loaded before the failure");
 
     stage.database.advance(Duration::from_mins(1)).await;
     stage.store.queue().promote(10).await.unwrap();

@@ -1,9 +1,9 @@
-//! The store on both databases.
+//! Tests of the store on both databases.
 
 #[cfg(test)]
-mod batches;
+mod attempts;
 #[cfg(test)]
-mod blame;
+mod batches;
 #[cfg(test)]
 mod breaker;
 #[cfg(test)]
@@ -13,9 +13,9 @@ mod deactivation;
 #[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
-mod failing;
-#[cfg(test)]
 mod fast_path;
+#[cfg(test)]
+mod fault;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]

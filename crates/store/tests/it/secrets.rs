@@ -1,4 +1,4 @@
-//! Secrets are sealed: they are replaced with an overlap, and sealed anew when the key is replaced.
+//! Secrets are encrypted at rest. They can be rotated with an overlap, and re-encrypted under a new key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,7 @@ use postrider_core::{
 };
 use postrider_queue::{Claim, ClaimedJob, LeaseToken};
 use postrider_store::loading::Loaded;
-use postrider_store::subscribers::{NewSubscriber, SubscriberChange};
-use postrider_store::subscribers::{RekeyError, Rekeyed};
+use postrider_store::subscribers::{NewSubscriber, RekeyError, Rekeyed, SubscriberChange};
 use postrider_store::{Store, StoreError};
 
 use postrider_stage::subscriber_of;
@@ -18,18 +17,18 @@ use postrider_stage::subscriber_of;
 use crate::stage::{Stage, on_both};
 
 on_both!(
-    a_key_is_replaced,
-    what_is_sealed_anew_is_all_of_it,
-    more_than_one_batch_is_sealed_anew,
-    what_opens_under_no_key_stops_with_its_id,
-    a_rotation_at_the_same_time_is_not_overwritten,
+    rekey_replaces_a_key,
+    rekey_reencrypts_secrets_previous_secrets_and_headers,
+    rekey_reencrypts_more_than_one_batch,
+    rekey_names_the_subscriber_that_no_key_decrypts,
+    a_concurrent_rotation_is_not_overwritten,
     the_old_secret_signs_until_the_overlap_ends,
-    without_an_overlap_the_old_secret_stops_at_once,
+    without_an_overlap_the_old_secret_stops_signing_at_once,
 );
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// A store over the stage's database with keys of its own.
+/// A store on the stage's database with these keys.
 fn store_with(stage: &Stage, keys: &[&str]) -> Store {
     store_at(stage, keys, IdGenerator::system())
 }
@@ -54,7 +53,7 @@ fn authorization() -> CustomHeaders {
     CustomHeaders::try_new([("authorization".into(), "Bearer t0p".into())]).unwrap()
 }
 
-/// The jobs of one event dispatched to this subscriber.
+/// Dispatches an event to this subscriber and claims its job.
 async fn jobs(stage: &Stage, subscriber: SubscriberId) -> Vec<ClaimedJob> {
     stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
     let token = LeaseToken(stage.store.ids().next_uuid());
@@ -62,7 +61,7 @@ async fn jobs(stage: &Stage, subscriber: SubscriberId) -> Vec<ClaimedJob> {
     stage.store.queue().claim(&claim).await.unwrap().jobs
 }
 
-/// The value of `webhook-signature`, that of `x-agent-signature` and the headers, as this store has them.
+/// The values of `webhook-signature` and `x-agent-signature`, and the headers, that this store loads.
 async fn signed(store: &Store, jobs: &[ClaimedJob]) -> Result<(String, String, CustomHeaders), StoreError> {
     match store.load(jobs).await?.remove(0) {
         Loaded::Deliver(work) => Ok((
@@ -84,7 +83,7 @@ fn signature_of(secret: &Secret) -> String {
     postrider_core::signing::sign(secret, "evt_1", 1_700_000_000, b"{}")
 }
 
-async fn a_key_is_replaced(stage: &Stage) {
+async fn rekey_replaces_a_key(stage: &Stage) {
     let (old, new) = (key(), key());
     let under_old = store_with(stage, &[&old]);
     let (first, first_secret) = subscribe(stage, &under_old, authorization()).await;
@@ -92,14 +91,14 @@ async fn a_key_is_replaced(stage: &Stage) {
     let jobs = jobs(stage, first).await;
     let before = signed(&under_old, &jobs).await.unwrap();
 
-    // With both keys everything opens, and nothing is sealed under the new one yet.
+    // With both keys everything can be decrypted, but nothing is encrypted under the new one yet.
     let with_both = store_with(stage, &[&new, &old]);
     assert_eq!(signed(&with_both, &jobs).await.unwrap(), before);
     let only_new = store_with(stage, &[&new]);
     assert!(matches!(signed(&only_new, &jobs).await, Err(StoreError::Keyring(KeyringError::UnknownKey(_)))));
 
     assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 2, current: 0 });
-    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 0, current: 2 }, "again");
+    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 0, current: 2 }, "repeated");
 
     assert_eq!(signed(&only_new, &jobs).await.unwrap(), before);
     assert_eq!(only_new.secret(&stage.tenant, first).await.unwrap(), Some(first_secret));
@@ -107,25 +106,25 @@ async fn a_key_is_replaced(stage: &Stage) {
     only_new.check_keyring().await.unwrap();
     let shown = only_new.subscriber(&stage.tenant, first).await.unwrap().unwrap();
     assert_eq!(shown.header_names, ["authorization"]);
-    // The old key opens nothing any more: that is what it was replaced for.
+    // The old key no longer decrypts anything, which is the purpose of replacing it.
     assert!(signed(&under_old, &jobs).await.is_err());
     assert!(under_old.secret(&stage.tenant, second).await.is_err());
 }
 
 /// The previous secret and the headers may be under another key than the secret.
-async fn what_is_sealed_anew_is_all_of_it(stage: &Stage) {
+async fn rekey_reencrypts_secrets_previous_secrets_and_headers(stage: &Stage) {
     let (old, new) = (key(), key());
     let under_old = store_with(stage, &[&old]);
     let with_both = store_with(stage, &[&new, &old]);
     let (rotated, first) = subscribe(stage, &under_old, authorization()).await;
     let second = Secret::generate(&SystemRandom);
-    // The secret and its predecessor are under the new key now, the headers are not.
+    // The secret and the previous secret are under the new key, the headers under the old one.
     assert!(with_both.rotate_secret(&stage.tenant, rotated, &second, DAY).await.unwrap());
-    // Here it is the headers alone that are under the new key.
+    // Only the headers are under the new key.
     let (changed, third) = subscribe(stage, &under_old, CustomHeaders::default()).await;
     let headers = SubscriberChange { headers: Some(authorization()), ..SubscriberChange::default() };
     with_both.change_subscriber(&stage.tenant, changed, headers).await.unwrap().unwrap();
-    // And here the previous secret is under the old one.
+    // Everything is under the old key, including a previous secret.
     let (overlapping, fourth) = subscribe(stage, &under_old, authorization()).await;
     let fifth = Secret::generate(&SystemRandom);
     assert!(under_old.rotate_secret(&stage.tenant, overlapping, &fifth, DAY).await.unwrap());
@@ -144,7 +143,7 @@ async fn what_is_sealed_anew_is_all_of_it(stage: &Stage) {
     }
 }
 
-async fn more_than_one_batch_is_sealed_anew(stage: &Stage) {
+async fn rekey_reencrypts_more_than_one_batch(stage: &Stage) {
     let (old, new) = (key(), key());
     let under_old = store_with(stage, &[&old]);
     let with_both = store_with(stage, &[&new, &old]);
@@ -161,7 +160,7 @@ async fn more_than_one_batch_is_sealed_anew(stage: &Stage) {
     }
 }
 
-async fn what_opens_under_no_key_stops_with_its_id(stage: &Stage) {
+async fn rekey_names_the_subscriber_that_no_key_decrypts(stage: &Stage) {
     let (lost, old, new) = (key(), key(), key());
     let (first, _) = subscribe(stage, &store_with(stage, &[&old]), CustomHeaders::default()).await;
     let (stuck, _) = subscribe(stage, &store_with(stage, &[&lost]), CustomHeaders::default()).await;
@@ -171,13 +170,13 @@ async fn what_opens_under_no_key_stops_with_its_id(stage: &Stage) {
     assert_eq!(*id, stuck);
     assert!(matches!(source, StoreError::Keyring(KeyringError::UnknownKey(_))), "{source:?}");
     assert!(error.to_string().contains(&stuck.to_string()), "{error}");
-    // It can be done once the key is found: nothing was lost.
+    // With the missing key it succeeds: nothing was lost.
     assert!(store_with(stage, &[&old]).secret(&stage.tenant, first).await.is_ok());
     let all = store_with(stage, &[&new, &old, &lost]);
     assert_eq!(all.rekey().await.unwrap(), Rekeyed { resealed: 2, current: 0 });
 }
 
-async fn a_rotation_at_the_same_time_is_not_overwritten(stage: &Stage) {
+async fn a_concurrent_rotation_is_not_overwritten(stage: &Stage) {
     let (old, new) = (key(), key());
     let under_old = store_with(stage, &[&old]);
     let with_both = store_with(stage, &[&new, &old]);
@@ -185,23 +184,23 @@ async fn a_rotation_at_the_same_time_is_not_overwritten(stage: &Stage) {
     for _ in 0..10 {
         subscribed.push(subscribe(stage, &under_old, CustomHeaders::default()).await.0);
     }
-    let made: Vec<Secret> = subscribed.iter().map(|_| Secret::generate(&SystemRandom)).collect();
+    let secrets: Vec<Secret> = subscribed.iter().map(|_| Secret::generate(&SystemRandom)).collect();
     let rotating = async {
-        for (id, secret) in subscribed.iter().zip(&made) {
-            // By a program that does not know the new key as its first.
+        for (id, secret) in subscribed.iter().zip(&secrets) {
+            // A program that still encrypts with the old key.
             let store = store_with(stage, &[&old, &new]);
             assert!(store.rotate_secret(&stage.tenant, *id, secret, DAY).await.unwrap());
         }
     };
-    let sealing = async {
+    let rekeying = async {
         for _ in 0..10 {
             with_both.rekey().await.unwrap();
         }
     };
-    tokio::join!(rotating, sealing);
+    tokio::join!(rotating, rekeying);
     with_both.rekey().await.unwrap();
     let only_new = store_with(stage, &[&new]);
-    for (id, secret) in subscribed.into_iter().zip(made) {
+    for (id, secret) in subscribed.into_iter().zip(secrets) {
         assert_eq!(only_new.secret(&stage.tenant, id).await.unwrap(), Some(secret));
     }
 }
@@ -211,7 +210,7 @@ async fn the_old_secret_signs_until_the_overlap_ends(stage: &Stage) {
     let store = store_with(stage, &[&key]);
     let (id, first) = subscribe(stage, &store, CustomHeaders::default()).await;
     let jobs = jobs(stage, id).await;
-    let made: Vec<Secret> = (0..3).map(|_| Secret::generate(&SystemRandom)).collect();
+    let secrets: Vec<Secret> = (0..3).map(|_| Secret::generate(&SystemRandom)).collect();
     let rotate = async |ago: Duration, secret: &Secret| {
         let late = IdGenerator::new(Arc::new(Late(ago)), Arc::new(SystemRandom));
         let store = store_at(stage, &[&key], late);
@@ -220,19 +219,19 @@ async fn the_old_secret_signs_until_the_overlap_ends(stage: &Stage) {
     assert_eq!(signatures(&store, &jobs).await, [signature_of(&first)]);
 
     let (minute, almost) = (Duration::from_mins(1), Duration::from_mins(24 * 60 - 1));
-    rotate(almost, &made[0]).await;
-    let both = [signature_of(&made[0]), signature_of(&first)];
+    rotate(almost, &secrets[0]).await;
+    let both = [signature_of(&secrets[0]), signature_of(&first)];
     assert_eq!(signatures(&store, &jobs).await, both, "a minute before the end of the overlap");
-    rotate(DAY + minute, &made[1]).await;
-    assert_eq!(signatures(&store, &jobs).await, [signature_of(&made[1])], "a minute after it");
+    rotate(DAY + minute, &secrets[1]).await;
+    assert_eq!(signatures(&store, &jobs).await, [signature_of(&secrets[1])], "a minute after it");
 
-    // The newest two sign, never three.
-    rotate(minute, &made[0]).await;
-    rotate(minute, &made[2]).await;
-    assert_eq!(signatures(&store, &jobs).await, [signature_of(&made[2]), signature_of(&made[0])]);
+    // At most the two newest secrets sign.
+    rotate(minute, &secrets[0]).await;
+    rotate(minute, &secrets[2]).await;
+    assert_eq!(signatures(&store, &jobs).await, [signature_of(&secrets[2]), signature_of(&secrets[0])]);
 }
 
-/// A clock that is so much behind: what is done by it was done so long ago.
+/// A clock that is behind by this much, so that what a store does with it seems to have happened that long ago.
 struct Late(Duration);
 
 impl Clock for Late {
@@ -241,7 +240,7 @@ impl Clock for Late {
     }
 }
 
-async fn without_an_overlap_the_old_secret_stops_at_once(stage: &Stage) {
+async fn without_an_overlap_the_old_secret_stops_signing_at_once(stage: &Stage) {
     let (id, _) = subscribe(stage, &stage.store, CustomHeaders::default()).await;
     let jobs = jobs(stage, id).await;
     let second = Secret::generate(&SystemRandom);

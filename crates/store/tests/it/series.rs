@@ -1,4 +1,4 @@
-//! The series say what came of attempts, folded or not.
+//! Time series agree with the attempts that were made, whether their counts are folded or not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,30 +7,29 @@ use postrider_core::{DeadReason, ErrorKind, SubscriberId, TenantId, Timestamp, V
 use postrider_queue::Finish;
 use postrider_store::attempt::{Attempt, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::stats::Percentiles;
-use postrider_store::stats::{AttemptCounts, Series, Steps};
+use postrider_store::stats::{AttemptCounts, Percentiles, Series, StatsFilter, Steps};
 use sea_orm::{ConnectionTrait as _, Statement};
 
 use crate::stage::{Stage, on_both};
 
 on_both!(
     attempts_are_counted_in_the_minute_in_which_they_began,
-    failures_are_told_apart_by_kind,
-    folded_and_not_yet_folded_are_added_up,
-    hours_and_days_hold_their_minutes,
-    by_subscriber_event_and_tenant_in_steps,
-    a_lost_lease_is_in_no_series,
-    folding_by_many_beside_writers_counts_each_once,
-    what_is_too_old_is_removed_by_the_minute_and_kept_by_the_day,
-    what_cannot_be_read_keeps_nothing_from_being_folded,
-    latency_by_time_is_that_of_folded_rows_and_deltas,
+    failures_are_counted_by_error_kind,
+    folded_rows_and_deltas_are_added_up,
+    hours_and_days_contain_their_minutes,
+    series_can_be_filtered_by_subscriber_event_type_and_tenant,
+    an_attempt_whose_lease_was_lost_is_in_no_series,
+    concurrent_folding_during_writes_counts_each_attempt_once,
+    old_minutes_and_hours_are_removed_and_days_stay,
+    an_unreadable_delta_does_not_stop_folding,
+    latency_since_a_moment_includes_folded_rows_and_deltas,
 );
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// The beginning of the hour that is so many hours ago: no test meets the end of an hour.
+/// The beginning of the hour `hours` ago, so that no test runs across the end of an hour.
 fn hours_ago(stage: &Stage, hours: u32) -> Timestamp {
     let now = stage.now().seconds();
     Timestamp::from_seconds(now - now % 3600) - hours * HOUR
@@ -41,18 +40,18 @@ async fn series(stage: &Stage, from: Timestamp, to: Timestamp, step: Duration) -
     stage.store.series(&stage.tenant, None, None, steps).await.unwrap()
 }
 
-/// A delivery made at a moment and an attempt of it, which began so long after it.
+/// Records an attempt at a new delivery. `result` is the HTTP status, 0 for none, and the kind of failure.
 async fn attempt(
     stage: &Stage,
     to: SubscriberId,
     at: Timestamp,
     waited: Duration,
-    came: (u16, Option<ErrorKind>),
+    result: (u16, Option<ErrorKind>),
 ) {
     stage.dispatch(&stage.tenant, to, "a.b", at).await;
     let claimed = stage.claim().await;
     let (lease, delivery) = &claimed[0];
-    let (status, kind) = came;
+    let (status, kind) = result;
     let response = Response { status, headers: Vec::new(), body: "".into(), truncated: false };
     let attempt = Attempt {
         started_at: at + waited,
@@ -62,11 +61,11 @@ async fn attempt(
     };
     let end = if kind.is_none() { End::Succeeded } else { End::Dead(DeadReason::AttemptsUsedUp) };
     let outcome = Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end };
-    stage.store.record(&[outcome], &[], &patient()).await.unwrap();
+    stage.store.record(&[outcome], &[], &without_breaker()).await.unwrap();
 }
 
-/// No breaker: failures are wanted here.
-fn patient() -> BreakerPolicy {
+/// A policy that neither opens breakers nor deactivates subscribers.
+fn without_breaker() -> BreakerPolicy {
     BreakerPolicy { breaker_failures: 0, deactivate_after: None, ..BreakerPolicy::default() }
 }
 
@@ -74,29 +73,32 @@ fn counted(attempts: &AttemptCounts) -> (u64, u64) {
     (attempts.attempts, attempts.succeeded)
 }
 
-/// The steps in which something happened, by their place.
+/// The steps with attempts: their index, the number of attempts, and the number that succeeded.
 fn points(series: &Series) -> Vec<(usize, u64, u64)> {
     let points = series.points.iter().map(|(_, point)| counted(point)).enumerate();
-    points.filter(|(_, counted)| *counted != (0, 0)).map(|(n, (all, well))| (n, all, well)).collect()
+    points
+        .filter(|(_, counted)| *counted != (0, 0))
+        .map(|(n, (all, succeeded))| (n, all, succeeded))
+        .collect()
 }
 
 async fn attempts_are_counted_in_the_minute_in_which_they_began(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let start = hours_ago(stage, 3);
-    // Made in the first minute, tried in the first, the second and the fourth.
+    // Deliveries of the first minute, with attempts in the first, the second and the fourth.
     attempt(stage, subscriber, start, Duration::from_millis(7), (200, None)).await;
     attempt(stage, subscriber, start, Duration::from_secs(59), (200, None)).await;
     attempt(stage, subscriber, start, MINUTE, (500, Some(ErrorKind::Status))).await;
     attempt(stage, subscriber, start, Duration::from_secs(239), (200, None)).await;
 
     let series = series(stage, start, start + 6 * MINUTE, MINUTE).await;
-    assert_eq!(series.points.len(), 6, "also those in which nothing happened");
+    assert_eq!(series.points.len(), 6, "including steps without attempts");
     assert_eq!(series.points[5].0, start + 5 * MINUTE);
     assert_eq!(points(&series), [(0, 2, 2), (1, 1, 0), (3, 1, 1)]);
     assert_eq!(counted(&series.total), (4, 3));
     let took = Percentiles { p50: Some(8), p95: Some(8), p99: Some(8) };
     assert_eq!((series.points[1].1.duration, series.points[2].1.duration), (took, Percentiles::default()));
-    // Waiting belongs to the minute in which the delivery was made, as in the statistics.
+    // The wait counts in the minute in which the delivery was created, as in the totals.
     let waited = series.points[0].1.latency;
     assert_eq!(waited.p50, Some(61_439));
     assert_eq!((series.points[1].1.latency, series.total.latency), (Percentiles::default(), waited));
@@ -104,10 +106,10 @@ async fn attempts_are_counted_in_the_minute_in_which_they_began(stage: &Stage) {
     assert_eq!(stats.latency, waited);
 }
 
-async fn failures_are_told_apart_by_kind(stage: &Stage) {
+async fn failures_are_counted_by_error_kind(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let start = hours_ago(stage, 3);
-    for came in [
+    for result in [
         (500, Some(ErrorKind::Status)),
         (410, Some(ErrorKind::Status)),
         (0, Some(ErrorKind::TimeoutHeaders)),
@@ -115,7 +117,7 @@ async fn failures_are_told_apart_by_kind(stage: &Stage) {
         (0, Some(ErrorKind::Internal)),
         (204, None),
     ] {
-        attempt(stage, subscriber, start, Duration::ZERO, came).await;
+        attempt(stage, subscriber, start, Duration::ZERO, result).await;
     }
     let kinds = BTreeMap::from([("status", 2), ("timeout_headers", 1), ("dns", 1), ("internal", 1)]);
     let before = series(stage, start, start + MINUTE, MINUTE).await;
@@ -124,7 +126,7 @@ async fn failures_are_told_apart_by_kind(stage: &Stage) {
     assert_eq!(series(stage, start, start + MINUTE, MINUTE).await, before);
 }
 
-async fn folded_and_not_yet_folded_are_added_up(stage: &Stage) {
+async fn folded_rows_and_deltas_are_added_up(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let start = hours_ago(stage, 3);
     let mut expected = Vec::new();
@@ -133,7 +135,7 @@ async fn folded_and_not_yet_folded_are_added_up(stage: &Stage) {
             let at = start + minute * MINUTE;
             attempt(stage, subscriber, at, Duration::from_millis(round), (200, None)).await;
         }
-        // Every second round is folded onto the one before; the last is not.
+        // Every second round is folded, together with the round before it. The last one is not.
         expected = [0, 1, 59, 60].map(|minute| (minute, round, round)).to_vec();
         assert_eq!(points(&series(stage, start, start + 2 * HOUR, MINUTE).await), expected);
         if round % 2 == 1 {
@@ -146,10 +148,10 @@ async fn folded_and_not_yet_folded_are_added_up(stage: &Stage) {
     assert_eq!(all.total.latency, Percentiles { p50: Some(2), p95: Some(4), p99: Some(4) });
     stage.store.fold_attempts().await.unwrap();
     assert_eq!(series(stage, start, start + 2 * HOUR, MINUTE).await, all);
-    assert_eq!(stage.store.fold_attempts().await.unwrap().deltas, 0, "once is enough");
+    assert_eq!(stage.store.fold_attempts().await.unwrap().deltas, 0, "nothing is left to fold");
 }
 
-async fn hours_and_days_hold_their_minutes(stage: &Stage) {
+async fn hours_and_days_contain_their_minutes(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let day = 24 * 3600;
     let today = Timestamp::from_seconds(stage.now().seconds() / day * day);
@@ -168,14 +170,14 @@ async fn hours_and_days_hold_their_minutes(stage: &Stage) {
         assert_eq!(points(&hours), [(0, 2, 2), (1, 1, 1), (23, 1, 1), (24, 1, 1), (49, 1, 1)]);
         let quarters = series(stage, start, start + 3 * DAY, 6 * HOUR).await;
         assert_eq!(points(&quarters), [(0, 3, 3), (3, 1, 1), (4, 1, 1), (8, 1, 1)]);
-        // The first step and the last reach out to whole ones.
+        // The first and the last step are extended to whole hours.
         let cut = series(stage, start + 90 * MINUTE, start + 25 * HOUR + MINUTE, HOUR).await;
         assert_eq!((cut.points[0].0, cut.points.len()), (start + HOUR, 25));
         assert_eq!(points(&cut), [(0, 1, 1), (22, 1, 1), (23, 1, 1)]);
     }
 }
 
-async fn by_subscriber_event_and_tenant_in_steps(stage: &Stage) {
+async fn series_can_be_filtered_by_subscriber_event_type_and_tenant(stage: &Stage) {
     let (one, other) =
         (stage.subscribe(&stage.tenant, true).await, stage.subscribe(&stage.tenant, true).await);
     let foreign: TenantId = "other".parse().unwrap();
@@ -217,21 +219,21 @@ async fn by_subscriber_event_and_tenant_in_steps(stage: &Stage) {
     }
 }
 
-async fn a_lost_lease_is_in_no_series(stage: &Stage) {
+async fn an_attempt_whose_lease_was_lost_is_in_no_series(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let start = hours_ago(stage, 3);
     stage.dispatch(&stage.tenant, subscriber, "a.b", start).await;
     let lost = stage.claim().await;
     stage.release(lost[0].0).await;
-    let held = stage.claim().await;
+    let current = stage.claim().await;
     stage.record(lost[0].0, &lost[0].1, Duration::ZERO, End::Succeeded).await;
     assert_eq!(series(stage, start, start + HOUR, MINUTE).await.total, AttemptCounts::default());
-    // Nor is a job that ends without a request.
-    stage.store.record(&[], &[(held[0].0, Finish::Release)], &patient()).await.unwrap();
+    // A job that ends without a request is not counted either.
+    stage.store.record(&[], &[(current[0].0, Finish::Release)], &without_breaker()).await.unwrap();
     assert_eq!(series(stage, start, start + HOUR, MINUTE).await.total, AttemptCounts::default());
 }
 
-async fn folding_by_many_beside_writers_counts_each_once(stage: &Stage) {
+async fn concurrent_folding_during_writes_counts_each_attempt_once(stage: &Stage) {
     const ATTEMPTS: usize = 60;
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let start = hours_ago(stage, 3);
@@ -248,7 +250,7 @@ async fn folding_by_many_beside_writers_counts_each_once(stage: &Stage) {
         .collect();
     for n in 1..=ATTEMPTS {
         attempt(stage, subscriber, start, Duration::ZERO, (200, None)).await;
-        // While they fold, all is there, and nothing twice.
+        // At every moment each attempt is counted once.
         let seen = series(stage, start, start + MINUTE, MINUTE).await.total.attempts;
         assert_eq!(usize::try_from(seen).unwrap(), n);
     }
@@ -257,7 +259,7 @@ async fn folding_by_many_beside_writers_counts_each_once(stage: &Stage) {
         folder.abort();
         let _ = folder.await;
     }
-    // A folder that was cut off keeps its lock until the database hears of it.
+    // An aborted task holds its lock until the database notices that its connection is gone.
     postrider_testkit::eventually(Duration::from_mins(1), || async {
         stage.store.fold_attempts().await.unwrap();
         (rows(stage, "attempt_deltas").await == 0).then_some(())
@@ -267,15 +269,15 @@ async fn folding_by_many_beside_writers_counts_each_once(stage: &Stage) {
     assert_eq!(usize::try_from(total.attempts).unwrap(), ATTEMPTS);
 }
 
-async fn what_is_too_old_is_removed_by_the_minute_and_kept_by_the_day(stage: &Stage) {
+async fn old_minutes_and_hours_are_removed_and_days_stay(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
-    // By minute, hour and day; by hour and day; by day.
+    // These are stored by minute, hour and day; by hour and day; and by day.
     for days in [1, 30, 100] {
         let at = stage.now() - days * DAY;
         attempt(stage, subscriber, at, Duration::ZERO, (200, None)).await;
     }
     stage.store.fold_attempts().await.unwrap();
-    // Each for the subscriber and for all, of that event type and of all.
+    // Each has rows for the subscriber and for all, combined with its event type and with all.
     assert_eq!(rows(stage, "attempt_rollups").await, 4 * 9);
     let by_day = series(stage, stage.now() - 200 * DAY, stage.now(), DAY).await;
     assert_eq!(by_day.total.attempts, 3);
@@ -291,7 +293,7 @@ async fn what_is_too_old_is_removed_by_the_minute_and_kept_by_the_day(stage: &St
     assert_eq!(stage.stats().await, stats);
 }
 
-async fn what_cannot_be_read_keeps_nothing_from_being_folded(stage: &Stage) {
+async fn an_unreadable_delta_does_not_stop_folding(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let start = hours_ago(stage, 3);
     attempt(stage, subscriber, start, Duration::ZERO, (200, None)).await;
@@ -308,7 +310,7 @@ async fn what_cannot_be_read_keeps_nothing_from_being_folded(stage: &Stage) {
     assert_eq!(series(stage, start, start + MINUTE, MINUTE).await.total.attempts, 1);
 }
 
-async fn latency_by_time_is_that_of_folded_rows_and_deltas(stage: &Stage) {
+async fn latency_since_a_moment_includes_folded_rows_and_deltas(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let now = stage.now();
     for (n, ago) in (1..).zip([Duration::ZERO, 5 * HOUR, 5 * DAY, 100 * DAY]) {
@@ -325,10 +327,7 @@ async fn latency_by_time_is_that_of_folded_rows_and_deltas(stage: &Stage) {
         for (since, p99) in
             [(Some(MINUTE), 1), (Some(6 * HOUR), 2), (Some(6 * DAY), 3), (Some(101 * DAY), 4), (None, 4)]
         {
-            let filter = postrider_store::stats::StatsFilter {
-                since: since.map(|ago| now - ago),
-                ..postrider_store::stats::StatsFilter::default()
-            };
+            let filter = StatsFilter { since: since.map(|ago| now - ago), ..StatsFilter::default() };
             let stats = stage.store.stats(&stage.tenant, &filter).await.unwrap();
             assert_eq!(stats.latency.p99, Some(p99), "{since:?}, folded: {folded}");
         }

@@ -1,16 +1,16 @@
-//! A database with a store over it, and the way of a delivery: dispatched, claimed, recorded.
+//! The stage of the store's tests: dispatches, claims and records deliveries.
 
 use std::ops::Deref;
 use std::time::Duration;
 
 use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
 use postrider_database::Writes;
-use postrider_queue::{Claim, Finish, LaneId, Lease, LeaseToken, NewJob};
-use postrider_store::attempt::DeliveryRef;
-use postrider_store::attempt::{Attempt, End, Outcome, Response};
+use postrider_queue::{Claim, Finish, Lease, LeaseToken, NewJob};
+use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{DeliveryRow, EventRow};
 use postrider_store::loading::Loaded;
+use postrider_store::queue_ids::{lane_of, queued};
 use postrider_store::recording::Recorded;
 use postrider_store::stats::{DeliveryStats, Stats, StatsFilter};
 use postrider_store::subscribers::NewSubscriber;
@@ -40,7 +40,7 @@ impl Stage {
         self.store.create_subscriber(tenant, new).await.unwrap().id
     }
 
-    /// Writes down an event for one subscriber, as made at that time.
+    /// Inserts an event for one subscriber, dispatched at this moment.
     pub(crate) async fn dispatch(
         &self,
         tenant: &TenantId,
@@ -85,13 +85,13 @@ impl Stage {
         };
         let mut writes = Writes::new();
         self.store.insert_with(vec![event_row], &[delivery], &mut writes);
-        let job = NewJob::now(postrider_queue::JobId(job.uuid()), LaneId(subscriber.uuid()), id.uuid());
+        let job = NewJob::now(queued(job), lane_of(subscriber), id.uuid());
         self.store.queue().enqueue_with(&[job], &mut writes);
         writes.execute(transaction).await.unwrap();
         id
     }
 
-    /// Claims all that is ready, and loads it.
+    /// Claims all jobs that are ready, and loads them.
     pub(crate) async fn claim(&self) -> Vec<(Lease, DeliveryRef)> {
         let token = LeaseToken(self.store.ids().next_uuid());
         let claimed =
@@ -104,7 +104,7 @@ impl Stage {
         deliveries.collect()
     }
 
-    /// Claims the one delivery that is ready, makes an attempt that takes no time, and records it.
+    /// Claims the one delivery that is ready, and records an attempt that began at once.
     pub(crate) async fn attempt(&self, end: End) {
         let claimed = self.claim().await;
         let [(lease, delivery)] = &claimed[..] else { panic!("one delivery: {claimed:?}") };
@@ -116,7 +116,7 @@ impl Stage {
         }
     }
 
-    /// Records an attempt that began so long after the dispatch.
+    /// Records an attempt that began `waited` after the dispatch.
     pub(crate) async fn record(
         &self,
         lease: Lease,
@@ -136,7 +136,7 @@ impl Stage {
         self.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap()
     }
 
-    /// Records that no attempt was made.
+    /// Records an end without an attempt.
     pub(crate) async fn record_untried(&self, lease: Lease, delivery: &DeliveryRef, end: End) {
         let outcome = Outcome { lease, delivery: delivery.clone(), attempt: None, end };
         self.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap();

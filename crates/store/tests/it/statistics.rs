@@ -1,9 +1,9 @@
-//! Statistics say what happened, whatever happened.
+//! Totals agree with what happened to deliveries.
 
 use std::time::Duration;
 
 use postrider_core::{DeadReason, TenantId};
-use postrider_store::attempt::End;
+use postrider_store::attempt::{End, Outcome};
 use postrider_store::deliveries::Changed;
 use postrider_store::health::BreakerPolicy;
 use postrider_store::stats::{DeliveryStats, StatsFilter};
@@ -12,35 +12,35 @@ use postrider_testkit::TestDatabase;
 use crate::stage::{Stage, on_both};
 
 on_both!(
-    nothing_is_counted_of_nothing,
-    pending_is_no_failure,
+    an_empty_database_has_zero_counts,
+    a_pending_delivery_is_not_a_failure,
     every_end_is_counted_with_its_attempts,
-    what_is_replayed_is_pending_again,
-    a_cancelled_one_stays_cancelled_whatever_its_request_came_to,
+    a_retried_delivery_counts_as_pending_again,
+    a_cancelled_delivery_stays_cancelled_whatever_the_outcome,
     a_lost_lease_counts_nothing,
-    by_subscriber_event_and_time,
-    tenants_are_apart,
-    latency_is_of_the_first_attempt,
-    many_at_once_are_all_counted,
+    counts_can_be_filtered_by_subscriber_event_type_and_time,
+    tenants_do_not_see_each_others_counts,
+    latency_measures_the_first_attempt_only,
+    concurrent_outcomes_are_all_counted,
     folding_changes_no_count,
-    folding_beside_writers_loses_nothing,
+    folding_during_writes_loses_no_count,
 );
 
-async fn nothing_is_counted_of_nothing(stage: &Stage) {
+async fn an_empty_database_has_zero_counts(stage: &Stage) {
     let stats = stage.stats().await;
     assert_eq!((stats.subscribers.total, stats.subscribers.active), (0, 0));
     assert_eq!(stats.deliveries, DeliveryStats::default());
     assert_eq!(stats.latency.p50, None);
 }
 
-async fn pending_is_no_failure(stage: &Stage) {
+async fn a_pending_delivery_is_not_a_failure(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     stage.subscribe(&stage.tenant, false).await;
     stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
     let fresh = DeliveryStats { total: 1, pending: 1, ..DeliveryStats::default() };
     assert_eq!(stage.stats().await.deliveries, fresh);
 
-    // Nor is a failed attempt that will be followed by another; nor one under way.
+    // A failed attempt with another one to follow is not a failure either, and neither is an attempt in flight.
     stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
     assert_eq!(stage.stats().await.deliveries, fresh);
     let claimed = stage.claim().await;
@@ -56,32 +56,32 @@ async fn every_end_is_counted_with_its_attempts(stage: &Stage) {
     let dispatch = async || stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
     let retry = End::RetryIn(Duration::from_secs(1));
 
-    // At once.
+    // Succeeds with the first attempt.
     dispatch().await;
     stage.attempt(End::Succeeded).await;
-    // With the third attempt.
+    // Succeeds with the third attempt.
     dispatch().await;
     for end in [retry, retry, End::Succeeded] {
         stage.attempt(end).await;
     }
-    // Given up after two.
+    // Dead after two attempts.
     dispatch().await;
     stage.attempt(retry).await;
     stage.attempt(End::Dead(DeadReason::AttemptsUsedUp)).await;
-    // Given up without one: its worker died too often.
+    // Dead without an attempt, because its worker died too often.
     dispatch().await;
     let claimed = stage.claim().await;
     stage.record_untried(claimed[0].0, &claimed[0].1, End::Dead(DeadReason::RescuedTooOften)).await;
-    // Cancelled by the worker, untried.
+    // Cancelled by the worker without an attempt.
     dispatch().await;
     let claimed = stage.claim().await;
     stage.record_untried(claimed[0].0, &claimed[0].1, End::Cancelled).await;
-    // Cancelled by hand, after one.
+    // Cancelled by a request after one attempt.
     let cancelled = dispatch().await;
     stage.attempt(retry).await;
     let changed = stage.store.cancel(&stage.tenant, cancelled).await.unwrap();
     assert!(matches!(changed, Changed::Done(_)), "{changed:?}");
-    // Still to come.
+    // Still pending.
     dispatch().await;
 
     let expected = DeliveryStats {
@@ -90,15 +90,15 @@ async fn every_end_is_counted_with_its_attempts(stage: &Stage) {
         succeeded: 2,
         dead: 2,
         cancelled: 2,
-        // (1 + 3 + 2 + 0 + 0 + 1) of the six that ended.
+        // (1 + 3 + 2 + 0 + 0 + 1) attempts of the six deliveries that ended.
         avg_attempts: Some(7.0 / 6.0),
-        // Of those that arrived or were given up.
+        // Two of the four that succeeded or died.
         success_rate: Some(0.5),
     };
     assert_eq!(stage.stats().await.deliveries, expected);
 }
 
-async fn what_is_replayed_is_pending_again(stage: &Stage) {
+async fn a_retried_delivery_counts_as_pending_again(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let delivery = stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
     stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
@@ -109,7 +109,7 @@ async fn what_is_replayed_is_pending_again(stage: &Stage) {
     assert!(matches!(stage.store.retry(&stage.tenant, delivery).await.unwrap(), Changed::Done(_)));
     let pending = stage.stats().await.deliveries;
     assert_eq!(pending, DeliveryStats { total: 1, pending: 1, ..DeliveryStats::default() });
-    // Once more changes nothing.
+    // A second retry changes nothing.
     assert!(matches!(stage.store.retry(&stage.tenant, delivery).await.unwrap(), Changed::Not(_)));
     assert_eq!(stage.stats().await.deliveries, pending);
 
@@ -119,7 +119,7 @@ async fn what_is_replayed_is_pending_again(stage: &Stage) {
     assert_eq!((stats.avg_attempts, stats.success_rate), (Some(3.0), Some(1.0)));
 }
 
-async fn a_cancelled_one_stays_cancelled_whatever_its_request_came_to(stage: &Stage) {
+async fn a_cancelled_delivery_stays_cancelled_whatever_the_outcome(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     for end in [End::Succeeded, End::Dead(DeadReason::AttemptsUsedUp), End::RetryIn(Duration::from_secs(1))] {
         let delivery = stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
@@ -138,17 +138,17 @@ async fn a_lost_lease_counts_nothing(stage: &Stage) {
     stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
     let lost = stage.claim().await;
     stage.release(lost[0].0).await;
-    let held = stage.claim().await;
+    let current = stage.claim().await;
     let recorded = stage.record(lost[0].0, &lost[0].1, Duration::ZERO, End::Succeeded).await;
     assert_eq!(recorded.lost, [lost[0].0.job]);
     let stats = stage.stats().await;
     assert_eq!((stats.deliveries.pending, stats.deliveries.succeeded), (1, 0));
     assert_eq!(stats.latency.p50, None);
-    stage.record(held[0].0, &held[0].1, Duration::ZERO, End::Succeeded).await;
+    stage.record(current[0].0, &current[0].1, Duration::ZERO, End::Succeeded).await;
     assert_eq!(stage.stats().await.deliveries.succeeded, 1);
 }
 
-async fn by_subscriber_event_and_time(stage: &Stage) {
+async fn counts_can_be_filtered_by_subscriber_event_type_and_time(stage: &Stage) {
     let (one, other) =
         (stage.subscribe(&stage.tenant, true).await, stage.subscribe(&stage.tenant, true).await);
     let now = stage.now();
@@ -176,7 +176,7 @@ async fn by_subscriber_event_and_time(stage: &Stage) {
         (filter(None, Some("a.b"), None), 3, 1, 2),
         (filter(None, Some("a"), None), 0, 0, 0),
         (filter(None, None, Some(minutes_ago)), 3, 1, 2),
-        // An outcome belongs to the time in which its delivery was made.
+        // An outcome counts at the time at which its delivery was created.
         (filter(Some(one), Some("a.b"), Some(minutes_ago)), 0, 0, 0),
         (filter(Some(one), Some("a.b"), Some(hour_ago)), 1, 1, 0),
         (filter(None, None, Some(now + Duration::from_mins(2))), 0, 0, 0),
@@ -189,7 +189,7 @@ async fn by_subscriber_event_and_time(stage: &Stage) {
     assert_eq!(latency.unwrap().latency.p50, None);
 }
 
-async fn tenants_are_apart(stage: &Stage) {
+async fn tenants_do_not_see_each_others_counts(stage: &Stage) {
     let other: TenantId = "other".parse().unwrap();
     let subscriber = stage.subscribe(&other, true).await;
     let delivery = stage.dispatch(&other, subscriber, "a.b", stage.now()).await;
@@ -197,13 +197,13 @@ async fn tenants_are_apart(stage: &Stage) {
     let stats = stage.stats().await;
     assert_eq!((stats.subscribers.total, stats.deliveries.total, stats.latency.p50), (0, 0, None));
     let named = StatsFilter { subscriber: Some(subscriber), ..StatsFilter::default() };
-    assert_eq!(stage.deliveries(&named).await.total, 0, "naming it does not help");
+    assert_eq!(stage.deliveries(&named).await.total, 0, "another tenant's subscriber");
     assert!(matches!(stage.store.retry(&stage.tenant, delivery).await.unwrap(), Changed::Missing));
     let theirs = stage.store.stats(&other, &named).await.unwrap();
     assert_eq!((theirs.deliveries.succeeded, theirs.subscribers.total), (1, 1));
 }
 
-async fn latency_is_of_the_first_attempt(stage: &Stage) {
+async fn latency_measures_the_first_attempt_only(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     // Ten deliveries that waited 1 to 10 ms.
     for waited in 1..=10 {
@@ -214,7 +214,7 @@ async fn latency_is_of_the_first_attempt(stage: &Stage) {
     }
     let before = stage.stats().await.latency;
     assert_eq!((before.p50, before.p95, before.p99), (Some(5), Some(10), Some(10)));
-    // Their second attempts, hours later, are no latency of dispatch.
+    // Their second attempts, hours later, do not count.
     stage.database.advance(Duration::from_hours(1)).await;
     stage.store.queue().promote(100).await.unwrap();
     for (lease, delivery) in stage.claim().await {
@@ -224,22 +224,21 @@ async fn latency_is_of_the_first_attempt(stage: &Stage) {
     assert_eq!((stats.latency, stats.deliveries.succeeded), (before, 10));
 }
 
-async fn many_at_once_are_all_counted(stage: &Stage) {
+async fn concurrent_outcomes_are_all_counted(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
-    // One minute, so that all meet in the same rows.
+    // All in one minute, so that all add to the same rows.
     let now = stage.now();
     for _ in 0..40 {
         stage.dispatch(&stage.tenant, subscriber, "a.b", now).await;
     }
     let mut tasks = tokio::task::JoinSet::new();
-    // A lane's own limit is 32 at once.
+    // A lane without its own limit runs 32 jobs at once.
     let mut claimed = stage.claim().await;
     assert_eq!(claimed.len(), 32);
     for (lease, delivery) in claimed.drain(..) {
         let store = stage.store.clone();
         tasks.spawn(async move {
-            let outcome =
-                postrider_store::attempt::Outcome { lease, delivery, attempt: None, end: End::Cancelled };
+            let outcome = Outcome { lease, delivery, attempt: None, end: End::Cancelled };
             store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap();
         });
     }
@@ -268,7 +267,7 @@ async fn folding_changes_no_count(stage: &Stage) {
     }
     let filters = || {
         let subscribers = [None, Some(one), Some(other)];
-        // Where rows begin, folding cannot matter; elsewhere the same row is found before and after.
+        // The filter selects the same rows before and after folding, whether or not the moment is the beginning of a row.
         let since = [None, Some(now - Duration::from_secs(700)), Some(now - Duration::from_hours(7 * 24))];
         subscribers.into_iter().flat_map(move |subscriber| {
             since.into_iter().map(move |since| StatsFilter { subscriber, event_type: None, since })
@@ -283,9 +282,9 @@ async fn folding_changes_no_count(stage: &Stage) {
     for (filter, before) in filters().zip(&before) {
         assert_eq!(&stage.store.stats(&stage.tenant, &filter).await.unwrap(), before, "{filter:?}");
     }
-    assert_eq!(stage.store.fold_statistics().await.unwrap(), 0, "once is enough");
+    assert_eq!(stage.store.fold_statistics().await.unwrap(), 0, "nothing is left to fold");
 
-    // What was folded goes on: an old delivery begins anew, and ends.
+    // An old delivery, whose row has been folded, is retried and ends.
     let last = last.expect("a delivery");
     assert!(matches!(stage.store.retry(&stage.tenant, last).await.unwrap(), Changed::Done(_)));
     assert_eq!((stage.stats().await.deliveries.pending, stage.stats().await.deliveries.dead), (1, 3));
@@ -296,7 +295,7 @@ async fn folding_changes_no_count(stage: &Stage) {
     assert_eq!((stats.total, stats.pending, stats.succeeded, stats.dead), (10, 0, 7, 3));
 }
 
-async fn folding_beside_writers_loses_nothing(stage: &Stage) {
+async fn folding_during_writes_loses_no_count(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let old = stage.now() - Duration::from_secs(20_000);
     let store = stage.store.clone();
@@ -316,9 +315,9 @@ async fn folding_beside_writers_loses_nothing(stage: &Stage) {
     assert_eq!((stats.total, stats.pending), (100, 100));
 }
 
-/// The first one's rows stay locked until it has ended.
+/// Each transaction locks the roll-up rows that it adds to until it ends.
 #[tokio::test]
-async fn transactions_that_overlap_do_not_wait_for_each_other() {
+async fn overlapping_transactions_do_not_wait_for_each_other() {
     let stage = Stage::of(TestDatabase::postgres().await).await;
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let (tenant, now) = (&stage.tenant, stage.now());
@@ -327,7 +326,7 @@ async fn transactions_that_overlap_do_not_wait_for_each_other() {
     let second = stage.store.database().begin().await.unwrap();
     stage.dispatch_in(&second, tenant, subscriber, "a.b", now).await;
     second.commit().await.unwrap();
-    // PostgreSQL ends what does nothing for long: if the second had waited for the first, this would be gone.
+    // PostgreSQL ends idle transactions. Had the second waited for the first, this commit would fail.
     first.commit().await.unwrap();
     assert_eq!(stage.stats().await.deliveries.total, 2);
 }

@@ -1,4 +1,4 @@
-//! Claimed deliveries whose attempts end as a test says.
+//! Attempts at claimed deliveries, with the ending that a test chooses.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -6,24 +6,23 @@ use std::time::Duration;
 use postrider_core::{Clock as _, ErrorKind, Verdict};
 use postrider_queue::{Claim, Lease, LeaseToken};
 use postrider_store::Store;
-use postrider_store::attempt::DeliveryRef;
-use postrider_store::attempt::{Attempt, End, Outcome};
+use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome};
 use postrider_store::health::{BreakerPolicy, Notice};
 use postrider_store::loading::Loaded;
 
 pub(crate) type Claimed = Vec<(Lease, DeliveryRef)>;
 
-/// Longer than any pause of a breaker; who is to be tried again after it is not, unless a test promotes it.
+/// Longer than any pause of a breaker. A retry after it stays scheduled unless a test promotes it.
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
 
 /// How an attempt ends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Way {
-    Well,
-    Badly(ErrorKind),
+pub(crate) enum Ending {
+    Success,
+    Failure(ErrorKind),
 }
 
-/// Claims up to so many, and sees that there is something to deliver of each.
+/// Claims up to `max` jobs and loads their deliveries, all of which must be due.
 pub(crate) async fn claim(store: &Store, max: u32) -> Claimed {
     let token = LeaseToken(store.ids().next_uuid());
     let lane_concurrency = NonZeroU32::new(100).unwrap();
@@ -37,11 +36,11 @@ pub(crate) async fn claim(store: &Store, max: u32) -> Claimed {
     deliveries.collect()
 }
 
-/// What came of these, all in the same way and after so long.
-pub(crate) fn outcomes(claimed: Claimed, way: Way, duration: Duration) -> Vec<Outcome> {
-    let (verdict, end) = match way {
-        Way::Well => (Verdict::Success, End::Succeeded),
-        Way::Badly(kind) => (Verdict::failure(kind, "why it failed"), End::RetryIn(HOUR)),
+/// An outcome for each delivery, all with the same ending and duration.
+pub(crate) fn outcomes(claimed: Claimed, ending: Ending, duration: Duration) -> Vec<Outcome> {
+    let (verdict, end) = match ending {
+        Ending::Success => (Verdict::Success, End::Succeeded),
+        Ending::Failure(kind) => (Verdict::failure(kind, "why it failed"), End::RetryIn(HOUR)),
     };
     let outcome = |(lease, delivery)| Outcome {
         lease,
@@ -57,19 +56,19 @@ pub(crate) fn outcomes(claimed: Claimed, way: Way, duration: Duration) -> Vec<Ou
     claimed.into_iter().map(outcome).collect()
 }
 
-/// Records attempts that took a moment; what there is to tell of it.
-pub(crate) async fn record(store: &Store, claimed: Claimed, way: Way) -> Vec<Notice> {
-    assert!(!claimed.is_empty(), "there is something to record");
-    let outcomes = outcomes(claimed, way, Duration::from_millis(1));
+/// Records attempts that took a millisecond. Returns the notices for operators.
+pub(crate) async fn record(store: &Store, claimed: Claimed, ending: Ending) -> Vec<Notice> {
+    assert!(!claimed.is_empty(), "a test must record something");
+    let outcomes = outcomes(claimed, ending, Duration::from_millis(1));
     let recorded = store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap();
     assert!(recorded.lost.is_empty());
     recorded.notices
 }
 
 pub(crate) async fn fail(store: &Store, claimed: Claimed) -> Vec<Notice> {
-    record(store, claimed, Way::Badly(ErrorKind::Status)).await
+    record(store, claimed, Ending::Failure(ErrorKind::Status)).await
 }
 
 pub(crate) async fn succeed(store: &Store, claimed: Claimed) -> Vec<Notice> {
-    record(store, claimed, Way::Well).await
+    record(store, claimed, Ending::Success).await
 }

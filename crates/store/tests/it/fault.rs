@@ -1,4 +1,4 @@
-//! A subscriber is charged with its receiver's failures, and with nobody else's.
+//! Only failures that blame the receiver count against a subscriber.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use sea_orm::ConnectionTrait as _;
 use crate::stage::{Stage, on_both};
 
 on_both!(
-    failures_on_our_side_are_not_charged,
-    failures_of_the_receiver_open_its_breaker,
+    failures_on_our_side_do_not_count_against_the_subscriber,
+    failures_of_the_receiver_open_the_breaker,
     breakers_are_counted_by_their_state,
 );
 
-/// As many attempts as would open a breaker, all of which end like this.
+/// The health of a subscriber after enough failed attempts to open its breaker.
 async fn fail(stage: &Stage, error: ErrorKind) -> Health {
     let subscriber: SubscriberId = stage.subscribe(&stage.tenant, true).await;
     let breaker = BreakerPolicy { breaker_failures: 3, ..BreakerPolicy::default() };
@@ -43,13 +43,13 @@ async fn fail(stage: &Stage, error: ErrorKind) -> Health {
     stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap().health
 }
 
-async fn failures_on_our_side_are_not_charged(stage: &Stage) {
+async fn failures_on_our_side_do_not_count_against_the_subscriber(stage: &Stage) {
     for error in [ErrorKind::Proxy, ErrorKind::Internal] {
         assert_eq!(fail(stage, error).await, Health::default(), "{error:?}");
     }
 }
 
-async fn failures_of_the_receiver_open_its_breaker(stage: &Stage) {
+async fn failures_of_the_receiver_open_the_breaker(stage: &Stage) {
     for error in [ErrorKind::Connect, ErrorKind::Dns] {
         let health = fail(stage, error).await;
         assert_eq!(health.failures, 4, "{error:?}");
@@ -62,7 +62,7 @@ async fn breakers_are_counted_by_their_state(stage: &Stage) {
     assert_eq!(breakers().await, Breakers::default());
     stage.subscribe(&stage.tenant, true).await;
     stage.subscribe(&stage.tenant, false).await;
-    // One that is not active has no breaker, and a failure that opens none leaves it closed.
+    // The inactive subscriber is not counted.
     assert_eq!(breakers().await, Breakers { closed: 1, ..Breakers::default() });
     fail(stage, ErrorKind::Internal).await;
     fail(stage, ErrorKind::Connect).await;
