@@ -19,7 +19,7 @@ on_both!(
     a_cancelled_delivery_stays_cancelled_whatever_the_outcome,
     a_lost_lease_counts_nothing,
     counts_can_be_filtered_by_subscriber_event_type_and_time,
-    tenants_do_not_see_each_others_counts,
+    tenants_are_apart,
     latency_measures_the_first_attempt_only,
     concurrent_outcomes_are_all_counted,
     folding_changes_no_count,
@@ -189,7 +189,7 @@ async fn counts_can_be_filtered_by_subscriber_event_type_and_time(stage: &Stage)
     assert_eq!(latency.unwrap().latency.p50, None);
 }
 
-async fn tenants_do_not_see_each_others_counts(stage: &Stage) {
+async fn tenants_are_apart(stage: &Stage) {
     let other: TenantId = "other".parse().unwrap();
     let subscriber = stage.subscribe(&other, true).await;
     let delivery = stage.dispatch(&other, subscriber, "a.b", stage.now()).await;
