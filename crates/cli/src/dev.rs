@@ -152,7 +152,7 @@ Dispatch an event:
   curl -s {url}/v1/events -H 'Authorization: Bearer {key}' \\
     -H 'Content-Type: application/json' -d '{{\"event\":\"order.created\",\"data\":{{\"order\":1}}}}'
 
-It has no subscribers yet. Subscribe a receiver on this machine, then dispatch another event:
+Each subscriber receives the events whose type matches. Subscribe a receiver on this machine, then dispatch again:
 
   curl -s {url}/v1/subscribers -H 'Authorization: Bearer {key}' \\
     -H 'Content-Type: application/json' -d '{{\"url\":\"http://127.0.0.1:9000/\",\"events\":[\"order.*\"]}}'

@@ -1,4 +1,5 @@
 //! `postrider`: the commands for a person at a terminal.
+#![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
 #![allow(clippy::print_stdout, reason = "the output of a command goes to standard output")]
 
 mod demo;
