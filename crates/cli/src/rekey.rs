@@ -17,7 +17,7 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
     let (database, store) = postrider_program::open_store(&args.database, keyring, false).await?;
     let rekeyed = store.rekey().await.map_err(|error| match error {
         RekeyError::Unopened { .. } => SettingsError::refused("POSTRIDER_SECRET_KEY", error).into(),
-        RekeyError::Store(_) => StartError::from(error),
+        error => StartError::from(error),
     })?;
     println!(
         "re-encrypted the secrets of {} subscribers with the first key; {} already used it",
