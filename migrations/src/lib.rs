@@ -1,10 +1,9 @@
 //! The database schema of Postrider, one history for PostgreSQL and SQLite.
 //!
-//! Migrations only expand: tables, columns and indexes are added, and nothing that a running older
-//! program reads is renamed or removed. So a deployment migrates first and restarts its programs one
-//! by one after it.
+//! Migrations only expand: they add tables, columns and indexes, and neither rename nor remove anything that an older
+//! program reads. So a deployment migrates first and then restarts its programs one by one.
 //!
-//! The types are those that both databases share; the module `schema` fills in the few words that differ.
+//! Both databases get the same DDL; the module `schema` fills in the few words that differ.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{
@@ -30,34 +29,33 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// Brings the database to the current schema. Safe to call from several programs at once: on
-/// PostgreSQL they take turns.
+/// Migrates the database to the current schema. Several programs may call this at once: on PostgreSQL they take turns.
 ///
 /// # Errors
-/// If the database is away, or refuses a step. Then nothing has changed.
+/// Fails if the database is unavailable or refuses a step. Then nothing has changed.
 pub async fn migrate(connection: &DatabaseConnection) -> Result<(), DbErr> {
     if connection.get_database_backend() != DbBackend::Postgres {
         return Migrator::up(connection, None).await;
     }
     let transaction = connection.begin().await?;
-    // Released with the transaction. The number is ours alone: "postride" in ASCII.
+    // Released at the end of the transaction. The number is "postride" in ASCII, which no other program uses.
     transaction.execute_unprepared("SELECT pg_advisory_xact_lock(8101253773854268517)").await?;
     Migrator::up(&transaction, None).await?;
     transaction.commit().await
 }
 
-/// The names of the migrations that the database lacks, oldest first. A database that is ahead of
-/// this program lacks none, and fits: migrations only expand.
+/// The names of the migrations that the database lacks, oldest first. A database that is newer than this program lacks
+/// none and is compatible, since migrations only expand.
 ///
 /// # Errors
-/// If the database is away.
+/// Fails if the database is unavailable.
 pub async fn pending(connection: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
     let schema = SchemaManager::new(connection);
     let all = Migrator::migrations().into_iter().map(|migration| migration.name().to_owned());
     if !schema.has_table("seaql_migrations").await? {
         return Ok(all.collect());
     }
-    // Read by hand: the migrator's own way would make the table, which a program need not be allowed to.
+    // Not by the migrator's own method, which would create the table: a program may lack that permission.
     let select =
         Statement::from_string(connection.get_database_backend(), "SELECT version FROM seaql_migrations");
     let rows = connection.query_all_raw(select).await?;

@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-/// See the module.
+/// The migration that this module describes.
 #[derive(Debug)]
 pub(crate) struct Migration;
 
@@ -12,8 +12,7 @@ impl MigrationName for Migration {
     }
 }
 
-// The trait elides the lifetime, and its implementations must.
-#[allow(elided_lifetimes_in_paths)]
+#[allow(elided_lifetimes_in_paths, reason = "the trait elides the lifetime")]
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -28,12 +27,12 @@ CREATE TABLE subscribers (
     tenant                text NOT NULL,
     url                   text NOT NULL,
     description           text NOT NULL,
-    -- Sealed under the deployment's key; see `postrider_core::keyring`.
+    -- Encrypted with the deployment's key; see `postrider_core::keyring`.
     secret                {bytes} NOT NULL,
     previous_secret       {bytes},
     previous_secret_until bigint,
     headers               {bytes},
-    -- JSON: what the subscriber says of its policy; the settings say the rest.
+    -- JSON: the fields of the policy that the subscriber sets; the others come from the settings.
     policy                text NOT NULL,
     active                boolean NOT NULL,
     deactivated_at        bigint,
@@ -57,7 +56,7 @@ CREATE TABLE events (
     tenant            text NOT NULL,
     event_type        text NOT NULL,
     agent_id          text NOT NULL,
-    -- The body that every subscriber gets, to the byte.
+    -- The body that every subscriber gets, byte for byte.
     envelope          {bytes} NOT NULL,
     subscribers_found integer NOT NULL,
     dispatched_at     bigint NOT NULL
@@ -69,14 +68,14 @@ CREATE TABLE idempotency_keys (
     key          text NOT NULL,
     request_hash {bytes} NOT NULL,
     event_id     {uuid} NOT NULL,
-    -- The first answer: subscriber and job ids in turn, sixteen bytes each.
+    -- The first response: subscriber and job ids in turn, sixteen bytes each.
     jobs         {bytes} NOT NULL,
     created_at   bigint NOT NULL,
     PRIMARY KEY (tenant, key)
 );
 
 -- No foreign keys from here on: these tables are written thousands of times a second, outlive the
--- subscribers that they name, and are to be partitioned by id.
+-- subscribers that they name, and will be partitioned by id.
 CREATE TABLE deliveries (
     id              {uuid} PRIMARY KEY,
     tenant          text NOT NULL,
@@ -84,10 +83,10 @@ CREATE TABLE deliveries (
     subscriber_id   {uuid} NOT NULL,
     event_type      text NOT NULL,
     status          smallint NOT NULL,
-    -- All attempts so far, and how many of them came before the present round.
+    -- All attempts so far, and how many of them were made before the current round.
     attempts        integer NOT NULL,
     round_start     integer NOT NULL,
-    -- The job that may work on it; any other job that names this delivery is stale.
+    -- The current job; any other job that names this delivery is stale.
     job_id          {uuid},
     -- Set from the first failed attempt until the end.
     next_attempt_at bigint,
@@ -113,25 +112,25 @@ CREATE TABLE attempts (
     started_at         bigint NOT NULL,
     duration_us        bigint NOT NULL,
     response_status    smallint,
-    -- JSON: pairs of name and value; a byte of a value is the character of that number.
+    -- JSON: pairs of name and value; each byte of a value is the character with that number.
     response_headers   {bytes},
     response_body      {bytes},
     response_truncated boolean NOT NULL,
     error_kind         smallint,
     error_detail       text,
-    -- They are only ever looked for by their delivery.
+    -- Attempts are only looked up by their delivery.
     PRIMARY KEY (delivery_id, id)
 );
 
--- Counts by the minute, kept as things happen, so that no statistic counts over the log.
--- `slot` spreads the writers: each process adds to rows of its own.
+-- Counts by the minute, updated as deliveries are made and end, so that no statistic scans the deliveries.
+-- `slot` is the writer's shard: each process adds to rows of its own.
 CREATE TABLE rollups (
     tenant        text NOT NULL,
     subscriber_id {uuid} NOT NULL,
     event_type    text NOT NULL,
     minute        bigint NOT NULL,
     slot          smallint NOT NULL,
-    -- By the minute in which the delivery was made.
+    -- By the minute in which the delivery was created.
     created       bigint NOT NULL,
     succeeded     bigint NOT NULL,
     dead          bigint NOT NULL,
@@ -141,7 +140,7 @@ CREATE TABLE rollups (
     PRIMARY KEY (tenant, minute, subscriber_id, event_type, slot)
 );
 
--- What came of attempts, as it is recorded: rows that nobody else writes to, folded some seconds later.
+-- The results of attempts as they are recorded, in rows that no other process updates; folded some seconds later.
 CREATE TABLE attempt_deltas (
     seq           {sequence},
     tenant        text NOT NULL,
@@ -165,13 +164,13 @@ CREATE TABLE attempt_rollups (
     counts        {bytes} NOT NULL,
     PRIMARY KEY (tenant, subscriber_id, event_type, width, start)
 );
--- By which old ones are found.
+-- Folding finds old rows by it.
 CREATE INDEX attempt_rollups_by_age ON attempt_rollups (width, start);
 
--- How subscribers fare. A subscriber that does well has no row, and costs no write.
+-- The failures of subscribers. A healthy subscriber has no row, and its successes cost no write here.
 CREATE TABLE health (
     subscriber_id   {uuid} PRIMARY KEY,
-    -- Failures that blame the receiver, since its last success; and when the first of them was.
+    -- Failures that are the receiver's fault, since its last success, and when the first of them was.
     failures        integer NOT NULL,
     first_failed_at bigint NOT NULL,
     -- The circuit breaker: how often it has opened since the last success, when last, and until when.
@@ -189,18 +188,18 @@ CREATE TABLE lanes (
     -- Generic cell rate algorithm: when the next job would be due if jobs came at the full rate.
     rate_next_us     bigint NOT NULL,
     running          integer NOT NULL,
-    -- Nothing is claimed before this moment; and after it one job at a time, if it is probing.
+    -- No job is claimed before this moment, and after it one at a time if the lane is probing.
     paused_until     bigint NOT NULL,
     probing          boolean NOT NULL,
-    -- Some of its jobs are set aside, out of the way of those who claim.
+    -- Some of its jobs are parked, out of the way of claims.
     parked           boolean NOT NULL,
-    -- When a claim last took all that the lane allowed.
+    -- When a claim last took as many jobs as the lane allowed.
     full_at          bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX lanes_paused ON lanes (paused_until) WHERE paused_until > 0;
 
 CREATE TABLE jobs (
-    -- The order of a lane. No index of its own on PostgreSQL: nothing is looked for by it alone.
+    -- The order of a lane. No index on PostgreSQL: no statement looks jobs up by it alone.
     seq          {sequence},
     id           {uuid} NOT NULL UNIQUE,
     lane         {uuid} NOT NULL,
@@ -214,7 +213,7 @@ CREATE TABLE jobs (
     rescues      integer NOT NULL,
     trace        text
 );
--- One index a state: a job that may not run is in none that claiming walks.
+-- One index for each state: claims walk over ready jobs only. State 0 is ready, 1 scheduled, 2 parked, 3 running.
 CREATE INDEX jobs_ready ON jobs (lane, priority, seq) WHERE state = 0;
 CREATE INDEX jobs_scheduled ON jobs (available_at) WHERE state = 1;
 CREATE INDEX jobs_scheduled_by_lane ON jobs (lane) WHERE state = 1;
@@ -222,16 +221,16 @@ CREATE INDEX jobs_held ON jobs (lane, priority, seq) WHERE state = 2;
 CREATE INDEX jobs_running ON jobs (lease_until) WHERE state = 3;
 ";
 
-/// Room for updates in place, and a vacuum that comes by the count of dead rows rather than by the
-/// table's size (PostgreSQL's manual, §25.1.6): queue tables are small and turn over fast. They are
-/// analysed as often: a plan that was made for a table with ten jobs is no good for a million.
+/// Room for updates in place, and a vacuum that depends on the number of dead rows, not on the table's size (PostgreSQL's
+/// manual, §25.1.6): queue tables are small and turn over fast. They are analysed as often, because a plan for ten jobs is
+/// a bad plan for a million.
 const POSTGRES: &str = "
 ALTER TABLE deliveries SET (fillfactor = 80);
 ALTER TABLE lanes SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 ALTER TABLE rollups SET (fillfactor = 50);
--- For logical replication, in place of a primary key.
+-- For logical replication, instead of a primary key.
 ALTER TABLE jobs REPLICA IDENTITY USING INDEX jobs_id_key;
--- Folded, and removed, in this order.
+-- Rows are folded and removed in this order.
 ALTER TABLE attempt_deltas ADD PRIMARY KEY (seq);
 ALTER TABLE attempt_deltas SET (
     autovacuum_vacuum_scale_factor = 0,

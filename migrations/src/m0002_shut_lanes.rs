@@ -1,8 +1,8 @@
-//! Which lanes are shut, so that a claim steps over any number of them at once.
+//! Marks paused lanes as shut, so that a claim steps over any number of them at once.
 
 use sea_orm_migration::prelude::*;
 
-/// See the module.
+/// The migration that this module describes.
 #[derive(Debug)]
 pub(crate) struct Migration;
 
@@ -12,8 +12,7 @@ impl MigrationName for Migration {
     }
 }
 
-// The trait elides the lifetime, and its implementations must.
-#[allow(elided_lifetimes_in_paths)]
+#[allow(elided_lifetimes_in_paths, reason = "the trait elides the lifetime")]
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -21,8 +20,9 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// A lane is shut from its pause on until somebody notices that the pause is over. That it is shut is a hint for those
-/// who look for open lanes; whether it is paused, `paused_until` alone says, which is all that older programs know.
+/// A lane is shut from the beginning of its pause until `promote` notices that the pause is over. The flag is a hint for
+/// claims, which look for open lanes. Whether a lane is paused depends on `paused_until` alone, which is all that older
+/// programs know.
 const SHARED: &str = "
 ALTER TABLE lanes ADD COLUMN shut boolean NOT NULL DEFAULT false;
 CREATE INDEX lanes_open ON lanes (id) WHERE NOT shut;

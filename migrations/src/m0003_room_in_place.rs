@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-/// See the module.
+/// The migration that this module describes.
 #[derive(Debug)]
 pub(crate) struct Migration;
 
@@ -12,8 +12,7 @@ impl MigrationName for Migration {
     }
 }
 
-// The trait elides the lifetime, and its implementations must.
-#[allow(elided_lifetimes_in_paths)]
+#[allow(elided_lifetimes_in_paths, reason = "the trait elides the lifetime")]
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -21,7 +20,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Deliveries that were made together end together, often in one transaction: no old version can be cleared away in
-/// between, and a page needs as much room again as it has rows (PostgreSQL's manual, §73.7, "Heap-Only Tuples"). With a
-/// fifth of it free, more than half of the updates went elsewhere, with a new entry in each index. Counts for new pages.
+/// Deliveries that are created together end together, often in one transaction. PostgreSQL cannot remove old versions in
+/// between, so a page needs as much free room as it has rows (PostgreSQL's manual, §73.7, "Heap-Only Tuples"). With a
+/// fifth free, more than half of the updates went to another page, with a new entry in each index. Affects new pages.
 const POSTGRES: &str = "ALTER TABLE deliveries SET (fillfactor = 50);";

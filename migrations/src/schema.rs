@@ -12,7 +12,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 /// | `{bytes}` | `bytea` | `blob` |
 /// | `{sequence}` | `bigint GENERATED ALWAYS AS IDENTITY` | `integer PRIMARY KEY AUTOINCREMENT` |
 ///
-/// On PostgreSQL a table with a `{sequence}` has its key from `postgres`.
+/// On PostgreSQL, `postgres` adds the primary key of a table with a `{sequence}`.
 pub(crate) async fn apply(manager: &SchemaManager<'_>, shared: &str, postgres: &str) -> Result<(), DbErr> {
     let connection = manager.get_connection();
     let on_postgres = connection.get_database_backend() == DbBackend::Postgres;

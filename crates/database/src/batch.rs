@@ -1,7 +1,6 @@
 //! Rows that one statement reads as a table.
 //!
-//! A statement that serves a hundred rows costs little more than one that serves one. A [`Batch`]
-//! hands its rows to a statement as a common table expression named `input`: on PostgreSQL from
+//! A statement for a hundred rows costs little more than a statement for one. A [`Batch`] passes its rows to a statement as a common table expression named `input`: on PostgreSQL from
 //! arrays (`UNNEST`), so that one prepared statement serves any number of rows; on SQLite from
 //! `VALUES`. The statement after it is the same for both.
 
@@ -10,7 +9,7 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement};
 
 use crate::{DatabaseError, Dialect};
 
-/// The kind of a column's values.
+/// The type of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `uuid`; sixteen bytes on SQLite.
@@ -29,7 +28,7 @@ pub enum Kind {
     Bool,
 }
 
-/// A column of a batch: its name, its kind, and whether a value may be missing.
+/// A column of a batch: its name, its type, and whether its values may be NULL.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     name: &'static str,
@@ -38,12 +37,12 @@ pub struct Column {
 }
 
 impl Column {
-    /// A column in which every row has a value.
+    /// A column that is never NULL.
     pub const fn new(name: &'static str, kind: Kind) -> Self {
         Self { name, kind, nullable: false }
     }
 
-    /// A column in which values may be missing.
+    /// A column that may be NULL.
     pub const fn nullable(name: &'static str, kind: Kind) -> Self {
         Self { name, kind, nullable: true }
     }
@@ -55,7 +54,7 @@ impl Column {
 #[derive(Clone, Debug)]
 pub struct Batch {
     columns: &'static [Column],
-    /// Column by column, as PostgreSQL's arrays want them.
+    /// Column by column, like PostgreSQL's arrays.
     values: Vec<Vec<Value>>,
 }
 
@@ -64,25 +63,25 @@ pub struct Batch {
 const SQLITE_PARAMETERS: usize = 32_000;
 
 impl Batch {
-    /// A batch of no rows yet.
+    /// A batch without rows.
     pub fn new(columns: &'static [Column]) -> Self {
         Self { columns, values: vec![Vec::new(); columns.len()] }
     }
 
-    /// Adds a row: a value for each column, in their order.
+    /// Adds a row: a value for each column, in the order of the columns.
     pub fn push<const N: usize>(&mut self, row: [Value; N]) {
-        debug_assert_eq!(N, self.columns.len(), "a value for each column");
+        debug_assert_eq!(N, self.columns.len(), "a row needs a value for each column");
         for (column, value) in self.values.iter_mut().zip(row) {
             column.push(value);
         }
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.values.first().map_or(0, Vec::len)
     }
 
-    /// Whether there are none.
+    /// Returns whether the batch has no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -93,7 +92,7 @@ impl Batch {
     /// or `DELETE`, or with `, name AS (…)`.
     ///
     /// # Errors
-    /// If the database refuses it or is away.
+    /// Fails if the database is unavailable or refuses the statement.
     pub async fn query(
         self,
         connection: &impl ConnectionTrait,
@@ -111,7 +110,7 @@ impl Batch {
     /// how many rows it changed.
     ///
     /// # Errors
-    /// If the database refuses it or is away.
+    /// Fails if the database is unavailable or refuses the statement.
     pub async fn execute(
         self,
         connection: &impl ConnectionTrait,
@@ -125,7 +124,7 @@ impl Batch {
         Ok(changed)
     }
 
-    /// No statement for no rows; one on PostgreSQL; on SQLite as many as its limit asks for.
+    /// No statement for no rows; one on PostgreSQL; on SQLite as many as its limit of parameters requires.
     fn statements(
         self,
         dialect: Dialect,
@@ -150,14 +149,13 @@ impl Batch {
         self.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ")
     }
 
-    /// The statement for PostgreSQL; its rows are added to the parameters. `filter` is empty, or says `WHERE` which of
-    /// the rows it sees.
+    /// The statement for PostgreSQL. Appends the rows to `parameters`. `filter` is empty or a `WHERE` clause for the rows.
     pub(crate) fn unnest(self, statement: &str, filter: &str, parameters: &mut Vec<Value>) -> String {
         let names = self.names();
         let (mut columns, mut selected) = (Vec::new(), Vec::new());
         for (column, values) in self.columns.iter().zip(self.values) {
             let Column { name, kind, nullable } = *column;
-            // SeaORM's arrays hold no nulls, so that which are missing travels beside them.
+            // SeaORM's arrays hold no NULLs, so a second array says which values are NULL.
             if nullable {
                 let missing = values.iter().map(|value| Value::Bool(Some(!value.is_some()))).collect();
                 parameters.push(Value::Array(ArrayType::Bool, Some(Box::new(missing))));
@@ -171,7 +169,7 @@ impl Batch {
             parameters.push(Value::Array(kind.array_type(), Some(Box::new(values))));
             columns.push(format!("UNNEST(${}::{}[]) AS {name}", parameters.len(), kind.postgres()));
         }
-        // Not from a table `UNNEST(a, b)`, which PostgreSQL would store away before it is read: twice the work.
+        // Not `FROM UNNEST(a, b)`, which PostgreSQL would materialise first: twice the work.
         format!(
             "WITH input({names}) AS (SELECT {} FROM (SELECT {}) AS rows{filter}) {statement}",
             selected.join(", "),
@@ -185,9 +183,8 @@ impl Batch {
         let length = self.len();
         let mut columns: Vec<_> = self.values.into_iter().map(Vec::into_iter).collect();
         let at_once = (SQLITE_PARAMETERS / width).max(1);
-        // `$1` is a name to SQLite, and it looks names up one by one: ten thousand of them take
-        // seconds. So the rows' parameters have none, and count on from the statement's own, which
-        // are listed before them for that.
+        // `$1` is a name to SQLite, which looks names up one by one: ten thousand of them take seconds. So the rows'
+        // parameters are unnamed and continue the numbers of the statement's own, which are therefore listed first.
         let row = format!("({})", vec!["?"; width].join(","));
         let before = match own.len() {
             0 => String::new(),
@@ -234,7 +231,7 @@ impl Kind {
         }
     }
 
-    /// What stands in an array where a value is missing.
+    /// The value in an array where the column is NULL.
     const fn filler(self) -> Value {
         match self {
             Self::Uuid => Value::Uuid(Some(sea_orm::prelude::Uuid::nil())),

@@ -12,20 +12,21 @@ use sea_orm::{
 };
 use sea_query_sqlx::SqlxValues;
 
-/// How long a connection may have been idle before it is asked whether it lives.
+/// A connection that was used within this time is not pinged.
 pub(crate) const TRUSTED: Duration = Duration::from_secs(5);
 
-/// How long it may take to answer that.
+/// How long a connection may take to answer a ping.
 const PING: Duration = Duration::from_secs(3);
 
-/// How long a connection stays in the cache before it goes back to the pool, which sees to its age.
+/// How long a connection stays in the cache before it returns to the pool, which limits its age.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Connections of a pool that are not given back to it after each statement, as it pings them then: a round trip more.
+/// Connections that are not returned to their pool after each statement. The pool pings a returned connection, which
+/// costs a round trip.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionCache {
     idle: Mutex<Vec<Connection>>,
-    /// How many may be idle here, out of reach of those who ask the pool.
+    /// How many idle connections the cache may hold. Other users of the pool cannot get them.
     room: usize,
     closed: AtomicBool,
 }
@@ -50,7 +51,7 @@ impl ConnectionCache {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Gives all of them back, and keeps no more.
+    /// Returns all connections to the pool, and caches none from now on.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
@@ -69,7 +70,7 @@ impl ConnectionCache {
             }
             match tokio::time::timeout(PING, connection.inner.ping()).await {
                 Ok(Ok(())) => return Ok(connection),
-                // The pool would ask once more, and without a limit.
+                // The pool would ping it once more, without a time limit.
                 _ => connection.inner.close_on_drop(),
             }
         }
@@ -91,8 +92,7 @@ impl ConnectionCache {
     }
 }
 
-/// Closes the connections instead of returning them to the pool, which works only inside the runtime: the last handle of
-/// a database may be dropped outside of it.
+/// The last handle of a database may be dropped outside of the runtime, where a connection cannot be returned.
 impl Drop for ConnectionCache {
     fn drop(&mut self) {
         for connection in self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -101,7 +101,7 @@ impl Drop for ConnectionCache {
     }
 }
 
-/// See [`crate::Database::hot`].
+/// A connection for statements that run in a loop; see [`crate::Database::dedicated`].
 #[derive(Clone, Copy, Debug)]
 pub struct DedicatedConnection<'a> {
     pub(crate) connection: &'a DatabaseConnection,
@@ -109,7 +109,8 @@ pub struct DedicatedConnection<'a> {
     pub(crate) cache: Option<&'a ConnectionCache>,
 }
 
-/// What is put back is what has answered; everything else, and what a caller drops halfway, goes back to the pool.
+/// A connection returns to the cache only after its statement succeeded. After an error, or if the caller drops the
+/// future, it returns to the pool.
 #[async_trait::async_trait]
 impl ConnectionTrait for DedicatedConnection<'_> {
     fn get_database_backend(&self) -> DbBackend {
@@ -151,7 +152,7 @@ impl ConnectionTrait for DedicatedConnection<'_> {
     }
 }
 
-/// What SeaORM would copy, values and all.
+/// Takes a statement apart without the copies that SeaORM would make.
 fn parts(statement: Statement) -> (String, SqlxValues) {
     let values = statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
     (statement.sql, SqlxValues(values))

@@ -1,16 +1,21 @@
-//! Database errors, and whether a call that failed may succeed later.
+//! Errors of the database, and whether the same call may succeed later.
 
 use std::time::Duration;
 
 use sea_orm::{DbErr, RuntimeErr};
 
+use crate::ConfigError;
+
 /// A database error.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The database is unavailable or overloaded, or rolled the transaction back for a reason of its own. The same call
+    /// The database cannot be reached, is overloaded, or rolled the transaction back for its own reasons. The same call
     /// may succeed later.
     #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
+    /// The configuration of the connection is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The database did not answer for this long.
     #[error("the database has not answered for {0:?}")]
     Silent(Duration),
@@ -38,6 +43,10 @@ impl DatabaseError {
     }
 
     /// A row with a value that the program cannot read. `row` is its id, or what identifies it.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers pass ids and texts that they do not need afterwards"
+    )]
     pub fn inconsistent(
         table: &'static str,
         column: &'static str,
@@ -54,8 +63,8 @@ impl From<DbErr> for DatabaseError {
     }
 }
 
-/// Connection trouble, and the SQLSTATE classes of PostgreSQL's manual (appendix A) that say "not
-/// now": 08 connection, 25P03 idle transaction, 40 rolled back, 53 out of resources, 55P03 lock, 57
+/// Returns whether an error is temporary: connection trouble, and these SQLSTATE classes of PostgreSQL's manual (appendix
+/// A): 08 connection, 25P03 idle transaction, 40 rolled back, 53 out of resources, 55P03 lock, 57
 /// operator intervention, 58 system error. SQLite: busy (5) and locked (6), with their extended codes.
 fn may_pass(error: &DbErr) -> bool {
     let runtime = match error {
@@ -82,8 +91,8 @@ fn may_pass(error: &DbErr) -> bool {
     }
 }
 
-/// Whether a statement found its connection dead: broken, or ended by PostgreSQL (57P01 to 57P03,
-/// and class 08). That no connection could be made is something else.
+/// Returns whether a statement found its connection dead: broken, or ended by PostgreSQL (57P01 to 57P03, and class 08).
+/// A connection that could not be established is not meant.
 pub(crate) fn is_dead_connection(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
     else {
@@ -98,7 +107,7 @@ pub(crate) fn is_dead_connection(error: &DbErr) -> bool {
     }
 }
 
-/// The same of whatever error has come from it.
+/// Returns whether any error in the chain of `error` is that of a dead connection.
 pub(crate) fn comes_from_dead_connection(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut chain = std::iter::successors(Some(error), |error| error.source());
     chain.find_map(|error| error.downcast_ref()).is_some_and(is_dead_connection)

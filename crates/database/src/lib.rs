@@ -1,28 +1,38 @@
-//! What the queue and the store share of the database: how to connect to it, how to tell its two
-//! kinds apart, and how one statement serves many rows.
+//! Access to the database, shared by the queue and the store: connecting, the differences between PostgreSQL and
+//! SQLite, and statements that serve many rows.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`connection`] | [`Database`]: PostgreSQL or SQLite behind one URL |
+//! | [`connection`] | [`Database`]: a pool of connections to either database |
+//! | [`config`] | [`Config`]: how to connect |
+//! | [`url`] | [`DatabaseUrl`]: where the database is |
+//! | [`dialect`] | [`Dialect`]: where the SQL of the two differs |
 //! | [`sql`] | running a hand-written statement and reading its columns |
 //! | [`batch`] | [`Batch`]: rows that one statement reads as a table |
-//! | [`writes`] | [`Writes`]: statements that are sent as one; [`Guarded`]: and only if all is as expected |
-//! | [`error`] | [`DatabaseError`]: what went wrong, and whether waiting may mend it |
+//! | [`writes`] | [`Writes`]: statements that are sent as one; [`Guarded`]: writes that happen only if expectations hold |
+//! | [`error`] | [`DatabaseError`], and whether the same call may succeed later |
 //!
 //! Times are Unix milliseconds in `BIGINT` columns on both databases ([`Dialect::now`]); statements
 //! number their parameters (`$1`), which both understand.
 
 pub mod batch;
+pub mod config;
 pub mod connection;
 mod connection_cache;
+pub mod dialect;
 pub mod error;
+mod options;
 pub mod sql;
+pub mod url;
 pub mod writes;
 
 pub use batch::{Batch, Column, Kind};
-pub use connection::{Config, Connections, Database, DatabaseUrl, DatabaseUrlError, Dialect};
+pub use config::{Config, ConfigError};
+pub use connection::{Connections, Database};
 pub use connection_cache::DedicatedConnection;
+pub use dialect::Dialect;
 pub use error::DatabaseError;
+pub use url::{DatabaseUrl, DatabaseUrlError};
 pub use writes::{Guarded, Writes};
 
 /// Compiles the examples of the README.

@@ -1,4 +1,4 @@
-//! Writes that travel together.
+//! Several writes as one statement.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,10 +10,10 @@ use crate::{Batch, DatabaseError, Dialect};
 
 /// Statements, each with rows of its own, that are sent as one.
 ///
-/// Each statement is written as for [`Batch::execute`]: it reads its rows as the table `input`. On PostgreSQL all of
-/// them are one statement, so that one round trip serves for all and no transaction is needed to have all or none. They
-/// see the same state of the database and nothing of each other (PostgreSQL's manual, §7.8.4), so none may depend on
-/// what another writes. On SQLite they run one after the other; pass a transaction to get all of them or none.
+/// Each statement has the form that [`Batch::execute`] takes: it reads its rows as the table `input`. On PostgreSQL all
+/// of them become one statement, which takes one round trip and writes all or nothing without a transaction. They see the
+/// same state of the database and nothing of each other (PostgreSQL's manual, §7.8.4), so none may depend on what another
+/// writes. On SQLite they run one after the other; a caller that needs all or nothing passes a transaction.
 ///
 /// ```
 /// use postrider_database::{Batch, Column, Kind, Writes};
@@ -24,39 +24,39 @@ use crate::{Batch, DatabaseError, Dialect};
 /// let mut writes = Writes::new();
 /// writes.push(things, "INSERT INTO things (id) SELECT id FROM input");
 /// writes.push(Batch::new(ID), "INSERT INTO others (id) SELECT id FROM input");
-/// assert_eq!(writes.len(), 1, "what has no rows writes nothing");
+/// assert_eq!(writes.len(), 1, "a statement without rows is left out");
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Writes(Vec<(Batch, Cow<'static, str>)>);
 
 impl Writes {
-    /// None yet.
+    /// No statements.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a statement: an `INSERT`, `UPDATE` or `DELETE` that returns nothing, and has no parameters but its rows. It
-    /// is left out if there are no rows.
+    /// Adds a statement: an `INSERT`, `UPDATE` or `DELETE` that returns nothing and has no parameters except its rows.
+    /// Without rows it is left out.
     pub fn push(&mut self, rows: Batch, statement: impl Into<Cow<'static, str>>) {
         if !rows.is_empty() {
             self.0.push((rows, statement.into()));
         }
     }
 
-    /// How many statements there are.
+    /// The number of statements.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no statements.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Runs all of them.
+    /// Runs all statements.
     ///
     /// # Errors
-    /// If the database refuses one or is away. On PostgreSQL nothing was written then.
+    /// Fails if the database is unavailable or refuses a statement. If PostgreSQL refused one, nothing was written.
     pub async fn execute(self, connection: &impl ConnectionTrait) -> Result<(), DatabaseError> {
         if Dialect::of(connection) == Dialect::Sqlite {
             for (rows, statement) in self.0 {
@@ -71,11 +71,11 @@ impl Writes {
     }
 }
 
-/// [`Writes`] that are written only if all is as expected when they are: on PostgreSQL, and in one round trip.
+/// [`Writes`] that happen only if expectations hold: on PostgreSQL only, and in one round trip.
 ///
-/// What is expected is asked before anything is written ([`Guarded::expect`]), or found out by writing: a write that
-/// has to change a row for each of its own ([`Guarded::push_exact`]) undoes all of them if it does not. That is cheaper,
-/// but PostgreSQL logs it as an error; so it is for what hardly ever fails.
+/// The statement checks a condition before it writes ([`Guarded::expect`]), or by writing: a write that must change one
+/// row for each row of its input ([`Guarded::push_exact`]) undoes everything if it does not. The latter is cheaper, but
+/// PostgreSQL logs an error when it fails, so it is for assumptions that almost always hold.
 ///
 /// ```
 /// use postrider_database::{Batch, Column, Guarded, Kind};
@@ -89,36 +89,36 @@ impl Writes {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Guarded {
-    /// What is written.
+    /// The writes.
     pub writes: Writes,
     exact: Writes,
     expected: Vec<(Batch, Cow<'static, str>)>,
 }
 
 impl Guarded {
-    /// Nothing is expected yet.
+    /// Writes without expectations.
     pub fn new(writes: Writes) -> Self {
         Self { writes, ..Self::default() }
     }
 
-    /// Lets nothing be written unless `condition` holds: an SQL expression that is true or false, and reads its rows as
-    /// the table `input`. Those that were added before hold when it is looked at. Without rows there is nothing to ask.
+    /// Adds an expectation: nothing is written unless `condition` holds, a boolean SQL expression that reads its rows as
+    /// the table `input`. It is evaluated only if the expectations added before it hold. Without rows it is left out.
     pub fn expect(&mut self, rows: Batch, condition: impl Into<Cow<'static, str>>) {
         if !rows.is_empty() {
             self.expected.push((rows, condition.into()));
         }
     }
 
-    /// Adds a statement as [`Writes::push`] does, and lets nothing be written unless it changes as many rows as it is
-    /// given. It may end where `RETURNING` may follow.
+    /// Adds a statement as [`Writes::push`] does, with the expectation that it changes as many rows as it is given. A
+    /// `RETURNING` clause is appended to it.
     pub fn push_exact(&mut self, rows: Batch, statement: impl Into<Cow<'static, str>>) {
         self.exact.push(rows, statement);
     }
 
-    /// Writes all of it, and tells whether all was as expected. If not, nothing was written.
+    /// Executes the writes if all expectations hold, and returns whether they did. If not, nothing was written.
     ///
     /// # Errors
-    /// If the database refuses it, which SQLite does, or is away.
+    /// Fails if the database is unavailable or refuses the statement. SQLite refuses it.
     pub async fn execute(self, connection: &impl ConnectionTrait) -> Result<bool, DatabaseError> {
         let Some(statement) = one(self.expected, self.exact.0, self.writes.0) else { return Ok(true) };
         match connection.query_one_raw(statement).await {
@@ -129,11 +129,11 @@ impl Guarded {
     }
 }
 
-/// The text that the statement casts to a boolean if it did not change all the rows that it should. The cast fails, so
-/// PostgreSQL rolls the statement back and writes this text to its log.
+/// Casting this text to a boolean fails, which undoes the statement. Operators read it in PostgreSQL's log.
 const INEXACT: &str = "Postrider: a row changed concurrently; the statement was rolled back and will be retried on the slow path";
 
-/// PostgreSQL's manual, appendix A: `invalid_text_representation`. No parameter is sent as text.
+/// Returns whether an exact write failed: `invalid_text_representation` (PostgreSQL's manual, appendix A). No parameter
+/// is sent as text, so nothing else can cause it.
 fn was_inexact(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
     else {
@@ -142,7 +142,7 @@ fn was_inexact(error: &DbErr) -> bool {
     error.as_database_error().is_some_and(|error| error.code().is_some_and(|code| code == "22P02"))
 }
 
-/// One statement of PostgreSQL for all of it. None if there is nothing to write.
+/// Builds one statement for PostgreSQL. `None` if there is nothing to write.
 fn one(
     expected: Vec<(Batch, Cow<'static, str>)>,
     exact: Vec<(Batch, Cow<'static, str>)>,
@@ -152,7 +152,7 @@ fn one(
         return None;
     }
     let (mut parameters, mut parts): (Vec<Value>, Vec<String>) = Default::default();
-    // Each condition is looked at when those before it hold, and all of them before anything is written.
+    // Each condition is evaluated if those before it hold, and all of them before anything is written.
     let mut holds = String::from("true");
     for (place, (rows, condition)) in expected.into_iter().enumerate() {
         let condition = format!("SELECT CASE WHEN {holds} THEN {condition} ELSE false END AS holds");
@@ -161,7 +161,7 @@ fn one(
         holds = format!("(SELECT holds FROM expected_{place})");
     }
     let filter = if parts.is_empty() { String::new() } else { format!(" WHERE {holds}") };
-    // Only what stands at the top may write, and the rows of each part are a select within it.
+    // PostgreSQL allows writes only in top-level common table expressions, so the rows of each are a select within it.
     let mut written = String::new();
     for (place, (rows, statement)) in exact.into_iter().enumerate() {
         let wanted = i64::try_from(rows.len()).unwrap_or(i64::MAX);
@@ -189,7 +189,7 @@ mod tests {
     use crate::{Column, Kind};
 
     #[test]
-    fn parameters_count_on_from_one_statement_to_the_next() {
+    fn parameters_are_numbered_across_statements() {
         const ROW: &[Column] = &[Column::new("id", Kind::Big), Column::nullable("note", Kind::Text)];
         let mut writes = Writes::new();
         for table in ["one", "two"] {

@@ -1,62 +1,62 @@
-//! What a queue holds and hands out.
+//! Jobs, lanes and leases, and the arguments and results of a queue's calls.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-/// Names a job.
+/// The id of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub Uuid);
 
-/// Names a lane. The nil UUID names none.
+/// The id of a lane. The nil UUID is no lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub Uuid);
 
-/// Fences a claim: whoever does not know it changes nothing. Made anew for each claim.
+/// The token that fences the leases of a claim: calls without it change nothing. Each claim needs a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseToken(pub Uuid);
 
-/// A job to be put into the queue.
+/// A job to be enqueued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
-    /// Its id, of the caller's making.
+    /// The id, chosen by the caller.
     pub id: JobId,
-    /// The lane that it stands in. A lane that does not exist yet is made, with default settings.
+    /// The lane. A lane that does not exist yet is created with default settings.
     pub lane: LaneId,
-    /// What it is about.
+    /// What the job is about, such as the id of a delivery.
     pub subject: Uuid,
-    /// How long it waits before it may run.
+    /// How long until the job is due.
     pub delay: Duration,
-    /// A W3C `traceparent` that is handed to whoever claims it.
+    /// A W3C `traceparent` for the worker that claims the job.
     pub trace: Option<String>,
 }
 
 impl NewJob {
-    /// A job that may run at once.
+    /// A job that is ready at once.
     pub fn now(id: JobId, lane: LaneId, subject: Uuid) -> Self {
         Self { id, lane, subject, delay: Duration::ZERO, trace: None }
     }
 }
 
-/// What a lane allows.
+/// The limits of a lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneSettings {
-    /// How many of its jobs may run at once, over all workers; if not given, the claim says.
+    /// How many of its jobs may run at once, over all workers. `None` leaves it to the claim.
     pub concurrency: Option<NonZeroU32>,
-    /// One job at a time, in the order in which they were enqueued: a job that is to be tried again
-    /// keeps its place, and those behind it wait.
+    /// One job at a time, in the order in which they were enqueued. A job that is retried keeps its place, and the jobs
+    /// behind it wait.
     pub ordered: bool,
-    /// How fast its jobs may be claimed.
+    /// How fast its jobs may be claimed. `None` sets no limit.
     pub rate: Option<LaneRate>,
 }
 
 /// How fast the jobs of a lane may be claimed: one each `interval`, up to `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneRate {
-    /// Time between jobs at the full rate; at least a microsecond.
+    /// The time between jobs at the full rate, at least 1 µs.
     pub interval: Duration,
-    /// How many may be claimed at once after a pause.
+    /// How many jobs may be claimed at once when none was claimed for a while.
     pub burst: NonZeroU32,
 }
 
@@ -65,27 +65,27 @@ pub struct LaneRate {
 pub struct Lease {
     /// The job.
     pub job: JobId,
-    /// What proves the claim.
+    /// The token of the claim.
     pub token: LeaseToken,
 }
 
-/// What a worker asks for.
+/// The arguments of a claim.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// The token of the leases that this claim makes; never used before.
+    /// The token of the claim's leases. It must be new.
     pub token: LeaseToken,
-    /// How many jobs at most.
+    /// The maximum number of jobs.
     pub max: u32,
     /// How long the leases last.
     pub lease: Duration,
-    /// Lanes to leave out.
+    /// Lanes to skip.
     pub skip: Vec<LaneId>,
-    /// How many jobs of one lane may run at once, over all workers, where the lane itself does not say.
+    /// How many jobs of a lane without a limit of its own may run at once, over all workers.
     pub lane_concurrency: NonZeroU32,
 }
 
 impl Claim {
-    /// A claim on any lane, with 32 jobs of one lane at once.
+    /// A claim on all lanes, with at most 32 running jobs of a lane without a limit of its own.
     pub fn new(token: LeaseToken, max: u32, lease: Duration) -> Self {
         let lane_concurrency = NonZeroU32::MIN.saturating_add(31);
         Self { token, max, lease, skip: Vec::new(), lane_concurrency }
@@ -95,89 +95,91 @@ impl Claim {
 /// A job that a worker has claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedJob {
-    /// The claim on it.
+    /// The lease on the job.
     pub lease: Lease,
-    /// The lane that it stands in.
+    /// The lane.
     pub lane: LaneId,
-    /// What it is about.
+    /// What the job is about, such as the id of a delivery.
     pub subject: Uuid,
-    /// How often it was claimed, this time included.
+    /// How often the job was claimed, this claim included.
     pub claims: u32,
-    /// How often it was taken back from a worker that let its lease expire.
+    /// How often the job was rescued.
     pub rescues: u32,
-    /// The W3C `traceparent` that it was enqueued with.
+    /// The W3C `traceparent` with which the job was enqueued.
     pub trace: Option<String>,
 }
 
-/// What a claim came to.
+/// The result of a claim.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
     /// The jobs, in the order in which to start them.
     pub jobs: Vec<ClaimedJob>,
-    /// More may be claimable right now: claim again as soon as there is room.
+    /// More jobs may be ready: claim again as soon as there is room.
     pub more: bool,
-    /// Some lane has jobs that wait until one of its running jobs ends.
+    /// Some lane has ready jobs that wait until one of its running jobs ends.
     pub blocked: bool,
-    /// The soonest moment at which a paused lane, or one over its rate, opens again.
+    /// How long until the next lane that is paused or over its rate opens. `None` if there is no such lane.
     pub opens_in: Option<Duration>,
 }
 
 /// How a claimed job ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// It is done, and forgotten.
+    /// The job is done and is removed.
     Done,
-    /// It is to be tried again after this time.
+    /// The job is retried after this time.
     RetryIn(Duration),
-    /// It was not tried: whoever comes next takes it. As if it had not been claimed.
+    /// The job was not tried. It is ready again, as if it had not been claimed.
     Release,
-    /// It is given up. The queue forgets it, or keeps it where it keeps such jobs; the dead letter is the caller's.
+    /// The job is given up. The queue removes it, or keeps it where it keeps such jobs; the caller records the dead
+    /// letter.
     Bury,
 }
 
-/// What became due.
+/// The result of promoting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promoted {
     /// How many jobs became ready.
     pub jobs: u64,
-    /// How long until the next one is due.
+    /// How long until the next scheduled job is due. `None` if there is none.
     pub next_due_in: Option<Duration>,
 }
 
-/// How to take jobs back from workers that let their leases expire.
+/// The arguments of a rescue.
 #[derive(Clone, Debug)]
 pub struct Rescue {
-    /// How many jobs at most.
+    /// The maximum number of jobs.
     pub max: u32,
-    /// A job that has been rescued this often already is not made ready again.
+    /// A job that has been rescued this often already is exhausted: it is not made ready again.
     pub max_rescues: u32,
-    /// The token of the leases on such jobs; never used before.
+    /// The token of the leases on exhausted jobs. It must be new.
     pub token: LeaseToken,
     /// How long those leases last.
     pub lease: Duration,
 }
 
-/// What a rescue came to.
+/// The result of a rescue.
 #[derive(Clone, Debug, Default)]
 pub struct Rescued {
     /// How many jobs are ready again.
     pub returned: u64,
-    /// Jobs rescued too often. They are leased to the caller, who writes down that they are given
-    /// up and then buries them; if the caller dies in between, the next one rescues them.
+    /// Jobs that have been rescued too often. They are leased to the caller, which records that they are given up and then
+    /// buries them. If the caller dies in between, the next rescue returns them again.
     pub exhausted: Vec<ClaimedJob>,
 }
 
-/// How many jobs are in which state. A queue may estimate what is above ten thousand.
+/// The number of jobs in each state. Above ten thousand a queue may estimate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// May run now.
+    /// Jobs that may be claimed.
     pub ready: u64,
-    /// May run later.
+    /// Jobs that are not due yet.
     pub scheduled: u64,
-    /// Set aside while their lane is paused.
+    /// Jobs set aside because their lane is paused.
     pub parked: u64,
-    /// Claimed.
+    /// Jobs that are leased.
     pub running: u64,
-    /// How long the oldest ready job has been ready, of those that a claim would take first from their lanes.
+    /// The age of the oldest ready job, among the jobs that a claim would take first from their lanes. `None` if no job is
+    /// ready.
     pub oldest_ready: Option<Duration>,
 }

@@ -1,10 +1,9 @@
 //! A job queue with lanes and fenced leases.
 //!
-//! A *job* names something to be done (its subject) and nothing more. It stands in a *lane*; what
-//! must not disturb other lanes, such as a cap on what runs at once, a rate, a pause, or strict
-//! order, is a property of the lane, decided where jobs are claimed. A worker *claims* jobs for the
-//! time of a *lease* and names the lease's token in every later call, so that a worker which lost
-//! its lease changes nothing.
+//! A *job* names its subject, such as a delivery, and nothing more. It is in a *lane*. The lane's properties (how many
+//! jobs run at once, a rate, a pause, strict order) decide when its jobs can be claimed, and do not affect other lanes. A
+//! worker *claims* jobs for the duration of a *lease* and names the lease's token in every later call, so that a worker
+//! that has lost its lease changes nothing.
 //!
 //! | trait | what it is for |
 //! |---|---|
@@ -68,7 +67,7 @@ pub use sqlite::SqliteQueue;
 pub use transactional::TransactionalQueue;
 pub use wake::{Bell, Wakeups};
 
-/// The queue that fits the database.
+/// Opens the queue in the tables of `database`.
 ///
 /// Must be called within a tokio runtime.
 pub fn open(database: &Database) -> Arc<dyn TransactionalQueue> {

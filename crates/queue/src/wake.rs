@@ -1,21 +1,20 @@
-//! Hints that there may be something to claim.
+//! Wake-ups: hints that jobs may be ready.
 
 use tokio::sync::watch;
 
-/// Hints that there may be something to claim.
+/// Receives hints that jobs may be ready.
 ///
-/// Register before looking: call [`Wakeups::mark_seen`], then claim, then wait on
-/// [`Wakeups::woken`]. A hint that comes in between is not missed.
+/// Call [`Wakeups::mark_seen`], then claim, then wait on [`Wakeups::woken`]: a hint that comes in between is not missed.
 #[derive(Clone, Debug)]
 pub struct Wakeups(watch::Receiver<u64>);
 
 impl Wakeups {
-    /// Takes note of all hints so far.
+    /// Marks all hints so far as seen.
     pub fn mark_seen(&mut self) {
         self.0.mark_unchanged();
     }
 
-    /// Waits for a hint that was not taken note of. Never returns once the queue is gone.
+    /// Waits for a hint that is not marked as seen. Never returns after the queue is dropped.
     pub async fn woken(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -23,7 +22,7 @@ impl Wakeups {
     }
 }
 
-/// The other end of [`Wakeups`]: what an implementation of [`JobQueue`](crate::JobQueue) rings.
+/// Sends hints to [`Wakeups`]; for implementations of [`JobQueue`](crate::JobQueue).
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -37,17 +36,17 @@ impl Wakeups {
 pub struct Bell(watch::Sender<u64>);
 
 impl Bell {
-    /// A bell that nobody listens to yet.
+    /// A bell without listeners.
     pub fn new() -> Self {
         Self(watch::Sender::new(0))
     }
 
-    /// Hints all who listen. Never waits.
+    /// Sends a hint to all listeners. Never waits.
     pub fn ring(&self) {
         self.0.send_modify(|rung| *rung = rung.wrapping_add(1));
     }
 
-    /// Hears what is rung from now on.
+    /// A listener for the hints from now on.
     pub fn listen(&self) -> Wakeups {
         Wakeups(self.0.subscribe())
     }

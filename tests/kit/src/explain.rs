@@ -137,7 +137,7 @@ fn find_faults(node: &Value, bounded: bool, faults: &mut Vec<String>) {
             "Seq Scan" | "Sample Scan" => faults.push(format!("a sequential scan of {table}")),
             "Bitmap Heap Scan" => faults.push(format!("a bitmap scan of {table}")),
             "Index Scan" | "Index Only Scan"
-                if !is_looked_up(node) && !(bounded && node.get("Filter").is_none()) =>
+                if !(is_looked_up(node) || bounded && node.get("Filter").is_none()) =>
             {
                 let index = node["Index Name"].as_str().unwrap_or_default();
                 faults.push(format!("a scan of the whole index {index} of {table}"));

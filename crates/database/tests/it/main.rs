@@ -1,4 +1,4 @@
-//! What connections to a real PostgreSQL must do.
+//! Connections to a real PostgreSQL.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait as _, Statement};
 use tokio::time::timeout;
 
 #[tokio::test]
-async fn a_frozen_transaction_does_not_keep_its_locks() {
+async fn a_frozen_transaction_loses_its_locks() {
     const LOCK: &str = "LOCK TABLE lanes IN EXCLUSIVE MODE";
     let test = TestDatabase::postgres().await;
     let url = test.url().parse().expect("a database URL");
@@ -25,15 +25,15 @@ async fn a_frozen_transaction_does_not_keep_its_locks() {
     locked.expect("the lock comes free").expect("and is had");
     other.commit().await.expect("a commit");
 
-    // The frozen one finds out, and may begin again.
+    // The frozen process gets an error, and may begin again.
     let error = DatabaseError::from(frozen.commit().await.expect_err("its transaction is gone"));
     assert!(error.is_unavailable(), "{error}");
     database.begin().await.expect("a new transaction").commit().await.expect("a commit");
 }
 
-/// As all of them do when PostgreSQL is restarted.
+/// All connections in the pool die when PostgreSQL restarts.
 #[tokio::test]
-async fn connections_that_died_in_the_pool_cost_nobody_a_transaction() {
+async fn begin_passes_over_connections_that_died_in_the_pool() {
     const CONNECTIONS: usize = 6;
     let test = TestDatabase::postgres().await;
     let config = Config { max_connections: 6, ..Config::new(test.url().parse().expect("a database URL")) };
@@ -60,7 +60,7 @@ async fn connections_that_died_in_the_pool_cost_nobody_a_transaction() {
     database.begin().await.expect("a transaction at once").commit().await.expect("a commit");
 }
 
-/// The process of PostgreSQL that serves a statement; 0 if none says.
+/// The PostgreSQL process that serves a statement; 0 if unknown.
 async fn served_by(connection: &impl sea_orm::ConnectionTrait) -> Result<i32, DatabaseError> {
     let statement =
         Statement::from_string(connection.get_database_backend(), "SELECT pg_backend_pid() AS pid");
@@ -69,18 +69,18 @@ async fn served_by(connection: &impl sea_orm::ConnectionTrait) -> Result<i32, Da
 }
 
 #[tokio::test]
-async fn hot_connections_are_few_and_given_back() {
+async fn dedicated_connections_are_few_and_returned() {
     let test = TestDatabase::postgres().await;
     let config = Config { max_connections: 12, ..Config::new(test.url().parse().expect("a database URL")) };
     let database = Database::connect(config).await.expect("the database");
     let dedicated = database.dedicated();
     let first = served_by(&dedicated).await.expect("an answer");
-    // The pool would hand out what was given back first.
+    // The pool would hand out the connection that was returned first.
     let (one, two) = (database.begin().await.expect("one"), database.begin().await.expect("another"));
     for transaction in [one, two] {
         transaction.rollback().await.expect("a rollback");
     }
-    assert_eq!(served_by(&dedicated).await.expect("an answer"), first, "it is kept");
+    assert_eq!(served_by(&dedicated).await.expect("an answer"), first, "the connection is cached");
     let many = [
         served_by(&dedicated),
         served_by(&dedicated),
@@ -95,10 +95,12 @@ async fn hot_connections_are_few_and_given_back() {
     eventually(Duration::from_secs(10), idle).await;
     let mut taken = Vec::new();
     for _ in 0..10 {
-        taken.push(database.begin().await.expect("all but two are for everybody"));
+        taken.push(database.begin().await.expect("all connections except two"));
     }
     drop(taken);
-    timeout(Duration::from_secs(10), database.close()).await.expect("closing waits for none that is kept");
+    timeout(Duration::from_secs(10), database.close())
+        .await
+        .expect("closing does not wait for cached connections");
 }
 
 #[tokio::test]
@@ -118,9 +120,9 @@ async fn a_dedicated_connection_that_died_is_not_reused() {
     assert_ne!(served_by(&database.dedicated()).await.expect("another answers"), first);
 }
 
-/// As when a client hangs up while the database does not answer.
+/// A client disconnects while the database does not answer.
 #[tokio::test]
-async fn a_begin_that_is_given_up_leaves_no_transaction_behind() {
+async fn a_cancelled_begin_leaves_no_open_transaction() {
     let test = TestDatabase::postgres().await;
     test.connection().execute_unprepared("CREATE TABLE things (id bigint)").await.expect("a table");
     let (link, url) = Proxy::before(test.url()).await;
@@ -133,7 +135,7 @@ async fn a_begin_that_is_given_up_leaves_no_transaction_behind() {
     link.set(Link::Hanging);
     assert!(timeout(Duration::from_millis(200), database.begin()).await.is_err(), "nothing answers");
     link.set(Link::Open);
-    // There is but the one connection.
+    // There is only one connection.
     let insert = database.connection().execute_unprepared("INSERT INTO things VALUES (1)");
     insert.await.expect("it is written");
     let statement = Statement::from_string(test.connection().get_database_backend(), "SELECT id FROM things");

@@ -1,4 +1,4 @@
-//! Waking workers elsewhere by NOTIFY, and being woken.
+//! Waking workers in other processes by NOTIFY, and listening for their notifications.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,13 +16,13 @@ const CHANNEL: &str = "postrider_jobs";
 /// The shortest time between two notifications of one process.
 const DEBOUNCE: Duration = Duration::from_millis(1);
 
-/// How long to hear nothing before the connection is asked whether it lives.
+/// After how long without a notification the connection is pinged.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// How long a connection may take to answer before it is given up.
+/// How long a connection may take to answer before it is closed.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long to wait before listening is tried again.
+/// How long to wait before listening again after an error.
 const RECONNECT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Notifier {
         }
     }
 
-    /// Rings here at once, and elsewhere soon.
+    /// Wakes workers in this process at once, and in others soon.
     pub(super) fn wake(&self) {
         self.bell.ring();
         self.due.notify_one();
@@ -61,31 +61,30 @@ impl Notifier {
     }
 }
 
-/// Sends a notification for each time that one is due; those that become due meanwhile share the next.
+/// Sends a notification whenever one is due. Those that become due while one is sent share the next.
 ///
-/// It keeps a connection, since the pool pings each one that is given back, and gives it up for a new one when anything
-/// is wrong with it.
+/// It holds a connection, since the pool pings each returned one, and replaces it after any error.
 async fn send(database: Database, due: Arc<Notify>) {
-    let mut kept: Option<PgListener> = None;
+    let mut held: Option<PgListener> = None;
     let closing = database.connection().get_postgres_connection_pool().close_event();
     tokio::pin!(closing);
     loop {
         tokio::select! {
             () = due.notified() => {}
-            // Whoever closes the pool waits for all that it has given out.
+            // Closing the pool waits for all its connections to be returned.
             () = &mut closing => return,
         }
-        match answered(notify(&database, kept.take())).await {
-            Ok(connection) => kept = Some(connection),
-            // Workers poll; a lost hint costs them a moment.
+        match answered(notify(&database, held.take())).await {
+            Ok(connection) => held = Some(connection),
+            // Workers poll, so a lost hint costs little.
             Err(error) => tracing::debug!(%error, "could not notify workers"),
         }
         tokio::time::sleep(DEBOUNCE).await;
     }
 }
 
-async fn notify(database: &Database, kept: Option<PgListener>) -> Result<PgListener, sea_orm::sqlx::Error> {
-    let mut connection = match kept {
+async fn notify(database: &Database, held: Option<PgListener>) -> Result<PgListener, sea_orm::sqlx::Error> {
+    let mut connection = match held {
         Some(connection) => connection,
         None => PgListener::connect_with(database.connection().get_postgres_connection_pool()).await?,
     };
@@ -93,11 +92,11 @@ async fn notify(database: &Database, kept: Option<PgListener>) -> Result<PgListe
     Ok(connection)
 }
 
-/// Rings for each notification, and whenever some may have been missed.
+/// Wakes workers for each notification, and whenever one may have been missed.
 async fn listen(database: Database, bell: Arc<Bell>) {
     loop {
         if let Err(error) = hear(&database, &bell).await {
-            tracing::debug!(%error, "not listening for notifications; trying again");
+            tracing::debug!(%error, "listening for notifications failed");
         }
         tokio::time::sleep(RECONNECT).await;
     }
@@ -113,9 +112,9 @@ async fn hear(database: &Database, bell: &Bell) -> Result<(), sea_orm::sqlx::Err
     let mut listener = answered(listening).await?;
     loop {
         bell.ring();
-        // Silence may be that of a network that swallows everything.
+        // The silence may be that of a network that drops all packets.
         while let Ok(heard) = tokio::time::timeout(SILENCE, listener.try_recv()).await {
-            // `None`: the connection was lost, and is made again by the next call.
+            // `None`: the connection was lost, and the next call reconnects.
             heard?;
             bell.ring();
         }
@@ -123,7 +122,7 @@ async fn hear(database: &Database, bell: &Bell) -> Result<(), sea_orm::sqlx::Err
     }
 }
 
-/// The network may swallow what is sent, and nothing would ever come back.
+/// Limits how long an operation may take: if the network drops its packets, no answer would ever arrive.
 async fn answered<T>(
     asked: impl Future<Output = Result<T, sea_orm::sqlx::Error>>,
 ) -> Result<T, sea_orm::sqlx::Error> {

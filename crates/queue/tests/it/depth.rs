@@ -1,4 +1,4 @@
-//! How much there is, as PostgreSQL estimates it.
+//! The depth of a long queue, as PostgreSQL estimates it.
 
 use postrider_database::{Config, Database};
 use postrider_queue::{JobId, LaneId, NewJob};
@@ -7,7 +7,7 @@ use sea_orm::ConnectionTrait as _;
 use uuid::Uuid;
 
 #[tokio::test]
-async fn a_long_queue_is_counted_by_vacuum() {
+async fn the_depth_of_a_long_queue_is_estimated() {
     let database = TestDatabase::postgres().await;
     let pool = Database::connect(Config::new(database.url().parse().unwrap())).await.unwrap();
     let queue = postrider_queue::open(&pool);

@@ -1,4 +1,4 @@
-//! The suite notices what an implementer may get wrong: each flaw fails the rule named with it.
+//! The suite detects likely mistakes of an implementation: each flaw fails the rule named with it.
 
 use postrider_queue::conformance;
 

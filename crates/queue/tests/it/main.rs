@@ -1,4 +1,4 @@
-//! The conformance suite over PostgreSQL, SQLite and memory, and what shows that it notices flaws.
+//! The conformance suite over PostgreSQL, SQLite and memory, and over queues with flaws, which must fail it.
 
 #![allow(
     clippy::unwrap_used,

@@ -20,13 +20,13 @@ fn job(number: u128) -> NewJob {
     NewJob::now(JobId(Uuid::from_u128(number)), LaneId(Uuid::from_u128(1)), Uuid::nil())
 }
 
-/// Listening begins with a hint, since some may have been missed before.
+/// Listening begins with a hint, since notifications may have been missed before.
 async fn listening(wakeups: &mut Wakeups) {
     tokio::time::timeout(DEADLINE, wakeups.woken()).await.expect("listening began");
 }
 
 #[tokio::test]
-async fn what_one_process_enqueues_wakes_another() {
+async fn enqueueing_in_one_process_wakes_another() {
     let database = TestDatabase::postgres().await;
     let (here, there) = (process(&database).await, process(&database).await);
     let mut wakeups = there.wakeups();
@@ -39,7 +39,7 @@ async fn what_one_process_enqueues_wakes_another() {
 }
 
 #[tokio::test]
-async fn listening_goes_on_after_its_connection_was_killed() {
+async fn listening_continues_after_its_connection_is_killed() {
     let database = TestDatabase::postgres().await;
     let (here, there) = (process(&database).await, process(&database).await);
     let mut wakeups = there.wakeups();
@@ -49,7 +49,7 @@ async fn listening_goes_on_after_its_connection_was_killed() {
         WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     let kill = Statement::from_string(admin.get_database_backend(), kill);
     assert_eq!(admin.query_all_raw(kill).await.unwrap().len(), 1);
-    // What was missed meanwhile is made up for by a hint when listening begins again.
+    // Listening begins again with a hint, as notifications may have been missed.
     tokio::time::timeout(DEADLINE, wakeups.woken()).await.expect("listening began again");
     wakeups.mark_seen();
     here.enqueue(&[job(1)]).await.unwrap();

@@ -1,5 +1,5 @@
-//! A queue in memory: the third implementation that passes the suite, and the one that can be spoilt
-//! on purpose to show that the suite notices.
+//! A queue in memory: an implementation without transactions that passes the suite, and with deliberate flaws that the
+//! suite must detect.
 
 mod state;
 
@@ -15,7 +15,7 @@ use postrider_queue::{
 
 use self::state::State;
 
-/// What an implementer may get wrong.
+/// A mistake of an implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     FinishIgnoresTheToken,
@@ -37,7 +37,7 @@ pub(crate) enum Flaw {
     StopsAtPausedLanes,
 }
 
-/// A queue in memory, and a hand on its clock.
+/// A queue in memory whose clock the test controls.
 #[derive(Debug)]
 pub(crate) struct InMemory {
     queue: Arc<MemoryQueue>,

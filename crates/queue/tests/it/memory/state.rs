@@ -1,4 +1,4 @@
-//! What the queue in memory holds, and the rules it keeps.
+//! The state of the queue in memory, and its rules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ struct Job {
     new: NewJob,
     place: u64,
     tried: bool,
-    /// Since when it is ready, when it is due, or until when its lease lasts.
+    /// When it became ready, is due, or loses its lease, depending on its state.
     at: Duration,
     token: Option<LeaseToken>,
     claims: u32,
@@ -47,11 +47,11 @@ struct Lane {
     rate_next: Duration,
     /// Since a pause: one job at a time, until the lane is resumed.
     probing: bool,
-    /// When a claim last took all that it allowed.
+    /// When a claim last took as many jobs as it allowed.
     full_at: Duration,
     ready: BTreeMap<(bool, u64), JobId>,
     /// Set aside during a pause.
-    held: BTreeMap<(bool, u64), JobId>,
+    parked: BTreeMap<(bool, u64), JobId>,
 }
 
 impl Lane {
@@ -78,7 +78,7 @@ impl State {
     pub(super) fn new(flaw: Option<Flaw>) -> Self {
         Self {
             started: Instant::now(),
-            // Far from zero, so that a moment before now can be named.
+            // Far from zero, so that earlier moments can be represented.
             ahead: Duration::from_hours(24),
             next_place: 0,
             jobs: HashMap::new(),
@@ -158,11 +158,11 @@ impl State {
             let paused = lane.paused_until > now;
             while paused && !lane.settings.ordered && away > 0 {
                 let Some((place, id)) = lane.ready.pop_first() else { break };
-                lane.held.insert(place, id);
+                lane.parked.insert(place, id);
                 away -= 1;
             }
             while !paused && back < u64::from(max) && (lane.ready.is_empty() || !lane.probing) {
-                let Some((place, id)) = lane.held.pop_first() else { break };
+                let Some((place, id)) = lane.parked.pop_first() else { break };
                 lane.ready.insert(place, id);
                 back += 1;
             }
@@ -225,7 +225,7 @@ impl State {
         claimed
     }
 
-    /// The lanes that allow something, and how much; as many as the claim has room for.
+    /// The lanes that allow jobs, and how many; as many lanes as the claim has room for.
     fn open_lanes(
         &mut self,
         claim: &Claim,
@@ -289,9 +289,9 @@ impl State {
         }
     }
 
-    fn holds(&self, lease: Lease, whoever: Flaw) -> bool {
+    fn holds(&self, lease: Lease, despite: Flaw) -> bool {
         let token = self.jobs.get(&lease.job).and_then(|job| job.token);
-        token.is_some_and(|token| token == lease.token || self.has(whoever))
+        token.is_some_and(|token| token == lease.token || self.has(despite))
     }
 
     pub(super) fn extend(&mut self, leases: &[Lease], lease: Duration) -> Vec<JobId> {
@@ -410,7 +410,7 @@ impl State {
         Depth {
             ready: ready.len() as u64,
             scheduled: self.scheduled.len() as u64,
-            parked: self.lanes.values().map(|lane| lane.held.len() as u64).sum(),
+            parked: self.lanes.values().map(|lane| lane.parked.len() as u64).sum(),
             running: self.running.len() as u64,
             oldest_ready: oldest.map(|at| now.saturating_sub(at)),
         }

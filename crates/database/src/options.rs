@@ -1,0 +1,103 @@
+//! The options of each connection and of the pool.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use sea_orm::{ConnectOptions, SqlxError};
+
+use crate::connection_cache::TRUSTED;
+use crate::{Config, Dialect};
+
+/// How long a connection may take to answer a ping when it is returned to the pool.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// When the database last left an operation without an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Silence(Mutex<Option<Instant>>);
+
+impl Silence {
+    /// For how long after that connections are pinged when they are returned.
+    const SUSPECT: Duration = Duration::from_secs(30);
+
+    pub(crate) fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_recent(&self) -> bool {
+        let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        at.is_some_and(|at| at.elapsed() < Self::SUSPECT)
+    }
+}
+
+pub(crate) fn of(config: &Config, silence: &Arc<Silence>) -> ConnectOptions {
+    let mut options = ConnectOptions::new(config.url.expose());
+    options
+        .acquire_timeout(config.acquire_timeout)
+        .connect_timeout(config.acquire_timeout)
+        .sqlx_logging(false)
+        // Statements carry payloads and encrypted secrets, which spans must not show.
+        .record_stmt_in_spans(false);
+    match config.url.dialect() {
+        Dialect::Postgres => for_postgres(&mut options, config, silence),
+        Dialect::Sqlite => for_sqlite(&mut options),
+    }
+    options
+}
+
+fn for_postgres(options: &mut ConnectOptions, config: &Config, silence: &Arc<Silence>) {
+    let limit = config.idle_transaction_timeout.as_millis();
+    let silence = Arc::clone(silence);
+    options
+        .max_connections(config.max_connections)
+        .set_application_name(config.application_name.clone())
+        // A connection that was in use a moment ago is not pinged: a ping before each statement would double the round
+        // trips.
+        .test_before_acquire_if_idle_for(TRUSTED);
+    options.map_sqlx_postgres_pool_opts(move |pool| {
+        let silence = Arc::clone(&silence);
+        pool.after_connect(move |connection, _| {
+            Box::pin(async move {
+                // Not among the start-up options, which poolers refuse. Plans are kept, as planning costs more than
+                // running a statement that serves a few rows. Every query has its index, so sequential and bitmap scans
+                // are off: a plan that was made while a table was nearly empty stays in use when it has grown.
+                // PostgreSQL rates a scan that cannot be avoided so costly then that it would compile it, for a quarter
+                // of a second.
+                let set = format!(
+                    "SET idle_in_transaction_session_timeout = {limit}; \
+                     SET plan_cache_mode = force_generic_plan; \
+                     SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off"
+                );
+                connection.execute(AssertSqlSafe(set)).await.map(drop)
+            })
+        })
+        // The pool pings a returned connection without a time limit, so one that hangs would hold its place for ever. It
+        // is pinged here first, with a limit, for a while after the database was silent. Not always: that would be a
+        // round trip for each statement.
+        .after_release(move |connection, _| {
+            let is_silent = silence.is_recent();
+            Box::pin(async move {
+                if !is_silent {
+                    return Ok(true);
+                }
+                let ping = tokio::time::timeout(RELEASE_TIMEOUT, connection.ping());
+                ping.await.map_err(|_| SqlxError::PoolTimedOut)?.map(|()| true)
+            })
+        })
+    });
+}
+
+fn for_sqlite(options: &mut ConnectOptions) {
+    // One connection: SQLite has one writer, and waiting for it in this process is fairer and faster than the sleeps of
+    // SQLite's busy handler.
+    options.max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
+    options.map_sqlx_sqlite_opts(|options| {
+        options
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("journal_mode", "WAL")
+            // An acknowledged event must survive a power cut: FULL syncs at each commit.
+            .pragma("synchronous", "FULL")
+    });
+}
