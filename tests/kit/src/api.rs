@@ -93,13 +93,12 @@ impl Api {
     /// test process have the same one, so it is read once.
     pub async fn described(self) -> Self {
         static DESCRIPTION: OnceLock<Arc<Description>> = OnceLock::new();
-        let description = match DESCRIPTION.get() {
-            Some(description) => Arc::clone(description),
-            None => {
-                let (status, api) = self.get("/openapi.json").await;
-                assert_eq!(status, 200, "{api}");
-                Arc::clone(DESCRIPTION.get_or_init(|| Arc::new(Description::new(api))))
-            }
+        let description = if let Some(description) = DESCRIPTION.get() {
+            Arc::clone(description)
+        } else {
+            let (status, api) = self.get("/openapi.json").await;
+            assert_eq!(status, 200, "{api}");
+            Arc::clone(DESCRIPTION.get_or_init(|| Arc::new(Description::new(api))))
         };
         self.with_description(description)
     }

@@ -100,11 +100,10 @@ impl Description {
         for error in validator.iter_errors(&body) {
             let _ = write!(differences, "\n  {}: {error}", error.instance_path());
         }
-        match differences.is_empty() {
-            true => Ok(()),
-            false => {
-                Err(format!("{method} {path} {status} differs from its description:{differences}\n{body:#}"))
-            }
+        if differences.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{method} {path} {status} differs from its description:{differences}\n{body:#}"))
         }
     }
 }
