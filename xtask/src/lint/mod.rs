@@ -13,6 +13,7 @@ mod sizes;
 mod source;
 mod toolchain;
 mod unused;
+mod words;
 mod workspace;
 
 use std::path::{Path, PathBuf};
@@ -54,6 +55,7 @@ const CHECKS: &[Check] = &[
     own("errors", "errors that print their source", |of| errors::violations(&of.root)),
     own("sizes", "lengths of source files", |of| sizes::violations(&of.root)),
     own("docs", "names, paths, links and figures in the docs", |of| docs::violations(&of.root)),
+    own("words", "words that docs/STYLE.md replaces", |of| words::violations(&of.root)),
     own("unused", "unused dependencies", |of| unused::violations(&of.workspace)),
     own("metrics", "metrics in dashboards, alerts and docs", |of| metrics::violations(&of.root)),
     own("settings", "settings in deploy and docs", |of| settings::violations(&of.root)),
