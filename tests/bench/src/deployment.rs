@@ -92,7 +92,7 @@ impl Deployment {
                 worker = worker.env(*name, value);
             }
             let worker = worker.start();
-            worker.wait_for_line(|line| line.contains("\"working\""), START).await;
+            worker.wait_for_line(|line| line.contains("worker started"), START).await;
             self.workers.push(worker);
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct Log {
 
 /// An attempt whose end a worker logged.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
+pub(crate) struct LoggedAttempt {
     pub(crate) at: i64,
     pub(crate) delivery: Uuid,
     pub(crate) number: i32,
@@ -66,12 +66,12 @@ impl Logbook {
 
 impl Log {
     /// The attempts in this log.
-    pub(crate) fn attempts(&self) -> impl Iterator<Item = Told> + '_ {
+    pub(crate) fn attempts(&self) -> impl Iterator<Item = LoggedAttempt> + '_ {
         self.lines.iter().filter(|line| line.contains("\"message\":\"attempt\"")).filter_map(|line| {
             let line: Value = serde_json::from_str(line).ok()?;
             let at = humantime::parse_rfc3339(line["timestamp"].as_str()?).ok()?;
             let delivery: DeliveryId = line["delivery"].as_str()?.parse().ok()?;
-            Some(Told {
+            Some(LoggedAttempt {
                 at: millis(at)?,
                 delivery: delivery.uuid(),
                 number: i32::try_from(line["attempt"].as_i64()?).ok()?,

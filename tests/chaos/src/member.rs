@@ -112,7 +112,7 @@ impl Member {
             // A worker logs that it is ready; a server is ready when its API has an address.
             let line = loop {
                 let ready =
-                    |line: &String| line.contains("\"working\"") || line.contains("\"service\":\"api\"");
+                    |line: &String| line.contains("worker started") || line.contains("\"service\":\"api\"");
                 match process.stderr().into_iter().find(ready) {
                     Some(line) => break Some(line),
                     None if !process.is_running() => break None,

@@ -26,7 +26,7 @@ async fn a_delivery_in_flight_ends_before_its_worker() {
 
         let worker = &mut deployment.workers[0].process;
         worker.signal(signal).await;
-        worker.wait_for_line(|line| line.contains("no more jobs are claimed"), DEADLINE).await;
+        worker.wait_for_line(|line| line.contains("claiming stopped"), DEADLINE).await;
         let later = dispatch(&api, "order.paid").await;
         gate.open();
         let status = worker.wait(DEADLINE).await;

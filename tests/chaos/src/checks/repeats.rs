@@ -7,7 +7,7 @@ use crate::{
     cluster::{LEASE, REQUEST_TIMEOUT},
     facts::{Attempt, Facts},
     incident::{Fault, Incident, Who},
-    logbook::Told,
+    logbook::LoggedAttempt,
     moment::millis,
 };
 
@@ -88,7 +88,7 @@ fn may_lose(incident: &Incident, at: i64) -> bool {
 /// Attempts whose end a worker logged and that are not recorded although that worker had no fault: another worker has
 /// overwritten its claim.
 fn dropped(evidence: Evidence<'_>, incidents: &[Incident]) -> Vec<String> {
-    let mut told: HashMap<(Who, usize), Vec<Told>> = HashMap::new();
+    let mut told: HashMap<(Who, usize), Vec<LoggedAttempt>> = HashMap::new();
     for log in evidence.logbook.logs() {
         told.entry((log.who, log.instance)).or_default().extend(log.attempts());
     }
@@ -135,7 +135,7 @@ fn unrecorded_from(end: i64, incidents: &[Incident]) -> i64 {
     held_up.chain([from]).min().unwrap_or(from)
 }
 
-fn is_recorded(facts: &Facts, told: &Told) -> bool {
+fn is_recorded(facts: &Facts, told: &LoggedAttempt) -> bool {
     // It may have been recorded before its delivery was deleted.
     if facts.deleted.contains_key(&told.delivery) {
         return true;
