@@ -66,7 +66,7 @@ pub struct RequeueRequest {
     pub until: Option<Moment>,
     /// Count the attempts so far: a delivery that has used them all gets one more. By default, a new round begins.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schema(default = false))]
+    #[cfg_attr(feature = "schema", schema(required = false))]
     pub keep_attempts: bool,
 }
 

@@ -24,7 +24,7 @@ pub struct EventRequest {
     pub event_type: Option<String>,
     /// The content: an object or an array, which every subscriber receives byte for byte.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Data, inline, required = true, example = json!({"order": 1})))]
+    #[cfg_attr(feature = "schema", schema(value_type = Data, required = true))]
     pub data: Option<Box<RawValue>>,
     /// The emitter of the event: 1 to 128 printable ASCII characters. Default: the server's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,7 +139,7 @@ pub struct EventDetail {
     #[serde(flatten)]
     pub event: EventView,
     /// The data, byte for byte as given.
-    #[cfg_attr(feature = "schema", schema(value_type = Data, inline))]
+    #[cfg_attr(feature = "schema", schema(value_type = Data))]
     pub data: Box<RawValue>,
     /// The deliveries of the event, newest first; at most 250.
     pub deliveries: Vec<DeliveryView>,
@@ -163,7 +163,7 @@ pub struct DeliveryBody {
     #[cfg_attr(feature = "schema", schema(value_type = String, example = "default"))]
     pub agent_id: AgentId,
     /// The data, byte for byte as given.
-    #[cfg_attr(feature = "schema", schema(value_type = Data, inline, example = json!({"order": 1})))]
+    #[cfg_attr(feature = "schema", schema(value_type = Data))]
     pub data: Box<RawValue>,
 }
 
@@ -209,7 +209,12 @@ mod schema {
                 .schema_type(Type::Object)
                 .additional_properties(Some(AdditionalProperties::FreeForm(true)));
             let array = ArrayBuilder::new();
-            OneOfBuilder::new().item(object).item(array).into()
+            OneOfBuilder::new()
+                .item(object)
+                .item(array)
+                .description(Some("The data of an event: any object or any array."))
+                .examples([serde_json::json!({"order": 1}), serde_json::json!([1, "two"])])
+                .into()
         }
     }
 

@@ -81,7 +81,14 @@ fn duration(object: &mut Object, field: &str, range: &RangeInclusive<Duration>) 
     let bounds = format!(" {:?} to {:?}.", range.start(), range.end());
     let description = match object.properties.get_mut(field) {
         Some(RefOr::Ref(reference)) => &mut reference.description,
-        Some(RefOr::T(Schema::OneOf(either))) => either.description.get_or_insert_default(),
+        Some(RefOr::T(Schema::OneOf(either))) => {
+            let reference = either.items.iter_mut().find_map(|item| match item {
+                RefOr::Ref(reference) => Some(&mut reference.description),
+                RefOr::T(_) => None,
+            });
+            let Some(description) = reference else { return };
+            description
+        }
         _ => return,
     };
     description.push_str(&bounds);

@@ -43,7 +43,7 @@ pub struct RotateRequest {
     pub secret: Option<Zeroizing<String>>,
     /// For how many seconds the previous secret signs beside the new one: up to seven days. Default: one day.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(maximum = 604_800, default = 86_400))]
+    #[cfg_attr(feature = "schema", schema(maximum = 604_800))]
     pub overlap_seconds: Option<u64>,
 }
 

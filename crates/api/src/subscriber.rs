@@ -62,7 +62,6 @@ pub struct SubscriberRequest {
     pub headers: Option<HeaderPairs>,
     /// Whether the subscriber receives events from the start. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(default = true))]
     pub active: Option<bool>,
     /// The delivery policy.
     #[serde(skip_serializing_if = "Option::is_none")]

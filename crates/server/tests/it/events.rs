@@ -58,6 +58,12 @@ async fn data_comes_back_byte_for_byte() {
         .send(http::Method::GET, &format!("/v1/events/{}", answer.json()["id"].as_str().unwrap()), &[], "")
         .await;
     assert!(answer.text().contains(data), "{}", answer.text());
+
+    // An array is as good as an object, for the description too.
+    let (status, event) = server.api.post("/v1/events", &json!({"event": "a", "data": [1]})).await;
+    assert_eq!(status, 202, "{event}");
+    let (_, event) = server.api.get(&format!("/v1/events/{}", event["id"].as_str().unwrap())).await;
+    assert_eq!(event["data"], json!([1]));
 }
 
 #[tokio::test]
