@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use postrider_core::signing::Verifier;
 use postrider_core::target::{AddressPolicy, TargetPolicy};
-use postrider_core::{
-    Clock as _, CustomHeaders, Keyring, Policy, Secret, SystemClock, SystemRandom, TenantId,
-};
+use postrider_core::{Clock as _, Keyring, Secret, SystemClock, SystemRandom, TenantId};
 use postrider_delivery::{Client, Config as DeliveryConfig};
 use postrider_dispatch::{Transforms, hook};
 use postrider_store::Store;

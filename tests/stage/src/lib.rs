@@ -25,6 +25,7 @@ use sea_orm::{ConnectionTrait as _, FromQueryResult, QueryResult, Statement};
 /// The test binary has a module `stage` with a type `Stage` and a function `Stage::of(TestDatabase)`.
 /// Tests run on two threads, or with `"current_thread":` in front on the test's own.
 #[macro_export]
+#[allow(clippy::crate_in_macro_def, reason = "`crate` is the test binary, which has the module `stage`")]
 macro_rules! on_both {
     ($($test:ident),+ $(,)?) => {
         $crate::on_both!("multi_thread": $($test),+);
