@@ -1,4 +1,4 @@
-//! A server of the test's own.
+//! A server inside the test.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -42,7 +42,7 @@ impl TestServer {
         Self::over(file, database, |_| Router::new(), change).await
     }
 
-    /// Over a database of the test's, reached as the test says.
+    /// Starts a server over the test's database, reached with the given configuration.
     pub(crate) async fn over(
         test_database: TestDatabase,
         database: DatabaseConfig,
@@ -83,7 +83,7 @@ impl TestServer {
         self.api.clone().with_header("x-tenant-id", tenant)
     }
 
-    /// Tells the server to stop, and does not wait.
+    /// Asks the server to stop, without waiting for it.
     pub(crate) fn begin_stop(&mut self) {
         drop(self.stop.take());
     }
@@ -94,7 +94,7 @@ impl TestServer {
         self.serving.await.unwrap()
     }
 
-    /// A subscriber to `events`, as it was answered.
+    /// Creates a subscriber to `events`, and returns the answer.
     pub(crate) async fn subscriber(&self, events: &[&str]) -> Value {
         let body = json!({"url": "http://127.0.0.1:9/hook", "events": events});
         let (status, subscriber) = self.api.post("/v1/subscribers", &body).await;
@@ -102,7 +102,7 @@ impl TestServer {
         subscriber
     }
 
-    /// An event, as it was answered.
+    /// Dispatches an event, and returns the answer.
     pub(crate) async fn event(&self, event: &str) -> Value {
         let (status, dispatched) =
             self.api.post("/v1/events", &json!({"event": event, "data": {"n": 1}})).await;
@@ -110,7 +110,7 @@ impl TestServer {
         dispatched
     }
 
-    /// Nothing is stored of any kind.
+    /// Checks that every table is empty.
     pub(crate) async fn assert_empty(&self, why: &str) {
         for list in ["/v1/events", "/v1/subscribers", "/v1/deliveries"] {
             let (status, page) = self.api.get(list).await;

@@ -1,4 +1,4 @@
-//! The database goes away, in several ways, and comes back.
+//! The database becomes unavailable in several ways, and comes back.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -20,20 +20,20 @@ use crate::api::TestServer;
 const DEADLINE: Duration = Duration::from_secs(30);
 const ACQUIRE: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(2);
-/// For what an answer takes besides waiting, on a machine that is busy.
+/// How long an answer may take on a busy machine, apart from waiting for the database.
 const SLACK: Duration = Duration::from_secs(3);
 
-/// What becomes of the connections to the database.
+/// The state of the connections to the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
     Open,
-    /// Nothing comes through, and nobody is told.
+    /// Connections hang: nothing is passed on, and no error is reported.
     Hanging,
-    /// All are reset, and new ones as well.
+    /// All connections are reset, including new ones.
     Cut,
 }
 
-/// A way to the database that can break.
+/// A link to the database that can break.
 struct Proxy {
     address: SocketAddr,
     target: SocketAddr,
@@ -61,7 +61,7 @@ impl Proxy {
         });
     }
 
-    /// Ends all connections, and refuses new ones until the socket listens.
+    /// Ends all connections, and rejects new ones until the socket listens.
     async fn refuse(&mut self) -> TcpSocket {
         self.accepting.shutdown().await;
         let socket = TcpSocket::new_v4().unwrap();
@@ -110,7 +110,7 @@ impl Stage {
         let config = DatabaseConfig {
             acquire_timeout: ACQUIRE,
             answer_timeout: ANSWER,
-            // Longer than a test holds connections.
+            // Longer than any test holds connections.
             idle_transaction_timeout: 4 * DEADLINE,
             ..DatabaseConfig::new(url.as_str().parse().unwrap())
         };
@@ -133,13 +133,13 @@ impl Stage {
         answer
     }
 
-    /// What `/healthz` and `/readyz` answer.
+    /// The statuses of `/healthz` and `/readyz`.
     async fn probes(&self) -> (u16, u16) {
         let api = self.server.without_key();
         (api.get("/healthz").await.0, api.get("/readyz").await.0)
     }
 
-    /// While the database is away: whatever needs it says so, and soon.
+    /// While the database is unavailable, every call that needs it says so within a short time.
     async fn assert_away(&mut self, within: Duration) {
         for n in 0..4 {
             let started = Instant::now();
@@ -158,16 +158,16 @@ impl Stage {
             assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{path}");
         }
         assert!(started.elapsed() < 2 * (within + SLACK), "{:?}", started.elapsed());
-        // It lives, and is not ready; what it last said of that is good for a moment.
+        // It is alive but not ready; the result of the last readiness check is cached for a moment.
         eventually(DEADLINE, || async { (self.probes().await == (200, 503)).then_some(()) }).await;
     }
 
-    /// All is as before, without a restart; and what was not acknowledged is taken once.
+    /// The API works again without a restart, and an unacknowledged event is stored once.
     async fn assert_back(mut self) {
         eventually(DEADLINE, || async { (self.probes().await == (200, 200)).then_some(()) }).await;
         let deadline = Instant::now() + DEADLINE;
         for n in 0..20 {
-            // Connections that broke meanwhile may be met by a request each.
+            // Each broken connection in the pool may fail one request.
             while self.publish(&format!("away-{n}")).await.status != 202 {
                 assert!(Instant::now() < deadline, "events are taken again");
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -184,7 +184,7 @@ impl Stage {
         self.acknowledged.sort();
         self.acknowledged.dedup();
         stored.sort();
-        assert_eq!(stored, self.acknowledged, "what was acknowledged, and nothing else");
+        assert_eq!(stored, self.acknowledged, "the acknowledged events and no others are stored");
         assert_eq!(stored.len(), 3 + 20);
         let depth = self.server.store.queue().depth().await.unwrap();
         assert_eq!(depth.ready, 23, "one job each");
@@ -194,7 +194,7 @@ impl Stage {
 fn telemetry(database: &Database) -> axum::Router {
     use std::sync::OnceLock;
 
-    // The recorder is the process's, so that all tests share it.
+    // The metrics recorder belongs to the process, so all tests share it.
     static METRICS: OnceLock<prometheus::PrometheusHandle> = OnceLock::new();
     let metrics = METRICS.get_or_init(|| prometheus::install(Program::Server, "0").unwrap()).clone();
     let database = database.clone();
@@ -228,7 +228,7 @@ async fn the_api_recovers_after_database_connections_hang() {
     let mut stage = Stage::start().await;
     stage.proxy.link.send_replace(Link::Hanging);
     stage.assert_away(ANSWER).await;
-    // Those that hang never come back; new ones do.
+    // Hanging connections never recover, but new ones work.
     stage.proxy.link.send_replace(Link::Cut);
     stage.proxy.link.send_replace(Link::Open);
     stage.assert_back().await;
@@ -239,7 +239,7 @@ async fn the_api_recovers_after_the_connection_pool_was_exhausted() {
     let mut stage = Stage::start().await;
     let pool = stage.server.database.clone();
     let mut taken = Vec::new();
-    // One is kept for notifications.
+    // The notifier holds one connection.
     while pool.connections().in_use < pool.connections().max {
         taken.push(pool.begin().await.unwrap());
     }

@@ -288,10 +288,10 @@ async fn query_parameters_are_validated() {
         ("/v1/stats/series?step=86460", "step"),
         ("/v1/stats/series?step=2d", "step"),
         ("/v1/stats/series?step=99999999999999999d", "step"),
-        // More steps than are answered.
+        // More steps than the maximum.
         ("/v1/stats/series?from=1700000000&step=1d&to=1900000000", "step"),
         ("/v1/stats/series?from=-9223372036854775808&to=9223372036854775807&step=1d", "step"),
-        // So long ago nothing is known by the minute, or by the hour.
+        // Minutes and hours that long ago have been folded.
         ("/v1/stats/series?from=1700000000&to=1700003600&step=1m", "step"),
         ("/v1/stats/series?from=1700000000&to=1700003600&step=1h", "step"),
         ("/v1/stats/series?subscriber_id=1", "subscriber_id"),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::TestServer;
 
-/// All that is ready fails, and is to be tried again in an hour.
+/// Lets all ready deliveries fail, with a retry in an hour.
 async fn fail_all(server: &TestServer) {
     let store = &server.store;
     let claim = Claim::new(LeaseToken(store.ids().next_uuid()), 100, Duration::from_mins(1));
@@ -51,7 +51,7 @@ async fn a_subscriber_shows_each_state_of_its_circuit_breaker() {
     server.test_database.advance(Duration::from_secs(30)).await;
     let half_open = breaker().await;
     assert_eq!((&half_open["state"], &half_open["open_until"]), (&json!("half_open"), &Value::Null));
-    // Somebody has looked into it.
+    // An operator activates the subscriber.
     assert_eq!(server.api.post(&format!("{path}/activate"), &json!({})).await.0, 200);
     assert_eq!(breaker().await, closed);
 }

@@ -13,7 +13,7 @@ use crate::api::{TestServer, fields};
 
 const USED_UP: End = End::Dead(DeadReason::AttemptsUsedUp);
 
-/// Ends all deliveries that are pending, after one attempt each.
+/// Ends all pending deliveries after one attempt each.
 async fn end_all(server: &TestServer, end: End) {
     let store = &server.store;
     loop {
@@ -141,7 +141,7 @@ async fn dead_letters_are_requeued_once() {
     assert_eq!(server.api.post_raw("/v1/dead-letters/requeue", "").await.json(), none);
 }
 
-/// The one dead letter becomes so many.
+/// Multiplies the only dead letter.
 async fn multiply(server: &TestServer, times: u32) {
     let sql = format!(
         "WITH RECURSIVE numbers(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < {times}) \
@@ -233,7 +233,7 @@ async fn recovering_a_subscriber_requeues_the_dead_letters_of_a_time_span() {
     let path = format!("/v1/subscribers/{}", id(&one));
     server.api.post(&format!("{path}/deactivate"), &json!({})).await;
     let (status, problem) = recover(id(&one), json!({"since": ages_ago})).await;
-    assert_eq!(status, 409, "it gets nothing now: {problem}");
+    assert_eq!(status, 409, "an inactive subscriber cannot recover: {problem}");
     assert_eq!(ids(&server, &format!("?subscriber_id={}", id(&one))).await.len(), 3, "nothing is lost");
     server.api.post(&format!("{path}/activate"), &json!({})).await;
 

@@ -7,7 +7,7 @@ use crate::api::{TestServer, fields};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// All routes. Programs of others rely on them.
+/// All routes, on which other programs rely.
 const ROUTES: &[(&str, &str)] = &[
     ("get", "/docs"),
     ("get", "/healthz"),
@@ -130,7 +130,7 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
     assert_eq!(taken, keys("Policy").into_iter().collect(), "{message}");
 }
 
-/// Tries arrays in place of every object that the description knows.
+/// Sends an array in place of every described object.
 #[tokio::test]
 async fn an_array_is_never_accepted_for_an_object() {
     let server = TestServer::start().await;

@@ -59,7 +59,7 @@ async fn data_comes_back_byte_for_byte() {
         .await;
     assert!(answer.text().contains(data), "{}", answer.text());
 
-    // An array is as good as an object, for the description too.
+    // Data may be an array, also according to the description.
     let (status, event) = server.api.post("/v1/events", &json!({"event": "a", "data": [1]})).await;
     assert_eq!(status, 202, "{event}");
     let (_, event) = server.api.get(&format!("/v1/events/{}", event["id"].as_str().unwrap())).await;
@@ -150,7 +150,7 @@ async fn tenants_do_not_see_each_other() {
     let dispatched = server.event("a").await;
     let acme = server.tenant("acme");
     let (_, theirs) = acme.post("/v1/events", &json!({"event": "a", "data": {}})).await;
-    assert_eq!(theirs["subscribers_found"], 0, "a subscriber wants its tenant's events only");
+    assert_eq!(theirs["subscribers_found"], 0, "a subscriber gets only its tenant's events");
     let (_, page) = server.api.get("/v1/deliveries").await;
     let delivery = page["data"][0]["id"].as_str().unwrap().to_owned();
     for list in ["/v1/subscribers", "/v1/deliveries"] {

@@ -21,10 +21,10 @@ async fn every_example_of_a_request_is_accepted() {
             let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
             let path = path.replace("{id}", subscriber["id"].as_str().unwrap());
             for body in examples(&api, schema) {
-                // No test asks a name server.
+                // Tests do not use a name server.
                 let body = body.to_string().replace("https://example.com/", "http://127.0.0.1:9/");
                 let answer = server.api.send(method.clone(), &path, &[JSON], body.clone()).await;
-                // 409: an example is also sent twice, with other fields.
+                // 409: an example is sent twice with different fields.
                 let accepted = (200..300).contains(&answer.status) || answer.status == 409;
                 assert!(accepted, "{method} {path} {body}: {}", answer.text());
                 sent.insert(format!("{method} {body}"));

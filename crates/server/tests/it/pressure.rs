@@ -30,7 +30,7 @@ async fn events_are_rejected_while_jobs_wait_too_long() {
     waits_for(&server, 503).await;
     let stored = server.store.queue().depth().await.unwrap().ready;
 
-    // Before anything of it is read, so also what could not be taken.
+    // Rejected before the body is read, so invalid events as well.
     for (path, body) in
         [("/v1/events", BODY), ("/v1/events/batch", r#"{"events":[]}"#), ("/v1/events", "nonsense")]
     {
@@ -40,7 +40,7 @@ async fn events_are_rejected_while_jobs_wait_too_long() {
         assert_eq!(answer.json()["detail"], "too many deliveries are waiting; try again");
     }
     assert_eq!(server.without_key().post_raw("/v1/events", BODY).await.status, 401, "only who may know");
-    // All else goes on: that is how it is looked into and mended.
+    // Other calls still work, so that an operator can find and fix the cause.
     server.subscriber(&["b"]).await;
     for path in ["/v1/events", "/v1/deliveries", "/v1/stats"] {
         assert_eq!(server.api.get(path).await.0, 200, "{path}");
@@ -48,7 +48,7 @@ async fn events_are_rejected_while_jobs_wait_too_long() {
     assert_eq!(server.api.post("/v1/dead-letters/requeue", &json!({})).await.0, 202);
     assert_eq!(server.store.queue().depth().await.unwrap().ready, stored, "nothing was taken in");
 
-    // What was too old is worked on.
+    // A worker claims the old jobs.
     let token = postrider_queue::LeaseToken(server.store.ids().next_uuid());
     let claim = postrider_queue::Claim::new(token, 1_000, DEADLINE);
     server.store.queue().claim(&claim).await.unwrap();
@@ -66,7 +66,7 @@ async fn a_subscriber_that_delays_its_own_jobs_causes_no_rejections() {
     }
     server.test_database.advance(2 * age).await;
     waits_for(&server, 503).await;
-    // A worker has come, and its limit is reached: the others wait for that one.
+    // A worker has claimed one job, and the lane is full: the other jobs wait for it.
     let token = postrider_queue::LeaseToken(server.store.ids().next_uuid());
     let claim = postrider_queue::Claim::new(token, 1_000, DEADLINE);
     assert_eq!(server.store.queue().claim(&claim).await.unwrap().jobs.len(), 1);
@@ -79,17 +79,20 @@ async fn a_subscriber_that_delays_its_own_jobs_causes_no_rejections() {
 async fn events_are_rejected_while_the_database_is_slow() {
     let server = server(Shedding { latency: Some(Duration::from_millis(250)), ..Shedding::default() }).await;
     waits_for(&server, 202).await;
-    // The one connection that SQLite has is taken by somebody who takes his time.
+    // A slow transaction holds SQLite's only connection.
     let busy = server.database.begin().await.unwrap();
     let started = tokio::time::Instant::now();
     eventually(DEADLINE, || async {
-        // This one may hang, until the connection is given up.
+        // This request may hang until the connection is free.
         let answer =
             tokio::time::timeout(Duration::from_millis(100), server.api.post_raw("/v1/events", BODY));
         answer.await.ok().filter(|answer| answer.status == 503)
     })
     .await;
-    assert!(started.elapsed() < Duration::from_secs(4), "before waiting for a connection ends by itself");
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "it answers before the wait for a connection times out"
+    );
     let answer = server.api.post_raw("/v1/events", BODY).await;
     assert_eq!(answer.json()["detail"], "the database is too slow; try again");
     drop(busy);

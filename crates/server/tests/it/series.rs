@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::api::{TestServer, fields};
 
-/// Makes attempts of all that is ready: those of `a.fails` fail, the others succeed.
+/// Attempts all ready deliveries: those of `a.fails` fail, the others succeed.
 async fn attempt(server: &TestServer, started_at: Timestamp) {
     let store = &server.store;
     let token = LeaseToken(store.ids().next_uuid());
@@ -61,7 +61,7 @@ async fn a_series_counts_attempts_by_step_and_outcome() {
     for event in ["a.b", "a.b", "a.fails"] {
         server.event(event).await;
     }
-    // The attempts began an hour ago, at the beginning of an hour: no test meets the end of a minute.
+    // The attempts began at the start of an earlier hour, so that no test crosses the end of a minute.
     let now = server.store.ids().clock().now().seconds();
     let start = now - now % 3600 - 3600;
     attempt(&server, Timestamp::from_seconds(start + 60)).await;
@@ -118,7 +118,7 @@ async fn steps_are_whole_and_cover_the_last_hour_by_default() {
     for end in ["from", "to"] {
         assert!(series[end].as_str().unwrap().ends_with("T00:00:00.000Z"), "{series}");
     }
-    // The most steps that are answered, and one more.
+    // The maximum number of steps, and one more.
     let to = now - now % 60;
     let most = get(&server, &format!("from={}&to={to}", to - 1500 * 60)).await;
     assert_eq!(most["points"].as_array().unwrap().len(), 1500);

@@ -30,7 +30,7 @@ fn head(length: usize) -> String {
 async fn requests_in_flight_finish_at_shutdown() {
     let mut server = TestServer::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    // The server has begun with it when it asks for the body.
+    // The server has begun the request when it asks for the body.
     stream.write_all(format!("{}expect: 100-continue\r\n\r\n", head(BODY.len())).as_bytes()).await.unwrap();
     let mut go_on = [0; 12];
     timeout(DEADLINE, stream.read_exact(&mut go_on)).await.unwrap().unwrap();
@@ -61,7 +61,7 @@ async fn requests_are_aborted_after_the_grace_period() {
     stream.read_exact(&mut [0; 12]).await.unwrap();
     assert!(!timeout(DEADLINE, server.stopped()).await.unwrap(), "the body never came");
     let mut rest = Vec::new();
-    // Closed or reset: it is cut off.
+    // The connection is closed or reset.
     let _ = timeout(DEADLINE, stream.read_to_end(&mut rest)).await.unwrap();
 }
 
@@ -113,7 +113,7 @@ async fn an_unavailable_database_is_a_503_with_retry_after() {
         assert_eq!(answer.status, 503, "{path}: {}", answer.text());
         assert!(answer.header("retry-after").is_some(), "{path}");
         let text = answer.text().to_lowercase();
-        assert!(!text.contains("pool") && !text.contains("sql"), "nothing of the inside shows: {text}");
+        assert!(!text.contains("pool") && !text.contains("sql"), "no internals are shown: {text}");
     }
     assert_eq!(server.api.get("/v1/stats").await.0, 503);
 }

@@ -22,7 +22,7 @@ async fn any_bytes_are_shown_as_received_over_postgres() {
 async fn any_bytes_are_shown_as_received_over_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let dev = Dev::start(folder.path()).await;
-    any_bytes_are_shown_as_received(&dev.api()).await;
+    any_bytes_are_shown_as_received(&dev.api().await).await;
     dev.stop("TERM").await;
 }
 

@@ -42,8 +42,8 @@ impl Dev {
         Self { process, url, key }
     }
 
-    pub(crate) fn api(&self) -> Api {
-        Api::new(&self.url, &self.key)
+    pub(crate) async fn api(&self) -> Api {
+        Api::new(&self.url, &self.key).described().await
     }
 
     /// The first command of the greeting.
@@ -68,7 +68,7 @@ async fn dev_does_the_main_job_and_keeps_its_data() {
     receiver.on("/hook", Behaviour::sequence([500, 200]));
 
     let dev = Dev::start(&data).await;
-    let api = dev.api();
+    let api = dev.api().await;
     assert_eq!(Api::new(&dev.url, &"x".repeat(40)).get("/v1/events").await.0, 401);
     let subscriber = subscribe_with(&api, json!({"url": receiver.url("/hook"), "events": ["order.*"]})).await;
     let event =
@@ -88,7 +88,7 @@ async fn dev_does_the_main_job_and_keeps_its_data() {
 
     // Restarted with the same data and the same key at another address.
     let again = Dev::start(&data).await;
-    let api = again.api();
+    let api = again.api().await;
     assert_eq!(again.key, key);
     assert_eq!(list(&api, "/v1/events").await, events);
     assert_eq!(read(&api, "/v1/subscribers").await, before);
@@ -116,7 +116,7 @@ async fn curl_works(dev: &Dev) {
         .unwrap_or_else(|error| panic!("{error} of {output:?} of {}", dev.curl()));
     assert!(text(&answer["id"]).starts_with("evt_"), "{answer}");
     assert_eq!((&answer["event"], &answer["subscribers_found"]), (&json!("order.created"), &json!(1)));
-    ended(&dev.api(), &answer).await;
+    ended(&dev.api().await, &answer).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use crate::deployment::Deployment;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probes_metrics_and_docs_need_no_key() {
     let deployment = Deployment::start(1).await;
-    let open = Api::without_key(deployment.server_url().await);
+    let open = Api::without_key(deployment.server_url().await).described().await;
     subscribe(&deployment.api, "http://127.0.0.1:9/").await;
     dispatch(&deployment.api, "a").await;
 
