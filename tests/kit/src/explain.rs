@@ -259,7 +259,7 @@ mod tests {
         node
     }
 
-    fn over(kind: &str, child: Value) -> Value {
+    fn over(kind: &str, child: &Value) -> Value {
         json!({ "Node Type": kind, "Parent Relationship": "Outer", "Plans": [child] })
     }
 
@@ -282,18 +282,18 @@ mod tests {
 
     #[test]
     fn a_limit_right_above_bounds_a_scan() {
-        assert!(faults(over("Limit", scan("Index Scan", "jobs"))).is_empty());
-        assert!(faults(over("Limit", over("LockRows", scan("Index Scan", "jobs")))).is_empty());
-        assert!(!faults(over("Limit", over("Aggregate", scan("Index Scan", "jobs")))).is_empty());
+        assert!(faults(over("Limit", &scan("Index Scan", "jobs"))).is_empty());
+        assert!(faults(over("Limit", &over("LockRows", &scan("Index Scan", "jobs")))).is_empty());
+        assert!(!faults(over("Limit", &over("Aggregate", &scan("Index Scan", "jobs")))).is_empty());
     }
 
     #[test]
     fn a_sort_is_a_fault_if_it_reads_a_large_table() {
         let mut found = scan("Index Scan", "jobs");
         found["Index Cond"] = json!("(lane = $1)");
-        assert_eq!(faults(over("Sort", found.clone())), ["a sort of jobs"]);
-        assert_eq!(faults(over("Sort", over("LockRows", found.clone()))), ["a sort of jobs"]);
-        assert!(faults(over("Sort", over("Aggregate", found))).is_empty());
-        assert!(faults(over("Sort", scan("CTE Scan", "held"))).is_empty());
+        assert_eq!(faults(over("Sort", &found)), ["a sort of jobs"]);
+        assert_eq!(faults(over("Sort", &over("LockRows", &found))), ["a sort of jobs"]);
+        assert!(faults(over("Sort", &over("Aggregate", &found))).is_empty());
+        assert!(faults(over("Sort", &scan("CTE Scan", "held"))).is_empty());
     }
 }
