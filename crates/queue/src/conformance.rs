@@ -93,7 +93,13 @@ macro_rules! conformance_suite {
                 an_ordered_lane_runs_one_at_a_time_in_order
                 an_ordered_lane_waits_for_its_retry
                 a_lane_keeps_its_rate
+                a_changed_rate_holds_at_once
+                a_changed_rate_gives_no_second_burst
+                changed_concurrency_holds_at_once
+                a_lane_that_is_no_longer_ordered_does_not_wait_for_its_retry
+                a_changed_limit_wakes_workers
                 a_paused_lane_is_closed_and_then_probes
+                a_changed_pause_holds_at_once
                 paused_lanes_do_not_hide_open_ones
                 jobs_of_a_paused_lane_are_parked_and_return
                 parked_jobs_of_many_lanes_return_in_batches

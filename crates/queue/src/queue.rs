@@ -99,7 +99,10 @@ pub trait JobQueue: Send + Sync + 'static {
 /// Limits and pauses of lanes. A lane that does not exist yet is created with default settings by its first job.
 #[async_trait]
 pub trait LaneControl: Send + Sync + 'static {
-    /// Sets the limits of a lane, from the next claim on. Creates the lane if it does not exist.
+    /// Sets the limits of a lane, from the next claim on, and wakes workers. Creates the lane if it does not exist.
+    ///
+    /// A new rate holds at once: the lane owes as many jobs to it as it owed to the old one, and at most a burst. A lane
+    /// that is no longer ordered does not wait for its retry any more.
     ///
     /// # Errors
     /// Fails if the queue is unavailable.

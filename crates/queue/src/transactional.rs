@@ -85,7 +85,9 @@ impl<Q: TransactionalQueue> LaneControl for Q {
     async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError> {
         let transaction = self.database().begin().await?;
         self.configure_in(&transaction, lane, settings).await?;
-        commit(transaction).await
+        commit(transaction).await?;
+        self.wake();
+        Ok(())
     }
 
     async fn pause(&self, lane: LaneId, duration: Duration) -> Result<(), QueueError> {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Fixture, claim, finish_all, ids, jobs, lane, take, take_all};
+use super::{Fixture, LEASE, claim, finish_all, ids, jobs, lane, take, take_all};
 use crate::{Claim, Claimed, Finish, LaneRate, LaneSettings};
 
 /// The limit is that of the lane, or that of the claim if the lane has none. A finished job makes room.
@@ -74,4 +74,87 @@ pub async fn a_lane_keeps_its_rate(fixture: &dyn Fixture) {
     assert!(closed.jobs.is_empty());
     assert!(long(closed.opens_in), "{:?}", closed.opens_in);
     assert_eq!(queue.depth().await.unwrap().ready, 7);
+}
+
+fn rated(interval: Duration, burst: u32) -> LaneSettings {
+    let rate = LaneRate { interval, burst: NonZeroU32::new(burst).unwrap() };
+    LaneSettings { rate: Some(rate), ..LaneSettings::default() }
+}
+
+/// What was claimed at the old rate does not hold back a lane whose rate is raised or removed.
+pub async fn a_changed_rate_holds_at_once(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    let slow = rated(Duration::from_mins(50), 1);
+    for (number, faster) in [(1, rated(Duration::from_millis(1), 100)), (2, LaneSettings::default())] {
+        queue.configure(lane(number), slow).await.unwrap();
+        queue.enqueue(&jobs(lane(number), 10)).await.unwrap();
+        assert_eq!(take_all(&queue, 10).await.len(), 1);
+        queue.configure(lane(number), faster).await.unwrap();
+        fixture.advance(Duration::from_millis(100)).await;
+        assert_eq!(take_all(&queue, 10).await.len(), 9);
+    }
+    // A limit that was removed leaves nothing behind for the next one.
+    queue.configure(lane(2), slow).await.unwrap();
+    queue.enqueue(&jobs(lane(2), 10)).await.unwrap();
+    assert_eq!(take_all(&queue, 10).await.len(), 1);
+}
+
+/// Nor does a change forget what was claimed: a lowered rate lets no second burst through, and setting a rate again
+/// changes nothing.
+pub async fn a_changed_rate_gives_no_second_burst(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    queue.configure(lane(1), rated(Duration::from_mins(10), 5)).await.unwrap();
+    queue.enqueue(&jobs(lane(1), 20)).await.unwrap();
+    assert_eq!(take_all(&queue, 20).await.len(), 5);
+    queue.configure(lane(1), rated(Duration::from_mins(10), 5)).await.unwrap();
+    assert_eq!(take_all(&queue, 20).await.len(), 0);
+    queue.configure(lane(1), rated(Duration::from_mins(50), 2)).await.unwrap();
+    let closed = queue.claim(&claim(20)).await.unwrap();
+    assert!(closed.jobs.is_empty());
+    let opens_in = closed.opens_in.unwrap();
+    assert!(opens_in > Duration::from_mins(45) && opens_in <= Duration::from_mins(50), "{opens_in:?}");
+    queue.configure(lane(1), rated(Duration::from_mins(50), 4)).await.unwrap();
+    assert_eq!(take_all(&queue, 20).await.len(), 2, "a larger burst, of which two are spent");
+}
+
+/// A raised limit lets jobs through at once, and under a lowered one none begins until enough have ended.
+pub async fn changed_concurrency_holds_at_once(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    let limit = |most| LaneSettings { concurrency: NonZeroU32::new(most), ..LaneSettings::default() };
+    queue.configure(lane(1), limit(2)).await.unwrap();
+    queue.enqueue(&jobs(lane(1), 10)).await.unwrap();
+    let mut running = take_all(&queue, 10).await;
+    assert_eq!(running.len(), 2);
+    queue.configure(lane(1), limit(5)).await.unwrap();
+    running.extend(take_all(&queue, 10).await);
+    assert_eq!(running.len(), 5);
+    queue.configure(lane(1), limit(1)).await.unwrap();
+    finish_all(&queue, &running[..4], Finish::Done).await;
+    assert_eq!(take_all(&queue, 10).await.len(), 0);
+    finish_all(&queue, &running[4..], Finish::Done).await;
+    assert_eq!(take_all(&queue, 10).await.len(), 1);
+}
+
+/// The jobs behind a retry run at once when their lane is no longer ordered. The retry itself is not early.
+pub async fn a_lane_that_is_no_longer_ordered_does_not_wait_for_its_retry(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    queue.configure(lane(1), LaneSettings { ordered: true, ..LaneSettings::default() }).await.unwrap();
+    let all = jobs(lane(1), 3);
+    queue.enqueue(&all).await.unwrap();
+    finish_all(&queue, &take(&queue, 10).await, Finish::RetryIn(LEASE)).await;
+    assert_eq!(take_all(&queue, 10).await.len(), 0);
+    queue.configure(lane(1), LaneSettings::default()).await.unwrap();
+    assert_eq!(ids(&take_all(&queue, 10).await), [all[1].id, all[2].id]);
+    fixture.advance(LEASE).await;
+    queue.promote(10).await.unwrap();
+    assert_eq!(ids(&take_all(&queue, 10).await), [all[0].id]);
+}
+
+/// A worker that waits until a lane opens hears that its limits have changed.
+pub async fn a_changed_limit_wakes_workers(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    let mut wakeups = queue.wakeups();
+    wakeups.mark_seen();
+    queue.configure(lane(1), LaneSettings::default()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), wakeups.woken()).await.expect("a wake-up");
 }

@@ -23,6 +23,17 @@ pub async fn a_paused_lane_is_closed_and_then_probes(fixture: &dyn Fixture) {
     assert_eq!(take_all(&queue, 10).await.len(), 9);
 }
 
+/// Of two pauses the later one holds, also if it is shorter.
+pub async fn a_changed_pause_holds_at_once(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    queue.enqueue(&jobs(lane(1), 2)).await.unwrap();
+    queue.pause(lane(1), Duration::from_hours(1)).await.unwrap();
+    queue.pause(lane(1), Duration::from_secs(30)).await.unwrap();
+    assert_eq!(take_all(&queue, 10).await.len(), 0);
+    fixture.advance(Duration::from_secs(31)).await;
+    assert_eq!(take_all(&queue, 10).await.len(), 1);
+}
+
 /// However many lanes are paused, one claim finds the open lanes between and behind them. When the pauses are over,
 /// each lane lets one job through as a probe.
 pub async fn paused_lanes_do_not_hide_open_ones(fixture: &dyn Fixture) {

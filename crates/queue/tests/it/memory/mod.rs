@@ -35,6 +35,8 @@ pub(crate) enum Flaw {
     LosesEveryThousandth,
     HalfABatch,
     StopsAtPausedLanes,
+    KeepsTheDebtOfTheOldRate,
+    ChangesGiveABurst,
 }
 
 /// A queue in memory whose clock the test controls.
@@ -149,6 +151,7 @@ impl JobSink for MemoryQueue {
 impl LaneControl for MemoryQueue {
     async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError> {
         self.state().configure(lane, settings);
+        self.wake();
         Ok(())
     }
 

@@ -125,7 +125,30 @@ impl State {
     }
 
     pub(super) fn configure(&mut self, lane: LaneId, settings: LaneSettings) {
-        self.lanes.entry(lane).or_default().settings = settings;
+        let now = self.now();
+        let keeps_debt = self.has(Flaw::KeepsTheDebtOfTheOldRate);
+        let gives_burst = self.has(Flaw::ChangesGiveABurst);
+        let lane = self.lanes.entry(lane).or_default();
+        let before = std::mem::replace(&mut lane.settings, settings);
+        lane.rate_next = match (before.rate, settings.rate) {
+            _ if keeps_debt => lane.rate_next,
+            (Some(old), Some(new)) if !gives_burst => {
+                let owed = lane.rate_next.saturating_sub(now).as_secs_f64() / old.interval.as_secs_f64();
+                now + new.interval.mul_f64(owed.min(f64::from(new.burst.get())))
+            }
+            _ => Duration::ZERO,
+        };
+        if before.ordered && !settings.ordered {
+            if !lane.probing {
+                lane.paused_until = Duration::ZERO;
+            }
+            let waiting = lane.ready.values().filter(|id| self.jobs[id].at > now).copied();
+            let waiting: Vec<JobId> = waiting.collect();
+            lane.ready.retain(|_, id| !waiting.contains(id));
+            for id in waiting {
+                self.schedule(id, self.jobs[&id].at);
+            }
+        }
     }
 
     pub(super) fn pause(&mut self, lane: LaneId, duration: Duration) {
@@ -344,7 +367,7 @@ impl State {
             }
             Finish::RetryIn(delay) if lane.settings.ordered => {
                 lane.paused_until = lane.paused_until.max(now + delay);
-                self.make_ready(id, now);
+                self.make_ready(id, now + delay);
             }
             Finish::RetryIn(delay) => {
                 job.tried = true;
