@@ -5,9 +5,11 @@
 //!
 //! Both databases get the same DDL; the module `schema` fills in the few words that differ.
 
+use std::time::Duration;
+
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DbBackend, RuntimeErr, Statement, TransactionTrait,
 };
 
 mod m0001_foundation;
@@ -29,19 +31,73 @@ impl MigratorTrait for Migrator {
     }
 }
 
+/// How long a migration waits for a lock before it starts over. It is shorter than PostgreSQL's `deadlock_timeout` (1 s),
+/// so that in a deadlock with a program the migration gives way, and no program waits longer than this behind it.
+const LOCK_TIMEOUT: &str = "500ms";
+
+/// How long to leave the locks to others before starting over, and how often to start over.
+const PAUSE: Duration = Duration::from_millis(500);
+const MOST_TRIES: u32 = 600;
+
 /// Migrates the database to the current schema. Several programs may call this at once: on PostgreSQL they take turns.
+/// A role without the right to change the schema may call it if nothing is left to do.
+///
+/// On PostgreSQL the running programs keep working: a migration that does not get a lock within half a second rolls back
+/// and starts over, for ten minutes.
 ///
 /// # Errors
 /// Fails if the database is unavailable or refuses a step. Then nothing has changed.
 pub async fn migrate(connection: &DatabaseConnection) -> Result<(), DbErr> {
-    if connection.get_database_backend() != DbBackend::Postgres {
-        return Migrator::up(connection, None).await;
+    migrate_with::<Migrator>(connection).await
+}
+
+/// Migrates as [`migrate`] does, with other migrations.
+///
+/// # Errors
+/// Fails as [`migrate`] does.
+#[doc(hidden)]
+pub async fn migrate_with<M: MigratorTrait>(connection: &DatabaseConnection) -> Result<(), DbErr> {
+    if pending_of::<M>(connection).await?.is_empty() {
+        return Ok(());
     }
+    if connection.get_database_backend() != DbBackend::Postgres {
+        return M::up(connection, None).await;
+    }
+    for _ in 1..MOST_TRIES {
+        match migrate_at_once::<M>(connection).await {
+            Err(error) if waited_for_lock(&error) => tokio::time::sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+    migrate_at_once::<M>(connection).await
+}
+
+async fn migrate_at_once<M: MigratorTrait>(connection: &DatabaseConnection) -> Result<(), DbErr> {
     let transaction = connection.begin().await?;
-    // Released at the end of the transaction. The number is "postride" in ASCII, which no other program uses.
-    transaction.execute_unprepared("SELECT pg_advisory_xact_lock(8101253773854268517)").await?;
-    Migrator::up(&transaction, None).await?;
+    // The number is "postride" in ASCII, which no other program uses. The lock is released at the end of the transaction.
+    // Filling a new column or building an index may take longer than any other statement.
+    let begin = format!(
+        "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+         SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(8101253773854268517); \
+         SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
+    );
+    transaction.execute_unprepared(&begin).await?;
+    // Another program may have migrated while this one waited for its turn.
+    if !pending_of::<M>(&transaction).await?.is_empty() {
+        M::up(&transaction, None).await?;
+    }
     transaction.commit().await
+}
+
+/// Returns whether a lock was not free in time, or the statement was the victim of a deadlock (PostgreSQL's manual,
+/// appendix A).
+fn waited_for_lock(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(&*code, "55P03" | "40P01"))
 }
 
 /// The names of the migrations that the database lacks, oldest first. A database that is newer than this program lacks
@@ -50,14 +106,22 @@ pub async fn migrate(connection: &DatabaseConnection) -> Result<(), DbErr> {
 /// # Errors
 /// Fails if the database is unavailable.
 pub async fn pending(connection: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
-    let schema = SchemaManager::new(connection);
-    let all = Migrator::migrations().into_iter().map(|migration| migration.name().to_owned());
-    if !schema.has_table("seaql_migrations").await? {
+    pending_of::<Migrator>(connection).await
+}
+
+async fn pending_of<M: MigratorTrait>(connection: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
+    let backend = connection.get_database_backend();
+    let all = M::migrations().into_iter().map(|migration| migration.name().to_owned());
+    // Found along the search path, as all tables are. The migrator's own methods would create the table, or look only in
+    // the first schema of the path: a program may lack that permission, and have a schema of its own.
+    let exists = match backend {
+        DbBackend::Postgres => "SELECT 1 WHERE to_regclass('seaql_migrations') IS NOT NULL",
+        _ => "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'",
+    };
+    if connection.query_one_raw(Statement::from_string(backend, exists)).await?.is_none() {
         return Ok(all.collect());
     }
-    // Not by the migrator's own method, which would create the table: a program may lack that permission.
-    let select =
-        Statement::from_string(connection.get_database_backend(), "SELECT version FROM seaql_migrations");
+    let select = Statement::from_string(backend, "SELECT version FROM seaql_migrations");
     let rows = connection.query_all_raw(select).await?;
     let applied = rows.iter().map(|row| row.try_get("", "version")).collect::<Result<Vec<String>, _>>()?;
     Ok(all.filter(|name| !applied.contains(name)).collect())

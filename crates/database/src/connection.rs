@@ -11,7 +11,7 @@ use sea_orm::{
 use crate::connection_cache::{ConnectionCache, DedicatedConnection};
 use crate::error::{comes_from_dead_connection, is_dead_connection};
 use crate::options::{self, Silence};
-use crate::{Config, DatabaseError, Dialect};
+use crate::{Config, DatabaseError, Dialect, checks};
 
 /// How many dead connections one call passes over.
 const MOST_DEAD: usize = 32;
@@ -41,12 +41,13 @@ impl Database {
     /// Connects, and checks that the database answers.
     ///
     /// # Errors
-    /// Fails if the configuration is invalid or the database is unavailable.
+    /// Fails if the configuration is invalid, the database is unavailable, or its encoding is not UTF8.
     pub async fn connect(config: Config) -> Result<Self, DatabaseError> {
         config.validate()?;
         let silence = Arc::<Silence>::default();
         let options = options::of(&config, &silence);
         let connection = sea_orm::Database::connect(options).await?;
+        checks::check(&connection).await?;
         // Most connections stay available to all, and all of them if there are few.
         let room = config.max_connections.saturating_sub(4) / 4;
         let cache = Arc::new(ConnectionCache::with_room(room as usize));

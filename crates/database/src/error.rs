@@ -16,6 +16,11 @@ pub enum DatabaseError {
     /// The configuration of the connection is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The database stores texts in another encoding than UTF8, in which some cannot be stored.
+    #[error(
+        "the database has the encoding {0}: create one with ENCODING 'UTF8' TEMPLATE template0, since events hold any Unicode text"
+    )]
+    Encoding(String),
     /// The database did not answer for this long.
     #[error("the database has not answered for {0:?}")]
     Silent(Duration),

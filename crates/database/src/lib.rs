@@ -16,12 +16,14 @@
 //! number their parameters (`$1`), which both understand.
 
 pub mod batch;
+mod checks;
 pub mod config;
 pub mod connection;
 mod connection_cache;
 pub mod dialect;
 pub mod error;
 mod options;
+mod session;
 pub mod sql;
 pub mod url;
 pub mod writes;

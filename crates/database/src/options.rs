@@ -7,7 +7,7 @@ use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use sea_orm::{ConnectOptions, SqlxError};
 
 use crate::connection_cache::TRUSTED;
-use crate::{Config, Dialect};
+use crate::{Config, Dialect, session};
 
 /// How long a connection may take to answer a ping when it is returned to the pool.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,7 +46,7 @@ pub(crate) fn of(config: &Config, silence: &Arc<Silence>) -> ConnectOptions {
 }
 
 fn for_postgres(options: &mut ConnectOptions, config: &Config, silence: &Arc<Silence>) {
-    let limit = config.idle_transaction_timeout.as_millis();
+    let set = session::set(&session::settings(config));
     let silence = Arc::clone(silence);
     options
         .max_connections(config.max_connections)
@@ -56,20 +56,10 @@ fn for_postgres(options: &mut ConnectOptions, config: &Config, silence: &Arc<Sil
         .test_before_acquire_if_idle_for(TRUSTED);
     options.map_sqlx_postgres_pool_opts(move |pool| {
         let silence = Arc::clone(&silence);
+        let set = set.clone();
         pool.after_connect(move |connection, _| {
-            Box::pin(async move {
-                // Not among the start-up options, which poolers refuse. Plans are kept, as planning costs more than
-                // running a statement that serves a few rows. Every query has its index, so sequential and bitmap scans
-                // are off: a plan that was made while a table was nearly empty stays in use when it has grown.
-                // PostgreSQL rates a scan that cannot be avoided so costly then that it would compile it, for a quarter
-                // of a second.
-                let set = format!(
-                    "SET idle_in_transaction_session_timeout = {limit}; \
-                     SET plan_cache_mode = force_generic_plan; \
-                     SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off"
-                );
-                connection.execute(AssertSqlSafe(set)).await.map(drop)
-            })
+            let set = set.clone();
+            Box::pin(async move { connection.execute(AssertSqlSafe(set)).await.map(drop) })
         })
         // The pool pings a returned connection without a time limit, so one that hangs would hold its place for ever. It
         // is pinged here first, with a limit, for a while after the database was silent. Not always: that would be a

@@ -1,5 +1,7 @@
 //! Connections to a real PostgreSQL.
 
+mod defaults;
+
 use std::time::Duration;
 
 use postrider_database::{Config, Database, DatabaseError};
