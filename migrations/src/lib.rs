@@ -96,8 +96,9 @@ fn waited_for_lock(error: &DbErr) -> bool {
     else {
         return false;
     };
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| matches!(&*code, "55P03" | "40P01"))
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().is_some_and(|code| matches!(&*code, "55P03" | "40P01")))
 }
 
 /// The names of the migrations that the database lacks, oldest first. A database that is newer than this program lacks

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction, DbErr, RuntimeErr,
+    SqliteTransactionMode, SqlxError, TransactionOptions, TransactionTrait,
 };
 
 use crate::connection_cache::{ConnectionCache, DedicatedConnection};
 use crate::error::{comes_from_dead_connection, is_dead_connection};
+use crate::failover::{Failover, Follower};
 use crate::options::{self, Silence};
 use crate::{Config, DatabaseError, Dialect, checks};
 
@@ -24,6 +25,12 @@ pub struct Database {
     answer_timeout: Duration,
     silence: Arc<Silence>,
     cache: Arc<ConnectionCache>,
+    _follower: Option<Arc<Follower>>,
+}
+
+/// A connection could not be established.
+fn refused(error: SqlxError) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
 }
 
 /// The number of connections in a pool.
@@ -45,21 +52,30 @@ impl Database {
     pub async fn connect(config: Config) -> Result<Self, DatabaseError> {
         config.validate()?;
         let silence = Arc::<Silence>::default();
-        let options = options::of(&config, &silence);
+        let failover = match config.url.servers() {
+            Some(servers) => {
+                let failover = Arc::new(Failover::new(servers, &config.application_name).map_err(refused)?);
+                Some((failover.first().await.map_err(refused)?, failover))
+            }
+            None => None,
+        };
+        let options = options::of(&config, &silence, failover.clone());
         let connection = sea_orm::Database::connect(options).await?;
         checks::check(&connection).await?;
+        let pool = || connection.get_postgres_connection_pool();
+        let follower = failover.and_then(|(_, failover)| failover.follow(pool())).map(Arc::new);
         // Most connections stay available to all, and all of them if there are few.
         let room = config.max_connections.saturating_sub(4) / 4;
         let cache = Arc::new(ConnectionCache::with_room(room as usize));
         let answer_timeout = config.answer_timeout;
-        Ok(Self { answer_timeout, silence, cache, ..Self::from_connection(connection) })
+        Ok(Self { answer_timeout, silence, cache, _follower: follower, ..Self::from_connection(connection) })
     }
 
     /// Uses a pool that the application has already opened.
     pub fn from_connection(connection: DatabaseConnection) -> Self {
         let dialect = Dialect::of(&connection);
         let (silence, cache) = Default::default();
-        Self { connection, dialect, answer_timeout: Config::ANSWER_TIMEOUT, silence, cache }
+        Self { connection, dialect, answer_timeout: Config::ANSWER_TIMEOUT, silence, cache, _follower: None }
     }
 
     /// The kind of database.

@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use sea_orm::{ConnectOptions, SqlxError};
 
 use crate::connection_cache::TRUSTED;
+use crate::failover::Failover;
 use crate::{Config, Dialect, session};
 
 /// How long a connection may take to answer a ping when it is returned to the pool.
@@ -30,42 +32,61 @@ impl Silence {
     }
 }
 
-pub(crate) fn of(config: &Config, silence: &Arc<Silence>) -> ConnectOptions {
-    let mut options = ConnectOptions::new(config.url.expose());
+/// The options of a pool. `server` is the one of PostgreSQL to begin with; SQLite has none.
+pub(crate) fn of(
+    config: &Config,
+    silence: &Arc<Silence>,
+    server: Option<(PgConnectOptions, Arc<Failover>)>,
+) -> ConnectOptions {
+    let mut options = match config.url.dialect() {
+        // SeaORM logs and reports the URL as it is, so it gets none with a password.
+        Dialect::Postgres => ConnectOptions::new("postgres://localhost"),
+        Dialect::Sqlite => ConnectOptions::new(config.url.expose()),
+    };
     options
         .acquire_timeout(config.acquire_timeout)
         .connect_timeout(config.acquire_timeout)
         .sqlx_logging(false)
         // Statements carry payloads and encrypted secrets, which spans must not show.
         .record_stmt_in_spans(false);
-    match config.url.dialect() {
-        Dialect::Postgres => for_postgres(&mut options, config, silence),
-        Dialect::Sqlite => for_sqlite(&mut options),
+    match server {
+        Some((server, failover)) => for_postgres(&mut options, config, silence, server, &failover),
+        None => for_sqlite(&mut options),
     }
     options
 }
 
-fn for_postgres(options: &mut ConnectOptions, config: &Config, silence: &Arc<Silence>) {
+fn for_postgres(
+    options: &mut ConnectOptions,
+    config: &Config,
+    silence: &Arc<Silence>,
+    server: PgConnectOptions,
+    failover: &Arc<Failover>,
+) {
     let set = session::set(&session::settings(config));
-    let silence = Arc::clone(silence);
+    let (silence, failover) = (Arc::clone(silence), Arc::clone(failover));
     options
         .max_connections(config.max_connections)
-        .set_application_name(config.application_name.clone())
+        .map_sqlx_postgres_opts(move |_| server.clone())
         // A connection that was in use a moment ago is not pinged: a ping before each statement would double the round
         // trips.
         .test_before_acquire_if_idle_for(TRUSTED);
     options.map_sqlx_postgres_pool_opts(move |pool| {
-        let silence = Arc::clone(&silence);
-        let set = set.clone();
+        let (silence, set) = (Arc::clone(&silence), set.clone());
+        let (connected, released) = (Arc::clone(&failover), Arc::clone(&failover));
         pool.after_connect(move |connection, _| {
-            let set = set.clone();
-            Box::pin(async move { connection.execute(AssertSqlSafe(set)).await.map(drop) })
+            let (set, failover) = (set.clone(), Arc::clone(&connected));
+            Box::pin(async move {
+                failover.check(connection).await?;
+                connection.execute(AssertSqlSafe(set)).await.map(drop)
+            })
         })
         // The pool pings a returned connection without a time limit, so one that hangs would hold its place for ever. It
         // is pinged here first, with a limit, for a while after the database was silent. Not always: that would be a
         // round trip for each statement.
         .after_release(move |connection, _| {
             let is_silent = silence.is_recent();
+            released.seen();
             Box::pin(async move {
                 if !is_silent {
                     return Ok(true);

@@ -1,5 +1,7 @@
 //! Defaults that the administrator of a server, a database or a role has set.
 
+#![allow(clippy::expect_used, reason = "test code: a panic with a description is a failed test")]
+
 use postrider_database::{Config, Database, DatabaseError};
 use postrider_testkit::TestDatabase;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
@@ -66,6 +68,7 @@ async fn any_safe_level_of_synchronous_commit_stays() {
 /// At a stricter level, the second of two transactions that change the same row would fail.
 #[tokio::test]
 async fn a_default_isolation_level_fails_no_concurrent_change() {
+    const COUNT: &str = "UPDATE things SET count = count + 1";
     let test = TestDatabase::postgres().await;
     test.connection()
         .execute_unprepared("CREATE TABLE things AS SELECT 1 AS id, 0 AS count")
@@ -73,7 +76,6 @@ async fn a_default_isolation_level_fails_no_concurrent_change() {
         .expect("a table");
     set(&test, "default_transaction_isolation = 'repeatable read'").await;
     let database = connect(&test).await;
-    const COUNT: &str = "UPDATE things SET count = count + 1";
     let first = database.begin().await.expect("a transaction");
     let second = database.begin().await.expect("another");
     second.execute_unprepared("SELECT 1 FROM things").await.expect("a snapshot");
