@@ -8,15 +8,17 @@ use std::{
 use crate::{
     Error,
     cargo::{cargo, run, status_of, target_folder, without_own_variables, workspace_root},
+    test::with_version,
 };
 
 const PROGRAM: &str = "postrider-chaos";
 
-/// Runs the chaos test. It starts its own PostgreSQL; `tests/chaos` documents the arguments.
+/// Runs the chaos test. It starts its own PostgreSQL, of the given major version if any; `tests/chaos` documents the
+/// arguments.
 ///
 /// # Errors
 /// Fails if the programs cannot be built or started. A failing test is not an error but a status.
-pub fn chaos(release: bool, arguments: &[OsString]) -> Result<ExitStatus, Error> {
+pub fn chaos(release: bool, version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, Error> {
     let root = workspace_root();
     let mut build = cargo(&root);
     // The whole workspace, as for the tests: with the same features nothing is compiled twice.
@@ -29,13 +31,13 @@ pub fn chaos(release: bool, arguments: &[OsString]) -> Result<ExitStatus, Error>
     let profile = if release { "release" } else { "debug" };
     let mut command = Command::new(target_folder()?.join(profile).join(PROGRAM));
     without_own_variables(&mut command);
-    status_of(command.args(arguments))
+    status_of(with_version(command.args(arguments), version))
 }
 
 /// Runs a short chaos test with a fixed seed, for `cargo xtask test`.
 ///
 /// # Errors
 /// Fails like [`chaos`].
-pub fn short() -> Result<ExitStatus, Error> {
-    chaos(false, &["--seconds", "10", "--seed", "1"].map(|argument| OsStr::new(argument).to_owned()))
+pub fn short(version: Option<u32>) -> Result<ExitStatus, Error> {
+    chaos(false, version, &["--seconds", "10", "--seed", "1"].map(|argument| OsStr::new(argument).to_owned()))
 }

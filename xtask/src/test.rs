@@ -10,7 +10,7 @@ use crate::{
     Error,
     cargo::{cargo, status_of, without_own_variables, workspace_root},
     chaos,
-    postgres::{Durability, Options, Postgres, URL_VARIABLE},
+    postgres::{Durability, Options, Postgres, URL_VARIABLE, VERSION_VARIABLE},
 };
 
 /// The package whose tests run the programs of the others.
@@ -19,13 +19,14 @@ const BLACKBOX: &str = "postrider-blackbox";
 /// A separate workspace that uses the crates as another project would.
 pub(crate) const EMBEDDING: &str = "tests/embedding";
 
-/// Tests the whole workspace against a throwaway PostgreSQL, or the one that `POSTRIDER_TEST_DATABASE_URL` names.
+/// Tests the whole workspace against a throwaway PostgreSQL, of the given major version if any, or the one that
+/// `POSTRIDER_TEST_DATABASE_URL` names.
 /// The arguments are passed to `cargo test`. When all packages are tested, a short chaos test follows.
 ///
 /// # Errors
 /// Fails if the server or cargo cannot be started. Failing tests are not an error but a status.
-pub fn test(arguments: &[OsString]) -> Result<ExitStatus, Error> {
-    let server = Server::given_or_started()?;
+pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, Error> {
+    let server = Server::given_or_started(version)?;
     let root = workspace_root();
     let cargo_arguments = before_double_dash(arguments);
     let everything = !cargo_arguments.iter().any(|argument| selects_packages(argument));
@@ -46,46 +47,61 @@ pub fn test(arguments: &[OsString]) -> Result<ExitStatus, Error> {
     if everything {
         tests.arg("--workspace");
     }
-    let status = status_of(tests.args(arguments).env(URL_VARIABLE, &server.url))?;
+    let status = status_of(server.pass_to(tests.args(arguments)))?;
 
     if !status.success() || !everything {
         return Ok(status);
     }
-    let status = chaos::short()?;
+    let status = chaos::short(version)?;
     let embedding = root.join(EMBEDDING);
     if !status.success() || !embedding.join("Cargo.toml").is_file() {
         return Ok(status);
     }
-    status_of(cargo(&embedding).arg("test").args(arguments).env(URL_VARIABLE, &server.url))
+    status_of(server.pass_to(cargo(&embedding).arg("test").args(arguments)))
 }
 
-/// Runs a command with a throwaway PostgreSQL around it, named by `POSTRIDER_TEST_DATABASE_URL`.
+/// Runs a command with a throwaway PostgreSQL around it, of the given major version if any, named by
+/// `POSTRIDER_TEST_DATABASE_URL`.
 ///
 /// # Errors
 /// Fails if the server or the command cannot be started. A failing command is not an error but a status.
-pub fn postgres(program: &OsStr, arguments: &[OsString]) -> Result<ExitStatus, Error> {
-    let server = Server::given_or_started()?;
+pub fn postgres(version: Option<u32>, program: &OsStr, arguments: &[OsString]) -> Result<ExitStatus, Error> {
+    let server = Server::given_or_started(version)?;
     let mut command = Command::new(program);
     without_own_variables(&mut command);
-    status_of(command.args(arguments).env(URL_VARIABLE, &server.url))
+    status_of(server.pass_to(command.args(arguments)))
 }
 
 struct Server {
     url: String,
+    version: Option<u32>,
     /// Keeps the server alive while the command runs; `None` for a server given from outside.
     _own: Option<Postgres>,
 }
 
 impl Server {
-    fn given_or_started() -> Result<Self, Error> {
-        match env::var(URL_VARIABLE) {
-            Ok(url) if !url.is_empty() => Ok(Self { url, _own: None }),
+    fn given_or_started(version: Option<u32>) -> Result<Self, Error> {
+        match (env::var(URL_VARIABLE), version) {
+            (Ok(url), None) if !url.is_empty() => Ok(Self { url, version, _own: None }),
+            (Ok(url), Some(version)) if !url.is_empty() => Err(Error::Usage(format!(
+                "--postgres {version}: {URL_VARIABLE} already names a server; unset it"
+            ))),
             _ => {
-                let own = Postgres::start(&Options::new(Durability::Off))?;
-                Ok(Self { url: own.url(), _own: Some(own) })
+                let own = Postgres::start(&Options::new(Durability::Off).version(version))?;
+                Ok(Self { url: own.url(), version, _own: Some(own) })
             }
         }
     }
+
+    /// Names the server to a command, and the version of servers that the command starts.
+    fn pass_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        with_version(command.env(URL_VARIABLE, &self.url), self.version)
+    }
+}
+
+/// Names the version of the servers that a command starts.
+pub(crate) fn with_version(command: &mut Command, version: Option<u32>) -> &mut Command {
+    command.envs(version.map(|version| (VERSION_VARIABLE, version.to_string())))
 }
 
 /// Returns the arguments for cargo, without those for the test executables.

@@ -1,10 +1,12 @@
 //! A throwaway PostgreSQL server in a temporary folder, on a free port of 127.0.0.1.
 
 mod account;
+mod fetched;
 mod keeper;
 mod programs;
 
 use std::{
+    env,
     fmt::Write as _,
     fs,
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -19,6 +21,9 @@ use crate::Error;
 
 /// The environment variable that names the server of the tests.
 pub const URL_VARIABLE: &str = "POSTRIDER_TEST_DATABASE_URL";
+
+/// The environment variable that names the major version of servers that are started; without it any usable version is.
+pub const VERSION_VARIABLE: &str = "POSTRIDER_TEST_POSTGRES";
 
 /// How many ports to try: another program may take a free port before PostgreSQL does.
 const PORT_TRIES: usize = 5;
@@ -45,10 +50,12 @@ pub enum Stop {
 #[derive(Clone, Debug)]
 pub struct Options {
     settings: Vec<(String, String)>,
+    version: Option<u32>,
 }
 
 impl Options {
-    /// A server with this durability, 300 connections and 256 MB of shared buffers.
+    /// A server with this durability, 300 connections and 256 MB of shared buffers, of the version that
+    /// [`VERSION_VARIABLE`] names.
     pub fn new(durability: Durability) -> Self {
         let mut settings = vec![
             ("max_connections".to_owned(), "300".to_owned()),
@@ -59,7 +66,13 @@ impl Options {
                 settings.push((name.to_owned(), "off".to_owned()));
             }
         }
-        Self { settings }
+        Self { settings, version: None }
+    }
+
+    /// Chooses the major version. `None` leaves the choice to [`VERSION_VARIABLE`].
+    pub fn version(mut self, version: Option<u32>) -> Self {
+        self.version = version;
+        self
     }
 
     /// Adds a setting of `postgresql.conf`. The last one of a name counts.
@@ -89,12 +102,17 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Creates a cluster and starts it. Installs PostgreSQL first if there is none and apt-get can.
+    /// Creates a cluster and starts it. Installs PostgreSQL first if there is none and apt-get can, or fetches the chosen
+    /// version.
     ///
     /// # Errors
     /// [`Error::NoPostgres`] says what to install; other errors have the end of the server's log.
     pub fn start(options: &Options) -> Result<Self, Error> {
-        let programs = Programs::find_or_install()?;
+        let programs =
+            match options.version.map_or_else(version_from_environment, |version| Ok(Some(version)))? {
+                Some(version) => Programs::of_version(version)?,
+                None => Programs::find_or_install()?,
+            };
         let account = Account::for_server()?;
         let folder = new_folder_name(account);
 
@@ -184,6 +202,15 @@ impl Postgres {
             .open(&path)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(Error::file(path))
+    }
+}
+
+fn version_from_environment() -> Result<Option<u32>, Error> {
+    match env::var(VERSION_VARIABLE) {
+        Ok(version) if !version.is_empty() => version.parse().map(Some).map_err(|_| {
+            Error::Usage(format!("{VERSION_VARIABLE}: expected a major version such as 18, got {version:?}"))
+        }),
+        _ => Ok(None),
     }
 }
 

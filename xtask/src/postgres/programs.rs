@@ -4,7 +4,7 @@ use std::{
     process::Command,
 };
 
-use super::account::is_root;
+use super::{account::is_root, fetched};
 use crate::{
     Error,
     cargo::{output_of, run},
@@ -25,6 +25,18 @@ pub(super) struct Programs {
 }
 
 impl Programs {
+    /// Programs of this major version: Debian's, or else fetched ones.
+    pub(super) fn of_version(major: u32) -> Result<Self, Error> {
+        if major < OLDEST {
+            return Err(Error::NoPostgres(format!(
+                "Postrider needs PostgreSQL {OLDEST} or newer, not {major}"
+            )));
+        }
+        let debian = Path::new(DEBIAN_FOLDER).join(major.to_string()).join("bin");
+        let folder = if has_all(&debian) { debian } else { fetched::programs(major)? };
+        Ok(Self { folder })
+    }
+
     pub(super) fn find_or_install() -> Result<Self, Error> {
         match Self::find() {
             Ok(found) => Ok(found),
@@ -64,7 +76,7 @@ impl Programs {
 
         let mut too_old = None;
         for folder in env::split_paths(&path).chain(debian) {
-            if !NEEDED.iter().all(|program| folder.join(program).is_file()) {
+            if !has_all(&folder) {
                 continue;
             }
             match major_of_program(&folder.join("postgres")) {
@@ -75,6 +87,10 @@ impl Programs {
         }
         Err(too_old.map_or(Missing::Absent, Missing::TooOld))
     }
+}
+
+fn has_all(folder: &Path) -> bool {
+    NEEDED.iter().all(|program| folder.join(program).is_file())
 }
 
 enum Missing {

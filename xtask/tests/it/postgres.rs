@@ -98,3 +98,26 @@ fn task(script: &str) -> Child {
         .spawn()
         .expect("the task itself")
 }
+
+#[test]
+fn a_chosen_version_is_started_or_refused_with_a_reason() {
+    if server_is_given_from_outside() {
+        return;
+    }
+    let error =
+        Postgres::start(&Options::new(Durability::Off).version(Some(14))).expect_err("too old").to_string();
+    assert!(error.contains("15 or newer"), "{error}");
+    let options = Options::new(Durability::Off).set("shared_buffers", "16MB").version(Some(18));
+    match Postgres::start(&options) {
+        Ok(server) => {
+            let version =
+                std::fs::read_to_string(server.folder().join("data/PG_VERSION")).expect("its version");
+            assert_eq!(version.trim(), "18");
+        }
+        Err(error) => {
+            let reason = error.to_string();
+            assert!(reason.contains("PostgreSQL 18 is not installed"), "{reason}");
+            println!("skipped: {reason}");
+        }
+    }
+}
