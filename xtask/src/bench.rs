@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Error,
     cargo::{cargo, run, status_of, target_folder, without_own_variables, workspace_root},
-    test::with_version,
+    postgres::with_version,
 };
 
 /// The packages to build: the programs under test and the benchmark itself.

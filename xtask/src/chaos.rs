@@ -2,13 +2,13 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use crate::{
     Error,
     cargo::{cargo, run, status_of, target_folder, without_own_variables, workspace_root},
-    test::with_version,
+    postgres::{is_root, with_version},
 };
 
 const PROGRAM: &str = "postrider-chaos";
@@ -22,22 +22,46 @@ pub fn chaos(release: bool, version: Option<u32>, arguments: &[OsString]) -> Res
     let root = workspace_root();
     let mut build = cargo(&root);
     // The whole workspace, as for the tests: with the same features nothing is compiled twice.
-    build.args(["build", "--workspace", "--bins", "--features", "postrider-worker/failpoints"]);
+    build.args([
+        "build",
+        "--workspace",
+        "--bins",
+        "--features",
+        "postrider/failpoints,postrider-worker/failpoints",
+    ]);
     if release {
         build.arg("--release");
     }
     run(&mut build)?;
 
     let profile = if release { "release" } else { "debug" };
-    let mut command = Command::new(target_folder()?.join(profile).join(PROGRAM));
+    let program = target_folder()?.join(profile).join(PROGRAM);
+    let mut command = if has_own_mounts()? {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
     without_own_variables(&mut command);
     status_of(with_version(command.args(arguments), version))
 }
 
-/// Runs a short chaos test with a fixed seed, for `cargo xtask test`.
+/// Whether this process can give the chaos test mounts of its own, which vanish with it. It fills a small file system.
+fn has_own_mounts() -> Result<bool, Error> {
+    let tried = Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
+    Ok(is_root()? && tried.is_ok_and(|status| status.success()))
+}
+
+/// Runs a short chaos test with a fixed seed over each database, for `cargo xtask test`.
 ///
 /// # Errors
 /// Fails like [`chaos`].
 pub fn short(version: Option<u32>) -> Result<ExitStatus, Error> {
-    chaos(false, version, &["--seconds", "10", "--seed", "1"].map(|argument| OsStr::new(argument).to_owned()))
+    let run = |database: &str| {
+        let arguments = ["--database", database, "--seconds", "10", "--seed", "1"];
+        chaos(false, version, &arguments.map(|argument| OsStr::new(argument).to_owned()))
+    };
+    let status = run("postgres")?;
+    if status.success() { run("sqlite") } else { Ok(status) }
 }

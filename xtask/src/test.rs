@@ -10,7 +10,7 @@ use crate::{
     Error,
     cargo::{cargo, status_of, without_own_variables, workspace_root},
     chaos,
-    postgres::{Durability, Options, Postgres, URL_VARIABLE, VERSION_VARIABLE},
+    postgres::{Durability, Options, Postgres, URL_VARIABLE, with_version},
 };
 
 /// The package whose tests run the programs of the others.
@@ -97,11 +97,6 @@ impl Server {
     fn pass_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         with_version(command.env(URL_VARIABLE, &self.url), self.version)
     }
-}
-
-/// Names the version of the servers that a command starts.
-pub(crate) fn with_version(command: &mut Command, version: Option<u32>) -> &mut Command {
-    command.envs(version.map(|version| (VERSION_VARIABLE, version.to_string())))
 }
 
 /// Returns the arguments for cargo, without those for the test executables.

@@ -45,6 +45,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     postrider_program::main(Program::Whole, |args: Args, transforms| async move {
         match args.command {
             Command::Demo => demo::run().await,

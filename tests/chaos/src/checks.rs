@@ -7,10 +7,9 @@ mod lost;
 mod off;
 mod repeats;
 
-use sea_orm::DatabaseConnection;
-
 use crate::{
-    facts::Facts, incident::Chronicle, ledger::Ledger, logbook::Logbook, operator::Operator, watch::Watch,
+    facts::Facts, incident::Chronicle, ledger::Ledger, logbook::Logbook, operator::Operator,
+    records::Records, watch::Watch,
 };
 
 pub(crate) use repeats::Repeats;
@@ -27,12 +26,12 @@ pub(crate) struct Evidence<'a> {
 }
 
 /// Returns all violations, and how many requests were repeats.
-pub(crate) async fn all(evidence: Evidence<'_>, database: &DatabaseConnection) -> (Vec<String>, Repeats) {
+pub(crate) async fn all(evidence: Evidence<'_>, records: &Records) -> (Vec<String>, Repeats) {
     let (repeats, mut wrong) = repeats::check(evidence);
     wrong.extend(lost::check(evidence));
     wrong.extend(attempts::check(evidence.facts));
     wrong.extend(off::check(evidence));
     wrong.extend(deleted::check(evidence));
-    wrong.extend(books::check(evidence, database).await);
+    wrong.extend(books::check(evidence, records).await);
     (wrong, repeats)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use postrider_core::EventId;
 use postrider_testkit::Receiver;
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, QueryResult, Statement, TryGetable};
+use sea_orm::{QueryResult, TryGetable};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use crate::{
     audience::Subscriber,
     cluster::{LEASE, MAX_STANDSTILL, REQUEST_TIMEOUT},
     moment::{Anchor, millis},
+    records::Records,
     referee::{ACTIVATIONS, CLAIMS, DELETED},
 };
 
@@ -103,7 +104,7 @@ impl Claim {
 
 impl Facts {
     pub(crate) async fn gather(
-        database: &DatabaseConnection,
+        records: &Records,
         subscribers: HashMap<Uuid, &'static Subscriber>,
         receiver: &Receiver,
         anchor: Anchor,
@@ -120,7 +121,7 @@ impl Facts {
             nameless: 0,
         };
         let sql = "SELECT id, envelope, subscribers_found FROM events WHERE tenant = 'default'";
-        for row in rows(database, sql).await {
+        for row in records.rows(sql).await {
             let envelope: Vec<u8> = get(&row, "envelope");
             let envelope: Value = serde_json::from_slice(&envelope).expect("an envelope is JSON");
             let number = envelope["data"]["number"].as_u64().and_then(|number| usize::try_from(number).ok());
@@ -129,7 +130,7 @@ impl Facts {
             facts.events.insert(get(&row, "id"), event);
         }
         let sql = "SELECT id, event_id, subscriber_id, status, attempts, round_start, dead_reason, created_at FROM deliveries";
-        for row in rows(database, sql).await {
+        for row in records.rows(sql).await {
             let delivery = Delivery {
                 event: get(&row, "event_id"),
                 subscriber: get(&row, "subscriber_id"),
@@ -143,7 +144,7 @@ impl Facts {
         }
         let sql = "SELECT delivery_id, number, started_at, duration_us, response_status FROM attempts \
             ORDER BY delivery_id, number, id";
-        for row in rows(database, sql).await {
+        for row in records.rows(sql).await {
             let started_at: i64 = get(&row, "started_at");
             let attempt = Attempt {
                 number: get(&row, "number"),
@@ -153,7 +154,7 @@ impl Facts {
             };
             facts.attempts.entry(get(&row, "delivery_id")).or_default().push(attempt);
         }
-        for row in rows(database, DELETED).await {
+        for row in records.rows(DELETED).await {
             let deleted = Deleted {
                 event: get(&row, "event"),
                 subscriber: get(&row, "subscriber"),
@@ -161,7 +162,7 @@ impl Facts {
             };
             facts.deleted.insert(get(&row, "delivery"), deleted);
         }
-        for row in rows(database, CLAIMS).await {
+        for row in records.rows(CLAIMS).await {
             let claim = Claim {
                 claimed_at: get(&row, "claimed_at"),
                 ended: get(&row, "ended"),
@@ -169,7 +170,7 @@ impl Facts {
             };
             facts.claims.entry(get(&row, "delivery")).or_default().push(claim);
         }
-        for row in rows(database, ACTIVATIONS).await {
+        for row in records.rows(ACTIVATIONS).await {
             facts.activations.push((get(&row, "subscriber"), get(&row, "at")));
         }
         for request in receiver.requests() {
@@ -211,17 +212,6 @@ impl Facts {
     pub(crate) fn attempts_of(&self, delivery: Uuid) -> &[Attempt] {
         self.attempts.get(&delivery).map_or(&[], Vec::as_slice)
     }
-}
-
-pub(crate) async fn rows(database: &DatabaseConnection, sql: &str) -> Vec<QueryResult> {
-    let statement = Statement::from_string(DbBackend::Postgres, sql);
-    database.query_all_raw(statement).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
-}
-
-/// A single number.
-pub(crate) async fn count(database: &DatabaseConnection, sql: &str) -> i64 {
-    let rows = rows(database, sql).await;
-    rows.first().map_or(0, |row| row.try_get_by_index(0).expect("a number"))
 }
 
 fn get<T: TryGetable>(row: &QueryResult, column: &str) -> T {

@@ -1,18 +1,17 @@
-//! The faults of each program and of the database, chosen at random from the seed.
+//! The faults of each program, chosen at random from the seed.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 use postrider_testkit::proxy::Link;
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{DatabaseServer, LEASE, MAX_STANDSTILL},
-    incident::{Chronicle, Fault, Who},
+    cluster::{LEASE, MAX_STANDSTILL},
+    incident::{Fault, Who},
     member::Member,
-    moment,
+    moment::{self, wait},
 };
 
 /// How often to check whether a program is running.
@@ -49,6 +48,7 @@ impl Deed {
                 (Self::Partition, 15),
                 (Self::Cut, 15),
             ],
+            Who::Whole => &[(Self::Kill, 40), (Self::Terminate, 15), (Self::Pause, 15), (Self::Zombie, 15)],
         };
         let ends = |deed: Self| matches!(deed, Self::Kill | Self::Terminate);
         let choices: Vec<_> = choices.iter().filter(|(deed, _)| !(survives && ends(*deed))).collect();
@@ -86,11 +86,11 @@ pub(crate) async fn torment(
     // Each run begins with these faults, however short it is.
     let mut next = match member.who {
         Who::Worker(0) => Some(Deed::Zombie),
-        Who::Worker(1) | Who::Server(0) => Some(Deed::Kill),
+        Who::Worker(1) | Who::Server(0) | Who::Whole => Some(Deed::Kill),
         Who::Worker(_) | Who::Server(_) => Some(Deed::Partition),
     };
     while !stop.is_cancelled() {
-        let crashes = (!survives && matches!(member.who, Who::Worker(_))).then_some(&mut rng);
+        let crashes = (!survives && !matches!(member.who, Who::Server(_))).then_some(&mut rng);
         if !member.lives().await {
             member.start(crashes).await;
         }
@@ -160,53 +160,4 @@ async fn commit(member: &mut Member, deed: Deed, lasts: Duration, stop: &Cancell
             chronicle.note(Fault::Cut, who, from);
         }
     }
-}
-
-async fn wait(duration: Duration, stop: &CancellationToken) {
-    tokio::select! {
-        () = sleep(duration) => {}
-        () = stop.cancelled() => {}
-    }
-}
-
-/// Ends connections of the database and crashes it until `stop`, and leaves it running.
-pub(crate) async fn torment_database(
-    server: DatabaseServer,
-    connection: DatabaseConnection,
-    mut rng: Rng,
-    chronicle: std::sync::Arc<Chronicle>,
-    stop: CancellationToken,
-) {
-    let mut restart = false;
-    loop {
-        wait(Duration::from_millis(rng.u64(1500..5000)), &stop).await;
-        if stop.is_cancelled() {
-            return;
-        }
-        let from = moment::now();
-        if restart {
-            let away = Duration::from_millis(rng.u64(..4000));
-            server.crash().await;
-            wait(away, &stop).await;
-            server.start_again().await;
-            chronicle.note(Fault::Database, None, from);
-        } else {
-            let backends = if rng.u32(..4) == 0 { 1000 } else { rng.u64(1..8) };
-            // Fails only when the previous crash ended our own backend.
-            let _ = connection.execute_raw(end_backends(backends, rng.u32(..))).await;
-            chronicle.note(Fault::Backends, None, from);
-        }
-        // Both happen in every run; crashes are rarer later, since the checks excuse other faults while the database is down.
-        restart = if restart { false } else { rng.u32(..10) < 4 || chronicle.is_without(&Fault::Database) };
-    }
-}
-
-fn end_backends(count: u64, salt: u32) -> Statement {
-    let sql = format!(
-        "SELECT pg_terminate_backend(pid) FROM (
-            SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name <> 'chaos'
-            ORDER BY md5((pid + {salt}::bigint)::text) LIMIT {count}
-        ) AS chosen"
-    );
-    Statement::from_string(DbBackend::Postgres, sql)
 }

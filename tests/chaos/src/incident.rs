@@ -13,6 +13,8 @@ use crate::moment;
 pub(crate) enum Who {
     Server(usize),
     Worker(usize),
+    /// `postrider dev`: server and worker in one process.
+    Whole,
 }
 
 impl fmt::Display for Who {
@@ -20,6 +22,7 @@ impl fmt::Display for Who {
         match self {
             Self::Server(index) => write!(f, "server-{index}"),
             Self::Worker(index) => write!(f, "worker-{index}"),
+            Self::Whole => f.write_str("whole"),
         }
     }
 }
@@ -43,12 +46,40 @@ pub(crate) enum Fault {
     Backends,
     /// PostgreSQL was crashed and restarted.
     Database,
+    /// PostgreSQL refused writes, as a server does that has become a standby.
+    ReadOnly,
+    /// Clients of ours took all connections that the server allows.
+    Crowd,
+    /// PostgreSQL closed idle connections.
+    Idle,
+    /// The file system with the data was full.
+    Full,
+    /// A column was added to each main table, or removed again.
+    Column,
+    /// Another process held SQLite's write lock.
+    Locked,
 }
 
 impl Fault {
     /// Whether the fault ended the process.
     pub(crate) fn is_end(&self) -> bool {
         matches!(self, Self::Kill | Self::Crash(_) | Self::Terminate)
+    }
+
+    /// Whether the fault keeps all programs from writing while it lasts. What only breaks connections does not: programs
+    /// open new ones.
+    pub(crate) fn stops_writing(&self) -> bool {
+        match self {
+            Self::Database | Self::ReadOnly | Self::Crowd | Self::Full | Self::Column | Self::Locked => true,
+            Self::Kill
+            | Self::Crash(_)
+            | Self::Terminate
+            | Self::Stop
+            | Self::Partition
+            | Self::Cut
+            | Self::Backends
+            | Self::Idle => false,
+        }
     }
 }
 
@@ -63,6 +94,12 @@ impl fmt::Display for Fault {
             Self::Cut => "connections cut",
             Self::Backends => "backends ended",
             Self::Database => "PostgreSQL killed and restarted",
+            Self::ReadOnly => "PostgreSQL read-only",
+            Self::Crowd => "all connections taken",
+            Self::Idle => "idle connections closed",
+            Self::Full => "disk full",
+            Self::Column => "columns added or removed",
+            Self::Locked => "write lock held by another process",
         })
     }
 }
@@ -103,11 +140,6 @@ impl Chronicle {
         lock(&self.violations).clone()
     }
 
-    /// Whether this fault has not happened yet.
-    pub(crate) fn is_without(&self, fault: &Fault) -> bool {
-        !lock(&self.incidents).iter().any(|incident| incident.fault == *fault)
-    }
-
     /// How often each fault happened, to servers and to workers.
     pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
@@ -115,7 +147,7 @@ impl Chronicle {
             let name = match incident.who {
                 Some(Who::Server(_)) => format!("server: {}", incident.fault),
                 Some(Who::Worker(_)) => format!("worker: {}", incident.fault),
-                None => incident.fault.to_string(),
+                Some(Who::Whole) | None => incident.fault.to_string(),
             };
             *counts.entry(name).or_default() += 1;
         }

@@ -1,17 +1,22 @@
-//! The chaos test: it kills, stops and disconnects real servers, workers and PostgreSQL at
-//! random, then checks that everything acknowledged was delivered and that every request is accounted for.
+//! The chaos test: it kills, stops and disconnects real servers, workers and PostgreSQL at random, or the one program over
+//! SQLite, and lets their disk fill up. Then it checks that everything acknowledged was delivered and that every request is
+//! accounted for.
 //!
-//! `cargo xtask chaos --seconds 30 --seed 7` builds the programs and runs this. It connects only to 127.0.0.0/8.
+//! `cargo xtask chaos --seconds 30 --seed 7` builds the programs and runs this, and `--database sqlite` does so over SQLite.
+//! It connects only to 127.0.0.0/8. Several runs can go side by side.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `cluster`, `member` | the programs, PostgreSQL, and a breakable link between each program and PostgreSQL |
-//! | `faults` | the faults, and how they are chosen |
+//! | `cluster`, `member` | the programs, and a breakable link between each program and PostgreSQL |
+//! | `faults` | the faults of programs, and how they are chosen |
+//! | `postgres`, `sqlite` | the databases and their faults |
+//! | `disk` | a file system that can be full |
 //! | `audience` | the subscribers, and how they answer |
 //! | `ledger` | the publisher: which events it sent, and which were acknowledged |
 //! | `operator` | deactivates, cancels, retries, requeues and deletes, and reverses that at the end |
 //! | `referee` | triggers that record who claims a job and who ends that claim |
 //! | `incident`, `logbook`, `watch` | the faults that happened, the programs' logs, samples taken during the run |
+//! | `records` | reading the database, past the programs |
 //! | `facts`, `checks` | the final state, and what must hold |
 //! | `settle`, `report` | waiting for the end, and the final report |
 #![allow(
@@ -25,6 +30,7 @@
 mod audience;
 mod checks;
 mod cluster;
+mod disk;
 mod facts;
 mod faults;
 mod incident;
@@ -34,21 +40,30 @@ mod member;
 mod members;
 mod moment;
 mod operator;
+mod postgres;
+mod records;
 mod referee;
 mod report;
 mod run;
 mod settle;
+mod sqlite;
 mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Kill, stop and disconnect servers, workers and PostgreSQL at random, and check that nothing is lost
+use crate::run::Kind;
+
+/// Kill, stop and disconnect programs and databases at random, and check that nothing is lost
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos")]
 struct Args {
+    /// The database under the programs
+    #[arg(long, value_enum, default_value = "postgres")]
+    database: Kind,
+
     /// Duration of the faults in seconds; settling and checking take about half a minute more
     #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u64).range(5..=86_400))]
     seconds: u64,
@@ -66,9 +81,11 @@ struct Args {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let seed = args.seed.unwrap_or_else(|| u64::try_from(moment::now()).unwrap_or(0) % 1_000_000);
-    println!("chaos: {} s of faults with seed {seed}", args.seconds);
+    let database = args.database.to_possible_value().expect("no variant is hidden");
+    let database = database.get_name();
+    println!("chaos: {} s of faults over {database} with seed {seed}", args.seconds);
     let held = tokio::select! {
-        held = run::run(args.seconds, seed, f64::from(args.rate)) => held,
+        held = run::run(args.database, args.seconds, seed, f64::from(args.rate)) => held,
         // Dropping the run ends all programs.
         () = stop_signal() => return ExitCode::FAILURE,
     };
@@ -76,7 +93,10 @@ async fn main() -> ExitCode {
         println!("chaos: all guarantees held (seed {seed})");
         ExitCode::SUCCESS
     } else {
-        eprintln!("chaos: FAILED; repeat with: cargo xtask chaos --seconds {} --seed {seed}", args.seconds);
+        let seconds = args.seconds;
+        eprintln!(
+            "chaos: FAILED; repeat with: cargo xtask chaos --database {database} --seconds {seconds} --seed {seed}"
+        );
         ExitCode::FAILURE
     }
 }

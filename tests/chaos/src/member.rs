@@ -57,7 +57,8 @@ impl Address {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) who: Who,
-    pub(crate) link: Proxy,
+    /// `None` for a program without a network between itself and its database.
+    link: Option<Proxy>,
     program: Program,
     process: Option<Process>,
     /// The failpoint at which the current process ends itself.
@@ -72,7 +73,7 @@ impl Member {
     pub(crate) fn new(
         who: Who,
         program: Program,
-        link: Proxy,
+        link: Option<Proxy>,
         chronicle: &Arc<Chronicle>,
         logbook: &Arc<Logbook>,
     ) -> Self {
@@ -210,7 +211,9 @@ impl Member {
 
     /// Changes the state of its link to the database.
     pub(crate) fn link(&self, link: Link) {
-        self.link.set(link);
+        if let Some(own) = &self.link {
+            own.set(link);
+        }
     }
 
     pub(crate) fn chronicle(&self) -> Arc<Chronicle> {

@@ -1,14 +1,14 @@
 //! A referee in the database. It records who claimed which job and when, who ended that claim, when subscribers became
 //! active, and what was deleted.
 //!
-//! Each program connects with a role of its own, so that a trigger knows who acts. What the trigger writes is part of the
-//! transaction that it watches, so the two commit together or not at all.
+//! On PostgreSQL each program connects with a role of its own, so that a trigger knows who acts; on SQLite there is one
+//! program. What the trigger writes is part of the transaction that it watches, so the two commit together or not at all.
 
-use sea_orm::{ConnectionTrait as _, DatabaseConnection};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend};
 
 use crate::incident::Who;
 
-const WATCH: &str = "
+const POSTGRES: &str = "
 CREATE TABLE chaos_claims (
     token uuid NOT NULL, job uuid NOT NULL, delivery uuid NOT NULL, claimed_by text NOT NULL, claimed_at bigint NOT NULL,
     ended text, ended_by text, ended_at bigint, PRIMARY KEY (token, job)
@@ -50,6 +50,37 @@ BEGIN
 END $$;
 CREATE TRIGGER chaos_deletion AFTER DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION chaos_deletion();";
 
+const SQLITE: &str = "
+CREATE TABLE chaos_claims (
+    token blob NOT NULL, job blob NOT NULL, delivery blob NOT NULL, claimed_by text NOT NULL, claimed_at bigint NOT NULL,
+    ended text, ended_by text, ended_at bigint, PRIMARY KEY (token, job)
+);
+CREATE TRIGGER chaos_lost AFTER UPDATE ON jobs WHEN OLD.state = 3 AND NEW.lease_token IS NOT OLD.lease_token BEGIN
+    UPDATE chaos_claims SET ended_by = 'whole', ended_at = {now}, ended = CASE
+        WHEN NEW.state = 3 OR NEW.rescues > OLD.rescues THEN 'rescued'
+        WHEN NEW.available_at <= {now} THEN 'released'
+        ELSE 'retried' END
+    WHERE token = OLD.lease_token AND job = OLD.id;
+END;
+CREATE TRIGGER chaos_finished AFTER DELETE ON jobs WHEN OLD.state = 3 BEGIN
+    UPDATE chaos_claims SET ended_by = 'whole', ended_at = {now}, ended = 'finished'
+    WHERE token = OLD.lease_token AND job = OLD.id;
+END;
+CREATE TRIGGER chaos_claimed AFTER UPDATE ON jobs WHEN NEW.state = 3 AND NEW.lease_token IS NOT OLD.lease_token BEGIN
+    INSERT INTO chaos_claims VALUES (NEW.lease_token, NEW.id, NEW.subject, 'whole', {now}, NULL, NULL, NULL);
+END;
+CREATE TABLE chaos_activations (subscriber blob NOT NULL, at bigint NOT NULL);
+CREATE TRIGGER chaos_activation AFTER UPDATE ON subscribers WHEN NEW.active AND NOT OLD.active BEGIN
+    INSERT INTO chaos_activations VALUES (NEW.id, {now});
+END;
+CREATE TABLE chaos_deleted (
+    delivery blob PRIMARY KEY, event blob NOT NULL, subscriber blob NOT NULL, status smallint NOT NULL,
+    attempts integer NOT NULL
+);
+CREATE TRIGGER chaos_deletion AFTER DELETE ON deliveries BEGIN
+    INSERT INTO chaos_deleted VALUES (OLD.id, OLD.event_id, OLD.subscriber_id, OLD.status, OLD.attempts);
+END;";
+
 /// Counts claims that another program ended in any way except by rescuing the job, which must not happen.
 pub(crate) const TRESPASSES: &str = "SELECT count(*) FROM chaos_claims WHERE ended IN ('finished', 'released', 'retried') AND ended_by <> claimed_by";
 
@@ -73,7 +104,11 @@ pub(crate) async fn make_role(database: &DatabaseConnection, who: Who) {
 
 /// Installs the triggers; the schema must exist.
 pub(crate) async fn watch(database: &DatabaseConnection) {
-    execute(database, WATCH).await;
+    let triggers = match database.get_database_backend() {
+        DbBackend::Sqlite => SQLITE.replace("{now}", "CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
+        _ => POSTGRES.to_owned(),
+    };
+    execute(database, &triggers).await;
 }
 
 async fn execute(database: &DatabaseConnection, sql: &str) {

@@ -1,26 +1,48 @@
 //! The final report of a run.
 
-use std::{env, fs, path::PathBuf, process, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, env, fs, path::PathBuf, process, time::Duration};
 
 use crate::{
     checks::{Evidence, Repeats},
     facts::DEAD,
 };
 
-/// How many violations are printed.
-const PRINTED_VIOLATIONS: usize = 20;
+/// How many kinds of violations are printed, with one example each.
+const PRINTED_KINDS: usize = 20;
+/// How much of an example is printed.
+const PRINTED_LENGTH: usize = 600;
 
 /// Prints the violations and saves the logs of the run. Returns whether there are none.
 pub(crate) fn violations(violations: &[String], seed: u64, evidence: Evidence<'_>) -> bool {
     if violations.is_empty() {
         return true;
     }
-    for violation in violations.iter().take(PRINTED_VIOLATIONS) {
-        eprintln!("chaos: WRONG: {violation}");
+    for (count, example) in kinds(violations).into_iter().take(PRINTED_KINDS) {
+        let end = example.char_indices().nth(PRINTED_LENGTH).map_or(example.len(), |(end, _)| end);
+        eprintln!("chaos: WRONG: {count} × {}", &example[..end]);
     }
-    let folder = save_logs(seed, evidence);
+    let folder = save_logs(violations, seed, evidence);
     eprintln!("chaos: {} violations; logs and incidents are in {}", violations.len(), folder.display());
     false
+}
+
+/// How often each kind of violation was found, and the first one of it; losses first. Violations are of one kind if they
+/// differ in numbers and ids only.
+fn kinds(violations: &[String]) -> Vec<(usize, &str)> {
+    let mut kinds: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+    for violation in violations {
+        // What follows a colon shows the details of one case.
+        let rule = violation
+            .split_once(": ")
+            .filter(|(rule, _)| *rule != "LOST")
+            .map_or(&**violation, |(rule, _)| rule);
+        let is_id = |word: &&str| word.chars().any(|letter| letter.is_ascii_digit());
+        let kind = rule.split_whitespace().filter(|word| !is_id(word)).take(14).collect::<Vec<_>>().join(" ");
+        kinds.entry(kind).or_insert((0, violation)).0 += 1;
+    }
+    let mut kinds: Vec<_> = kinds.into_values().collect();
+    kinds.sort_by_key(|(count, example)| (!example.contains("LOST"), Reverse(*count)));
+    kinds
 }
 
 /// Prints what happened in the run.
@@ -58,17 +80,33 @@ pub(crate) fn print(evidence: Evidence<'_>, repeats: Repeats, settled: Duration)
     println!("settled     in {settled:.1?}");
 }
 
-/// Writes the logs and the incidents to a folder, for the search for a cause.
-fn save_logs(seed: u64, evidence: Evidence<'_>) -> PathBuf {
+/// Writes the logs, the incidents and the violations to a folder, for the search for a cause.
+fn save_logs(violations: &[String], seed: u64, evidence: Evidence<'_>) -> PathBuf {
     let folder = env::temp_dir().join(format!("postrider-chaos-{seed}-{}", process::id()));
     let mut incidents = evidence.chronicle.incidents();
     incidents.sort_by_key(|incident| incident.from);
     let lines: Vec<String> = incidents.iter().map(|incident| format!("{incident:?}")).collect();
     let saved = fs::create_dir_all(&folder)
         .and_then(|()| fs::write(folder.join("incidents"), lines.join("\n")))
+        .and_then(|()| fs::write(folder.join("violations"), violations.join("\n")))
         .and_then(|()| evidence.logbook.write_to(&folder));
     if let Err(error) = saved {
         eprintln!("chaos: cannot save the logs: {error}");
     }
     folder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn violations_are_counted_by_kind_and_losses_come_first() {
+        let found =
+            ["delivery 1a has not ended: Delivery { a: 1 }", "delivery 2 has not ended: Delivery { a: 2 }"];
+        let found =
+            found.into_iter().chain(["LOST: event 7, acknowledged, does not exist"]).map(str::to_owned);
+        let found: Vec<String> = found.collect();
+        assert_eq!(kinds(&found), [(1, &*found[2]), (2, &*found[0])]);
+    }
 }

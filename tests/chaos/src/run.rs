@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use fastrand::Rng;
 use postrider_core::SubscriberId;
 use postrider_testkit::{Api, Receiver};
@@ -21,9 +22,9 @@ use uuid::Uuid;
 use crate::{
     audience::{self, SUBSCRIBERS, Subscriber},
     checks::{self, Evidence},
-    cluster::{ADMIN_KEY, DatabaseServer, start_members},
+    cluster::{ADMIN_KEY, start_cluster, start_whole},
     facts::Facts,
-    faults::{torment, torment_database},
+    faults::torment,
     incident::Chronicle,
     ledger::Ledger,
     logbook::Logbook,
@@ -31,14 +32,26 @@ use crate::{
     members::Members,
     moment::Anchor,
     operator::Operator,
+    postgres::PostgresServer,
+    records::Records,
     report,
     settle::{PROBE_TIME, probe, settle, settle_all, settling_time},
+    sqlite::DataFolder,
     watch::Watch,
 };
 
+/// The database that the programs use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Two servers and three workers over PostgreSQL
+    Postgres,
+    /// `postrider dev` over SQLite
+    Sqlite,
+}
+
 /// Runs faults for `seconds`, then checks every guarantee. Returns whether all of them held.
-pub(crate) async fn run(seconds: u64, seed: u64, rate: f64) -> bool {
-    let (stage, members) = Stage::start().await;
+pub(crate) async fn run(kind: Kind, seconds: u64, seed: u64, rate: f64) -> bool {
+    let (stage, members) = Stage::start(kind).await;
     let watching = CancellationToken::new();
     let watch = stage.start_watch(&members, watching.clone());
 
@@ -52,7 +65,7 @@ pub(crate) async fn run(seconds: u64, seed: u64, rate: f64) -> bool {
 
     let facts = stage.gather().await;
     let evidence = stage.evidence(&facts);
-    let (found, repeats) = checks::all(evidence, &stage.database).await;
+    let (found, repeats) = checks::all(evidence, &stage.records).await;
     let violations: Vec<String> =
         settled.violations.into_iter().chain(found).chain(stage.chronicle.violations()).collect();
     report::print(evidence, repeats, settled.took);
@@ -61,8 +74,8 @@ pub(crate) async fn run(seconds: u64, seed: u64, rate: f64) -> bool {
 
 /// Everything in a run except the programs that the faults hit.
 struct Stage {
-    server: DatabaseServer,
-    database: DatabaseConnection,
+    database: Database,
+    records: Records,
     receiver: Arc<Receiver>,
     subscribers: HashMap<Uuid, &'static Subscriber>,
     ledger: Arc<Ledger>,
@@ -73,6 +86,12 @@ struct Stage {
     anchor: Anchor,
 }
 
+/// What the faults of the database hit.
+enum Database {
+    Postgres(PostgresServer, DatabaseConnection),
+    Sqlite(DataFolder),
+}
+
 /// How the run settled after the faults.
 struct Settled {
     took: Duration,
@@ -80,20 +99,33 @@ struct Settled {
 }
 
 impl Stage {
-    async fn start() -> (Self, Members) {
+    async fn start(kind: Kind) -> (Self, Members) {
         let (chronicle, logbook) = (Arc::<Chronicle>::default(), Arc::<Logbook>::default());
         let anchor = Anchor::new();
-        let server = DatabaseServer::start().await;
-        let database = server.connect().await;
         let receiver = Arc::new(Receiver::start().await);
-        let (servers, workers) = start_members(&server, &chronicle, &logbook, &database).await;
+        let (database, records, members) = match kind {
+            Kind::Postgres => {
+                let server = PostgresServer::start().await;
+                let connection = server.connect().await;
+                let members = start_cluster(&server, &chronicle, &logbook, &connection).await;
+                let records = Records::Postgres(connection.clone());
+                (Database::Postgres(server, connection), records, members)
+            }
+            Kind::Sqlite => {
+                let folder = DataFolder::new();
+                let members = start_whole(&folder, &chronicle, &logbook).await;
+                let records = folder.records();
+                (Database::Sqlite(folder), records, members)
+            }
+        };
+        let servers = &members.servers;
         let addresses = || servers.iter().map(Member::address).collect();
         let ledger = Arc::new(Ledger::new(addresses(), ADMIN_KEY, &chronicle));
         let subscribers = subscribe(&servers[0].address(), &receiver).await;
         let operator = Arc::new(Operator::new(addresses(), ADMIN_KEY, &subscribers, &chronicle));
         let stage = Self {
-            server,
             database,
+            records,
             receiver,
             subscribers,
             ledger,
@@ -103,13 +135,13 @@ impl Stage {
             watch: Arc::default(),
             anchor,
         };
-        (stage, Members { servers, workers })
+        (stage, members)
     }
 
     fn start_watch(&self, members: &Members, stop: CancellationToken) -> JoinHandle<()> {
         let members = members.all().map(|member| (member.who, member.address())).collect();
-        let (watch, database) = (Arc::clone(&self.watch), self.database.clone());
-        tokio::spawn(watch.look(database, members, Arc::clone(&self.chronicle), stop))
+        let (watch, records) = (Arc::clone(&self.watch), self.records.clone());
+        tokio::spawn(watch.look(records, members, Arc::clone(&self.chronicle), stop))
     }
 
     /// Publishes events, acts as an operator, and inflicts faults on everything for `duration`.
@@ -126,13 +158,13 @@ impl Stage {
             let (operator, rng, stop) = (Arc::clone(&self.operator), seeds.rng("operator"), faults.clone());
             async move { operator.operate(rng, stop).await }
         });
-        let database = tokio::spawn(torment_database(
-            self.server.clone(),
-            self.database.clone(),
-            seeds.rng("database"),
-            Arc::clone(&self.chronicle),
-            faults.clone(),
-        ));
+        let (rng, chronicle, stop) = (seeds.rng("database"), Arc::clone(&self.chronicle), faults.clone());
+        let database = match &self.database {
+            Database::Postgres(server, connection) => {
+                tokio::spawn(server.clone().torment(connection.clone(), rng, chronicle, stop))
+            }
+            Database::Sqlite(folder) => tokio::spawn(folder.clone().torment(rng, chronicle, stop)),
+        };
         let servers = torment_each(members.servers, seeds, &faults);
         let workers = torment_each(members.workers, seeds, &faults);
 
@@ -150,11 +182,11 @@ impl Stage {
     /// Waits until everything is delivered, and checks that every program works.
     async fn settle(&self, members: &mut Members, within: Duration) -> Settled {
         let start = Instant::now();
-        let has_settled = settle_all(&self.database, &self.operator, within).await;
+        let has_settled = settle_all(&self.records, &self.operator, within).await;
         let took = start.elapsed();
         let violations = if has_settled {
-            let violations = probe(&self.database, &self.ledger, &self.receiver, members).await;
-            settle(&self.database, PROBE_TIME).await;
+            let violations = probe(&self.records, &self.ledger, &self.receiver, members).await;
+            settle(&self.records, PROBE_TIME).await;
             violations
         } else {
             vec![format!("not everything was delivered within {within:?}")]
@@ -163,7 +195,7 @@ impl Stage {
     }
 
     async fn gather(&self) -> Facts {
-        Facts::gather(&self.database, self.subscribers.clone(), &self.receiver, self.anchor).await
+        Facts::gather(&self.records, self.subscribers.clone(), &self.receiver, self.anchor).await
     }
 
     fn evidence<'a>(&'a self, facts: &'a Facts) -> Evidence<'a> {
@@ -192,11 +224,13 @@ impl Seeds {
 }
 
 fn torment_each(members: Vec<Member>, seeds: Seeds, stop: &CancellationToken) -> Vec<JoinHandle<Member>> {
-    let last = members.len() - 1;
+    let last = members.len().saturating_sub(1);
     let each = members.into_iter().enumerate();
     each.map(|(index, member)| {
         let rng = seeds.rng(&member.who.to_string());
-        tokio::spawn(torment(member, rng, index == last, stop.clone()))
+        // A program that is alone is killed like the others.
+        let survives = index == last && last > 0;
+        tokio::spawn(torment(member, rng, survives, stop.clone()))
     })
     .collect()
 }

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use postrider_testkit::Receiver;
-use sea_orm::DatabaseConnection;
 use tokio::time::{Instant, sleep};
 
-use crate::{audience::PROBE, facts::count, ledger::Ledger, members::Members, operator::Operator};
+use crate::{audience::PROBE, ledger::Ledger, members::Members, operator::Operator, records::Records};
 
 /// How long everything may take to be delivered once the faults are over. Some subscribers take two deliveries at a
 /// time, and their backlog grows with the length of the run.
@@ -20,12 +19,12 @@ pub(crate) const PROBE_TIME: Duration = Duration::from_secs(90);
 const RECOVERY_TIME: Duration = Duration::from_secs(10);
 
 /// Waits until no job and no pending delivery is left. Returns whether that happened in time.
-pub(crate) async fn settle(database: &DatabaseConnection, within: Duration) -> bool {
+pub(crate) async fn settle(records: &Records, within: Duration) -> bool {
     const LEFT: &str =
         "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM deliveries WHERE status = 0)";
     let start = Instant::now();
     while start.elapsed() < within {
-        if count(database, LEFT).await == 0 {
+        if records.count(LEFT).await == 0 {
             return true;
         }
         sleep(Duration::from_millis(100)).await;
@@ -34,12 +33,12 @@ pub(crate) async fn settle(database: &DatabaseConnection, within: Duration) -> b
 }
 
 /// Waits until nothing is left to deliver, including what the operator cancelled and then retries.
-pub(crate) async fn settle_all(database: &DatabaseConnection, operator: &Operator, within: Duration) -> bool {
+pub(crate) async fn settle_all(records: &Records, operator: &Operator, within: Duration) -> bool {
     const CANCELLED: &str = "SELECT count(*) FROM deliveries WHERE status = 3";
     let start = Instant::now();
     while start.elapsed() < within {
         operator.make_up().await;
-        if settle(database, within).await && count(database, CANCELLED).await == 0 {
+        if settle(records, within).await && records.count(CANCELLED).await == 0 {
             return true;
         }
     }
@@ -48,7 +47,7 @@ pub(crate) async fn settle_all(database: &DatabaseConnection, operator: &Operato
 
 /// Checks that each server accepts an event, and that each worker delivers one while the others are stopped.
 pub(crate) async fn probe(
-    database: &DatabaseConnection,
+    records: &Records,
     ledger: &Ledger,
     receiver: &Receiver,
     members: &mut Members,
@@ -65,7 +64,7 @@ pub(crate) async fn probe(
         for worker in workers.iter_mut() {
             worker.signal("CONT").await;
         }
-        settle(database, PROBE_TIME).await;
+        settle(records, PROBE_TIME).await;
         for (index, worker) in workers.iter_mut().enumerate() {
             worker.signal(if index == lone { "CONT" } else { "STOP" }).await;
         }

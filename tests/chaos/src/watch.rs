@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     incident::{Chronicle, Who},
     member::Address,
+    records::Records,
 };
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -37,14 +37,14 @@ impl Watch {
     /// Samples until `stop`.
     pub(crate) async fn look(
         self: Arc<Self>,
-        database: DatabaseConnection,
+        records: Records,
         members: Vec<(Who, Address)>,
         chronicle: Arc<Chronicle>,
         stop: CancellationToken,
     ) {
         let mut looks = 0_u32;
         while !stop.is_cancelled() {
-            self.look_at_lanes(&database, &chronicle).await;
+            self.look_at_lanes(&records, &chronicle).await;
             if looks.is_multiple_of(MEMORY_EVERY) {
                 self.look_at_memory(&members);
             }
@@ -53,13 +53,9 @@ impl Watch {
         }
     }
 
-    async fn look_at_lanes(&self, database: &DatabaseConnection, chronicle: &Chronicle) {
+    async fn look_at_lanes(&self, records: &Records, chronicle: &Chronicle) {
         // The database is unavailable from time to time; that is the test.
-        let Ok(rows) =
-            database.query_all_raw(sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, LOOK)).await
-        else {
-            return;
-        };
+        let Ok(rows) = records.try_rows(LOOK).await else { return };
         let Some(row) = rows.first() else { return };
         let number = |name: &str| row.try_get::<i64>("", name).expect("a count");
         for (name, what) in [

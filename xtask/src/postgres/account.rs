@@ -60,7 +60,7 @@ impl Account {
     }
 }
 
-pub(super) fn is_root() -> Result<bool, Error> {
+pub(crate) fn is_root() -> Result<bool, Error> {
     Ok(output_of(Command::new("id").arg("-u"))?.trim() == "0")
 }
 

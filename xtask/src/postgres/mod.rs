@@ -13,9 +13,10 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
-    process,
+    process::{self, Command},
 };
 
+pub(crate) use self::account::is_root;
 use self::{account::Account, keeper::Keeper, programs::Programs};
 use crate::Error;
 
@@ -203,6 +204,11 @@ impl Postgres {
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(Error::file(path))
     }
+}
+
+/// Names the version of the servers that a command starts.
+pub(crate) fn with_version(command: &mut Command, version: Option<u32>) -> &mut Command {
+    command.envs(version.map(|version| (VERSION_VARIABLE, version.to_string())))
 }
 
 fn version_from_environment() -> Result<Option<u32>, Error> {

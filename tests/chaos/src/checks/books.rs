@@ -1,11 +1,11 @@
 //! No job or lease is left, the statistics agree with the stored rows (deleted ones stay counted), and memory is flat.
 
-use sea_orm::DatabaseConnection;
+use sea_orm::DbBackend;
 
 use super::Evidence;
-use crate::{facts::count, referee::TRESPASSES};
+use crate::{records::Records, referee::TRESPASSES};
 
-/// Statements that count violations.
+/// Statements that count violations. `{nil}` is the nil id.
 const NONE: [(&str, &str); 7] = [
     ("claims were ended by a program that did not hold them", TRESPASSES),
     ("jobs are left", "SELECT count(*) FROM jobs"),
@@ -40,10 +40,10 @@ const NONE: [(&str, &str); 7] = [
     (
         "roll-up rows differ from the attempts that they count",
         "SELECT abs((SELECT count(*) FROM attempts)
-            + (SELECT coalesce(sum(attempts), 0)::bigint FROM chaos_deleted)
-            - (SELECT coalesce(sum(attempts), 0)::bigint FROM attempt_deltas)
-            - (SELECT coalesce(sum(attempts), 0)::bigint FROM attempt_rollups
-                WHERE width = 1440 AND event_type = '' AND subscriber_id <> '00000000-0000-0000-0000-000000000000'))",
+            + (SELECT CAST(coalesce(sum(attempts), 0) AS bigint) FROM chaos_deleted)
+            - (SELECT CAST(coalesce(sum(attempts), 0) AS bigint) FROM attempt_deltas)
+            - (SELECT CAST(coalesce(sum(attempts), 0) AS bigint) FROM attempt_rollups
+                WHERE width = 1440 AND event_type = '' AND subscriber_id <> {nil}))",
     ),
 ];
 
@@ -52,10 +52,14 @@ const WARM_UP: usize = 5;
 /// How much it may grow after that, in KiB: buffers and pools fill as faults come and go.
 const GROWTH: u64 = 40 * 1024;
 
-pub(super) async fn check(evidence: Evidence<'_>, database: &DatabaseConnection) -> Vec<String> {
+pub(super) async fn check(evidence: Evidence<'_>, records: &Records) -> Vec<String> {
     let mut wrong = Vec::new();
+    let nil = match records.backend() {
+        DbBackend::Sqlite => "zeroblob(16)",
+        _ => "'00000000-0000-0000-0000-000000000000'",
+    };
     for (what, sql) in NONE {
-        let found = count(database, sql).await;
+        let found = records.count(&sql.replace("{nil}", nil)).await;
         if found != 0 {
             wrong.push(format!("{found} {what}"));
         }

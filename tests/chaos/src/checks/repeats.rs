@@ -6,7 +6,7 @@ use super::Evidence;
 use crate::{
     cluster::{LEASE, REQUEST_TIMEOUT},
     facts::{Attempt, Facts},
-    incident::{Fault, Incident, Who},
+    incident::{Incident, Who},
     logbook::LoggedAttempt,
     moment::millis,
 };
@@ -75,7 +75,11 @@ fn unmatched(arrivals: &[i64], attempts: &[Attempt]) -> (Vec<i64>, Vec<Attempt>)
 }
 
 fn hurts_workers(incident: &Incident) -> bool {
-    !matches!(incident.who, Some(Who::Server(_))) && incident.fault != Fault::Backends
+    match incident.who {
+        Some(Who::Server(_)) => false,
+        Some(Who::Worker(_) | Who::Whole) => true,
+        None => incident.fault.stops_writing(),
+    }
 }
 
 /// Whether a request that arrived at `at` may have been in flight during the fault.
@@ -153,7 +157,7 @@ fn is_recorded(facts: &Facts, told: &LoggedAttempt) -> bool {
 /// that the rest of a lease may have expired.
 fn hurt(who: Who, incidents: &[Incident]) -> Vec<(i64, i64)> {
     let kept_away = |incident: &&Incident| {
-        (incident.who == Some(who) && !incident.fault.is_end()) || incident.fault == Fault::Database
+        (incident.who == Some(who) && !incident.fault.is_end()) || incident.fault.stops_writing()
     };
     let mut spans: Vec<(i64, i64)> =
         incidents.iter().filter(kept_away).map(|one| (one.from, one.until + RECOVERY)).collect();
@@ -175,6 +179,7 @@ fn hurt(who: Who, incidents: &[Incident]) -> Vec<(i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::incident::Fault;
 
     fn incident(fault: Fault, who: Option<Who>, from: i64, until: i64) -> Incident {
         Incident { fault, who, from, until }

@@ -1,0 +1,120 @@
+//! A SQLite file in a folder of its own, and the faults that its disk and other processes inflict on the program.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use sea_orm::{ConnectionTrait as _, DatabaseConnection};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    disk::Disk,
+    incident::{Chronicle, Fault},
+    moment::{self, wait},
+    postgres::TABLES,
+    records::{Records, connect_to_file},
+};
+
+/// A fault of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Full,
+    Locked,
+    Column,
+}
+
+const DEEDS: [Deed; 3] = [Deed::Full, Deed::Locked, Deed::Column];
+
+impl Deed {
+    fn fault(self) -> Fault {
+        match self {
+            Self::Full => Fault::Full,
+            Self::Locked => Fault::Locked,
+            Self::Column => Fault::Column,
+        }
+    }
+}
+
+/// The data folder of `postrider dev`.
+#[derive(Clone, Debug)]
+pub(crate) struct DataFolder {
+    disk: Arc<Disk>,
+    path: PathBuf,
+}
+
+impl DataFolder {
+    pub(crate) fn new() -> Self {
+        let disk = Disk::new();
+        let path = disk.folder("data", None);
+        Self { disk: Arc::new(disk), path }
+    }
+
+    pub(crate) fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    pub(crate) fn records(&self) -> Records {
+        Records::of_file(&self.path.join("postrider.db"))
+    }
+
+    /// A connection that can write, for what other processes do with the file.
+    pub(crate) async fn connect(&self) -> DatabaseConnection {
+        let url = format!("sqlite://{}?mode=rw", self.path.join("postrider.db").display());
+        connect_to_file(&url).await.expect("the database")
+    }
+
+    /// Inflicts one fault after the other until `stop`, and leaves the file in order. Each fault comes once before any
+    /// comes again.
+    pub(crate) async fn torment(self, mut rng: Rng, chronicle: Arc<Chronicle>, stop: CancellationToken) {
+        let (mut deck, mut has_columns) = (Vec::new(), false);
+        loop {
+            wait(Duration::from_millis(rng.u64(1000..4000)), &stop).await;
+            if stop.is_cancelled() {
+                return;
+            }
+            if deck.is_empty() {
+                deck.extend(DEEDS.into_iter().filter(|deed| *deed != Deed::Full || self.disk.is_small()));
+                rng.shuffle(&mut deck);
+            }
+            let Some(deed) = deck.pop() else { return };
+            let from = moment::now();
+            let lasts = Duration::from_millis(rng.u64(500..5000));
+            match deed {
+                Deed::Full => {
+                    self.disk.fill(rng.u64(..50) * 4096).await;
+                    wait(lasts, &stop).await;
+                    self.disk.free().await;
+                }
+                Deed::Locked => {
+                    // Some hold the lock for longer than the program waits for it.
+                    let lasts = if rng.u32(..5) == 0 { Duration::from_secs(12) } else { lasts };
+                    self.lock(lasts, &stop).await;
+                }
+                Deed::Column => {
+                    self.change_columns(has_columns).await;
+                    has_columns = !has_columns;
+                }
+            }
+            chronicle.note(deed.fault(), None, from);
+        }
+    }
+
+    async fn lock(&self, lasts: Duration, stop: &CancellationToken) {
+        let other = self.connect().await;
+        if other.execute_unprepared("BEGIN IMMEDIATE").await.is_ok() {
+            wait(lasts, stop).await;
+            let _ = other.execute_unprepared("ROLLBACK").await;
+        }
+        let _ = other.close().await;
+    }
+
+    /// Adds a column to each table, as a migration does, or removes it.
+    async fn change_columns(&self, remove: bool) {
+        let other = self.connect().await;
+        for table in TABLES {
+            let change = if remove { "DROP COLUMN chaos_column" } else { "ADD COLUMN chaos_column bigint" };
+            // A column that could not be added cannot be removed.
+            let _ = other.execute_unprepared(&format!("ALTER TABLE {table} {change}")).await;
+        }
+        let _ = other.close().await;
+    }
+}
