@@ -4,23 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DatabaseTransaction, DbErr, RuntimeErr,
-    SqliteTransactionMode, SqlxError, TransactionOptions, TransactionTrait,
+    ConnectionTrait as _, DatabaseConnection, DatabaseConnectionType, DbErr, RuntimeErr, SqlxError,
 };
 
+use crate::begin::{MOST_DEAD, begin};
 use crate::connection_cache::{ConnectionCache, DedicatedConnection};
-use crate::error::{comes_from_dead_connection, is_dead_connection};
+use crate::error::comes_from_dead_connection;
 use crate::failover::{Failover, Follower};
 use crate::options::{self, Silence};
-use crate::{Config, DatabaseError, Dialect, checks};
-
-/// How many dead connections one call passes over.
-const MOST_DEAD: usize = 32;
+use crate::trouble::{Trouble, Watch};
+use crate::{Config, Connection, DatabaseError, Dialect, Transaction, checks};
 
 /// A pool of connections to PostgreSQL or SQLite. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
-    connection: DatabaseConnection,
+    connection: Connection,
     dialect: Dialect,
     answer_timeout: Duration,
     silence: Arc<Silence>,
@@ -75,6 +73,7 @@ impl Database {
     pub fn from_connection(connection: DatabaseConnection) -> Self {
         let dialect = Dialect::of(&connection);
         let (silence, cache) = Default::default();
+        let connection = Connection { pool: connection, watch: Arc::new(Watch::default()) };
         Self { connection, dialect, answer_timeout: Config::ANSWER_TIMEOUT, silence, cache, _follower: None }
     }
 
@@ -84,8 +83,21 @@ impl Database {
     }
 
     /// The pool, for single statements.
-    pub fn connection(&self) -> &DatabaseConnection {
+    pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// SeaORM's handle of the pool, for migrations and for transactions of the application.
+    pub fn sea_orm(&self) -> &DatabaseConnection {
+        &self.connection.pool
+    }
+
+    /// Why the database cannot write, if it cannot: its disk is full, it has become read-only, or its files cannot be read
+    /// or written. Begins with the first operation that fails for such a reason, which logs a line with the database's own
+    /// words, and ends when a probe, sent once per second, has committed a write of 256 KiB. Then a line says how many
+    /// operations have failed.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.connection.watch.trouble()
     }
 
     /// A connection for single statements that run in a loop, such as claims. It comes from a cache, which saves the ping
@@ -100,13 +112,13 @@ impl Database {
     // The variants depend on the features that other crates enable.
     #[allow(clippy::match_wildcard_for_single_variants)]
     pub fn connections(&self) -> Connections {
-        let (size, idle, max) = match &self.connection.inner {
+        let (size, idle, max) = match &self.sea_orm().inner {
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                let pool = self.connection.get_postgres_connection_pool();
+                let pool = self.sea_orm().get_postgres_connection_pool();
                 (pool.size(), pool.num_idle(), pool.options().get_max_connections())
             }
             DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
-                let pool = self.connection.get_sqlite_connection_pool();
+                let pool = self.sea_orm().get_sqlite_connection_pool();
                 (pool.size(), pool.num_idle(), pool.options().get_max_connections())
             }
             _ => (0, 0, 0),
@@ -126,27 +138,14 @@ impl Database {
     ///
     /// # Errors
     /// Fails if no connection is available in time.
-    pub async fn begin(&self) -> Result<DatabaseTransaction, DatabaseError> {
-        let database = self.clone();
-        match tokio::spawn(async move { database.begin_undisturbed().await }).await {
+    pub async fn begin(&self) -> Result<Transaction, DatabaseError> {
+        let pool = self.sea_orm().clone();
+        let begun = match tokio::spawn(async move { begin(&pool).await }).await {
             Ok(begun) => begun,
             // The runtime is shutting down.
-            Err(error) => Err(DatabaseError::Unavailable(DbErr::Custom(error.to_string()))),
-        }
-    }
-
-    async fn begin_undisturbed(&self) -> Result<DatabaseTransaction, DatabaseError> {
-        // SQLite: take the write lock at once. A transaction that reads first and then writes can be refused (SQLite's manual, "Transactions", §2.2).
-        let mode = (self.dialect == Dialect::Sqlite).then_some(SqliteTransactionMode::Immediate);
-        let options =
-            || TransactionOptions { sqlite_transaction_mode: mode, ..TransactionOptions::default() };
-        for _ in 0..MOST_DEAD {
-            match self.connection.begin_with_options(options()).await {
-                Err(error) if is_dead_connection(&error) => {}
-                begun => return Ok(begun?),
-            }
-        }
-        Ok(self.connection.begin_with_options(options()).await?)
+            Err(error) => Err(DbErr::Custom(error.to_string())),
+        };
+        Ok(Transaction::new(self.connection.watched(begun)?, self.connection.clone()))
     }
 
     /// Runs `read`, and repeats it as long as the pool hands out connections that have died. That is safe, as it only
@@ -198,7 +197,7 @@ impl Database {
     /// Closes all connections, and waits for those in use.
     pub async fn close(&self) {
         self.cache.close();
-        if let Err(error) = self.connection.close_by_ref().await {
+        if let Err(error) = self.sea_orm().close_by_ref().await {
             tracing::debug!(%error, "the database connections did not close cleanly");
         }
     }

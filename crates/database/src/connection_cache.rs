@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres, query_with};
 use sea_orm::{
-    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult,
-    RuntimeErr, SqlxError, Statement,
+    ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, SqlxError,
+    Statement,
 };
 use sea_query_sqlx::SqlxValues;
+
+use crate::Connection;
 
 /// A connection that was used within this time is not pinged.
 pub(crate) const TRUSTED: Duration = Duration::from_secs(5);
@@ -25,14 +27,14 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// costs a round trip.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionCache {
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Cached>>,
     /// How many idle connections the cache may hold. Other users of the pool cannot get them.
     room: usize,
     closed: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Connection {
+struct Cached {
     inner: PoolConnection<Postgres>,
     cached_since: Instant,
     used_at: Instant,
@@ -58,7 +60,7 @@ impl ConnectionCache {
         drop(idle);
     }
 
-    async fn take(&self, pool: &PgPool) -> Result<Connection, DbErr> {
+    async fn take(&self, pool: &PgPool) -> Result<Cached, DbErr> {
         loop {
             let cached = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(mut connection) = cached else { break };
@@ -80,10 +82,10 @@ impl ConnectionCache {
             error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
         })?;
         let now = Instant::now();
-        Ok(Connection { inner, cached_since: now, used_at: now })
+        Ok(Cached { inner, cached_since: now, used_at: now })
     }
 
-    fn put_back(&self, mut connection: Connection) {
+    fn put_back(&self, mut connection: Cached) {
         connection.used_at = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.room && !self.closed.load(Ordering::SeqCst) {
@@ -104,7 +106,7 @@ impl Drop for ConnectionCache {
 /// A connection for statements that run in a loop; see [`crate::Database::dedicated`].
 #[derive(Clone, Copy, Debug)]
 pub struct DedicatedConnection<'a> {
-    pub(crate) connection: &'a DatabaseConnection,
+    pub(crate) connection: &'a Connection,
     /// `None` if nothing is cached.
     pub(crate) cache: Option<&'a ConnectionCache>,
 }
@@ -119,10 +121,11 @@ impl ConnectionTrait for DedicatedConnection<'_> {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let Some(cache) = self.cache else { return self.connection.execute_raw(statement).await };
-        let mut connection = cache.take(self.connection.get_postgres_connection_pool()).await?;
+        let mut connection = cache.take(self.connection.pool.get_postgres_connection_pool()).await?;
         let (sql, values) = parts(statement);
         let done = query_with(AssertSqlSafe(sql), values).execute(&mut *connection.inner).await;
-        let done = done.map_err(|error| DbErr::Exec(RuntimeErr::SqlxError(error.into())))?;
+        let done = done.map_err(|error| DbErr::Exec(RuntimeErr::SqlxError(error.into())));
+        let done = self.connection.watched(done)?;
         cache.put_back(connection);
         Ok(done.into())
     }
@@ -133,20 +136,22 @@ impl ConnectionTrait for DedicatedConnection<'_> {
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let Some(cache) = self.cache else { return self.connection.query_one_raw(statement).await };
-        let mut connection = cache.take(self.connection.get_postgres_connection_pool()).await?;
+        let mut connection = cache.take(self.connection.pool.get_postgres_connection_pool()).await?;
         let (sql, values) = parts(statement);
         let row = query_with(AssertSqlSafe(sql), values).fetch_optional(&mut *connection.inner).await;
-        let row = row.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))?;
+        let row = row.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())));
+        let row = self.connection.watched(row)?;
         cache.put_back(connection);
         Ok(row.map(Into::into))
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let Some(cache) = self.cache else { return self.connection.query_all_raw(statement).await };
-        let mut connection = cache.take(self.connection.get_postgres_connection_pool()).await?;
+        let mut connection = cache.take(self.connection.pool.get_postgres_connection_pool()).await?;
         let (sql, values) = parts(statement);
         let rows = query_with(AssertSqlSafe(sql), values).fetch_all(&mut *connection.inner).await;
-        let rows = rows.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))?;
+        let rows = rows.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())));
+        let rows = self.connection.watched(rows)?;
         cache.put_back(connection);
         Ok(rows.into_iter().map(Into::into).collect())
     }

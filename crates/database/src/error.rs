@@ -13,6 +13,14 @@ pub enum DatabaseError {
     /// may succeed later.
     #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
+    /// The database answers but cannot write: its disk is full, it has become read-only, or its files cannot be read or
+    /// written. The same call may succeed once that has changed; [`Database::trouble`](crate::Database::trouble) has logged
+    /// it.
+    #[error("the database cannot write")]
+    CannotWrite(#[source] DbErr),
+    /// A statement of the transaction failed or was cancelled, so nothing was committed.
+    #[error("nothing was committed, because a statement of the transaction failed or was cancelled")]
+    Aborted,
     /// The configuration of the connection is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -44,7 +52,7 @@ pub enum DatabaseError {
 impl DatabaseError {
     /// Returns whether the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Silent(_))
+        matches!(self, Self::Unavailable(_) | Self::CannotWrite(_) | Self::Silent(_))
     }
 
     /// A row with a value that the program cannot read. `row` is its id, or what identifies it.
@@ -64,35 +72,93 @@ impl DatabaseError {
 
 impl From<DbErr> for DatabaseError {
     fn from(error: DbErr) -> Self {
-        if may_pass(&error) { Self::Unavailable(error) } else { Self::Refused(error) }
+        match class(&error) {
+            Class::CannotWrite => Self::CannotWrite(error),
+            Class::Passing => Self::Unavailable(error),
+            Class::Lasting => Self::Refused(error),
+        }
     }
 }
 
-/// Returns whether an error is temporary: connection trouble, and these SQLSTATE classes of PostgreSQL's manual (appendix
-/// A): 08 connection, 25P03 idle transaction, 40 rolled back, 53 out of resources, 55P03 lock, 57
-/// operator intervention, 58 system error. SQLite: busy (5) and locked (6), with their extended codes.
-fn may_pass(error: &DbErr) -> bool {
-    let runtime = match error {
-        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => return true,
-        DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
-        _ => return false,
-    };
-    let RuntimeErr::SqlxError(error) = runtime else { return false };
-    match error.as_ref() {
-        sea_orm::SqlxError::Database(error) => error.code().is_some_and(|code| {
-            let passing_class = ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
-            let sqlite_busy = code
-                .parse::<u32>()
-                .is_ok_and(|code| code.to_string().len() < 5 && matches!(code & 0xff, 5 | 6));
-            if code.len() == 5 { passing_class || matches!(&*code, "25P03" | "55P03") } else { sqlite_busy }
-        }),
-        sea_orm::SqlxError::Io(_)
-        | sea_orm::SqlxError::Tls(_)
-        | sea_orm::SqlxError::Protocol(_)
-        | sea_orm::SqlxError::PoolTimedOut
-        | sea_orm::SqlxError::PoolClosed
-        | sea_orm::SqlxError::WorkerCrashed => true,
-        _ => false,
+/// Returns whether any error in the chain of `error` says that the database cannot write. [`Database::trouble`] has logged
+/// it, so it is not worth a line of its own.
+///
+/// [`Database::trouble`]: crate::Database::trouble
+pub fn comes_from_trouble(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut chain = std::iter::successors(Some(error), |error| error.source());
+    chain.any(|error| error.downcast_ref().is_some_and(cannot_write))
+}
+
+/// What an error says about the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// It cannot write until somebody has changed that.
+    CannotWrite,
+    /// It is unavailable, or rolled back for its own reasons. The same call may succeed later.
+    Passing,
+    /// The same call will fail again.
+    Lasting,
+}
+
+fn class(error: &DbErr) -> Class {
+    match sqlx(error) {
+        Some(sea_orm::SqlxError::Database(error)) => {
+            error.code().map_or(Class::Lasting, |code| of_code(&code))
+        }
+        Some(
+            sea_orm::SqlxError::Io(_)
+            | sea_orm::SqlxError::Tls(_)
+            | sea_orm::SqlxError::Protocol(_)
+            | sea_orm::SqlxError::PoolTimedOut
+            | sea_orm::SqlxError::PoolClosed
+            | sea_orm::SqlxError::WorkerCrashed,
+        ) => Class::Passing,
+        _ if matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) => Class::Passing,
+        _ => Class::Lasting,
+    }
+}
+
+/// The class of a code: one of PostgreSQL's SQLSTATEs (its manual, appendix A), which have five characters, or one of
+/// SQLite's result codes, whose last byte is the primary one.
+fn of_code(code: &str) -> Class {
+    const CANNOT_WRITE: [&str; 3] = ["25006", "53100", "58030"]; // read-only, disk full, I/O
+    const PASSING: [&str; 2] = ["25P03", "55P03"]; // idle transaction, lock
+    /// Connection, rolled back, out of resources, operator intervention, system error.
+    const PASSING_CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
+    if code.len() == 5 {
+        return match code {
+            code if CANNOT_WRITE.contains(&code) => Class::CannotWrite,
+            code if PASSING.contains(&code) => Class::Passing,
+            code if PASSING_CLASSES.iter().any(|class| code.starts_with(class)) => Class::Passing,
+            _ => Class::Lasting,
+        };
+    }
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        Ok(7 | 8 | 10 | 13 | 14) => Class::CannotWrite, // NOMEM, READONLY, IOERR, FULL, CANTOPEN
+        Ok(5 | 6 | 9 | 15) => Class::Passing,           // BUSY, LOCKED, INTERRUPT, PROTOCOL
+        _ => Class::Lasting,
+    }
+}
+
+fn sqlx(error: &DbErr) -> Option<&sea_orm::SqlxError> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
+}
+
+/// Returns whether an error says that the database cannot write.
+pub(crate) fn cannot_write(error: &DbErr) -> bool {
+    class(error) == Class::CannotWrite
+}
+
+/// The database's own words, without what our libraries say around them.
+pub(crate) fn own_words(error: &DbErr) -> String {
+    match sqlx(error) {
+        Some(sea_orm::SqlxError::Database(error)) => error.message().to_owned(),
+        _ => error.to_string(),
     }
 }
 
@@ -116,4 +182,32 @@ pub(crate) fn is_dead_connection(error: &DbErr) -> bool {
 pub(crate) fn comes_from_dead_connection(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut chain = std::iter::successors(Some(error), |error| error.source());
     chain.find_map(|error| error.downcast_ref()).is_some_and(is_dead_connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_classified() {
+        let classes = [
+            ("25006", Class::CannotWrite),
+            ("53100", Class::CannotWrite),
+            ("53300", Class::Passing),
+            ("40P01", Class::Passing),
+            ("23505", Class::Lasting),
+            ("13", Class::CannotWrite),   // SQLITE_FULL
+            ("4874", Class::CannotWrite), // SQLITE_IOERR_SHMSIZE
+            ("1546", Class::CannotWrite), // SQLITE_IOERR_TRUNCATE
+            ("1032", Class::CannotWrite), // SQLITE_READONLY_DBMOVED
+            ("517", Class::Passing),      // SQLITE_BUSY_SNAPSHOT
+            ("9", Class::Passing),        // SQLITE_INTERRUPT
+            ("11", Class::Lasting),       // SQLITE_CORRUPT
+            ("26", Class::Lasting),       // SQLITE_NOTADB
+            ("2067", Class::Lasting),     // SQLITE_CONSTRAINT_UNIQUE
+        ];
+        for (code, class) in classes {
+            assert_eq!(of_code(code), class, "{code}");
+        }
+    }
 }

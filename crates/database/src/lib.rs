@@ -4,6 +4,9 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`connection`] | [`Database`]: a pool of connections to either database |
+//! | [`watched`] | [`Connection`]: the pool, for single statements |
+//! | [`transaction`] | [`Transaction`], which commits everything or reports that it did not |
+//! | [`trouble`] | [`Trouble`]: why the database cannot write, such as a full disk |
 //! | [`config`] | [`Config`]: how to connect |
 //! | [`url`] | [`DatabaseUrl`]: where the database is |
 //! | [`dialect`] | [`Dialect`]: where the SQL of the two differs |
@@ -16,6 +19,7 @@
 //! number their parameters (`$1`), which both understand.
 
 pub mod batch;
+mod begin;
 mod checks;
 pub mod config;
 pub mod connection;
@@ -27,7 +31,10 @@ mod options;
 mod servers;
 mod session;
 pub mod sql;
+pub mod transaction;
+pub mod trouble;
 pub mod url;
+pub mod watched;
 pub mod writes;
 
 pub use batch::{Batch, Column, Kind};
@@ -35,8 +42,11 @@ pub use config::{Config, ConfigError};
 pub use connection::{Connections, Database};
 pub use connection_cache::DedicatedConnection;
 pub use dialect::Dialect;
-pub use error::DatabaseError;
+pub use error::{DatabaseError, comes_from_trouble};
+pub use transaction::{InTransaction, Transaction};
+pub use trouble::Trouble;
 pub use url::{DatabaseUrl, DatabaseUrlError};
+pub use watched::Connection;
 pub use writes::{Guarded, Writes};
 
 /// Compiles the examples of the README.

@@ -7,6 +7,7 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use sea_orm::{ConnectOptions, SqlxError};
 
+use crate::begin::settle;
 use crate::connection_cache::TRUSTED;
 use crate::failover::Failover;
 use crate::{Config, Dialect, session};
@@ -110,5 +111,9 @@ fn for_sqlite(options: &mut ConnectOptions) {
             .pragma("journal_mode", "WAL")
             // An acknowledged event must survive a power cut: FULL syncs at each commit.
             .pragma("synchronous", "FULL")
+    });
+    options.map_sqlx_sqlite_pool_opts(|pool| {
+        pool.after_release(|connection, _| Box::pin(settle(connection)))
+            .before_acquire(|connection, _| Box::pin(settle(connection)))
     });
 }

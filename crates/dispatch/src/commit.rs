@@ -15,10 +15,10 @@ mod rows;
 use std::time::Instant;
 
 use postrider_core::{SubscriberId, chain};
-use postrider_database::{Database, Dialect, Guarded, Writes};
+use postrider_database::{Database, Dialect, Guarded, InTransaction, Writes};
 use postrider_store::StoreError;
 use postrider_telemetry::{context, metric, span};
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::ConnectionTrait;
 use tracing::{Instrument as _, Span, debug_span, field};
 
 use self::candidate::Candidate;
@@ -111,7 +111,7 @@ async fn commit_all(shared: &Shared, events: &[Prepared]) -> Result<Results, Sto
 /// Writes events in the caller's transaction.
 pub(crate) async fn write(
     shared: &Shared,
-    transaction: &DatabaseTransaction,
+    transaction: &impl InTransaction,
     events: &[Prepared],
 ) -> Result<Results, StoreError> {
     let types = event_types(events);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use postrider_core::SubscriberId;
+use postrider_database::InTransaction;
 use postrider_store::Store;
 use postrider_telemetry::label::BoundedLabel;
-use sea_orm::DatabaseTransaction;
 
 use crate::commit::{Prepared, commit, write};
 use crate::config::{Config, ConfigError};
@@ -91,7 +91,7 @@ impl Dispatcher {
     /// of the store the transaction must be rolled back; after the others it can go on, without the event.
     pub async fn dispatch_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &impl InTransaction,
         event: NewEvent,
     ) -> Result<Dispatched, DispatchError> {
         let prepared = Prepared::new(&self.shared, event);

@@ -20,7 +20,7 @@
 //! # let key = Keyring::generate_key(&postrider_core::SystemRandom);
 //! // Once, at start. For PostgreSQL, `postgres://…`; for the application's own pool, `Database::from_connection`.
 //! let database = Database::connect(Config::new("sqlite::memory:".parse()?)).await?;
-//! postrider_migrations::migrate(database.connection()).await?;
+//! postrider_migrations::migrate(database.sea_orm()).await?;
 //! let queue = postrider_queue::open(&database);
 //! let store = Store::new(database.clone(), queue, Keyring::parse(&key)?, IdGenerator::system());
 //! let dispatcher = Dispatcher::new(store, postrider_dispatch::Config::default())?;

@@ -40,7 +40,7 @@ impl Observed {
     }
 
     /// Serves `/metrics`, `/healthz` and `/readyz` on the telemetry address. The program is ready while the database
-    /// answers. Each scrape of the metrics measures the database's pool.
+    /// answers and can write. Each scrape of the metrics measures the database's pool.
     ///
     /// # Errors
     /// Fails if it cannot listen on the address.
@@ -81,11 +81,16 @@ impl Observed {
     }
 }
 
-/// Returns a probe that is ready while the database answers.
+/// Returns a probe that is ready while the database answers and can write.
 pub fn readiness(database: &Database) -> Readiness {
     let database = database.clone();
     Readiness::new(PING_TIMEOUT, move || {
         let database = database.clone();
-        async move { database.ping().await.map_err(|_| "the database does not answer".to_owned()) }
+        async move {
+            if let Some(trouble) = database.trouble() {
+                return Err(format!("the database cannot write: {}", trouble.words));
+            }
+            database.ping().await.map_err(|_| "the database does not answer".to_owned())
+        }
     })
 }

@@ -49,10 +49,10 @@ pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> Result<Databas
     let opened = Database::connect(config).await;
     let database = opened.map_err(|source| OpenError::Unavailable { url, source })?;
     if migrate {
-        let migrated = postrider_migrations::migrate(database.connection()).await;
+        let migrated = postrider_migrations::migrate(database.sea_orm()).await;
         migrated.map_err(|error| OpenError::Migration(error.into()))?;
     }
-    let pending = postrider_migrations::pending(database.connection()).await;
+    let pending = postrider_migrations::pending(database.sea_orm()).await;
     let pending = pending.map_err(|error| OpenError::Migration(error.into()))?;
     if pending.is_empty() { Ok(database) } else { Err(OpenError::Schema(pending)) }
 }

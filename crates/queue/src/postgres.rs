@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::sql::{Template, column, query_one};
-use postrider_database::{Database, Dialect, Guarded, Writes};
-use sea_orm::DatabaseTransaction;
+use postrider_database::{Database, Dialect, Guarded, Transaction, Writes};
 
 use crate::enqueue::enqueue;
 use crate::error::QueueError;
@@ -121,7 +120,7 @@ impl TransactionalQueue for PostgresQueue {
 
     async fn configure_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         lane: LaneId,
         settings: LaneSettings,
     ) -> Result<(), QueueError> {
@@ -130,7 +129,7 @@ impl TransactionalQueue for PostgresQueue {
 
     async fn pause_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         lane: LaneId,
         duration: Duration,
     ) -> Result<(), QueueError> {
@@ -139,20 +138,20 @@ impl TransactionalQueue for PostgresQueue {
 
     async fn expedite_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         lane: LaneId,
         max: u32,
     ) -> Result<u64, QueueError> {
         Ok(lane::expedite(transaction, lane, max).await?)
     }
 
-    async fn resume_in(&self, transaction: &DatabaseTransaction, lane: LaneId) -> Result<(), QueueError> {
+    async fn resume_in(&self, transaction: &Transaction, lane: LaneId) -> Result<(), QueueError> {
         Ok(lane::resume(transaction, lane).await?)
     }
 
     async fn finish_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         finished: &[(Lease, Finish)],
     ) -> Result<Vec<JobId>, QueueError> {
         Ok(finish::finish(transaction, finished).await?)

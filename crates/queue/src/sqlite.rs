@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::sql::{Template, column, execute, query_all, query_one};
-use postrider_database::{Database, DatabaseError, Dialect, Guarded, Writes};
-use sea_orm::DatabaseTransaction;
+use postrider_database::{Database, DatabaseError, Dialect, Guarded, Transaction, Writes};
 
 use crate::enqueue::enqueue;
 use crate::error::QueueError;
@@ -140,7 +139,7 @@ impl TransactionalQueue for SqliteQueue {
 
     async fn configure_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         lane: LaneId,
         settings: LaneSettings,
     ) -> Result<(), QueueError> {
@@ -149,7 +148,7 @@ impl TransactionalQueue for SqliteQueue {
 
     async fn pause_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         lane: LaneId,
         duration: Duration,
     ) -> Result<(), QueueError> {
@@ -158,20 +157,20 @@ impl TransactionalQueue for SqliteQueue {
 
     async fn expedite_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         lane: LaneId,
         max: u32,
     ) -> Result<u64, QueueError> {
         Ok(lane::expedite(transaction, lane, max).await?)
     }
 
-    async fn resume_in(&self, transaction: &DatabaseTransaction, lane: LaneId) -> Result<(), QueueError> {
+    async fn resume_in(&self, transaction: &Transaction, lane: LaneId) -> Result<(), QueueError> {
         Ok(lane::resume(transaction, lane).await?)
     }
 
     async fn finish_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         finished: &[(Lease, Finish)],
     ) -> Result<Vec<JobId>, QueueError> {
         Ok(finish::finish(transaction, finished).await?)

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_database::{Database, DatabaseError, Guarded, Writes};
-use sea_orm::DatabaseTransaction;
+use postrider_database::{Database, Guarded, Transaction, Writes};
 
 use crate::error::QueueError;
 use crate::job::{Finish, JobId, LaneId, LaneSettings, Lease, NewJob};
@@ -34,7 +33,7 @@ pub trait TransactionalQueue: Queue {
     /// Fails if the database is unavailable.
     async fn finish_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         finished: &[(Lease, Finish)],
     ) -> Result<Vec<JobId>, QueueError>;
 
@@ -44,7 +43,7 @@ pub trait TransactionalQueue: Queue {
     /// Fails if the database is unavailable.
     async fn configure_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         lane: LaneId,
         settings: LaneSettings,
     ) -> Result<(), QueueError>;
@@ -55,7 +54,7 @@ pub trait TransactionalQueue: Queue {
     /// Fails if the database is unavailable.
     async fn pause_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         lane: LaneId,
         duration: Duration,
     ) -> Result<(), QueueError>;
@@ -65,19 +64,15 @@ pub trait TransactionalQueue: Queue {
     ///
     /// # Errors
     /// Fails if the database is unavailable.
-    async fn resume_in(&self, transaction: &DatabaseTransaction, lane: LaneId) -> Result<(), QueueError>;
+    async fn resume_in(&self, transaction: &Transaction, lane: LaneId) -> Result<(), QueueError>;
 
     /// [`LaneControl::expedite`], effective when `transaction` commits. Call
     /// [`JobQueue::wake`](crate::JobQueue::wake) after that.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
-    async fn expedite_in(
-        &self,
-        transaction: &DatabaseTransaction,
-        lane: LaneId,
-        max: u32,
-    ) -> Result<u64, QueueError>;
+    async fn expedite_in(&self, transaction: &Transaction, lane: LaneId, max: u32)
+    -> Result<u64, QueueError>;
 }
 
 #[async_trait]
@@ -126,6 +121,6 @@ impl<Q: TransactionalQueue> JobSink for Q {
     }
 }
 
-pub(crate) async fn commit(transaction: DatabaseTransaction) -> Result<(), QueueError> {
-    Ok(transaction.commit().await.map_err(DatabaseError::from)?)
+pub(crate) async fn commit(transaction: Transaction) -> Result<(), QueueError> {
+    Ok(transaction.commit().await?)
 }

@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use postrider_api::FieldError;
 use postrider_core::chain;
+use postrider_database::comes_from_trouble;
 use postrider_dispatch::DispatchError;
 use postrider_store::StoreError;
 
@@ -84,10 +85,15 @@ impl IntoResponse for Problem {
     }
 }
 
-// The request ends here, so the error is logged here. The response only says whether to try again.
+// The request ends here, so the error is logged here, unless `Database::trouble` has logged its cause once for all. The
+// response only says whether to try again.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let trace_id = postrider_telemetry::context::current_trace_id();
+        if comes_from_trouble(&error) {
+            tracing::debug!(trace_id, error = %chain(&error), "the store cannot write");
+            return Self::unavailable();
+        }
         if error.is_unavailable() {
             tracing::warn!(trace_id, error = %chain(&error), "the store is unavailable");
             return Self::unavailable();
@@ -102,6 +108,10 @@ impl From<DispatchError> for Problem {
         let trace_id = postrider_telemetry::context::current_trace_id();
         match error {
             DispatchError::KeyConflict => Self::new(StatusCode::CONFLICT, error.to_string()),
+            error if comes_from_trouble(&error) => {
+                tracing::debug!(trace_id, error = %chain(&error), "event not dispatched");
+                Self::unavailable()
+            }
             error if error.is_unavailable() => {
                 tracing::warn!(trace_id, error = %chain(&error), "event not dispatched");
                 Self::unavailable()

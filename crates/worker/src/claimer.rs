@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_core::chain;
+use postrider_database::comes_from_trouble;
 use postrider_queue::{Claim, Claimed, ClaimedJob, Finish, LeaseToken, QueueError, Wakeups};
 use postrider_telemetry::{context, metric, span};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -68,7 +69,7 @@ impl Claimer {
                     }
                 }
                 Err(error) => {
-                    if backoff.is_first() {
+                    if backoff.is_first() && !comes_from_trouble(&error) {
                         tracing::warn!(error = %chain(&error), "claim failed; retrying");
                     }
                     tokio::select! {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use postrider_core::{DeliveryStatus, SubscriberId, chain};
+use postrider_database::comes_from_trouble;
 use postrider_queue::{Finish, JobId};
 use postrider_store::StoreError;
 use postrider_store::attempt::{DeliveryRef, End, Outcome};
@@ -114,7 +115,7 @@ async fn record(shared: &Shared, batch: &[Completion]) -> Result<(), StoreError>
         match during("finishing", recording).await {
             Ok(recorded) => break recorded,
             Err(error) if error.is_unavailable() => {
-                if backoff.is_first() {
+                if backoff.is_first() && !comes_from_trouble(&error) {
                     tracing::warn!(error = %chain(&error), "outcomes not recorded; retrying");
                 }
                 reply_lost = true;

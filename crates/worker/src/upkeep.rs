@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_core::chain;
+use postrider_database::comes_from_trouble;
 use postrider_store::StoreError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,8 +65,11 @@ async fn repeat(task: &'static Task, shared: Arc<Shared>, stop: CancellationToke
             () = tokio::time::sleep(interval) => {}
         }
         // Not cancelled by `stop`: a run ends by itself, within the database's deadline.
-        if let Err(error) = shared.store.database().answered((task.run)(&shared)).await {
-            tracing::warn!(task = task.name, error = %chain(&error), "periodic task failed; it will run again");
+        match shared.store.database().answered((task.run)(&shared)).await {
+            Err(error) if !comes_from_trouble(&error) => {
+                tracing::warn!(task = task.name, error = %chain(&error), "periodic task failed; it will run again");
+            }
+            _ => {}
         }
     }
 }

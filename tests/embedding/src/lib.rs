@@ -83,7 +83,7 @@ impl Shop {
     ) -> Result<Self, ShopError> {
         let url = format!("sqlite://{path}").parse()?;
         let database = Database::connect(DatabaseConfig::new(url)).await?;
-        postrider_migrations::migrate(database.connection()).await?;
+        postrider_migrations::migrate(database.sea_orm()).await?;
         let orders = "CREATE TABLE IF NOT EXISTS orders (number bigint PRIMARY KEY, cents bigint NOT NULL)";
         database.connection().execute_unprepared(orders).await?;
 

@@ -6,6 +6,7 @@
 //! - [`explain`]: the plans that PostgreSQL used, and what is wrong with them
 //! - [`proxy`]: a link to the database that can hang, break or swallow answers
 //! - [`api`]: a client of the HTTP API
+//! - [`small_disk`]: a file system that a test can fill
 //! - [`eventually()`]: waiting for a condition with a deadline
 //!
 //! Everything here panics on failure, which fails the test.
@@ -24,9 +25,11 @@ pub mod explain;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod small_disk;
 
 pub use api::Api;
 pub use database::TestDatabase;
 pub use eventually::eventually;
 pub use process::{Process, Program};
 pub use receiver::{Behaviour, Receiver};
+pub use small_disk::SmallDisk;

@@ -48,7 +48,7 @@ async fn sessions_have_their_own_settings() {
     }
     let database = connect(&test).await;
     for (name, _, needed) in NEEDED {
-        let now = value(database.connection(), &format!("SELECT current_setting('{name}') AS value")).await;
+        let now = value(database.sea_orm(), &format!("SELECT current_setting('{name}') AS value")).await;
         assert_eq!(now, *needed, "{name}");
     }
 }
@@ -60,7 +60,7 @@ async fn any_safe_level_of_synchronous_commit_stays() {
         let test = TestDatabase::postgres().await;
         set(&test, &format!("synchronous_commit = '{level}'")).await;
         let database = connect(&test).await;
-        let now = value(database.connection(), "SELECT current_setting('synchronous_commit') AS value").await;
+        let now = value(database.sea_orm(), "SELECT current_setting('synchronous_commit') AS value").await;
         assert_eq!(now, level);
     }
 }

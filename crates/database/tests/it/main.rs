@@ -2,6 +2,7 @@
 
 mod defaults;
 mod servers;
+mod transactions;
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ async fn a_frozen_transaction_loses_its_locks() {
     other.commit().await.expect("a commit");
 
     // The frozen process gets an error, and may begin again.
-    let error = DatabaseError::from(frozen.commit().await.expect_err("its transaction is gone"));
+    let error = frozen.commit().await.expect_err("its transaction is gone");
     assert!(error.is_unavailable(), "{error}");
     database.begin().await.expect("a new transaction").commit().await.expect("a commit");
 }

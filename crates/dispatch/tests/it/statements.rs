@@ -66,7 +66,7 @@ async fn fan_out_takes_a_fixed_number_of_statements(stage: &Stage) {
 
     // The same in the caller's transaction.
     log.lock().unwrap().clear();
-    let transaction = dispatcher.store().database().connection().begin().await.unwrap();
+    let transaction = dispatcher.store().database().sea_orm().begin().await.unwrap();
     dispatcher.dispatch_in(&transaction, event("order.created", &json!({}))).await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(log.lock().unwrap().len(), expected);
@@ -76,7 +76,7 @@ async fn fan_out_takes_a_fixed_number_of_statements(stage: &Stage) {
 async fn counting(stage: &Stage) -> (Dispatcher, Arc<Mutex<Vec<String>>>) {
     let url = stage.database.url().parse().unwrap();
     let pool = Database::connect(DatabaseConfig::new(url)).await.unwrap();
-    let mut connection = pool.connection().clone();
+    let mut connection = pool.sea_orm().clone();
     let log = Arc::new(Mutex::new(Vec::new()));
     let logged = Arc::clone(&log);
     connection.set_metric_callback(move |info| {

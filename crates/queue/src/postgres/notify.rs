@@ -66,7 +66,7 @@ impl Notifier {
 /// It holds a connection, since the pool pings each returned one, and replaces it after any error.
 async fn send(database: Database, due: Arc<Notify>) {
     let mut held: Option<PgListener> = None;
-    let closing = database.connection().get_postgres_connection_pool().close_event();
+    let closing = database.sea_orm().get_postgres_connection_pool().close_event();
     tokio::pin!(closing);
     loop {
         tokio::select! {
@@ -86,7 +86,7 @@ async fn send(database: Database, due: Arc<Notify>) {
 async fn notify(database: &Database, held: Option<PgListener>) -> Result<PgListener, sea_orm::sqlx::Error> {
     let mut connection = match held {
         Some(connection) => connection,
-        None => PgListener::connect_with(database.connection().get_postgres_connection_pool()).await?,
+        None => PgListener::connect_with(database.sea_orm().get_postgres_connection_pool()).await?,
     };
     connection.execute("NOTIFY postrider_jobs").await?;
     Ok(connection)
@@ -103,7 +103,7 @@ async fn listen(database: Database, bell: Arc<Bell>) {
 }
 
 async fn hear(database: &Database, bell: &Bell) -> Result<(), sea_orm::sqlx::Error> {
-    let pool = database.connection().get_postgres_connection_pool();
+    let pool = database.sea_orm().get_postgres_connection_pool();
     let listening = async {
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen(CHANNEL).await?;

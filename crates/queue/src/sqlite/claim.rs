@@ -6,8 +6,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use postrider_database::sql::{Template, column, query_all, query_one};
-use postrider_database::{Database, DatabaseError, Dialect};
-use sea_orm::{DatabaseTransaction, Value};
+use postrider_database::{Database, DatabaseError, Dialect, Transaction};
+use sea_orm::Value;
 use uuid::Uuid;
 
 use crate::error::QueueError;
@@ -75,7 +75,7 @@ impl Walk {
 }
 
 async fn take(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     claim: &Claim,
     start: Uuid,
 ) -> Result<(Claimed, Uuid), DatabaseError> {
@@ -146,7 +146,7 @@ async fn take(
 
 /// Finds the next lane with ready jobs; after a paused lane, the next one that is not paused either.
 async fn next_lane(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     claim: &Claim,
     after: Uuid,
     over_paused: bool,
@@ -171,7 +171,7 @@ async fn next_lane(
 
 /// Returns the jobs, and for how many milliseconds the lane's rate allows no more.
 async fn take_from(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     claim: &Claim,
     lane: &Lane,
     wanted: i64,

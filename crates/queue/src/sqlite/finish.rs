@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postrider_database::sql::{Template, column, query_all};
-use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind};
-use sea_orm::{DatabaseTransaction, Value};
+use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind, Transaction};
+use sea_orm::Value;
 use uuid::Uuid;
 
 use crate::job::{Finish, JobId, Lease, Rescue, Rescued};
@@ -82,7 +82,7 @@ struct Freed {
 
 /// Does the same as `postgres/finish.sql`, in steps.
 pub(super) async fn finish(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     finished: &[(Lease, Finish)],
 ) -> Result<Vec<JobId>, DatabaseError> {
     const ENDED: &[Column] =
@@ -133,7 +133,7 @@ pub(super) async fn finish(
     Ok(held)
 }
 
-async fn free(transaction: &DatabaseTransaction, freed: BTreeMap<Uuid, Freed>) -> Result<(), DatabaseError> {
+async fn free(transaction: &Transaction, freed: BTreeMap<Uuid, Freed>) -> Result<(), DatabaseError> {
     const FREED: &[Column] =
         &[Column::new("id", Kind::Uuid), Column::new("jobs", Kind::Big), Column::new("pause", Kind::Big)];
     let mut input = Batch::new(FREED);
@@ -144,10 +144,7 @@ async fn free(transaction: &DatabaseTransaction, freed: BTreeMap<Uuid, Freed>) -
     Ok(())
 }
 
-pub(super) async fn rescue(
-    transaction: &DatabaseTransaction,
-    rescue: &Rescue,
-) -> Result<Rescued, DatabaseError> {
+pub(super) async fn rescue(transaction: &Transaction, rescue: &Rescue) -> Result<Rescued, DatabaseError> {
     let values: [Value; 4] = [
         i64::from(rescue.max).into(),
         integer(rescue.max_rescues).into(),

@@ -1,8 +1,7 @@
 //! Parking jobs of paused lanes on SQLite, and making them ready again.
 
 use postrider_database::sql::{Template, column, execute, query_all};
-use postrider_database::{Database, DatabaseError, Dialect};
-use sea_orm::DatabaseTransaction;
+use postrider_database::{Database, DatabaseError, Dialect, Transaction};
 use uuid::Uuid;
 
 use crate::error::QueueError;
@@ -74,7 +73,7 @@ pub(super) async fn park(database: &Database, max: u32) -> Result<u64, QueueErro
 
 /// Moves the first jobs of a lane from one state to another.
 async fn shift(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     statement: &Template,
     lane: Uuid,
     max: u32,

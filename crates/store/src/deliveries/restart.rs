@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use postrider_core::{DeliveryStatus, JobId, TenantId};
-use postrider_database::{Batch, Column, Kind, Writes};
+use postrider_database::{Batch, Column, Kind, Transaction, Writes};
 use postrider_queue::NewJob;
-use sea_orm::DatabaseTransaction;
 
 use super::read::Delivery;
 use crate::queue_ids::{lane_of, queued};
@@ -26,7 +25,7 @@ pub enum AttemptBudget {
 /// Makes ended deliveries pending again, each with a new job. They must be locked by `transaction`.
 pub(crate) async fn restart(
     store: &Store,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     tenant: &TenantId,
     ended: &[Delivery],
     budget: AttemptBudget,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use postrider_core::{DeactivationReason, SubscriberId, Timestamp};
 use postrider_database::sql::{column, execute};
-use postrider_database::{Batch, Column, Dialect, Kind};
+use postrider_database::{Batch, Column, Dialect, Kind, Transaction};
 use postrider_queue::TransactionalQueue;
-use sea_orm::{DatabaseTransaction, QueryResult};
+use sea_orm::QueryResult;
 
 use super::deactivate::deactivate;
 use super::fault::{Results, SubscriberResult};
@@ -19,7 +19,7 @@ use crate::row::{millis, timestamp, unsigned};
 /// Counts the failures of a batch. Opens the breakers, or deactivates the subscribers, that `policy` says.
 pub(super) async fn open_breakers(
     queue: &dyn TransactionalQueue,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     results: &Results<'_>,
     policy: &BreakerPolicy,
 ) -> Result<Vec<Notice>, StoreError> {
@@ -46,7 +46,7 @@ pub(super) async fn open_breakers(
 }
 
 async fn count_failures(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     results: &Results<'_>,
 ) -> Result<Vec<QueryResult>, StoreError> {
     const FAILED: &[Column] = &[Column::new("subscriber_id", Kind::Uuid), Column::new("failures", Kind::Int)];
@@ -103,11 +103,7 @@ impl BreakerRow {
     }
 }
 
-async fn set_open(
-    transaction: &DatabaseTransaction,
-    id: SubscriberId,
-    pause: Duration,
-) -> Result<(), StoreError> {
+async fn set_open(transaction: &Transaction, id: SubscriberId, pause: Duration) -> Result<(), StoreError> {
     let now = Dialect::of(transaction).now();
     let sql = format!(
         "UPDATE health SET openings = openings + 1, opened_at = {now}, open_until = {now} + $2 WHERE subscriber_id = $1"

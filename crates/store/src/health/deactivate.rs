@@ -1,10 +1,9 @@
 //! Deactivating a subscriber, and ending its deliveries soon.
 
 use postrider_core::{DeactivationReason, SubscriberId, TenantId};
-use postrider_database::Dialect;
 use postrider_database::sql::execute;
+use postrider_database::{Dialect, Transaction};
 use postrider_queue::TransactionalQueue;
-use sea_orm::DatabaseTransaction;
 
 use super::notice::Notice;
 use super::state;
@@ -17,7 +16,7 @@ pub(crate) const EXPEDITED_AT_ONCE: u32 = 10_000;
 /// Deactivates a subscriber. Returns `None` if it was not active.
 pub(super) async fn deactivate(
     queue: &dyn TransactionalQueue,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     tenant: &TenantId,
     id: SubscriberId,
     reason: DeactivationReason,
@@ -38,7 +37,7 @@ pub(super) async fn deactivate(
 /// they claim those jobs.
 pub(crate) async fn expedite_lane(
     queue: &dyn TransactionalQueue,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     id: SubscriberId,
 ) -> Result<(), StoreError> {
     state::reset(queue, transaction, id).await?;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use postrider_core::{DeactivationReason, DeadReason, SubscriberId};
+use postrider_database::Transaction;
 use postrider_database::sql::column;
 use postrider_queue::TransactionalQueue;
-use sea_orm::DatabaseTransaction;
 
 use super::breaker::open_breakers;
 use super::deactivate::deactivate;
@@ -23,7 +23,7 @@ use crate::queue_ids::lane_of;
 /// statement for the others.
 pub(crate) async fn judge(
     queue: &dyn TransactionalQueue,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     outcomes: &[&Outcome],
     failing: &HashSet<SubscriberId>,
     policy: &BreakerPolicy,
@@ -46,7 +46,7 @@ pub(crate) async fn judge(
 /// Forgets the failures of subscribers that had a success, and closes their breakers.
 async fn reset_healthy(
     queue: &dyn TransactionalQueue,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     results: &Results<'_>,
     failing: &HashSet<SubscriberId>,
 ) -> Result<Vec<Notice>, StoreError> {

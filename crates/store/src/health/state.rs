@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use postrider_core::{SubscriberId, Timestamp};
 use postrider_database::sql::{column, query_one};
-use postrider_database::{Batch, Column, Database, Kind};
+use postrider_database::{Batch, Column, Database, Kind, Transaction};
 use postrider_queue::TransactionalQueue;
-use sea_orm::DatabaseTransaction;
 
 use crate::queue_ids::lane_of;
 use crate::row::{timestamp, unsigned};
@@ -111,7 +110,7 @@ pub(crate) async fn read(
 /// Forgets a subscriber's failures and resumes its lane.
 pub(crate) async fn reset(
     queue: &dyn TransactionalQueue,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     id: SubscriberId,
 ) -> Result<(), StoreError> {
     let sql = "DELETE FROM health WHERE subscriber_id IN (SELECT subscriber_id FROM input)";

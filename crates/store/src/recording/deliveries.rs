@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use postrider_core::{DeliveryStatus, ErrorKind};
 use postrider_database::sql::{column, query_one};
-use postrider_database::{Batch, Column, Dialect, Kind};
+use postrider_database::{Batch, Column, Dialect, Kind, Transaction};
 use postrider_queue::JobId;
-use sea_orm::DatabaseTransaction;
 
 use crate::StoreError;
 use crate::attempt::{End, Outcome};
@@ -36,7 +35,7 @@ pub(super) enum Change {
 /// Moves deliveries to the state that their outcomes ask for. A delivery that has another job by now, or was cancelled,
 /// does not change. Returns the changed ones by their jobs.
 pub(super) async fn update_deliveries(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     outcomes: &[&Outcome],
 ) -> Result<HashMap<JobId, Applied>, StoreError> {
     const DELIVERY: &[Column] = &[
@@ -103,7 +102,7 @@ pub(super) async fn update_deliveries(
 /// Counts an attempt that finished after its delivery had been cancelled, and perhaps retried. It was made, so it gets
 /// a number; but it changes no status and counts for no round. Returns `None` if the delivery was deleted.
 pub(super) async fn count_late(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     outcome: &Outcome,
 ) -> Result<Option<Applied>, StoreError> {
     let sql = "UPDATE deliveries SET attempts = attempts + 1, round_start = round_start + 1 \

@@ -19,9 +19,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use postrider_core::SubscriberId;
 use postrider_database::sql::column;
-use postrider_database::{Batch, Column, Kind, Writes};
+use postrider_database::{Batch, Column, Kind, Transaction, Writes};
 use postrider_queue::{Finish, JobId, LaneId, Lease};
-use sea_orm::DatabaseTransaction;
 
 use self::deliveries::{Applied, count_late, update_deliveries};
 use crate::attempt::{End, Outcome};
@@ -87,7 +86,7 @@ impl Store {
     /// Writes deliveries, attempts and counts. Returns the subscribers that may have failures that a success resets.
     async fn write(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         outcomes: &[&Outcome],
     ) -> Result<HashSet<SubscriberId>, StoreError> {
         let mut applied: HashMap<JobId, Applied> = update_deliveries(transaction, outcomes).await?;
@@ -113,7 +112,7 @@ impl Store {
     /// now, was not among them.
     async fn expedite_inactive(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         outcomes: &[&Outcome],
     ) -> Result<bool, StoreError> {
         const ID: &[Column] = &[Column::new("id", Kind::Uuid)];

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use postrider_database::sql::{column, query_all, query_one};
-use postrider_database::{Batch, Column, Database, Dialect, Kind};
-use sea_orm::{DatabaseTransaction, QueryResult};
+use postrider_database::{Batch, Column, Database, Dialect, Kind, Transaction};
+use sea_orm::QueryResult;
 use uuid::Uuid;
 
 use super::attempts::{ALL_EVENT_TYPES, ALL_SUBSCRIBERS, stored_count, tally};
@@ -93,7 +93,7 @@ async fn fold_batch(database: &Database) -> Result<Option<Folded>, StoreError> {
 
 /// Takes the lock of the process that folds, until the transaction ends. Returns `false` if another process holds it.
 /// On SQLite a writing transaction has the database to itself and needs no lock.
-async fn lock(transaction: &DatabaseTransaction) -> Result<bool, StoreError> {
+async fn lock(transaction: &Transaction) -> Result<bool, StoreError> {
     if Dialect::of(transaction) == Dialect::Sqlite {
         return Ok(true);
     }
@@ -122,7 +122,7 @@ fn cells_of(row: &QueryResult) -> Result<impl Iterator<Item = Cell>, StoreError>
 
 /// Reads those of these rows that exist.
 async fn existing(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     cells: impl Iterator<Item = &Cell>,
 ) -> Result<Vec<QueryResult>, StoreError> {
     const CELL: &[Column] = &[
@@ -152,7 +152,7 @@ async fn existing(
     Ok(input.query(transaction, &sql, []).await?)
 }
 
-async fn replace(transaction: &DatabaseTransaction, cells: BTreeMap<Cell, Tally>) -> Result<(), StoreError> {
+async fn replace(transaction: &Transaction, cells: BTreeMap<Cell, Tally>) -> Result<(), StoreError> {
     const ROW: &[Column] = &[
         Column::new("tenant", Kind::Text),
         Column::new("subscriber_id", Kind::Uuid),

@@ -2,10 +2,10 @@
 
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeactivationReason, EventPattern, Keyring, Policy, SubscriberId, TenantId, Timestamp};
-use postrider_database::{Batch, Column, DatabaseError, Dialect, Kind};
+use postrider_database::{Batch, Column, DatabaseError, Dialect, Kind, Transaction};
 use postrider_queue::{LaneRate, LaneSettings};
+use sea_orm::Value;
 use sea_orm::sea_query::Expr;
-use sea_orm::{DatabaseTransaction, Value};
 
 use super::secrets;
 use super::subscriber::{Subscriber, SubscriberState};
@@ -66,7 +66,7 @@ pub(super) fn set_active(
 
 /// Inserts the patterns of a subscriber.
 pub(super) async fn insert_patterns(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     tenant: &TenantId,
     id: SubscriberId,
     events: &[EventPattern],

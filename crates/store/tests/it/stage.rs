@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
-use postrider_database::Writes;
+use postrider_database::{Transaction, Writes};
 use postrider_queue::{Claim, Finish, Lease, LeaseToken, NewJob};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
@@ -15,7 +15,6 @@ use postrider_store::recording::Recorded;
 use postrider_store::stats::{DeliveryStats, Stats, StatsFilter};
 use postrider_store::subscribers::NewSubscriber;
 use postrider_testkit::TestDatabase;
-use sea_orm::DatabaseTransaction;
 
 pub(crate) use postrider_stage::on_both;
 use postrider_stage::subscriber_of;
@@ -56,7 +55,7 @@ impl Stage {
 
     pub(crate) async fn dispatch_in(
         &self,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
         tenant: &TenantId,
         subscriber: SubscriberId,
         event: &str,

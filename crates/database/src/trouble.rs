@@ -1,0 +1,126 @@
+//! What keeps the database from storing anything, such as a full disk.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbErr};
+use tokio::runtime::Handle;
+
+use crate::begin::begin;
+use crate::error::{cannot_write, own_words};
+use crate::{DatabaseError, Dialect};
+
+/// How long to wait before the database is asked again whether it can write.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the database cannot write; see [`Database::trouble`](crate::Database::trouble).
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// The database's own words, such as `database or disk is full`.
+    pub words: String,
+    /// When the first operation failed.
+    pub since: Instant,
+    /// The number of operations that have failed since then.
+    pub failed: u64,
+}
+
+/// The trouble of a pool.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(Mutex<Option<Trouble>>);
+
+impl Watch {
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of a failed operation. The first one logs a line, and starts probes that end the trouble.
+    pub(crate) fn note(self: &Arc<Self>, error: &DbErr, pool: &DatabaseConnection) {
+        if !cannot_write(error) {
+            return;
+        }
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trouble) = now.as_mut() {
+            trouble.failed += 1;
+            return;
+        }
+        let words = own_words(error);
+        // Outside of a runtime there is nobody to end it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        tracing::error!(error = words, "the database cannot write");
+        *now = Some(Trouble { words, since: Instant::now(), failed: 1 });
+        runtime.spawn(probe_until_over(Arc::clone(self), pool.clone()));
+    }
+
+    fn end(&self) {
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Trouble { since, failed, .. }) = ended {
+            tracing::info!(failed, seconds = since.elapsed().as_secs(), "the database can write again");
+        }
+    }
+}
+
+/// A load balancer sends no requests to a server that is not ready, so nobody else would find out that it can write.
+async fn probe_until_over(watch: Arc<Watch>, pool: DatabaseConnection) {
+    loop {
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        // Only this task is left, and the database is gone or closed.
+        if Arc::strong_count(&watch) == 1 || is_closed(&pool) {
+            return;
+        }
+        let probed = tokio::time::timeout(PROBE_TIMEOUT, probe(&pool)).await;
+        match probed {
+            Ok(Ok(())) => return watch.end(),
+            // Such as a role that may not create temporary tables: the next failure begins anew.
+            Ok(Err(error)) if !error.is_unavailable() => {
+                tracing::debug!(%error, "the database could not be probed");
+                return watch.end();
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+}
+
+/// Commits a write that needs 256 KiB of new space, more than the batches that were written before it had left over, and
+/// leaves nothing behind.
+async fn probe(pool: &DatabaseConnection) -> Result<(), DatabaseError> {
+    /// PostgreSQL would reuse the space of a table of ours.
+    const POSTGRES: [&str; 2] = [
+        "SET LOCAL temp_tablespaces = ''",
+        "CREATE TEMPORARY TABLE postrider_probe ON COMMIT DROP AS \
+         SELECT repeat('x', 1000) AS filler FROM generate_series(1, 256)",
+    ];
+    /// A table that is dropped in the same transaction would not be written.
+    const SQLITE: [&str; 3] = [
+        "DROP TABLE IF EXISTS postrider_probe",
+        "CREATE TABLE postrider_probe (filler blob)",
+        "INSERT INTO postrider_probe VALUES (zeroblob(262144))",
+    ];
+    let run = async |statements: &[&str]| {
+        let transaction = begin(pool).await?;
+        for statement in statements {
+            transaction.execute_unprepared(statement).await?;
+        }
+        Ok(transaction.commit().await?)
+    };
+    match Dialect::of(pool) {
+        Dialect::Postgres => run(&POSTGRES).await,
+        Dialect::Sqlite => {
+            run(&SQLITE).await?;
+            run(&SQLITE[..1]).await
+        }
+    }
+}
+
+// The variants depend on the features that other crates enable.
+#[allow(clippy::match_wildcard_for_single_variants)]
+fn is_closed(pool: &DatabaseConnection) -> bool {
+    use sea_orm::DatabaseConnectionType::{SqlxPostgresPoolConnection, SqlxSqlitePoolConnection};
+    match &pool.inner {
+        SqlxPostgresPoolConnection(_) => pool.get_postgres_connection_pool().is_closed(),
+        SqlxSqlitePoolConnection(_) => pool.get_sqlite_connection_pool().is_closed(),
+        _ => false,
+    }
+}
