@@ -63,7 +63,7 @@ pub(crate) async fn start_whole(
     chronicle: &Arc<Chronicle>,
     logbook: &Arc<Logbook>,
 ) -> Members {
-    let mut member = Member::new(Who::Whole, whole(folder.path()), None, chronicle, logbook);
+    let mut member = Member::new(Who::Whole, folder.under(whole(folder.path())), None, chronicle, logbook);
     member.start(None).await;
     let connection = folder.connect().await;
     referee::watch(&connection).await;

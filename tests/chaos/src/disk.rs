@@ -33,10 +33,10 @@ impl Disk {
         let mounted = if has_own_mounts() {
             mount(&["-t", "tmpfs", "-o", &format!("size={ROOMY},mode=0755"), "postrider-chaos"], &path)
         } else {
-            Err("it needs root and mounts of its own, as `cargo xtask chaos` arranges".to_owned())
+            Err("it takes root and mounts of its own, as `cargo xtask chaos` arranges".to_owned())
         };
         if let Err(reason) = &mounted {
-            println!("skipped: the fault \"disk full\": {reason}");
+            println!("skipped: a small file system: {reason}");
         }
         Self { path, is_small: mounted.is_ok() }
     }

@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     Idle,
     /// The file system with the data was full.
     Full,
+    /// The disk failed some writes and syncs.
+    Broken,
     /// A column was added to each main table, or removed again.
     Column,
     /// Another process held SQLite's write lock.
@@ -70,7 +72,13 @@ impl Fault {
     /// open new ones.
     pub(crate) fn stops_writing(&self) -> bool {
         match self {
-            Self::Database | Self::ReadOnly | Self::Crowd | Self::Full | Self::Column | Self::Locked => true,
+            Self::Database
+            | Self::ReadOnly
+            | Self::Crowd
+            | Self::Full
+            | Self::Broken
+            | Self::Column
+            | Self::Locked => true,
             Self::Kill
             | Self::Crash(_)
             | Self::Terminate
@@ -98,6 +106,7 @@ impl fmt::Display for Fault {
             Self::Crowd => "all connections taken",
             Self::Idle => "idle connections closed",
             Self::Full => "disk full",
+            Self::Broken => "writes and syncs failed",
             Self::Column => "columns added or removed",
             Self::Locked => "write lock held by another process",
         })
@@ -128,8 +137,11 @@ impl Chronicle {
     }
 
     pub(crate) fn violation(&self, text: String) {
-        println!("chaos: VIOLATION: {text}");
-        lock(&self.violations).push(text);
+        let mut violations = lock(&self.violations);
+        if !violations.contains(&text) {
+            println!("chaos: VIOLATION: {text}");
+        }
+        violations.push(text);
     }
 
     pub(crate) fn incidents(&self) -> Vec<Incident> {

@@ -3,6 +3,10 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use fastrand::Rng;
+use postrider_testkit::{
+    Program,
+    faulty::{DiskFault, FaultyDisk},
+};
 use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use tokio_util::sync::CancellationToken;
 
@@ -17,17 +21,22 @@ use crate::{
 /// A fault of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
+    /// The file system is full.
     Full,
+    /// Some writes fail as on a full disk.
+    NoSpace,
+    Broken,
     Locked,
     Column,
 }
 
-const DEEDS: [Deed; 3] = [Deed::Full, Deed::Locked, Deed::Column];
+const DEEDS: [Deed; 5] = [Deed::Full, Deed::NoSpace, Deed::Broken, Deed::Locked, Deed::Column];
 
 impl Deed {
     fn fault(self) -> Fault {
         match self {
-            Self::Full => Fault::Full,
+            Self::Full | Self::NoSpace => Fault::Full,
+            Self::Broken => Fault::Broken,
             Self::Locked => Fault::Locked,
             Self::Column => Fault::Column,
         }
@@ -38,6 +47,8 @@ impl Deed {
 #[derive(Clone, Debug)]
 pub(crate) struct DataFolder {
     disk: Arc<Disk>,
+    /// `None` if this machine cannot have one.
+    faulty: Option<Arc<FaultyDisk>>,
     path: PathBuf,
 }
 
@@ -45,7 +56,33 @@ impl DataFolder {
     pub(crate) fn new() -> Self {
         let disk = Disk::new();
         let path = disk.folder("data", None);
-        Self { disk: Arc::new(disk), path }
+        let faulty = FaultyDisk::new(&path);
+        if let Err(reason) = &faulty {
+            println!("skipped: writes and syncs that fail: {reason}");
+        }
+        Self { disk: Arc::new(disk), faulty: faulty.ok().map(Arc::new), path }
+    }
+
+    /// The program with faults under it.
+    pub(crate) fn under(&self, program: Program) -> Program {
+        match &self.faulty {
+            Some(faulty) => faulty.under(program),
+            None => program,
+        }
+    }
+
+    fn can(&self, deed: Deed) -> bool {
+        match deed {
+            Deed::Full => self.disk.is_small(),
+            Deed::NoSpace | Deed::Broken => self.faulty.is_some(),
+            Deed::Locked | Deed::Column => true,
+        }
+    }
+
+    fn set(&self, fault: DiskFault) {
+        if let Some(faulty) = &self.faulty {
+            faulty.set(fault).unwrap_or_else(|error| panic!("the faulty disk: {error}"));
+        }
     }
 
     pub(crate) fn path(&self) -> &PathBuf {
@@ -72,7 +109,7 @@ impl DataFolder {
                 return;
             }
             if deck.is_empty() {
-                deck.extend(DEEDS.into_iter().filter(|deed| *deed != Deed::Full || self.disk.is_small()));
+                deck.extend(DEEDS.into_iter().filter(|deed| self.can(*deed)));
                 rng.shuffle(&mut deck);
             }
             let Some(deed) = deck.pop() else { return };
@@ -83,6 +120,16 @@ impl DataFolder {
                     self.disk.fill(rng.u64(..50) * 4096).await;
                     wait(lasts, &stop).await;
                     self.disk.free().await;
+                }
+                Deed::NoSpace | Deed::Broken => {
+                    // All of them fail, or so few that one transaction meets both kinds.
+                    let every = if rng.bool() { 1 } else { rng.i32(2..12) };
+                    self.set(match deed {
+                        Deed::NoSpace => DiskFault::Full(every),
+                        _ => DiskFault::Broken(every),
+                    });
+                    wait(lasts, &stop).await;
+                    self.set(DiskFault::None);
                 }
                 Deed::Locked => {
                     // Some hold the lock for longer than the program waits for it.

@@ -7,9 +7,10 @@
 //! A plan is at fault if its cost grows with the size of a table of [`LARGE`]:
 //!
 //! - it reads such a table sequentially or by a bitmap;
-//! - it reads the whole of an index of it, without a condition on the index's first column, and without a `LIMIT` right above that ends the scan (it
-//!   does not if the scan has a filter): a sequential scan by another name, which PostgreSQL prefers when
-//!   `enable_seqscan` is off;
+//! - it reads the whole of an index of it, without a condition on the index's first column, and without a `LIMIT` right
+//!   above that ends the scan (it does not if the scan has a filter): a sequential scan by another name, which PostgreSQL
+//!   prefers when `enable_seqscan` is off. From version 18 on, a condition on the second column will do: PostgreSQL looks it
+//!   up for each value of the first, and plans that only if it knows of few;
 //! - it sorts what it reads from such a table: the input of a sort is a scan of one, with nothing in between but nodes
 //!   that pass rows on. Sorting the rows of a common table expression or of the statement's own input is no fault, since
 //!   their number is bounded by the call.
@@ -34,7 +35,7 @@ pub const LARGE: [&str; 5] = ["jobs", "deliveries", "events", "attempts", "lanes
 const PASSING: [&str; 8] =
     ["LockRows", "Limit", "Result", "Append", "Gather", "Materialize", "Memoize", "Subquery Scan"];
 
-/// What [`Plans`] adds to the nodes of index scans.
+/// What [`Plans`] adds to the nodes of index scans: the columns of which one must have a condition, with spaces in between.
 const FIRST_COLUMN: &str = "First Column";
 
 /// Where sqlx logs the notices of PostgreSQL.
@@ -46,7 +47,7 @@ const NOTICES: &str = "sqlx::postgres::notice";
 #[derive(Debug)]
 pub struct Plans {
     notices: Arc<Mutex<Vec<String>>>,
-    /// The first column of each index, by the index's name.
+    /// The first column of each index, by the index's name, and its second column where PostgreSQL can skip the first.
     first_columns: HashMap<String, String>,
     _subscriber: DefaultGuard,
 }
@@ -68,8 +69,10 @@ impl Plans {
             let alter = format!(r#"ALTER DATABASE "{name}" SET {setting}"#);
             connection.execute_unprepared(&alter).await.unwrap();
         }
-        let first_columns = "SELECT index.relname::text AS index, attname::text AS first FROM pg_index \
-            JOIN pg_class AS index ON index.oid = indexrelid JOIN pg_attribute ON attrelid = indexrelid AND attnum = 1";
+        let first_columns = "SELECT index.relname::text AS index, string_agg(attname, ' ') AS first FROM pg_index \
+            JOIN pg_class AS index ON index.oid = indexrelid JOIN pg_attribute ON attrelid = indexrelid \
+                AND attnum <= CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 2 ELSE 1 END \
+            GROUP BY index.relname";
         let first_columns = Statement::from_string(DbBackend::Postgres, first_columns);
         let rows = connection.query_all_raw(first_columns).await.unwrap();
         let first_columns =
@@ -124,9 +127,10 @@ fn note_first_columns(node: &mut Value, first_columns: &HashMap<String, String>)
 
 /// Returns whether an index scan has a condition on the first column of its index.
 fn is_looked_up(node: &Value) -> bool {
-    let first = node[FIRST_COLUMN].as_str();
+    let first = node[FIRST_COLUMN].as_str().unwrap_or_default();
     let condition = node["Index Cond"].as_str().unwrap_or_default();
-    condition.split(|at: char| !at.is_alphanumeric() && at != '_').any(|word| Some(word) == first)
+    let mut words = condition.split(|at: char| !at.is_alphanumeric() && at != '_');
+    words.any(|word| first.split(' ').any(|column| column == word))
 }
 
 /// `bounded`: a `LIMIT` ends the scan.

@@ -4,6 +4,7 @@
 //! - [`receiver`]: an HTTP server that records requests and behaves as configured
 //! - [`process`]: Postrider's programs, as a user would start them
 //! - [`explain`]: the plans that PostgreSQL used, and what is wrong with them
+//! - [`faulty`]: a disk that fails on command, under one program
 //! - [`proxy`]: a link to the database that can hang, break or swallow answers
 //! - [`api`]: a client of the HTTP API
 //! - [`small_disk`]: a file system that a test can fill
@@ -22,6 +23,7 @@ pub mod api;
 pub mod database;
 pub mod eventually;
 pub mod explain;
+pub mod faulty;
 pub mod process;
 pub mod proxy;
 pub mod receiver;

@@ -2,5 +2,6 @@
 #![allow(clippy::expect_used, reason = "test code: a panic is a failed test")]
 
 mod database;
+mod faulty;
 mod process;
 mod receiver;
