@@ -36,7 +36,7 @@ enum Task {
         /// Use this major version of PostgreSQL, 15 to 18; it is fetched if it is not installed
         #[arg(long = "postgres", value_name = "VERSION")]
         version: Option<u32>,
-        /// Passed to the chaos test: `--database sqlite`, `--seconds N`, `--seed S`, `--rate N`
+        /// Passed to the chaos test: `--database sqlite` or `pgbouncer`, `--seconds N`, `--seed S`, `--rate N`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },

@@ -9,7 +9,8 @@ use std::{
 };
 
 use postrider_testkit::{Program, proxy::Proxy};
-use sea_orm::DatabaseConnection;
+use sea_orm::{ConnectionTrait as _, DatabaseConnection};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     incident::{Chronicle, Who},
@@ -45,16 +46,47 @@ pub(crate) async fn start_cluster(
     connection: &DatabaseConnection,
 ) -> Members {
     let (mut servers, mut workers) = (Vec::new(), Vec::new());
-    for who in (0..SERVERS).map(Who::Server).chain((0..WORKERS).map(Who::Worker)) {
-        referee::make_role(connection, who).await;
+    for who in parts() {
         let link = Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, database.port()))).await;
-        let mut member = Member::new(who, part(who, &link), Some(link), chronicle, logbook);
+        let mut program = part(who, &link);
+        if database.has_bouncer() {
+            program = program.env("POSTRIDER_DATABASE_POOLER", "transaction");
+            give_settings(connection, who, &program).await;
+        }
+        let mut member = Member::new(who, program, Some(link), chronicle, logbook);
         // One after the other: the first server migrates the database.
         member.start(None).await;
         if matches!(who, Who::Worker(_)) { &mut workers } else { &mut servers }.push(member);
     }
     referee::watch(connection).await;
     Members { servers, workers }
+}
+
+/// The servers and workers of a cluster.
+pub(crate) fn parts() -> impl Iterator<Item = Who> {
+    (0..SERVERS).map(Who::Server).chain((0..WORKERS).map(Who::Worker))
+}
+
+/// Gives a program's role the settings that the program asks for, as an operator would: behind a pooler, sessions get
+/// their settings from the role.
+async fn give_settings(connection: &DatabaseConnection, who: Who, program: &Program) {
+    let mut process = program.start();
+    let start = Instant::now();
+    while process.is_running() && start.elapsed() < Duration::from_secs(5) {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let printed = process.stderr().join("\n");
+    let Some(statements) = printed.split("run `").nth(1).and_then(|rest| rest.split('`').next()) else {
+        return;
+    };
+    // The sessions that the pooler has opened keep the old settings.
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",
+        referee::role(who)
+    );
+    for sql in statements.split("; ").chain([&*end]) {
+        connection.execute_unprepared(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
 }
 
 /// Starts the one program over SQLite.

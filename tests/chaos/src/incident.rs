@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     Backends,
     /// PostgreSQL was crashed and restarted.
     Database,
+    /// PgBouncer was killed and restarted.
+    Pooler,
     /// PostgreSQL refused writes, as a server does that has become a standby.
     ReadOnly,
     /// Clients of ours took all connections that the server allows.
@@ -73,6 +75,7 @@ impl Fault {
     pub(crate) fn stops_writing(&self) -> bool {
         match self {
             Self::Database
+            | Self::Pooler
             | Self::ReadOnly
             | Self::Crowd
             | Self::Full
@@ -102,6 +105,7 @@ impl fmt::Display for Fault {
             Self::Cut => "connections cut",
             Self::Backends => "backends ended",
             Self::Database => "PostgreSQL killed and restarted",
+            Self::Pooler => "PgBouncer killed and restarted",
             Self::ReadOnly => "PostgreSQL read-only",
             Self::Crowd => "all connections taken",
             Self::Idle => "idle connections closed",

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `cluster`, `member` | the programs, and a breakable link between each program and PostgreSQL |
 //! | `faults` | the faults of programs, and how they are chosen |
-//! | `postgres`, `sqlite` | the databases and their faults |
+//! | `postgres`, `bouncer`, `sqlite` | the databases and their faults |
 //! | `disk` | a file system that can be full |
 //! | `audience` | the subscribers, and how they answer |
 //! | `ledger` | the publisher: which events it sent, and which were acknowledged |
@@ -28,6 +28,7 @@
 )]
 
 mod audience;
+mod bouncer;
 mod checks;
 mod cluster;
 mod disk;
@@ -84,6 +85,10 @@ async fn main() -> ExitCode {
     let database = args.database.to_possible_value().expect("no variant is hidden");
     let database = database.get_name();
     println!("chaos: {} s of faults over {database} with seed {seed}", args.seconds);
+    if args.database == Kind::Pgbouncer && bouncer::Bouncer::find().is_none() {
+        println!("skipped: there is no PgBouncer 1.21 or newer");
+        return ExitCode::SUCCESS;
+    }
     let held = tokio::select! {
         held = run::run(args.database, args.seconds, seed, f64::from(args.rate)) => held,
         // Dropping the run ends all programs.

@@ -4,7 +4,7 @@
 //! statements fail with SQLSTATE 53100. If the log's disk were full, PostgreSQL would end itself and start again once there
 //! is room, which to the programs is the same as a crash.
 
-use std::{fmt, fs, os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
+use std::{fmt, fs, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use sea_orm::{
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use xtask::postgres::{Durability, Options, Postgres, Stop};
 
 use crate::{
+    bouncer::Bouncer,
     disk::Disk,
     incident::{Chronicle, Fault},
     moment::{self, wait},
@@ -44,6 +45,7 @@ pub(crate) const TABLES: [&str; 9] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
     Backends,
+    Pooler,
     Crash,
     ReadOnly,
     Crowd,
@@ -52,13 +54,22 @@ enum Deed {
     Column,
 }
 
-const DEEDS: [Deed; 7] =
-    [Deed::Backends, Deed::Crash, Deed::ReadOnly, Deed::Crowd, Deed::Idle, Deed::Full, Deed::Column];
+const DEEDS: [Deed; 8] = [
+    Deed::Backends,
+    Deed::Pooler,
+    Deed::Crash,
+    Deed::ReadOnly,
+    Deed::Crowd,
+    Deed::Idle,
+    Deed::Full,
+    Deed::Column,
+];
 
 impl Deed {
     fn fault(self) -> Fault {
         match self {
             Self::Backends => Fault::Backends,
+            Self::Pooler => Fault::Pooler,
             Self::Crash => Fault::Database,
             Self::ReadOnly => Fault::ReadOnly,
             Self::Crowd => Fault::Crowd,
@@ -75,13 +86,14 @@ pub(crate) struct PostgresServer {
     server: Arc<Mutex<Option<Postgres>>>,
     /// Declared after the server, whose data it holds.
     disk: Arc<Disk>,
+    bouncer: Option<Bouncer>,
     url: String,
     port: u16,
 }
 
 impl PostgresServer {
-    /// Starts a server that keeps every acknowledged commit through a crash.
-    pub(crate) async fn start() -> Self {
+    /// Starts a server that keeps every acknowledged commit through a crash, and the PgBouncer at a path before it.
+    pub(crate) async fn start(bouncer: Option<PathBuf>, roles: &[String]) -> Self {
         let options = Options::new(Durability::On).set("max_connections", MAX_CONNECTIONS);
         let started = spawn_blocking(move || Postgres::start(&options)).await;
         let server = started.expect("a thread").unwrap_or_else(|error| panic!("{error}"));
@@ -98,15 +110,35 @@ impl PostgresServer {
         };
         let first = connect(&server.url()).await;
         execute(&first, &format!("CREATE DATABASE chaos {tablespace}")).await;
+        for role in roles {
+            execute(&first, &format!("CREATE ROLE {role} LOGIN SUPERUSER")).await;
+        }
         first.close().await.expect("a connection that closes");
         // Our connections are spared.
-        let ours = "options[default_transaction_read_only]=off&options[idle_session_timeout]=0";
+        let ours = "options[default_transaction_read_only]=off&options[idle_session_timeout]=0&options[statement_timeout]=0";
         let (url, port) = (format!("{}?{ours}", server.database_url("chaos")), server.port());
-        Self { server: Arc::new(Mutex::new(Some(server))), disk: Arc::new(disk), url, port }
+        let bouncer = match bouncer {
+            Some(path) => Some(Bouncer::start(path, port, roles).await),
+            None => None,
+        };
+        Self { server: Arc::new(Mutex::new(Some(server))), disk: Arc::new(disk), bouncer, url, port }
     }
 
+    /// The port to which the programs connect.
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.bouncer.as_ref().map_or(self.port, Bouncer::port)
+    }
+
+    pub(crate) fn has_bouncer(&self) -> bool {
+        self.bouncer.is_some()
+    }
+
+    fn can(&self, deed: Deed) -> bool {
+        match deed {
+            Deed::Full => self.disk.is_small(),
+            Deed::Pooler => self.bouncer.is_some(),
+            _ => true,
+        }
     }
 
     /// Connects directly; no fault touches this connection.
@@ -130,7 +162,7 @@ impl PostgresServer {
                 return;
             }
             if deck.is_empty() {
-                deck.extend(DEEDS.into_iter().filter(|deed| *deed != Deed::Full || self.disk.is_small()));
+                deck.extend(DEEDS.into_iter().filter(|deed| self.can(*deed)));
                 rng.shuffle(&mut deck);
             }
             let Some(deed) = deck.pop() else { return };
@@ -138,6 +170,13 @@ impl PostgresServer {
             let lasts = Duration::from_millis(rng.u64(500..5000));
             match deed {
                 Deed::Backends => end_backends(&connection, &mut rng).await,
+                Deed::Pooler => {
+                    if let Some(bouncer) = &self.bouncer {
+                        bouncer.kill().await;
+                        wait(lasts.mul_f64(0.5), &stop).await;
+                        bouncer.start_again().await;
+                    }
+                }
                 Deed::Crash => {
                     self.order(|server| server.stop(Stop::Immediate)).await;
                     wait(lasts.mul_f64(0.8), &stop).await;

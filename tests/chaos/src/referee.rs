@@ -98,10 +98,6 @@ pub(crate) fn role(who: Who) -> String {
     who.to_string().replace('-', "_")
 }
 
-pub(crate) async fn make_role(database: &DatabaseConnection, who: Who) {
-    execute(database, &format!("CREATE ROLE {} LOGIN SUPERUSER", role(who))).await;
-}
-
 /// Installs the triggers; the schema must exist.
 pub(crate) async fn watch(database: &DatabaseConnection) {
     let triggers = match database.get_database_backend() {

@@ -21,8 +21,9 @@ use uuid::Uuid;
 
 use crate::{
     audience::{self, SUBSCRIBERS, Subscriber},
+    bouncer::Bouncer,
     checks::{self, Evidence},
-    cluster::{ADMIN_KEY, start_cluster, start_whole},
+    cluster::{ADMIN_KEY, parts, start_cluster, start_whole},
     facts::Facts,
     faults::torment,
     incident::Chronicle,
@@ -34,7 +35,7 @@ use crate::{
     operator::Operator,
     postgres::PostgresServer,
     records::Records,
-    report,
+    referee, report,
     settle::{PROBE_TIME, probe, settle, settle_all, settling_time},
     sqlite::DataFolder,
     watch::Watch,
@@ -45,6 +46,8 @@ use crate::{
 pub(crate) enum Kind {
     /// Two servers and three workers over PostgreSQL
     Postgres,
+    /// The same with PgBouncer in transaction mode between them and PostgreSQL
+    Pgbouncer,
     /// `postrider dev` over SQLite
     Sqlite,
 }
@@ -104,8 +107,11 @@ impl Stage {
         let anchor = Anchor::new();
         let receiver = Arc::new(Receiver::start().await);
         let (database, records, members) = match kind {
-            Kind::Postgres => {
-                let server = PostgresServer::start().await;
+            Kind::Postgres | Kind::Pgbouncer => {
+                let bouncer = (kind == Kind::Pgbouncer)
+                    .then(|| Bouncer::find().expect("a PgBouncer; the caller has looked for one"));
+                let roles: Vec<String> = parts().map(referee::role).collect();
+                let server = PostgresServer::start(bouncer, &roles).await;
                 let connection = server.connect().await;
                 let members = start_cluster(&server, &chronicle, &logbook, &connection).await;
                 let records = Records::Postgres(connection.clone());
