@@ -125,8 +125,8 @@ fn dropped(evidence: Evidence<'_>, incidents: &[Incident]) -> Vec<String> {
     wrong
 }
 
-/// Since when outcomes may have been waiting to be recorded that a worker lost when it ended at `end`: a moment, or
-/// as long as the database, or another worker stopped inside a transaction, made it wait.
+/// Since when outcomes may have been waiting to be recorded that a worker lost when it ended or a fault began at `end`: a
+/// moment, or as long as the database, or another worker stopped inside a transaction, made it wait.
 fn unrecorded_from(end: i64, incidents: &[Incident]) -> i64 {
     let from = end - RECORDING;
     let holds_up = |incident: &&Incident| {
@@ -173,7 +173,7 @@ fn hurt(who: Who, incidents: &[Incident]) -> Vec<(i64, i64)> {
     let rest = millis(LEASE) * 2 / 3;
     together.retain(|(from, until)| until - from >= rest);
     let timeout = millis(REQUEST_TIMEOUT);
-    together.iter().map(|(from, until)| (from - RECORDING, until + timeout)).collect()
+    together.iter().map(|(from, until)| (unrecorded_from(*from, incidents), until + timeout)).collect()
 }
 
 #[cfg(test)]
@@ -206,6 +206,8 @@ mod tests {
         assert_eq!(hurt(me, &all), [(18_500, 30_500)]);
         let both = [incident(Fault::Cut, Some(me), 0, 800), incident(Fault::Database, None, 900, 2000)];
         assert_eq!(hurt(me, &both), [(-1500, 6500)]);
+        let held_up = [incident(Fault::Stop, Some(other), 19_000, 19_500), all[1].clone()];
+        assert_eq!(hurt(me, &held_up), [(17_500, 30_500)]);
     }
 
     #[test]
