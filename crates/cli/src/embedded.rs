@@ -11,7 +11,12 @@ use postrider_store::Store;
 pub(crate) async fn open(folder: &Path, keyring: Keyring) -> Result<Store, OpenError> {
     let file = folder.join("postrider.db");
     let url = format!("sqlite://{}?mode=rwc", file.display());
-    let args = DatabaseArgs { database_url: Some(url.into()), database_connections: 1 };
+    let args = DatabaseArgs {
+        database_url: Some(url.into()),
+        database_connections: 1,
+        database_pooler: "none".to_owned(),
+        database_listen_url: None,
+    };
     let (_, store) = postrider_program::open_store(&args, keyring, true).await?;
     Ok(store)
 }

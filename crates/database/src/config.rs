@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::DatabaseUrl;
+use crate::{DatabaseUrl, Pooler};
 
 /// How to connect. [`Database::connect`](crate::Database::connect) validates it.
 ///
@@ -31,6 +31,10 @@ pub struct Config {
     /// How long a transaction may be idle before PostgreSQL ends it and its connection, within [`Config::TIMEOUTS`]: a
     /// process that is frozen or cut off in the middle of a transaction would keep its locks.
     pub idle_transaction_timeout: Duration,
+    /// What is between the program and PostgreSQL.
+    pub pooler: Pooler,
+    /// A direct way to the same PostgreSQL database, for notifications behind a pooler that passes none on.
+    pub listen_url: Option<DatabaseUrl>,
     /// The value of PostgreSQL's `pg_stat_activity.application_name`.
     pub application_name: String,
 }
@@ -69,6 +73,8 @@ impl Config {
             acquire_timeout: Duration::from_secs(5),
             answer_timeout: Self::ANSWER_TIMEOUT,
             idle_transaction_timeout: Duration::from_secs(10),
+            pooler: Pooler::None,
+            listen_url: None,
             application_name: "postrider".into(),
         }
     }

@@ -13,7 +13,7 @@ use crate::error::comes_from_dead_connection;
 use crate::failover::{Failover, Follower};
 use crate::options::{self, Silence};
 use crate::trouble::{Trouble, Watch};
-use crate::{Config, Connection, DatabaseError, Dialect, Transaction, checks};
+use crate::{Config, Connection, DatabaseError, Dialect, Pooler, Transaction, checks, pooler};
 
 /// A pool of connections to PostgreSQL or SQLite. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,7 +23,28 @@ pub struct Database {
     answer_timeout: Duration,
     silence: Arc<Silence>,
     cache: Arc<ConnectionCache>,
+    pooler: Pooler,
+    /// A pool of one connection that does not pass a pooler.
+    direct: Option<DatabaseConnection>,
     _follower: Option<Arc<Follower>>,
+}
+
+/// The pool for notifications, if the configuration has a URL of its own for them. It connects when it is used.
+async fn listening(config: &Config) -> Result<Option<DatabaseConnection>, DatabaseError> {
+    let Some(url) = &config.listen_url else { return Ok(None) };
+    let Some(servers) = url.servers() else { return Ok(None) };
+    let failover = Arc::new(Failover::new(servers, &config.application_name).map_err(refused)?);
+    let server = failover.first().await.map_err(refused)?;
+    let config = Config {
+        url: url.clone(),
+        max_connections: 1,
+        pooler: Pooler::None,
+        listen_url: None,
+        ..config.clone()
+    };
+    let mut options = options::of(&config, &Arc::default(), Some((server, failover)));
+    options.connect_lazy(true);
+    Ok(Some(sea_orm::Database::connect(options).await?))
 }
 
 /// A connection could not be established.
@@ -53,7 +74,9 @@ impl Database {
         let failover = match config.url.servers() {
             Some(servers) => {
                 let failover = Arc::new(Failover::new(servers, &config.application_name).map_err(refused)?);
-                Some((failover.first().await.map_err(refused)?, failover))
+                let server = failover.first().await.map_err(refused)?;
+                pooler::check(&config, &server).await?;
+                Some((server, failover))
             }
             None => None,
         };
@@ -61,12 +84,21 @@ impl Database {
         let connection = sea_orm::Database::connect(options).await?;
         checks::check(&connection).await?;
         let pool = || connection.get_postgres_connection_pool();
+        let direct = listening(&config).await?;
         let follower = failover.and_then(|(_, failover)| failover.follow(pool())).map(Arc::new);
         // Most connections stay available to all, and all of them if there are few.
         let room = config.max_connections.saturating_sub(4) / 4;
         let cache = Arc::new(ConnectionCache::with_room(room as usize));
         let answer_timeout = config.answer_timeout;
-        Ok(Self { answer_timeout, silence, cache, _follower: follower, ..Self::from_connection(connection) })
+        Ok(Self {
+            answer_timeout,
+            silence,
+            cache,
+            pooler: config.pooler,
+            direct,
+            _follower: follower,
+            ..Self::from_connection(connection)
+        })
     }
 
     /// Uses a pool that the application has already opened.
@@ -74,7 +106,16 @@ impl Database {
         let dialect = Dialect::of(&connection);
         let (silence, cache) = Default::default();
         let connection = Connection { pool: connection, watch: Arc::new(Watch::default()) };
-        Self { connection, dialect, answer_timeout: Config::ANSWER_TIMEOUT, silence, cache, _follower: None }
+        Self {
+            connection,
+            dialect,
+            answer_timeout: Config::ANSWER_TIMEOUT,
+            silence,
+            cache,
+            pooler: Pooler::None,
+            direct: None,
+            _follower: None,
+        }
     }
 
     /// The kind of database.
@@ -106,6 +147,19 @@ impl Database {
     pub fn dedicated(&self) -> DedicatedConnection<'_> {
         let cache = (self.dialect == Dialect::Postgres && self.cache.has_room()).then_some(&*self.cache);
         DedicatedConnection { connection: &self.connection, cache }
+    }
+
+    /// What is between the program and PostgreSQL.
+    pub fn pooler(&self) -> Pooler {
+        self.pooler
+    }
+
+    /// The pool whose connections may listen for notifications. `None` behind a pooler without a direct URL.
+    pub fn listening(&self) -> Option<&DatabaseConnection> {
+        match self.pooler {
+            Pooler::None => Some(self.sea_orm()),
+            Pooler::Transaction => self.direct.as_ref(),
+        }
     }
 
     /// The number of connections in the pool now. Zero for a pool that is not sqlx's.
@@ -197,6 +251,11 @@ impl Database {
     /// Closes all connections, and waits for those in use.
     pub async fn close(&self) {
         self.cache.close();
+        if let Some(direct) = &self.direct
+            && let Err(error) = direct.close_by_ref().await
+        {
+            tracing::debug!(%error, "the direct database connection did not close cleanly");
+        }
         if let Err(error) = self.sea_orm().close_by_ref().await {
             tracing::debug!(%error, "the database connections did not close cleanly");
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sea_orm::{DbErr, RuntimeErr};
 
-use crate::ConfigError;
+use crate::{ConfigError, PoolerError};
 
 /// A database error.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum DatabaseError {
         "the database has the encoding {0}: create one with ENCODING 'UTF8' TEMPLATE template0, since events hold any Unicode text"
     )]
     Encoding(String),
+    /// The pooler before the database is not what the configuration says, or will not do.
+    #[error(transparent)]
+    Pooler(#[from] PoolerError),
     /// The database did not answer for this long.
     #[error("the database has not answered for {0:?}")]
     Silent(Duration),

@@ -13,6 +13,7 @@
 //! | [`sql`] | running a hand-written statement and reading its columns |
 //! | [`batch`] | [`Batch`]: rows that one statement reads as a table |
 //! | [`writes`] | [`Writes`]: statements that are sent as one; [`Guarded`]: writes that happen only if expectations hold |
+//! | [`pooler`] | [`Pooler`]: what is between the program and PostgreSQL |
 //! | [`error`] | [`DatabaseError`], and whether the same call may succeed later |
 //!
 //! Times are Unix milliseconds in `BIGINT` columns on both databases ([`Dialect::now`]); statements
@@ -28,6 +29,7 @@ pub mod dialect;
 pub mod error;
 mod failover;
 mod options;
+pub mod pooler;
 mod servers;
 mod session;
 pub mod sql;
@@ -43,6 +45,7 @@ pub use connection::{Connections, Database};
 pub use connection_cache::DedicatedConnection;
 pub use dialect::Dialect;
 pub use error::{DatabaseError, comes_from_trouble};
+pub use pooler::{Pooler, PoolerError};
 pub use transaction::{InTransaction, Transaction};
 pub use trouble::Trouble;
 pub use url::{DatabaseUrl, DatabaseUrlError};

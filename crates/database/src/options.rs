@@ -10,7 +10,7 @@ use sea_orm::{ConnectOptions, SqlxError};
 use crate::begin::settle;
 use crate::connection_cache::TRUSTED;
 use crate::failover::Failover;
-use crate::{Config, Dialect, session};
+use crate::{Config, Dialect, Pooler, session};
 
 /// How long a connection may take to answer a ping when it is returned to the pool.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -64,7 +64,11 @@ fn for_postgres(
     server: PgConnectOptions,
     failover: &Arc<Failover>,
 ) {
-    let set = session::set(&session::settings(config));
+    // Behind a pooler, settings of a session reach other clients, so they are those of the role.
+    let set = match config.pooler {
+        Pooler::None => session::set(&session::settings(config)),
+        Pooler::Transaction => String::new(),
+    };
     let (silence, failover) = (Arc::clone(silence), Arc::clone(failover));
     options
         .max_connections(config.max_connections)
@@ -79,6 +83,9 @@ fn for_postgres(
             let (set, failover) = (set.clone(), Arc::clone(&connected));
             Box::pin(async move {
                 failover.check(connection).await?;
+                if set.is_empty() {
+                    return Ok(());
+                }
                 connection.execute(AssertSqlSafe(set)).await.map(drop)
             })
         })

@@ -162,7 +162,12 @@ impl FromStr for Servers {
         }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or(DatabaseUrlError::Parameters)?;
+            let ignored = servers.ignored;
             servers.set(&form_decoded(name)?, &form_decoded(value)?)?;
+            // What looks like an unknown parameter is the rest of a password with a question mark in it.
+            if login.is_none() && servers.ignored > ignored && pair.contains('@') {
+                return Err(DatabaseUrlError::Authority);
+            }
         }
         Ok(servers)
     }

@@ -35,6 +35,17 @@ impl Setting {
         }
     }
 
+    /// Returns whether `value`, as `pg_settings` has it, will do.
+    pub(crate) fn is_met_by(&self, value: &str) -> bool {
+        match self.needed {
+            Needed::Exactly(needed) => value == needed,
+            Needed::Not(wrong, _) => value != wrong,
+            Needed::Limit(limit) => {
+                value.parse::<u128>().is_ok_and(|value| (1..=limit.as_millis()).contains(&value))
+            }
+        }
+    }
+
     /// The statement that sets it.
     fn set(&self) -> String {
         let (name, value) = (self.name, self.value());

@@ -45,7 +45,12 @@ pub enum OpenError {
 /// Fails if a setting is invalid, the database is unavailable, or its schema is older than this program.
 pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> Result<Database, OpenError> {
     let url: DatabaseUrl = args.url()?;
-    let config = Config { max_connections: args.database_connections, ..Config::new(url.clone()) };
+    let config = Config {
+        max_connections: args.database_connections,
+        pooler: args.pooler()?,
+        listen_url: args.listen_url()?,
+        ..Config::new(url.clone())
+    };
     let opened = Database::connect(config).await;
     let database = opened.map_err(|source| OpenError::Unavailable { url, source })?;
     if migrate {

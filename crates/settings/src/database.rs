@@ -31,6 +31,26 @@ pub struct DatabaseArgs {
         value_parser = count_in::<u32>(bounds::DATABASE_CONNECTIONS)
     )]
     pub database_connections: u32,
+
+    /// Pooler between this process and PostgreSQL: none or transaction
+    ///
+    /// Set `transaction` for PgBouncer (1.21 or newer) with pool_mode = transaction. Sessions then get their settings from
+    /// the role, and workers poll unless POSTRIDER_DATABASE_LISTEN_URL is set. PgBouncer in session mode is `none`.
+    #[arg(
+        long, env = "POSTRIDER_DATABASE_POOLER", value_name = "MODE", default_value = "none",
+        value_parser = ["none", "transaction"]
+    )]
+    pub database_pooler: String,
+
+    /// URL of the same PostgreSQL database that does not pass the pooler, for notifications of new jobs
+    #[arg(
+        long,
+        env = "POSTRIDER_DATABASE_LISTEN_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub database_listen_url: Option<SecretText>,
 }
 
 impl DatabaseArgs {
@@ -43,6 +63,30 @@ impl DatabaseArgs {
         const HINT: &str =
             "set it to postgres://user:password@host/name, or to sqlite://path for a database in a file";
         SecretText::parse(self.database_url.as_ref(), NAME, HINT)
+    }
+
+    /// Returns the pooler as the type that names it, `postrider_database::Pooler`.
+    ///
+    /// # Errors
+    /// Fails if `P` rejects it.
+    pub fn pooler<P: FromStr<Err: Error + Send + Sync + 'static>>(&self) -> Result<P, SettingsError> {
+        let parsed = self.database_pooler.parse();
+        parsed.map_err(|error| SettingsError::refused("POSTRIDER_DATABASE_POOLER", error))
+    }
+
+    /// Returns the URL for notifications, if there is one.
+    ///
+    /// # Errors
+    /// Fails if `U` rejects it.
+    pub fn listen_url<U: FromStr<Err: Error + Send + Sync + 'static>>(
+        &self,
+    ) -> Result<Option<U>, SettingsError> {
+        let Some(text) = self.database_listen_url.as_ref().and_then(SecretText::trimmed) else {
+            return Ok(None);
+        };
+        let parsed =
+            text.parse().map_err(|error| SettingsError::refused("POSTRIDER_DATABASE_LISTEN_URL", error));
+        parsed.map(Some)
     }
 }
 

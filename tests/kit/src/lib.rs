@@ -3,6 +3,7 @@
 //! - [`database`]: a fresh, migrated database for each test
 //! - [`receiver`]: an HTTP server that records requests and behaves as configured
 //! - [`process`]: Postrider's programs, as a user would start them
+//! - [`pgbouncer`]: PgBouncer before the database
 //! - [`explain`]: the plans that PostgreSQL used, and what is wrong with them
 //! - [`faulty`]: a disk that fails on command, under one program
 //! - [`proxy`]: a link to the database that can hang, break or swallow answers
@@ -24,6 +25,7 @@ pub mod database;
 pub mod eventually;
 pub mod explain;
 pub mod faulty;
+pub mod pgbouncer;
 pub mod process;
 pub mod proxy;
 pub mod receiver;

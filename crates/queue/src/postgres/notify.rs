@@ -3,15 +3,17 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use postrider_database::Database;
+use postrider_database::{Database, Pooler};
 use sea_orm::sqlx::Executor as _;
 use sea_orm::sqlx::postgres::PgListener;
+use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::wake::{Bell, Wakeups};
 
 const CHANNEL: &str = "postrider_jobs";
+const NOTIFY: &str = "NOTIFY postrider_jobs";
 
 /// The shortest time between two notifications of one process.
 const DEBOUNCE: Duration = Duration::from_millis(1);
@@ -65,6 +67,9 @@ impl Notifier {
 ///
 /// It holds a connection, since the pool pings each returned one, and replaces it after any error.
 async fn send(database: Database, due: Arc<Notify>) {
+    if database.pooler() == Pooler::Transaction {
+        return send_through_pooler(&database, &due).await;
+    }
     let mut held: Option<PgListener> = None;
     let closing = database.sea_orm().get_postgres_connection_pool().close_event();
     tokio::pin!(closing);
@@ -83,27 +88,41 @@ async fn send(database: Database, due: Arc<Notify>) {
     }
 }
 
+/// Sends notifications without a connection of its own: a pooler passes them on, but a session would not stay the same.
+async fn send_through_pooler(database: &Database, due: &Notify) {
+    loop {
+        due.notified().await;
+        let sent = tokio::time::timeout(ANSWER, database.connection().execute_unprepared(NOTIFY)).await;
+        if !matches!(sent, Ok(Ok(_))) {
+            tracing::debug!(?sent, "could not notify workers");
+        }
+        tokio::time::sleep(DEBOUNCE).await;
+    }
+}
+
 async fn notify(database: &Database, held: Option<PgListener>) -> Result<PgListener, sea_orm::sqlx::Error> {
     let mut connection = match held {
         Some(connection) => connection,
         None => PgListener::connect_with(database.sea_orm().get_postgres_connection_pool()).await?,
     };
-    connection.execute("NOTIFY postrider_jobs").await?;
+    connection.execute(NOTIFY).await?;
     Ok(connection)
 }
 
 /// Wakes workers for each notification, and whenever one may have been missed.
 async fn listen(database: Database, bell: Arc<Bell>) {
+    // Behind a pooler without a direct way, workers in this process are woken, and the others poll.
+    let Some(connection) = database.listening() else { return };
     loop {
-        if let Err(error) = hear(&database, &bell).await {
+        if let Err(error) = hear(connection, &bell).await {
             tracing::debug!(%error, "listening for notifications failed");
         }
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-async fn hear(database: &Database, bell: &Bell) -> Result<(), sea_orm::sqlx::Error> {
-    let pool = database.sea_orm().get_postgres_connection_pool();
+async fn hear(connection: &DatabaseConnection, bell: &Bell) -> Result<(), sea_orm::sqlx::Error> {
+    let pool = connection.get_postgres_connection_pool();
     let listening = async {
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen(CHANNEL).await?;
