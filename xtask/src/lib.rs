@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cargo;
 pub mod chaos;
 pub mod lint;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod test;
 

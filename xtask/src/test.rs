@@ -10,6 +10,7 @@ use crate::{
     Error,
     cargo::{cargo, status_of, without_own_variables, workspace_root},
     chaos,
+    pgbouncer::{self, PGBOUNCERS_VARIABLE},
     postgres::{Durability, Options, Postgres, URL_VARIABLE, with_version},
 };
 
@@ -47,7 +48,8 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
     if everything {
         tests.arg("--workspace");
     }
-    let status = status_of(server.pass_to(tests.args(arguments)))?;
+    tests.args(arguments).env(PGBOUNCERS_VARIABLE, pgbouncer::programs());
+    let status = status_of(server.pass_to(&mut tests))?;
 
     if !status.success() || !everything {
         return Ok(status);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sea_orm::sqlx::postgres::PgDatabaseError;
 use sea_orm::{DbErr, RuntimeErr};
 
 use crate::{ConfigError, PoolerError};
@@ -105,6 +106,7 @@ enum Class {
 
 fn class(error: &DbErr) -> Class {
     match sqlx(error) {
+        Some(error) if is_stale_plan(error) => Class::Passing,
         Some(sea_orm::SqlxError::Database(error)) => {
             error.code().map_or(Class::Lasting, |code| of_code(&code))
         }
@@ -179,6 +181,15 @@ pub(crate) fn is_dead_connection(error: &DbErr) -> bool {
             .is_some_and(|code| code.starts_with("57P0") || code.len() == 5 && code.starts_with("08")),
         _ => false,
     }
+}
+
+/// Returns whether a prepared statement of the connection has become invalid, because a migration has changed the columns
+/// that it returns. Nothing was done, and another connection prepares the statement again.
+pub(crate) fn is_stale_plan(error: &sea_orm::SqlxError) -> bool {
+    let sea_orm::SqlxError::Database(error) = error else { return false };
+    // The message, "cached plan must not change result type", is in the language of the server.
+    let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+    error.code().is_some_and(|code| code == "0A000") && routine == Some("RevalidateCachedQuery")
 }
 
 /// Returns whether any error in the chain of `error` is that of a dead connection.

@@ -99,6 +99,11 @@ impl PgBouncer {
     pub fn url(&self) -> &str {
         self.url.as_str()
     }
+
+    /// A pool of another client.
+    pub async fn connect(&self) -> sea_orm::DatabaseConnection {
+        sea_orm::Database::connect(self.url.as_str()).await.expect("PgBouncer answers")
+    }
 }
 
 impl Drop for PgBouncer {

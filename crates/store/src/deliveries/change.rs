@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use postrider_core::{DeliveryId, DeliveryStatus, TenantId};
 use postrider_database::Writes;
 use postrider_database::sql::query_one;
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult as _, QueryFilter, QuerySelect};
+use sea_orm::{
+    ColumnTrait, EntityTrait, FromQueryResult as _, IdenStatic as _, Iterable as _, QueryFilter, QuerySelect,
+};
 
 use super::read::{Delivery, read};
 use super::restart::{AttemptBudget, restart, rollup_key};
@@ -54,9 +56,12 @@ impl Store {
     pub async fn cancel(&self, tenant: &TenantId, id: DeliveryId) -> Result<Changed, StoreError> {
         let now = self.database.dialect().now();
         let transaction = self.database.begin().await?;
+        // Named: after a migration that adds a column, PostgreSQL rejects a prepared statement that returns all.
+        let columns: Vec<_> = deliveries::Column::iter().map(|column| column.as_str()).collect();
         let sql = format!(
             "UPDATE deliveries SET status = {CANCELLED}, next_attempt_at = NULL, ended_at = {now} \
-             WHERE id = $1 AND tenant = $2 AND status = {PENDING} RETURNING *"
+             WHERE id = $1 AND tenant = $2 AND status = {PENDING} RETURNING {}",
+            columns.join(", ")
         );
         let values = [id.uuid().into(), tenant.as_str().into()];
         let Some(row) = query_one(&transaction, sql, values).await? else {

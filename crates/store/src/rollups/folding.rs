@@ -148,7 +148,10 @@ async fn existing(
             AND attempt_rollups.event_type = input.event_type AND attempt_rollups.width = input.width \
             AND attempt_rollups.start = input.start",
     );
-    let sql = format!("SELECT attempt_rollups.* FROM input {rollups}");
+    let sql = format!(
+        "SELECT attempt_rollups.tenant, attempt_rollups.subscriber_id, attempt_rollups.event_type, \
+            attempt_rollups.width, attempt_rollups.start, attempt_rollups.counts FROM input {rollups}"
+    );
     Ok(input.query(transaction, &sql, []).await?)
 }
 

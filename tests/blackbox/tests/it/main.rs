@@ -17,6 +17,8 @@ mod exposition;
 mod limits;
 mod main_job;
 mod metrics;
+mod migration;
+mod pgbouncer;
 mod rotation;
 mod schedule;
 mod secrecy;

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use postrider_testkit::{Program, TestDatabase};
+use sea_orm::ConnectionTrait as _;
 
 use crate::client::{dispatch, subscribe};
 use crate::deployment::{ADMIN_KEY, DEADLINE, Deployment, Member, SECRET_KEY, program};
@@ -29,7 +30,19 @@ async fn a_missing_or_invalid_setting_is_named() {
     // Never reached, since settings are validated first.
     let url = "postgres://nobody:pass-of-the-test@127.0.0.1:1/none";
     for (name, variable, values) in [
-        ("postrider-server", "POSTRIDER_DATABASE_URL", &["", "mysql://localhost/x"][..]),
+        (
+            "postrider-server",
+            "POSTRIDER_DATABASE_URL",
+            &[
+                "",
+                "mysql://me:pass-of-the-test@localhost/x",
+                "postgres://me:pass-of-the-test/x@localhost/x",
+                "postgres://me:pass-of-the-test#@127.0.0.1:1/x?sslmode=always",
+                "postgres://127.0.0.1:1/x?pasword=pass-of-the-test&port=x",
+            ][..],
+        ),
+        ("postrider-server", "POSTRIDER_DATABASE_LISTEN_URL", &["postgres://me:pass-of-the-test/@x"]),
+        ("postrider-server", "POSTRIDER_DATABASE_POOLER", &["session"]),
         ("postrider-server", "POSTRIDER_SECRET_KEY", &["", "short", "bm90IHRoaXJ0eS10d28gYnl0ZXM="]),
         ("postrider-server", "POSTRIDER_ADMIN_KEY", &["", "thirty-one-characters-0123456789"[1..].as_ref()]),
         ("postrider-server", "POSTRIDER_LISTEN", &["8080", "nowhere:1"]),
@@ -198,4 +211,26 @@ async fn a_settings_file_is_read() {
     }
     let errors = complaint(&with("postrider-server", &folder.path().join("none.toml"))).await;
     assert!(errors.contains("none.toml"), "{errors}");
+}
+
+/// The programs' role may have fewer rights than the one that migrates.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrating_a_current_schema_needs_no_right_to_change_it() {
+    let database = TestDatabase::postgres().await;
+    let empty = TestDatabase::postgres_with::<Nothing>().await;
+    let role = format!("reader_of_{}", database.url().rsplit('_').next().unwrap());
+    let admin = database.connection();
+    let create = format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}");
+    admin.execute_unprepared(&create).await.unwrap();
+    let (_, place) = database.url().split_once('@').unwrap();
+    let migrate =
+        |url: &str| Program::named("postrider").arg("migrate").env("POSTRIDER_DATABASE_URL", url).start();
+    let mut done = migrate(&format!("postgres://{role}@{place}"));
+    let succeeded = done.wait(DEADLINE).await.success();
+    let (_, place) = empty.url().split_once('@').unwrap();
+    let mut refused = migrate(&format!("postgres://{role}@{place}"));
+    let failed = !refused.wait(DEADLINE).await.success();
+    admin.execute_unprepared(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+    assert!(succeeded, "{:?}", done.stderr());
+    assert!(failed, "an empty database lacks all tables");
 }
