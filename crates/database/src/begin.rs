@@ -3,8 +3,8 @@
 use sea_orm::sqlx::sqlite::SqliteTransactionManager;
 use sea_orm::sqlx::{Connection as _, Executor as _, SqliteConnection};
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, SqlxError, TransactionOptions,
-    TransactionTrait as _,
+    DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode, SqlxError,
+    TransactionOptions, TransactionTrait as _,
 };
 use sqlx_core::transaction::TransactionManager as _;
 
@@ -26,6 +26,19 @@ pub(crate) async fn begin(pool: &DatabaseConnection) -> Result<DatabaseTransacti
         }
     }
     pool.begin_with_options(options()).await
+}
+
+/// Settles an idle connection of a pool that an application opened: ours settle all that are returned.
+pub(crate) async fn settle_one(pool: &DatabaseConnection) -> Result<(), DbErr> {
+    if Dialect::of(pool) != Dialect::Sqlite {
+        return Ok(());
+    }
+    let failed = |error: SqlxError| DbErr::Conn(RuntimeErr::SqlxError(error.into()));
+    let mut connection = pool.get_sqlite_connection_pool().acquire().await.map_err(failed)?;
+    if !settle(&mut connection).await.map_err(failed)? {
+        connection.close_on_drop();
+    }
+    Ok(())
 }
 
 /// Returns whether a connection has certainly no open transaction, after ending one that sqlx takes for open.

@@ -7,7 +7,7 @@ use sea_orm::{
     ConnectionTrait as _, DatabaseConnection, DatabaseConnectionType, DbErr, RuntimeErr, SqlxError,
 };
 
-use crate::begin::{MOST_DEAD, begin};
+use crate::begin::{MOST_DEAD, begin, settle_one};
 use crate::connection_cache::{ConnectionCache, DedicatedConnection};
 use crate::error::comes_from_dead_connection;
 use crate::failover::{Failover, Follower};
@@ -20,6 +20,7 @@ use crate::{Config, Connection, DatabaseError, Dialect, Pooler, Transaction, che
 pub struct Database {
     connection: Connection,
     dialect: Dialect,
+    origin: Origin,
     answer_timeout: Duration,
     silence: Arc<Silence>,
     cache: Arc<ConnectionCache>,
@@ -27,6 +28,15 @@ pub struct Database {
     /// A pool of one connection that does not pass a pooler.
     direct: Option<DatabaseConnection>,
     _follower: Option<Arc<Follower>>,
+}
+
+/// Who opened a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// [`Database::connect`], with the options that we need.
+    Own,
+    /// The application.
+    Application,
 }
 
 /// The pool for notifications, if the configuration has a URL of its own for them. It connects when it is used.
@@ -91,6 +101,7 @@ impl Database {
         let cache = Arc::new(ConnectionCache::with_room(room as usize));
         let answer_timeout = config.answer_timeout;
         Ok(Self {
+            origin: Origin::Own,
             answer_timeout,
             silence,
             cache,
@@ -109,6 +120,7 @@ impl Database {
         Self {
             connection,
             dialect,
+            origin: Origin::Application,
             answer_timeout: Config::ANSWER_TIMEOUT,
             silence,
             cache,
@@ -194,7 +206,14 @@ impl Database {
     /// Fails if no connection is available in time.
     pub async fn begin(&self) -> Result<Transaction, DatabaseError> {
         let pool = self.sea_orm().clone();
-        let begun = match tokio::spawn(async move { begin(&pool).await }).await {
+        let origin = self.origin;
+        let begin = async move {
+            if origin == Origin::Application {
+                settle_one(&pool).await?;
+            }
+            begin(&pool).await
+        };
+        let begun = match tokio::spawn(begin).await {
             Ok(begun) => begun,
             // The runtime is shutting down.
             Err(error) => Err(DbErr::Custom(error.to_string())),

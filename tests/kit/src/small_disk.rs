@@ -37,6 +37,16 @@ impl SmallDisk {
         self.0.path()
     }
 
+    /// Changes its size.
+    pub fn resize(&self, bytes: u64) {
+        let remount = Command::new("mount")
+            .args(["-o", &format!("remount,size={bytes}")])
+            .arg(self.path())
+            .status()
+            .expect("mount runs");
+        assert!(remount.success(), "{}: {remount}", self.path().display());
+    }
+
     /// Fills it, with a file that [`SmallDisk::make_room`] removes.
     pub fn fill(&self) {
         let mut filler = File::options().create(true).append(true).open(self.filler()).expect("a file");

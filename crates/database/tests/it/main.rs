@@ -1,6 +1,7 @@
 //! Connections to a real PostgreSQL.
 
 mod defaults;
+mod failing_io;
 mod pooler;
 mod servers;
 mod transactions;

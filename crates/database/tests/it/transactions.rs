@@ -12,7 +12,7 @@ use sea_orm::{ConnectOptions, ConnectionTrait, DbBackend, DbErr, Statement};
 const INSERT: &str = "INSERT INTO things (id, filler) VALUES";
 
 /// The rows that are committed, as another program sees them.
-async fn committed(url: &str) -> Vec<i64> {
+pub(crate) async fn committed(url: &str) -> Vec<i64> {
     let other = sea_orm::Database::connect(ConnectOptions::new(url)).await.expect("a connection of its own");
     let select = Statement::from_string(other.get_database_backend(), "SELECT id FROM things ORDER BY id");
     let rows = other.query_all_raw(select).await.expect("the rows");
@@ -33,7 +33,7 @@ async fn open(url: &str) -> Database {
 }
 
 /// A row of 64 KiB and its successor, in one transaction.
-async fn insert(database: &Database, id: i64) -> Result<(), DatabaseError> {
+pub(crate) async fn insert(database: &Database, id: i64) -> Result<(), DatabaseError> {
     let transaction = database.begin().await?;
     insert_in(&transaction, id).await?;
     transaction.commit().await
@@ -102,6 +102,20 @@ async fn a_full_disk_loses_nothing_acknowledged() {
     let url = format!("sqlite://{}", disk.path().join("things.db").display());
     std::fs::write(disk.path().join("filler"), vec![0; 2 << 20]).expect("a file in the way");
     let database = open(&url).await;
+    nothing_acknowledged_is_lost(&url, &database, async || disk.make_room()).await;
+}
+
+/// Its pool has none of our hooks.
+#[tokio::test]
+async fn a_full_disk_loses_nothing_acknowledged_in_a_pool_of_the_application() {
+    let Some(disk) = SmallDisk::mount(4 << 20) else { return };
+    let url = format!("sqlite://{}", disk.path().join("things.db").display());
+    std::fs::write(disk.path().join("filler"), vec![0; 2 << 20]).expect("a file in the way");
+    open(&url).await.close().await;
+    let mut options = ConnectOptions::new(&url);
+    options.max_connections(1);
+    let pool = sea_orm::Database::connect(options).await.expect("a pool");
+    let database = Database::from_connection(pool);
     nothing_acknowledged_is_lost(&url, &database, async || disk.make_room()).await;
 }
 

@@ -46,6 +46,17 @@ impl Dev {
         Api::new(&self.url, &self.key).described().await
     }
 
+    /// Its telemetry address.
+    pub(crate) async fn telemetry(&self) -> Api {
+        let is_telemetry = |line: &str| line.contains("listening") && line.contains("telemetry");
+        Api::without_key(format!("http://{}", self.process.wait_for_address(is_telemetry, DEADLINE).await))
+    }
+
+    /// Everything that it has printed.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        [self.process.stdout(), self.process.stderr()].concat()
+    }
+
     /// The first command of the greeting.
     fn curl(&self) -> String {
         let greeting = self.process.stdout();

@@ -14,6 +14,7 @@ mod crowd;
 mod deployment;
 mod dev;
 mod exposition;
+mod full_disk;
 mod limits;
 mod main_job;
 mod metrics;
