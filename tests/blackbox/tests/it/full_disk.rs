@@ -88,7 +88,7 @@ fn is_logged_once(lines: &[String]) {
     assert!(loud.len() < 15, "{loud:#?}");
 }
 
-/// The events of the file, each with the status of its delivery.
+/// The events of the file, each with the status of its delivery; 1 is `succeeded`.
 async fn deliveries(file: &Path) -> Vec<String> {
     let other = Database::connect(ConnectOptions::new(format!("sqlite://{}", file.display()))).await.unwrap();
     let sql = "SELECT lower(hex(events.id)) || ' ' || deliveries.status FROM events \
@@ -120,7 +120,7 @@ async fn dev_loses_nothing_acknowledged_on_a_full_disk_and_recovers() {
     // The file itself is asked, while the program runs and after it has ended.
     let file = fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().path());
     let file = file.into_iter().find(|path| path.extension().is_some_and(|end| end == "db")).unwrap();
-    let wanted: BTreeSet<_> = acknowledged.iter().map(|id| format!("{id} succeeded")).collect();
+    let wanted: BTreeSet<_> = acknowledged.iter().map(|id| format!("{id} 1")).collect();
     let missing = async || {
         let found: BTreeSet<_> = deliveries(&file).await.into_iter().collect();
         wanted.difference(&found).cloned().collect::<Vec<_>>()
