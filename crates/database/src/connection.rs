@@ -207,13 +207,13 @@ impl Database {
     pub async fn begin(&self) -> Result<Transaction, DatabaseError> {
         let pool = self.sea_orm().clone();
         let origin = self.origin;
-        let begin = async move {
+        let task = async move {
             if origin == Origin::Application {
                 settle_one(&pool).await?;
             }
             begin(&pool).await
         };
-        let begun = match tokio::spawn(begin).await {
+        let begun = match tokio::spawn(task).await {
             Ok(begun) => begun,
             // The runtime is shutting down.
             Err(error) => Err(DbErr::Custom(error.to_string())),

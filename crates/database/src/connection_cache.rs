@@ -36,7 +36,7 @@ pub(crate) struct ConnectionCache {
 #[derive(Debug)]
 struct Cached {
     inner: PoolConnection<Postgres>,
-    cached_since: Instant,
+    since: Instant,
     used_at: Instant,
 }
 
@@ -64,7 +64,7 @@ impl ConnectionCache {
         loop {
             let cached = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(mut connection) = cached else { break };
-            if connection.cached_since.elapsed() > LONGEST {
+            if connection.since.elapsed() > LONGEST {
                 continue;
             }
             if connection.used_at.elapsed() < TRUSTED {
@@ -82,7 +82,7 @@ impl ConnectionCache {
             error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
         })?;
         let now = Instant::now();
-        Ok(Cached { inner, cached_since: now, used_at: now })
+        Ok(Cached { inner, since: now, used_at: now })
     }
 
     fn put_back(&self, mut connection: Cached) {

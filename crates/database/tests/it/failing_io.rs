@@ -81,7 +81,6 @@ fn run(library: &Path, error: u32, from: usize, to: usize) -> (Vec<i64>, usize) 
 
 #[tokio::test]
 #[ignore = "io_that_fails_at_any_call_loses_nothing_acknowledged starts it"]
-#[allow(clippy::print_stdout, reason = "its parent reads that")]
 async fn transactions_of_a_child() {
     let Ok(url) = env::var(URL) else { return };
     let database = loop {
@@ -106,7 +105,6 @@ async fn transactions_of_a_child() {
 }
 
 /// Compiles the library. `None`, after printing a line that begins with `skipped:`, if there is no C compiler.
-#[allow(clippy::print_stdout, reason = "a skipped test says so")]
 fn library() -> Option<(TempDir, PathBuf)> {
     let folder = tempfile::tempdir().expect("a folder");
     let library = folder.path().join("failing_io.so");

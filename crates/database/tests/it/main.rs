@@ -1,4 +1,11 @@
-//! Connections to a real PostgreSQL.
+//! Connections to real databases.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "test code: a panic is a failed test, and skipped parts are printed"
+)]
 
 mod defaults;
 mod failing_io;
