@@ -8,6 +8,7 @@ use std::{
 use crate::{
     Error,
     cargo::{cargo, run, status_of, target_folder, without_own_variables, workspace_root},
+    pgbouncer::{self, PGBOUNCERS_VARIABLE},
     postgres::{is_root, with_version},
 };
 
@@ -44,6 +45,9 @@ pub fn chaos(release: bool, version: Option<u32>, arguments: &[OsString]) -> Res
         Command::new(program)
     };
     without_own_variables(&mut command);
+    if arguments.iter().any(|argument| argument.to_string_lossy().ends_with("pgbouncer")) {
+        command.env(PGBOUNCERS_VARIABLE, pgbouncer::programs());
+    }
     status_of(with_version(command.args(arguments), version))
 }
 
