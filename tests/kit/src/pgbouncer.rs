@@ -105,7 +105,10 @@ impl PgBouncer {
 
     /// A pool of another client.
     pub async fn connect(&self) -> sea_orm::DatabaseConnection {
-        sea_orm::Database::connect(self.url.as_str()).await.expect("PgBouncer answers")
+        let mut options = sea_orm::ConnectOptions::new(self.url.as_str());
+        // PgBouncer refuses this parameter.
+        options.map_sqlx_postgres_opts(|options| options.extra_float_digits(None));
+        sea_orm::Database::connect(options).await.expect("PgBouncer answers")
     }
 }
 
