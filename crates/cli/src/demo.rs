@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::receivers::{Character, Receiver};
 use self::report::Report;
 use crate::embedded;
+use crate::say::say;
 
 /// Delays for four attempts within two seconds; the default schedule has six within a quarter of an hour.
 const DELAYS: [Duration; 3] =
@@ -30,7 +31,9 @@ const DELAYS: [Duration; 3] =
 const DEADLINE: Duration = Duration::from_secs(12);
 
 pub(crate) async fn run() -> Result<(), StartError> {
-    println!("Postrider delivers five events to three receivers: one healthy, one flaky, one dead.\n");
+    say(format_args!(
+        "Postrider delivers five events to three receivers: one healthy, one flaky, one dead.\n"
+    ));
     let folder = tempfile::tempdir()?;
     let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom))?;
     let store = embedded::open(folder.path(), keyring).await?;
@@ -56,7 +59,7 @@ pub(crate) async fn run() -> Result<(), StartError> {
     worker.await?;
 
     let report = Report::make(&store, &receivers, events).await?;
-    println!("\n{report}");
+    say(format_args!("\n{report}"));
     store.database().close().await;
     report.verdict()
 }
@@ -96,12 +99,12 @@ async fn dispatch(dispatcher: &Dispatcher) -> Result<usize, StartError> {
     for (event, number) in orders {
         let event = NewEvent::new(event, &json!({"order": number, "total": "19.90"}))?;
         let answer = dispatcher.dispatch(event).await?;
-        println!(
+        say(format_args!(
             "dispatched {} {} to {} subscribers",
             answer.id,
             answer.event_type,
             answer.subscribers.len()
-        );
+        ));
     }
     Ok(orders.len())
 }

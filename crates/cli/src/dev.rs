@@ -18,6 +18,7 @@ use postrider_telemetry::{Program, listener};
 use postrider_worker::Worker;
 
 use crate::embedded;
+use crate::say::say;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -63,9 +64,10 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     let keyring = secret_key.config()?;
     let client = client(&args)?;
     let worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
+    let grace = args.shutdown.shutdown_grace;
     let config = postrider_server::Config {
         body_limit: server.body_limit,
-        grace: args.shutdown.shutdown_grace,
+        grace,
         ..postrider_server::Config::new(server.admin_key()?)
     };
     let mut dispatch = postrider_dispatch::Config {
@@ -93,12 +95,12 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     greet(&format!("http://{}", api.local_addr()), &admin_key, &args.data);
 
     // The worker stops after the API, so that it still attempts the events that were accepted last.
-    let working = tokio::spawn(Worker::new(store, client, worker)?.run(stop.clone()));
+    let working = tokio::spawn(Worker::new(store, client, worker)?.run(stop.token()));
     api.serve(stop.cancelled()).await;
     working.await?;
 
     database.close().await;
-    observed.shutdown().await;
+    observed.shutdown(stop.left_of(grace)).await;
     Ok(())
 }
 
@@ -141,7 +143,7 @@ fn new_admin_key() -> String {
 }
 
 fn greet(url: &str, key: &str, data: &Path) {
-    println!(
+    say(format_args!(
         "Postrider is running at {url}, with its data in {}. Press Ctrl-C to stop it.
 
   API      {url}/docs
@@ -158,5 +160,5 @@ Each subscriber receives the events whose type matches. Subscribe a receiver on 
     -H 'Content-Type: application/json' -d '{{\"url\":\"http://127.0.0.1:9000/\",\"events\":[\"order.*\"]}}'
 ",
         data.display()
-    );
+    ));
 }

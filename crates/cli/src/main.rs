@@ -1,12 +1,12 @@
 //! `postrider`: the commands for a person at a terminal.
 #![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
-#![allow(clippy::print_stdout, reason = "the output of a command goes to standard output")]
 
 mod demo;
 mod dev;
 mod embedded;
 mod migrate;
 mod rekey;
+mod say;
 
 use std::process::ExitCode;
 
@@ -47,12 +47,14 @@ enum Command {
 fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    postrider_program::main(Program::Whole, |args: Args, transforms| async move {
+    let status = postrider_program::main(Program::Whole, |args: Args, transforms| async move {
         match args.command {
             Command::Demo => demo::run().await,
             Command::Dev(args) => dev::run(*args, transforms).await,
             Command::Migrate(args) => migrate::run(args).await,
             Command::Rekey(args) => rekey::run(args).await,
         }
-    })
+    });
+    say::flush();
+    status
 }

@@ -3,6 +3,8 @@
 use postrider_program::StartError;
 use postrider_settings::DatabaseArgs;
 
+use crate::say::say;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -11,7 +13,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<(), StartError> {
     let database = postrider_program::open_database(&args.database, true).await?;
-    println!("the database has the current schema");
+    say(format_args!("the database has the current schema"));
     database.close().await;
     Ok(())
 }

@@ -4,6 +4,8 @@ use postrider_program::StartError;
 use postrider_settings::{DatabaseArgs, SecretKeyArgs, SettingsError};
 use postrider_store::subscribers::RekeyError;
 
+use crate::say::say;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -19,10 +21,10 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
         RekeyError::Unopened { .. } => SettingsError::refused("POSTRIDER_SECRET_KEY", error).into(),
         error => StartError::from(error),
     })?;
-    println!(
+    say(format_args!(
         "re-encrypted the secrets of {} subscribers with the first key; {} already used it",
         rekeyed.resealed, rekeyed.current
-    );
+    ));
     database.close().await;
     Ok(())
 }

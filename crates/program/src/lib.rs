@@ -38,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub use observed::{Observed, readiness};
 pub use open::{OpenError, open_database, open_store};
 pub use start::{StartError, Transforms, main};
-pub use stop::stop_signal;
+pub use stop::{Stop, stop_signal};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use postrider_core::chain;
 use postrider_database::{Connections, Database};
 use postrider_settings::{SettingsError, TelemetryArgs};
 use postrider_telemetry::listener::{self, Readiness};
@@ -26,7 +25,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Installs logging, tracing and the metrics recorder.
+    /// Installs logging (of panics too), tracing and the metrics recorder.
     ///
     /// # Errors
     /// Fails if a setting is invalid, or logging or a recorder is installed already.
@@ -35,6 +34,7 @@ impl Observed {
             logging::Error::Filter { .. } => SettingsError::refused("POSTRIDER_LOG", error).into(),
             error => StartError::from(error),
         })?;
+        logging::log_panics();
         let metrics = prometheus::install(program, version)?;
         Ok(Self { guard, metrics, serving: None, stop: CancellationToken::new() })
     }
@@ -58,11 +58,7 @@ impl Observed {
         tracing::info!(service = "telemetry", address = %listener.local_addr()?, "listening");
         let router = listener::routes(self.metrics.clone(), readiness(database));
         let stop = self.stop.clone().cancelled_owned();
-        self.serving = Some(tokio::spawn(async move {
-            if let Err(error) = listener::serve(listener, router, stop).await {
-                tracing::error!(error = %chain(&error), "telemetry listener failed");
-            }
-        }));
+        self.serving = Some(tokio::spawn(listener::serve(listener, router, stop)));
         Ok(())
     }
 
@@ -71,13 +67,13 @@ impl Observed {
         &self.metrics
     }
 
-    /// Stops serving and exports the remaining spans. Takes a few seconds at most.
-    pub async fn shutdown(self) {
+    /// Stops serving and exports the remaining spans, for up to `limit` or a few seconds, whichever is less.
+    pub async fn shutdown(self, limit: Duration) {
         self.stop.cancel();
         if let Some(serving) = self.serving {
             let _ = serving.await;
         }
-        self.guard.shutdown().await;
+        self.guard.shutdown(limit).await;
     }
 }
 

@@ -1,12 +1,12 @@
 //! From the command line to the exit status.
 
-use std::io::Write as _;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
 use postrider_core::chain;
 use postrider_settings::Settings;
-use postrider_telemetry::Program;
+use postrider_telemetry::{Program, logging};
 
 /// Why a program cannot work. [`main`] prints it on standard error, with all its causes.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
@@ -26,22 +26,39 @@ where
     {
         Ok(settings) => settings,
         Err(error) => {
+            let status = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            if error.use_stderr() {
+                let styled = error.render();
+                let text = match std::io::stderr().is_terminal() {
+                    true => styled.ansi().to_string(),
+                    false => styled.to_string(),
+                };
+                return failed(text.trim_end(), status);
+            }
             // Help goes to standard output, which may be closed; then there is no one to show it to.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return status;
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
+        Err(error) => return failed(&format!("error: {}", chain(&error)), ExitCode::FAILURE),
     };
-    match runtime.block_on(body(args, transforms)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&*error),
+    let ended = runtime.block_on(body(args, transforms));
+    // Does not wait for blocking calls, such as an export to a collector that does not answer.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => {
+            logging::flush();
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&format!("error: {}", chain(&*error)), ExitCode::FAILURE),
     }
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {}", chain(error));
-    ExitCode::FAILURE
+/// Prints why the program cannot work, even if nobody reads it: the program must end all the same.
+fn failed(message: &str, status: ExitCode) -> ExitCode {
+    logging::print(message);
+    logging::flush();
+    status
 }

@@ -63,9 +63,10 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     }
     let targets = args.delivery.client()?;
     let ShedConfig { queue_age, latency } = args.shed.config();
+    let grace = args.shutdown.shutdown_grace;
     let config = Config {
         body_limit: args.server.body_limit,
-        grace: args.shutdown.shutdown_grace,
+        grace,
         shedding: Shedding { queue_age, latency },
         ..Config::new(admin_key)
     };
@@ -90,7 +91,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     }
 
     database.close().await;
-    observed.shutdown().await;
+    observed.shutdown(stop.left_of(grace)).await;
     tracing::info!("stopped");
     Ok(())
 }

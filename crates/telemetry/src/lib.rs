@@ -2,8 +2,8 @@
 //!
 //! Libraries of the workspace use the names in [`metric`] and [`span`], bound their labels with [`label`] and carry trace
 //! contexts with [`context`]. Only binaries install anything, with the feature `setup`, which is off by default so that
-//! libraries stay light: `init` for logs and traces, `prometheus::install` for metrics, `listener::serve` for the
-//! telemetry address. The feature `otlp-grpc` adds traces over gRPC to those over HTTP. This crate does not read the
+//! libraries stay light: `init` for logs and traces, `prometheus::install` for metrics, `listener::routes` for
+//! the telemetry address. The feature `otlp-grpc` adds traces over gRPC to those over HTTP. This crate does not read the
 //! environment, but the OpenTelemetry SDK reads its own `OTEL_*` variables once a trace exporter is set up (see `Otlp`).
 
 pub mod context;
@@ -13,6 +13,8 @@ pub mod listener;
 #[cfg(feature = "setup")]
 pub mod logging;
 pub mod metric;
+#[cfg(feature = "setup")]
+pub mod output;
 #[cfg(feature = "setup")]
 pub mod prometheus;
 pub mod span;

@@ -1,9 +1,14 @@
 //! The logs and traces of a program: set up at its start, flushed at its end.
 //!
-//! Logs go to standard error, because standard output is for the program's results. Levels: error if an operator must
-//! act, warn for what may become that, info for the life cycle, debug for each attempt.
+//! Logs go to standard error, because standard output is for the program's results. Logging never waits for the reader of
+//! standard error: see [`crate::output`]. Levels: error if an operator must act, warn for what may become that, info for
+//! the life cycle, debug for each attempt.
 
-use std::io::IsTerminal;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal, Write as _};
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::thread;
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
@@ -15,14 +20,18 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::context;
-use crate::metric::Program;
+use crate::metric::{self, Program};
+use crate::output::Output;
 use crate::trace::{Otlp, OtlpError};
 
 /// The default log filter.
 pub const DEFAULT_FILTER: &str = "info";
 
-/// How long [`Guard::shutdown`] waits for the last spans to be exported.
-pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time that [`Guard::shutdown`] waits for the last spans to be exported.
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The longest time that [`flush`] waits for the reader of standard error.
+pub const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +79,9 @@ pub enum Error {
     /// Traces cannot be exported.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
+    /// Standard error cannot be written by a thread of its own.
+    #[error("cannot write to standard error")]
+    Output(#[source] io::Error),
     /// This process has set up its logs before.
     #[error("logging has already been set up in this process")]
     Installed(#[from] TryInitError),
@@ -90,9 +102,10 @@ pub fn init(config: &Config) -> Result<Guard, Error> {
     let filter = EnvFilter::builder()
         .parse(&config.log_filter)
         .map_err(|source| Error::Filter { filter: config.log_filter.clone(), source })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let output = stderr().map_err(Error::Output)?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || output.clone());
     let lines = match config.log_format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
     let provider = config.otlp.as_ref().map(|otlp| otlp.provider(config.program.name())).transpose()?;
@@ -122,16 +135,18 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
 }
 
 impl Guard {
-    /// Exports the remaining spans and closes the exporter. Gives up after twice [`FLUSH_TIMEOUT`].
-    pub async fn shutdown(mut self) {
+    /// Exports the remaining spans and closes the exporter. Gives up after `limit` or [`FLUSH_TIMEOUT`], whichever is
+    /// less, and the remaining spans are lost.
+    pub async fn shutdown(mut self, limit: Duration) {
+        let limit = limit.min(FLUSH_TIMEOUT);
         let Some(provider) = self.provider.take() else { return };
         // The call blocks until the exporter's thread has sent the spans, for which that thread needs this runtime.
-        let closed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+        let closed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(limit));
         // The SDK bounds its own wait, but not an export that is already running.
-        match tokio::time::timeout(FLUSH_TIMEOUT * 2, closed).await {
+        match tokio::time::timeout(limit, closed).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "exporting the last spans failed"),
-            Ok(Err(_)) | Err(_) => tracing::warn!("exporting the last spans timed out"),
+            Ok(Err(_)) | Err(_) => tracing::warn!(?limit, "exporting the last spans timed out"),
         }
     }
 }
@@ -143,4 +158,46 @@ impl Drop for Guard {
             let _ = provider.shutdown_with_timeout(Duration::from_secs(1));
         }
     }
+}
+
+/// Returns the output that everything on standard error goes through, so that lines stay whole and in order.
+fn stderr() -> io::Result<&'static Output> {
+    static STDERR: OnceLock<Output> = OnceLock::new();
+    if let Some(output) = STDERR.get() {
+        return Ok(output);
+    }
+    let dropped = |lines| metrics::counter!(metric::LOG_LINES_DROPPED).increment(lines);
+    let reported = |lines| tracing::warn!(lines, "log lines dropped; nobody read standard error in time");
+    let output = Output::stderr(dropped, reported)?;
+    Ok(STDERR.get_or_init(|| output))
+}
+
+/// Prints a line on standard error, after the log lines so far. Like them it is dropped if nobody reads.
+pub fn print(line: &str) {
+    if let Ok(output) = stderr() {
+        let _ = output.clone().write(format!("{line}\n").as_bytes());
+    }
+}
+
+/// Waits until the last log lines have been written, or until [`LAST_LINES_TIMEOUT`] has passed because nobody reads them.
+/// Blocks; call it last.
+pub fn flush() {
+    if let Ok(output) = stderr() {
+        output.flush_within(LAST_LINES_TIMEOUT);
+    }
+}
+
+/// Logs panics instead of printing them, because printing waits for the reader of standard error. For programs.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic: &PanicHookInfo<'_>| {
+        let thread = thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        let error = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => tracing::error!(thread, error, %backtrace, "panicked at {place}"),
+            _ => tracing::error!(thread, error, "panicked at {place}"),
+        }
+    }));
 }

@@ -49,6 +49,8 @@ pub const DATABASE_CONNECTIONS_MAX: &str = "webhook_database_connections_max";
 pub const HTTP_REQUESTS: &str = "http_server_requests_total";
 /// Duration of API requests, by [`METHOD`] and [`ROUTE`].
 pub const HTTP_REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+/// Log lines that were dropped because nobody read them in time.
+pub const LOG_LINES_DROPPED: &str = "webhook_log_lines_dropped_total";
 /// Always 1; the labels [`PROGRAM`] and [`VERSION`] carry the information.
 pub const BUILD_INFO: &str = "webhook_build_info";
 
@@ -242,6 +244,14 @@ pub const ALL: &[Metric] = {
             &[METHOD, ROUTE],
             Server,
             "Duration of API requests.",
+        ),
+        metric(
+            LOG_LINES_DROPPED,
+            Counter,
+            COUNT,
+            &[],
+            Whole,
+            "Log lines that were dropped because nobody read them in time.",
         ),
         metric(
             BUILD_INFO,

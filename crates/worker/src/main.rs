@@ -41,6 +41,7 @@ async fn run(args: Args) -> Result<(), StartError> {
     // All settings are checked before anything is opened.
     let keyring = args.secret_key.config()?;
     let client = args.delivery.client()?;
+    let grace = args.shutdown.shutdown_grace;
     let config = Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
 
     let mut observed = Observed::start(&args.telemetry, Program::Worker, env!("CARGO_PKG_VERSION"))?;
@@ -50,9 +51,9 @@ async fn run(args: Args) -> Result<(), StartError> {
     let stop = postrider_program::stop_signal()?;
     observed.serve(&args.telemetry, &database).await?;
 
-    worker.run(stop).await;
+    worker.run(stop.token()).await;
 
     database.close().await;
-    observed.shutdown().await;
+    observed.shutdown(stop.left_of(grace)).await;
     Ok(())
 }

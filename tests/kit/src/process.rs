@@ -80,8 +80,23 @@ impl Program {
 
     /// Starts the program. Must be called within a tokio runtime.
     pub fn start(&self) -> Process {
+        let mut child = self
+            .command()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.path.display()));
+        let stdout = Lines::read_from(child.stdout.take().expect("a pipe"));
+        let stderr = Lines::read_from(child.stderr.take().expect("a pipe"));
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Process { name, child, stdout, stderr }
+    }
+
+    /// The command that starts the program, for tests that choose its standard output and error themselves.
+    pub fn command(&self) -> Command {
         let passed_on = INHERITED.iter().filter_map(|name| Some((name, env::var_os(name)?)));
-        let mut child = Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        command
             .args(&self.arguments)
             .env_clear()
             .envs(passed_on)
@@ -89,15 +104,8 @@ impl Program {
             .env("NO_COLOR", "1")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.path.display()));
-        let stdout = Lines::read_from(child.stdout.take().expect("a pipe"));
-        let stderr = Lines::read_from(child.stderr.take().expect("a pipe"));
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Process { name, child, stdout, stderr }
+            .kill_on_drop(true);
+        command
     }
 }
 

@@ -15,6 +15,8 @@ use postrider_core::{Clock as _, Secret, SystemClock, chain};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::say::say;
+
 /// How a receiver responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Character {
@@ -81,7 +83,7 @@ impl Receiver {
         let router = Router::new().route("/", post(receive)).with_state(Arc::clone(&seen));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                println!("a receiver of the demo failed: {}", chain(&error));
+                say(format_args!("a receiver of the demo failed: {}", chain(&error)));
             }
         });
         Ok(Self { address, seen, _serving: AbortOnDropHandle::new(serving) })
@@ -113,12 +115,12 @@ async fn receive(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes)
     let attempt = log.attempts.entry(id.clone()).or_default();
     *attempt += 1;
     let answer = seen.character.answer(*attempt);
-    println!(
+    say(format_args!(
         "  {id} {:<14} -> {:<8} attempt {attempt}: {} {}",
         header("x-event-type").unwrap_or("(no type)"),
         seen.character.as_str(),
         answer.as_u16(),
         if verified { "signatures valid" } else { "SIGNATURES INVALID" },
-    );
+    ));
     answer
 }

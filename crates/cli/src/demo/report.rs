@@ -10,6 +10,7 @@ use postrider_store::{PageRequest, Store};
 
 use super::DELAYS;
 use super::receivers::{Character, Log, Receiver};
+use crate::say::say;
 
 /// The deliveries of each receiver, and what it received.
 #[derive(Debug)]
@@ -53,9 +54,9 @@ impl Report {
         let wrong: Vec<_> =
             self.lines.iter().filter(|line| !line.passed()).map(|line| line.character.as_str()).collect();
         if wrong.is_empty() {
-            println!(
+            say(format_args!(
                 "All checks passed: every event reached each working receiver exactly once, and none was lost."
-            );
+            ));
             return Ok(());
         }
         Err(format!("checks failed for the deliveries to: {}", wrong.join(", ")).into())

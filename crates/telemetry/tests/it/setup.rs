@@ -46,7 +46,7 @@ async fn a_process_is_set_up_once_and_exports_its_spans() {
     let orphan = tracing::info_span!(target: "postrider_worker", "queue.claim");
     context::set_parent(&orphan, "nonsense");
     drop(orphan);
-    guard.shutdown().await;
+    guard.shutdown(Duration::from_secs(2)).await;
 
     let mut spans: Vec<Span> = Vec::new();
     while let Ok(request) = received.try_recv() {

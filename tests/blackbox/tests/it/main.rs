@@ -16,6 +16,7 @@ mod dev;
 mod exposition;
 mod full_disk;
 mod limits;
+mod logs;
 mod main_job;
 mod metrics;
 mod migration;

@@ -272,6 +272,6 @@ async fn a_hanging_collector_delays_nothing() {
     let asked = std::time::Instant::now();
     deployment.workers.remove(0).stop().await;
     deployment.server.stop().await;
-    // Each program waits some seconds for its last spans.
-    assert!(asked.elapsed() < Duration::from_secs(40), "{:?}", asked.elapsed());
+    // Each program waits up to 2 s for its last spans, although its grace period is 30 s.
+    assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
 }
