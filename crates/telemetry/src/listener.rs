@@ -11,13 +11,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
+pub use self::serve::{CONNECTIONS, GRACE, serve};
 use crate::prometheus::{CONTENT_TYPE, PrometheusHandle};
 
-/// The time for requests in flight to finish after [`serve`] has been stopped.
-pub const GRACE: Duration = Duration::from_secs(5);
+mod serve;
 
 /// How long [`Readiness::check`] reuses the result of the probe, so that frequent checks do not load the database.
 pub const MAX_AGE: Duration = Duration::from_millis(250);
@@ -91,33 +90,6 @@ pub fn routes(handle: PrometheusHandle, readiness: Readiness) -> Router {
         .route("/metrics", get(metrics).with_state(handle))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz).with_state(readiness))
-}
-
-/// Serves `router` until `shutdown` completes, then waits up to [`GRACE`] for requests in flight.
-///
-/// # Errors
-/// Fails if the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        let _ = stopping.send(());
-    });
-    let overdue = async {
-        match stopped.await {
-            Ok(()) => tokio::time::sleep(GRACE).await,
-            // The server ended by itself; the other branch returns its result.
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        ended = server => ended,
-        () = overdue => Ok(()),
-    }
 }
 
 async fn metrics(State(handle): State<PrometheusHandle>) -> Response {

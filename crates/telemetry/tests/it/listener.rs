@@ -32,7 +32,7 @@ fn handle() -> PrometheusHandle {
 struct Served {
     address: std::net::SocketAddr,
     stop: oneshot::Sender<()>,
-    ended: tokio::task::JoinHandle<std::io::Result<()>>,
+    ended: tokio::task::JoinHandle<()>,
 }
 
 async fn serve(readiness: Readiness) -> Served {
@@ -115,8 +115,34 @@ async fn the_listener_stops_after_the_shutdown_signal() {
     let (status, ..) = get(served.address, "/healthz").await;
     assert_eq!(status, 200);
     served.stop.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(10), served.ended).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), served.ended).await.unwrap().unwrap();
     assert!(TcpStream::connect(served.address).await.is_err(), "the port is closed");
+}
+
+/// Neither connections that send nothing nor those that send a part of a head keep a scraper out.
+#[tokio::test]
+async fn idle_connections_and_slow_heads_keep_no_scraper_out() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let served = serve(Readiness::always()).await;
+    let mut idle = Vec::new();
+    for number in 0..400 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nhost:").await.unwrap();
+        }
+        idle.push(stream);
+    }
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        let answer = tokio::time::timeout(Duration::from_secs(10), get(served.address, path)).await;
+        assert_eq!(answer.unwrap_or_else(|_| panic!("no answer to {path}")).0, 200);
+    }
+    // All but the newest connections have been closed.
+    let old = idle.len() - listener::CONNECTIONS;
+    for stream in &mut idle[..old] {
+        let end = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0; 16])).await;
+        assert!(matches!(end.expect("the connection is closed"), Ok(0) | Err(_)));
+    }
 }
 
 #[tokio::test]
