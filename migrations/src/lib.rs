@@ -15,6 +15,7 @@ use sea_orm_migration::sea_orm::{
 mod m0001_foundation;
 mod m0002_shut_lanes;
 mod m0003_room_in_place;
+mod m0004_draining_lanes;
 mod schema;
 
 /// All migrations, oldest first.
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_foundation::Migration),
             Box::new(m0002_shut_lanes::Migration),
             Box::new(m0003_room_in_place::Migration),
+            Box::new(m0004_draining_lanes::Migration),
         ]
     }
 }

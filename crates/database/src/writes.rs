@@ -13,7 +13,8 @@ use crate::{Batch, DatabaseError, Dialect};
 /// Each statement has the form that [`Batch::execute`] takes: it reads its rows as the table `input`. On PostgreSQL all
 /// of them become one statement, which takes one round trip and writes all or nothing without a transaction. They see the
 /// same state of the database and nothing of each other (PostgreSQL's manual, §7.8.4), so none may depend on what another
-/// writes. On SQLite they run one after the other; a caller that needs all or nothing passes a transaction.
+/// writes; they lock rows in the order in which they were added. On SQLite they run one after the other; a caller that
+/// needs all or nothing passes a transaction.
 ///
 /// ```
 /// use postrider_database::{Batch, Column, Kind, Writes};
@@ -171,7 +172,9 @@ fn one(
         let of = parameters.len();
         write!(written, " WHEN (SELECT count(*) FROM exact_{place}) <> ${of} THEN '{INEXACT}'").ok()?;
     }
-    for (place, (rows, statement)) in writes.into_iter().enumerate() {
+    // PostgreSQL runs those whose result nobody reads in the opposite order (`ExecPostprocessPlan`). So they lock rows in
+    // the order in which they were added.
+    for (place, (rows, statement)) in writes.into_iter().enumerate().rev() {
         parts.push(format!("write_{place} AS ({})", rows.unnest(&statement, &filter, &mut parameters)));
     }
     let all = if written.is_empty() {

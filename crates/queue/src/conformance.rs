@@ -16,7 +16,7 @@
 //! | `fairness` | the turns of lanes |
 //! | `leases` | fencing, extending, rescuing |
 //! | `limits` | concurrency, order, rate |
-//! | `pauses` | pausing, probing, parking, expediting |
+//! | `pauses` | pausing, probing, parking |
 //! | `measures` | depth and waiting times |
 //! | `crowds` | many claimers at once |
 
@@ -103,7 +103,6 @@ macro_rules! conformance_suite {
                 paused_lanes_do_not_hide_open_ones
                 jobs_of_a_paused_lane_are_parked_and_return
                 parked_jobs_of_many_lanes_return_in_batches
-                expediting_ends_the_pause_and_the_delays_of_a_lane
                 depth_counts_by_state
                 the_longest_wait_ignores_jobs_that_their_lane_holds_back
                 many_claimers_never_overlap

@@ -60,6 +60,17 @@ pub struct LaneRate {
     pub burst: NonZeroU32,
 }
 
+/// Whether a lane's waiting jobs end without being claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draining {
+    /// They do not: the lane is open.
+    No,
+    /// They do. The lane stays.
+    Yes,
+    /// They do, and the lane is removed some time later.
+    ThenRemoved,
+}
+
 /// A worker's time-limited claim on a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {

@@ -67,22 +67,6 @@ static RESUME: Template = Template::new(
     &[],
 );
 
-/// By an array, not `IN`: PostgreSQL might join instead. Without the state on the outside: for it, PostgreSQL would read
-/// the scheduled jobs of all lanes once more. The state still holds, since the jobs are locked.
-static EXPEDITE_ON_POSTGRES: Template = Template::new(
-    "UPDATE jobs SET state = {ready} WHERE id = ANY (ARRAY(
-         SELECT id FROM jobs WHERE lane = $1 AND state = {scheduled} LIMIT $2 FOR UPDATE
-     ))",
-    &[STATES],
-);
-
-static EXPEDITE_ON_SQLITE: Template = Template::new(
-    "UPDATE jobs SET state = {ready} WHERE id IN (
-         SELECT id FROM jobs WHERE lane = $1 AND state = {scheduled} LIMIT $2
-     )",
-    &[STATES],
-);
-
 static LONGEST_WAIT: Template = Template::new(include_str!("longest_wait.sql"), &[STATES]);
 
 pub(crate) async fn configure(
@@ -118,21 +102,6 @@ pub(crate) async fn pause(
 
 pub(crate) async fn resume(connection: &impl ConnectionTrait, lane: LaneId) -> Result<(), DatabaseError> {
     run(connection, &RESUME, [lane.0.into()]).await.map(drop)
-}
-
-/// Returns how many jobs became ready. Parked jobs are not among them: `park` makes them ready, as the lane is open.
-pub(crate) async fn expedite(
-    connection: &impl ConnectionTrait,
-    lane: LaneId,
-    max: u32,
-) -> Result<u64, DatabaseError> {
-    let statement = match Dialect::of(connection) {
-        Dialect::Postgres => &EXPEDITE_ON_POSTGRES,
-        Dialect::Sqlite => &EXPEDITE_ON_SQLITE,
-    };
-    let ready = run(connection, statement, [lane.0.into(), i64::from(max).into()]).await?;
-    resume(connection, lane).await?;
-    Ok(ready)
 }
 
 pub(crate) async fn longest_wait(

@@ -38,6 +38,7 @@
 //! # }
 //! ```
 
+mod drain;
 mod enqueue;
 mod error;
 mod job;
@@ -58,8 +59,8 @@ use postrider_database::{Database, Dialect};
 
 pub use error::QueueError;
 pub use job::{
-    Claim, Claimed, ClaimedJob, Depth, Finish, JobId, LaneId, LaneRate, LaneSettings, Lease, LeaseToken,
-    NewJob, Promoted, Rescue, Rescued,
+    Claim, Claimed, ClaimedJob, Depth, Draining, Finish, JobId, LaneId, LaneRate, LaneSettings, Lease,
+    LeaseToken, NewJob, Promoted, Rescue, Rescued,
 };
 pub use postgres::PostgresQueue;
 pub use queue::{JobQueue, JobSink, LaneControl, Queue};

@@ -14,6 +14,6 @@ SELECT max((
     SELECT {now} - (
         SELECT available_at FROM jobs WHERE state = {ready} AND jobs.lane = lanes.id ORDER BY priority, seq LIMIT 1
     )
-    FROM lanes WHERE lanes.id = walk.lane AND paused_until <= {now} AND NOT probing AND full_at <= {now} - $1
+    FROM lanes WHERE lanes.id = walk.lane AND paused_until <= {now} AND NOT probing AND NOT draining AND full_at <= {now} - $1
 )) AS waited
 FROM walk

@@ -136,15 +136,6 @@ impl TransactionalQueue for PostgresQueue {
         Ok(lane::pause(transaction, lane, duration).await?)
     }
 
-    async fn expedite_in(
-        &self,
-        transaction: &Transaction,
-        lane: LaneId,
-        max: u32,
-    ) -> Result<u64, QueueError> {
-        Ok(lane::expedite(transaction, lane, max).await?)
-    }
-
     async fn resume_in(&self, transaction: &Transaction, lane: LaneId) -> Result<(), QueueError> {
         Ok(lane::resume(transaction, lane).await?)
     }

@@ -120,13 +120,6 @@ pub trait LaneControl: Send + Sync + 'static {
     /// # Errors
     /// Fails if the queue is unavailable.
     async fn resume(&self, lane: LaneId) -> Result<(), QueueError>;
-
-    /// Resumes a lane and makes up to `max` of its scheduled jobs ready now. Wakes workers. Returns how many jobs became
-    /// ready.
-    ///
-    /// # Errors
-    /// Fails if the queue is unavailable.
-    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError>;
 }
 
 /// Takes jobs in, outside any transaction of the caller.

@@ -155,15 +155,6 @@ impl TransactionalQueue for SqliteQueue {
         Ok(lane::pause(transaction, lane, duration).await?)
     }
 
-    async fn expedite_in(
-        &self,
-        transaction: &Transaction,
-        lane: LaneId,
-        max: u32,
-    ) -> Result<u64, QueueError> {
-        Ok(lane::expedite(transaction, lane, max).await?)
-    }
-
     async fn resume_in(&self, transaction: &Transaction, lane: LaneId) -> Result<(), QueueError> {
         Ok(lane::resume(transaction, lane).await?)
     }

@@ -42,7 +42,7 @@ pub(crate) const STATES: &[Part] = &[
 /// rate. A job conforms if that is less than `rate_burst` intervals ahead.
 pub(crate) const LANE_RULES: &[Part] = &[
     // Whether a job may be claimed now.
-    ("may_claim", "(paused_until <= {moment} AND {rate_for} <= 0 AND NOT {at_limit})"),
+    ("may_claim", "(NOT draining AND paused_until <= {moment} AND {rate_for} <= 0 AND NOT {at_limit})"),
     ("at_limit", "(running >= {allowed})"),
     // How many jobs may run at once.
     ("allowed", "CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, {default_concurrency}) END"),

@@ -1,12 +1,15 @@
 //! Queues that take part in the store's transactions.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::{Database, Guarded, Transaction, Writes};
+use uuid::Uuid;
 
+use crate::drain;
 use crate::error::QueueError;
-use crate::job::{Finish, JobId, LaneId, LaneSettings, Lease, NewJob};
+use crate::job::{Draining, Finish, JobId, LaneId, LaneSettings, Lease, NewJob};
 use crate::queue::{JobSink, LaneControl, Queue};
 
 /// A queue that lives in the application's database and takes part in its transactions.
@@ -66,13 +69,88 @@ pub trait TransactionalQueue: Queue {
     /// Fails if the database is unavailable.
     async fn resume_in(&self, transaction: &Transaction, lane: LaneId) -> Result<(), QueueError>;
 
-    /// [`LaneControl::expedite`], effective when `transaction` commits. Call
-    /// [`JobQueue::wake`](crate::JobQueue::wake) after that.
+    /// Starts or stops draining a lane when `transaction` commits. Claims take nothing from a draining lane, whatever its
+    /// limits. Somebody ends what waits in it: finds it with [`TransactionalQueue::next_draining`], reads its jobs with
+    /// [`TransactionalQueue::waiting_in`], ends what they are about, and removes them in the same transaction.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
-    async fn expedite_in(&self, transaction: &Transaction, lane: LaneId, max: u32)
-    -> Result<u64, QueueError>;
+    async fn drain_in(
+        &self,
+        transaction: &Transaction,
+        lane: LaneId,
+        draining: Draining,
+    ) -> Result<(), QueueError> {
+        Ok(drain::set(transaction, lane, draining).await?)
+    }
+
+    /// The next draining lane after this one, in the order of their ids.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn next_draining(&self, after: Option<LaneId>) -> Result<Option<LaneId>, QueueError> {
+        Ok(drain::next(self.database().connection(), after).await?)
+    }
+
+    /// Up to `max` jobs of a lane that nobody has claimed (ready, scheduled or parked), with their subjects.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn waiting_in(
+        &self,
+        transaction: &Transaction,
+        lane: LaneId,
+        max: u32,
+    ) -> Result<Vec<(JobId, Uuid)>, QueueError> {
+        Ok(drain::waiting(transaction, lane, max).await?)
+    }
+
+    /// Removes those of these jobs that nobody has claimed.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn remove_in(&self, transaction: &Transaction, jobs: &[JobId]) -> Result<(), QueueError> {
+        Ok(drain::remove(transaction, jobs).await?)
+    }
+
+    /// Stops draining a lane if nothing waits in it. Returns whether it did.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn drained_in(&self, transaction: &Transaction, lane: LaneId) -> Result<bool, QueueError> {
+        // Locked before the look, so that a job which comes back at this moment is seen, or marks the lane again.
+        drain::lock(transaction, lane).await?;
+        let drained = self.waiting_in(transaction, lane, 1).await?.is_empty();
+        if drained {
+            drain::stop(transaction, lane).await?;
+        }
+        Ok(drained)
+    }
+
+    /// Adds to `writes` a statement that keeps lanes from being removed until the transaction has ended. Needed before
+    /// [`TransactionalQueue::enqueue_with`] if the lanes' owner may have been deleted.
+    fn keep_lanes_with(&self, lanes: &BTreeSet<LaneId>, writes: &mut Writes) {
+        drain::keep(lanes, writes);
+    }
+
+    /// Removes up to `max` empty lanes whose owner was deleted more than an hour ago. Returns how many.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn remove_lanes(&self, max: u32) -> Result<u64, QueueError> {
+        let mut removed = 0;
+        for lane in drain::gone(self.database().connection(), max).await? {
+            let transaction = self.database().begin().await?;
+            drain::lock(&transaction, lane).await?;
+            if self.waiting_in(&transaction, lane, 1).await?.is_empty() {
+                removed += drain::remove_lane(&transaction, lane).await?;
+            } else {
+                self.drain_in(&transaction, lane, Draining::Yes).await?;
+            }
+            commit(transaction).await?;
+        }
+        Ok(removed)
+    }
 }
 
 #[async_trait]
@@ -97,14 +175,6 @@ impl<Q: TransactionalQueue> LaneControl for Q {
         commit(transaction).await?;
         self.wake();
         Ok(())
-    }
-
-    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError> {
-        let transaction = self.database().begin().await?;
-        let ready = self.expedite_in(&transaction, lane, max).await?;
-        commit(transaction).await?;
-        self.wake();
-        Ok(ready)
     }
 }
 

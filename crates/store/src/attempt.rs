@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_core::{
-    DeadReason, DeliveryId, DeliveryStatus, EventId, EventType, SubscriberId, TenantId, Timestamp, Verdict,
+    DeactivationReason, DeadReason, DeliveryId, DeliveryStatus, EventId, EventType, SubscriberId, TenantId,
+    Timestamp, Verdict,
 };
 use postrider_queue::{Finish, Lease};
 
@@ -69,6 +70,15 @@ pub enum End {
 }
 
 impl End {
+    /// How the deliveries of a subscriber end that was deactivated for this reason, or deleted.
+    pub(crate) fn of_inactive(reason: Option<DeactivationReason>) -> Self {
+        match reason {
+            // The subscriber may be repaired. Its owner can then requeue the dead letters.
+            Some(DeactivationReason::Failing) => Self::Dead(DeadReason::SubscriberFailing),
+            _ => Self::Cancelled,
+        }
+    }
+
     /// The delivery's status afterwards.
     pub fn status(self) -> DeliveryStatus {
         match self {

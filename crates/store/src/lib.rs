@@ -10,6 +10,7 @@
 //! | [`attempt`] | the types of an attempt and its outcome, which the other modules share |
 //! | [`recording`] | records outcomes and ends their jobs, in one transaction or, on the fast path, in one statement |
 //! | [`health`] | circuit breakers, and the deactivation of subscribers that only fail |
+//! | [`draining`] | ends what waits for subscribers that receive nothing more |
 //! | [`events`] | reads events |
 //! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
@@ -22,6 +23,7 @@
 pub mod attempt;
 pub mod dead_letters;
 pub mod deliveries;
+pub mod draining;
 mod entity;
 mod error;
 pub mod events;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use postrider_core::keyring::Purpose;
 use postrider_core::signing::Signer;
 use postrider_core::{
-    AgentId, CustomHeaders, DeactivationReason, DeadReason, DeliveryId, DeliveryStatus, EventId, Policy,
-    SubscriberId, TargetUrl, Timestamp,
+    AgentId, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, Policy, SubscriberId,
+    TargetUrl, Timestamp,
 };
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Dialect, Kind};
@@ -146,12 +146,7 @@ impl Store {
         if column::<Option<bool>>(row, "active")? != Some(true) {
             let reason =
                 column::<Option<i16>>(row, "deactivation_reason")?.and_then(DeactivationReason::from_code);
-            // A subscriber that was deactivated for failing may be repaired. Its owner can then requeue the dead letters.
-            let end = match reason {
-                Some(DeactivationReason::Failing) => End::Dead(DeadReason::SubscriberFailing),
-                _ => End::Cancelled,
-            };
-            return Ok(Loaded::Inactive(delivery, end));
+            return Ok(Loaded::Inactive(delivery, End::of_inactive(reason)));
         }
         if let Some(due_in) = column::<Option<i64>>(row, "due_in")?
             && let Ok(due_in @ 1..) = u64::try_from(due_in)

@@ -2,11 +2,13 @@
 //!
 //! Each task is a file with its interval and a function `run`, and a line in [`TASKS`].
 
+mod drain;
 mod extend;
 mod fold_attempts;
 mod fold_statistics;
 mod measure;
 mod park;
+mod remove_lanes;
 mod rescue;
 
 use std::pin::Pin;
@@ -22,10 +24,14 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 6] = [
+const TASKS: [Task; 8] = [
     Task::new("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
     Task::new("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
     Task::new("park jobs of paused lanes", park::interval, |shared| Box::pin(park::run(shared))),
+    Task::new("end deliveries of inactive subscribers", drain::interval, |shared| {
+        Box::pin(drain::run(shared))
+    }),
+    Task::new("remove lanes", remove_lanes::interval, |shared| Box::pin(remove_lanes::run(shared))),
     Task::new("fold statistics", fold_statistics::interval, |shared| Box::pin(fold_statistics::run(shared))),
     Task::new("fold attempts", fold_attempts::interval, |shared| Box::pin(fold_attempts::run(shared))),
     Task::new("measure the queue", measure::interval, |shared| Box::pin(measure::run(shared))),

@@ -88,6 +88,34 @@ impl Stage {
         self.store.ids().clock().now()
     }
 
+    /// Copies the only delivery and its job, until there are `deliveries`.
+    pub async fn multiply(&self, deliveries: usize) {
+        let numbers = format!(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {}) ",
+            deliveries - 1
+        );
+        // The job and the delivery of a number share their id.
+        let id = match self.store.database().dialect() {
+            Dialect::Postgres => "lpad(to_hex(n), 32, '0')::uuid",
+            Dialect::Sqlite => "unhex(printf('%032x', n))",
+        };
+        for sql in [
+            format!(
+                "INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, \
+                    round_start, job_id, created_at) \
+                {numbers} SELECT {id}, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, \
+                    {id}, created_at FROM deliveries, numbers"
+            ),
+            format!(
+                "INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues) \
+                {numbers} SELECT {id}, lane, {id}, state, priority, available_at, 0, 0 FROM jobs, numbers"
+            ),
+            format!("UPDATE rollups SET created = {deliveries}"),
+        ] {
+            self.database.connection().execute_unprepared(&sql).await.unwrap();
+        }
+    }
+
     /// The number that an SQL expression selects.
     pub async fn count(&self, sql: &str) -> i64 {
         let rows = self.rows(&format!("SELECT ({sql}) AS count")).await;

@@ -1,10 +1,10 @@
-//! Rules about pausing, probing, parking and expediting.
+//! Rules about pausing, probing and parking.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Fixture, LEASE, claim, finish_all, ids, job, jobs, lane, take_all};
-use crate::{Depth, Finish, LaneId, NewJob};
+use super::{Fixture, LEASE, claim, finish_all, ids, jobs, lane, take_all};
+use crate::{Depth, Finish, LaneId};
 
 /// No job during the pause, one at a time after it, and all again once the lane is resumed.
 pub async fn a_paused_lane_is_closed_and_then_probes(fixture: &dyn Fixture) {
@@ -99,18 +99,4 @@ pub async fn parked_jobs_of_many_lanes_return_in_batches(fixture: &dyn Fixture) 
     while queue.park(3).await.unwrap() > 0 {}
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.ready, depth.parked), (all.len() as u64, 0));
-}
-
-/// Expediting makes a lane's jobs ready at once, and leaves other lanes alone.
-pub async fn expediting_ends_the_pause_and_the_delays_of_a_lane(fixture: &dyn Fixture) {
-    let queue = fixture.queue();
-    queue.enqueue(&jobs(lane(1), 2)).await.unwrap();
-    queue
-        .enqueue(&[NewJob { delay: LEASE, ..job(lane(1)) }, NewJob { delay: LEASE, ..job(lane(2)) }])
-        .await
-        .unwrap();
-    queue.pause(lane(1), LEASE).await.unwrap();
-    assert_eq!(queue.expedite(lane(1), 100).await.unwrap(), 1);
-    assert_eq!(take_all(&queue, 10).await.len(), 3);
-    assert_eq!(queue.depth().await.unwrap().scheduled, 1, "other lanes are unchanged");
 }

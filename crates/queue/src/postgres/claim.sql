@@ -38,7 +38,7 @@ WITH RECURSIVE clock AS MATERIALIZED (
     SELECT lanes.id, LEAST({allowed} - running, {rate_room}) AS room,
         running AS running_before, {allowed} AS allowed
     FROM lanes CROSS JOIN clock
-    WHERE lanes.id = ANY (ARRAY(SELECT id FROM looked WHERE open ORDER BY id LIMIT $4)) AND paused_until <= now
+    WHERE lanes.id = ANY (ARRAY(SELECT id FROM looked WHERE open ORDER BY id LIMIT $4)) AND paused_until <= now AND NOT draining
     FOR UPDATE OF lanes SKIP LOCKED
 -- How many jobs one lane gets of this claim.
 ), share AS MATERIALIZED (

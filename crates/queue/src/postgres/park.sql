@@ -11,12 +11,13 @@ WITH RECURSIVE clock AS MATERIALIZED (
     SELECT (SELECT jobs.lane FROM jobs WHERE state = {ready} AND jobs.lane > walk.lane ORDER BY jobs.lane LIMIT 1),
         step + 1
     FROM walk WHERE walk.lane IS NOT NULL AND step < {lanes_at_once}
--- Ordered lanes keep their jobs ready: jobs enqueued in the meantime would overtake the parked ones. Lanes that another
+-- Ordered lanes keep their jobs ready: jobs enqueued in the meantime would overtake the parked ones. Draining lanes keep
+-- theirs where they are, as they end soon. Lanes that another
 -- transaction has locked are left for the next time.
 ), paused AS MATERIALIZED (
     SELECT id FROM lanes, clock
     WHERE id = ANY (ARRAY(SELECT lane FROM walk WHERE lane IS NOT NULL))
-        AND paused_until > now + {worth_parking} AND NOT ordered
+        AND paused_until > now + {worth_parking} AND NOT ordered AND NOT draining
     FOR UPDATE OF lanes SKIP LOCKED
 ), picked AS MATERIALIZED (
     SELECT ready.place, paused.id AS lane FROM paused CROSS JOIN LATERAL (

@@ -5,7 +5,7 @@ WITH clock AS MATERIALIZED (
 -- Lanes with parked jobs whose pause is over. A probing lane needs a job only if it has none that is ready.
 ), opened AS MATERIALIZED (
     SELECT id, probing FROM lanes
-    WHERE paused_until > 0 AND paused_until <= (SELECT now FROM clock) AND parked
+    WHERE paused_until > 0 AND paused_until <= (SELECT now FROM clock) AND parked AND NOT draining
         AND NOT (probing AND (SELECT 1 FROM jobs WHERE jobs.lane = lanes.id AND jobs.state = {ready} LIMIT 1) IS NOT NULL)
     LIMIT {lanes_opened_at_once} FOR UPDATE SKIP LOCKED
 -- Their first jobs, and of a probing lane one.

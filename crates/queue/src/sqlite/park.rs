@@ -11,7 +11,7 @@ use crate::transactional::commit;
 /// Lanes that stay paused for a while and have ready jobs.
 static PAUSED: Template = Template::new(
     "SELECT id FROM lanes
-     WHERE paused_until > {now} + {worth_parking} AND NOT ordered
+     WHERE paused_until > {now} + {worth_parking} AND NOT ordered AND NOT draining
          AND EXISTS (SELECT 1 FROM jobs WHERE jobs.lane = lanes.id AND jobs.state = {ready})
      LIMIT {lanes_opened_at_once}",
     &[PARKING, STATES],
@@ -20,7 +20,7 @@ static PAUSED: Template = Template::new(
 /// Lanes with parked jobs whose pause is over. A probing lane needs a job only if it has none that is ready.
 static OPENED: Template = Template::new(
     "SELECT id, probing FROM lanes
-     WHERE paused_until > 0 AND paused_until <= {now} AND parked
+     WHERE paused_until > 0 AND paused_until <= {now} AND parked AND NOT draining
          AND NOT (probing AND EXISTS (SELECT 1 FROM jobs WHERE jobs.lane = lanes.id AND jobs.state = {ready}))
      LIMIT {lanes_opened_at_once}",
     &[PARKING, STATES],

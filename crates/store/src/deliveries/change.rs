@@ -12,6 +12,7 @@ use sea_orm::{
 use super::read::{Delivery, read};
 use super::restart::{AttemptBudget, restart, rollup_key};
 use crate::entity::deliveries;
+use crate::queue_ids::queued;
 use crate::rollups::deliveries::{Counts, add};
 use crate::row::{CANCELLED, PENDING};
 use crate::{Store, StoreError};
@@ -74,6 +75,10 @@ impl Store {
         let mut writes = Writes::new();
         add(self.shards.next(), HashMap::from([(rollup_key(tenant, &delivery), counts)]), &mut writes);
         writes.execute(&transaction).await?;
+        // So that it takes no turn of its lane. One that is running finishes.
+        if let Some(job) = delivery.job {
+            self.queue.remove_in(&transaction, &[queued(job)]).await?;
+        }
         transaction.commit().await?;
         Ok(Changed::Done(Box::new(delivery)))
     }

@@ -60,6 +60,8 @@ pub(crate) async fn restart(
     input.execute(transaction, &sql, []).await?;
     let mut writes = Writes::new();
     add(store.shards.next(), counts, &mut writes);
+    // The subscriber may have been deleted.
+    store.queue.keep_lanes_with(&jobs.iter().map(|job| job.lane).collect(), &mut writes);
     store.queue.enqueue_with(&jobs, &mut writes);
     Ok(writes.execute(transaction).await?)
 }

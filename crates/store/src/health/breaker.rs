@@ -8,7 +8,7 @@ use postrider_database::{Batch, Column, Dialect, Kind, Transaction};
 use postrider_queue::TransactionalQueue;
 use sea_orm::QueryResult;
 
-use super::deactivate::deactivate;
+use super::deactivate::{Judged, Locked, deactivate};
 use super::fault::{Results, SubscriberResult};
 use super::notice::Notice;
 use super::policy::BreakerPolicy;
@@ -22,12 +22,18 @@ pub(super) async fn open_breakers(
     transaction: &Transaction,
     results: &Results<'_>,
     policy: &BreakerPolicy,
-) -> Result<Vec<Notice>, StoreError> {
+    locked: &Locked,
+) -> Result<Judged, StoreError> {
     let mut notices = Vec::new();
+    let mut to_lock = Vec::new();
     for row in count_failures(transaction, results).await? {
         let state = BreakerRow::read(&row)?;
         let Some(result) = results.get(&state.id) else { continue };
         if policy.deactivate_after.is_some_and(|limit| state.now.since(state.failing_since) >= limit) {
+            if !locked.has(state.id) {
+                to_lock.push(state.id);
+                continue;
+            }
             let reason = DeactivationReason::Failing;
             notices.extend(deactivate(queue, transaction, result.tenant, state.id, reason).await?);
         } else if state.opens(result, policy) {
@@ -42,7 +48,7 @@ pub(super) async fn open_breakers(
             });
         }
     }
-    Ok(notices)
+    Ok(if to_lock.is_empty() { Judged::Done(notices) } else { Judged::Lock(to_lock) })
 }
 
 async fn count_failures(

@@ -1,19 +1,53 @@
 //! Deactivating a subscriber, and ending its deliveries soon.
 
+use std::collections::BTreeSet;
+
 use postrider_core::{DeactivationReason, SubscriberId, TenantId};
 use postrider_database::sql::execute;
 use postrider_database::{Dialect, Transaction};
-use postrider_queue::TransactionalQueue;
+use postrider_queue::{Draining, TransactionalQueue};
 
 use super::notice::Notice;
 use super::state;
 use crate::StoreError;
 use crate::queue_ids::lane_of;
 
-/// The most jobs of an inactive subscriber that are made ready at once. Workers end the rest when it is due.
-pub(crate) const EXPEDITED_AT_ONCE: u32 = 10_000;
+/// What came of judging.
+pub(crate) enum Judged {
+    /// What operators may want to know.
+    Done(Vec<Notice>),
+    /// These subscribers are to be deactivated and must be locked first. The transaction cannot be committed: it must
+    /// begin again.
+    Lock(Vec<SubscriberId>),
+}
 
-/// Deactivates a subscriber. Returns `None` if it was not active.
+/// The subscribers that a transaction has locked, so that it may deactivate them after it has locked other rows.
+pub(crate) struct Locked(Option<BTreeSet<SubscriberId>>);
+
+impl Locked {
+    /// Locks these subscribers, in the order of their ids. On SQLite the transaction has locked everything.
+    pub(crate) async fn subscribers(
+        transaction: &Transaction,
+        ids: &BTreeSet<SubscriberId>,
+    ) -> Result<Self, StoreError> {
+        if Dialect::of(transaction) == Dialect::Sqlite {
+            return Ok(Self(None));
+        }
+        let sql = ", given AS MATERIALIZED (SELECT * FROM input ORDER BY subscriber_id) \
+            SELECT mine.id FROM given CROSS JOIN LATERAL ( \
+                SELECT id FROM subscribers WHERE id = given.subscriber_id LIMIT 1 FOR NO KEY UPDATE \
+            ) AS mine";
+        state::ids(ids.iter().copied()).query(transaction, sql, []).await?;
+        Ok(Self(Some(ids.clone())))
+    }
+
+    /// Returns whether this subscriber is locked.
+    pub(super) fn has(&self, id: SubscriberId) -> bool {
+        self.0.as_ref().is_none_or(|ids| ids.contains(&id))
+    }
+}
+
+/// Deactivates a subscriber, which must be locked. Returns `None` if it was not active.
 pub(super) async fn deactivate(
     queue: &dyn TransactionalQueue,
     transaction: &Transaction,
@@ -29,18 +63,18 @@ pub(super) async fn deactivate(
     if execute(transaction, sql, [id.uuid().into(), reason.code().into()]).await? == 0 {
         return Ok(None);
     }
-    expedite_lane(queue, transaction, id).await?;
+    drain_lane(queue, transaction, id, Draining::Yes).await?;
     Ok(Some(Notice::Deactivated { tenant: tenant.clone(), subscriber: id, reason }))
 }
 
-/// Makes the waiting jobs of a subscriber ready now. It will receive nothing more, and workers end its deliveries when
-/// they claim those jobs.
-pub(crate) async fn expedite_lane(
+/// Drains the lane of a subscriber that will receive nothing more: [`Store::drain`](crate::Store::drain) ends what waits
+/// in it. Forgets the subscriber's failures.
+pub(crate) async fn drain_lane(
     queue: &dyn TransactionalQueue,
     transaction: &Transaction,
     id: SubscriberId,
+    draining: Draining,
 ) -> Result<(), StoreError> {
-    state::reset(queue, transaction, id).await?;
-    queue.expedite_in(transaction, lane_of(id), EXPEDITED_AT_ONCE).await?;
-    Ok(())
+    queue.drain_in(transaction, lane_of(id), draining).await?;
+    state::reset(queue, transaction, id).await
 }

@@ -8,7 +8,7 @@ use postrider_database::sql::column;
 use postrider_queue::TransactionalQueue;
 
 use super::breaker::open_breakers;
-use super::deactivate::deactivate;
+use super::deactivate::{Judged, Locked, deactivate};
 use super::fault::{Results, results};
 use super::notice::Notice;
 use super::policy::BreakerPolicy;
@@ -27,10 +27,14 @@ pub(crate) async fn judge(
     outcomes: &[&Outcome],
     failing: &HashSet<SubscriberId>,
     policy: &BreakerPolicy,
-) -> Result<Vec<Notice>, StoreError> {
+    locked: &Locked,
+) -> Result<Judged, StoreError> {
     let results = results(outcomes);
     let mut notices = reset_healthy(queue, transaction, &results, failing).await?;
-    notices.extend(open_breakers(queue, transaction, &results, policy).await?);
+    match open_breakers(queue, transaction, &results, policy, locked).await? {
+        Judged::Done(opened) => notices.extend(opened),
+        lock @ Judged::Lock(_) => return Ok(lock),
+    }
     notices.extend(outcomes.iter().filter_map(|outcome| Notice::of_dead(outcome)));
     let gone: BTreeSet<_> = outcomes
         .iter()
@@ -40,7 +44,7 @@ pub(crate) async fn judge(
     for (id, tenant) in gone {
         notices.extend(deactivate(queue, transaction, tenant, id, DeactivationReason::Gone).await?);
     }
-    Ok(notices)
+    Ok(Judged::Done(notices))
 }
 
 /// Forgets the failures of subscribers that had a success, and closes their breakers.

@@ -23,6 +23,7 @@ mod notice;
 mod policy;
 pub(crate) mod state;
 
+pub(crate) use deactivate::{Judged, Locked};
 pub(crate) use judge::judge;
 pub use notice::Notice;
 pub use policy::BreakerPolicy;

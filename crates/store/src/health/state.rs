@@ -113,13 +113,15 @@ pub(crate) async fn reset(
     transaction: &Transaction,
     id: SubscriberId,
 ) -> Result<(), StoreError> {
+    // The lane first: every transaction that locks rows of `health` has locked their lanes.
+    queue.resume_in(transaction, lane_of(id)).await?;
     let sql = "DELETE FROM health WHERE subscriber_id IN (SELECT subscriber_id FROM input)";
     ids([id]).execute(transaction, sql, []).await?;
-    Ok(queue.resume_in(transaction, lane_of(id)).await?)
+    Ok(())
 }
 
 /// Subscribers as the rows of a statement, in the column `subscriber_id`.
-pub(super) fn ids(subscribers: impl IntoIterator<Item = SubscriberId>) -> Batch {
+pub(crate) fn ids(subscribers: impl IntoIterator<Item = SubscriberId>) -> Batch {
     const ID: &[Column] = &[Column::new("subscriber_id", Kind::Uuid)];
     let mut input = Batch::new(ID);
     for id in subscribers {

@@ -2,15 +2,21 @@
 
 use std::collections::HashMap;
 
-use postrider_database::Writes;
 use postrider_queue::JobId;
 
 use super::deliveries::{Applied, Change};
 use crate::attempt::{End, Outcome};
 use crate::rollups::{self, deliveries::Counts, key::Key, tally::Tally};
 
-/// Adds the counts of these outcomes to `writes`.
-pub(super) fn add(shard: i16, outcomes: &[&Outcome], applied: &HashMap<JobId, Applied>, writes: &mut Writes) {
+/// What a batch of outcomes adds to the roll-ups.
+#[derive(Default)]
+pub(super) struct Added {
+    pub(super) deliveries: HashMap<Key, Counts>,
+    pub(super) attempts: HashMap<Key, Tally>,
+}
+
+/// Counts these outcomes.
+pub(super) fn of(outcomes: &[&Outcome], applied: &HashMap<JobId, Applied>) -> Added {
     let mut counts: HashMap<Key, Counts> = HashMap::new();
     let mut tallies: HashMap<Key, Tally> = HashMap::new();
     for outcome in outcomes {
@@ -39,6 +45,5 @@ pub(super) fn add(shard: i16, outcomes: &[&Outcome], applied: &HashMap<JobId, Ap
             End::RetryIn(_) => {}
         }
     }
-    rollups::deliveries::add(shard, counts, writes);
-    rollups::attempts::add(tallies, writes);
+    Added { deliveries: counts, attempts: tallies }
 }

@@ -32,7 +32,7 @@ pub(super) enum Change {
     AlreadyEnded,
 }
 
-/// Moves deliveries to the state that their outcomes ask for. A delivery that has another job by now, or was cancelled,
+/// Moves deliveries to the state that their outcomes ask for. Locks all of them first, in the order of their ids. A delivery that has another job by now, or was cancelled,
 /// does not change. Returns the changed ones by their jobs.
 pub(super) async fn update_deliveries(
     transaction: &Transaction,
@@ -49,6 +49,7 @@ pub(super) async fn update_deliveries(
         Column::nullable("reason", Kind::Small),
     ];
     let mut input = Batch::new(DELIVERY);
+    let (lock, locked, theirs) = named(Dialect::of(transaction));
     for outcome in outcomes {
         let attempt = outcome.attempt.as_ref();
         let answered = attempt.and_then(|attempt| attempt.response.as_ref()).map(|response| response.status);
@@ -71,10 +72,8 @@ pub(super) async fn update_deliveries(
         ]);
     }
     let now = Dialect::of(transaction).now();
-    // `BETWEEN x AND x` instead of `= x`: PostgreSQL caches plans. A plan made while the table was small would join it
-    // whole with the input, also when it is large; a range can only be looked up in the index.
     let sql = format!(
-        "UPDATE deliveries SET \
+        "{lock}UPDATE deliveries SET \
             status = input.new_status, \
             attempts = deliveries.attempts + input.tried, \
             next_attempt_at = {now} + input.delay, \
@@ -84,7 +83,7 @@ pub(super) async fn update_deliveries(
             died_at = CASE WHEN input.new_status = {DEAD} THEN {now} END, \
             ended_at = CASE WHEN input.new_status <> {PENDING} THEN {now} END \
         FROM input \
-        WHERE deliveries.id BETWEEN input.id AND input.id AND deliveries.job_id BETWEEN input.job AND input.job \
+        WHERE {locked}{theirs} \
             AND deliveries.status = {PENDING} \
         RETURNING deliveries.job_id, deliveries.attempts, \
             CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
@@ -97,6 +96,29 @@ pub(super) async fn update_deliveries(
         Ok((JobId(column(row, "job_id")?), Applied { attempts, change: Change::Made, failing }))
     };
     rows.iter().map(applied).collect()
+}
+
+/// The parts of an `UPDATE deliveries … FROM input(id, job) WHERE …`: its beginning, the beginning of its condition, and
+/// the condition that a delivery is named by the input.
+///
+/// On PostgreSQL it locks all these deliveries first, in the order of their ids, so that two batches with the same
+/// deliveries wait for each other and do not deadlock. SQLite's only write transaction needs no order.
+pub(crate) const fn named(dialect: Dialect) -> (&'static str, &'static str, &'static str) {
+    match dialect {
+        // A range instead of an equality: PostgreSQL caches plans. A plan made while the table was small would join it
+        // whole with the input, also when it is large; a range can only be looked up in the index.
+        Dialect::Postgres => (
+            ", locked AS MATERIALIZED ( \
+                SELECT mine.id FROM (SELECT id FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
+                    SELECT deliveries.id FROM deliveries WHERE deliveries.id = given.id LIMIT 1 FOR NO KEY UPDATE \
+                ) AS mine \
+            ) ",
+            "(SELECT count(*) FROM locked) >= 0 AND ",
+            "deliveries.id BETWEEN input.id AND input.id AND deliveries.job_id BETWEEN input.job AND input.job",
+        ),
+        // An equality instead of a range: for a range, SQLite would rather index all deliveries by their status each time.
+        Dialect::Sqlite => ("", "", "deliveries.id = input.id AND deliveries.job_id = input.job"),
+    }
 }
 
 /// Counts an attempt that finished after its delivery had been cancelled, and perhaps retried. It was made, so it gets

@@ -8,6 +8,7 @@ use super::deliveries::{Applied, Change};
 use super::{attempts, counts};
 use crate::attempt::Outcome;
 use crate::queue_ids::lane_of;
+use crate::rollups;
 use crate::row::{PENDING, SUCCEEDED, signed, stored_status};
 use crate::{Store, StoreError};
 
@@ -22,17 +23,20 @@ impl Store {
     pub async fn record_fast(&self, outcomes: &[&Outcome]) -> Result<bool, StoreError> {
         let done: Vec<_> = outcomes.iter().map(|one| (one.lease, lane_of(one.delivery.subscriber))).collect();
         let mut guarded = Guarded::default();
-        if !self.queue.done_with(&done, &mut guarded) {
-            return Ok(false);
-        }
         end_deliveries(outcomes, &mut guarded);
         let expected = |one: &&Outcome| {
             let attempts = signed(one.delivery.attempts).saturating_add(1);
             (one.lease.job, Applied { attempts, change: Change::Made, failing: false })
         };
         let applied = outcomes.iter().map(expected).collect();
+        let added = counts::of(outcomes, &applied);
+        // What is checked is written first and in this order, the order in which every transaction locks tables.
+        rollups::deliveries::add_exact(self.shards.next(), added.deliveries, &mut guarded);
+        if !self.queue.done_with(&done, &mut guarded) {
+            return Ok(false);
+        }
         attempts::insert(&self.ids, outcomes, &applied, &mut guarded.writes);
-        counts::add(self.shards.next(), outcomes, &applied, &mut guarded.writes);
+        rollups::attempts::add(added.attempts, &mut guarded.writes);
         Ok(guarded.execute(&self.database.dedicated()).await?)
     }
 }

@@ -12,19 +12,20 @@
 
 mod attempts;
 mod counts;
-mod deliveries;
+pub(crate) mod deliveries;
 mod fast;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use postrider_core::SubscriberId;
+use postrider_core::{DeadReason, SubscriberId};
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Kind, Transaction, Writes};
-use postrider_queue::{Finish, JobId, LaneId, Lease};
+use postrider_queue::{Draining, Finish, JobId, LaneId, Lease};
 
 use self::deliveries::{Applied, count_late, update_deliveries};
 use crate::attempt::{End, Outcome};
-use crate::health::{self, BreakerPolicy, Notice, deactivate::EXPEDITED_AT_ONCE};
+use crate::health::{self, BreakerPolicy, Judged, Locked, Notice};
+use crate::rollups;
 use crate::{Store, StoreError};
 
 /// The result of [`Store::record`].
@@ -52,22 +53,35 @@ impl Store {
         let mut others = others.to_vec();
         let mut lost: HashSet<JobId> = HashSet::new();
         let mut notices = Vec::new();
+        outcomes.sort_unstable_by_key(|one| one.delivery.id);
+        // Known beforehand: answers that the receiver is gone. That a subscriber has failed for too long is found while
+        // recording, and then recording begins again.
+        let gone = outcomes.iter().filter(|one| one.end == End::Dead(DeadReason::Gone));
+        let mut to_deactivate: BTreeSet<SubscriberId> = gone.map(|one| one.delivery.subscriber).collect();
         while !(outcomes.is_empty() && others.is_empty()) {
             let own = outcomes.iter().map(|one| (one.lease, one.end.finish()));
             let ends: Vec<_> = own.chain(others.iter().copied()).collect();
             let transaction = self.database.begin().await?;
+            // First, as every transaction locks subscribers before all else.
+            let locked = Locked::subscribers(&transaction, &to_deactivate).await?;
             let failing = self.write(&transaction, &outcomes).await?;
             // Late, because it locks lanes, which other workers wait for.
             let ended: HashSet<JobId> =
                 self.queue.finish_in(&transaction, &ends).await?.into_iter().collect();
             if ended.len() == ends.len() {
                 // After the jobs are locked: everything else that locks lanes locks jobs first, too.
-                notices = health::judge(&*self.queue, &transaction, &outcomes, &failing, policy).await?;
-                let expedited = self.expedite_inactive(&transaction, &outcomes).await?;
-                transaction.commit().await?;
-                if expedited {
-                    self.queue.wake();
+                let judged =
+                    health::judge(&*self.queue, &transaction, &outcomes, &failing, policy, &locked).await?;
+                match judged {
+                    Judged::Done(all) => notices = all,
+                    Judged::Lock(subscribers) => {
+                        transaction.rollback().await?;
+                        to_deactivate.extend(subscribers);
+                        continue;
+                    }
                 }
+                self.drain_inactive(&transaction, &outcomes).await?;
+                transaction.commit().await?;
                 break;
             }
             transaction.rollback().await?;
@@ -100,34 +114,36 @@ impl Store {
         }
         let mut writes = Writes::new();
         attempts::insert(&self.ids, outcomes, &applied, &mut writes);
-        counts::add(self.shards.next(), outcomes, &applied, &mut writes);
+        let added = counts::of(outcomes, &applied);
+        rollups::deliveries::add(self.shards.next(), added.deliveries, &mut writes);
+        rollups::attempts::add(added.attempts, &mut writes);
         writes.execute(transaction).await?;
         let failing = outcomes.iter().filter(|one| applied.get(&one.lease.job).is_none_or(|one| one.failing));
         Ok(failing.map(|one| one.delivery.subscriber).collect())
     }
 
-    /// Makes the waiting jobs of inactive subscribers ready now. Returns whether there are such subscribers.
+    /// Drains the lanes of inactive subscribers among those whose deliveries are retried, or ended without a request.
     ///
-    /// Deactivation expedites the jobs that wait in the lane at that time. A job that was running then, and is retried
-    /// now, was not among them.
-    async fn expedite_inactive(
+    /// Deactivation drained the lane of what waited then. A job that was running, and is retried now, was not among that,
+    /// nor was one that came later. Without a waiting job, draining ends at once.
+    async fn drain_inactive(
         &self,
         transaction: &Transaction,
         outcomes: &[&Outcome],
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), StoreError> {
         const ID: &[Column] = &[Column::new("id", Kind::Uuid)];
-        let retried = outcomes.iter().filter(|one| matches!(one.end, End::RetryIn(_)));
+        let waiting =
+            outcomes.iter().filter(|one| one.attempt.is_none() || matches!(one.end, End::RetryIn(_)));
         let mut input = Batch::new(ID);
-        for id in retried.map(|one| one.delivery.subscriber).collect::<BTreeSet<_>>() {
+        for id in waiting.map(|one| one.delivery.subscriber).collect::<BTreeSet<_>>() {
             input.push([id.uuid().into()]);
         }
         let sql = "SELECT input.id FROM input \
             WHERE (SELECT 1 FROM subscribers WHERE subscribers.id = input.id AND active LIMIT 1) IS NULL \
             ORDER BY input.id";
-        let inactive = input.query(transaction, sql, []).await?;
-        for row in &inactive {
-            self.queue.expedite_in(transaction, LaneId(column(row, "id")?), EXPEDITED_AT_ONCE).await?;
+        for row in &input.query(transaction, sql, []).await? {
+            self.queue.drain_in(transaction, LaneId(column(row, "id")?), Draining::Yes).await?;
         }
-        Ok(!inactive.is_empty())
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use postrider_core::{SubscriberId, TenantId};
 use postrider_database::sql::{column, execute, query_all};
-use postrider_database::{Batch, Column, Database, DatabaseError, Kind, Writes};
+use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind, Writes};
 use sea_orm::QueryResult;
 use uuid::Uuid;
 
@@ -121,14 +121,21 @@ pub(crate) async fn read(
 
 /// Removes rows of minutes and hours that are past their retention. Returns their number.
 pub(super) async fn remove_old(database: &Database, now: i64) -> Result<u64, StoreError> {
-    let sql = "DELETE FROM attempt_rollups WHERE (tenant, subscriber_id, event_type, width, start) IN ( \
+    // Rows that another process removes are left to it.
+    let lock = match database.dialect() {
+        Dialect::Postgres => " FOR UPDATE SKIP LOCKED",
+        Dialect::Sqlite => "",
+    };
+    let sql = format!(
+        "DELETE FROM attempt_rollups WHERE (tenant, subscriber_id, event_type, width, start) IN ( \
         SELECT tenant, subscriber_id, event_type, width, start FROM attempt_rollups \
-        WHERE width = $1 AND start < $2 LIMIT $3)";
+        WHERE width = $1 AND start < $2 LIMIT $3{lock})"
+    );
     let mut removed = 0;
     for (width, retention) in RETENTION {
         loop {
             let values = [width.into(), (now - retention).into(), REMOVED_AT_ONCE.into()];
-            let gone = execute(database.connection(), sql, values).await?;
+            let gone = execute(database.connection(), &sql, values).await?;
             removed += gone;
             if gone < REMOVED_AT_ONCE.unsigned_abs() {
                 break;

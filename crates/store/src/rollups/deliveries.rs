@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use postrider_database::sql::{column, execute, query_one};
-use postrider_database::{Batch, Column, Database, Dialect, Kind, Writes};
+use postrider_database::{Batch, Column, Database, Dialect, Guarded, Kind, Writes};
 
 use super::clock::{DAY, HOUR, MINUTE, start_of_row};
 use super::key::Key;
@@ -26,6 +26,28 @@ pub(crate) struct Counts {
 
 /// Adds counts to `writes`, in rows of `shard`.
 pub(crate) fn add(shard: i16, counts: HashMap<Key, Counts>, writes: &mut Writes) {
+    writes.push(rows(shard, counts), ADD);
+}
+
+/// Adds counts to `guarded`, after what it checks so far.
+pub(crate) fn add_exact(shard: i16, counts: HashMap<Key, Counts>, guarded: &mut Guarded) {
+    guarded.push_exact(rows(shard, counts), ADD);
+}
+
+/// Writes one row for each row of its input.
+const ADD: &str = "INSERT INTO rollups \
+        (tenant, subscriber_id, event_type, minute, slot, created, succeeded, dead, cancelled, spent) \
+    SELECT tenant, subscriber_id, event_type, minute, slot, created, succeeded, dead, cancelled, spent \
+    FROM input WHERE true \
+    ON CONFLICT (tenant, minute, subscriber_id, event_type, slot) DO UPDATE SET \
+        created = rollups.created + excluded.created, \
+        succeeded = rollups.succeeded + excluded.succeeded, \
+        dead = rollups.dead + excluded.dead, \
+        cancelled = rollups.cancelled + excluded.cancelled, \
+        spent = rollups.spent + excluded.spent";
+
+/// In the order of their keys, so that two transactions do not deadlock.
+fn rows(shard: i16, counts: HashMap<Key, Counts>) -> Batch {
     const COUNTS: &[Column] = &[
         Column::new("tenant", Kind::Text),
         Column::new("subscriber_id", Kind::Uuid),
@@ -55,17 +77,7 @@ pub(crate) fn add(shard: i16, counts: HashMap<Key, Counts>, writes: &mut Writes)
             counts.spent.into(),
         ]);
     }
-    let sql = "INSERT INTO rollups \
-            (tenant, subscriber_id, event_type, minute, slot, created, succeeded, dead, cancelled, spent) \
-        SELECT tenant, subscriber_id, event_type, minute, slot, created, succeeded, dead, cancelled, spent \
-        FROM input WHERE true \
-        ON CONFLICT (tenant, minute, subscriber_id, event_type, slot) DO UPDATE SET \
-            created = rollups.created + excluded.created, \
-            succeeded = rollups.succeeded + excluded.succeeded, \
-            dead = rollups.dead + excluded.dead, \
-            cancelled = rollups.cancelled + excluded.cancelled, \
-            spent = rollups.spent + excluded.spent";
-    writes.push(input, sql);
+    input
 }
 
 /// The ages from which rows are folded, and the widths of the rows that they are folded into, in minutes.
@@ -74,8 +86,11 @@ const FOLDS: [(i64, i64); 2] = [(HOUR, HOUR), (DAY, DAY)];
 /// The most rows that one statement folds, so that it locks none for long.
 const FOLDED_AT_ONCE: i64 = 20_000;
 
-/// The shard of folded rows.
+/// The shard of folded rows, to which no process adds.
 const FOLDED_SHARD: i16 = 0;
+
+/// The PostgreSQL advisory lock of the process that folds: "rollups" in ASCII. Two would wait for each other's rows.
+const LOCK: i64 = 0x726f_6c6c_7570_73;
 
 /// The columns of a row's key besides time and shard.
 const KEYS: &str = "tenant, subscriber_id, event_type";
@@ -113,9 +128,11 @@ async fn fold_postgres(database: &Database, before: i64, width: i64) -> Result<u
     let merge = merge("gone");
     // A row that another transaction has locked, or has changed since this statement began, is left for the next call.
     let sql = format!(
-        "WITH old AS MATERIALIZED ( \
+        "WITH turn AS MATERIALIZED ( \
+            SELECT pg_try_advisory_xact_lock({LOCK}) AS is_ours \
+        ), old AS MATERIALIZED ( \
             SELECT ctid AS place FROM rollups \
-            WHERE minute < $1 AND (minute % $2 <> 0 OR slot <> {FOLDED_SHARD}) LIMIT $3 FOR UPDATE SKIP LOCKED \
+            WHERE (SELECT is_ours FROM turn) AND minute < $1 AND (minute % $2 <> 0 OR slot <> {FOLDED_SHARD}) LIMIT $3 FOR UPDATE SKIP LOCKED \
         ), gone AS ( \
             DELETE FROM rollups WHERE ctid = ANY (ARRAY(SELECT place FROM old)) \
             RETURNING rollups.* \

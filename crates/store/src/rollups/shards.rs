@@ -20,7 +20,8 @@ impl Shards {
 
     /// The shards that a random byte selects.
     pub(crate) fn new(random: u8) -> Self {
-        let first = i16::from(random % Self::PROCESSES) * Self::TURNS.cast_signed();
+        // Shard 0 is that of folded rows.
+        let first = 1 + i16::from(random % Self::PROCESSES) * Self::TURNS.cast_signed();
         Self { first, turn: Arc::default() }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use postrider_core::keyring::Purpose;
 use postrider_core::{DeactivationReason, EventPattern, SubscriberId, TenantId, id};
+use postrider_queue::Draining;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait as _, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
 
@@ -12,7 +13,7 @@ use super::secrets::{seal, seal_headers};
 use super::stored::{insert_patterns, lane_settings, policy_text, read, set_active};
 use super::subscriber::{NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::{subscribers, subscriptions};
-use crate::health::{Health, deactivate::expedite_lane, state};
+use crate::health::{Health, deactivate::drain_lane, state};
 use crate::page::{Page, PageRequest};
 use crate::queue_ids::lane_of;
 use crate::row::parse;
@@ -143,15 +144,18 @@ impl Store {
             subscriptions::Entity::delete_many().filter(old).exec(&transaction).await?;
             insert_patterns(&transaction, tenant, id, events).await?;
         }
+        if let Some(policy) = &change.policy {
+            self.queue.configure_in(&transaction, lane_of(id), lane_settings(policy)).await?;
+        }
+        match change.active {
+            Some(false) => drain_lane(&*self.queue, &transaction, id, Draining::Yes).await?,
+            // What has not been ended by now is delivered after all.
+            Some(true) => self.queue.drain_in(&transaction, lane_of(id), Draining::No).await?,
+            None => {}
+        }
         if change.active == Some(true) || change.url.is_some() {
             // The owner has reactivated it or chosen another receiver, so earlier failures no longer count.
             state::reset(&*self.queue, &transaction, id).await?;
-        }
-        if change.active == Some(false) {
-            expedite_lane(&*self.queue, &transaction, id).await?;
-        }
-        if let Some(policy) = &change.policy {
-            self.queue.configure_in(&transaction, lane_of(id), lane_settings(policy)).await?;
         }
         transaction.commit().await?;
         self.queue.wake();
@@ -171,7 +175,7 @@ impl Store {
             .filter(subscribers::Column::Tenant.eq(tenant.as_str()));
         let deleted = delete.exec(&transaction).await?.rows_affected > 0;
         if deleted {
-            expedite_lane(&*self.queue, &transaction, id).await?;
+            drain_lane(&*self.queue, &transaction, id, Draining::ThenRemoved).await?;
             transaction.commit().await?;
             self.queue.wake();
         }

@@ -4,13 +4,11 @@
 use std::time::Duration;
 
 use postrider_core::{DeactivationReason, DeadReason, DeliveryStatus, ErrorKind, SubscriberId};
-use postrider_queue::{Claim, LeaseToken};
 use postrider_store::PageRequest;
-use postrider_store::attempt::{End, Outcome};
+use postrider_store::attempt::End;
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
 use postrider_store::deliveries::{Delivery, DeliveryFilter};
 use postrider_store::health::{BreakerPolicy, Health, Notice};
-use postrider_store::loading::Loaded;
 use postrider_store::subscribers::{SubscriberChange, SubscriberState};
 
 use crate::attempts::{Ending, HOUR, claim, outcomes, succeed};
@@ -120,19 +118,10 @@ async fn deliveries_of_a_deactivated_subscriber_die_and_can_be_requeued(stage: &
     stage.database.advance(5 * DAY).await;
     assert_eq!(fail(stage, ErrorKind::Status, &breaker()).await.len(), 1);
 
-    // All jobs are ready now, including those scheduled in an hour, and end without a request.
-    let token = LeaseToken(stage.store.ids().next_uuid());
-    let jobs = stage.store.queue().claim(&Claim::new(token, 100, HOUR)).await.unwrap().jobs;
-    assert_eq!(jobs.len(), 6);
-    let mut ends = Vec::new();
-    for (job, loaded) in jobs.iter().zip(stage.store.load(&jobs).await.unwrap()) {
-        let Loaded::Inactive(delivery, end) = loaded else {
-            panic!("the subscriber is inactive: {loaded:?}")
-        };
-        assert_eq!(end, End::Dead(DeadReason::SubscriberFailing));
-        ends.push(Outcome { lease: job.lease, delivery, attempt: None, end });
-    }
-    stage.store.record(&ends, &[], &breaker()).await.unwrap();
+    // All deliveries end without a request, including those scheduled in an hour.
+    let drained = stage.store.drain(None, 100).await.unwrap().unwrap();
+    assert_eq!(drained.end, End::Dead(DeadReason::SubscriberFailing));
+    assert_eq!((drained.deliveries.values().sum::<u64>(), drained.notices.len()), (6, 6));
     let dead = deliveries(stage, DeliveryStatus::Dead).await;
     assert_eq!(dead.len(), 6, "none is cancelled");
     assert!(dead.iter().all(|one| one.dead_reason == Some(DeadReason::SubscriberFailing)));

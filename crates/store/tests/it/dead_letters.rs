@@ -278,8 +278,15 @@ async fn only_pending_deliveries_are_cancelled(stage: &Stage) {
     assert!(matches!(cancel(&stage.tenant).await, Changed::Not(DeliveryStatus::Cancelled)));
     stage.assert_counts_agree().await;
 
-    // Its job still exists. A retry gives it a second job, and the first one has no effect.
+    // Its job is gone; one that was running would still exist. A retry gives it a second job, and the first one has no
+    // effect.
+    assert_eq!(stage.jobs().await, 0);
     assert!(matches!(stage.store.retry(&stage.tenant, id).await.unwrap(), Changed::Done(_)));
+    let token = LeaseToken(stage.store.ids().next_uuid());
+    let first = stage.store.queue().claim(&Claim::new(token, 10, Duration::from_mins(1))).await.unwrap();
+    assert!(matches!(cancel(&stage.tenant).await, Changed::Done(_)));
+    assert!(matches!(stage.store.retry(&stage.tenant, id).await.unwrap(), Changed::Done(_)));
+    stage.release(first.jobs[0].lease).await;
     assert_eq!(stage.jobs().await, 2);
     let token = LeaseToken(stage.store.ids().next_uuid());
     let claimed = stage.store.queue().claim(&Claim::new(token, 10, Duration::from_mins(1))).await.unwrap();

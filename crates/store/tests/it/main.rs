@@ -13,9 +13,13 @@ mod deactivation;
 #[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
+mod draining;
+#[cfg(test)]
 mod fast_path;
 #[cfg(test)]
 mod fault;
+#[cfg(test)]
+mod locks;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{DeliveryRow, EventRow, KeyRow};
 use postrider_store::loading::Loaded;
+use postrider_store::subscribers::SubscriberChange;
 use postrider_testkit::TestDatabase;
 use postrider_testkit::explain::Plans;
 use sea_orm::ConnectionTrait as _;
@@ -141,6 +142,15 @@ impl Test {
         let recorded = store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap();
         assert!(recorded.lost.is_empty());
         check("record");
+
+        let again = insert(&store, tenant, &rows(&store, tenant, subscriber));
+        again.execute(store.database().connection()).await.unwrap();
+        let inactive = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
+        store.change_subscriber(tenant, subscriber, inactive).await.unwrap().unwrap();
+        self.plans.take();
+        let drained = store.drain(None, 100).await.unwrap().unwrap();
+        assert!(drained.deliveries.values().sum::<u64>() > 8);
+        check("drain");
         store.database().close().await;
         faults
     }

@@ -9,6 +9,8 @@ mod changes;
 #[cfg(test)]
 mod delivering;
 #[cfg(test)]
+mod draining;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod lanes;

@@ -40,6 +40,7 @@ enum Step {
     Pause(usize, u64),
     Resume(usize),
     Park,
+    Drain(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<usize>(), 3_u64..90).prop_map(|(which, seconds)| Step::Pause(which, seconds)),
         1 => any::<usize>().prop_map(Step::Resume),
         3 => Just(Step::Park),
+        2 => (1_u32..4).prop_map(Step::Drain),
     ]
 }
 
@@ -80,9 +82,9 @@ impl Step {
             Self::Rescue => "rescue",
             Self::Cancel(_) => "cancel",
             Self::Requeue(_) => "requeue",
-            Self::Activate(_, false) => "deactivate",
             Self::Park => "park",
-            Self::Pass(_) | Self::Activate(_, true) | Self::Pause(..) | Self::Resume(_) => return None,
+            Self::Drain(_) => "drain",
+            Self::Pass(_) | Self::Activate(..) | Self::Pause(..) | Self::Resume(_) => return None,
         })
     }
 }
@@ -257,6 +259,7 @@ impl World {
             }
             Step::Resume(which) => store.queue().resume(self.lane(which)).await.unwrap(),
             Step::Park => drop(store.queue().park(100).await.unwrap()),
+            Step::Drain(max) => drop(store.drain(None, max).await.unwrap()),
         }
     }
 
@@ -441,7 +444,7 @@ impl World {
                 assert_eq!(self.stage.count(pending).await, 0, "pending without a job");
                 return self.stage.no_lane_is_running().await;
             }
-            let open = [Step::Resume(0), Step::Resume(1), Step::Park];
+            let open = [Step::Resume(0), Step::Resume(1), Step::Park, Step::Drain(100), Step::Drain(100)];
             for step in open.into_iter().chain([Step::Pass(61), Step::Rescue, Step::Promote, Step::Claim(50)])
             {
                 self.take(step).await;

@@ -19,7 +19,7 @@ pub(super) const LIST: &[Refused] = &[
     refused("patience", "breaker policy (`BreakerPolicy`); for a wait in a test: deadline"),
     refused("record_well", "fast path (`record_fast`)"),
     refused("forgive", "reset"),
-    refused("unwanted", "expedite, or: deliveries of an inactive subscriber"),
+    refused("unwanted", "draining, or: deliveries of an inactive subscriber"),
     refused("howfared", "tally, or the verdict on the attempt"),
     refused("what went well", "successful attempts, or the fast path"),
     refused("is mended", "is fixed"),

@@ -165,10 +165,4 @@ impl LaneControl for MemoryQueue {
         self.wake();
         Ok(())
     }
-
-    async fn expedite(&self, lane: LaneId, max: u32) -> Result<u64, QueueError> {
-        let ready = self.state().expedite(lane, max);
-        self.wake();
-        Ok(ready)
-    }
 }

@@ -162,18 +162,6 @@ impl State {
         (lane.paused_until, lane.probing) = (Duration::ZERO, false);
     }
 
-    pub(super) fn expedite(&mut self, lane: LaneId, max: u32) -> u64 {
-        self.resume(lane);
-        let now = self.now();
-        let waiting = self.scheduled.iter().filter(|(_, id)| self.jobs[id].new.lane == lane);
-        let waiting: Vec<_> = waiting.take(max as usize).copied().collect();
-        for (due, id) in &waiting {
-            self.scheduled.remove(&(*due, *id));
-            self.make_ready(*id, now);
-        }
-        waiting.len() as u64
-    }
-
     pub(super) fn park(&mut self, max: u32) -> u64 {
         let now = self.now();
         let (mut away, mut back) = (u64::from(max), 0);

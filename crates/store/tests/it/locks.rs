@@ -1,0 +1,411 @@
+//! Every transaction locks rows in one order, so that any two of them wait for each other and never deadlock. The order
+//! is in ARCHITECTURE.md, "Lock order".
+//!
+//! Each operation runs at the same time as each other one, on the same two subscribers. Triggers that sleep while a row
+//! is locked make each transaction long enough for the two to meet. SQLite has one writer at a time and needs no order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use postrider_core::{
+    DeadReason, DeliveryId, ErrorKind, EventType, Secret, SubscriberId, SystemRandom, Verdict, chain,
+};
+use postrider_queue::{Claim, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken};
+use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome};
+use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
+use postrider_store::health::BreakerPolicy;
+use postrider_store::queue_ids::lane_of;
+use postrider_store::subscribers::SubscriberChange;
+use postrider_testkit::TestDatabase;
+use sea_orm::ConnectionTrait as _;
+use uuid::Uuid;
+
+use crate::stage::Stage;
+
+/// An operation that locks rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Dispatch,
+    RecordSuccesses,
+    RecordSuccessesOfAFailingSubscriber,
+    RecordFailures,
+    RecordFailuresThatOpenBreakers,
+    RecordFailuresThatDeactivate,
+    RecordThatReceiversAreGone,
+    RecordCancelledDeliveries,
+    Release,
+    ChangeUrl,
+    ChangePolicy,
+    Activate,
+    Deactivate,
+    Delete,
+    RotateSecret,
+    Rekey,
+    Retry,
+    Cancel,
+    Requeue,
+    DeleteDeadLetter,
+    SetLimits,
+    Pause,
+    Resume,
+    Claim,
+    Extend,
+    Promote,
+    Rescue,
+    Park,
+    Drain,
+    RemoveLanes,
+    FoldStatistics,
+    FoldAttempts,
+}
+
+use Operation::*;
+
+const ALL: [Operation; 32] = [
+    Dispatch,
+    RecordSuccesses,
+    RecordSuccessesOfAFailingSubscriber,
+    RecordFailures,
+    RecordFailuresThatOpenBreakers,
+    RecordFailuresThatDeactivate,
+    RecordThatReceiversAreGone,
+    RecordCancelledDeliveries,
+    Release,
+    ChangeUrl,
+    ChangePolicy,
+    Activate,
+    Deactivate,
+    Delete,
+    RotateSecret,
+    Rekey,
+    Retry,
+    Cancel,
+    Requeue,
+    DeleteDeadLetter,
+    SetLimits,
+    Pause,
+    Resume,
+    Claim,
+    Extend,
+    Promote,
+    Rescue,
+    Park,
+    Drain,
+    RemoveLanes,
+    FoldStatistics,
+    FoldAttempts,
+];
+
+/// Sleeps whenever a row of these tables is changed or deleted, and therefore locked.
+const SLOW: &str = "
+    CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_sleep(0.002);
+        IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON subscribers FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON rollups FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON lanes FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON health FOR EACH ROW EXECUTE FUNCTION rest()";
+
+/// How many pairs run at the same time, each on subscribers of its own.
+const AT_ONCE: usize = 6;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_operations_deadlock() {
+    let stage = Arc::new(Stage::of(TestDatabase::postgres().await).await);
+    stage.database.connection().execute_unprepared(SLOW).await.unwrap();
+    let pairs: Vec<_> = ALL
+        .iter()
+        .enumerate()
+        .flat_map(|(place, one)| ALL[place..].iter().map(move |two| (*one, *two)))
+        .collect();
+    let pairs = Arc::new(pairs);
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut running = Vec::new();
+    for _ in 0..AT_ONCE {
+        let (stage, pairs, next) = (Arc::clone(&stage), Arc::clone(&pairs), Arc::clone(&next));
+        running.push(tokio::spawn(async move {
+            let mut faults = Vec::new();
+            while let Some((one, two)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let ground = Ground::new(&stage).await;
+                let (first, second) = tokio::join!(ground.run(&stage, *one), ground.run(&stage, *two));
+                for error in [first, second].into_iter().filter_map(Result::err) {
+                    faults.push(format!("{one:?} with {two:?}: {error}"));
+                }
+            }
+            faults
+        }));
+    }
+    let mut faults = Vec::new();
+    for running in running {
+        faults.extend(running.await.unwrap());
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let deadlocks = "SELECT deadlocks AS n FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(stage.count(deadlocks).await, 0);
+}
+
+/// Two subscribers with deliveries in every state, on which both operations of a pair act.
+struct Ground {
+    /// In descending order of their ids, so that no batch is in order by chance.
+    subscribers: Vec<SubscriberId>,
+    /// Claimed, once for each subscriber and each of the two operations.
+    claimed: Vec<(Lease, DeliveryRef)>,
+    waiting: Vec<DeliveryId>,
+    dead: Vec<DeliveryId>,
+}
+
+impl Ground {
+    async fn new(stage: &Stage) -> Self {
+        let (one, two) =
+            (stage.subscribe(&stage.tenant, true).await, stage.subscribe(&stage.tenant, true).await);
+        let mut subscribers = vec![one, two];
+        subscribers.sort_unstable();
+        subscribers.reverse();
+        let mut ground = Self { subscribers, claimed: Vec::new(), waiting: Vec::new(), dead: Vec::new() };
+        let token = LeaseToken(stage.store.ids().next_uuid());
+        let transaction = stage.store.database().begin().await.unwrap();
+        let mut sql = Vec::new();
+        for place in 0..6 {
+            for subscriber in &ground.subscribers {
+                let now = stage.now();
+                let id = stage.dispatch_in(&transaction, &stage.tenant, *subscriber, "a.b", now).await;
+                match place {
+                    0..=1 => ground.waiting.push(id),
+                    2..=3 => {
+                        sql.push(format!(
+                            "UPDATE deliveries SET status = 2, died_at = 1, dead_reason = 1, ended_at = 1 \
+                             WHERE id = '{}'; DELETE FROM jobs WHERE subject = '{0}'",
+                            id.uuid()
+                        ));
+                        ground.dead.push(id);
+                    }
+                    _ => {
+                        sql.push(format!(
+                            "UPDATE jobs SET state = 3, lease_token = '{}', lease_until = 9000000000000 \
+                             WHERE subject = '{}'; UPDATE lanes SET running = running + 1 WHERE id = '{}'",
+                            token.0,
+                            id.uuid(),
+                            subscriber.uuid()
+                        ));
+                        ground.claimed.push((
+                            Lease { job: JobId(Uuid::nil()), token },
+                            DeliveryRef {
+                                id,
+                                tenant: stage.tenant.clone(),
+                                event_id: postrider_core::EventId::from_uuid(Uuid::nil()),
+                                event_type: "a.b".parse::<EventType>().unwrap(),
+                                subscriber: *subscriber,
+                                created_at: now,
+                                attempts: 0,
+                                round_start: 0,
+                                failing: false,
+                            },
+                        ));
+                    }
+                }
+            }
+        }
+        transaction.commit().await.unwrap();
+        // Without the triggers, which are for the operations.
+        let quick =
+            format!("BEGIN; SET LOCAL session_replication_role = replica; {}; COMMIT", sql.join("; "));
+        stage.database.connection().execute_unprepared(&quick).await.unwrap();
+        for (lease, delivery) in &mut ground.claimed {
+            let sql = format!("SELECT id FROM jobs WHERE subject = '{}'", delivery.id.uuid());
+            lease.job = JobId(stage.rows(&sql).await[0].try_get("", "id").unwrap());
+        }
+        ground
+    }
+
+    /// Runs an operation on both subscribers. Returns the error of the database, if there was one.
+    #[allow(clippy::too_many_lines, reason = "one arm for each operation")]
+    async fn run(&self, stage: &Stage, operation: Operation) -> Result<(), String> {
+        let (store, queue, tenant) = (&stage.store, stage.store.queue(), &stage.tenant);
+        let policy = BreakerPolicy { breaker_failures: 100, ..BreakerPolicy::default() };
+        match operation {
+            Dispatch => {
+                let transaction = store.database().begin().await.map_err(text)?;
+                stage.dispatch_in(&transaction, tenant, self.subscribers[0], "a.b", stage.now()).await;
+                transaction.commit().await.map_err(text)?;
+            }
+            RecordSuccesses => {
+                let outcomes = self.outcomes(stage, End::Succeeded);
+                let outcomes: Vec<&Outcome> = outcomes.iter().collect();
+                if !store.record_fast(&outcomes).await.map_err(text)? {
+                    store.record(outcomes, &[], &policy).await.map_err(text)?;
+                }
+            }
+            RecordSuccessesOfAFailingSubscriber => {
+                let rows: Vec<_> =
+                    self.subscribers.iter().map(|id| format!("('{}', 1, 1, 1, 1, 1)", id.uuid())).collect();
+                let sql = format!(
+                    "INSERT INTO health (subscriber_id, failures, first_failed_at, openings, opened_at, open_until) \
+                     VALUES {} ON CONFLICT DO NOTHING",
+                    rows.join(", ")
+                );
+                stage.database.connection().execute_unprepared(&sql).await.map_err(text)?;
+                let outcomes = self.outcomes(stage, End::Succeeded);
+                store.record(&outcomes, &[], &policy).await.map_err(text)?;
+            }
+            RecordFailures => {
+                let outcomes = self.outcomes(stage, End::RetryIn(Duration::from_secs(60)));
+                store.record(&outcomes, &[], &policy).await.map_err(text)?;
+            }
+            RecordFailuresThatOpenBreakers => {
+                let outcomes = self.outcomes(stage, End::RetryIn(Duration::from_secs(60)));
+                let opens = BreakerPolicy { breaker_failures: 1, ..policy };
+                store.record(&outcomes, &[], &opens).await.map_err(text)?;
+            }
+            RecordFailuresThatDeactivate => {
+                let outcomes = self.outcomes(stage, End::RetryIn(Duration::from_secs(60)));
+                let deactivates = BreakerPolicy { deactivate_after: Some(Duration::ZERO), ..policy };
+                store.record(&outcomes, &[], &deactivates).await.map_err(text)?;
+            }
+            RecordThatReceiversAreGone => {
+                let outcomes = self.outcomes(stage, End::Dead(DeadReason::Gone));
+                store.record(&outcomes, &[], &policy).await.map_err(text)?;
+            }
+            RecordCancelledDeliveries => {
+                for (_, delivery) in &self.claimed {
+                    store.cancel(tenant, delivery.id).await.map_err(text)?;
+                }
+                let outcomes = self.outcomes(stage, End::Succeeded);
+                store.record(&outcomes, &[], &policy).await.map_err(text)?;
+            }
+            Release => {
+                let leases: Vec<_> =
+                    self.claimed.iter().map(|(lease, _)| (*lease, Finish::Release)).collect();
+                store.record(&[], &leases, &policy).await.map_err(text)?;
+            }
+            ChangeUrl => {
+                let url = Some("https://example.com/new".parse().unwrap());
+                self.change(stage, SubscriberChange { url, ..SubscriberChange::default() }).await?;
+            }
+            ChangePolicy => {
+                let policy = Some(postrider_core::Policy::default());
+                self.change(stage, SubscriberChange { policy, ..SubscriberChange::default() }).await?;
+            }
+            Activate | Deactivate => {
+                let active = Some(operation == Activate);
+                self.change(stage, SubscriberChange { active, ..SubscriberChange::default() }).await?;
+            }
+            Delete => {
+                for id in &self.subscribers {
+                    store.delete_subscriber(tenant, *id).await.map_err(text)?;
+                }
+            }
+            RotateSecret => {
+                let secret = Secret::generate(&SystemRandom);
+                for id in &self.subscribers {
+                    store.rotate_secret(tenant, *id, &secret, Duration::ZERO).await.map_err(text)?;
+                }
+            }
+            Rekey => drop(store.rekey().await.map_err(text)?),
+            Retry => {
+                for id in &self.dead {
+                    store.retry(tenant, *id).await.map_err(text)?;
+                }
+            }
+            Cancel => {
+                for id in &self.waiting {
+                    store.cancel(tenant, *id).await.map_err(text)?;
+                }
+            }
+            Requeue => {
+                let ids = Some(self.dead.clone());
+                let filter = DeadFilter { ids, ..DeadFilter::default() };
+                let budget = AttemptBudget::FromZero;
+                store.requeue(tenant, &filter, budget, 100).await.map_err(text)?;
+            }
+            DeleteDeadLetter => {
+                for id in &self.dead {
+                    store.delete_dead_letter(tenant, *id).await.map_err(text)?;
+                }
+            }
+            SetLimits => {
+                for lane in self.lanes() {
+                    queue.configure(lane, LaneSettings::default()).await.map_err(text)?;
+                }
+            }
+            Pause => {
+                for lane in self.lanes() {
+                    queue.pause(lane, Duration::from_secs(60)).await.map_err(text)?;
+                }
+            }
+            Resume => {
+                for lane in self.lanes() {
+                    queue.resume(lane).await.map_err(text)?;
+                }
+            }
+            Claim => {
+                let claim = Claim::new(LeaseToken(store.ids().next_uuid()), 20, Duration::from_secs(60));
+                queue.claim(&claim).await.map_err(text)?;
+            }
+            Extend => {
+                let leases: Vec<_> = self.claimed.iter().map(|(lease, _)| *lease).collect();
+                queue.extend(&leases, Duration::from_secs(60)).await.map_err(text)?;
+            }
+            Promote => drop(queue.promote(20).await.map_err(text)?),
+            Rescue => {
+                for (lease, _) in &self.claimed {
+                    let sql = format!("UPDATE jobs SET lease_until = 1 WHERE id = '{}'", lease.job.0);
+                    stage.database.connection().execute_unprepared(&sql).await.map_err(text)?;
+                }
+                let token = LeaseToken(store.ids().next_uuid());
+                let rescue = postrider_queue::Rescue {
+                    max: 20,
+                    max_rescues: 5,
+                    token,
+                    lease: Duration::from_secs(60),
+                };
+                queue.rescue(&rescue).await.map_err(text)?;
+            }
+            Park => drop(queue.park(20).await.map_err(text)?),
+            Drain => drop(store.drain(None, 20).await.map_err(text)?),
+            RemoveLanes => drop(queue.remove_lanes(20).await.map_err(text)?),
+            FoldStatistics => drop(store.fold_statistics().await.map_err(text)?),
+            FoldAttempts => drop(store.fold_attempts().await.map_err(text)?),
+        }
+        Ok(())
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = LaneId> {
+        self.subscribers.iter().map(|id| lane_of(*id))
+    }
+
+    async fn change(&self, stage: &Stage, change: SubscriberChange) -> Result<(), String> {
+        for id in &self.subscribers {
+            let changed = stage.store.change_subscriber(&stage.tenant, *id, change.clone()).await;
+            changed.map_err(text)?;
+        }
+        Ok(())
+    }
+
+    fn outcomes(&self, stage: &Stage, end: End) -> Vec<Outcome> {
+        let verdict = match end {
+            End::Succeeded => Verdict::Success,
+            _ => Verdict::failure(ErrorKind::Status, "HTTP 500"),
+        };
+        let outcome = |(lease, delivery): &(Lease, DeliveryRef)| Outcome {
+            lease: *lease,
+            delivery: delivery.clone(),
+            attempt: Some(Attempt {
+                started_at: stage.now(),
+                duration: Duration::from_millis(1),
+                response: None,
+                verdict: verdict.clone(),
+            }),
+            end,
+        };
+        self.claimed.iter().map(outcome).collect()
+    }
+}
+
+fn text<E: std::error::Error + 'static>(error: E) -> String {
+    chain(&error).to_string()
+}
