@@ -12,5 +12,6 @@ pub mod postgres;
 pub mod test;
 
 mod error;
+mod faketime;
 
 pub use error::Error;

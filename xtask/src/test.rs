@@ -9,7 +9,7 @@ use std::{
 use crate::{
     Error,
     cargo::{cargo, status_of, without_own_variables, workspace_root},
-    chaos,
+    chaos, faketime,
     pgbouncer::{self, PGBOUNCERS_VARIABLE},
     postgres::{Durability, Options, Postgres, URL_VARIABLE, with_version},
 };
@@ -35,6 +35,7 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
     // Black-box tests run the programs, but cargo builds only the programs of the tested package. With `--tests`, both
     // builds have the same features, so nothing is compiled twice.
     if everything || cargo_arguments.iter().any(|argument| argument.to_string_lossy().contains(BLACKBOX)) {
+        faketime::install_if_missing();
         let mut build = cargo(&root);
         build.args(["build", "--workspace", "--bins", "--tests"]).args(build_arguments(cargo_arguments));
         let status = status_of(&mut build)?;

@@ -67,6 +67,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     let grace = args.shutdown.shutdown_grace;
     let config = postrider_server::Config {
         body_limit: server.body_limit,
+        request_memory: server.request_memory,
         grace,
         ..postrider_server::Config::new(server.admin_key()?)
     };

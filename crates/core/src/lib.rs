@@ -9,6 +9,7 @@
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`policy`] | a subscriber's delivery policy, in JSON and validated |
+//! | [`budget`] | who may hold how many bytes at once |
 //! | [`bounds`] | the smallest and greatest values that a policy may have |
 //! | [`retry`] | how often, and after which delays, a delivery is attempted again |
 //! | [`secret`], [`signing`] | signing secrets, signatures and their verification |
@@ -19,6 +20,7 @@
 
 pub mod attempt;
 pub mod bounds;
+pub mod budget;
 mod chain;
 pub mod clock;
 pub mod delivery;

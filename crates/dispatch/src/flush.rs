@@ -13,7 +13,7 @@ use crate::event::Dispatched;
 use crate::shared::Shared;
 
 /// How many bytes of data a batch gathers before it is committed.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// How many events a batch gathers before it is committed.
 const MAX_EVENTS: usize = 500;

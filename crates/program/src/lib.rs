@@ -26,6 +26,7 @@
 //! }
 //! ```
 
+mod clock;
 mod observed;
 mod open;
 mod start;
@@ -35,6 +36,7 @@ mod stop;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub use clock::watch_clock;
 pub use observed::{Observed, readiness};
 pub use open::{OpenError, open_database, open_store};
 pub use start::{StartError, Transforms, main};

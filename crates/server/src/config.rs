@@ -15,6 +15,9 @@ pub struct Config {
     pub admin_key: AdminKey,
     /// The largest request body in bytes, within [`Config::BODY_LIMIT`].
     pub body_limit: usize,
+    /// The bytes of request bodies and of events in responses that the server holds at once, within
+    /// [`Config::REQUEST_MEMORY`]. Bodies of up to 16 KiB do not count. Further requests wait before their body is read.
+    pub request_memory: usize,
     /// How long a request may take, including its body and all waiting, within [`Config::REQUEST_TIMEOUT`].
     pub request_timeout: Duration,
     /// How many requests run at once, within [`Config::REQUESTS`]. Further requests wait.
@@ -34,6 +37,9 @@ pub enum ConfigError {
     /// [`Config::body_limit`] is outside of [`Config::BODY_LIMIT`].
     #[error("body_limit: must be between {least} and {most} bytes, got {0}", least = Config::BODY_LIMIT.start(), most = Config::BODY_LIMIT.end())]
     BodyLimit(usize),
+    /// [`Config::request_memory`] is outside of [`Config::REQUEST_MEMORY`].
+    #[error("request_memory: must be between {least} and {most} bytes, got {0}", least = Config::REQUEST_MEMORY.start(), most = Config::REQUEST_MEMORY.end())]
+    RequestMemory(usize),
     /// [`Config::request_timeout`] is outside of [`Config::REQUEST_TIMEOUT`].
     #[error("request_timeout: must be between {least:?} and {most:?}, got {0:?}", least = Config::REQUEST_TIMEOUT.start(), most = Config::REQUEST_TIMEOUT.end())]
     RequestTimeout(Duration),
@@ -57,6 +63,8 @@ pub enum ConfigError {
 impl Config {
     /// The bounds of [`Config::body_limit`]: 1 KiB to 64 MiB.
     pub const BODY_LIMIT: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
+    /// The bounds of [`Config::request_memory`]: 1 MiB to 64 GiB.
+    pub const REQUEST_MEMORY: RangeInclusive<usize> = 1024 * 1024..=64 * 1024 * 1024 * 1024;
     /// The bounds of [`Config::request_timeout`].
     pub const REQUEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(5);
     /// The bounds of [`Config::requests`].
@@ -66,12 +74,13 @@ impl Config {
     /// The bounds of [`Config::grace`].
     pub const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
-    /// The defaults: bodies up to 1 MiB, 30 s per request, 512 requests at once on up to 4096 connections, and 30 s of
+    /// The defaults: bodies up to 1 MiB, 64 MiB of them at once, 30 s per request, 512 requests at once on up to 4096 connections, and 30 s of
     /// grace.
     pub fn new(admin_key: AdminKey) -> Self {
         Self {
             admin_key,
             body_limit: 1024 * 1024,
+            request_memory: 64 * 1024 * 1024,
             request_timeout: Duration::from_secs(30),
             requests: 512,
             connections: 4096,
@@ -87,6 +96,9 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         if !Self::BODY_LIMIT.contains(&self.body_limit) {
             return Err(ConfigError::BodyLimit(self.body_limit));
+        }
+        if !Self::REQUEST_MEMORY.contains(&self.request_memory) {
+            return Err(ConfigError::RequestMemory(self.request_memory));
         }
         if !Self::REQUEST_TIMEOUT.contains(&self.request_timeout) {
             return Err(ConfigError::RequestTimeout(self.request_timeout));
@@ -123,6 +135,7 @@ mod tests {
         let shedding = |queue_age, latency| Shedding { queue_age, latency };
         for (config, error) in [
             (Config { body_limit: 0, ..good.clone() }, ConfigError::BodyLimit(0)),
+            (Config { request_memory: 0, ..good.clone() }, ConfigError::RequestMemory(0)),
             (Config { request_timeout: zero, ..good.clone() }, ConfigError::RequestTimeout(zero)),
             (Config { requests: 0, ..good.clone() }, ConfigError::Requests(0)),
             (Config { connections: 0, ..good.clone() }, ConfigError::Connections(0)),

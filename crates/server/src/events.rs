@@ -7,11 +7,11 @@ mod view;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest, EventsQuery};
-use postrider_core::id;
+use postrider_core::{EventId, id};
 use postrider_store::PageRequest;
 use postrider_store::deliveries::DeliveryFilter;
-use postrider_store::events::Event;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa_axum::routes;
@@ -60,7 +60,7 @@ async fn dispatch(
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<DispatchedView>), Problem> {
-    let request: EventRequest = body.parse()?;
+    let (request, _room): (EventRequest, _) = body.into_parsed()?;
     let mut errors = Errors::default();
     let header = idempotency_key(&headers, &mut errors);
     let event = validated(request, caller.tenant, header, trace.0, &mut errors);
@@ -97,28 +97,32 @@ async fn read(
     State(state): State<ApiState>,
     caller: Caller,
     PathId(id): PathId<id::Event>,
-) -> Result<Json<EventDetail>, Problem> {
+) -> Result<Response, Problem> {
     let found = state.store.event(&caller.tenant, id).await?;
     let event = found.ok_or_else(|| Problem::missing("event"))?;
+    // The data is in memory twice while the response is being built.
+    let room = state.memory.room_while_running(2 * event.envelope_size).await?;
     let filter = DeliveryFilter { event_id: Some(id), ..DeliveryFilter::default() };
     let page = PageRequest { limit: PageRequest::<id::Delivery>::MAX_LIMIT, before: None };
     let deliveries = page::list(state.store.deliveries(&caller.tenant, &filter, page).await?, delivery_view);
-    Ok(Json(EventDetail {
-        data: data(&event)?,
+    let envelope =
+        state.store.envelopes(&[id]).await?.remove(&id).ok_or_else(|| Problem::missing("event"))?;
+    room.json(&EventDetail {
+        data: data(id, &envelope)?,
         event: event_view(&event),
         deliveries: deliveries.data,
         deliveries_next_cursor: deliveries.next_cursor,
-    }))
+    })
 }
 
 /// The data of the stored envelope.
-fn data(event: &Event) -> Result<Box<RawValue>, Problem> {
+fn data(event: EventId, envelope: &[u8]) -> Result<Box<RawValue>, Problem> {
     #[derive(Deserialize)]
     struct StoredEnvelope {
         data: Box<RawValue>,
     }
-    let envelope: StoredEnvelope = serde_json::from_slice(&event.envelope).map_err(|error| {
-        tracing::error!(event = %event.id, %error, "a stored envelope is not readable");
+    let envelope: StoredEnvelope = serde_json::from_slice(envelope).map_err(|error| {
+        tracing::error!(%event, %error, "a stored envelope is not readable");
         Problem::internal()
     })?;
     Ok(envelope.data)

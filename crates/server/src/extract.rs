@@ -1,6 +1,7 @@
 //! Extractors of bodies, parameters and ids. They answer a problem before a handler runs.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Duration, timeout};
 
 use crate::problem::{Errors, Problem};
+use crate::room::{Room, SMALL};
 use crate::state::ApiState;
 
 /// How much of a body beyond the limit the server still reads, as a multiple of the limit, and for how long. A client
@@ -23,17 +25,34 @@ const DRAIN_TIMES: usize = 4;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// The bytes of a JSON body, up to the limit.
-pub(crate) struct JsonBody(Bytes);
+pub(crate) struct JsonBody {
+    bytes: Bytes,
+    room: BodyRoom,
+}
+
+/// The room that a large body takes. A handler keeps it for as long as it keeps what the body contained.
+#[derive(Debug)]
+pub(crate) struct BodyRoom(#[allow(dead_code, reason = "held until dropped")] Option<Arc<Room>>);
 
 impl JsonBody {
     /// Parses the body.
     pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
-        parse(&self.0, "")
+        parse(&self.bytes, "")
+    }
+
+    /// Parses the body and drops its bytes, so that they are not held beside the values.
+    pub(crate) fn into_parsed<T: DeserializeOwned>(self) -> Result<(T, BodyRoom), Problem> {
+        Ok((self.parse()?, self.room))
+    }
+
+    /// Drops the bytes.
+    pub(crate) fn into_room(self) -> BodyRoom {
+        self.room
     }
 
     /// Parses the body. An empty body means the same as `{}`.
     pub(crate) fn parse_or_default<'a, T: Deserialize<'a> + Default>(&'a self) -> Result<T, Problem> {
-        if self.0.trim_ascii().is_empty() { Ok(T::default()) } else { self.parse() }
+        if self.bytes.trim_ascii().is_empty() { Ok(T::default()) } else { self.parse() }
     }
 }
 
@@ -41,30 +60,38 @@ impl FromRequest<ApiState> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let bytes = read(&parts.headers, body, state.config.body_limit).await?;
+        let (mut parts, body) = request.into_parts();
+        let room = parts.extensions.remove::<Arc<Room>>();
+        let (bytes, room) = read(&parts.headers, body, room, state).await?;
         if !bytes.is_empty() && !is_json(&parts.headers) {
             let detail = "send JSON with `Content-Type: application/json`";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        Ok(Self(bytes))
+        Ok(Self { bytes, room: BodyRoom(room) })
     }
 }
 
-async fn read(headers: &HeaderMap, mut body: axum::body::Body, limit: usize) -> Result<Bytes, Problem> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+/// Reads a body. If its length was announced, there is `room` for it already, unless it is small.
+async fn read(
+    headers: &HeaderMap,
+    mut body: axum::body::Body,
+    mut room: Option<Arc<Room>>,
+    state: &ApiState,
+) -> Result<(Bytes, Option<Arc<Room>>), Problem> {
+    let limit = state.config.body_limit;
+    let announced = announced(headers);
     let too_large = || {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds the limit of {limit} bytes"))
     };
-    let announced: usize = announced.unwrap_or(0);
-    if announced > limit {
+    if announced.is_some_and(|announced| announced > limit) {
         // A client that sent `Expect` (RFC 9110, section 10.1.1) has not sent the body yet.
         if !headers.contains_key(header::EXPECT) {
             drain(&mut body, limit).await;
         }
         return Err(too_large());
     }
-    let mut bytes = BytesMut::with_capacity(announced);
+    let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0));
+    let mut unannounced = None;
     while let Some(frame) = body.frame().await {
         let broken = |_| Problem::new(StatusCode::BAD_REQUEST, "the body is incomplete");
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
@@ -72,12 +99,25 @@ async fn read(headers: &HeaderMap, mut body: axum::body::Body, limit: usize) -> 
             drain(&mut body, limit).await;
             return Err(too_large());
         }
+        if announced.is_none() && unannounced.is_none() && bytes.len() + data.len() > SMALL {
+            unannounced = Some(state.memory.room_while_running(limit).await?);
+        }
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes.freeze())
+    if let Some(mut unannounced) = unannounced {
+        unannounced.shrink_to(bytes.len());
+        room = Some(Arc::new(unannounced));
+    }
+    Ok((bytes.freeze(), room))
 }
 
-async fn drain(body: &mut axum::body::Body, limit: usize) {
+/// The length of the body, if the request announces it.
+pub(crate) fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads what a client is still sending, so that it does not miss the answer.
+pub(crate) async fn drain(body: &mut axum::body::Body, limit: usize) {
     let most = limit.saturating_mul(DRAIN_TIMES);
     let reading = async {
         let mut seen = 0;

@@ -31,6 +31,7 @@ mod openapi;
 mod page;
 mod pressure;
 mod problem;
+mod room;
 mod router;
 mod routes;
 mod server;

@@ -41,6 +41,7 @@ fn settings_have_the_bounds_of_the_library() {
     use postrider_settings::bounds;
 
     assert_eq!(bounds::BODY_LIMIT, Config::BODY_LIMIT);
+    assert_eq!(bounds::REQUEST_MEMORY, Config::REQUEST_MEMORY);
     assert_eq!(bounds::SHUTDOWN_GRACE, Config::GRACE);
     assert_eq!(bounds::SHED_QUEUE_AGE, Shedding::QUEUE_AGE);
     assert_eq!(bounds::SHED_LATENCY, Shedding::LATENCY);
@@ -66,6 +67,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     let grace = args.shutdown.shutdown_grace;
     let config = Config {
         body_limit: args.server.body_limit,
+        request_memory: args.server.request_memory,
         grace,
         shedding: Shedding { queue_age, latency },
         ..Config::new(admin_key)
@@ -74,13 +76,14 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     let mut observed = Observed::start(&args.telemetry, Program::Server, env!("CARGO_PKG_VERSION"))?;
     let (database, store) =
         postrider_program::open_store(&args.database, keyring, args.server.migrate).await?;
+    let stop = postrider_program::stop_signal()?;
+    postrider_program::watch_clock(&store, &stop);
     let parts = Parts {
         dispatcher: Dispatcher::new(store.clone(), dispatch)?,
         store,
         targets,
         telemetry: listener::routes(observed.metrics().clone(), readiness(&database)),
     };
-    let stop = postrider_program::stop_signal()?;
     let api = Server::bind(args.server.listen, config, parts).await;
     let api = api.map_err(|error| SettingsError::refused("POSTRIDER_LISTEN", error))?;
     observed.serve(&args.telemetry, &database).await?;

@@ -68,7 +68,7 @@ struct Door {
 async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let Door { state, requirements } = door;
     let mut response = match admit(&state, &requirements, &mut request) {
-        Ok(()) => limits::bounded(&state, next.run(request)).await,
+        Ok(()) => limits::bounded(&state, request, next).await,
         Err(problem) => problem.into_response(),
     };
     // Responses hold secrets, and data that changes at any time.

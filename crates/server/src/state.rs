@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::pressure::Pressure;
+use crate::room::Memory;
 
 /// The components that the API calls.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     /// One permit per request that may run at once.
     pub(crate) permits: Semaphore,
+    /// The memory for bodies.
+    pub(crate) memory: Memory,
     pub(crate) pressure: Pressure,
     /// The event types that metrics distinguish.
     pub(crate) event_types: BoundedLabel,
@@ -47,9 +50,10 @@ impl ApiState {
     pub(crate) fn new(config: Config, parts: Parts) -> Self {
         let Parts { store, dispatcher, targets, telemetry: _ } = parts;
         let permits = Semaphore::new(config.requests);
+        let memory = Memory::new(config.request_memory, config.requests);
         let pressure = Pressure::start(config.shedding, &store);
         let event_types = BoundedLabel::default();
-        Self(Arc::new(Inner { store, dispatcher, targets, config, permits, pressure, event_types }))
+        Self(Arc::new(Inner { store, dispatcher, targets, config, permits, memory, pressure, event_types }))
     }
 }
 

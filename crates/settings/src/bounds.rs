@@ -19,6 +19,9 @@ pub const DATABASE_CONNECTIONS: RangeInclusive<u32> = 1..=1000;
 /// `POSTRIDER_BODY_LIMIT`: bytes of a request body.
 pub const BODY_LIMIT: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
 
+/// `POSTRIDER_REQUEST_MEMORY`: bytes of request bodies that a server holds.
+pub const REQUEST_MEMORY: RangeInclusive<usize> = 1024 * 1024..=64 * 1024 * 1024 * 1024;
+
 /// `POSTRIDER_SHED_QUEUE_AGE`, unless it is zero.
 pub const SHED_QUEUE_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
@@ -34,6 +37,9 @@ pub const CONCURRENCY: RangeInclusive<u32> = 1..=100_000;
 /// `POSTRIDER_SUBSCRIBER_CONCURRENCY`: requests in flight to one subscriber.
 pub const SUBSCRIBER_CONCURRENCY: RangeInclusive<u32> = 1..=100_000;
 
+/// `POSTRIDER_PAYLOAD_MEMORY`: bytes of payloads that a worker holds.
+pub const PAYLOAD_MEMORY: RangeInclusive<usize> = 1024 * 1024..=64 * 1024 * 1024 * 1024;
+
 /// `POSTRIDER_LEASE`. A shorter lease could expire between two extensions; a longer one would leave a crashed worker's
 /// jobs waiting.
 pub const LEASE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_hours(1);
@@ -44,11 +50,13 @@ pub(crate) fn shown(id: &str) -> Option<String> {
     Some(match id {
         "database_connections" => count_range(&DATABASE_CONNECTIONS),
         "body_limit" => size_range(&BODY_LIMIT),
+        "request_memory" => size_range(&REQUEST_MEMORY),
         "shed_queue_age" => or_zero(&SHED_QUEUE_AGE),
         "shed_latency" => or_zero(&SHED_LATENCY),
         "shutdown_grace" => duration_range(&SHUTDOWN_GRACE),
         "concurrency" => count_range(&CONCURRENCY),
         "subscriber_concurrency" => count_range(&SUBSCRIBER_CONCURRENCY),
+        "payload_memory" => size_range(&PAYLOAD_MEMORY),
         "lease" => duration_range(&LEASE),
         "connect_timeout" => duration_range(&CONNECT_TIMEOUT),
         "request_timeout" => duration_range(&REQUEST_TIMEOUT),

@@ -39,6 +39,16 @@ pub struct ServerArgs {
     )]
     pub body_limit: usize,
 
+    /// Bytes of request bodies and of events in responses that the server holds at once
+    ///
+    /// Those of up to 16 KiB do not count. A request that does not fit waits before its body is read, while smaller ones
+    /// pass it; after 10 s the API answers 503 with `Retry-After`.
+    #[arg(
+        long, env = "POSTRIDER_REQUEST_MEMORY", value_name = "SIZE", default_value = "64MiB",
+        value_parser = size_in(bounds::REQUEST_MEMORY)
+    )]
+    pub request_memory: usize,
+
     /// Migrate the database to the current schema before starting
     #[arg(
         long, env = "POSTRIDER_MIGRATE", value_name = "BOOL", default_value = "false", default_missing_value = "true",

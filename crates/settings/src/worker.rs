@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::bounds;
-use crate::value::{count_in, duration, duration_in};
+use crate::value::{count_in, duration, duration_in, size_in};
 
 /// A worker's limits, and when it stops sending to a failing subscriber.
 #[derive(Args, Clone, Debug)]
@@ -25,6 +25,16 @@ pub struct WorkerArgs {
         value_parser = count_in::<NonZeroU32>(bounds::SUBSCRIBER_CONCURRENCY)
     )]
     pub subscriber_concurrency: NonZeroU32,
+
+    /// Bytes of payloads that this worker holds at once
+    ///
+    /// Deliveries of one event share its payload. Payloads of up to 16 KiB do not count. What does not fit waits, while
+    /// smaller payloads pass it; a payload that is larger than this is held alone.
+    #[arg(
+        long, env = "POSTRIDER_PAYLOAD_MEMORY", value_name = "SIZE", default_value = "256MiB",
+        value_parser = size_in(bounds::PAYLOAD_MEMORY)
+    )]
+    pub payload_memory: usize,
 
     /// How long a claimed job stays with a worker that has gone silent
     // Three request timeouts: a lease outlives any attempt even when extensions fail for a while.

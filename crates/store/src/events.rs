@@ -1,8 +1,8 @@
 //! Reading events.
 
-use bytes::Bytes;
 use postrider_core::{AgentId, EventId, EventType, TenantId, Timestamp, id};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use crate::entity::events;
 use crate::page::{Page, PageRequest};
@@ -18,8 +18,8 @@ pub struct Event {
     pub event_type: EventType,
     /// The agent that emitted it.
     pub agent_id: AgentId,
-    /// The envelope: the body of every delivery.
-    pub envelope: Bytes,
+    /// The size in bytes of its envelope, the body of every delivery; see [`Store::envelopes`].
+    pub envelope_size: usize,
     /// The number of subscribers that it was dispatched to.
     pub subscribers_found: u32,
     /// When it was dispatched.
@@ -32,8 +32,8 @@ impl Store {
     /// # Errors
     /// Fails if the database is unavailable.
     pub async fn event(&self, tenant: &TenantId, id: EventId) -> Result<Option<Event>, StoreError> {
-        let query = events::Entity::find_by_id(id.uuid()).filter(events::Column::Tenant.eq(tenant.as_str()));
-        query.one(self.database.connection()).await?.map(read).transpose()
+        let query = select(tenant).filter(events::Column::Id.eq(id.uuid()));
+        query.into_model::<Row>().one(self.database.connection()).await?.map(read).transpose()
     }
 
     /// Returns a page of the tenant's events, newest first; with `event_type`, only events of that type.
@@ -46,7 +46,7 @@ impl Store {
         event_type: Option<&EventType>,
         page: PageRequest<id::Event>,
     ) -> Result<Page<Event, id::Event>, StoreError> {
-        let mut query = events::Entity::find().filter(events::Column::Tenant.eq(tenant.as_str()));
+        let mut query = select(tenant);
         if let Some(event_type) = event_type {
             query = query.filter(events::Column::EventType.eq(event_type.as_str()));
         }
@@ -54,19 +54,45 @@ impl Store {
             query = query.filter(events::Column::Id.lt(before.uuid()));
         }
         let query = query.order_by_desc(events::Column::Id).limit(page.rows());
-        let rows = query.all(self.database.connection()).await?;
+        let rows = query.into_model::<Row>().all(self.database.connection()).await?;
         let items = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(items, page.limit, |event| event.id))
     }
 }
 
-fn read(row: events::Model) -> Result<Event, StoreError> {
+/// The columns that an [`Event`] needs.
+#[derive(FromQueryResult)]
+struct Row {
+    id: sea_orm::prelude::Uuid,
+    event_type: String,
+    agent_id: String,
+    envelope_size: i32,
+    subscribers_found: i32,
+    dispatched_at: i64,
+}
+
+/// Selects events of a tenant without their envelopes, which may be large.
+fn select(tenant: &TenantId) -> Select<events::Entity> {
+    use events::Column::{AgentId, DispatchedAt, EventType, Id, SubscribersFound, Tenant};
+
+    let columns = events::Entity::find().select_only().columns([
+        Id,
+        EventType,
+        AgentId,
+        SubscribersFound,
+        DispatchedAt,
+    ]);
+    columns.expr_as(Expr::cust("length(envelope)"), "envelope_size").filter(Tenant.eq(tenant.as_str()))
+}
+
+#[allow(clippy::needless_pass_by_value)] // Passed to `map`, over owned rows.
+fn read(row: Row) -> Result<Event, StoreError> {
     let id = EventId::from_uuid(row.id);
     Ok(Event {
         id,
         event_type: parse(&row.event_type, "events", "event_type", id)?,
         agent_id: parse(&row.agent_id, "events", "agent_id", id)?,
-        envelope: row.envelope.into(),
+        envelope_size: usize::try_from(row.envelope_size).unwrap_or(0),
         subscribers_found: unsigned(row.subscribers_found),
         dispatched_at: Timestamp::from_millis(row.dispatched_at),
     })

@@ -15,12 +15,14 @@
 //! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
 //! | [`stats`] | totals and time series, read from roll-ups |
+//! | [`clock`] | compares the clock of this process with the database's |
 //! | [`queue_ids`] | the ids under which the queue knows subscribers and jobs |
 //!
 //! Every query names the tenant, except the worker's, whose jobs name deliveries. "Not found" is `Ok(None)`. A
 //! statement is written once where both databases accept the same text.
 
 pub mod attempt;
+pub mod clock;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod draining;

@@ -22,6 +22,19 @@ use crate::row::{parse, status, target, unsigned};
 use crate::subscribers::{secrets, stored::read_policy};
 use crate::{Store, StoreError};
 
+/// The largest body in bytes that [`Store::load`] reads with its job. Larger ones are left to [`Store::envelopes`], so that
+/// the caller decides how many of them it holds.
+pub const SMALL_BODY: usize = 16 * 1024;
+
+/// The body of a request.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// The bytes. Deliveries of an event that are loaded together share them.
+    Loaded(Bytes),
+    /// More than [`SMALL_BODY`] bytes, namely this many, which [`Store::envelopes`] reads.
+    Large(usize),
+}
+
 /// A request to be made.
 #[derive(Debug)]
 pub struct Work {
@@ -30,7 +43,7 @@ pub struct Work {
     /// The agent that emitted the event.
     pub agent_id: AgentId,
     /// The body to send.
-    pub body: Bytes,
+    pub body: Body,
     /// Where and how to send it. All jobs of a subscriber that are loaded together share it.
     pub recipient: Arc<Recipient>,
 }
@@ -60,7 +73,7 @@ pub enum Loaded {
     /// The subscriber is inactive or deleted. End the delivery as given.
     Inactive(DeliveryRef, End),
     /// A stored value cannot be read. Record a failed attempt that does not blame the receiver.
-    Unreadable(DeliveryRef, StoreError),
+    Unreadable(DeliveryRef, Arc<StoreError>),
 }
 
 impl Store {
@@ -102,7 +115,8 @@ impl Store {
                 deliveries.created_at, deliveries.next_attempt_at - {now} AS due_in, \
                 CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
                     THEN 1 ELSE 0 END AS failing, \
-                events.agent_id, events.envelope, \
+                events.agent_id, length(events.envelope) AS size, \
+                CASE WHEN length(events.envelope) <= {SMALL_BODY} THEN events.envelope END AS envelope, \
                 subscribers.active, subscribers.deactivation_reason, subscribers.url, subscribers.policy, \
                 subscribers.secret, subscribers.headers, \
                 CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END \
@@ -112,22 +126,38 @@ impl Store {
         let rows = input.query(&self.database.dedicated(), &sql, []).await?;
         let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());
         loaded.resize_with(jobs.len(), || Loaded::Nothing);
-        // All rows of a subscriber show the same state of it, so its secrets are decrypted once for all its jobs.
-        let mut recipients = HashMap::new();
+        let mut known = Known::default();
         for row in &rows {
             let place = usize::try_from(column::<i32>(row, "place")?).unwrap_or(usize::MAX);
             if let Some(entry) = loaded.get_mut(place) {
-                *entry = self.judge(row, &mut recipients)?;
+                *entry = self.judge(row, &mut known)?;
             }
         }
         Ok(loaded)
     }
 
-    fn judge(
-        &self,
-        row: &QueryResult,
-        recipients: &mut HashMap<SubscriberId, Arc<Recipient>>,
-    ) -> Result<Loaded, StoreError> {
+    /// Returns the envelopes of events: the bodies of their deliveries. An event that does not exist has none.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn envelopes(&self, events: &[EventId]) -> Result<HashMap<EventId, Bytes>, StoreError> {
+        const ID: &[Column] = &[Column::new("event_id", Kind::Uuid)];
+        let mut input = Batch::new(ID);
+        for event in events {
+            input.push([event.uuid().into()]);
+        }
+        let events = self.database.dialect().look_up("events", "events.id = input.event_id");
+        let sql = format!("SELECT events.id, events.envelope FROM input {events}");
+        let rows = input.query(&self.database.dedicated(), &sql, []).await?;
+        let envelope = |row: QueryResult| {
+            let id = EventId::from_uuid(column(&row, "id")?);
+            Ok((id, column::<Vec<u8>>(&row, "envelope")?.into()))
+        };
+        // Row by row, so that no more than one of them is in memory twice.
+        rows.into_iter().map(envelope).collect()
+    }
+
+    fn judge(&self, row: &QueryResult, known: &mut Known) -> Result<Loaded, StoreError> {
         let id = DeliveryId::from_uuid(column(row, "id")?);
         if status(column(row, "status")?, id)? != DeliveryStatus::Pending {
             return Ok(Loaded::Nothing);
@@ -153,11 +183,11 @@ impl Store {
         {
             return Ok(Loaded::NotDue(Duration::from_millis(due_in)));
         }
-        match self.read_work(row, &delivery, recipients) {
+        match self.read_work(row, &delivery, known) {
             Ok((agent_id, body, recipient)) => {
                 Ok(Loaded::Deliver(Box::new(Work { delivery, agent_id, body, recipient })))
             }
-            Err(error) => Ok(Loaded::Unreadable(delivery, error)),
+            Err(error) => Ok(Loaded::Unreadable(delivery, Arc::new(error))),
         }
     }
 
@@ -165,11 +195,14 @@ impl Store {
         &self,
         row: &QueryResult,
         delivery: &DeliveryRef,
-        recipients: &mut HashMap<SubscriberId, Arc<Recipient>>,
-    ) -> Result<(AgentId, Bytes, Arc<Recipient>), StoreError> {
+        known: &mut Known,
+    ) -> Result<(AgentId, Body, Arc<Recipient>), StoreError> {
         let agent_id = parse(&column::<String>(row, "agent_id")?, "events", "agent_id", delivery.event_id)?;
-        let body = column::<Vec<u8>>(row, "envelope")?.into();
-        let recipient = match recipients.entry(delivery.subscriber) {
+        let body = match known.bodies.entry(delivery.event_id) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => new.insert(read_body(row)?).clone(),
+        };
+        let recipient = match known.recipients.entry(delivery.subscriber) {
             Entry::Occupied(known) => Arc::clone(known.get()),
             Entry::Vacant(new) => Arc::clone(new.insert(Arc::new(self.read_recipient(row, delivery)?))),
         };
@@ -193,4 +226,19 @@ impl Store {
             policy: read_policy(&column::<String>(row, "policy")?, subscriber)?,
         })
     }
+}
+
+/// What several of the loaded jobs share. All rows of a subscriber show the same state of it, so its secrets are decrypted
+/// once for all its jobs.
+#[derive(Default)]
+struct Known {
+    bodies: HashMap<EventId, Body>,
+    recipients: HashMap<SubscriberId, Arc<Recipient>>,
+}
+
+fn read_body(row: &QueryResult) -> Result<Body, StoreError> {
+    Ok(match column::<Option<Vec<u8>>>(row, "envelope")? {
+        Some(envelope) => Body::Loaded(envelope.into()),
+        None => Body::Large(usize::try_from(column::<i32>(row, "size")?).unwrap_or(usize::MAX)),
+    })
 }

@@ -6,6 +6,7 @@
 //! the telemetry address. The feature `otlp-grpc` adds traces over gRPC to those over HTTP. This crate does not read the
 //! environment, but the OpenTelemetry SDK reads its own `OTEL_*` variables once a trace exporter is set up (see `Otlp`).
 
+pub mod clock;
 pub mod context;
 pub mod label;
 #[cfg(feature = "setup")]

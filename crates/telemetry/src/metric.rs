@@ -25,6 +25,20 @@ pub const QUEUE_DEPTH: &str = "webhook_queue_depth";
 pub const QUEUE_OLDEST_READY: &str = "webhook_queue_oldest_ready_seconds";
 /// Requests in flight in this worker.
 pub const IN_FLIGHT: &str = "webhook_in_flight";
+/// Bytes of payloads that this worker holds. Small ones do not count.
+pub const PAYLOAD_BYTES: &str = "webhook_payload_bytes";
+/// Limit of [`PAYLOAD_BYTES`].
+pub const PAYLOAD_BYTES_MAX: &str = "webhook_payload_bytes_max";
+/// Jobs of this worker that wait until there is room for their payload.
+pub const PAYLOADS_WAITING: &str = "webhook_payloads_waiting";
+/// Bytes of request bodies, and of events in responses, that this server holds. Small ones do not count.
+pub const REQUEST_BYTES: &str = "webhook_request_bytes";
+/// Limit of [`REQUEST_BYTES`].
+pub const REQUEST_BYTES_MAX: &str = "webhook_request_bytes_max";
+/// Requests that wait until there is room for their body.
+pub const REQUESTS_WAITING: &str = "webhook_requests_waiting";
+/// Difference between the clock of this process and the database's; positive if this one is ahead.
+pub const CLOCK_SKEW: &str = "webhook_clock_skew_seconds";
 /// Duration of a dispatch transaction.
 pub const DISPATCH_DURATION: &str = "webhook_dispatch_duration_seconds";
 /// Number of events in one dispatch transaction.
@@ -184,6 +198,55 @@ pub const ALL: &[Metric] = {
             "Age of the oldest ready job that is blocked only by a lack of workers; the same in every worker.",
         ),
         metric(IN_FLIGHT, Gauge, COUNT, &[], Worker, "Requests in flight in this worker."),
+        metric(
+            PAYLOAD_BYTES,
+            Gauge,
+            Unit::Bytes,
+            &[],
+            Worker,
+            "Bytes of payloads of more than 16 KiB that this worker holds.",
+        ),
+        metric(PAYLOAD_BYTES_MAX, Gauge, Unit::Bytes, &[], Worker, "Limit of the bytes of such payloads."),
+        metric(
+            PAYLOADS_WAITING,
+            Gauge,
+            COUNT,
+            &[],
+            Worker,
+            "Jobs in this worker that wait until there is room for their payload.",
+        ),
+        metric(
+            REQUEST_BYTES,
+            Gauge,
+            Unit::Bytes,
+            &[],
+            Server,
+            "Bytes of request bodies, and of events in responses, of more than 16 KiB that this server holds.",
+        ),
+        metric(
+            REQUEST_BYTES_MAX,
+            Gauge,
+            Unit::Bytes,
+            &[],
+            Server,
+            "Limit of the bytes of such requests and responses.",
+        ),
+        metric(
+            REQUESTS_WAITING,
+            Gauge,
+            COUNT,
+            &[],
+            Server,
+            "Requests that wait until there is room for their body.",
+        ),
+        metric(
+            CLOCK_SKEW,
+            Gauge,
+            TIME,
+            &[],
+            Whole,
+            "Clock of this process minus the clock of the database, in seconds.",
+        ),
         metric(
             DISPATCH_DURATION,
             Histogram(SECONDS),

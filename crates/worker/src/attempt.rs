@@ -1,20 +1,25 @@
 //! One claimed job: a request if one is due, and what becomes of its delivery.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain};
 use postrider_delivery::{Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
-use postrider_store::loading::{Loaded, Work};
+use postrider_store::loading::{Body, Loaded, Work};
 use postrider_telemetry::context::{self, TraceParent};
 use postrider_telemetry::{metric, span};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug_span, field};
 
 use crate::completion::Completion;
+use crate::payloads::{Refused, Requested};
 use crate::point::{during, point};
 use crate::shared::Shared;
+
+/// A job that has waited for its body for longer than this is loaded again.
+const STALE: Duration = Duration::from_secs(1);
 
 /// Runs a claimed job until its completion is known, or until `cancel`, which gives the job back to the queue.
 pub(crate) async fn run(
@@ -25,17 +30,26 @@ pub(crate) async fn run(
 ) -> Completion {
     let lease = job.lease;
     let mut trace = None;
+    let obtained = tokio::select! {
+        obtained = obtain(shared, &job, loaded) => obtained,
+        () = cancel.cancelled() => return Completion::Job { lease, finish: Finish::Release },
+    };
+    let (loaded, body) = match obtained {
+        Obtained::Ready(loaded, body) => (loaded, body),
+        Obtained::Instead(finish) => return Completion::Job { lease, finish },
+    };
     let (delivery, (attempt, end)) = match loaded {
         Loaded::Nothing => return Completion::Job { lease, finish: Finish::Done },
         Loaded::NotDue(delay) => return Completion::Job { lease, finish: Finish::RetryIn(delay) },
         Loaded::Inactive(delivery, end) => (delivery, (None, end)),
         Loaded::Unreadable(delivery, error) => {
             tracing::error!(
-                error = %chain(&error),
+                error = %chain(&*error),
                 delivery = %delivery.id,
                 subscriber = %delivery.subscriber,
                 tenant = %delivery.tenant,
-                "stored delivery could not be decrypted; check that the secret key is the one it was stored under"
+                "stored delivery could not be read; if it could not be decrypted, check that the secret key is the one \
+                 it was stored under"
             );
             let made = unreadable(shared, &delivery);
             (delivery, made)
@@ -44,7 +58,7 @@ pub(crate) async fn run(
             let span = span(&work, job.trace.as_deref());
             trace = span.in_scope(TraceParent::current);
             let made = tokio::select! {
-                made = deliver(shared, &work, job.trace.as_deref()).instrument(span) => made,
+                made = deliver(shared, &work, body, job.trace.as_deref()).instrument(span) => made,
                 // If another worker has the job by now, the release changes nothing.
                 () = cancel.cancelled() => return Completion::Job { lease, finish: Finish::Release },
             };
@@ -52,6 +66,51 @@ pub(crate) async fn run(
         }
     };
     Completion::Delivery { outcome: Box::new(Outcome { lease, delivery, attempt, end }), trace }
+}
+
+/// What a job needs, or what becomes of it instead.
+enum Obtained {
+    /// What to do, and the body to send if it is a request.
+    Ready(Loaded, Bytes),
+    Instead(Finish),
+}
+
+/// Obtains the body of a loaded delivery. A large one may have to wait until there is room for it.
+async fn obtain(shared: &Shared, job: &ClaimedJob, loaded: Loaded) -> Obtained {
+    let Loaded::Deliver(work) = &loaded else { return Obtained::Ready(loaded, Bytes::new()) };
+    let size = match &work.body {
+        Body::Loaded(body) => {
+            let body = body.clone();
+            return Obtained::Ready(loaded, body);
+        }
+        Body::Large(size) => *size,
+    };
+    let started = Instant::now();
+    let body = match shared.payloads.request(work.delivery.event_id, size) {
+        Requested::Held(body) => Ok(body),
+        Requested::Coming(arrival) => arrival.arrived().await,
+        Requested::Crowded(delay) => return Obtained::Instead(Finish::RetryIn(delay)),
+    };
+    let body = match body {
+        Ok(body) => body,
+        // The next load finds out what to do.
+        Err(Refused::Gone) => return Obtained::Instead(Finish::Release),
+        Err(Refused::Unreadable(error)) => {
+            let Loaded::Deliver(work) = loaded else { return Obtained::Instead(Finish::Release) };
+            return Obtained::Ready(Loaded::Unreadable(work.delivery, error), Bytes::new());
+        }
+    };
+    if started.elapsed() < STALE {
+        return Obtained::Ready(loaded, body);
+    }
+    // The delivery may have been cancelled or its subscriber changed in the meantime.
+    match shared.store.database().answered(shared.store.load(std::slice::from_ref(job))).await {
+        Ok(mut loaded) => Obtained::Ready(loaded.pop().unwrap_or(Loaded::Nothing), body),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "claimed job not loaded again; giving it back to the queue");
+            Obtained::Instead(Finish::Release)
+        }
+    }
 }
 
 /// A span after the semantic conventions for HTTP clients. It has no query, header or body.
@@ -85,7 +144,7 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
     span
 }
 
-async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<Attempt>, End) {
+async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>) -> (Option<Attempt>, End) {
     let ids = shared.store.ids();
     let started_at = ids.clock().now();
     let traceparent = context::traceparent_or_new(trace, || {
@@ -98,7 +157,7 @@ async fn deliver(shared: &Shared, work: &Work, trace: Option<&str>) -> (Option<A
         event_id: delivery.event_id,
         event_type: &delivery.event_type,
         agent_id: &work.agent_id,
-        body: work.body.clone(),
+        body,
         timestamp: started_at,
         signer: &work.recipient.signer,
         headers: &work.recipient.headers,
@@ -152,10 +211,10 @@ fn attempt(started_at: Timestamp, sent: Sent) -> Attempt {
     Attempt { started_at, duration: sent.duration, response, verdict }
 }
 
-/// Returns a failed attempt for a delivery that could not be decrypted. It is retried like any other, in case the key is
-/// restored.
+/// Returns a failed attempt for a delivery that could not be read. It is retried like any other, in case the key or the
+/// database is restored.
 fn unreadable(shared: &Shared, delivery: &DeliveryRef) -> (Option<Attempt>, End) {
-    let detail = "Postrider could not decrypt the stored delivery".to_owned();
+    let detail = "Postrider could not read the stored delivery".to_owned();
     let attempt = Attempt {
         started_at: shared.store.ids().clock().now(),
         duration: Duration::ZERO,

@@ -15,6 +15,9 @@ pub struct Config {
     /// Requests in flight to one subscriber, counted over all workers, if its policy sets no limit. Within
     /// [`Config::CONCURRENCY`].
     pub subscriber_concurrency: NonZeroU32,
+    /// The bytes of payloads that this worker holds, within [`Config::PAYLOAD_MEMORY`]. Deliveries of one event share its
+    /// payload. Payloads of up to 16 KiB do not count, and one that is larger than this is held alone.
+    pub payload_memory: usize,
     /// How long a claim lasts unless it is extended, within [`Config::LEASE`].
     pub lease: Duration,
     /// How long requests in flight may take to end at shutdown, within [`Config::SHUTDOWN_GRACE`]. The worker gives
@@ -40,6 +43,9 @@ pub enum ConfigError {
     /// [`Config::subscriber_concurrency`] is outside of [`Config::CONCURRENCY`].
     #[error("subscriber_concurrency: must be between {least} and {most}, got {0}", least = Config::CONCURRENCY.start(), most = Config::CONCURRENCY.end())]
     SubscriberConcurrency(u32),
+    /// [`Config::payload_memory`] is outside of [`Config::PAYLOAD_MEMORY`].
+    #[error("payload_memory: must be between {least} and {most} bytes, got {0}", least = Config::PAYLOAD_MEMORY.start(), most = Config::PAYLOAD_MEMORY.end())]
+    PayloadMemory(usize),
     /// [`Config::lease`] is outside of [`Config::LEASE`].
     #[error("lease: must be between {least:?} and {most:?}, got {0:?}", least = Config::LEASE.start(), most = Config::LEASE.end())]
     Lease(Duration),
@@ -57,6 +63,8 @@ pub enum ConfigError {
 impl Config {
     /// The bounds of [`Config::concurrency`] and [`Config::subscriber_concurrency`].
     pub const CONCURRENCY: RangeInclusive<u32> = 1..=100_000;
+    /// The bounds of [`Config::payload_memory`]: 1 MiB to 64 GiB.
+    pub const PAYLOAD_MEMORY: RangeInclusive<usize> = 1024 * 1024..=64 * 1024 * 1024 * 1024;
     /// The bounds of [`Config::lease`]. A shorter lease could expire between two extensions; a longer one would leave a
     /// crashed worker's jobs waiting.
     pub const LEASE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_hours(1);
@@ -77,6 +85,9 @@ impl Config {
         if !Self::CONCURRENCY.contains(&subscriber) {
             return Err(ConfigError::SubscriberConcurrency(subscriber));
         }
+        if !Self::PAYLOAD_MEMORY.contains(&self.payload_memory) {
+            return Err(ConfigError::PayloadMemory(self.payload_memory));
+        }
         if !Self::LEASE.contains(&self.lease) {
             return Err(ConfigError::Lease(self.lease));
         }
@@ -95,6 +106,7 @@ impl Default for Config {
         Self {
             concurrency: NonZeroU32::MIN.saturating_add(511),
             subscriber_concurrency: NonZeroU32::MIN.saturating_add(31),
+            payload_memory: 256 * 1024 * 1024,
             lease: Duration::from_secs(90),
             shutdown_grace: Duration::from_secs(30),
             poll: Duration::from_secs(1),
@@ -122,5 +134,7 @@ mod tests {
         let concurrency = NonZeroU32::MIN.saturating_add(100_000);
         let error = Config { concurrency, ..Config::default() }.validate().unwrap_err();
         assert_eq!(error, ConfigError::Concurrency(100_001));
+        let error = Config { payload_memory: 1024, ..Config::default() }.validate().unwrap_err();
+        assert_eq!(error, ConfigError::PayloadMemory(1024));
     }
 }

@@ -7,6 +7,7 @@ use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_store::Store;
 use postrider_telemetry::BoundedLabel;
+use postrider_telemetry::clock::ClockMonitor;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +16,8 @@ use crate::claimer::Claimer;
 use crate::config::{Config, ConfigError};
 use crate::in_flight::InFlight;
 use crate::pace::Signals;
+use crate::payload_loader;
+use crate::payloads::Payloads;
 use crate::recorder::Recorder;
 use crate::shared::Shared;
 use crate::upkeep;
@@ -42,10 +45,12 @@ impl Worker {
             dispatcher,
             client,
             slots,
-            config,
             labels: BoundedLabel::default(),
             in_flight: InFlight::default(),
+            payloads: Payloads::new(config.payload_memory, config.concurrency.get()),
+            clock: ClockMonitor::default(),
             signals: Signals::default(),
+            config,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -62,6 +67,7 @@ impl Worker {
         let attempts = TaskTracker::new();
         let background = CancellationToken::new();
         let upkeep = upkeep::start(&shared, &background);
+        let loading = tokio::spawn(payload_loader::run(Arc::clone(&shared), background.clone()));
 
         tracing::info!(concurrency = shared.config.concurrency, "worker started");
         let grace = shared.config.shutdown_grace;
@@ -96,6 +102,8 @@ impl Worker {
         }
         background.cancel();
         upkeep.wait().await;
+        // The error is a panic, which the panic hook has printed.
+        let _ = loading.await;
         tracing::info!("worker stopped");
     }
 }

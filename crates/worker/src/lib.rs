@@ -13,6 +13,8 @@
 //! | `pace` | when the claimer claims and the recorder records: the protocol between them |
 //! | `claimer` | claims as many jobs as there are free worker slots, and starts their attempts |
 //! | `attempt` | makes one request, and decides what becomes of its delivery |
+//! | `payloads` | the large bodies that this worker holds: each once, within a budget |
+//! | `payload_loader` | loads requested payloads |
 //! | `completion` | what becomes of a claimed job, on its way to the recorder |
 //! | `recorder` | records outcomes in batches, and finishes their jobs |
 //! | `in_flight` | the leases of this worker, from the claim to the record |
@@ -30,6 +32,8 @@ pub mod engine;
 mod in_flight;
 mod notice;
 mod pace;
+mod payload_loader;
+mod payloads;
 mod point;
 mod recorder;
 #[cfg(feature = "program")]

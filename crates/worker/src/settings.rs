@@ -18,6 +18,7 @@ impl Config {
         Ok(Self {
             concurrency: worker.concurrency,
             subscriber_concurrency: worker.subscriber_concurrency,
+            payload_memory: worker.payload_memory,
             lease: worker.lease,
             shutdown_grace: shutdown.shutdown_grace,
             retry: retry.config()?,
@@ -41,6 +42,7 @@ mod tests {
     fn the_settings_have_the_bounds_of_the_configuration() {
         assert_eq!(bounds::CONCURRENCY, Config::CONCURRENCY);
         assert_eq!(bounds::SUBSCRIBER_CONCURRENCY, Config::CONCURRENCY);
+        assert_eq!(bounds::PAYLOAD_MEMORY, Config::PAYLOAD_MEMORY);
         assert_eq!(bounds::LEASE, Config::LEASE);
         assert_eq!(bounds::SHUTDOWN_GRACE, Config::SHUTDOWN_GRACE);
     }

@@ -6,11 +6,13 @@ use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_store::Store;
 use postrider_telemetry::BoundedLabel;
+use postrider_telemetry::clock::ClockMonitor;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::in_flight::InFlight;
 use crate::pace::Signals;
+use crate::payloads::Payloads;
 
 /// What all parts of a worker use.
 #[derive(Debug)]
@@ -24,6 +26,9 @@ pub(crate) struct Shared {
     /// The worker slots: a permit for each request that may be in flight.
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) in_flight: InFlight,
+    /// The payloads that deliveries share.
+    pub(crate) payloads: Payloads,
+    pub(crate) clock: ClockMonitor,
     /// The signals between the claimer and the recorder.
     pub(crate) signals: Signals,
 }

@@ -12,9 +12,11 @@ use serde_json::value::RawValue;
 use super::request::{IDEMPOTENCY_KEY, validated};
 use super::view::dispatched_view;
 use crate::auth::{Caller, Trace};
-use crate::extract::{JsonBody, parse};
+use crate::extract::{BodyRoom, JsonBody, parse};
 use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
+
+type Read = Result<NewEvent, Problem>;
 
 const MAX_EVENTS: usize = Dispatcher::MAX_BATCH;
 
@@ -47,22 +49,19 @@ pub(super) async fn dispatch_batch(
             "a batch has no key of its own; give each event an `id` instead",
         ));
     }
-    let request: RawBatch<'_> = body.parse()?;
-    let events = request.events.ok_or_else(|| Problem::field("events", "is required"))?;
-    if !(1..=MAX_EVENTS).contains(&events.len()) {
-        return Err(Problem::field("events", &format!("a batch has 1 to {MAX_EVENTS} events")));
+    let (parsed, _room) = read_all(body, &caller.tenant, &trace)?;
+    let (mut valid, mut problems) = (Vec::with_capacity(parsed.len()), Vec::with_capacity(parsed.len()));
+    for event in parsed {
+        problems.push(event.map(|event| valid.push(event)));
     }
-    let parsed: Vec<_> =
-        (0..).zip(events).map(|(place, json)| read(place, json, &caller.tenant, &trace)).collect();
-    let valid = parsed.iter().filter_map(|event| event.as_ref().ok().cloned()).collect();
     let dispatched = state.dispatcher.dispatch_batch(valid).await;
     if store_was_unavailable(&dispatched) {
         return Err(Problem::unavailable());
     }
     let mut dispatched = dispatched.into_iter();
-    let mut results = Vec::with_capacity(parsed.len());
-    for event in parsed {
-        let result = event.and_then(|_| {
+    let mut results = Vec::with_capacity(problems.len());
+    for event in problems {
+        let result = event.and_then(|()| {
             // The dispatcher returns one result per event. Should one be missing, its event was not dispatched.
             dispatched.next().unwrap_or(Err(DispatchError::Closed)).map_err(Problem::from)
         });
@@ -74,7 +73,18 @@ pub(super) async fn dispatch_batch(
     Ok((StatusCode::ACCEPTED, Json(BatchView { results })))
 }
 
-fn read(place: usize, json: &RawValue, tenant: &TenantId, trace: &Trace) -> Result<NewEvent, Problem> {
+/// Reads the events, each with its own problems, and drops the bytes of the body.
+fn read_all(body: JsonBody, tenant: &TenantId, trace: &Trace) -> Result<(Vec<Read>, BodyRoom), Problem> {
+    let request: RawBatch<'_> = body.parse()?;
+    let events = request.events.ok_or_else(|| Problem::field("events", "is required"))?;
+    if !(1..=MAX_EVENTS).contains(&events.len()) {
+        return Err(Problem::field("events", &format!("a batch has 1 to {MAX_EVENTS} events")));
+    }
+    let parsed = (0..).zip(events).map(|(place, json)| read(place, json, tenant, trace)).collect();
+    Ok((parsed, body.into_room()))
+}
+
+fn read(place: usize, json: &RawValue, tenant: &TenantId, trace: &Trace) -> Read {
     let within = format!("events[{place}]");
     let request: EventRequest = parse(json.get().as_bytes(), &within)?;
     let mut errors = Errors::within(within);

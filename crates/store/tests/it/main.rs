@@ -9,6 +9,8 @@ mod breaker;
 #[cfg(test)]
 mod bulk;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod deactivation;
 #[cfg(test)]
 mod dead_letters;

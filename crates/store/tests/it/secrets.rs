@@ -69,7 +69,7 @@ async fn signed(store: &Store, jobs: &[ClaimedJob]) -> Result<(String, String, C
             work.recipient.signer.agent_signature(b"{}"),
             work.recipient.headers.clone(),
         )),
-        Loaded::Unreadable(_, error) => Err(error),
+        Loaded::Unreadable(_, error) => Err(Arc::into_inner(error).unwrap()),
         other => panic!("{other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Measures the queue and the circuit breakers.
+//! Measures the queue, the circuit breakers and the clock.
 
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
         #[allow(clippy::cast_precision_loss)] // As above.
         metrics::gauge!(metric::BREAKERS, metric::STATE => state).set(count as f64);
     }
+    let skew = shared.store.clock_skew().await?;
+    shared.clock.observe(skew.millis, skew.uncertainty);
     metrics::gauge!(metric::QUEUE_OLDEST_READY).set(oldest_ready.unwrap_or_default().as_secs_f64());
     Ok(())
 }

@@ -23,6 +23,8 @@ mod operators;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
+mod payloads;
+#[cfg(test)]
 mod requeuing;
 #[cfg(test)]
 mod retrying;

@@ -4,7 +4,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
-use std::{collections::BTreeSet, fs, io, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
 
 use postrider_testkit::{Api, eventually};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -56,7 +56,7 @@ async fn a_worker_holds_a_thousand_endless_bodies_in_150_mib() {
     }
     assert_eq!(peak, ATTEMPTS, "in flight at once");
 
-    let kib = peak_memory(deployment.workers[0].process.id().expect("a worker that runs"));
+    let kib = deployment.workers[0].peak_memory();
     println!("the worker's peak: {} MiB", kib / 1024);
     assert!(kib < MOST_KIB, "the worker used {kib} KiB of memory");
     deployment.stop().await;
@@ -191,11 +191,4 @@ fn raise_descriptors() -> Result<(), String> {
     }
     let raised = Rlimit { current: Some(DESCRIPTORS), ..limit };
     setrlimit(Resource::Nofile, raised).map_err(|error| format!("`ulimit -n` cannot be raised: {error}"))
-}
-
-/// The peak memory of a process in KiB (proc(5)).
-fn peak_memory(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a Linux with /proc");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
 }

@@ -1,6 +1,6 @@
 //! A server and workers over one PostgreSQL, each as a separate process.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use postrider_testkit::{Api, Process, Program, TestDatabase};
 
@@ -64,6 +64,14 @@ impl Member {
     /// Everything it has printed and logged so far.
     pub(crate) fn output(&self) -> String {
         [self.process.stdout(), self.process.stderr()].concat().join("\n")
+    }
+
+    /// The peak of its memory in KiB (proc(5)).
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let process = self.process.id().expect("a program that runs");
+        let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a Linux with /proc");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 
     /// Sends SIGTERM, and checks that it exits with status 0.

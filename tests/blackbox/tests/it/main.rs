@@ -10,6 +10,7 @@
 mod answers;
 mod api;
 mod client;
+mod clock;
 mod crowd;
 mod deployment;
 mod dev;
@@ -18,6 +19,7 @@ mod full_disk;
 mod limits;
 mod logs;
 mod main_job;
+mod memory;
 mod metrics;
 mod migration;
 mod pgbouncer;
