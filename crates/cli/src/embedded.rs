@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use postrider_core::Keyring;
-use postrider_program::OpenError;
+use postrider_program::{OpenError, Purpose};
 use postrider_settings::DatabaseArgs;
 use postrider_store::Store;
 
@@ -17,6 +17,6 @@ pub(crate) async fn open(folder: &Path, keyring: Keyring) -> Result<Store, OpenE
         database_pooler: "none".to_owned(),
         database_listen_url: None,
     };
-    let (_, store) = postrider_program::open_store(&args, keyring, true).await?;
+    let (_, store) = postrider_program::open_store(&args, keyring, Purpose::Api, true).await?;
     Ok(store)
 }

@@ -1,6 +1,6 @@
 //! `postrider rekey`: encrypts stored secrets with the first key.
 
-use postrider_program::StartError;
+use postrider_program::{Purpose, StartError};
 use postrider_settings::{DatabaseArgs, SecretKeyArgs, SettingsError};
 use postrider_store::subscribers::RekeyError;
 
@@ -16,7 +16,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<(), StartError> {
     let keyring = args.secret_key.config()?;
-    let (database, store) = postrider_program::open_store(&args.database, keyring, false).await?;
+    let (database, store) =
+        postrider_program::open_store(&args.database, keyring, Purpose::Api, false).await?;
     let rekeyed = store.rekey().await.map_err(|error| match error {
         RekeyError::Unopened { .. } => SettingsError::refused("POSTRIDER_SECRET_KEY", error).into(),
         error => StartError::from(error),

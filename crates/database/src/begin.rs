@@ -8,28 +8,60 @@ use sea_orm::{
 };
 use sqlx_core::transaction::TransactionManager as _;
 
-use crate::Dialect;
 use crate::error::is_dead_connection;
+use crate::pool::{Lease, Pool};
+use crate::raw::{OwnTransaction, RawTransaction};
+use crate::source::{Origin, Source};
+use crate::{Dialect, Purpose};
 
-/// How many dead connections one call passes over.
-pub(crate) const MOST_DEAD: usize = 32;
+/// Begins a transaction that will write.
+///
+/// Cancellation-safe: on a pool of SeaORM, `BEGIN` runs in its own task. If the future were dropped mid-`BEGIN`, sqlx would
+/// return the connection to the pool with a transaction open, and the next user's writes would never be committed.
+pub(crate) async fn begin(source: &Source) -> Result<RawTransaction, DbErr> {
+    if let Some(pool) = &source.own {
+        let lease = begin_own(pool, source.purpose).await?;
+        return Ok(RawTransaction::Own(OwnTransaction::new(lease)));
+    }
+    let (pool, origin) = (source.shared.clone(), source.origin);
+    let task = async move {
+        if origin == Origin::Application {
+            settle_one(&pool).await?;
+        }
+        begin_shared(&pool).await
+    };
+    match tokio::spawn(task).await {
+        Ok(begun) => begun.map(RawTransaction::Shared),
+        // The runtime is shutting down.
+        Err(error) => Err(DbErr::Custom(error.to_string())),
+    }
+}
 
-/// Begins a transaction, passing over dead connections.
-pub(crate) async fn begin(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+async fn begin_own(pool: &Pool, purpose: Purpose) -> Result<Lease, DbErr> {
+    let mut lease = pool.acquire(purpose).await?;
+    match lease.execute_unprepared("BEGIN".to_owned()).await {
+        Ok(_) => return Ok(lease),
+        // No statement of the caller has run, and the pool has discarded all connections that may be dead as well.
+        Err(error) if is_dead_connection(&error) => drop(lease),
+        Err(error) => return Err(error),
+    }
+    let mut lease = pool.acquire(purpose).await?;
+    lease.execute_unprepared("BEGIN".to_owned()).await?;
+    Ok(lease)
+}
+
+async fn begin_shared(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     // SQLite: take the write lock at once. A transaction that reads first and then writes can be refused (SQLite's manual, "Transactions", §2.2).
     let mode = (Dialect::of(pool) == Dialect::Sqlite).then_some(SqliteTransactionMode::Immediate);
-    let options = || TransactionOptions { sqlite_transaction_mode: mode, ..TransactionOptions::default() };
-    for _ in 0..MOST_DEAD {
-        match pool.begin_with_options(options()).await {
-            Err(error) if is_dead_connection(&error) => {}
-            begun => return begun,
-        }
-    }
-    pool.begin_with_options(options()).await
+    pool.begin_with_options(TransactionOptions {
+        sqlite_transaction_mode: mode,
+        ..TransactionOptions::default()
+    })
+    .await
 }
 
 /// Settles an idle connection of a pool that an application opened: ours settle all that are returned.
-pub(crate) async fn settle_one(pool: &DatabaseConnection) -> Result<(), DbErr> {
+async fn settle_one(pool: &DatabaseConnection) -> Result<(), DbErr> {
     if Dialect::of(pool) != Dialect::Sqlite {
         return Ok(());
     }

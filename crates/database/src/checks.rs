@@ -1,12 +1,12 @@
 //! What a PostgreSQL database must be like, checked once at start.
 
-use sea_orm::DatabaseConnection;
+use sea_orm::ConnectionTrait;
 
 use crate::sql::{column, query_one};
 use crate::{DatabaseError, Dialect};
 
 /// Rejects a database that cannot store every text, and warns of defaults that sessions have to override.
-pub(crate) async fn check(connection: &DatabaseConnection) -> Result<(), DatabaseError> {
+pub(crate) async fn check(connection: &impl ConnectionTrait) -> Result<(), DatabaseError> {
     if Dialect::of(connection) != Dialect::Postgres {
         return Ok(());
     }

@@ -79,6 +79,17 @@ impl Config {
         }
     }
 
+    /// How long PostgreSQL runs a statement before it cancels it: two thirds of [`Config::answer_timeout`], so that no
+    /// statement outlives its caller.
+    pub fn statement_timeout(&self) -> Duration {
+        self.answer_timeout * 2 / 3
+    }
+
+    /// How long a statement waits for a lock before PostgreSQL cancels it: a third of [`Config::answer_timeout`].
+    pub fn lock_timeout(&self) -> Duration {
+        self.answer_timeout / 3
+    }
+
     /// Checks all values against their bounds.
     ///
     /// # Errors

@@ -7,36 +7,28 @@ use sea_orm::{
     ConnectionTrait as _, DatabaseConnection, DatabaseConnectionType, DbErr, RuntimeErr, SqlxError,
 };
 
-use crate::begin::{MOST_DEAD, begin, settle_one};
-use crate::connection_cache::{ConnectionCache, DedicatedConnection};
-use crate::error::comes_from_dead_connection;
+use crate::begin::begin;
 use crate::failover::{Failover, Follower};
-use crate::options::{self, Silence};
+use crate::options;
+use crate::pool::Pool;
+use crate::source::{Origin, Source};
 use crate::trouble::{Trouble, Watch};
-use crate::{Config, Connection, DatabaseError, Dialect, Pooler, Transaction, checks, pooler};
+use crate::{
+    Config, Connection, Connections, DatabaseError, Dialect, Pooler, Purpose, Transaction, checks, pooler,
+};
 
-/// A pool of connections to PostgreSQL or SQLite. Cheap to clone.
+/// Connections to PostgreSQL or SQLite. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
     connection: Connection,
     dialect: Dialect,
-    origin: Origin,
     answer_timeout: Duration,
-    silence: Arc<Silence>,
-    cache: Arc<ConnectionCache>,
     pooler: Pooler,
     /// A pool of one connection that does not pass a pooler.
     direct: Option<DatabaseConnection>,
-    _follower: Option<Arc<Follower>>,
-}
-
-/// Who opened a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// [`Database::connect`], with the options that we need.
-    Own,
-    /// The application.
-    Application,
+    /// Ends with the last handle.
+    #[allow(dead_code, reason = "it works until it is dropped")]
+    follower: Option<Arc<Follower>>,
 }
 
 /// The pool for notifications, if the configuration has a URL of its own for them. It connects when it is used.
@@ -52,25 +44,13 @@ async fn listening(config: &Config) -> Result<Option<DatabaseConnection>, Databa
         listen_url: None,
         ..config.clone()
     };
-    let mut options = options::of(&config, &Arc::default(), Some((server, failover)));
-    options.connect_lazy(true);
+    let options = options::of(&config, Some((server, failover)));
     Ok(Some(sea_orm::Database::connect(options).await?))
 }
 
 /// A connection could not be established.
 fn refused(error: SqlxError) -> DbErr {
     DbErr::Conn(RuntimeErr::SqlxError(error.into()))
-}
-
-/// The number of connections in a pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Connections {
-    /// Not in use.
-    pub idle: u32,
-    /// In use.
-    pub in_use: u32,
-    /// The maximum.
-    pub max: u32,
 }
 
 impl Database {
@@ -80,7 +60,6 @@ impl Database {
     /// Fails if the configuration is invalid, the database is unavailable, or its encoding is not UTF8.
     pub async fn connect(config: Config) -> Result<Self, DatabaseError> {
         config.validate()?;
-        let silence = Arc::<Silence>::default();
         let failover = match config.url.servers() {
             Some(servers) => {
                 let failover = Arc::new(Failover::new(servers, &config.application_name).map_err(refused)?);
@@ -90,43 +69,62 @@ impl Database {
             }
             None => None,
         };
-        let options = options::of(&config, &silence, failover.clone());
-        let connection = sea_orm::Database::connect(options).await?;
-        checks::check(&connection).await?;
-        let pool = || connection.get_postgres_connection_pool();
-        let direct = listening(&config).await?;
-        let follower = failover.and_then(|(_, failover)| failover.follow(pool())).map(Arc::new);
-        // Most connections stay available to all, and all of them if there are few.
-        let room = config.max_connections.saturating_sub(4) / 4;
-        let cache = Arc::new(ConnectionCache::with_room(room as usize));
-        let answer_timeout = config.answer_timeout;
-        Ok(Self {
-            origin: Origin::Own,
-            answer_timeout,
-            silence,
-            cache,
-            pooler: config.pooler,
-            direct,
-            _follower: follower,
-            ..Self::from_connection(connection)
-        })
+        let shared = sea_orm::Database::connect(options::of(&config, failover.clone())).await?;
+        let mut database = Self::from_connection(shared);
+        database.answer_timeout = config.answer_timeout;
+        database.connection.source.origin = Origin::Own;
+        database.pooler = config.pooler;
+        database.direct = listening(&config).await?;
+        if let Some((_, failover)) = failover {
+            let target = database.sea_orm().get_postgres_connection_pool();
+            let follower = failover.follow(target).map(Arc::new);
+            database.connection.source.own = Some(Pool::new(target.clone(), failover, &config));
+            database.follower = follower;
+        }
+        database.ping().await?;
+        checks::check(&database.connection).await?;
+        if let Some(pool) = &database.connection.source.own {
+            pool.forget_purposes();
+        }
+        Ok(database)
     }
 
-    /// Uses a pool that the application has already opened.
+    /// Uses a pool that the application has already opened. Its connections are not divided by [`Purpose`].
     pub fn from_connection(connection: DatabaseConnection) -> Self {
         let dialect = Dialect::of(&connection);
-        let (silence, cache) = Default::default();
-        let connection = Connection { pool: connection, watch: Arc::new(Watch::default()) };
+        let connection = Connection {
+            source: Source {
+                shared: connection,
+                origin: Origin::Application,
+                own: None,
+                purpose: Purpose::default(),
+            },
+            repeats: false,
+            watch: Arc::new(Watch::default()),
+        };
         Self {
             connection,
             dialect,
-            origin: Origin::Application,
             answer_timeout: Config::ANSWER_TIMEOUT,
-            silence,
-            cache,
             pooler: Pooler::None,
             direct: None,
-            _follower: None,
+            follower: None,
+        }
+    }
+
+    /// The same database, with the connections for `purpose`. A new database serves [`Purpose::Api`].
+    #[must_use]
+    pub fn serving(&self, purpose: Purpose) -> Self {
+        Self { connection: self.connection.serving(purpose), ..self.clone() }
+    }
+
+    /// The same database, for what must not wait for calls of the API: with the connections for [`Purpose::Intake`], or
+    /// those for [`Purpose::Delivery`] if this handle serves it.
+    #[must_use]
+    pub fn apart_from_api(&self) -> Self {
+        match self.connection.source.purpose {
+            Purpose::Api => self.serving(Purpose::Intake),
+            Purpose::Intake | Purpose::Delivery => self.clone(),
         }
     }
 
@@ -135,14 +133,21 @@ impl Database {
         self.dialect
     }
 
-    /// The pool, for single statements.
+    /// The connections, for single statements.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// SeaORM's handle of the pool, for migrations and for transactions of the application.
+    /// The connections, for single statements that only read: one that finds its connection dead, as all are after
+    /// PostgreSQL restarts, runs once more on another.
+    pub fn reads(&self) -> Connection {
+        self.connection.reading()
+    }
+
+    /// A pool of SeaORM, for migrations and for transactions of the application. On PostgreSQL its connections are opened
+    /// when they are needed, come on top of [`Config::max_connections`], and are closed after a second.
     pub fn sea_orm(&self) -> &DatabaseConnection {
-        &self.connection.pool
+        &self.connection.source.shared
     }
 
     /// Why the database cannot write, if it cannot: its disk is full, it has become read-only, or its files cannot be read
@@ -151,14 +156,6 @@ impl Database {
     /// operations have failed.
     pub fn trouble(&self) -> Option<Trouble> {
         self.connection.watch.trouble()
-    }
-
-    /// A connection for single statements that run in a loop, such as claims. It comes from a cache, which saves the ping
-    /// that the pool sends over each returned connection. The cache holds at most 3 of 16 connections, none of few, and
-    /// none of a pool that the application opened itself.
-    pub fn dedicated(&self) -> DedicatedConnection<'_> {
-        let cache = (self.dialect == Dialect::Postgres && self.cache.has_room()).then_some(&*self.cache);
-        DedicatedConnection { connection: &self.connection, cache }
     }
 
     /// What is between the program and PostgreSQL.
@@ -178,6 +175,9 @@ impl Database {
     // The variants depend on the features that other crates enable.
     #[allow(clippy::match_wildcard_for_single_variants)]
     pub fn connections(&self) -> Connections {
+        if let Some(pool) = &self.connection.source.own {
+            return pool.connections();
+        }
         let (size, idle, max) = match &self.sea_orm().inner {
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
                 let pool = self.sea_orm().get_postgres_connection_pool();
@@ -190,54 +190,26 @@ impl Database {
             _ => (0, 0, 0),
         };
         // The two numbers are not read at the same moment.
-        let idle = u32::try_from(idle + self.cache.idle()).unwrap_or(u32::MAX).min(size);
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
         Connections { idle, in_use: size - idle, max }
+    }
+
+    /// Takes one connection out of the pool for good, for a caller that keeps one of its own open through
+    /// [`Database::sea_orm`]. Returns `false` if the pool has only one.
+    pub fn give_up_one(&self) -> bool {
+        self.connection.source.own.as_ref().is_none_or(Pool::give_up_one)
     }
 
     /// Begins a transaction that will write.
     ///
-    /// Passes over connections that have died in the pool, as all of them do when PostgreSQL restarts. No statement of
-    /// the caller has run on them yet.
-    ///
-    /// Cancellation-safe: `BEGIN` runs in its own task. If the future were dropped mid-`BEGIN`, sqlx would return the
-    /// connection to the pool with a transaction open, and the next user's writes would never be committed.
+    /// Passes over a connection that has died in the pool, as all do when PostgreSQL restarts. No statement of the caller
+    /// has run on it yet.
     ///
     /// # Errors
     /// Fails if no connection is available in time.
     pub async fn begin(&self) -> Result<Transaction, DatabaseError> {
-        let pool = self.sea_orm().clone();
-        let origin = self.origin;
-        let task = async move {
-            if origin == Origin::Application {
-                settle_one(&pool).await?;
-            }
-            begin(&pool).await
-        };
-        let begun = match tokio::spawn(task).await {
-            Ok(begun) => begun,
-            // The runtime is shutting down.
-            Err(error) => Err(DbErr::Custom(error.to_string())),
-        };
+        let begun = begin(&self.connection.source).await;
         Ok(Transaction::new(self.connection.watched(begun)?, self.connection.clone()))
-    }
-
-    /// Runs `read`, and repeats it as long as the pool hands out connections that have died. That is safe, as it only
-    /// reads. The pool hands out the connection that was returned first, so the next write gets a live one.
-    ///
-    /// # Errors
-    /// Fails as `read` does.
-    pub async fn past_dead<T, E, F>(&self, read: impl Fn() -> F) -> Result<T, E>
-    where
-        F: Future<Output = Result<T, E>>,
-        E: std::error::Error + 'static,
-    {
-        for _ in 0..MOST_DEAD {
-            match read().await {
-                Err(error) if comes_from_dead_connection(&error) => {}
-                done => return done,
-            }
-        }
-        read().await
     }
 
     /// Runs `operation` with the configured time limit.
@@ -253,8 +225,10 @@ impl Database {
         if let Ok(answer) = tokio::time::timeout(self.answer_timeout, &mut operation).await {
             return answer;
         }
-        // Before the operation is dropped and returns its connection.
-        self.silence.note();
+        drop(operation);
+        if let Some(pool) = &self.connection.source.own {
+            pool.distrust();
+        }
         Err(DatabaseError::Silent(self.answer_timeout).into())
     }
 
@@ -263,13 +237,15 @@ impl Database {
     /// # Errors
     /// Fails if the database is unavailable.
     pub async fn ping(&self) -> Result<(), DatabaseError> {
-        self.connection.execute_unprepared("SELECT 1").await?;
+        self.apart_from_api().connection.execute_unprepared("SELECT 1").await?;
         Ok(())
     }
 
     /// Closes all connections, and waits for those in use.
     pub async fn close(&self) {
-        self.cache.close();
+        if let Some(pool) = &self.connection.source.own {
+            pool.close().await;
+        }
         if let Some(direct) = &self.direct
             && let Err(error) = direct.close_by_ref().await
         {

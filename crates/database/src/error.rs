@@ -167,15 +167,24 @@ pub(crate) fn own_words(error: &DbErr) -> String {
     }
 }
 
-/// Returns whether a statement found its connection dead: broken, or ended by PostgreSQL (57P01 to 57P03, and class 08).
-/// A connection that could not be established is not meant.
+/// Returns whether a statement found its connection dead. A connection that could not be established is not meant.
 pub(crate) fn is_dead_connection(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
-    else {
-        return false;
-    };
-    match error.as_ref() {
-        sea_orm::SqlxError::Io(_) => true,
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            is_dead(error)
+        }
+        _ => false,
+    }
+}
+
+/// Returns whether a connection broke, PostgreSQL ended it (57P01 to 57P05, and class 08), or its plans are stale.
+fn is_dead(error: &sea_orm::SqlxError) -> bool {
+    match error {
+        sea_orm::SqlxError::Io(_)
+        | sea_orm::SqlxError::Tls(_)
+        | sea_orm::SqlxError::Protocol(_)
+        | sea_orm::SqlxError::WorkerCrashed => true,
+        sea_orm::SqlxError::Database(_) if is_stale_plan(error) => true,
         sea_orm::SqlxError::Database(error) => error
             .code()
             .is_some_and(|code| code.starts_with("57P0") || code.len() == 5 && code.starts_with("08")),
@@ -192,10 +201,11 @@ pub(crate) fn is_stale_plan(error: &sea_orm::SqlxError) -> bool {
     error.code().is_some_and(|code| code == "0A000") && routine == Some("RevalidateCachedQuery")
 }
 
-/// Returns whether any error in the chain of `error` is that of a dead connection.
-pub(crate) fn comes_from_dead_connection(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut chain = std::iter::successors(Some(error), |error| error.source());
-    chain.find_map(|error| error.downcast_ref()).is_some_and(is_dead_connection)
+/// Returns whether a connection cannot be used any more: it is dead, lost its transaction (25P03), or leads to a server
+/// that has become read-only (25006), while the primary may be elsewhere now.
+pub(crate) fn is_of_connection(error: &sea_orm::SqlxError) -> bool {
+    let code = error.as_database_error().and_then(sqlx_core::error::DatabaseError::code);
+    is_dead(error) || code.is_some_and(|code| matches!(&*code, "25P03" | "25006"))
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`connection`] | [`Database`]: a pool of connections to either database |
-//! | [`watched`] | [`Connection`]: the pool, for single statements |
+//! | [`connection`] | [`Database`]: connections to either database |
+//! | [`purpose`] | [`Purpose`]: what connections are for; none can take those of another |
+//! | [`watched`] | [`Connection`]: the connections, for single statements |
 //! | [`transaction`] | [`Transaction`], which commits everything or reports that it did not |
 //! | [`trouble`] | [`Trouble`]: why the database cannot write, such as a full disk |
 //! | [`config`] | [`Config`]: how to connect |
@@ -24,14 +25,17 @@ mod begin;
 mod checks;
 pub mod config;
 pub mod connection;
-mod connection_cache;
 pub mod dialect;
 pub mod error;
 mod failover;
 mod options;
+mod pool;
 pub mod pooler;
+pub mod purpose;
+mod raw;
 mod servers;
 mod session;
+mod source;
 pub mod sql;
 pub mod transaction;
 pub mod trouble;
@@ -41,11 +45,12 @@ pub mod writes;
 
 pub use batch::{Batch, Column, Kind};
 pub use config::{Config, ConfigError};
-pub use connection::{Connections, Database};
-pub use connection_cache::DedicatedConnection;
+pub use connection::Database;
 pub use dialect::Dialect;
 pub use error::{DatabaseError, comes_from_trouble};
+pub use pool::Connections;
 pub use pooler::{Pooler, PoolerError};
+pub use purpose::Purpose;
 pub use transaction::{InTransaction, Transaction};
 pub use trouble::Trouble;
 pub use url::{DatabaseUrl, DatabaseUrlError};

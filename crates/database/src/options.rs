@@ -1,44 +1,21 @@
-//! The options of each connection and of the pool.
+//! The options of SeaORM's pools.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+use sea_orm::ConnectOptions;
 use sea_orm::sqlx::postgres::PgConnectOptions;
-use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
-use sea_orm::{ConnectOptions, SqlxError};
+use sea_orm::sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::begin::settle;
-use crate::connection_cache::TRUSTED;
 use crate::failover::Failover;
 use crate::{Config, Dialect, Pooler, session};
 
-/// How long a connection may take to answer a ping when it is returned to the pool.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// When the database last left an operation without an answer.
-#[derive(Debug, Default)]
-pub(crate) struct Silence(Mutex<Option<Instant>>);
-
-impl Silence {
-    /// For how long after that connections are pinged when they are returned.
-    const SUSPECT: Duration = Duration::from_secs(30);
-
-    pub(crate) fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn is_recent(&self) -> bool {
-        let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        at.is_some_and(|at| at.elapsed() < Self::SUSPECT)
-    }
-}
+/// After how long an idle connection of SeaORM's pool is closed.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// The options of a pool. `server` is the one of PostgreSQL to begin with; SQLite has none.
-pub(crate) fn of(
-    config: &Config,
-    silence: &Arc<Silence>,
-    server: Option<(PgConnectOptions, Arc<Failover>)>,
-) -> ConnectOptions {
+pub(crate) fn of(config: &Config, server: Option<(PgConnectOptions, Arc<Failover>)>) -> ConnectOptions {
     let mut options = match config.url.dialect() {
         // SeaORM logs and reports the URL as it is, so it gets none with a password.
         Dialect::Postgres => ConnectOptions::new("postgres://localhost"),
@@ -51,7 +28,7 @@ pub(crate) fn of(
         // Statements carry payloads and encrypted secrets, which spans must not show.
         .record_stmt_in_spans(false);
     match server {
-        Some((server, failover)) => for_postgres(&mut options, config, silence, server, &failover),
+        Some((server, failover)) => for_postgres(&mut options, config, server, &failover),
         None => for_sqlite(&mut options),
     }
     options
@@ -60,7 +37,6 @@ pub(crate) fn of(
 fn for_postgres(
     options: &mut ConnectOptions,
     config: &Config,
-    silence: &Arc<Silence>,
     server: PgConnectOptions,
     failover: &Arc<Failover>,
 ) {
@@ -69,38 +45,23 @@ fn for_postgres(
         Pooler::None => session::set(&session::settings(config)),
         Pooler::Transaction => String::new(),
     };
-    let (silence, failover) = (Arc::clone(silence), Arc::clone(failover));
+    let failover = Arc::clone(failover);
     options
         .max_connections(config.max_connections)
-        .map_sqlx_postgres_opts(move |_| server.clone())
-        // A connection that was in use a moment ago is not pinged: a ping before each statement would double the round
-        // trips.
-        .test_before_acquire_if_idle_for(TRUSTED);
+        .idle_timeout(IDLE)
+        // The first statement on our own connections shows whether the database answers.
+        .connect_lazy(true)
+        .map_sqlx_postgres_opts(move |_| server.clone());
     options.map_sqlx_postgres_pool_opts(move |pool| {
-        let (silence, set) = (Arc::clone(&silence), set.clone());
-        let (connected, released) = (Arc::clone(&failover), Arc::clone(&failover));
+        let (set, failover) = (set.clone(), Arc::clone(&failover));
         pool.after_connect(move |connection, _| {
-            let (set, failover) = (set.clone(), Arc::clone(&connected));
+            let (set, failover) = (set.clone(), Arc::clone(&failover));
             Box::pin(async move {
                 failover.check(connection).await?;
                 if set.is_empty() {
                     return Ok(());
                 }
                 connection.execute(AssertSqlSafe(set)).await.map(drop)
-            })
-        })
-        // The pool pings a returned connection without a time limit, so one that hangs would hold its place for ever. It
-        // is pinged here first, with a limit, for a while after the database was silent. Not always: that would be a
-        // round trip for each statement.
-        .after_release(move |connection, _| {
-            let is_silent = silence.is_recent();
-            released.seen();
-            Box::pin(async move {
-                if !is_silent {
-                    return Ok(true);
-                }
-                let ping = tokio::time::timeout(RELEASE_TIMEOUT, connection.ping());
-                ping.await.map_err(|_| SqlxError::PoolTimedOut)?.map(|()| true)
             })
         })
     });

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::Config;
 
+/// How long PostgreSQL takes at most to notice that the client of a running statement has gone.
+pub(crate) const NOTICED: Duration = Duration::from_secs(1);
+
 /// A setting of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
@@ -86,6 +89,21 @@ pub(crate) fn settings(config: &Config) -> Vec<Setting> {
         // second.
         Setting::exactly("jit", "off"),
     ]
+}
+
+/// The limits of a statement, which ends before its caller gives up, or when its caller has gone. So nothing runs for
+/// nobody. Migrations have none.
+fn limits(config: &Config) -> Vec<Setting> {
+    vec![
+        Setting { name: "statement_timeout", needed: Needed::Limit(config.statement_timeout()) },
+        Setting { name: "lock_timeout", needed: Needed::Limit(config.lock_timeout()) },
+        Setting { name: "client_connection_check_interval", needed: Needed::Limit(NOTICED) },
+    ]
+}
+
+/// What each of our own connections runs first.
+pub(crate) fn setup(config: &Config) -> String {
+    set(&[settings(config), limits(config)].concat())
 }
 
 /// One text that sets all `settings`, in one round trip.

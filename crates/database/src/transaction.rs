@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 
+use crate::raw::RawTransaction;
 use crate::{Connection, DatabaseError};
 
 /// An open transaction of [`Database::begin`](crate::Database::begin). Dropping it rolls it back.
@@ -13,7 +14,7 @@ use crate::{Connection, DatabaseError};
 /// is left then is to roll back: further statements and the commit are refused.
 #[derive(Debug)]
 pub struct Transaction {
-    inner: DatabaseTransaction,
+    inner: RawTransaction,
     connection: Connection,
     broken: AtomicBool,
 }
@@ -25,7 +26,7 @@ impl InTransaction for Transaction {}
 impl InTransaction for DatabaseTransaction {}
 
 impl Transaction {
-    pub(crate) fn new(inner: DatabaseTransaction, connection: Connection) -> Self {
+    pub(crate) fn new(inner: RawTransaction, connection: Connection) -> Self {
         Self { inner, connection, broken: AtomicBool::new(false) }
     }
 

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbErr};
+use sea_orm::{ConnectionTrait as _, DbErr};
 use tokio::runtime::Handle;
 
 use crate::begin::begin;
 use crate::error::{cannot_write, own_words};
+use crate::source::Source;
 use crate::{DatabaseError, Dialect};
 
 /// How long to wait before the database is asked again whether it can write.
@@ -37,7 +38,7 @@ impl Watch {
     }
 
     /// Takes note of a failed operation. The first one logs a line, and starts probes that end the trouble.
-    pub(crate) fn note(self: &Arc<Self>, error: &DbErr, pool: &DatabaseConnection) {
+    pub(crate) fn note(self: &Arc<Self>, error: &DbErr, source: &Source) {
         if !cannot_write(error) {
             return;
         }
@@ -51,7 +52,7 @@ impl Watch {
         let Ok(runtime) = Handle::try_current() else { return };
         tracing::error!(error = words, "the database cannot write");
         *now = Some(Trouble { words, since: Instant::now(), failed: 1 });
-        runtime.spawn(probe_until_over(Arc::clone(self), pool.clone()));
+        runtime.spawn(probe_until_over(Arc::clone(self), source.clone()));
     }
 
     fn end(&self) {
@@ -63,14 +64,14 @@ impl Watch {
 }
 
 /// A load balancer sends no requests to a server that is not ready, so nobody else would find out that it can write.
-async fn probe_until_over(watch: Arc<Watch>, pool: DatabaseConnection) {
+async fn probe_until_over(watch: Arc<Watch>, source: Source) {
     loop {
         tokio::time::sleep(PROBE_INTERVAL).await;
         // Only this task is left, and the database is gone or closed.
-        if Arc::strong_count(&watch) == 1 || is_closed(&pool) {
+        if Arc::strong_count(&watch) == 1 || source.is_closed() {
             return;
         }
-        let probed = tokio::time::timeout(PROBE_TIMEOUT, probe(&pool)).await;
+        let probed = tokio::time::timeout(PROBE_TIMEOUT, probe(&source)).await;
         match probed {
             Ok(Ok(())) => return watch.end(),
             // Such as a role that may not create temporary tables: the next failure begins anew.
@@ -85,7 +86,7 @@ async fn probe_until_over(watch: Arc<Watch>, pool: DatabaseConnection) {
 
 /// Commits a write that needs 256 KiB of new space, more than the batches that were written before it had left over, and
 /// leaves nothing behind.
-async fn probe(pool: &DatabaseConnection) -> Result<(), DatabaseError> {
+async fn probe(source: &Source) -> Result<(), DatabaseError> {
     /// PostgreSQL would reuse the space of a table of ours.
     const POSTGRES: [&str; 2] = [
         "SET LOCAL temp_tablespaces = ''",
@@ -99,28 +100,17 @@ async fn probe(pool: &DatabaseConnection) -> Result<(), DatabaseError> {
         "INSERT INTO postrider_probe VALUES (zeroblob(262144))",
     ];
     let run = async |statements: &[&str]| {
-        let transaction = begin(pool).await?;
+        let transaction = begin(source).await?;
         for statement in statements {
             transaction.execute_unprepared(statement).await?;
         }
         Ok(transaction.commit().await?)
     };
-    match Dialect::of(pool) {
+    match Dialect::of(&source.shared) {
         Dialect::Postgres => run(&POSTGRES).await,
         Dialect::Sqlite => {
             run(&SQLITE).await?;
             run(&SQLITE[..1]).await
         }
-    }
-}
-
-// The variants depend on the features that other crates enable.
-#[allow(clippy::match_wildcard_for_single_variants)]
-fn is_closed(pool: &DatabaseConnection) -> bool {
-    use sea_orm::DatabaseConnectionType::{SqlxPostgresPoolConnection, SqlxSqlitePoolConnection};
-    match &pool.inner {
-        SqlxPostgresPoolConnection(_) => pool.get_postgres_connection_pool().is_closed(),
-        SqlxSqlitePoolConnection(_) => pool.get_sqlite_connection_pool().is_closed(),
-        _ => false,
     }
 }

@@ -133,7 +133,7 @@ async fn write_single_statement(
         let (writes, results) = draft(shared, connection, events, recipients(&types, events, &found)).await?;
         let mut guarded = Guarded::new(writes);
         shared.store.expect_subscribers(&types.distinct, &found, &mut guarded);
-        match guarded.execute(&database.dedicated()).await {
+        match guarded.execute(connection).await {
             Ok(true) => return Ok(results),
             Ok(false) => {}
             Err(error) => {
@@ -142,7 +142,7 @@ async fn write_single_statement(
             }
         }
     }
-    let found = database.past_dead(|| shared.store.subscribers_of(connection, &types.distinct)).await?;
+    let found = shared.store.subscribers_of(&database.reads(), &types.distinct).await?;
     shared.subscribers.insert(&types.distinct, &found);
     let (writes, results) = draft(shared, connection, events, recipients(&types, events, &found)).await?;
     writes.execute(connection).await?;

@@ -1,7 +1,7 @@
 //! The database with the schema that this program needs, and the store over it.
 
 use postrider_core::{IdGenerator, Keyring};
-use postrider_database::{Config, Database, DatabaseError, DatabaseUrl};
+use postrider_database::{Config, Database, DatabaseError, DatabaseUrl, Purpose};
 use postrider_settings::{DatabaseArgs, SettingsError};
 use postrider_store::{Store, StoreError};
 
@@ -62,16 +62,17 @@ pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> Result<Databas
     if pending.is_empty() { Ok(database) } else { Err(OpenError::Schema(pending)) }
 }
 
-/// Opens the database as [`open_database`] does, and the store over it, and checks that `keyring` decrypts its secrets.
+/// Opens the database as [`open_database`] does, and the store over it for `purpose`, and checks that `keyring` decrypts its secrets.
 ///
 /// # Errors
 /// Fails as [`open_database`] does, or if `keyring` lacks the key of a stored secret.
 pub async fn open_store(
     args: &DatabaseArgs,
     keyring: Keyring,
+    purpose: Purpose,
     migrate: bool,
 ) -> Result<(Database, Store), OpenError> {
-    let database = open_database(args, migrate).await?;
+    let database = open_database(args, migrate).await?.serving(purpose);
     let queue = postrider_queue::open(&database);
     let store = Store::new(database.clone(), queue, keyring, IdGenerator::system());
     store.check_keyring().await.map_err(|error| match error {

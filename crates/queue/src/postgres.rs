@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::sql::{Template, column, query_one};
-use postrider_database::{Database, Dialect, Guarded, Transaction, Writes};
+use postrider_database::{Database, Dialect, Guarded, Purpose, Transaction, Writes};
 
 use crate::enqueue::enqueue;
 use crate::error::QueueError;
@@ -33,6 +33,7 @@ static PROMOTE: Template = Template::new(include_str!("postgres/promote.sql"), &
 #[derive(Debug)]
 pub struct PostgresQueue {
     database: Database,
+    delivery: Database,
     walk: claim::Walk,
     parking: park::Parking,
     notifier: notify::Notifier,
@@ -43,15 +44,16 @@ impl PostgresQueue {
     ///
     /// Must be called within a tokio runtime.
     pub fn new(database: Database) -> Self {
-        let notifier = notify::Notifier::new(database.clone());
-        Self { database, walk: claim::Walk::default(), parking: park::Parking::default(), notifier }
+        let notifier = notify::Notifier::new(database.apart_from_api());
+        let delivery = database.serving(Purpose::Delivery);
+        Self { database, delivery, walk: claim::Walk::default(), parking: park::Parking::default(), notifier }
     }
 }
 
 #[async_trait]
 impl JobQueue for PostgresQueue {
     async fn park(&self, max: u32) -> Result<u64, QueueError> {
-        let ready = self.parking.park(&self.database, max).await?;
+        let ready = self.parking.park(&self.delivery, max).await?;
         if ready > 0 {
             self.wake();
         }
@@ -59,27 +61,27 @@ impl JobQueue for PostgresQueue {
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError> {
-        Ok(self.walk.claim(&self.database, claim).await?)
+        Ok(self.walk.claim(&self.delivery, claim).await?)
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, QueueError> {
-        Ok(finish::extend(&self.database, leases, lease).await?)
+        Ok(finish::extend(&self.delivery, leases, lease).await?)
     }
 
     async fn finish(&self, finished: &[(Lease, Finish)]) -> Result<Vec<JobId>, QueueError> {
-        Ok(finish::finish(self.database.connection(), finished).await?)
+        Ok(finish::finish(self.delivery.connection(), finished).await?)
     }
 
     async fn promote(&self, max: u32) -> Result<Promoted, QueueError> {
         let sql = PROMOTE.on(Dialect::Postgres);
-        let row = query_one(self.database.connection(), sql, [i64::from(max).into()]).await?;
+        let row = query_one(self.delivery.connection(), sql, [i64::from(max).into()]).await?;
         let Some(row) = row else { return Ok(Promoted::default()) };
         let next: Option<i64> = column(&row, "next_due_in")?;
         Ok(Promoted { jobs: count(&row, "jobs")?, next_due_in: next.map(duration) })
     }
 
     async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError> {
-        let rescued = finish::rescue(&self.database, rescue).await?;
+        let rescued = finish::rescue(&self.delivery, rescue).await?;
         if rescued.returned > 0 {
             self.wake();
         }
@@ -87,11 +89,11 @@ impl JobQueue for PostgresQueue {
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {
-        Ok(depth::depth(&self.database).await?)
+        Ok(depth::depth(&self.delivery).await?)
     }
 
     async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError> {
-        Ok(lane::longest_wait(self.database.connection(), calm).await?)
+        Ok(lane::longest_wait(&self.database.reads(), calm).await?)
     }
 
     fn wake(&self) {

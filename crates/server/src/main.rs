@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use postrider_dispatch::Dispatcher;
-use postrider_program::{Observed, StartError, Transforms, readiness};
+use postrider_program::{Observed, Purpose, StartError, Transforms, readiness};
 use postrider_server::{Config, Parts, Server, Shedding};
 use postrider_settings::{
     DatabaseArgs, DeliveryArgs, DispatchArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig,
@@ -75,7 +75,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
 
     let mut observed = Observed::start(&args.telemetry, Program::Server, env!("CARGO_PKG_VERSION"))?;
     let (database, store) =
-        postrider_program::open_store(&args.database, keyring, args.server.migrate).await?;
+        postrider_program::open_store(&args.database, keyring, Purpose::Api, args.server.migrate).await?;
     let stop = postrider_program::stop_signal()?;
     postrider_program::watch_clock(&store, &stop);
     let parts = Parts {

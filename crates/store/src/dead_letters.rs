@@ -70,7 +70,7 @@ impl Store {
             query = query.filter(deliveries::Column::Id.lt(before.uuid()));
         }
         let query = query.order_by_desc(deliveries::Column::Id).limit(page.rows());
-        let rows = query.all(self.database.connection()).await?;
+        let rows = query.all(&self.database.reads()).await?;
         let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(items, page.limit, |delivery| delivery.id))
     }
@@ -148,7 +148,7 @@ impl Store {
     /// The time of the database's clock, which also sets `died_at`.
     async fn database_time(&self) -> Result<Timestamp, StoreError> {
         let sql = format!("SELECT {} AS now", self.database.dialect().now());
-        let row = query_one(self.database.connection(), sql, []).await?;
+        let row = query_one(&self.database.reads(), sql, []).await?;
         let now = row.map(|row| column(&row, "now")).transpose()?;
         Ok(now.map_or_else(|| self.ids.clock().now(), Timestamp::from_millis))
     }

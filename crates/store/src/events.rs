@@ -33,7 +33,7 @@ impl Store {
     /// Fails if the database is unavailable.
     pub async fn event(&self, tenant: &TenantId, id: EventId) -> Result<Option<Event>, StoreError> {
         let query = select(tenant).filter(events::Column::Id.eq(id.uuid()));
-        query.into_model::<Row>().one(self.database.connection()).await?.map(read).transpose()
+        query.into_model::<Row>().one(&self.database.reads()).await?.map(read).transpose()
     }
 
     /// Returns a page of the tenant's events, newest first; with `event_type`, only events of that type.
@@ -54,7 +54,7 @@ impl Store {
             query = query.filter(events::Column::Id.lt(before.uuid()));
         }
         let query = query.order_by_desc(events::Column::Id).limit(page.rows());
-        let rows = query.into_model::<Row>().all(self.database.connection()).await?;
+        let rows = query.into_model::<Row>().all(&self.database.reads()).await?;
         let items = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(items, page.limit, |event| event.id))
     }

@@ -123,7 +123,7 @@ impl Store {
                     AS previous_secret \
             FROM input {deliveries} {events} {subscribers}"
         );
-        let rows = input.query(&self.database.dedicated(), &sql, []).await?;
+        let rows = input.query(&self.database.reads(), &sql, []).await?;
         let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());
         loaded.resize_with(jobs.len(), || Loaded::Nothing);
         let mut known = Known::default();

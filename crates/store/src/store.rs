@@ -32,6 +32,12 @@ impl Store {
         Self { database, queue, keyring: Arc::new(keyring), ids, shards: Shards::new(random[0]) }
     }
 
+    /// The same store over another handle of its database, such as one for another purpose. The queue keeps its own.
+    #[must_use]
+    pub fn over(&self, database: Database) -> Self {
+        Self { database, ..self.clone() }
+    }
+
     /// The database.
     pub fn database(&self) -> &Database {
         &self.database

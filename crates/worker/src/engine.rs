@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use postrider_database::Purpose;
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_store::Store;
@@ -38,6 +39,7 @@ impl Worker {
     /// Fails if a value of the configuration is out of bounds.
     pub fn new(store: Store, client: Client, config: Config) -> Result<Self, ConfigError> {
         config.validate()?;
+        let store = store.over(store.database().serving(Purpose::Delivery));
         let slots = Arc::new(Semaphore::new(config.concurrency.get() as usize));
         let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default())?;
         let shared = Shared {

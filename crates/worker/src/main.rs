@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use postrider_program::{Observed, StartError};
+use postrider_program::{Observed, Purpose, StartError};
 use postrider_settings::{
     DatabaseArgs, DeliveryArgs, RetryArgs, SecretKeyArgs, ShutdownArgs, TelemetryArgs, WorkerArgs,
 };
@@ -45,7 +45,8 @@ async fn run(args: Args) -> Result<(), StartError> {
     let config = Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
 
     let mut observed = Observed::start(&args.telemetry, Program::Worker, env!("CARGO_PKG_VERSION"))?;
-    let (database, store) = postrider_program::open_store(&args.database, keyring, false).await?;
+    let (database, store) =
+        postrider_program::open_store(&args.database, keyring, Purpose::Delivery, false).await?;
     let worker = Worker::new(store, client, config)?;
     // Before readiness is served: whatever sees this worker as ready may send it a signal.
     let stop = postrider_program::stop_signal()?;

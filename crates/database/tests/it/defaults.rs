@@ -4,16 +4,16 @@
 
 use postrider_database::{Config, Database, DatabaseError};
 use postrider_testkit::TestDatabase;
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, Statement};
 
 /// The rows of a statement, whose only column is a text named `value`.
-async fn texts(connection: &DatabaseConnection, sql: &str) -> Vec<String> {
+async fn texts(connection: &impl ConnectionTrait, sql: &str) -> Vec<String> {
     let statement = Statement::from_string(connection.get_database_backend(), sql);
     let rows = connection.query_all_raw(statement).await.expect("rows");
     rows.iter().map(|row| row.try_get("", "value").expect("a text")).collect()
 }
 
-async fn value(connection: &DatabaseConnection, sql: &str) -> String {
+async fn value(connection: &impl ConnectionTrait, sql: &str) -> String {
     texts(connection, sql).await.pop().expect("a row")
 }
 

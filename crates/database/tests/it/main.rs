@@ -9,6 +9,7 @@
 
 mod defaults;
 mod failing_io;
+mod pool;
 mod pooler;
 mod servers;
 mod transactions;
@@ -49,7 +50,7 @@ async fn a_frozen_transaction_loses_its_locks() {
 async fn begin_passes_over_connections_that_died_in_the_pool() {
     const CONNECTIONS: usize = 6;
     let test = TestDatabase::postgres().await;
-    let config = Config { max_connections: 6, ..Config::new(test.url().parse().expect("a database URL")) };
+    let config = Config { max_connections: 8, ..Config::new(test.url().parse().expect("a database URL")) };
     let database = Database::connect(config).await.expect("the database");
     let mut open = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -79,58 +80,6 @@ async fn served_by(connection: &impl sea_orm::ConnectionTrait) -> Result<i32, Da
         Statement::from_string(connection.get_database_backend(), "SELECT pg_backend_pid() AS pid");
     let row = connection.query_one_raw(statement).await?;
     Ok(row.map_or(Ok(0), |row| row.try_get("", "pid"))?)
-}
-
-#[tokio::test]
-async fn dedicated_connections_are_few_and_returned() {
-    let test = TestDatabase::postgres().await;
-    let config = Config { max_connections: 12, ..Config::new(test.url().parse().expect("a database URL")) };
-    let database = Database::connect(config).await.expect("the database");
-    let dedicated = database.dedicated();
-    let first = served_by(&dedicated).await.expect("an answer");
-    // The pool would hand out the connection that was returned first.
-    let (one, two) = (database.begin().await.expect("one"), database.begin().await.expect("another"));
-    for transaction in [one, two] {
-        transaction.rollback().await.expect("a rollback");
-    }
-    assert_eq!(served_by(&dedicated).await.expect("an answer"), first, "the connection is cached");
-    let many = [
-        served_by(&dedicated),
-        served_by(&dedicated),
-        served_by(&dedicated),
-        served_by(&dedicated),
-        served_by(&dedicated),
-    ];
-    for answer in futures_util::future::join_all(many).await {
-        answer.expect("an answer");
-    }
-    let idle = || async { (database.connections().in_use == 0).then_some(()) };
-    eventually(Duration::from_secs(10), idle).await;
-    let mut taken = Vec::new();
-    for _ in 0..10 {
-        taken.push(database.begin().await.expect("all connections except two"));
-    }
-    drop(taken);
-    timeout(Duration::from_secs(10), database.close())
-        .await
-        .expect("closing does not wait for cached connections");
-}
-
-#[tokio::test]
-async fn a_dedicated_connection_that_died_is_not_reused() {
-    let test = TestDatabase::postgres().await;
-    let database = Database::connect(Config::new(test.url().parse().expect("a database URL"))).await;
-    let database = database.expect("the database");
-    let first = served_by(&database.dedicated()).await.expect("an answer");
-    assert_ne!(first, 0);
-    let kill = Statement::from_string(
-        test.connection().get_database_backend(),
-        format!("SELECT pg_terminate_backend({first}, 10000)"),
-    );
-    test.connection().query_one_raw(kill).await.expect("it is ended");
-    let error = served_by(&database.dedicated()).await.expect_err("it was killed");
-    assert!(error.is_unavailable(), "{error}");
-    assert_ne!(served_by(&database.dedicated()).await.expect("another answers"), first);
 }
 
 /// A client disconnects while the database does not answer.
@@ -163,7 +112,7 @@ fn a_database_may_be_dropped_outside_of_its_runtime() {
         let test = TestDatabase::postgres().await;
         let database = Database::connect(Config::new(test.url().parse().expect("a database URL"))).await;
         let database = database.expect("the database");
-        served_by(&database.dedicated()).await.expect("an answer");
+        served_by(database.connection()).await.expect("an answer");
         (test, database)
     });
     assert_eq!(database.connections().in_use, 0, "one is kept");

@@ -96,7 +96,7 @@ async fn take(database: &Database, claim: &Claim, start: Uuid) -> Result<Step, D
         millis(claim.lease).into(),
         integer(claim.lane_concurrency.get()).into(),
     ];
-    let rows = query_all(&database.dedicated(), CLAIM.on(Dialect::Postgres), values).await?;
+    let rows = query_all(database.connection(), CLAIM.on(Dialect::Postgres), values).await?;
     let Some(first) = rows.first() else {
         return Ok(Step { claimed: Claimed::default(), next_start: Uuid::nil(), contended: false });
     };

@@ -3,10 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use postrider_database::{Database, Pooler};
+use postrider_database::sql::execute;
+use postrider_database::{Database, DatabaseError};
+use sea_orm::DatabaseConnection;
 use sea_orm::sqlx::Executor as _;
 use sea_orm::sqlx::postgres::PgListener;
-use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -64,55 +65,26 @@ impl Notifier {
 }
 
 /// Sends a notification whenever one is due. Those that become due while one is sent share the next.
-///
-/// It holds a connection, since the pool pings each returned one, and replaces it after any error.
 async fn send(database: Database, due: Arc<Notify>) {
-    if database.pooler() == Pooler::Transaction {
-        return send_through_pooler(&database, &due).await;
-    }
-    let mut held: Option<PgListener> = None;
-    let closing = database.sea_orm().get_postgres_connection_pool().close_event();
-    tokio::pin!(closing);
-    loop {
-        tokio::select! {
-            () = due.notified() => {}
-            // Closing the pool waits for all its connections to be returned.
-            () = &mut closing => return,
-        }
-        match answered(notify(&database, held.take())).await {
-            Ok(connection) => held = Some(connection),
-            // Workers poll, so a lost hint costs little.
-            Err(error) => tracing::debug!(%error, "could not notify workers"),
-        }
-        tokio::time::sleep(DEBOUNCE).await;
-    }
-}
-
-/// Sends notifications without a connection of its own: a pooler passes them on, but a session would not stay the same.
-async fn send_through_pooler(database: &Database, due: &Notify) {
     loop {
         due.notified().await;
-        let sent = tokio::time::timeout(ANSWER, database.connection().execute_unprepared(NOTIFY)).await;
-        if !matches!(sent, Ok(Ok(_))) {
-            tracing::debug!(?sent, "could not notify workers");
+        let notified = async { Ok::<_, DatabaseError>(execute(database.connection(), NOTIFY, []).await?) };
+        if let Err(error) = database.answered(notified).await {
+            // Workers poll, so a lost hint costs little.
+            tracing::debug!(%error, "could not notify workers");
         }
         tokio::time::sleep(DEBOUNCE).await;
     }
-}
-
-async fn notify(database: &Database, held: Option<PgListener>) -> Result<PgListener, sea_orm::sqlx::Error> {
-    let mut connection = match held {
-        Some(connection) => connection,
-        None => PgListener::connect_with(database.sea_orm().get_postgres_connection_pool()).await?,
-    };
-    connection.execute(NOTIFY).await?;
-    Ok(connection)
 }
 
 /// Wakes workers for each notification, and whenever one may have been missed.
 async fn listen(database: Database, bell: Arc<Bell>) {
-    // Behind a pooler without a direct way, workers in this process are woken, and the others poll.
+    // Behind a pooler without a direct way, workers in this process are woken, and the others poll. So they do where there
+    // is only one connection, as the one that listens is open all the time.
     let Some(connection) = database.listening() else { return };
+    if !database.give_up_one() {
+        return;
+    }
     loop {
         if let Err(error) = hear(connection, &bell).await {
             tracing::debug!(%error, "listening for notifications failed");

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use postrider_core::TenantId;
-use postrider_database::{Config as DatabaseConfig, Database};
+use postrider_database::{Config as DatabaseConfig, Database, Purpose};
 use postrider_store::PageRequest;
 use postrider_telemetry::{Program, Readiness, listener, prometheus};
 use postrider_testkit::api::Answer;
@@ -239,10 +239,12 @@ async fn the_api_recovers_after_the_connection_pool_was_exhausted() {
     let mut stage = Stage::start().await;
     let pool = stage.server.database.clone();
     let mut taken = Vec::new();
-    // The notifier holds one connection.
-    while pool.connections().in_use < pool.connections().max {
-        taken.push(pool.begin().await.unwrap());
+    for purpose in Purpose::ALL {
+        while let Ok(transaction) = pool.serving(purpose).begin().await {
+            taken.push(transaction);
+        }
     }
+    assert_eq!(pool.connections().in_use, pool.connections().max);
     stage.assert_away(ACQUIRE).await;
     drop(taken);
     stage.assert_back().await;

@@ -52,7 +52,7 @@ impl Store {
             .filter(attempts::Column::Tenant.eq(tenant.as_str()))
             .order_by_asc(attempts::Column::Id)
             .limit(MOST_ATTEMPTS);
-        query.all(self.database.connection()).await?.into_iter().map(read).collect()
+        query.all(&self.database.reads()).await?.into_iter().map(read).collect()
     }
 }
 

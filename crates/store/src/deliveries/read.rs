@@ -69,7 +69,7 @@ impl Store {
     pub async fn delivery(&self, tenant: &TenantId, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         let query =
             deliveries::Entity::find_by_id(id.uuid()).filter(deliveries::Column::Tenant.eq(tenant.as_str()));
-        query.one(self.database.connection()).await?.as_ref().map(read).transpose()
+        query.one(&self.database.reads()).await?.as_ref().map(read).transpose()
     }
 
     /// Returns a page of the tenant's deliveries, newest first.
@@ -114,7 +114,7 @@ impl Store {
             query = query.filter(C::Id.lt(before.uuid()));
         }
         let query = query.order_by_desc(C::Id).limit(page.rows());
-        let rows = query.all(self.database.connection()).await?;
+        let rows = query.all(&self.database.reads()).await?;
         let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(items, page.limit, |delivery| delivery.id))
     }

@@ -70,7 +70,7 @@ impl Store {
                     SELECT 1 FROM health WHERE health.subscriber_id = subscribers.id AND open_until IS NOT NULL \
                 )) AS closed"
         );
-        let Some(row) = query_one(self.database.connection(), sql, []).await? else {
+        let Some(row) = query_one(&self.database.reads(), sql, []).await? else {
             return Ok(Breakers::default());
         };
         let count = |name| column::<i64>(&row, name).map(|count| u64::try_from(count).unwrap_or(0));
@@ -88,7 +88,7 @@ pub(crate) async fn read(
         "SELECT health.subscriber_id, failures, first_failed_at, open_until, open_until > {now} AS is_open \
          FROM input JOIN health ON health.subscriber_id = input.subscriber_id"
     );
-    let rows = ids(subscribers).query(database.connection(), &sql, []).await?;
+    let rows = ids(subscribers).query(&database.reads(), &sql, []).await?;
     rows.iter()
         .map(|row| {
             let until = timestamp(column(row, "open_until")?);

@@ -37,7 +37,7 @@ impl Store {
         }
         attempts::insert(&self.ids, outcomes, &applied, &mut guarded.writes);
         rollups::attempts::add(added.attempts, &mut guarded.writes);
-        Ok(guarded.execute(&self.database.dedicated()).await?)
+        Ok(guarded.execute(self.database.connection()).await?)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::attempt::{Attempt, DeliveryRef};
 const RETENTION: [(i64, i64); 2] = [(MINUTE, 3 * DAY), (HOUR, 62 * DAY)];
 
 /// The most old rows that one statement removes.
-const REMOVED_AT_ONCE: i64 = 20_000;
+const REMOVED_AT_ONCE: i64 = 2_000;
 
 /// The subscriber and the event type in the keys of rows that add up all of them. No real one has these values.
 pub(crate) const ALL_SUBSCRIBERS: Uuid = Uuid::nil();
@@ -110,7 +110,7 @@ pub(crate) async fn read(
         ALL_SUBSCRIBERS.into(),
         ALL_EVENT_TYPES.into(),
     ];
-    let rows = query_all(database.connection(), sql, values).await?;
+    let rows = query_all(&database.reads(), sql, values).await?;
     rows.iter()
         .map(|row| {
             let minute = column(row, "minute")?;

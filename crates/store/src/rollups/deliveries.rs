@@ -84,7 +84,7 @@ fn rows(shard: i16, counts: HashMap<Key, Counts>) -> Batch {
 const FOLDS: [(i64, i64); 2] = [(HOUR, HOUR), (DAY, DAY)];
 
 /// The most rows that one statement folds, so that it locks none for long.
-const FOLDED_AT_ONCE: i64 = 20_000;
+const FOLDED_AT_ONCE: i64 = 2_000;
 
 /// The shard of folded rows, to which no process adds.
 const FOLDED_SHARD: i16 = 0;

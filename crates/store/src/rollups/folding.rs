@@ -13,7 +13,7 @@ use super::tally::Tally;
 use crate::StoreError;
 
 /// The most deltas that one transaction folds, so that it is short.
-const FOLDED_AT_ONCE: i64 = 2_000;
+const FOLDED_AT_ONCE: i64 = 500;
 
 /// The PostgreSQL advisory lock of the process that folds: "postride" in ASCII.
 const LOCK: i64 = 0x706f_7374_7269_6465;

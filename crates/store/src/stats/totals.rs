@@ -78,7 +78,7 @@ impl Store {
     async fn subscriber_stats(&self, tenant: &TenantId) -> Result<SubscriberStats, StoreError> {
         let sql = "SELECT active, count(*) AS subscribers FROM subscribers WHERE tenant = $1 GROUP BY active";
         let mut stats = SubscriberStats::default();
-        for row in query_all(self.database.connection(), sql, [tenant.as_str().into()]).await? {
+        for row in query_all(&self.database.reads(), sql, [tenant.as_str().into()]).await? {
             let count = count(column(&row, "subscribers")?);
             stats.total += count;
             if column(&row, "active")? {
@@ -104,7 +104,7 @@ impl Store {
             sum("cancelled"),
             sum("spent")
         );
-        let Some(row) = query_one(self.database.connection(), sql, values).await? else {
+        let Some(row) = query_one(&self.database.reads(), sql, values).await? else {
             return Ok(DeliveryStats::default());
         };
         let read = |name| column::<i64>(&row, name).map(count);

@@ -84,7 +84,7 @@ impl Store {
         tenant: &TenantId,
         id: SubscriberId,
     ) -> Result<Option<Subscriber>, StoreError> {
-        let row = find(tenant, id).one(self.database.connection()).await?;
+        let row = find(tenant, id).one(&self.database.reads()).await?;
         Ok(self.read_subscribers(row.into_iter().collect()).await?.pop())
     }
 
@@ -102,7 +102,7 @@ impl Store {
             query = query.filter(subscribers::Column::Id.lt(before.uuid()));
         }
         let query = query.order_by_desc(subscribers::Column::Id).limit(page.rows());
-        let rows = query.all(self.database.connection()).await?;
+        let rows = query.all(&self.database.reads()).await?;
         let items = self.read_subscribers(rows).await?;
         Ok(Page::cut(items, page.limit, |subscriber| subscriber.id))
     }
@@ -192,7 +192,7 @@ impl Store {
             .filter(subscriptions::Column::SubscriberId.is_in(ids))
             .order_by_asc(subscriptions::Column::Pattern);
         let mut events: HashMap<_, Vec<EventPattern>> = HashMap::new();
-        for row in found.all(self.database.connection()).await? {
+        for row in found.all(&self.database.reads()).await? {
             let subscriber = SubscriberId::from_uuid(row.subscriber_id);
             let pattern = parse(&row.pattern, "subscriptions", "pattern", subscriber)?;
             events.entry(row.subscriber_id).or_default().push(pattern);

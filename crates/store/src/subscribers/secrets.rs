@@ -19,7 +19,7 @@ impl Store {
     /// # Errors
     /// Fails if the database is unavailable or the secret cannot be decrypted.
     pub async fn secret(&self, tenant: &TenantId, id: SubscriberId) -> Result<Option<Secret>, StoreError> {
-        let row = find(tenant, id).one(self.database.connection()).await?;
+        let row = find(tenant, id).one(&self.database.reads()).await?;
         row.map(|row| open_secret(&self.keyring, tenant, id, Purpose::Secret, &row.secret)).transpose()
     }
 
@@ -64,7 +64,7 @@ impl Store {
     /// Fails if the database is unavailable or that secret cannot be decrypted.
     pub async fn check_keyring(&self) -> Result<(), StoreError> {
         let newest = subscribers::Entity::find().order_by_desc(subscribers::Column::Id);
-        if let Some(row) = newest.one(self.database.connection()).await? {
+        if let Some(row) = newest.one(&self.database.reads()).await? {
             let id = SubscriberId::from_uuid(row.id);
             let tenant: TenantId = parse(&row.tenant, "subscribers", "tenant", id)?;
             open_secret(&self.keyring, &tenant, id, Purpose::Secret, &row.secret)?;

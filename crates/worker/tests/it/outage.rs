@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use postrider_database::Config as DatabaseConfig;
+use postrider_database::{Config as DatabaseConfig, Purpose};
 use postrider_dispatch::{IdempotencyKey, NewEvent};
 use postrider_testkit::receiver::Gate;
 use postrider_testkit::{Behaviour, eventually};
@@ -105,15 +105,16 @@ async fn a_worker_waits_for_an_exhausted_pool() {
     stage.receiver.wait_for(1, DEADLINE).await;
 
     // The listener keeps one; the worker returns its others.
+    let same_pool = store.database().serving(Purpose::Delivery);
     let mut taken = Vec::new();
     while taken.len() < 3 {
-        taken.extend(store.database().begin().await);
+        taken.extend(same_pool.begin().await);
     }
     gate.open();
     stage.dispatch().await;
     // A further request for a connection queues behind the worker's, and times out like it.
     for _ in 0..3 {
-        assert!(store.database().begin().await.is_err());
+        assert!(same_pool.begin().await.is_err());
     }
     assert_eq!(stage.receiver.requests().len(), 1, "the worker cannot claim");
     drop(taken);
@@ -122,4 +123,50 @@ async fn a_worker_waits_for_an_exhausted_pool() {
     worker.stop().await;
     assert_eq!(stage.receiver.requests().len(), 2, "one request per event");
     assert_eq!(stage.count("SELECT count(*) FROM deliveries WHERE status = 1 AND attempts = 1").await, 2);
+}
+
+/// A failover leaves a worker connected to a server that has become read-only.
+#[tokio::test(flavor = "multi_thread")]
+async fn outcomes_are_kept_while_the_database_is_read_only() {
+    let stage = Stage::postgres().await;
+    let gate = Gate::closed();
+    stage.subscriber("/hook").await;
+    stage.receiver.on("/hook", Behaviour::Status(200).behind(&gate));
+    let worker = stage.worker(config()).await;
+    for _ in 0..8 {
+        stage.dispatch().await;
+    }
+    stage.receiver.wait_for(8, DEADLINE).await;
+
+    let admin = stage.database.connect().await;
+    let run = async |sql: String| admin.execute_unprepared(&sql).await.map(drop).unwrap();
+    let name =
+        Statement::from_string(admin.get_database_backend(), "SELECT current_database()::text AS name");
+    let name: String = admin.query_one_raw(name).await.unwrap().unwrap().try_get("", "name").unwrap();
+    let read_only = async |value: &str| {
+        run(format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = {value}"#)).await;
+    };
+    read_only("on").await;
+    run("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'postrider'"
+        .to_owned())
+    .await;
+    gate.open();
+    let fails = || async { stage.dispatcher.dispatch(event(9)).await.err() };
+    let error = eventually(DEADLINE, fails).await;
+    assert!(error.is_unavailable(), "{error}");
+    // Until the worker has tried to record.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stage.count("SELECT count(*) FROM deliveries WHERE status = 1").await, 0);
+
+    run("SET default_transaction_read_only = off".to_owned()).await;
+    read_only("off").await;
+    let began = Instant::now();
+    eventually(DEADLINE, || async { stage.dispatcher.dispatch(event(10)).await.ok() }).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    stage.receiver.wait_for(9, DEADLINE).await;
+    stage.settled().await;
+    worker.stop().await;
+    assert_eq!(stage.receiver.requests().len(), 9, "one request per event");
+    assert_eq!(stage.count("SELECT count(*) FROM deliveries WHERE status = 1 AND attempts = 1").await, 9);
 }
