@@ -16,6 +16,7 @@ use postrider_settings::{
 };
 use postrider_telemetry::{Program, listener};
 use postrider_worker::Worker;
+use tokio_util::sync::CancellationToken;
 
 use crate::embedded;
 use crate::say::say;
@@ -64,10 +65,11 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     let keyring = secret_key.config()?;
     let client = client(&args)?;
     let worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
-    let grace = args.shutdown.shutdown_grace;
+    let (delay, grace) = (server.shutdown_delay, args.shutdown.shutdown_grace);
     let config = postrider_server::Config {
         body_limit: server.body_limit,
         request_memory: server.request_memory,
+        delay,
         grace,
         ..postrider_server::Config::new(server.admin_key()?)
     };
@@ -82,26 +84,33 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     let mut observed = Observed::start(&args.telemetry, Program::Whole, env!("CARGO_PKG_VERSION"))?;
     let store = embedded::open(&args.data, keyring).await?;
     let database = store.database().clone();
+    let readiness = readiness(&database);
     let parts = Parts {
         dispatcher: Dispatcher::new(store.clone(), dispatch)?,
         store: store.clone(),
         targets: client.clone(),
-        telemetry: listener::routes(observed.metrics().clone(), readiness(&database)),
+        telemetry: listener::routes(observed.metrics().clone(), readiness.clone()),
     };
     let stop = postrider_program::stop_signal()?;
     let api = Server::bind(server.listen, config, parts).await;
     let api = api.map_err(|error| SettingsError::refused("POSTRIDER_LISTEN", error))?;
-    observed.serve(&args.telemetry, &database).await?;
+    observed.serve(&args.telemetry, &database, &readiness).await?;
     tracing::info!(service = "api", address = %api.local_addr(), "listening");
     greet(&format!("http://{}", api.local_addr()), &admin_key, &args.data);
 
     // The worker stops after the API, so that it still attempts the events that were accepted last.
-    let working = tokio::spawn(Worker::new(store, client, worker)?.run(stop.token()));
-    api.serve(stop.cancelled()).await;
+    let served = CancellationToken::new();
+    let working = tokio::spawn(Worker::new(store, client, worker)?.run(served.clone()));
+    let stopping = async {
+        stop.cancelled().await;
+        readiness.stop();
+    };
+    api.serve(stopping).await;
+    served.cancel();
     working.await?;
 
     database.close().await;
-    observed.shutdown(stop.left_of(grace)).await;
+    observed.shutdown(stop.left_of(delay + grace)).await;
     Ok(())
 }
 

@@ -44,7 +44,12 @@ impl Observed {
     ///
     /// # Errors
     /// Fails if it cannot listen on the address.
-    pub async fn serve(&mut self, args: &TelemetryArgs, database: &Database) -> Result<(), StartError> {
+    pub async fn serve(
+        &mut self,
+        args: &TelemetryArgs,
+        database: &Database,
+        readiness: &Readiness,
+    ) -> Result<(), StartError> {
         let address = args.listen();
         let listener = TcpListener::bind(address).await.map_err(|source| {
             let name = "POSTRIDER_TELEMETRY_LISTEN";
@@ -56,7 +61,7 @@ impl Observed {
             metric::database_connections(idle, in_use, max);
         });
         tracing::info!(service = "telemetry", address = %listener.local_addr()?, "listening");
-        let router = listener::routes(self.metrics.clone(), readiness(database));
+        let router = listener::routes(self.metrics.clone(), readiness.clone());
         let stop = self.stop.clone().cancelled_owned();
         self.serving = Some(tokio::spawn(listener::serve(listener, router, stop)));
         Ok(())

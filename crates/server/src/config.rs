@@ -24,7 +24,10 @@ pub struct Config {
     pub requests: usize,
     /// How many connections are open at once, within [`Config::CONNECTIONS`]. Further clients wait to connect.
     pub connections: usize,
-    /// How long requests in flight may take to finish at shutdown, within [`Config::GRACE`].
+    /// How long to go on accepting connections and requests after a stop has been asked for, within [`Config::DELAY`].
+    /// Every response then closes its connection.
+    pub delay: Duration,
+    /// How long requests in flight may take to finish after the delay, within [`Config::GRACE`].
     pub grace: Duration,
     /// When the API rejects events with 503. By default it never does.
     pub shedding: Shedding,
@@ -49,6 +52,9 @@ pub enum ConfigError {
     /// [`Config::connections`] is outside of [`Config::CONNECTIONS`].
     #[error("connections: must be between {least} and {most}, got {0}", least = Config::CONNECTIONS.start(), most = Config::CONNECTIONS.end())]
     Connections(usize),
+    /// [`Config::delay`] is outside of [`Config::DELAY`].
+    #[error("delay: must be at most {most:?}, got {0:?}", most = Config::DELAY.end())]
+    Delay(Duration),
     /// [`Config::grace`] is outside of [`Config::GRACE`].
     #[error("grace: must be at most {most:?}, got {0:?}", most = Config::GRACE.end())]
     Grace(Duration),
@@ -71,11 +77,13 @@ impl Config {
     pub const REQUESTS: RangeInclusive<usize> = 1..=1_000_000;
     /// The bounds of [`Config::connections`].
     pub const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+    /// The bounds of [`Config::delay`].
+    pub const DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(5);
     /// The bounds of [`Config::grace`].
     pub const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
-    /// The defaults: bodies up to 1 MiB, 64 MiB of them at once, 30 s per request, 512 requests at once on up to 4096 connections, and 30 s of
-    /// grace.
+    /// The defaults: bodies up to 1 MiB, 64 MiB of them at once, 30 s per request, 512 requests at once on up to 4096
+    /// connections, and a stop with 1 s of delay and 30 s of grace.
     pub fn new(admin_key: AdminKey) -> Self {
         Self {
             admin_key,
@@ -84,6 +92,7 @@ impl Config {
             request_timeout: Duration::from_secs(30),
             requests: 512,
             connections: 4096,
+            delay: Duration::from_secs(1),
             grace: Duration::from_secs(30),
             shedding: Shedding::default(),
         }
@@ -108,6 +117,9 @@ impl Config {
         }
         if !Self::CONNECTIONS.contains(&self.connections) {
             return Err(ConfigError::Connections(self.connections));
+        }
+        if !Self::DELAY.contains(&self.delay) {
+            return Err(ConfigError::Delay(self.delay));
         }
         if !Self::GRACE.contains(&self.grace) {
             return Err(ConfigError::Grace(self.grace));
@@ -139,6 +151,7 @@ mod tests {
             (Config { request_timeout: zero, ..good.clone() }, ConfigError::RequestTimeout(zero)),
             (Config { requests: 0, ..good.clone() }, ConfigError::Requests(0)),
             (Config { connections: 0, ..good.clone() }, ConfigError::Connections(0)),
+            (Config { delay: long, ..good.clone() }, ConfigError::Delay(long)),
             (Config { grace: long, ..good.clone() }, ConfigError::Grace(long)),
             (Config { shedding: shedding(Some(zero), None), ..good.clone() }, ConfigError::QueueAge(zero)),
             (Config { shedding: shedding(None, Some(long)), ..good.clone() }, ConfigError::Latency(long)),

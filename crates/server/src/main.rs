@@ -42,6 +42,7 @@ fn settings_have_the_bounds_of_the_library() {
 
     assert_eq!(bounds::BODY_LIMIT, Config::BODY_LIMIT);
     assert_eq!(bounds::REQUEST_MEMORY, Config::REQUEST_MEMORY);
+    assert_eq!(bounds::SHUTDOWN_DELAY, Config::DELAY);
     assert_eq!(bounds::SHUTDOWN_GRACE, Config::GRACE);
     assert_eq!(bounds::SHED_QUEUE_AGE, Shedding::QUEUE_AGE);
     assert_eq!(bounds::SHED_LATENCY, Shedding::LATENCY);
@@ -64,10 +65,11 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     }
     let targets = args.delivery.client()?;
     let ShedConfig { queue_age, latency } = args.shed.config();
-    let grace = args.shutdown.shutdown_grace;
+    let (delay, grace) = (args.server.shutdown_delay, args.shutdown.shutdown_grace);
     let config = Config {
         body_limit: args.server.body_limit,
         request_memory: args.server.request_memory,
+        delay,
         grace,
         shedding: Shedding { queue_age, latency },
         ..Config::new(admin_key)
@@ -78,23 +80,28 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         postrider_program::open_store(&args.database, keyring, Purpose::Api, args.server.migrate).await?;
     let stop = postrider_program::stop_signal()?;
     postrider_program::watch_clock(&store, &stop);
+    let readiness = readiness(&database);
     let parts = Parts {
         dispatcher: Dispatcher::new(store.clone(), dispatch)?,
         store,
         targets,
-        telemetry: listener::routes(observed.metrics().clone(), readiness(&database)),
+        telemetry: listener::routes(observed.metrics().clone(), readiness.clone()),
     };
     let api = Server::bind(args.server.listen, config, parts).await;
     let api = api.map_err(|error| SettingsError::refused("POSTRIDER_LISTEN", error))?;
-    observed.serve(&args.telemetry, &database).await?;
+    observed.serve(&args.telemetry, &database, &readiness).await?;
     tracing::info!(service = "api", address = %api.local_addr(), "listening");
 
-    if !api.serve(stop.cancelled()).await {
+    let stopping = async {
+        stop.cancelled().await;
+        readiness.stop();
+    };
+    if !api.serve(stopping).await {
         tracing::warn!("grace period ended with requests in flight; they are aborted");
     }
 
     database.close().await;
-    observed.shutdown(stop.left_of(grace)).await;
+    observed.shutdown(stop.left_of(delay + grace)).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,13 +1,18 @@
 //! Connections: accepted up to a limit, read with a time limit, and closed gracefully.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -35,6 +40,7 @@ pub struct Server {
     address: SocketAddr,
     router: Router,
     connections: Arc<Semaphore>,
+    delay: Duration,
     grace: Duration,
 }
 
@@ -62,12 +68,12 @@ impl Server {
     /// Fails if a value of `config` is out of bounds, or the address is taken or not this machine's.
     pub async fn bind(address: SocketAddr, config: Config, parts: Parts) -> Result<Self, BindError> {
         let connections = Arc::new(Semaphore::new(config.connections));
-        let grace = config.grace;
+        let (delay, grace) = (config.delay, config.grace);
         let router = router(config, parts)?;
         let listening = TcpListener::bind(address).await;
         let listening = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = listening.map_err(|source| BindError::Listen { address, source })?;
-        Ok(Self { listener, address, router, connections, grace })
+        Ok(Self { listener, address, router, connections, delay, grace })
     }
 
     /// The address, with the actual port.
@@ -75,37 +81,95 @@ impl Server {
         self.address
     }
 
-    /// Answers requests until `shutdown` ends, and then lets requests in flight finish within the grace period. Returns
-    /// whether all of them finished.
+    /// Answers requests until `shutdown` ends and the delay is over, and then lets requests in flight finish within the
+    /// grace period. Returns whether all of them finished.
+    ///
+    /// During the delay every response carries `Connection: close`, so that clients leave before the server closes what
+    /// is idle: it cannot know that a request is on its way (RFC 9112, §9.5). Report the server as not ready when
+    /// `shutdown` ends, so that load balancers send no new clients meanwhile.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { listener, router, connections, grace, address: _ } = self;
-        let graceful = GracefulShutdown::new();
-        let mut shutdown = pin!(shutdown);
-        let mut open = JoinSet::new();
+        let Self { listener, router, connections, delay, grace, address: _ } = self;
+        let mut open = Open {
+            router,
+            graceful: GracefulShutdown::new(),
+            tasks: JoinSet::new(),
+            closing: Arc::default(),
+        };
+        open.accept_until(&listener, &connections, shutdown).await;
+        open.closing.store(true, Ordering::SeqCst);
+        open.accept_until(&listener, &connections, sleep(delay)).await;
+        // The system refuses connections from here on.
+        open.accept_waiting(listener, &connections);
+        // Dropping the tasks closes the connections that are left after that.
+        timeout(grace, open.graceful.shutdown()).await.is_ok()
+    }
+}
+
+/// The open connections.
+struct Open {
+    router: Router,
+    graceful: GracefulShutdown,
+    tasks: JoinSet<()>,
+    /// Whether each response closes its connection.
+    closing: Arc<AtomicBool>,
+}
+
+impl Open {
+    async fn accept_until(
+        &mut self,
+        listener: &TcpListener,
+        connections: &Arc<Semaphore>,
+        end: impl Future<Output = ()>,
+    ) {
+        let mut end = pin!(end);
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = &mut shutdown => break,
-                Some(_) = open.join_next() => continue,
-                accepted = accept(&listener, &connections) => accepted,
+                () = &mut end => return,
+                Some(_) = self.tasks.join_next() => continue,
+                accepted = accept(listener, connections) => accepted,
             };
-            let Some((stream, permit)) = accepted else { continue };
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
-            let service = TowerToHyperService::new(router.clone());
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-            open.spawn(async move {
-                // Not an error of the server: the client disconnected or did not speak HTTP.
-                if let Err(error) = connection.await {
-                    tracing::debug!(error = %chain(&error), "connection failed");
-                }
-                drop(permit);
-            });
+            if let Some((stream, permit)) = accepted {
+                self.serve(stream, permit);
+            }
         }
-        // The system refuses connections from here on.
-        drop(listener);
-        // Dropping `open` closes the connections that are left after that.
-        timeout(grace, graceful.shutdown()).await.is_ok()
+    }
+
+    /// Stops listening, after accepting the connections that the system has established already and would reset.
+    fn accept_waiting(&mut self, listener: TcpListener, connections: &Arc<Semaphore>) {
+        // Without Tokio, which may not have heard of them yet. It has made the listener non-blocking.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok(permit) = Arc::clone(connections).try_acquire_owned()
+            && let Ok((stream, _)) = listener.accept()
+            && stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            self.serve(stream, permit);
+        }
+    }
+
+    fn serve(&mut self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
+        let (router, closing) = (TowerToHyperService::new(self.router.clone()), Arc::clone(&self.closing));
+        let service = service_fn(move |request| {
+            let (response, closing) = (router.call(request), Arc::clone(&closing));
+            async move {
+                let mut response = response.await?;
+                if closing.load(Ordering::SeqCst) {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = self.graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        self.tasks.spawn(async move {
+            // Not an error of the server: the client disconnected or did not speak HTTP.
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %chain(&error), "connection failed");
+            }
+            drop(permit);
+        });
     }
 }
 

@@ -28,6 +28,9 @@ pub const SHED_QUEUE_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Du
 /// `POSTRIDER_SHED_LATENCY`, unless it is zero.
 pub const SHED_LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
 
+/// `POSTRIDER_SHUTDOWN_DELAY`.
+pub const SHUTDOWN_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(5);
+
 /// `POSTRIDER_SHUTDOWN_GRACE`.
 pub const SHUTDOWN_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
@@ -53,6 +56,7 @@ pub(crate) fn shown(id: &str) -> Option<String> {
         "request_memory" => size_range(&REQUEST_MEMORY),
         "shed_queue_age" => or_zero(&SHED_QUEUE_AGE),
         "shed_latency" => or_zero(&SHED_LATENCY),
+        "shutdown_delay" => duration_range(&SHUTDOWN_DELAY),
         "shutdown_grace" => duration_range(&SHUTDOWN_GRACE),
         "concurrency" => count_range(&CONCURRENCY),
         "subscriber_concurrency" => count_range(&SUBSCRIBER_CONCURRENCY),

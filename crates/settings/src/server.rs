@@ -5,10 +5,11 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use crate::value::{size_in, yes_or_no};
+use crate::value::{duration_in, size_in, yes_or_no};
 use crate::{SecretText, SettingsError, bounds};
 
 /// The server.
@@ -48,6 +49,16 @@ pub struct ServerArgs {
         value_parser = size_in(bounds::REQUEST_MEMORY)
     )]
     pub request_memory: usize,
+
+    /// Time to go on serving after SIGTERM or Ctrl-C, while `/readyz` already says that the server is not ready
+    ///
+    /// Load balancers and clients leave the server in this time; each response closes its connection. The grace period
+    /// begins after it. In Kubernetes choose what an endpoint takes to be removed, such as 5s.
+    #[arg(
+        long, env = "POSTRIDER_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "1s",
+        value_parser = duration_in(bounds::SHUTDOWN_DELAY)
+    )]
+    pub shutdown_delay: Duration,
 
     /// Migrate the database to the current schema before starting
     #[arg(

@@ -26,7 +26,7 @@ impl Store {
         let clock = self.ids.clock();
         let sql = format!("SELECT {} AS now", self.database.dialect().now());
         let (started, before) = (Instant::now(), clock.now());
-        let row = query_one(&self.database.dedicated(), sql, []).await?;
+        let row = query_one(self.database.connection(), sql, []).await?;
         let (took, after) = (started.elapsed(), clock.now());
         // The statement ran at some moment in between; the middle is wrong by half of that time at most.
         let middle = Timestamp::from_millis(i64::midpoint(before.millis(), after.millis()));

@@ -148,7 +148,7 @@ impl Store {
         }
         let events = self.database.dialect().look_up("events", "events.id = input.event_id");
         let sql = format!("SELECT events.id, events.envelope FROM input {events}");
-        let rows = input.query(&self.database.dedicated(), &sql, []).await?;
+        let rows = input.query(self.database.connection(), &sql, []).await?;
         let envelope = |row: QueryResult| {
             let id = EventId::from_uuid(column(&row, "id")?);
             Ok((id, column::<Vec<u8>>(&row, "envelope")?.into()))

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -38,6 +39,7 @@ type Probe = dyn Fn() -> Pin<Box<dyn Future<Output = Probed> + Send>> + Send + S
 pub struct Readiness {
     probe: Arc<Probe>,
     limit: Duration,
+    stopping: Arc<AtomicBool>,
     last: Arc<Mutex<Option<(Instant, Probed)>>>,
 }
 
@@ -50,7 +52,12 @@ impl Readiness {
         P: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Probed> + Send + 'static,
     {
-        Self { probe: Arc::new(move || Box::pin(probe())), limit, last: Arc::default() }
+        Self {
+            probe: Arc::new(move || Box::pin(probe())),
+            limit,
+            stopping: Arc::default(),
+            last: Arc::default(),
+        }
     }
 
     /// Creates a check that is always ready.
@@ -58,11 +65,19 @@ impl Readiness {
         Self::new(Duration::from_secs(1), || async { Ok(()) })
     }
 
+    /// From now on this process is not ready, as it is about to stop. Applies to all clones.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
     /// Runs the probe, or returns its last result if that is younger than [`MAX_AGE`].
     ///
     /// # Errors
     /// Fails with the reason why this process cannot do its work.
     pub async fn check(&self) -> Probed {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err("stopping".to_owned());
+        }
         let mut last = self.last.lock().await;
         if let Some((at, probed)) = &*last
             && at.elapsed() < MAX_AGE

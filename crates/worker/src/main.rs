@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use postrider_program::{Observed, Purpose, StartError};
+use postrider_program::{Observed, Purpose, StartError, readiness};
 use postrider_settings::{
     DatabaseArgs, DeliveryArgs, RetryArgs, SecretKeyArgs, ShutdownArgs, TelemetryArgs, WorkerArgs,
 };
@@ -50,9 +50,14 @@ async fn run(args: Args) -> Result<(), StartError> {
     let worker = Worker::new(store, client, config)?;
     // Before readiness is served: whatever sees this worker as ready may send it a signal.
     let stop = postrider_program::stop_signal()?;
-    observed.serve(&args.telemetry, &database).await?;
+    let readiness = readiness(&database);
+    observed.serve(&args.telemetry, &database, &readiness).await?;
 
-    worker.run(stop.token()).await;
+    let stopping = async {
+        stop.cancelled().await;
+        readiness.stop();
+    };
+    tokio::join!(worker.run(stop.token()), stopping);
 
     database.close().await;
     observed.shutdown(stop.left_of(grace)).await;

@@ -126,6 +126,7 @@ fn help_shows_variables_with_their_defaults_and_bounds() {
         "POSTRIDER_CONCURRENCY",
         "POSTRIDER_SUBSCRIBER_CONCURRENCY",
         "POSTRIDER_LEASE",
+        "POSTRIDER_SHUTDOWN_DELAY",
         "POSTRIDER_SHUTDOWN_GRACE",
         "POSTRIDER_LOG",
         "POSTRIDER_LOG_FORMAT",

@@ -23,6 +23,7 @@ mod memory;
 mod metrics;
 mod migration;
 mod pgbouncer;
+mod restarts;
 mod rotation;
 mod schedule;
 mod secrecy;
