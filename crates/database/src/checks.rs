@@ -1,5 +1,7 @@
 //! What a PostgreSQL database must be like, checked once at start.
 
+pub(crate) mod pooler;
+
 use sea_orm::ConnectionTrait;
 
 use crate::sql::{column, query_one};

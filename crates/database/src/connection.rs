@@ -13,9 +13,7 @@ use crate::options;
 use crate::pool::Pool;
 use crate::source::{Origin, Source};
 use crate::trouble::{Trouble, Watch};
-use crate::{
-    Config, Connection, Connections, DatabaseError, Dialect, Pooler, Purpose, Transaction, checks, pooler,
-};
+use crate::{Config, Connection, Connections, DatabaseError, Dialect, Pooler, Purpose, Transaction, checks};
 
 /// Connections to PostgreSQL or SQLite. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -64,7 +62,7 @@ impl Database {
             Some(servers) => {
                 let failover = Arc::new(Failover::new(servers, &config.application_name).map_err(refused)?);
                 let server = failover.first().await.map_err(refused)?;
-                pooler::check(&config, &server).await?;
+                checks::pooler::check(&config, &server).await?;
                 Some((server, failover))
             }
             None => None,

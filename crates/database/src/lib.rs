@@ -51,9 +51,10 @@ pub use error::{DatabaseError, comes_from_trouble};
 pub use pool::Connections;
 pub use pooler::{Pooler, PoolerError};
 pub use purpose::Purpose;
+pub use servers::DatabaseUrlError;
 pub use transaction::{InTransaction, Transaction};
 pub use trouble::Trouble;
-pub use url::{DatabaseUrl, DatabaseUrlError};
+pub use url::DatabaseUrl;
 pub use watched::Connection;
 pub use writes::{Guarded, Writes};
 

@@ -11,8 +11,6 @@ use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
-use crate::DatabaseUrlError;
-
 /// The parameter that selects a server among several.
 const TARGET: &str = "target_session_attrs";
 
@@ -37,6 +35,40 @@ const UNDERSTOOD: &[&str] = &[
     "application_name",
     "options",
 ];
+
+/// Why a text is not the URL of a PostgreSQL or SQLite database. Shows nothing of the text, which may have a password
+/// anywhere if it is misspelt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseUrlError {
+    /// It does not start with the name of a database.
+    #[error("a database URL starts with postgres://, postgresql:// or sqlite://")]
+    Scheme,
+    /// A host or port is invalid, or a character would have to be encoded.
+    #[error(
+        "the host or port is invalid: expected host:port, or [address]:port for IPv6; in the user and password write % / ? @ : as %25 %2F %3F %40 %3A"
+    )]
+    Authority,
+    /// The bytes that are encoded with percent signs are not UTF-8.
+    #[error(
+        "the bytes that are encoded with percent signs must be UTF-8; a percent sign itself is written %25"
+    )]
+    Encoding,
+    /// The numbers of hosts and ports differ.
+    #[error("the parameter port needs one port, or as many as there are hosts")]
+    Ports,
+    /// A parameter has no name or no value.
+    #[error("expected parameters as name=value, separated by &, after the name of the database")]
+    Parameters,
+    /// The value of a parameter is invalid.
+    #[error("the parameter {name} is invalid: expected {expected}")]
+    Parameter {
+        /// The parameter.
+        name: &'static str,
+        /// The valid values.
+        expected: &'static str,
+    },
+}
 
 /// The servers that a URL names, in order, and how to log in to each.
 #[derive(Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("synchronous_standby_names", "a setting of PostgreSQL"),
     ("WALSync", "a wait event of PostgreSQL"),
     ("max_prepared_statements", "a setting of PgBouncer"),
+    ("search_path", "a setting of PostgreSQL"),
     ("IPAddressDeny", "a setting of systemd units"),
     ("LimitNOFILE", "a setting of systemd units"),
     ("x_bucket", "a series of a Prometheus histogram x"),
