@@ -79,7 +79,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     let (database, store) =
         postrider_program::open_store(&args.database, keyring, Purpose::Api, args.server.migrate).await?;
     let stop = postrider_program::stop_signal()?;
-    postrider_program::watch_clock(&store, &stop);
+    postrider_program::watch_clock(&store, &stop.token());
     let readiness = readiness(&database);
     let parts = Parts {
         dispatcher: Dispatcher::new(store.clone(), dispatch)?,
