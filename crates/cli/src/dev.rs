@@ -101,11 +101,11 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     // The worker stops after the API, so that it still attempts the events that were accepted last.
     let served = CancellationToken::new();
     let working = tokio::spawn(Worker::new(store, client, worker)?.run(served.clone()));
-    let stopping = async {
+    let asked = async {
         stop.cancelled().await;
         readiness.stop();
     };
-    api.serve(stopping).await;
+    api.serve(asked).await;
     served.cancel();
     working.await?;
 

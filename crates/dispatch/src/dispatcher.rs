@@ -32,7 +32,8 @@ impl Dispatcher {
     /// Fails if a value of the configuration is out of bounds.
     pub fn new(store: Store, config: Config) -> Result<Self, ConfigError> {
         config.validate()?;
-        let store = store.over(store.database().apart_from_api());
+        let database = store.database().apart_from_api();
+        let store = store.over(database);
         let shared = Arc::new(Shared {
             store,
             default_agent: config.default_agent,

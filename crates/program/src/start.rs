@@ -29,10 +29,8 @@ where
             let status = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
             if error.use_stderr() {
                 let styled = error.render();
-                let text = match std::io::stderr().is_terminal() {
-                    true => styled.ansi().to_string(),
-                    false => styled.to_string(),
-                };
+                let is_terminal = std::io::stderr().is_terminal();
+                let text = if is_terminal { styled.ansi().to_string() } else { styled.to_string() };
                 return failed(text.trim_end(), status);
             }
             // Help goes to standard output, which may be closed; then there is no one to show it to.

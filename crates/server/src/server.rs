@@ -33,6 +33,9 @@ const HEAD_LIMIT: usize = 32 * 1024;
 /// The pause after the system had no file descriptors or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a connection may take to send its first request once the server accepts no more connections.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// The API on an address.
 #[derive(Debug)]
 pub struct Server {
@@ -100,8 +103,12 @@ impl Server {
         open.accept_until(&listener, &connections, sleep(delay)).await;
         // The system refuses connections from here on.
         open.accept_waiting(listener, &connections);
+        let ended = async {
+            open.linger().await;
+            open.graceful.shutdown().await;
+        };
         // Dropping the tasks closes the connections that are left after that.
-        timeout(grace, open.graceful.shutdown()).await.is_ok()
+        timeout(grace, ended).await.is_ok()
     }
 }
 
@@ -146,6 +153,14 @@ impl Open {
         {
             self.serve(stream, permit);
         }
+    }
+
+    /// Leaves the youngest connections the time to send their first request, which closes them. Hyper would close them at
+    /// once.
+    async fn linger(&mut self) {
+        let all_closed = async { while self.tasks.join_next().await.is_some() {} };
+        // What is left afterwards is idle or busy.
+        let _ = timeout(LINGER, all_closed).await;
     }
 
     fn serve(&mut self, stream: TcpStream, permit: OwnedSemaphorePermit) {

@@ -34,8 +34,8 @@ impl Store {
 
     /// The same store over another handle of its database, such as one for another purpose. The queue keeps its own.
     #[must_use]
-    pub fn over(&self, database: Database) -> Self {
-        Self { database, ..self.clone() }
+    pub fn over(self, database: Database) -> Self {
+        Self { database, ..self }
     }
 
     /// The database.

@@ -94,9 +94,9 @@ mod tests {
     fn a_slow_answer_proves_nothing() {
         let monitor = ClockMonitor::default();
         let (quick, slow) = (Duration::from_millis(1), Duration::from_secs(6));
-        assert_eq!(monitor.observe(6_000, slow), ClockState::Right);
-        assert_eq!(monitor.observe(6_000, quick), ClockState::Off);
-        assert_eq!(monitor.observe(0, slow), ClockState::Off, "unchanged");
-        assert_eq!(monitor.observe(0, quick), ClockState::Right);
+        assert_eq!(monitor.observe(6_000, slow), Right);
+        assert_eq!(monitor.observe(6_000, quick), Off);
+        assert_eq!(monitor.observe(0, slow), Off, "unchanged");
+        assert_eq!(monitor.observe(0, quick), Right);
     }
 }

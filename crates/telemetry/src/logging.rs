@@ -195,9 +195,10 @@ pub fn log_panics() {
         let error = panic.payload_as_str().unwrap_or("no message");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let backtrace = Backtrace::capture();
-        match backtrace.status() {
-            BacktraceStatus::Captured => tracing::error!(thread, error, %backtrace, "panicked at {place}"),
-            _ => tracing::error!(thread, error, "panicked at {place}"),
+        if backtrace.status() == BacktraceStatus::Captured {
+            tracing::error!(thread, error, %backtrace, "panicked at {place}");
+        } else {
+            tracing::error!(thread, error, "panicked at {place}");
         }
     }));
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How many bytes wait for the reader; as many again may be on their way to it.
 pub const BUFFER: usize = 4 * 1024 * 1024;
 
-/// The pause before writing again to a descriptor that is in non-blocking mode, as whoever shares it may have set.
+/// The pause before writing again to a descriptor that is in non-blocking mode, which another process that shares it may have set.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Writes lines to a descriptor. Each [`Write::write`] is one line and never blocks. Cheap to clone.

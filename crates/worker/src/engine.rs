@@ -39,7 +39,8 @@ impl Worker {
     /// Fails if a value of the configuration is out of bounds.
     pub fn new(store: Store, client: Client, config: Config) -> Result<Self, ConfigError> {
         config.validate()?;
-        let store = store.over(store.database().serving(Purpose::Delivery));
+        let database = store.database().serving(Purpose::Delivery);
+        let store = store.over(database);
         let slots = Arc::new(Semaphore::new(config.concurrency.get() as usize));
         let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default())?;
         let shared = Shared {

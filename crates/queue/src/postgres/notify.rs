@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use postrider_database::Database;
 use postrider_database::sql::execute;
-use postrider_database::{Database, DatabaseError};
 use sea_orm::DatabaseConnection;
 use sea_orm::sqlx::Executor as _;
 use sea_orm::sqlx::postgres::PgListener;
@@ -68,8 +68,7 @@ impl Notifier {
 async fn send(database: Database, due: Arc<Notify>) {
     loop {
         due.notified().await;
-        let notified = async { Ok::<_, DatabaseError>(execute(database.connection(), NOTIFY, []).await?) };
-        if let Err(error) = database.answered(notified).await {
+        if let Err(error) = database.answered(execute(database.connection(), NOTIFY, [])).await {
             // Workers poll, so a lost hint costs little.
             tracing::debug!(%error, "could not notify workers");
         }

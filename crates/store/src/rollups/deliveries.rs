@@ -90,7 +90,7 @@ const FOLDED_AT_ONCE: i64 = 2_000;
 const FOLDED_SHARD: i16 = 0;
 
 /// The PostgreSQL advisory lock of the process that folds: "rollups" in ASCII. Two would wait for each other's rows.
-const LOCK: i64 = 0x726f_6c6c_7570_73;
+const LOCK: i64 = 0x0072_6f6c_6c75_7073;
 
 /// The columns of a row's key besides time and shard.
 const KEYS: &str = "tenant, subscriber_id, event_type";

@@ -253,16 +253,16 @@ impl Ground {
                 store.record(&outcomes, &[], &policy).await.map_err(text)?;
             }
             RecordFailures => {
-                let outcomes = self.outcomes(stage, End::RetryIn(Duration::from_secs(60)));
+                let outcomes = self.outcomes(stage, End::RetryIn(Duration::from_mins(1)));
                 store.record(&outcomes, &[], &policy).await.map_err(text)?;
             }
             RecordFailuresThatOpenBreakers => {
-                let outcomes = self.outcomes(stage, End::RetryIn(Duration::from_secs(60)));
+                let outcomes = self.outcomes(stage, End::RetryIn(Duration::from_mins(1)));
                 let opens = BreakerPolicy { breaker_failures: 1, ..policy };
                 store.record(&outcomes, &[], &opens).await.map_err(text)?;
             }
             RecordFailuresThatDeactivate => {
-                let outcomes = self.outcomes(stage, End::RetryIn(Duration::from_secs(60)));
+                let outcomes = self.outcomes(stage, End::RetryIn(Duration::from_mins(1)));
                 let deactivates = BreakerPolicy { deactivate_after: Some(Duration::ZERO), ..policy };
                 store.record(&outcomes, &[], &deactivates).await.map_err(text)?;
             }
@@ -334,7 +334,7 @@ impl Ground {
             }
             Pause => {
                 for lane in self.lanes() {
-                    queue.pause(lane, Duration::from_secs(60)).await.map_err(text)?;
+                    queue.pause(lane, Duration::from_mins(1)).await.map_err(text)?;
                 }
             }
             Resume => {
@@ -343,12 +343,12 @@ impl Ground {
                 }
             }
             Claim => {
-                let claim = Claim::new(LeaseToken(store.ids().next_uuid()), 20, Duration::from_secs(60));
+                let claim = Claim::new(LeaseToken(store.ids().next_uuid()), 20, Duration::from_mins(1));
                 queue.claim(&claim).await.map_err(text)?;
             }
             Extend => {
                 let leases: Vec<_> = self.claimed.iter().map(|(lease, _)| *lease).collect();
-                queue.extend(&leases, Duration::from_secs(60)).await.map_err(text)?;
+                queue.extend(&leases, Duration::from_mins(1)).await.map_err(text)?;
             }
             Promote => drop(queue.promote(20).await.map_err(text)?),
             Rescue => {
@@ -357,12 +357,8 @@ impl Ground {
                     stage.database.connection().execute_unprepared(&sql).await.map_err(text)?;
                 }
                 let token = LeaseToken(store.ids().next_uuid());
-                let rescue = postrider_queue::Rescue {
-                    max: 20,
-                    max_rescues: 5,
-                    token,
-                    lease: Duration::from_secs(60),
-                };
+                let rescue =
+                    postrider_queue::Rescue { max: 20, max_rescues: 5, token, lease: Duration::from_mins(1) };
                 queue.rescue(&rescue).await.map_err(text)?;
             }
             Park => drop(queue.park(20).await.map_err(text)?),

@@ -60,8 +60,8 @@ fn a_stalled_reader_delays_no_writer_and_learns_how_many_lines_it_missed() {
 
 #[test]
 fn the_line_about_dropped_lines_always_fits() {
-    let (mut reader, writer) = pipe().unwrap();
     static AGAIN: Mutex<Option<Output>> = Mutex::new(None);
+    let (mut reader, writer) = pipe().unwrap();
     let report = |dropped| {
         let output = AGAIN.lock().unwrap().clone().unwrap();
         // The others fill the buffer again before the writer reports.

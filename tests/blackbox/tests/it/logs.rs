@@ -1,4 +1,4 @@
-//! Logging never stops a program, whatever becomes of whoever reads its logs.
+//! Logging never stops a program, whatever becomes of the process that reads its logs.
 
 use std::io::{PipeReader, Read as _, pipe};
 use std::net::SocketAddr;
@@ -117,7 +117,7 @@ async fn logs_that_nobody_reads_stop_neither_server_nor_worker() {
 /// Reads until a line with this text has arrived, and returns that line.
 async fn reading_until(mut reader: PipeReader, text: &'static str) -> String {
     spawn_blocking(move || {
-        let (mut read, mut chunk) = (Vec::new(), [0; 65536]);
+        let (mut read, mut chunk) = (Vec::new(), vec![0; 65536]);
         loop {
             let length = reader.read(&mut chunk).unwrap();
             assert!(length > 0, "no {text}");
