@@ -99,14 +99,14 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     greet(&format!("http://{}", api.local_addr()), &admin_key, &args.data);
 
     // The worker stops after the API, so that it still attempts the events that were accepted last.
-    let served = CancellationToken::new();
-    let working = tokio::spawn(Worker::new(store, client, worker)?.run(served.clone()));
+    let api_ended = CancellationToken::new();
+    let working = tokio::spawn(Worker::new(store, client, worker)?.run(api_ended.clone()));
     let asked = async {
         stop.cancelled().await;
         readiness.stop();
     };
     api.serve(asked).await;
-    served.cancel();
+    api_ended.cancel();
     working.await?;
 
     database.close().await;
