@@ -44,15 +44,20 @@ impl Shares {
         Connections { idle: self.idle, in_use: self.busy(), max: self.max }
     }
 
-    /// Returns whether `purpose` may have one more connection. Each other purpose keeps a share for itself: a quarter of
-    /// all connections, or as many as each can have if there are few. While connections are scarce, there are only those
-    /// that are open.
+    /// Returns whether `purpose` may have one more connection. Each purpose has a share for itself: a quarter of all
+    /// connections, or as many as each can have if there are few. Beyond its own, a purpose takes nothing from the shares
+    /// of the others. While connections are scarce, there are only those that are open.
     pub(super) fn admits(&self, purpose: Purpose, is_scarce: bool) -> bool {
         let limit = if is_scarce { self.open() } else { self.max };
         let share = (self.max / 4).max(1).min(limit / self.purposes().max(1));
+        let free = limit.saturating_sub(self.busy() + self.unnoticed);
+        // Two purposes whose shares are not all left must not keep the rest free for each other.
+        if self.in_use[purpose.index()] < share {
+            return free > 0;
+        }
         let others = (0..PURPOSES).filter(|&other| other != purpose.index() && self.seen[other]);
         let kept: u32 = others.map(|other| share.saturating_sub(self.in_use[other])).sum();
-        self.busy() + self.unnoticed + kept < limit
+        free > kept
     }
 
     pub(super) fn may_open(&self) -> bool {
@@ -137,6 +142,17 @@ mod tests {
             let taken = Purpose::ALL.map(|purpose| exhaust(&mut shares, purpose));
             assert_eq!(taken, expected, "{max}");
         }
+    }
+
+    /// It must not wait for its share while the purposes that wait keep the rest free for each other.
+    #[test]
+    fn a_purpose_that_comes_late_takes_what_is_left() {
+        let mut shares = Shares::new(16);
+        shares.note(Purpose::Intake);
+        shares.note(Purpose::Api);
+        assert_eq!(exhaust(&mut shares, Purpose::Intake), 12);
+        assert_eq!(exhaust(&mut shares, Purpose::Delivery), 4);
+        assert_eq!(exhaust(&mut shares, Purpose::Api), 0);
     }
 
     #[test]
