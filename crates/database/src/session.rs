@@ -91,8 +91,7 @@ pub(crate) fn settings(config: &Config) -> Vec<Setting> {
     ]
 }
 
-/// The limits of a statement, which ends before its caller gives up, or when its caller has gone. So nothing runs for
-/// nobody. Migrations have none.
+/// The limits of a statement, which ends before its caller gives up, or when its caller has gone. Migrations have none.
 fn limits(config: &Config) -> Vec<Setting> {
     vec![
         Setting { name: "statement_timeout", needed: Needed::Limit(config.statement_timeout()) },

@@ -48,7 +48,7 @@ impl Watch {
             return;
         }
         let words = own_words(error);
-        // Outside of a runtime there is nobody to end it.
+        // Outside of a runtime no probe could end it.
         let Ok(runtime) = Handle::try_current() else { return };
         tracing::error!(error = words, "the database cannot write");
         *now = Some(Trouble { words, since: Instant::now(), failed: 1 });
@@ -63,7 +63,7 @@ impl Watch {
     }
 }
 
-/// A load balancer sends no requests to a server that is not ready, so nobody else would find out that it can write.
+/// A load balancer sends no requests to a server that is not ready, so without a probe no request would show that it can write again.
 async fn probe_until_over(watch: Arc<Watch>, source: Source) {
     loop {
         tokio::time::sleep(PROBE_INTERVAL).await;
@@ -74,7 +74,7 @@ async fn probe_until_over(watch: Arc<Watch>, source: Source) {
         let probed = tokio::time::timeout(PROBE_TIMEOUT, probe(&source)).await;
         match probed {
             Ok(Ok(())) => return watch.end(),
-            // Such as a role that may not create temporary tables: the next failure begins anew.
+            // Such as a role that may not create temporary tables. The next failure starts a new trouble.
             Ok(Err(error)) if !error.is_unavailable() => {
                 tracing::debug!(%error, "the database could not be probed");
                 return watch.end();

@@ -92,7 +92,7 @@ pub trait TransactionalQueue: Queue {
         Ok(drain::next(self.database().connection(), after).await?)
     }
 
-    /// Up to `max` jobs of a lane that nobody has claimed (ready, scheduled or parked), with their subjects.
+    /// Up to `max` jobs of a lane that no worker has claimed (ready, scheduled or parked), with their subjects.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -105,7 +105,7 @@ pub trait TransactionalQueue: Queue {
         Ok(drain::waiting(transaction, lane, max).await?)
     }
 
-    /// Removes those of these jobs that nobody has claimed.
+    /// Removes those of these jobs that no worker has claimed.
     ///
     /// # Errors
     /// Fails if the database is unavailable.

@@ -89,7 +89,7 @@ impl Server {
     ///
     /// During the delay every response carries `Connection: close`, so that clients leave before the server closes what
     /// is idle: it cannot know that a request is on its way (RFC 9112, §9.5). Report the server as not ready when
-    /// `shutdown` ends, so that load balancers send no new clients meanwhile.
+    /// `shutdown` ends, so that load balancers send new clients elsewhere.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> bool {
         let Self { listener, router, connections, delay, grace, address: _ } = self;
         let mut open = Open {

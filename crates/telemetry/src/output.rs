@@ -45,7 +45,7 @@ struct Buffer {
     /// The number of lines that were dropped since the last report.
     dropped: u64,
     is_writing: bool,
-    /// The last batch could not be written, so there is nobody to report to.
+    /// The last batch could not be written, so a report could not be either.
     is_broken: bool,
     /// The thread that writes.
     writer: Option<ThreadId>,

@@ -93,7 +93,7 @@ async fn obtain(shared: &Shared, job: &ClaimedJob, loaded: Loaded) -> Obtained {
     };
     let body = match body {
         Ok(body) => body,
-        // The next load finds out what to do.
+        // The next load decides what happens to it.
         Err(Refused::Gone) => return Obtained::Instead(Finish::Release),
         Err(Refused::Unreadable(error)) => {
             let Loaded::Deliver(work) = loaded else { return Obtained::Instead(Finish::Release) };

@@ -58,7 +58,7 @@ impl Disk {
 
     /// Leaves room for this many bytes.
     pub(crate) async fn fill(&self, room: u64) {
-        // The programs may write between our look and our limit, and a limit below what is used is refused.
+        // The programs may write between the two steps, and tmpfs refuses a limit below what is in use.
         for _ in 0..100 {
             let path = self.path.clone();
             let filled = spawn_blocking(move || {

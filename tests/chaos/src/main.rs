@@ -31,6 +31,7 @@ mod audience;
 mod bouncer;
 mod checks;
 mod cluster;
+mod deck;
 mod disk;
 mod facts;
 mod faults;

@@ -21,6 +21,7 @@ use xtask::postgres::{Durability, Options, Postgres, Stop};
 
 use crate::{
     bouncer::Bouncer,
+    deck::Deck,
     disk::Disk,
     incident::{Chronicle, Fault},
     moment::{self, wait},
@@ -155,17 +156,9 @@ impl PostgresServer {
         chronicle: Arc<Chronicle>,
         stop: CancellationToken,
     ) {
-        let (mut deck, mut has_columns) = (Vec::new(), false);
-        loop {
-            wait(Duration::from_millis(rng.u64(1500..5000)), &stop).await;
-            if stop.is_cancelled() {
-                return;
-            }
-            if deck.is_empty() {
-                deck.extend(DEEDS.into_iter().filter(|deed| self.can(*deed)));
-                rng.shuffle(&mut deck);
-            }
-            let Some(deed) = deck.pop() else { return };
+        let mut deck = Deck::of(DEEDS.into_iter().filter(|deed| self.can(*deed)), 1500..5000);
+        let mut has_columns = false;
+        while let Some(deed) = deck.draw(&mut rng, &stop).await {
             let from = moment::now();
             let lasts = Duration::from_millis(rng.u64(500..5000));
             match deed {

@@ -11,6 +11,7 @@ use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    deck::Deck,
     disk::Disk,
     incident::{Chronicle, Fault},
     moment::{self, wait},
@@ -102,17 +103,9 @@ impl DataFolder {
     /// Inflicts one fault after the other until `stop`, and leaves the file in order. Each fault comes once before any
     /// comes again.
     pub(crate) async fn torment(self, mut rng: Rng, chronicle: Arc<Chronicle>, stop: CancellationToken) {
-        let (mut deck, mut has_columns) = (Vec::new(), false);
-        loop {
-            wait(Duration::from_millis(rng.u64(1000..4000)), &stop).await;
-            if stop.is_cancelled() {
-                return;
-            }
-            if deck.is_empty() {
-                deck.extend(DEEDS.into_iter().filter(|deed| self.can(*deed)));
-                rng.shuffle(&mut deck);
-            }
-            let Some(deed) = deck.pop() else { return };
+        let mut deck = Deck::of(DEEDS.into_iter().filter(|deed| self.can(*deed)), 1000..4000);
+        let mut has_columns = false;
+        while let Some(deed) = deck.draw(&mut rng, &stop).await {
             let from = moment::now();
             let lasts = Duration::from_millis(rng.u64(500..5000));
             match deed {

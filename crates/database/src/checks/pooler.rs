@@ -12,7 +12,7 @@ use sea_orm::{DbErr, RuntimeErr, SqlxError};
 use crate::session::Setting;
 use crate::{Config, DatabaseError, Pooler, PoolerError, session};
 
-/// How many statements are sent over each of two connections to find out whether they share connections to PostgreSQL.
+/// How many statements are sent over each of two connections to learn whether they share connections to PostgreSQL.
 const ROUNDS: usize = 8;
 
 /// Checks that what is between the program and `server` is what the configuration says, and that it will do.
@@ -58,7 +58,7 @@ async fn behind_pooler(
 }
 
 /// Returns whether two connections are served by the same process of PostgreSQL. A pooler prefers the session that it used
-/// last, so a few rounds find out, unless it is very busy.
+/// last, so a few rounds suffice, unless it is very busy.
 async fn share(first: &mut PgConnection, second: &mut PgConnection) -> Result<bool, DatabaseError> {
     let (mut of_first, mut of_second) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..ROUNDS {

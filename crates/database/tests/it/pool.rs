@@ -1,4 +1,4 @@
-//! The pool of connections to PostgreSQL: nothing runs for nobody, and no purpose takes what belongs to another.
+//! The pool of connections to PostgreSQL: no statement outlives its caller, and no purpose takes the connections of another.
 
 use std::error::Error as _;
 use std::time::{Duration, Instant};

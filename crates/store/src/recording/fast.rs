@@ -30,7 +30,7 @@ impl Store {
         };
         let applied = outcomes.iter().map(expected).collect();
         let added = counts::of(outcomes, &applied);
-        // What is checked is written first and in this order, the order in which every transaction locks tables.
+        // Checked writes come first, in the order in which every transaction locks tables.
         rollups::deliveries::add_exact(self.shards.next(), added.deliveries, &mut guarded);
         if !self.queue.done_with(&done, &mut guarded) {
             return Ok(false);

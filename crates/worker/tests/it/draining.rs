@@ -12,7 +12,7 @@ use crate::stage::{DEADLINE, Stage, config, on_both, tenant};
 
 on_both!(others_are_delivered_while_thousands_end);
 
-/// Prints how long the deliveries took to end, and how long one of another subscriber took meanwhile.
+/// Prints how long the deliveries took to end, and how long those of another subscriber took at the same time.
 async fn others_are_delivered_while_thousands_end(stage: &Stage) {
     const WAITING: usize = 20_000;
     let ended = stage.subscriber("/ended").await;
