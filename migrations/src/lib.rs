@@ -77,9 +77,10 @@ pub async fn migrate_with<M: MigratorTrait>(connection: &DatabaseConnection) -> 
 async fn migrate_at_once<M: MigratorTrait>(connection: &DatabaseConnection) -> Result<(), DbErr> {
     let transaction = connection.begin().await?;
     // The number is "postride" in ASCII, which no other program uses. The lock is released at the end of the transaction.
-    // Filling a new column or building an index may take longer than any other statement.
+    // Filling a new column or building an index may take longer than any other statement. Behind a pooler nothing else sets
+    // the isolation level: a stricter one would not see what another program has migrated.
     let begin = format!(
-        "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
          SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(8101253773854268517); \
          SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
     );

@@ -51,7 +51,7 @@ pub enum Error {
     #[error("PostgreSQL: `{order}` failed; the end of its log:\n{log}")]
     Postgres {
         /// The operation that failed.
-        order: &'static str,
+        order: String,
         /// The last lines of its log.
         log: String,
     },

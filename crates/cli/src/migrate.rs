@@ -12,8 +12,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), StartError> {
-    let database = postrider_program::open_database(&args.database, true).await?;
+    postrider_program::migrate_database(&args.database).await?;
     say(format_args!("the database has the current schema"));
-    database.close().await;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::{DatabaseUrl, Pooler};
+use crate::{DatabaseUrl, Pooler, RoleSettings};
 
 /// How to connect. [`Database::connect`](crate::Database::connect) validates it.
 ///
@@ -33,6 +33,8 @@ pub struct Config {
     pub idle_transaction_timeout: Duration,
     /// What is between the program and PostgreSQL.
     pub pooler: Pooler,
+    /// What the role must have behind a pooler.
+    pub role_settings: RoleSettings,
     /// A direct way to the same PostgreSQL database, for notifications behind a pooler that passes none on.
     pub listen_url: Option<DatabaseUrl>,
     /// The value of PostgreSQL's `pg_stat_activity.application_name`.
@@ -74,6 +76,7 @@ impl Config {
             answer_timeout: Self::ANSWER_TIMEOUT,
             idle_transaction_timeout: Duration::from_secs(10),
             pooler: Pooler::None,
+            role_settings: RoleSettings::Required,
             listen_url: None,
             application_name: "postrider".into(),
         }

@@ -12,6 +12,7 @@ use crate::failover::{Failover, Follower};
 use crate::options;
 use crate::pool::Pool;
 use crate::source::{Origin, Source};
+use crate::sql::{column, query_one};
 use crate::trouble::{Trouble, Watch};
 use crate::{Config, Connection, Connections, DatabaseError, Dialect, Pooler, Purpose, Transaction, checks};
 
@@ -34,7 +35,7 @@ async fn listening(config: &Config) -> Result<Option<DatabaseConnection>, Databa
     let Some(url) = &config.listen_url else { return Ok(None) };
     let Some(servers) = url.servers() else { return Ok(None) };
     let failover = Arc::new(Failover::new(servers, &config.application_name).map_err(refused)?);
-    let server = failover.first().await.map_err(refused)?;
+    let server = failover.first(config.acquire_timeout).await.map_err(refused)?;
     let config = Config {
         url: url.clone(),
         max_connections: 1,
@@ -61,7 +62,7 @@ impl Database {
         let failover = match config.url.servers() {
             Some(servers) => {
                 let failover = Arc::new(Failover::new(servers, &config.application_name).map_err(refused)?);
-                let server = failover.first().await.map_err(refused)?;
+                let server = failover.first(config.acquire_timeout).await.map_err(refused)?;
                 checks::pooler::check(&config, &server).await?;
                 Some((server, failover))
             }
@@ -230,12 +231,22 @@ impl Database {
         Err(DatabaseError::Silent(self.answer_timeout).into())
     }
 
-    /// Checks that the database answers.
+    /// Checks that the database answers. If PostgreSQL does and accepts no writes, as a standby, then that becomes
+    /// [`Database::trouble`] before any write fails.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
     pub async fn ping(&self) -> Result<(), DatabaseError> {
-        self.apart_from_api().connection.execute_unprepared("SELECT 1").await?;
+        let connection = self.apart_from_api().connection;
+        if self.dialect != Dialect::Postgres {
+            connection.execute_unprepared("SELECT 1").await?;
+            return Ok(());
+        }
+        let sql = "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only";
+        let row = query_one(&connection, sql, []).await?;
+        if row.is_some_and(|row| column(&row, "is_read_only").unwrap_or(false)) {
+            connection.watch.note_read_only(&connection.source);
+        }
         Ok(())
     }
 

@@ -18,6 +18,28 @@ const CONNECT: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 const SUSPECT: Duration = Duration::from_secs(5);
 
+/// How long to wait before asking a server again that has too many clients.
+const FULL: Duration = Duration::from_millis(300);
+
+/// Connects, and again while the server has too many clients (SQLSTATE 53300): the programs that have the connections give
+/// those back within seconds that they do not need.
+pub(crate) async fn while_full<T>(
+    limit: Duration,
+    connect: impl AsyncFn() -> Result<T, SqlxError>,
+) -> Result<T, SqlxError> {
+    let began = Instant::now();
+    loop {
+        match connect().await {
+            Err(SqlxError::Database(error))
+                if error.code().is_some_and(|code| code == "53300") && began.elapsed() < limit =>
+            {
+                tokio::time::sleep(FULL).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// The servers of one database, of which a pool uses one at a time.
 #[derive(Debug)]
 pub(crate) struct Failover {
@@ -50,10 +72,10 @@ impl Failover {
     }
 
     /// The first server that is wanted. The only one is not asked.
-    pub(crate) async fn first(&self) -> Result<PgConnectOptions, SqlxError> {
+    pub(crate) async fn first(&self, limit: Duration) -> Result<PgConnectOptions, SqlxError> {
         match self.options.as_slice() {
             [only] => Ok(only.clone()),
-            _ => self.find().await.map(|(_, options)| options),
+            _ => while_full(limit, || self.find()).await.map(|(_, options)| options),
         }
     }
 

@@ -49,7 +49,7 @@ pub use connection::Database;
 pub use dialect::Dialect;
 pub use error::{DatabaseError, comes_from_trouble};
 pub use pool::Connections;
-pub use pooler::{Pooler, PoolerError};
+pub use pooler::{Pooler, PoolerError, RoleSettings};
 pub use purpose::Purpose;
 pub use servers::DatabaseUrlError;
 pub use transaction::{InTransaction, Transaction};

@@ -16,6 +16,16 @@ pub enum Pooler {
     Transaction,
 }
 
+/// What the role must have behind [`Pooler::Transaction`], where sessions get their settings from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoleSettings {
+    /// Everything that a session would otherwise set itself, with the time limits of statements.
+    #[default]
+    Required,
+    /// Whatever it has: a migration sets what it needs in its own transaction, and has no time limit.
+    Any,
+}
+
 /// Neither `none` nor `transaction`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected none or transaction")]

@@ -100,9 +100,14 @@ fn limits(config: &Config) -> Vec<Setting> {
     ]
 }
 
+/// What sessions that deliver events need: the settings of each, and the limits.
+pub(crate) fn all(config: &Config) -> Vec<Setting> {
+    [settings(config), limits(config)].concat()
+}
+
 /// What each of our own connections runs first.
 pub(crate) fn setup(config: &Config) -> String {
-    set(&[settings(config), limits(config)].concat())
+    set(&all(config))
 }
 
 /// One text that sets all `settings`, in one round trip.

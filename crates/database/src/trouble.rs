@@ -39,19 +39,27 @@ impl Watch {
 
     /// Takes note of a failed operation. The first one logs a line, and starts probes that end the trouble.
     pub(crate) fn note(self: &Arc<Self>, error: &DbErr, source: &Source) {
-        if !cannot_write(error) {
-            return;
+        if cannot_write(error) {
+            self.begin(|| own_words(error), 1, source);
         }
+    }
+
+    /// Takes note of a server that says it accepts no writes, before any has failed.
+    pub(crate) fn note_read_only(self: &Arc<Self>, source: &Source) {
+        self.begin(|| "the server is read-only: transaction_read_only is on".to_owned(), 0, source);
+    }
+
+    fn begin(self: &Arc<Self>, words: impl FnOnce() -> String, failed: u64, source: &Source) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(trouble) = now.as_mut() {
-            trouble.failed += 1;
+            trouble.failed += failed;
             return;
         }
-        let words = own_words(error);
         // Outside of a runtime no probe could end it.
         let Ok(runtime) = Handle::try_current() else { return };
+        let words = words();
         tracing::error!(error = words, "the database cannot write");
-        *now = Some(Trouble { words, since: Instant::now(), failed: 1 });
+        *now = Some(Trouble { words, since: Instant::now(), failed });
         runtime.spawn(probe_until_over(Arc::clone(self), source.clone()));
     }
 

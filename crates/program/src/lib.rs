@@ -38,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use clock::watch_clock;
 pub use observed::{Observed, readiness};
-pub use open::{OpenError, open_database, open_store};
+pub use open::{OpenError, migrate_database, open_database, open_store};
 #[doc(no_inline)]
 pub use postrider_database::Purpose;
 pub use start::{StartError, Transforms, main};

@@ -88,10 +88,12 @@ pub fn readiness(database: &Database) -> Readiness {
     Readiness::new(PING_TIMEOUT, move || {
         let database = database.clone();
         async move {
-            if let Some(trouble) = database.trouble() {
-                return Err(format!("the database cannot write: {}", trouble.words));
+            // Also notices a server that has become read-only.
+            let pinged = if database.trouble().is_none() { database.ping().await } else { Ok(()) };
+            match database.trouble() {
+                Some(trouble) => Err(format!("the database cannot write: {}", trouble.words)),
+                None => pinged.map_err(|_| "the database does not answer".to_owned()),
             }
-            database.ping().await.map_err(|_| "the database does not answer".to_owned())
         }
     })
 }

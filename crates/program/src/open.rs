@@ -1,7 +1,7 @@
 //! The database with the schema that this program needs, and the store over it.
 
 use postrider_core::{IdGenerator, Keyring};
-use postrider_database::{Config, Database, DatabaseError, DatabaseUrl, Purpose};
+use postrider_database::{Config, Database, DatabaseError, DatabaseUrl, Purpose, RoleSettings};
 use postrider_settings::{DatabaseArgs, SettingsError};
 use postrider_store::{Store, StoreError};
 
@@ -44,22 +44,42 @@ pub enum OpenError {
 /// # Errors
 /// Fails if a setting is invalid, the database is unavailable, or its schema is older than this program.
 pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> Result<Database, OpenError> {
-    let url: DatabaseUrl = args.url()?;
-    let config = Config {
-        max_connections: args.database_connections,
-        pooler: args.pooler()?,
-        listen_url: args.listen_url()?,
-        ..Config::new(url.clone())
-    };
-    let opened = Database::connect(config).await;
-    let database = opened.map_err(|source| OpenError::Unavailable { url, source })?;
+    let database = connect(args, RoleSettings::Required).await?;
     if migrate {
-        let migrated = postrider_migrations::migrate(database.sea_orm()).await;
-        migrated.map_err(|error| OpenError::Migration(error.into()))?;
+        bring_up_to_date(&database).await?;
     }
     let pending = postrider_migrations::pending(database.sea_orm()).await;
     let pending = pending.map_err(|error| OpenError::Migration(error.into()))?;
     if pending.is_empty() { Ok(database) } else { Err(OpenError::Schema(pending)) }
+}
+
+/// Migrates the database, with a role that may lack the settings of the programs' role.
+///
+/// # Errors
+/// Fails if a setting is invalid, the database is unavailable, or a migration fails.
+pub async fn migrate_database(args: &DatabaseArgs) -> Result<(), OpenError> {
+    let database = connect(args, RoleSettings::Any).await?;
+    bring_up_to_date(&database).await?;
+    database.close().await;
+    Ok(())
+}
+
+async fn connect(args: &DatabaseArgs, role_settings: RoleSettings) -> Result<Database, OpenError> {
+    let url: DatabaseUrl = args.url()?;
+    let config = Config {
+        max_connections: args.database_connections,
+        pooler: args.pooler()?,
+        role_settings,
+        listen_url: args.listen_url()?,
+        ..Config::new(url.clone())
+    };
+    let opened = Database::connect(config).await;
+    opened.map_err(|source| OpenError::Unavailable { url, source })
+}
+
+async fn bring_up_to_date(database: &Database) -> Result<(), OpenError> {
+    let migrated = postrider_migrations::migrate(database.sea_orm()).await;
+    migrated.map_err(|error| OpenError::Migration(error.into()))
 }
 
 /// Opens the database as [`open_database`] does, and the store over it for `purpose`, and checks that `keyring` decrypts its secrets.

@@ -35,6 +35,7 @@ pub enum Link {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    to: watch::Sender<SocketAddr>,
     link: watch::Sender<Link>,
     accepting: JoinHandle<()>,
 }
@@ -45,8 +46,9 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let link = watch::Sender::new(Link::Open);
-        let accepting = tokio::spawn(accept(listener, to, link.subscribe()));
-        Self { address, link, accepting }
+        let to = watch::Sender::new(to);
+        let accepting = tokio::spawn(accept(listener, to.subscribe(), link.subscribe()));
+        Self { address, to, link, accepting }
     }
 
     /// Starts a link to the PostgreSQL at `url`, on this machine. Returns it with the URL that leads through it.
@@ -63,6 +65,11 @@ impl Proxy {
         self.address.port()
     }
 
+    /// Resets all connections, and leads new ones to another server: a failover.
+    pub fn lead_to(&self, to: SocketAddr) {
+        self.to.send_replace(to);
+    }
+
     /// Changes the state of the link.
     pub fn set(&self, link: Link) {
         self.link.send_replace(link);
@@ -75,17 +82,18 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, to: SocketAddr, link: watch::Receiver<Link>) {
+async fn accept(listener: TcpListener, to: watch::Receiver<SocketAddr>, link: watch::Receiver<Link>) {
     // Dropped with this task.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        connections.spawn(pass(client, to, link.clone()));
+        connections.spawn(pass(client, to.clone(), link.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn pass(mut client: TcpStream, to: SocketAddr, mut link: watch::Receiver<Link>) {
-    if let Ok(mut server) = connect(to, &mut link).await {
+async fn pass(mut client: TcpStream, mut to: watch::Receiver<SocketAddr>, mut link: watch::Receiver<Link>) {
+    let address = *to.borrow_and_update();
+    if let Ok(mut server) = connect(address, &mut link).await {
         // As PostgreSQL does: Nagle's algorithm would delay both ends.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let _ = (client.set_zero_linger(), server.set_zero_linger());
@@ -98,6 +106,7 @@ async fn pass(mut client: TcpStream, to: SocketAddr, mut link: watch::Receiver<L
             ended = pump(From::Program(&unheard), from_client, to_server, link.clone()) => ended,
             ended = pump(From::Database(&unheard), from_server, to_client, link.clone()) => ended,
             () = is_cut(&mut link) => Err(io::ErrorKind::ConnectionReset.into()),
+            _ = to.changed() => Err(io::ErrorKind::ConnectionReset.into()),
         };
         drop(ended);
     } else {
@@ -202,6 +211,18 @@ mod tests {
         far.write_all(b"c").await.unwrap();
         proxy.set(Link::Open);
         assert!(timeout(Duration::from_millis(100), near.read_u8()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_link_to_another_server_resets_old_connections_and_leads_new_ones_there() {
+        let (proxy, mut near, _far) = pair().await;
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        proxy.lead_to(other.local_addr().unwrap());
+        assert_eq!(near.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let mut near = TcpStream::connect(proxy.address).await.unwrap();
+        near.write_all(b"b").await.unwrap();
+        let (mut far, _) = other.accept().await.unwrap();
+        assert_eq!(far.read_u8().await.unwrap(), b'b');
     }
 
     #[tokio::test]

@@ -19,6 +19,8 @@ umask 077
 control() { "$programs/pg_ctl" --pgdata="$folder/data" --wait --timeout=60 "$@"; }
 obey() {
     case $1 in
+        copy) cp -a "$2/data" "$folder/data" && : >"$folder/data/standby.signal" ;;
+        promote) control promote ;;
         initdb) "$programs/initdb" --pgdata="$folder/data" --auth=trust --username=postrider \
             --no-sync --encoding=UTF8 --locale=C ;;
         start) control --log="$folder/log" start ;;
@@ -28,8 +30,8 @@ obey() {
     esac
 }
 mkdir "$folder" || exit 1
-while read -r order; do
-    obey "$order" </dev/null >>"$folder/log" 2>&1
+while read -r order from; do
+    obey "$order" "$from" </dev/null >>"$folder/log" 2>&1
     echo $? 2>/dev/null
 done
 [ ! -f "$folder/data/postmaster.pid" ] || obey stop-immediate </dev/null >/dev/null 2>&1

@@ -61,6 +61,7 @@ impl Options {
         let mut settings = vec![
             ("max_connections".to_owned(), "300".to_owned()),
             ("shared_buffers".to_owned(), "256MB".to_owned()),
+            ("listen_addresses".to_owned(), "127.0.0.1".to_owned()),
         ];
         if durability == Durability::Off {
             for name in ["fsync", "full_page_writes", "synchronous_commit"] {
@@ -109,29 +110,55 @@ impl Postgres {
     /// # Errors
     /// [`Error::NoPostgres`] says what to install; other errors have the end of the server's log.
     pub fn start(options: &Options) -> Result<Self, Error> {
-        let programs =
-            match options.version.map_or_else(version_from_environment, |version| Ok(Some(version)))? {
-                Some(version) => Programs::of_version(version)?,
-                None => Programs::find_or_install()?,
-            };
+        let programs = programs(options)?;
         let account = Account::for_server()?;
         let folder = new_folder_name(account);
 
         // The keeper comes first, so that it can clean up after whatever fails below.
-        let keeper = Keeper::start(&folder, programs.folder(), account)?;
+        let keeper = Keeper::start(&folder, &programs, account)?;
         let mut server = Self { keeper, folder, port: 0 };
         server.order("initdb")?;
+        server.start_on_free_port(options)?;
+        Ok(server)
+    }
 
+    /// Starts a hot standby of this server, which is stopped and started again for that: the standby begins with a copy of
+    /// its folder, as `pg_basebackup` is not in every distribution.
+    ///
+    /// # Errors
+    /// Fails as [`Self::start`] does.
+    pub fn standby(&mut self, options: &Options) -> Result<Self, Error> {
+        self.stop(Stop::Fast)?;
+        let primary = format!("host=127.0.0.1 port={} user=postrider", self.port);
+        let options = options.clone().set("primary_conninfo", primary);
+        let account = Account::for_server()?;
+        let folder = new_folder_name(account);
+        let keeper = Keeper::start(&folder, &programs(&options)?, account)?;
+        let mut standby = Self { keeper, folder, port: 0 };
+        standby.order(&format!("copy {}", self.folder.display()))?;
+        self.start_again()?;
+        standby.start_on_free_port(&options)?;
+        Ok(standby)
+    }
+
+    /// Makes a standby a primary, and waits until it accepts writes.
+    ///
+    /// # Errors
+    /// Fails if the server is not a standby.
+    pub fn promote(&mut self) -> Result<(), Error> {
+        self.order("promote")
+    }
+
+    fn start_on_free_port(&mut self, options: &Options) -> Result<(), Error> {
         let mut tries = 1;
         loop {
-            server.port = free_port()?;
-            server.write_settings(options)?;
-            match server.order("start") {
-                Ok(()) => return Ok(server),
+            self.port = free_port()?;
+            self.write_settings(options)?;
+            match self.order("start") {
                 Err(Error::Postgres { log, .. }) if tries < PORT_TRIES && log.contains("could not bind") => {
                     tries += 1;
                 }
-                Err(error) => return Err(error),
+                done => return done,
             }
         }
     }
@@ -175,21 +202,18 @@ impl Postgres {
         self.order("start")
     }
 
-    fn order(&mut self, order: &'static str) -> Result<(), Error> {
+    fn order(&mut self, order: &str) -> Result<(), Error> {
         if self.keeper.order(order).map_err(Error::Keeper)? {
             Ok(())
         } else {
-            Err(Error::Postgres { order, log: last_lines(&self.folder.join("log"), 20) })
+            Err(Error::Postgres { order: order.to_owned(), log: last_lines(&self.folder.join("log"), 20) })
         }
     }
 
     fn write_settings(&self, options: &Options) -> Result<(), Error> {
         let mut text = String::new();
-        let own = [
-            ("listen_addresses", "127.0.0.1".to_owned()),
-            ("port", self.port.to_string()),
-            ("unix_socket_directories", self.folder.display().to_string()),
-        ];
+        let own =
+            [("port", self.port.to_string()), ("unix_socket_directories", self.folder.display().to_string())];
         let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
         for (name, value) in given.chain(own) {
             let value = value.replace('\\', "\\\\").replace('\'', "''");
@@ -209,6 +233,16 @@ impl Postgres {
 /// Names the version of the servers that a command starts.
 pub(crate) fn with_version(command: &mut Command, version: Option<u32>) -> &mut Command {
     command.envs(version.map(|version| (VERSION_VARIABLE, version.to_string())))
+}
+
+/// The folder with PostgreSQL's programs of the chosen version.
+fn programs(options: &Options) -> Result<PathBuf, Error> {
+    let version = options.version.map_or_else(version_from_environment, |version| Ok(Some(version)))?;
+    let programs = match version {
+        Some(version) => Programs::of_version(version)?,
+        None => Programs::find_or_install()?,
+    };
+    Ok(programs.folder().to_owned())
 }
 
 fn version_from_environment() -> Result<Option<u32>, Error> {

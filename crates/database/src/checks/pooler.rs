@@ -9,15 +9,17 @@ use sea_orm::sqlx::{
 };
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
+use crate::failover::while_full;
 use crate::session::Setting;
-use crate::{Config, DatabaseError, Pooler, PoolerError, session};
+use crate::{Config, DatabaseError, Pooler, PoolerError, RoleSettings, session};
 
 /// How many statements are sent over each of two connections to learn whether they share connections to PostgreSQL.
 const ROUNDS: usize = 8;
 
 /// Checks that what is between the program and `server` is what the configuration says, and that it will do.
 pub(crate) async fn check(config: &Config, server: &PgConnectOptions) -> Result<(), DatabaseError> {
-    let mut first = server.connect().await.map_err(unavailable)?;
+    let first = while_full(config.acquire_timeout, || server.connect()).await;
+    let mut first = first.map_err(unavailable)?;
     // There may be no second one to be had. Nothing is shared then.
     let Ok(mut second) = server.connect().await else {
         close(first).await;
@@ -51,7 +53,10 @@ async fn behind_pooler(
         }
         return Err(PoolerError::PreparedStatements.into());
     }
-    match lacking(first, &session::settings(config)).await? {
+    if config.role_settings == RoleSettings::Any {
+        return Ok(());
+    }
+    match lacking(first, &session::all(config)).await? {
         None => Ok(()),
         Some(statements) => Err(PoolerError::Settings(statements).into()),
     }

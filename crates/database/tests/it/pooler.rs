@@ -7,7 +7,7 @@
     reason = "test code: a panic with a description is a failed test"
 )]
 
-use postrider_database::{Config, Database, DatabaseError, Pooler, PoolerError};
+use postrider_database::{Config, Database, DatabaseError, Pooler, PoolerError, RoleSettings};
 use postrider_testkit::{TestDatabase, pgbouncer};
 use sea_orm::{ConnectionTrait as _, Statement};
 
@@ -56,13 +56,23 @@ async fn the_role_has_the_settings_that_sessions_need() {
         let config = config(bouncer.url(), Pooler::Transaction);
         let error = Database::connect(config.clone()).await.expect_err("the role lacks settings");
         let DatabaseError::Pooler(PoolerError::Settings(statements)) = &error else { panic!("{error:?}") };
-        assert!(statements.contains("SET plan_cache_mode = 'force_generic_plan'"), "{statements}");
+        for needed in [
+            "SET plan_cache_mode = 'force_generic_plan'",
+            "SET statement_timeout = '10000'",
+            "SET lock_timeout = '5000'",
+            "SET client_connection_check_interval = '1000'",
+        ] {
+            assert!(statements.contains(needed), "{needed}: {statements}");
+        }
+        // A migration sets what it needs in its transaction.
+        let migrating = Config { role_settings: RoleSettings::Any, ..config.clone() };
+        Database::connect(migrating).await.expect("the database").close().await;
         admin.execute_unprepared(statements).await.expect("the role's own settings");
 
         // A new one has new sessions, as after RECONNECT.
         let bouncer = installed.start(test.url(), "transaction", 4).await;
         let url = bouncer.url().parse().expect("a URL");
-        let database = Database::connect(Config { url, ..config }).await.expect("the database");
+        let database = Database::connect(Config { url, ..config.clone() }).await.expect("the database");
         let ask = async |number: usize| {
             let connection = database.connection();
             // Twenty statements with the names of other clients' statements.
@@ -81,5 +91,38 @@ async fn the_role_has_the_settings_that_sessions_need() {
             let leaked = database.connection().query_all_raw(statement).await.expect("rows");
             assert!(leaked.is_empty(), "{leaked:?}");
         }
+        // The role's limits reach every session, and a statement that exceeds them ends.
+        let limits = format!(
+            "ALTER ROLE CURRENT_USER IN DATABASE {} SET statement_timeout",
+            database_name(&test).await
+        );
+        admin.execute_unprepared(&format!("{limits} = '500ms'")).await.expect("a limit");
+        let bouncer = installed.start(test.url(), "transaction", 4).await;
+        let url = bouncer.url().parse().expect("a URL");
+        let stricter =
+            Database::connect(Config { url, ..config.clone() }).await.expect("a stricter limit will do");
+        let slow = stricter.connection().execute_unprepared("SELECT pg_sleep(60)").await;
+        let error = DatabaseError::from(slow.expect_err("it is cancelled"));
+        assert!(error.is_unavailable(), "{error:?}");
+        // A looser limit, and none, are refused.
+        for looser in ["'11s'", "0"] {
+            admin.execute_unprepared(&format!("{limits} = {looser}")).await.expect("a limit");
+            let bouncer = installed.start(test.url(), "transaction", 4).await;
+            let url = bouncer.url().parse().expect("a URL");
+            let error = Database::connect(Config { url, ..config.clone() }).await.expect_err("too loose");
+            let DatabaseError::Pooler(PoolerError::Settings(statements)) = &error else {
+                panic!("{error:?}")
+            };
+            assert!(statements.ends_with("SET statement_timeout = '10000'"), "{statements}");
+            assert!(!statements.contains(';'), "it is the only one: {statements}");
+        }
     }
+}
+
+async fn database_name(test: &TestDatabase) -> String {
+    let connection = test.connection();
+    let sql = "SELECT quote_ident(current_database()) AS name";
+    let statement = Statement::from_string(connection.get_database_backend(), sql);
+    let row = connection.query_one_raw(statement).await.expect("an answer").expect("a row");
+    row.try_get("", "name").expect("a name")
 }

@@ -11,6 +11,23 @@ use crate::deployment::{DEADLINE, Deployment, Member, program};
 const CLIENTS: usize = 32;
 const EVENTS: usize = 20;
 
+/// Removes the schema. Its migrations then take longer than the role allows a statement.
+const SLOW_TO_MIGRATE: &str = "
+DROP SCHEMA public CASCADE;
+CREATE SCHEMA public;
+CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); END';
+CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION slow();
+DO $$ BEGIN
+    EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET statement_timeout = 300', current_database());
+END $$;
+";
+const AS_BEFORE: &str = "
+DROP EVENT TRIGGER slow;
+DO $$ BEGIN
+    EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I RESET statement_timeout', current_database());
+END $$;
+";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_through_a_pooler_in_transaction_mode() {
     for installed in pgbouncer::installed().into_iter().filter(pgbouncer::Installed::prepares) {
@@ -20,6 +37,15 @@ async fn no_request_fails_through_a_pooler_in_transaction_mode() {
             ("POSTRIDER_DATABASE_POOLER", "transaction"),
             ("POSTRIDER_DATABASE_LISTEN_URL", direct.as_str()),
         ];
+
+        // A migration needs nothing of its role, and outlasts the role's limit.
+        database.connection().execute_unprepared(SLOW_TO_MIGRATE).await.expect("a database to migrate");
+        let bouncer = installed.start(&direct, "transaction", 6).await;
+        let mut migrated = program("postrider", bouncer.url(), &settings).arg("migrate").start();
+        let status = migrated.wait(DEADLINE).await;
+        assert!(status.success(), "{}", migrated.stderr().join("\n"));
+        drop(bouncer);
+        database.connection().execute_unprepared(AS_BEFORE).await.expect("no limit");
 
         // The server says which settings its role lacks.
         let bouncer = installed.start(&direct, "transaction", 6).await;
