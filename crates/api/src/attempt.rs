@@ -1,9 +1,9 @@
 //! Attempts: single HTTP requests of a delivery, and their responses.
 
-use postrider_core::{AttemptId, ErrorKind};
+use postrider_core::{AttemptId, ErrorKind, id};
 use serde::{Deserialize, Serialize};
 
-use crate::{List, Moment};
+use crate::{Cursor, Limit, List, Moment};
 
 /// One HTTP request of a delivery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,3 +81,18 @@ pub struct AttemptErrorView {
 
 /// The attempts of a delivery.
 pub type AttemptList = List<AttemptView>;
+
+/// Selects attempts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[serde(deny_unknown_fields)]
+pub struct AttemptsQuery {
+    /// The most items: 1 to 250. Default: 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<u16>, minimum = 1, maximum = 250))]
+    pub limit: Option<Limit>,
+    /// The `next_cursor` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
+    pub cursor: Option<Cursor<id::Attempt>>,
+}

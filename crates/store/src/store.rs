@@ -6,6 +6,7 @@ use postrider_core::{IdGenerator, Keyring, Random as _};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
+use crate::rollups::deliveries::Place;
 use crate::rollups::shards::Shards;
 
 /// The repositories of one database, with the queue in the same database. Clones are cheap and share everything.
@@ -16,6 +17,8 @@ pub struct Store {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) ids: IdGenerator,
     pub(crate) shards: Shards,
+    /// Where folding the statistics goes on.
+    pub(crate) folding: Arc<Place>,
 }
 
 impl Store {
@@ -29,7 +32,8 @@ impl Store {
     ) -> Self {
         let mut random = [0];
         ids.random().fill(&mut random);
-        Self { database, queue, keyring: Arc::new(keyring), ids, shards: Shards::new(random[0]) }
+        let (keyring, shards) = (Arc::new(keyring), Shards::new(random[0]));
+        Self { database, queue, keyring, ids, shards, folding: Arc::default() }
     }
 
     /// The same store over another handle of its database, such as one for another purpose. The queue keeps its own.

@@ -210,11 +210,7 @@ async fn is_recorded(shared: &Shared, outcome: &Outcome) -> Result<bool, StoreEr
         }));
     };
     // The attempt of another worker would have begun in the same millisecond and taken as long to the microsecond.
-    let attempts = shared.store.attempts(tenant, *id).await?;
-    Ok(attempts.iter().any(|attempt| {
-        attempt.started_at.millis() == made.started_at.millis()
-            && attempt.duration.as_micros() == made.duration.as_micros()
-    }))
+    shared.store.has_attempt(tenant, *id, made).await
 }
 
 /// Signals a recorded retry to the claimer, and counts the outcome.

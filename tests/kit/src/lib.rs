@@ -8,6 +8,7 @@
 //! - [`faulty`]: a disk that fails on command, under one program
 //! - [`proxy`]: a link to the database that can hang, break or swallow answers
 //! - [`api`]: a client of the HTTP API
+//! - [`sessions`]: the statements that run on PostgreSQL
 //! - [`small_disk`]: a file system that a test can fill
 //! - [`eventually()`]: waiting for a condition with a deadline
 //!
@@ -29,6 +30,7 @@ pub mod pgbouncer;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod sessions;
 pub mod small_disk;
 
 pub use api::Api;

@@ -7,6 +7,7 @@
     reason = "test code: a panic with a description is a failed test"
 )]
 
+mod abandoned;
 mod depth;
 mod flaws;
 mod memory;

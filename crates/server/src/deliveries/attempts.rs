@@ -7,15 +7,15 @@ use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use postrider_api::List;
 use postrider_api::attempt::{
-    AttemptErrorView, AttemptList, AttemptView, BodyEncoding, HeaderView, ResponseView,
+    AttemptErrorView, AttemptList, AttemptView, AttemptsQuery, BodyEncoding, HeaderView, ResponseView,
 };
 use postrider_core::{Verdict, id};
 use postrider_store::deliveries::RecordedAttempt;
 
 use crate::auth::Caller;
-use crate::extract::PathId;
+use crate::extract::{Parameters, PathId};
+use crate::page;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -61,24 +61,25 @@ fn readable(bytes: &Bytes) -> (String, BodyEncoding) {
 
 /// List the attempts of a delivery
 ///
-/// Newest first, all on one page.
+/// Newest first. A page of large responses ends early; its `next_cursor` leads on.
 #[utoipa::path(
     get, path = "/v1/deliveries/{id}/attempts", operation_id = "list_attempts", tag = "deliveries",
-    params(("id" = String, Path, description = "The delivery's id, `dlv_…`.")),
-    responses((status = 200, description = "The attempts.", body = AttemptList))
+    params(("id" = String, Path, description = "The delivery's id, `dlv_…`."), AttemptsQuery),
+    responses((status = 200, description = "A page of attempts.", body = AttemptList))
 )]
 pub(super) async fn list_attempts(
     State(state): State<ApiState>,
     caller: Caller,
     PathId(id): PathId<id::Delivery>,
+    Parameters(query): Parameters<AttemptsQuery>,
 ) -> Result<Json<AttemptList>, Problem> {
-    let attempts = state.store.attempts(&caller.tenant, id).await?;
+    let page = page::request(query.limit, query.cursor);
+    let attempts = state.store.attempts(&caller.tenant, id, page).await?;
     // Distinguishes a delivery without attempts from one that does not exist.
-    if attempts.is_empty() && state.store.delivery(&caller.tenant, id).await?.is_none() {
+    if attempts.items.is_empty() && state.store.delivery(&caller.tenant, id).await?.is_none() {
         return Err(Problem::missing("delivery"));
     }
-    let data = attempts.into_iter().rev().map(attempt_view).collect();
-    Ok(Json(List { data, next_cursor: None }))
+    Ok(Json(page::list(attempts, attempt_view)))
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 
 use crate::api::TestServer;
@@ -109,4 +110,38 @@ async fn stats_count_deliveries_and_subscribers() {
         let (_, stats) = server.api.get(&format!("/v1/stats?{query}")).await;
         assert_eq!(stats["deliveries"]["total"], total, "{query}");
     }
+}
+
+/// A receiver answered each of 200 attempts with headers and a body of 20 kB.
+#[tokio::test]
+async fn pages_of_attempts_are_bounded_in_bytes() {
+    let server = TestServer::start().await;
+    server.subscriber(&["*"]).await;
+    server.event("a").await;
+    let sql =
+        "INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_status,
+            response_headers, response_body, response_truncated)
+        WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 200)
+        SELECT unhex(printf('%032x', n)), tenant, id, n, n, n, 500,
+            CAST('[[\"x\",\"' || printf('%.*c', 16000, 'h') || '\"]]' AS BLOB), zeroblob(4096), false
+        FROM deliveries, numbers";
+    server.database.connection().execute_unprepared(sql).await.unwrap();
+    let (_, deliveries) = server.api.get("/v1/deliveries").await;
+    let path = format!("/v1/deliveries/{}/attempts", deliveries["data"][0]["id"].as_str().unwrap());
+
+    let (mut numbers, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = server.api.get(&format!("{path}?limit=250{cursor}")).await;
+        assert_eq!(status, 200, "{page}");
+        // Each of the body's bytes is six in JSON.
+        assert!(page.to_string().len() < 3 * 1024 * 1024, "{}", page.to_string().len());
+        numbers.extend(
+            page["data"].as_array().unwrap().iter().map(|attempt| attempt["number"].as_i64().unwrap()),
+        );
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(numbers, (1..=200).rev().collect::<Vec<_>>());
+    assert_eq!(server.api.get(&format!("{path}?limit=0")).await.0, 422);
+    assert_eq!(server.api.get(&format!("{path}?cursor=dlv_01h455vb4pex5vsknk084sn02q")).await.0, 422);
 }

@@ -1,6 +1,8 @@
 //! The API as a client sees it, over SQLite, on a socket.
 
 #[cfg(test)]
+mod abandoned;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod away;

@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use postrider_core::id::{self, Id};
 use postrider_core::{AttemptId, DeliveryId, TenantId, Timestamp, Verdict};
 use postrider_database::DatabaseError;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use postrider_database::sql::{column, query_all, query_one};
+use sea_orm::prelude::Uuid;
+use sea_orm::{FromQueryResult as _, IdenStatic as _, Iterable as _};
 
+use crate::attempt::Attempt;
 use crate::entity::attempts;
+use crate::page::{Page, PageRequest};
 use crate::row::{error_kind, response_status, unsigned};
 use crate::{Store, StoreError};
 
-/// The most attempts that are returned of a delivery. A round has 30 at most, but the number of rounds is unlimited.
-const MOST_ATTEMPTS: u64 = 1_000;
+/// How many bytes of responses and error messages a page holds. The attempt with which it exceeds them is its last.
+const PAGE_BYTES: i64 = 1024 * 1024;
 
 /// An attempt that was recorded.
 #[derive(Clone, Debug)]
@@ -38,7 +43,8 @@ pub struct RecordedAttempt {
 }
 
 impl Store {
-    /// Returns the attempts of a delivery of the tenant, oldest first; the first 1,000 of them.
+    /// Returns a page of the attempts of a delivery of the tenant, newest first. It has fewer than `page.limit` attempts
+    /// if their responses are large: it ends with the attempt that makes it larger than 1 MiB.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -46,13 +52,58 @@ impl Store {
         &self,
         tenant: &TenantId,
         delivery: DeliveryId,
-    ) -> Result<Vec<RecordedAttempt>, StoreError> {
-        let query = attempts::Entity::find()
-            .filter(attempts::Column::DeliveryId.eq(delivery.uuid()))
-            .filter(attempts::Column::Tenant.eq(tenant.as_str()))
-            .order_by_asc(attempts::Column::Id)
-            .limit(MOST_ATTEMPTS);
-        query.all(&self.database.reads()).await?.into_iter().map(read).collect()
+        page: PageRequest<id::Attempt>,
+    ) -> Result<Page<RecordedAttempt, id::Attempt>, StoreError> {
+        let columns = attempts::Column::iter().map(|column| column.as_str()).collect::<Vec<_>>().join(", ");
+        // Lengths are stored apart from the bytes, so that only the rows of the page are read whole.
+        let sql = format!(
+            "SELECT {columns}, found FROM ( \
+                SELECT {columns}, count(*) OVER () AS found, \
+                    CAST(sum(size) OVER (ORDER BY id DESC) - size AS bigint) AS size_before \
+                FROM ( \
+                    SELECT {columns}, coalesce(length(response_headers), 0) + coalesce(length(response_body), 0) \
+                        + coalesce(length(error_detail), 0) AS size \
+                    FROM attempts WHERE delivery_id = $1 AND tenant = $2 AND id < $3 ORDER BY id DESC LIMIT $4 \
+                ) AS newest \
+            ) AS measured WHERE size_before < $5 ORDER BY id DESC"
+        );
+        let values = [
+            delivery.uuid().into(),
+            tenant.as_str().into(),
+            page.before.map_or(Uuid::max(), Id::uuid).into(),
+            i64::try_from(page.rows()).unwrap_or(i64::MAX).into(),
+            PAGE_BYTES.into(),
+        ];
+        let rows = query_all(&self.database.reads(), sql, values).await?;
+        let found: i64 = rows.first().map_or(Ok(0), |row| column(row, "found"))?;
+        let items = rows.iter().map(|row| read(attempts::Model::from_query_result(row, "")?));
+        let mut items = items.collect::<Result<Vec<_>, StoreError>>()?;
+        items.truncate(usize::from(page.limit));
+        let more = i64::try_from(items.len()).is_ok_and(|items| items < found);
+        let next = if more { items.last().map(|attempt| attempt.id) } else { None };
+        Ok(Page { items, next })
+    }
+
+    /// Returns whether this attempt at a delivery of the tenant is stored: one that began in the same millisecond and took
+    /// as long, to the microsecond.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn has_attempt(
+        &self,
+        tenant: &TenantId,
+        delivery: DeliveryId,
+        attempt: &Attempt,
+    ) -> Result<bool, StoreError> {
+        let sql = "SELECT id FROM attempts \
+            WHERE delivery_id = $1 AND tenant = $2 AND started_at = $3 AND duration_us = $4 LIMIT 1";
+        let values = [
+            delivery.uuid().into(),
+            tenant.as_str().into(),
+            attempt.started_at.millis().into(),
+            i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX).into(),
+        ];
+        Ok(query_one(&self.database.reads(), sql, values).await?.is_some())
     }
 }
 

@@ -6,6 +6,7 @@
 //! filters by.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use postrider_core::{SubscriberId, TenantId};
 use postrider_database::sql::{column, execute, query_all};
@@ -93,10 +94,11 @@ pub(crate) async fn read(
     database: &Database,
     selection: Selection<'_>,
 ) -> Result<Vec<(i64, Tally)>, StoreError> {
-    // One statement sees one state of the database, so it finds no delta both folded and not folded.
+    // One statement sees one state of the database, so it finds no delta both folded and not folded. Width and start are
+    // compared as one, which keeps PostgreSQL from using the index by age and reading the rows of all tenants.
     let sql = "SELECT start AS minute, counts FROM attempt_rollups \
-            WHERE tenant = $1 AND subscriber_id = $2 AND event_type = $3 AND width = $4 \
-                AND start >= $5 AND start < $6 \
+            WHERE tenant = $1 AND subscriber_id = $2 AND event_type = $3 \
+                AND (width, start) >= ($4, $5) AND (width, start) < ($4, $6) \
         UNION ALL SELECT minute, counts FROM attempt_deltas \
             WHERE tenant = $1 AND ($2 = $7 OR subscriber_id = $2) AND ($3 = $8 OR event_type = $3) \
                 AND minute >= $5 AND minute < $6";
@@ -119,21 +121,21 @@ pub(crate) async fn read(
         .collect()
 }
 
-/// Removes rows of minutes and hours that are past their retention. Returns their number.
-pub(super) async fn remove_old(database: &Database, now: i64) -> Result<u64, StoreError> {
-    // Rows that another process removes are left to it.
-    let lock = match database.dialect() {
-        Dialect::Postgres => " FOR UPDATE SKIP LOCKED",
-        Dialect::Sqlite => "",
+/// Removes rows of minutes and hours that are past their retention, until `until`. Returns their number.
+pub(super) async fn remove_old(database: &Database, now: i64, until: Instant) -> Result<u64, StoreError> {
+    // Removed by their physical place: a join could read all of the table. Rows that another process removes are left to it.
+    let (place, chosen, lock) = match database.dialect() {
+        Dialect::Postgres => ("ctid", "ctid = ANY (ARRAY", " FOR UPDATE SKIP LOCKED"),
+        Dialect::Sqlite => ("rowid", "(rowid IN ", ""),
     };
     let sql = format!(
-        "DELETE FROM attempt_rollups WHERE (tenant, subscriber_id, event_type, width, start) IN ( \
-        SELECT tenant, subscriber_id, event_type, width, start FROM attempt_rollups \
-        WHERE width = $1 AND start < $2 LIMIT $3{lock})"
+        "DELETE FROM attempt_rollups WHERE {chosen}( \
+            SELECT {place} FROM attempt_rollups WHERE width = $1 AND start < $2 \
+            ORDER BY width, start LIMIT $3{lock}))"
     );
     let mut removed = 0;
     for (width, retention) in RETENTION {
-        loop {
+        while Instant::now() < until {
             let values = [width.into(), (now - retention).into(), REMOVED_AT_ONCE.into()];
             let gone = execute(database.connection(), &sql, values).await?;
             removed += gone;

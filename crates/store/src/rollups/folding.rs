@@ -1,6 +1,7 @@
 //! Folding the deltas of attempts into the roll-ups.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use postrider_database::sql::{column, query_all, query_one};
 use postrider_database::{Batch, Column, Database, Dialect, Kind, Transaction};
@@ -32,15 +33,17 @@ pub struct Folded {
 /// that two writers do not deadlock.
 type Cell = (String, Uuid, String, i64, i64);
 
-/// Folds all deltas, unless another process is folding.
-pub(super) async fn fold(database: &Database) -> Result<Folded, StoreError> {
+/// Folds deltas until there are none or until `until`, unless another process is folding.
+pub(super) async fn fold(database: &Database, until: Instant) -> Result<Folded, StoreError> {
     let mut all = Folded::default();
     // Most calls find nothing. They need no transaction, which on SQLite would lock the database.
     let any = query_one(database.connection(), "SELECT seq FROM attempt_deltas LIMIT 1", []).await?;
     if any.is_none() {
         return Ok(all);
     }
-    while let Some(folded) = fold_batch(database).await? {
+    while Instant::now() < until
+        && let Some(folded) = fold_batch(database).await?
+    {
         all.deltas += folded.deltas;
         all.unreadable += folded.unreadable;
         if folded.deltas < FOLDED_AT_ONCE.unsigned_abs() {
@@ -142,11 +145,14 @@ async fn existing(
             (*start).into(),
         ]);
     }
+    // Width and start as a range of one: for equality, a plan made for a nearly empty table may use the index by age, and
+    // then reads all rows of that moment for each.
     let rollups = Dialect::of(transaction).look_up(
         "attempt_rollups",
         "attempt_rollups.tenant = input.tenant AND attempt_rollups.subscriber_id = input.subscriber_id \
-            AND attempt_rollups.event_type = input.event_type AND attempt_rollups.width = input.width \
-            AND attempt_rollups.start = input.start",
+            AND attempt_rollups.event_type = input.event_type \
+            AND (attempt_rollups.width, attempt_rollups.start) >= (input.width, input.start) \
+            AND (attempt_rollups.width, attempt_rollups.start) <= (input.width, input.start)",
     );
     let sql = format!(
         "SELECT attempt_rollups.tenant, attempt_rollups.subscriber_id, attempt_rollups.event_type, \

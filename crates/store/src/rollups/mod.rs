@@ -23,14 +23,19 @@ pub(crate) mod key;
 pub(crate) mod shards;
 pub(crate) mod tally;
 
+use std::time::{Duration, Instant};
+
 use crate::{Store, StoreError};
 
 pub use self::folding::Folded;
 
+/// How long one call folds. The next one continues, so that a backlog ends in no time limit of the caller.
+const RUN: Duration = Duration::from_secs(3);
+
 impl Store {
     /// Folds old minutes of the delivery counts into hours and old hours into days, and removes roll-ups of attempts
-    /// that are too old to be read. Several processes may call this at the same time. Every few minutes is often
-    /// enough.
+    /// that are too old to be read, in short statements, for a few seconds at most. Several processes may call this at the
+    /// same time. Every few minutes is often enough.
     ///
     /// Returns the number of rows that were folded.
     ///
@@ -38,17 +43,18 @@ impl Store {
     /// Fails if the database is unavailable.
     pub async fn fold_statistics(&self) -> Result<u64, StoreError> {
         let now = clock::minute(self.ids.clock().now());
-        let folded = deliveries::fold(&self.database, now).await?;
-        attempts::remove_old(&self.database, now).await?;
+        let until = Instant::now() + RUN;
+        let folded = deliveries::fold(&self.database, &self.folding, now, until).await?;
+        attempts::remove_old(&self.database, now, until).await?;
         Ok(folded)
     }
 
-    /// Folds the deltas of attempts. Several processes may call this at the same time; every few seconds is often
+    /// Folds the deltas of attempts, for a few seconds at most. Several processes may call this at the same time; every few seconds is often
     /// enough. Statistics are the same before and after.
     ///
     /// # Errors
     /// Fails if the database is unavailable. Deltas that were folded before that stay folded, and none is lost.
     pub async fn fold_attempts(&self) -> Result<Folded, StoreError> {
-        folding::fold(&self.database).await
+        folding::fold(&self.database, Instant::now() + RUN).await
     }
 }

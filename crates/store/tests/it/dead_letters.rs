@@ -126,9 +126,9 @@ async fn requeueing_starts_a_new_round(stage: &Stage) {
     assert_eq!((delivery.id, delivery.attempts, delivery.round_start), (id, 2, 2));
     stage.record(claimed[0].0, delivery, Duration::ZERO, End::Succeeded).await;
     stage.assert_counts_agree().await;
-    let numbers: Vec<_> =
-        stage.store.attempts(&stage.tenant, id).await.unwrap().iter().map(|attempt| attempt.number).collect();
-    assert_eq!(numbers, [1, 2, 3], "the attempts of all rounds stay");
+    let attempts = stage.store.attempts(&stage.tenant, id, PageRequest::default()).await.unwrap();
+    let numbers: Vec<_> = attempts.items.iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, [3, 2, 1], "the attempts of all rounds stay");
     assert_eq!(stage.jobs().await, 0);
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use postrider_core::{ErrorKind, Verdict};
 use postrider_database::Dialect;
 use postrider_queue::{Lease, LeaseToken, Rescue};
+use postrider_store::PageRequest;
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
 use postrider_testkit::TestDatabase;
@@ -58,7 +59,9 @@ async fn snapshot(stage: &Stage, claimed: &[(Lease, DeliveryRef)]) -> String {
         let now = stage.store.delivery(&stage.tenant, delivery.id).await.unwrap().unwrap();
         let (status, attempts, answered) = (now.status, now.attempts, now.response_status);
         write!(text, "{status:?} {attempts} {answered:?}: ").unwrap();
-        for attempt in stage.store.attempts(&stage.tenant, delivery.id).await.unwrap() {
+        let attempts =
+            stage.store.attempts(&stage.tenant, delivery.id, PageRequest::default()).await.unwrap();
+        for attempt in attempts.items {
             let waited = attempt.started_at.since(delivery.created_at);
             let (number, took, status) = (attempt.number, attempt.duration, attempt.response_status);
             write!(text, "{number} {waited:?} {took:?} {status:?} {:?}, ", attempt.response_body).unwrap();

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod attempts;
 #[cfg(test)]
+mod backlogs;
+#[cfg(test)]
 mod batches;
 #[cfg(test)]
 mod breaker;
@@ -22,6 +24,8 @@ mod fast_path;
 mod fault;
 #[cfg(test)]
 mod locks;
+#[cfg(test)]
+mod pages;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]

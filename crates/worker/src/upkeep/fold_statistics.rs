@@ -8,10 +8,10 @@ use crate::config::Config;
 use crate::shared::Shared;
 
 pub(super) fn interval(_: &Config) -> Duration {
-    Duration::from_mins(5)
+    Duration::from_mins(1)
 }
 
-/// Folds as much as one run has time for; the next run continues.
+/// Folds for as long as one run may take; the next run continues.
 pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     shared.store.fold_statistics().await?;
     Ok(())

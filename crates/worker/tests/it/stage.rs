@@ -127,8 +127,10 @@ impl Stage {
         .await
     }
 
+    /// The attempts at a delivery in their order.
     pub(crate) async fn attempts(&self, delivery: &Delivery) -> Vec<RecordedAttempt> {
-        self.store.attempts(&tenant(), delivery.id).await.unwrap()
+        let page = self.store.attempts(&tenant(), delivery.id, PageRequest::default()).await.unwrap();
+        page.items.into_iter().rev().collect()
     }
 
     /// Waits until there are no jobs, and checks that no lane counts one as running.
