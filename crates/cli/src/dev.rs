@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use postrider_core::{Keyring, Random as _, SystemRandom};
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
-use postrider_program::{Observed, StartError, Transforms, readiness};
+use postrider_program::{Bounded, Observed, StartError, Transforms, readiness};
 use postrider_server::{Parts, Server};
 use postrider_settings::{
     DeliveryArgs, DispatchArgs, RetryArgs, SecretKeyArgs, ServerArgs, SettingsError, ShutdownArgs,
@@ -64,9 +64,9 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     }
     let keyring = secret_key.config()?;
     let client = client(&args)?;
-    let worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
+    let mut worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
     let (delay, grace) = (server.shutdown_delay, args.shutdown.shutdown_grace);
-    let config = postrider_server::Config {
+    let mut config = postrider_server::Config {
         body_limit: server.body_limit,
         request_memory: server.request_memory,
         delay,
@@ -82,6 +82,11 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     }
 
     let mut observed = Observed::start(&args.telemetry, Program::Whole, env!("CARGO_PKG_VERSION"))?;
+    let bounds = [Bounded::connections(config.connections), Bounded::attempts(worker.concurrency)];
+    // SQLite has one connection.
+    let [connections, attempts] = observed.fit_descriptors(1, bounds);
+    config.connections = connections as usize;
+    worker.concurrency = attempts.try_into().unwrap_or(worker.concurrency);
     let store = embedded::open(&args.data, keyring).await?;
     let database = store.database().clone();
     let readiness = readiness(&database);

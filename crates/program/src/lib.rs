@@ -27,6 +27,7 @@
 //! ```
 
 mod clock;
+mod descriptors;
 mod observed;
 mod open;
 mod start;
@@ -37,6 +38,7 @@ mod stop;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use clock::watch_clock;
+pub use descriptors::Bounded;
 pub use observed::{Observed, readiness};
 pub use open::{OpenError, migrate_database, open_database, open_store};
 #[doc(no_inline)]

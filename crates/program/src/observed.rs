@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::descriptors::{self, Bounded};
 use crate::start::StartError;
 
 /// How long the database may take to answer a ping before `/readyz` reports the program as unready.
@@ -20,6 +21,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Observed {
     guard: Guard,
     metrics: PrometheusHandle,
+    /// How many connections the telemetry address accepts.
+    connections: u32,
     serving: Option<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -36,7 +39,20 @@ impl Observed {
         })?;
         logging::log_panics();
         let metrics = prometheus::install(program, version)?;
-        Ok(Self { guard, metrics, serving: None, stop: CancellationToken::new() })
+        let connections = u32::try_from(listener::CONNECTIONS).unwrap_or(u32::MAX);
+        Ok(Self { guard, metrics, connections, serving: None, stop: CancellationToken::new() })
+    }
+
+    /// Returns bounds for which the system allows enough file descriptors, next to the telemetry address and this many
+    /// database connections. Raises the process's own limit if that is enough. If not, a warning names the numbers.
+    pub fn fit_descriptors<const N: usize>(
+        &mut self,
+        database_connections: u32,
+        bounds: [Bounded; N],
+    ) -> [u32; N] {
+        let (fitting, telemetry) = descriptors::fit(database_connections, bounds, self.connections);
+        self.connections = telemetry;
+        fitting
     }
 
     /// Serves `/metrics`, `/healthz` and `/readyz` on the telemetry address. The program is ready while the database
@@ -63,7 +79,8 @@ impl Observed {
         tracing::info!(service = "telemetry", address = %listener.local_addr()?, "listening");
         let router = listener::routes(self.metrics.clone(), readiness.clone());
         let stop = self.stop.clone().cancelled_owned();
-        self.serving = Some(tokio::spawn(listener::serve(listener, router, stop)));
+        self.serving =
+            Some(tokio::spawn(listener::serve_up_to(self.connections as usize, listener, router, stop)));
         Ok(())
     }
 

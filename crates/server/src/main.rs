@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use postrider_dispatch::Dispatcher;
-use postrider_program::{Observed, Purpose, StartError, Transforms, readiness};
+use postrider_program::{Bounded, Observed, Purpose, StartError, Transforms, readiness};
 use postrider_server::{Config, Parts, Server, Shedding};
 use postrider_settings::{
     DatabaseArgs, DeliveryArgs, DispatchArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig,
@@ -66,7 +66,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     let targets = args.delivery.client()?;
     let ShedConfig { queue_age, latency } = args.shed.config();
     let (delay, grace) = (args.server.shutdown_delay, args.shutdown.shutdown_grace);
-    let config = Config {
+    let mut config = Config {
         body_limit: args.server.body_limit,
         request_memory: args.server.request_memory,
         delay,
@@ -76,6 +76,9 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     };
 
     let mut observed = Observed::start(&args.telemetry, Program::Server, env!("CARGO_PKG_VERSION"))?;
+    let connections = Bounded::connections(config.connections);
+    let [connections] = observed.fit_descriptors(args.database.database_connections, [connections]);
+    config.connections = connections as usize;
     let (database, store) =
         postrider_program::open_store(&args.database, keyring, Purpose::Api, args.server.migrate).await?;
     let stop = postrider_program::stop_signal()?;

@@ -14,7 +14,7 @@ use axum::routing::get;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-pub use self::serve::{CONNECTIONS, GRACE, serve};
+pub use self::serve::{CONNECTIONS, GRACE, serve, serve_up_to};
 use crate::prometheus::{CONTENT_TYPE, PrometheusHandle};
 
 mod serve;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use postrider_program::{Observed, Purpose, StartError, readiness};
+use postrider_program::{Bounded, Observed, Purpose, StartError, readiness};
 use postrider_settings::{
     DatabaseArgs, DeliveryArgs, RetryArgs, SecretKeyArgs, ShutdownArgs, TelemetryArgs, WorkerArgs,
 };
@@ -42,9 +42,12 @@ async fn run(args: Args) -> Result<(), StartError> {
     let keyring = args.secret_key.config()?;
     let client = args.delivery.client()?;
     let grace = args.shutdown.shutdown_grace;
-    let config = Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
+    let mut config = Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
 
     let mut observed = Observed::start(&args.telemetry, Program::Worker, env!("CARGO_PKG_VERSION"))?;
+    let attempts = Bounded::attempts(config.concurrency);
+    let [attempts] = observed.fit_descriptors(args.database.database_connections, [attempts]);
+    config.concurrency = attempts.try_into().unwrap_or(config.concurrency);
     let (database, store) =
         postrider_program::open_store(&args.database, keyring, Purpose::Delivery, false).await?;
     let worker = Worker::new(store, client, config)?;

@@ -78,6 +78,14 @@ impl Program {
         self
     }
 
+    /// The same program with at most this many file descriptors, which it cannot change (`ulimit -n`).
+    pub fn with_descriptors(self, most: u32) -> Self {
+        let script = format!(r#"ulimit -n {most}; exec "$0" "$@""#);
+        let mut arguments = vec!["-c".into(), script.into(), self.path.into_os_string()];
+        arguments.extend(self.arguments);
+        Self { path: "/bin/sh".into(), arguments, variables: self.variables }
+    }
+
     /// Starts the program. Must be called within a tokio runtime.
     pub fn start(&self) -> Process {
         let mut child = self

@@ -36,6 +36,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A scraper must get through even if other clients open connections and send nothing, so connections do not wait for a
 /// place: the connection that has gone longest without a complete request is closed.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+    serve_up_to(CONNECTIONS, listener, router, shutdown).await;
+}
+
+/// Serves as [`serve`] does, with up to `connections` connections at once.
+pub async fn serve_up_to(
+    connections: usize,
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
     let mut shutdown = pin!(shutdown);
     let (stopping, stopped) = watch::channel(false);
     let mut open = JoinSet::new();
@@ -49,7 +59,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
         };
         match accepted {
             Ok((stream, _)) => {
-                if open.len() >= CONNECTIONS {
+                if open.len() >= connections {
                     waiting.close_longest();
                     // The place is free once that connection's task has ended.
                     open.join_next().await;

@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod crowd;
 mod deployment;
+mod descriptors;
 mod dev;
 mod exposition;
 mod failover;
