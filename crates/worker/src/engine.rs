@@ -1,6 +1,6 @@
 //! The worker: its parts, and the order in which they start and stop.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postrider_database::Purpose;
@@ -52,6 +52,7 @@ impl Worker {
             in_flight: InFlight::default(),
             payloads: Payloads::new(config.payload_memory, config.concurrency.get()),
             clock: ClockMonitor::default(),
+            drained: Mutex::default(),
             signals: Signals::default(),
             config,
         };

@@ -91,6 +91,14 @@ pub(crate) enum Refused {
     Unreadable(Arc<StoreError>),
 }
 
+/// How many payloads one statement loads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Portion {
+    /// Up to [`PORTION`] bytes.
+    Several,
+    Single,
+}
+
 /// The answer to a request for a payload.
 #[derive(Debug)]
 pub(crate) enum Requested {
@@ -173,19 +181,30 @@ impl Payloads {
             }
         }
         state.measure();
+        // Counted before another request can look.
+        let waiting = waits.then(|| WaitingJob::new(&self.0));
         drop(state);
-        Requested::Coming(Arrival { answer, _waiting: waits.then(|| WaitingJob::new(&self.0)) })
+        Requested::Coming(Arrival { answer, _waiting: waiting })
     }
 
     /// Waits for payloads that have room, and returns as many of them as one statement loads.
-    pub(crate) async fn next_portion(&self) -> Vec<EventId> {
+    pub(crate) async fn next_portion(&self, portion: Portion) -> Vec<EventId> {
+        let limit = match portion {
+            Portion::Several => PORTION,
+            Portion::Single => 0,
+        };
         loop {
-            let portion = self.0.take_portion();
+            let portion = self.0.take_portion(limit);
             if !portion.is_empty() {
                 return portion;
             }
             self.0.more_to_load.notified().await;
         }
+    }
+
+    /// Takes back payloads that could not be loaded. The others come first.
+    pub(crate) fn put_back(&self, events: Vec<EventId>) {
+        self.0.state().to_load.extend(events);
     }
 
     /// Hands a loaded payload to the jobs that asked for it.
@@ -221,7 +240,8 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_portion(&self) -> Vec<EventId> {
+    /// Takes payloads of this many bytes, and one at least.
+    fn take_portion(&self, limit: usize) -> Vec<EventId> {
         let mut state = self.state();
         let (mut portion, mut size) = (Vec::new(), 0);
         while let Some(&event) = state.to_load.front() {
@@ -237,7 +257,7 @@ impl Inner {
                 self.admit(&mut state);
                 continue;
             }
-            if !portion.is_empty() && size + bytes > PORTION {
+            if !portion.is_empty() && size + bytes > limit {
                 break;
             }
             state.to_load.pop_front();

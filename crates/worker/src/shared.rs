@@ -1,9 +1,10 @@
 //! What all parts of a worker use.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
+use postrider_queue::LaneId;
 use postrider_store::Store;
 use postrider_telemetry::BoundedLabel;
 use postrider_telemetry::clock::ClockMonitor;
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// The payloads that deliveries share.
     pub(crate) payloads: Payloads,
     pub(crate) clock: ClockMonitor,
+    /// The lane after which draining goes on.
+    pub(crate) drained: Mutex<Option<LaneId>>,
     /// The signals between the claimer and the recorder.
     pub(crate) signals: Signals,
 }

@@ -1,5 +1,6 @@
 //! Ends what waits for subscribers that were deactivated or deleted.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use postrider_queue::LaneId;
@@ -21,21 +22,28 @@ pub(super) fn interval(_: &Config) -> Duration {
     Duration::from_millis(200)
 }
 
-/// Ends deliveries batch by batch, lane by lane in turn. It rests after a batch for as long as the batch took, so that
-/// other work has the database for half of the time at least.
+/// Ends deliveries batch by batch, lane by lane in turn, and goes on where the last run ended. It rests after a batch for as
+/// long as the batch took, so that other work has the database for half of the time at least.
 pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     let started = Instant::now();
-    let mut after: Option<LaneId> = None;
     while started.elapsed() < RUN {
         let began = Instant::now();
-        let Some(drained) = shared.store.drain(after, MAX).await? else {
+        let after = place(shared);
+        let drained = match shared.store.drain(after, MAX).await {
+            Ok(Some(drained)) => drained,
             // Again from the first lane, unless that is where this began.
-            if after.take().is_none() {
-                return Ok(());
+            Ok(None) if after.is_some() => {
+                go_on_after(shared, None);
+                continue;
             }
-            continue;
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                // A lane that cannot be drained does not hold up the others.
+                go_on_after(shared, shared.store.queue().next_draining(after).await?);
+                return Err(error);
+            }
         };
-        after = Some(drained.lane);
+        go_on_after(shared, Some(drained.lane));
         let took = began.elapsed();
         let status = drained.end.status().as_str();
         let mut ended = 0;
@@ -50,4 +58,12 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
         tokio::time::sleep(took).await;
     }
     Ok(())
+}
+
+fn place(shared: &Shared) -> Option<LaneId> {
+    *shared.drained.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn go_on_after(shared: &Shared, lane: Option<LaneId>) {
+    *shared.drained.lock().unwrap_or_else(PoisonError::into_inner) = lane;
 }

@@ -3,14 +3,17 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use postrider_database::Dialect;
 use postrider_queue::{LaneRate, LaneSettings};
 use postrider_store::queue_ids::lane_of;
 use postrider_store::stats::StatsFilter;
 use postrider_store::subscribers::SubscriberChange;
+use postrider_testkit::eventually;
+use sea_orm::ConnectionTrait as _;
 
 use crate::stage::{DEADLINE, Stage, config, on_both, tenant};
 
-on_both!(others_are_delivered_while_thousands_end);
+on_both!(others_are_delivered_while_thousands_end, a_lane_that_cannot_be_drained_holds_up_no_other);
 
 /// Prints how long the deliveries took to end, and how long those of another subscriber took at the same time.
 async fn others_are_delivered_while_thousands_end(stage: &Stage) {
@@ -56,4 +59,34 @@ async fn others_are_delivered_while_thousands_end(stage: &Stage) {
         waits[waits.len() / 2],
         waits[waits.len() * 99 / 100]
     );
+}
+
+/// A row of the first lane is damaged.
+async fn a_lane_that_cannot_be_drained_holds_up_no_other(stage: &Stage) {
+    let (damaged, other) = (stage.subscriber("/damaged").await, stage.subscriber("/other").await);
+    stage.dispatch().await;
+    let change = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
+    let sql = match stage.store.database().dialect() {
+        Dialect::Postgres => {
+            format!("UPDATE deliveries SET event_type = '' WHERE subscriber_id = '{}'", damaged.uuid())
+        }
+        Dialect::Sqlite => {
+            format!(
+                "UPDATE deliveries SET event_type = '' WHERE subscriber_id = x'{}'",
+                damaged.uuid().simple()
+            )
+        }
+    };
+    stage.database.connection().execute_unprepared(&sql).await.unwrap();
+    for subscriber in [damaged, other] {
+        stage.store.change_subscriber(&tenant(), subscriber, change.clone()).await.unwrap().unwrap();
+    }
+    let worker = stage.worker(config()).await;
+    let pending = async |subscriber| {
+        let filter = StatsFilter { subscriber: Some(subscriber), ..StatsFilter::default() };
+        stage.store.stats(&tenant(), &filter).await.unwrap().deliveries.pending
+    };
+    eventually(DEADLINE, || async { (pending(other).await == 0).then_some(()) }).await;
+    worker.stop().await;
+    assert_eq!(pending(damaged).await, 1);
 }

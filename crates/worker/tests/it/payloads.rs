@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use postrider_core::DeliveryStatus;
 use postrider_core::subscriber::PolicyFields;
+use postrider_database::Config as DatabaseConfig;
 use postrider_dispatch::NewEvent;
 use postrider_testkit::receiver::Gate;
-use postrider_testkit::{Behaviour, eventually};
+use postrider_testkit::{Behaviour, TestDatabase, eventually};
 use postrider_worker::Config;
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 
 use crate::stage::{DEADLINE, Stage, config, on_both, tenant};
@@ -123,4 +125,37 @@ async fn a_worker_that_stops_gives_back_the_jobs_that_wait(stage: &Stage) {
     assert_eq!(stage.count("SELECT count(*) FROM jobs WHERE state = 3").await, 0);
     assert_eq!(stage.count("SELECT count(*) FROM deliveries WHERE attempts > 0").await, 0);
     stage.no_lane_is_running().await;
+}
+
+/// Reading one payload takes longer than a statement may, as a very large one does over a slow link.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_takes_too_long_to_read_holds_up_no_other() {
+    let stage = Stage::of(TestDatabase::postgres().await).await;
+    stage.subscriber("/hook").await;
+    let slow = stage.dispatcher.dispatch(large(100_000)).await.unwrap().id.uuid();
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(stage.dispatcher.dispatch(large(100_000)).await.unwrap().id);
+    }
+    let sql = format!(
+        "ALTER TABLE events RENAME TO stored_events;
+        CREATE FUNCTION read(event uuid, envelope bytea) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN
+            IF event = '{slow}' AND current_query() LIKE '%SELECT events.id, events.envelope%' THEN
+                PERFORM pg_sleep(60);
+            END IF;
+            RETURN envelope;
+        END $$;
+        CREATE VIEW events AS SELECT id, tenant, event_type, agent_id, read(id, envelope) AS envelope,
+            subscribers_found, dispatched_at FROM stored_events"
+    );
+    stage.database.connection().execute_unprepared(&sql).await.unwrap();
+    let database = DatabaseConfig {
+        answer_timeout: Duration::from_millis(1500),
+        ..DatabaseConfig::new(stage.database.url().parse().unwrap())
+    };
+    let worker = stage.worker_over(database, config()).await;
+    for event in others {
+        assert_eq!(stage.ended(event).await.status, DeliveryStatus::Succeeded);
+    }
+    worker.stop().await;
 }
