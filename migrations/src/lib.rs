@@ -109,7 +109,7 @@ fn waited_for_lock(error: &DbErr) -> bool {
 ///
 /// # Errors
 /// Fails if the database is unavailable.
-pub async fn pending(connection: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+pub async fn pending(connection: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
     pending_of::<Migrator>(connection).await
 }
 

@@ -8,11 +8,9 @@ use sea_orm::{
 };
 use sqlx_core::transaction::TransactionManager as _;
 
-use crate::error::is_dead_connection;
-use crate::pool::{Lease, Pool};
+use crate::Dialect;
 use crate::raw::{OwnTransaction, RawTransaction};
 use crate::source::{Origin, Source};
-use crate::{Dialect, Purpose};
 
 /// Begins a transaction that will write.
 ///
@@ -20,8 +18,7 @@ use crate::{Dialect, Purpose};
 /// return the connection to the pool with a transaction open, and the next user's writes would never be committed.
 pub(crate) async fn begin(source: &Source) -> Result<RawTransaction, DbErr> {
     if let Some(pool) = &source.own {
-        let lease = begin_own(pool, source.purpose).await?;
-        return Ok(RawTransaction::Own(OwnTransaction::new(lease)));
+        return OwnTransaction::begin(pool, source.purpose).await.map(RawTransaction::Own);
     }
     let (pool, origin) = (source.shared.clone(), source.origin);
     let task = async move {
@@ -35,19 +32,6 @@ pub(crate) async fn begin(source: &Source) -> Result<RawTransaction, DbErr> {
         // The runtime is shutting down.
         Err(error) => Err(DbErr::Custom(error.to_string())),
     }
-}
-
-async fn begin_own(pool: &Pool, purpose: Purpose) -> Result<Lease, DbErr> {
-    let mut lease = pool.acquire(purpose).await?;
-    match lease.execute_unprepared("BEGIN".to_owned()).await {
-        Ok(_) => return Ok(lease),
-        // No statement of the caller has run, and the pool has discarded all connections that may be dead as well.
-        Err(error) if is_dead_connection(&error) => drop(lease),
-        Err(error) => return Err(error),
-    }
-    let mut lease = pool.acquire(purpose).await?;
-    lease.execute_unprepared("BEGIN".to_owned()).await?;
-    Ok(lease)
 }
 
 async fn begin_shared(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {

@@ -48,7 +48,8 @@ pub async fn open_database(args: &DatabaseArgs, migrate: bool) -> Result<Databas
     if migrate {
         bring_up_to_date(&database).await?;
     }
-    let pending = postrider_migrations::pending(database.sea_orm()).await;
+    // On a connection that is open already: there may be no other to be had.
+    let pending = postrider_migrations::pending(database.connection()).await;
     let pending = pending.map_err(|error| OpenError::Migration(error.into()))?;
     if pending.is_empty() { Ok(database) } else { Err(OpenError::Schema(pending)) }
 }

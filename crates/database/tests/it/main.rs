@@ -12,6 +12,7 @@ mod failing_io;
 mod pool;
 mod pooler;
 mod servers;
+mod stale_plans;
 mod transactions;
 
 use std::time::Duration;

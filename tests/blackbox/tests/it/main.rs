@@ -35,5 +35,6 @@ mod shutdown;
 mod signature;
 mod start;
 mod targets;
+mod tls;
 mod traces;
 mod verifiers;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use postrider_migrations::{Migrator, migrate_with};
 use postrider_testkit::Receiver;
 use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DatabaseConnection;
 use serde_json::json;
 
 use crate::client::{idle, subscribe_with, text};
@@ -46,6 +47,25 @@ impl MigrationTrait for Wider {
         );
         manager.get_connection().execute_unprepared(&statements).await.map(drop)
     }
+}
+
+/// Changes the type of every column of a type, which no migration does. Prepared statements that return such a column fail
+/// then, once on each connection: "cached plan must not change result type" (SQLSTATE 0A000).
+async fn retype(connection: &DatabaseConnection, old: &str, new: &str) {
+    let statements = format!(
+        "DO $$ DECLARE changed record; BEGIN \
+            FOR changed IN SELECT relname, attname FROM pg_attribute \
+                JOIN pg_class ON pg_class.oid = attrelid AND relkind = 'r' \
+                WHERE relnamespace = current_schema()::regnamespace AND atttypid = '{old}'::regtype LOOP \
+                EXECUTE format('ALTER TABLE %I ALTER %I TYPE {new}', changed.relname, changed.attname); \
+            END LOOP; \
+        END $$"
+    );
+    postrider_testkit::eventually(DEADLINE, || async {
+        let limited = format!("SET lock_timeout = '300ms'; {statements}");
+        connection.execute_unprepared(&limited).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,6 +121,10 @@ async fn no_request_fails_during_a_migration() {
         migrate_with::<Newer<2>>(&connection).await.expect("a migration");
         migrate_with::<Newer<3>>(&connection).await.expect("a migration");
         round().await;
+        for (old, new) in [("text", "varchar"), ("varchar", "text")] {
+            retype(&connection, old, new).await;
+            round().await;
+        }
         stop.store(true, Ordering::SeqCst);
     };
     let (a, b, c, d, ()) = tokio::join!(client(), client(), client(), client(), migrations);

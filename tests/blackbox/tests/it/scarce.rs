@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use postrider_testkit::receiver::Gate;
 use postrider_testkit::{Api, Behaviour, Receiver, eventually};
 use sea_orm::sqlx::{Connection as _, postgres::PgConnection};
+use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::json;
 use xtask::postgres::Postgres;
 
@@ -70,6 +71,16 @@ async fn all_arrive(receiver: &Receiver, acknowledged: &BTreeSet<String>) {
     eventually(DEADLINE * 2, arrived).await;
 }
 
+/// How many connections the programs have.
+async fn programs(server: &Postgres) -> usize {
+    let admin = servers::connect(&server.database_url(servers::NAME)).await;
+    let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'postrider'";
+    let statement = Statement::from_string(admin.get_database_backend(), sql);
+    let count = admin.query_all_raw(statement).await.expect("rows").len();
+    admin.close().await.expect("it closes");
+    count
+}
+
 /// Takes every connection that ordinary roles may have from the programs.
 async fn take_all(server: &Postgres, url: &str) -> Vec<PgConnection> {
     let mut taken = Vec::new();
@@ -100,6 +111,8 @@ async fn six_workers_share_the_connections_that_there_are() {
     let server = Member::start(&program("postrider-server", &url, &own)).await;
     let mut workers = Vec::new();
     for _ in 0..WORKERS {
+        // A program that finds no connection for 5 s ends, and its supervisor starts it again.
+        eventually(DEADLINE, || async { (programs(&postgres).await <= USABLE - 3).then_some(()) }).await;
         workers.push(Member::start(&program("postrider-worker", &url, &own)).await);
     }
     let (api, receiver) = (server.api().await, Receiver::start().await);
