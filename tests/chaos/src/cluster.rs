@@ -72,8 +72,13 @@ pub(crate) fn parts() -> impl Iterator<Item = Who> {
 async fn give_settings(connection: &DatabaseConnection, who: Who, program: &Program) {
     let mut process = program.start();
     let start = Instant::now();
-    while process.is_running() && start.elapsed() < Duration::from_secs(5) {
+    // One that runs for long has all settings.
+    while process.is_running() && start.elapsed() < Duration::from_secs(15) {
         sleep(Duration::from_millis(20)).await;
+    }
+    if !process.is_running() {
+        // Until all that it has printed is read.
+        process.wait(Duration::from_secs(5)).await;
     }
     let printed = process.stderr().join("\n");
     let Some(statements) = printed.split("run `").nth(1).and_then(|rest| rest.split('`').next()) else {
