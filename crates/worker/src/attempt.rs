@@ -146,7 +146,8 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
 
 async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>) -> (Option<Attempt>, End) {
     let ids = shared.store.ids();
-    let started_at = ids.clock().now();
+    // Both clocks at once: the process may be stopped, or get no processor, before the request is sent.
+    let (started_at, began) = (ids.clock().now(), Instant::now());
     let traceparent = context::traceparent_or_new(trace, || {
         let mut random = [0; 24];
         ids.random().fill(&mut random);
@@ -172,6 +173,7 @@ async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>)
         Ok(request) => during("sent", shared.client.send(request)).await,
         Err(failure) => Sent { duration: Duration::ZERO, result: Err(failure) },
     };
+    let sent = Sent { duration: began.elapsed(), ..sent };
     point("answered");
     metrics::histogram!(metric::DELIVERY_DURATION).record(sent.duration.as_secs_f64());
 
