@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize, Serializer};
 /// One page of a list, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct List<T> {
-    /// The items of this page.
+    /// The items of this page. With a filter that matches few items, it may end before it is full, and be empty, although
+    /// another page follows.
     pub data: Vec<T>,
     /// The `cursor` of the request for the next page; `None` on the last page.
     pub next_cursor: Option<String>,
@@ -102,7 +103,10 @@ mod schema {
                 .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
                 .description(Some("The `cursor` of the request for the next page; null on the last page."));
             ObjectBuilder::new()
-                .description(Some("One page of a list, newest first."))
+                .description(Some(
+                    "One page of a list, newest first. With a filter that matches few items, a page may end before it is full, \
+                    and be empty, although `next_cursor` continues.",
+                ))
                 .property("data", items)
                 .required("data")
                 .property("next_cursor", next_cursor)

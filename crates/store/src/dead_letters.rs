@@ -7,13 +7,13 @@ use postrider_core::{
 };
 use postrider_database::sql::{column, query_one};
 use sea_orm::sea_query::{LockBehavior, LockType, Query};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 
 pub use crate::deliveries::restart::AttemptBudget;
 use crate::deliveries::restart::restart;
 use crate::deliveries::{Delivery, read};
 use crate::entity::{attempts, deliveries, subscribers};
-use crate::page::{Page, PageRequest};
+use crate::page::{Examined, Page, PageRequest};
 use crate::queue_ids::lane_of;
 use crate::{Store, StoreError};
 
@@ -58,7 +58,8 @@ pub enum Deleted {
 const REQUEUED_AT_ONCE: u64 = 500;
 
 impl Store {
-    /// Returns a page of the tenant's dead letters, newest first.
+    /// Returns a page of the tenant's dead letters, newest first. It examines a bounded number of them, so it may end before
+    /// it is full, and be empty, although another page follows.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -68,14 +69,19 @@ impl Store {
         filter: &DeadFilter,
         page: PageRequest<id::Delivery>,
     ) -> Result<Page<Delivery, id::Delivery>, StoreError> {
-        let mut query = filter.query(tenant);
-        if let Some(before) = page.before {
-            query = query.filter(deliveries::Column::Id.lt(before.uuid()));
-        }
-        let query = query.order_by_desc(deliveries::Column::Id).limit(page.rows());
-        let rows = query.all(&self.database.reads()).await?;
+        use deliveries::Column::Id;
+
+        let before = |query: Select<deliveries::Entity>| match page.before {
+            Some(before) => query.filter(Id.lt(before.uuid())),
+            None => query,
+        };
+        let reads = self.database.reads();
+        let all = before(DeadFilter::default().query(tenant));
+        let examined = Examined::of(all, Id, filter.is_empty(), &reads).await?;
+        let query = examined.within(before(filter.query(tenant)), Id);
+        let rows = query.order_by_desc(Id).limit(page.rows()).all(&reads).await?;
         let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(items, page.limit, |delivery| delivery.id))
+        Ok(examined.continued(Page::cut(items, page.limit, |delivery| delivery.id)))
     }
 
     /// Puts up to `most` dead letters back in the queue, oldest first, in batches that commit one by one.
@@ -159,7 +165,17 @@ impl Store {
 }
 
 impl DeadFilter {
-    fn query(&self, tenant: &TenantId) -> sea_orm::Select<deliveries::Entity> {
+    fn is_empty(&self) -> bool {
+        let Self { ids, subscriber, event_type, reason, since, until } = self;
+        ids.is_none()
+            && subscriber.is_none()
+            && event_type.is_none()
+            && reason.is_none()
+            && since.is_none()
+            && until.is_none()
+    }
+
+    fn query(&self, tenant: &TenantId) -> Select<deliveries::Entity> {
         use deliveries::Column as C;
 
         let mut query = deliveries::Entity::find()

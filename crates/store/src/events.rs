@@ -5,7 +5,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use crate::entity::events;
-use crate::page::{Page, PageRequest};
+use crate::page::{Examined, Page, PageRequest};
 use crate::row::{parse, unsigned};
 use crate::{Store, StoreError};
 
@@ -36,7 +36,8 @@ impl Store {
         query.into_model::<Row>().one(&self.database.reads()).await?.map(read).transpose()
     }
 
-    /// Returns a page of the tenant's events, newest first; with `event_type`, only events of that type.
+    /// Returns a page of the tenant's events, newest first; with `event_type`, only events of that type. It examines a
+    /// bounded number of events, so it may end before it is full, and be empty, although another page follows.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -47,16 +48,19 @@ impl Store {
         page: PageRequest<id::Event>,
     ) -> Result<Page<Event, id::Event>, StoreError> {
         let mut query = select(tenant);
-        if let Some(event_type) = event_type {
-            query = query.filter(events::Column::EventType.eq(event_type.as_str()));
-        }
         if let Some(before) = page.before {
             query = query.filter(events::Column::Id.lt(before.uuid()));
         }
+        let reads = self.database.reads();
+        let examined = Examined::of(query.clone(), events::Column::Id, event_type.is_none(), &reads).await?;
+        let mut query = examined.within(query, events::Column::Id);
+        if let Some(event_type) = event_type {
+            query = query.filter(events::Column::EventType.eq(event_type.as_str()));
+        }
         let query = query.order_by_desc(events::Column::Id).limit(page.rows());
-        let rows = query.into_model::<Row>().all(&self.database.reads()).await?;
+        let rows = query.into_model::<Row>().all(&reads).await?;
         let items = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(items, page.limit, |event| event.id))
+        Ok(examined.continued(Page::cut(items, page.limit, |event| event.id)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Clients that disconnect before a slow list has been read: their statements end, and events are not delayed.
+//! Clients that disconnect before a slow read has ended: their statements end, and events are not delayed.
 
 use std::time::{Duration, Instant};
 
@@ -17,54 +17,54 @@ const CALLERS: usize = 24;
 /// For how long an event may wait for its acknowledgement on a machine that runs other tests, too.
 const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 
-/// No delivery was answered with this status, so a list of those that were reads all of them.
-const UNLUCKY: &str = "/v1/deliveries?response_code=418";
+/// It adds up all roll-ups of the tenant.
+const SLOW: &str = "/v1/stats";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_whose_clients_disconnect_end_and_delay_no_event() {
-    list_and_disconnect(1_000_000).await;
+async fn reads_whose_clients_disconnect_end_and_delay_no_event() {
+    read_and_disconnect(1_000_000).await;
 }
 
 /// `cargo xtask test -- -p postrider-server --test it -- --ignored --nocapture full_size`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "six million deliveries take a minute"]
-async fn lists_whose_clients_disconnect_end_and_delay_no_event_at_full_size() {
-    list_and_disconnect(6_000_000).await;
+#[ignore = "six million roll-ups take a minute"]
+async fn reads_whose_clients_disconnect_end_and_delay_no_event_at_full_size() {
+    read_and_disconnect(6_000_000).await;
 }
 
-async fn list_and_disconnect(deliveries: u32) {
+async fn read_and_disconnect(rollups: u32) {
     let test = TestDatabase::postgres().await;
     let config = DatabaseConfig::new(test.url().parse().unwrap());
     let server = TestServer::over(test, config, |_| axum::Router::new(), |config| config).await;
     server.subscriber(&["*"]).await;
     server.event("before").await;
-    seed(&server.test_database, deliveries).await;
+    seed(&server.test_database, rollups).await;
     let watch = Watch::over(&server.test_database);
 
     let mut callers = Vec::new();
     for _ in 0..CALLERS {
         let mut caller = TcpStream::connect(server.address).await.unwrap();
-        let request = format!("GET {UNLUCKY} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\r\n");
+        let request = format!("GET {SLOW} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\r\n");
         caller.write_all(request.as_bytes()).await.unwrap();
         callers.push(caller);
     }
-    let lists = async || {
-        running(&server.test_database).await.into_iter().filter(|seen| seen.query.contains("deliveries"))
+    let reads = async || {
+        running(&server.test_database).await.into_iter().filter(|seen| seen.query.contains("rollups"))
     };
     let some = eventually(DEADLINE, async || {
-        let lists = lists().await.count();
-        (lists > 4).then_some(lists)
+        let reads = reads().await.count();
+        (reads > 4).then_some(reads)
     });
-    println!("{} lists at once", some.await);
+    println!("{} reads at once", some.await);
     let during = acknowledged(&server).await;
     drop(callers);
 
     let left = Instant::now();
-    eventually(Duration::from_secs(4), async || (lists().await.count() == 0).then_some(())).await;
+    eventually(Duration::from_secs(4), async || (reads().await.count() == 0).then_some(())).await;
     let ended = left.elapsed();
     let after = acknowledged(&server).await;
     println!(
-        "an event took {during:?} during the lists and {after:?} after them, which ended within {ended:?}"
+        "an event took {during:?} during the reads and {after:?} after them, which ended within {ended:?}"
     );
     let oldest = watch.oldest();
     println!("the oldest statement ran for {:?}", oldest.age);
@@ -82,16 +82,15 @@ async fn acknowledged(server: &TestServer) -> Duration {
     longest
 }
 
-/// Inserts deliveries that succeeded.
-async fn seed(test: &TestDatabase, deliveries: u32) {
+/// Inserts roll-ups of as many minutes.
+async fn seed(test: &TestDatabase, rollups: u32) {
     let started = Instant::now();
     let sql = format!(
-        "DROP INDEX deliveries_by_subscriber; DROP INDEX deliveries_by_event; SET synchronous_commit = off;
-        INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start,
-            job_id, response_status, created_at, ended_at)
-        SELECT lpad(to_hex(n), 32, '0')::uuid, 'default', lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(n % 100), 32, '0')::uuid,
-            'order.created', 1, 1, 0, NULL, 200, n, n FROM generate_series(1, {deliveries}) AS n"
+        "SET synchronous_commit = off;
+        INSERT INTO rollups (tenant, subscriber_id, event_type, minute, slot, created, succeeded, dead, cancelled, spent)
+        SELECT 'default', lpad(to_hex(n % 100), 32, '0')::uuid, 'order.created', n, 0, 1, 1, 0, 0, 1
+        FROM generate_series(1, {rollups}) AS n"
     );
     test.connection().execute_unprepared(&sql).await.unwrap();
-    println!("{deliveries} deliveries, seeded in {:?}", started.elapsed());
+    println!("{rollups} roll-ups, seeded in {:?}", started.elapsed());
 }

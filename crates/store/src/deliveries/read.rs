@@ -7,7 +7,7 @@ use postrider_core::{
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::entity::deliveries;
-use crate::page::{Page, PageRequest};
+use crate::page::{Examined, Page, PageRequest};
 use crate::row::{dead_reason, error_kind, parse, response_status, status, timestamp, unsigned};
 use crate::{Store, StoreError};
 
@@ -61,6 +61,18 @@ pub struct DeliveryFilter {
     pub until: Option<Timestamp>,
 }
 
+impl DeliveryFilter {
+    /// Whether an index finds exactly the deliveries that match.
+    fn is_met_by_candidates(&self) -> bool {
+        let Self { subscriber: _, event_id: _, event_type, status, response_status, since, until } = self;
+        event_type.is_none()
+            && status.is_none_or(|status| status == DeliveryStatus::Dead)
+            && response_status.is_none()
+            && since.is_none()
+            && until.is_none()
+    }
+}
+
 impl Store {
     /// Returns a delivery of the tenant.
     ///
@@ -72,7 +84,8 @@ impl Store {
         query.one(&self.database.reads()).await?.as_ref().map(read).transpose()
     }
 
-    /// Returns a page of the tenant's deliveries, newest first.
+    /// Returns a page of the tenant's deliveries, newest first. It examines a bounded number of deliveries, so it may end
+    /// before it is full, and be empty, although another page follows.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -88,18 +101,24 @@ impl Store {
         if let Some(subscriber) = filter.subscriber {
             query = query.filter(C::SubscriberId.eq(subscriber.uuid()));
         }
-        if let Some(event_type) = &filter.event_type {
-            query = query.filter(C::EventType.eq(event_type.as_str()));
-        }
         if let Some(event) = filter.event_id {
             query = query.filter(C::EventId.eq(event.uuid()));
         }
+        if filter.status == Some(DeliveryStatus::Dead) {
+            // Makes the planner use the partial index on dead letters.
+            query = query.filter(C::DiedAt.is_not_null());
+        }
+        if let Some(before) = page.before {
+            query = query.filter(C::Id.lt(before.uuid()));
+        }
+        let reads = self.database.reads();
+        let examined = Examined::of(query.clone(), C::Id, filter.is_met_by_candidates(), &reads).await?;
+        let mut query = examined.within(query, C::Id);
+        if let Some(event_type) = &filter.event_type {
+            query = query.filter(C::EventType.eq(event_type.as_str()));
+        }
         if let Some(status) = filter.status {
             query = query.filter(C::Status.eq(status.code()));
-            if status == DeliveryStatus::Dead {
-                // Makes the planner use the partial index on dead letters.
-                query = query.filter(C::DiedAt.is_not_null());
-            }
         }
         if let Some(code) = filter.response_status {
             query = query.filter(C::ResponseStatus.eq(i16::try_from(code).unwrap_or(-1)));
@@ -110,13 +129,9 @@ impl Store {
         if let Some(until) = filter.until {
             query = query.filter(C::CreatedAt.lt(until.millis()));
         }
-        if let Some(before) = page.before {
-            query = query.filter(C::Id.lt(before.uuid()));
-        }
-        let query = query.order_by_desc(C::Id).limit(page.rows());
-        let rows = query.all(&self.database.reads()).await?;
+        let rows = query.order_by_desc(C::Id).limit(page.rows()).all(&reads).await?;
         let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(items, page.limit, |delivery| delivery.id))
+        Ok(examined.continued(Page::cut(items, page.limit, |delivery| delivery.id)))
     }
 }
 

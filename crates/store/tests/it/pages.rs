@@ -1,12 +1,18 @@
 //! Pages of attempts, which are bounded in bytes as well as in number.
 
-use postrider_core::{DeliveryId, id};
+use postrider_core::{DeadReason, DeliveryId, id};
 use postrider_store::PageRequest;
+use postrider_store::dead_letters::DeadFilter;
+use postrider_store::deliveries::DeliveryFilter;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 
 use crate::stage::{Stage, on_both};
 
-on_both!(a_page_of_large_attempts_ends_early, a_page_of_small_attempts_holds_as_many_as_asked_for);
+on_both!(
+    a_page_of_large_attempts_ends_early,
+    a_page_of_small_attempts_holds_as_many_as_asked_for,
+    a_filter_that_matches_little_ends_a_page_early,
+);
 
 /// Makes attempts at one delivery, each with a response body of this size.
 async fn delivery_with(stage: &Stage, attempts: u32, bytes: u32) -> DeliveryId {
@@ -54,4 +60,61 @@ async fn a_page_of_small_attempts_holds_as_many_as_asked_for(stage: &Stage) {
     let other =
         stage.dispatch(&stage.tenant, stage.subscribe(&stage.tenant, true).await, "a", stage.now()).await;
     assert_eq!(pages(stage, other, 5).await, [Vec::<u32>::new()]);
+}
+
+/// The oldest of forty thousand events, deliveries and dead letters matches, and no other.
+async fn a_filter_that_matches_little_ends_a_page_early(stage: &Stage) {
+    const OTHERS: u32 = 40_000;
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let oldest = stage.dispatch(&stage.tenant, subscriber, "rare", stage.now()).await;
+    let connection = stage.database.connection();
+    let id = match connection.get_database_backend() {
+        DbBackend::Sqlite => "unhex('fe' || printf('%030x', n))",
+        _ => "('fe' || lpad(to_hex(n), 30, '0'))::uuid",
+    };
+    let numbers = format!(
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {OTHERS})"
+    );
+    for sql in [
+        "UPDATE deliveries SET status = 2, dead_reason = 0, died_at = 1, response_status = 418".to_owned(),
+        format!(
+            "INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) {numbers} \
+            SELECT {id}, tenant, 'usual', agent_id, envelope, 1, n FROM events, numbers"
+        ),
+        format!(
+            "INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, \
+                dead_reason, died_at, response_status, created_at) {numbers} \
+            SELECT {id}, tenant, event_id, subscriber_id, 'usual', 2, 1, 0, 1, 2, 500, n FROM deliveries, numbers"
+        ),
+    ] {
+        connection.execute_unprepared(&sql).await.unwrap();
+    }
+    let (store, tenant) = (&stage.store, &stage.tenant);
+    let rare = "rare".parse().unwrap();
+    let (mut before, mut pages) = (None, Vec::new());
+    while pages.len() < 4 {
+        let filter = DeliveryFilter { response_status: Some(418), ..DeliveryFilter::default() };
+        let page = store.deliveries(tenant, &filter, PageRequest { limit: 10, before }).await.unwrap();
+        let dead = DeadFilter { reason: Some(DeadReason::AttemptsUsedUp), ..DeadFilter::default() };
+        let dead = store.dead_letters(tenant, &dead, PageRequest { limit: 10, before }).await.unwrap();
+        let found: Vec<_> = page.items.iter().map(|delivery| delivery.id).collect();
+        assert_eq!(dead.items.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), found);
+        assert_eq!(dead.next, page.next);
+        pages.push(found);
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![], vec![], vec![oldest]], "each page examines twenty thousand");
+    let (mut before, mut pages) = (None, Vec::new());
+    while pages.len() < 4 {
+        let page = store.events(tenant, Some(&rare), PageRequest { limit: 10, before }).await.unwrap();
+        pages.push(page.items.len());
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [0, 0, 1]);
 }
