@@ -16,7 +16,6 @@ mod m0001_foundation;
 mod m0002_shut_lanes;
 mod m0003_room_in_place;
 mod m0004_draining_lanes;
-mod m0005_queue;
 mod schema;
 
 /// All migrations, oldest first.
@@ -30,7 +29,6 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_shut_lanes::Migration),
             Box::new(m0003_room_in_place::Migration),
             Box::new(m0004_draining_lanes::Migration),
-            Box::new(m0005_queue::Migration),
         ]
     }
 }

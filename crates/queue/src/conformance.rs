@@ -16,7 +16,7 @@
 //! | `fairness` | the turns of lanes |
 //! | `leases` | fencing, extending, rescuing |
 //! | `limits` | concurrency, order, rate |
-//! | `pauses` | pausing and probing |
+//! | `pauses` | pausing, probing, parking |
 //! | `measures` | depth and waiting times |
 //! | `crowds` | many claimers at once |
 
@@ -73,6 +73,7 @@ macro_rules! conformance_suite {
             $crate::conformance_suite!(@rules $fixture =>
                 each_job_is_claimed_once
                 a_lane_keeps_its_order
+                a_batch_is_enqueued_whole_or_not_at_all
                 a_job_is_not_claimed_before_it_is_due
                 a_delayed_job_is_never_early
                 retries_come_after_first_tries
@@ -100,8 +101,8 @@ macro_rules! conformance_suite {
                 a_paused_lane_is_closed_and_then_probes
                 a_changed_pause_holds_at_once
                 paused_lanes_do_not_hide_open_ones
-                jobs_of_a_paused_lane_are_held_and_return_in_order
-                many_paused_lanes_return_at_once
+                jobs_of_a_paused_lane_are_parked_and_return
+                parked_jobs_of_many_lanes_return_in_batches
                 depth_counts_by_state
                 the_longest_wait_ignores_jobs_that_their_lane_holds_back
                 many_claimers_never_overlap
@@ -130,7 +131,7 @@ fn lane(number: u128) -> LaneId {
 }
 
 fn job(lane: LaneId) -> NewJob {
-    NewJob::now(JobId(fresh()), lane, "acme", fresh())
+    NewJob::now(JobId(fresh()), lane, fresh())
 }
 
 fn jobs(lane: LaneId, count: usize) -> Vec<NewJob> {

@@ -8,11 +8,9 @@
 )]
 
 mod abandoned;
-mod costs;
 mod depth;
 mod flaws;
 mod memory;
-mod migration;
 mod notify;
 mod plans;
 
