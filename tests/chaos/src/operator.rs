@@ -25,6 +25,9 @@ use crate::{
 
 /// How long a call may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most pages of cancelled deliveries that are retried at once.
+const MOST_PAGES: usize = 100;
+
 /// How long to repeat a call that has to succeed.
 const RETRY_TIME: Duration = Duration::from_mins(1);
 /// How late an unanswered call may still take effect: a stopped server or a hanging link delays it.
@@ -203,10 +206,16 @@ impl Operator {
         for id in self.subscribers.values() {
             self.insist("activate", &format!("/v1/subscribers/{id}/activate")).await;
         }
-        let fickle = &self.subscribers[FICKLE];
-        let cancelled = self.deliveries(0, &format!("subscriber_id={fickle}&status=cancelled")).await;
-        for id in cancelled {
-            self.insist("retry", &format!("/v1/deliveries/{id}/retry")).await;
+        let cancelled = format!("subscriber_id={}&status=cancelled", self.subscribers[FICKLE]);
+        // A page at a time. Those of the page before are pending now.
+        for _ in 0..MOST_PAGES {
+            let page = self.deliveries(0, &cancelled).await;
+            if page.is_empty() {
+                return;
+            }
+            for id in page {
+                self.insist("retry", &format!("/v1/deliveries/{id}/retry")).await;
+            }
         }
     }
 
