@@ -49,7 +49,7 @@ async fn read_and_disconnect(rollups: u32) {
         callers.push(caller);
     }
     let reads = async || {
-        running(&server.test_database).await.into_iter().filter(|seen| seen.query.contains("rollups"))
+        running(&server.test_database).await.into_iter().filter(|seen| seen.query.contains("sum(created)"))
     };
     let some = eventually(DEADLINE, async || {
         let reads = reads().await.count();
