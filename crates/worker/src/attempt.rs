@@ -146,8 +146,10 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
 
 async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>) -> (Option<Attempt>, End) {
     let ids = shared.store.ids();
-    // Both clocks at once: the process may be stopped, or get no processor, before the request is sent.
-    let (started_at, began) = (ids.clock().now(), Instant::now());
+    // Both clocks, this one first: if the process is stopped in between, the attempt is recorded as too long, and not as
+    // ended before its request was sent.
+    let began = Instant::now();
+    let started_at = ids.clock().now();
     let traceparent = context::traceparent_or_new(trace, || {
         let mut random = [0; 24];
         ids.random().fill(&mut random);
