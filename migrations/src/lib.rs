@@ -80,7 +80,8 @@ async fn migrate_at_once<M: MigratorTrait>(connection: &DatabaseConnection) -> R
     // Filling a new column or building an index may take longer than any other statement. Behind a pooler nothing else sets
     // the isolation level: a stricter one would not see what another program has migrated.
     let begin = format!(
-        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
          SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(8101253773854268517); \
          SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
     );

@@ -51,7 +51,7 @@ impl<T, K: IdKind> Page<T, K> {
     }
 }
 
-/// The most rows that are examined for one page. Half a second is enough to read them from a disk.
+/// The most rows that are examined for one page.
 pub(crate) const MOST_EXAMINED: u64 = 20_000;
 
 /// How far a page may look for items that match.

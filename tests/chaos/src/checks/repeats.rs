@@ -13,8 +13,8 @@ use crate::{
 
 /// Allowed between an attempt's recorded start and the start of the clock that measures it.
 const MEASURING: i64 = 250;
-/// Allowed between an attempt's end and its log line; the machine may run several chaos tests at once.
-const TELLING: i64 = 3_000;
+/// Allowed between an attempt's end and its log line; the machine may be busy.
+const TELLING: i64 = 500;
 /// Allowed between an attempt's end and its record while there is no fault.
 const RECORDING: i64 = 1500;
 /// Allowed between the end of a fault and normal operation: back-offs and pools take a moment.
