@@ -255,6 +255,7 @@ fn log_attempt(work: &Work, attempt: &Attempt, end: End, traceparent: &str) {
         delivery = %delivery.id,
         subscriber = %delivery.subscriber,
         attempt = delivery.attempts + 1,
+        started_at = attempt.started_at.millis(),
         status,
         error = error.map(ErrorKind::as_str),
         outcome = end.status().as_str(),

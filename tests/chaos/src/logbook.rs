@@ -30,7 +30,9 @@ pub(crate) struct Log {
 /// An attempt whose end a worker logged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoggedAttempt {
+    /// When the line was written.
     pub(crate) at: i64,
+    pub(crate) started_at: i64,
     pub(crate) delivery: Uuid,
     pub(crate) number: i32,
     pub(crate) status: Option<i64>,
@@ -73,6 +75,7 @@ impl Log {
             let delivery: DeliveryId = line["delivery"].as_str()?.parse().ok()?;
             Some(LoggedAttempt {
                 at: millis(at)?,
+                started_at: line["started_at"].as_i64()?,
                 delivery: delivery.uuid(),
                 number: i32::try_from(line["attempt"].as_i64()?).ok()?,
                 status: line["status"].as_i64(),
