@@ -16,6 +16,7 @@ mod m0001_foundation;
 mod m0002_shut_lanes;
 mod m0003_room_in_place;
 mod m0004_draining_lanes;
+mod m0005_queue;
 mod schema;
 
 /// All migrations, oldest first.
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_shut_lanes::Migration),
             Box::new(m0003_room_in_place::Migration),
             Box::new(m0004_draining_lanes::Migration),
+            Box::new(m0005_queue::Migration),
         ]
     }
 }

@@ -66,7 +66,7 @@ pub struct PercentilesView {
     pub p99: Option<u64>,
 }
 
-/// The queue of the whole deployment, all tenants together. Filters do not apply. Counts above 10,000 may be estimates.
+/// The queue of the whole deployment, all tenants together. Filters do not apply. Counts of long queues may be estimates.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Queue))]
 pub struct QueueView {
@@ -74,9 +74,8 @@ pub struct QueueView {
     pub ready: u64,
     /// Jobs that are due later.
     pub scheduled: u64,
-    /// Jobs that are set aside because their lane is paused.
-    #[serde(rename = "held")]
-    pub parked: u64,
+    /// Jobs that wait in paused lanes.
+    pub held: u64,
     /// Jobs that a worker has claimed.
     pub running: u64,
     /// How long the oldest ready job at the head of a lane has waited, in seconds; 0 if there is none.

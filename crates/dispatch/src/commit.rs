@@ -12,11 +12,13 @@ mod idempotency;
 mod prepared;
 mod rows;
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use postrider_core::{SubscriberId, chain};
 use postrider_database::{Database, Dialect, Guarded, InTransaction, Writes};
 use postrider_store::StoreError;
+use postrider_store::queue_ids::lane_of;
 use postrider_telemetry::{context, metric, span};
 use sea_orm::ConnectionTrait;
 use tracing::{Instrument as _, Span, debug_span, field};
@@ -102,8 +104,10 @@ async fn commit_all(shared: &Shared, events: &[Prepared]) -> Result<Results, Sto
         Ok::<_, StoreError>(results)
     };
     let results = database.answered(written).await?;
-    if results.iter().flatten().any(|dispatched| !dispatched.duplicate && !dispatched.jobs.is_empty()) {
-        shared.store.queue().wake();
+    let new = results.iter().flatten().filter(|dispatched| !dispatched.duplicate);
+    let subscribers: BTreeSet<SubscriberId> = new.flat_map(|new| new.subscribers.iter().copied()).collect();
+    if !subscribers.is_empty() {
+        shared.store.queue().wake(&subscribers.into_iter().map(lane_of).collect::<Vec<_>>());
     }
     Ok(results)
 }

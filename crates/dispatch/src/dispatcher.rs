@@ -103,7 +103,7 @@ impl Dispatcher {
 
     /// Hints to workers that jobs may be ready.
     pub fn wake(&self) {
-        self.shared.store.queue().wake();
+        self.shared.store.queue().wake(&[]);
     }
 
     /// Returns the store that events are written to.

@@ -7,8 +7,8 @@ use postrider_database::{Batch, Column, DatabaseError, Dialect, Kind, Writes};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
-use crate::job::{Draining, JobId, LaneId};
-use crate::tables::STATES;
+use crate::job::{Draining, JobId, LaneId, Place, WaitingJob};
+use crate::tables::PRIORITIES;
 
 /// Starts draining, or stops it. A lane that is in this state already is not written.
 static START: &str = "UPDATE lanes SET draining = true WHERE id = $1 AND NOT draining";
@@ -19,36 +19,37 @@ static REMOVE: Template =
 
 static NEXT: &str = "SELECT id FROM lanes WHERE draining AND id > $1 ORDER BY id LIMIT 1";
 
-/// State by state, each by its own index. Two indexes hold scheduled jobs, and while PostgreSQL believes that there are
-/// next to none, it may prefer the one by time and read those of all lanes. A range and an order, with sorting turned off,
-/// leave only the one by lane.
+/// How many of a lane's first jobs are looked through for one of them.
+pub(crate) const LOOKED_THROUGH: u32 = 1_000;
+
 static WAITING: Template = Template::new(
     "SELECT * FROM (
-         SELECT id, subject FROM jobs WHERE state = {ready} AND lane = $1 ORDER BY priority, seq LIMIT $2
-     ) AS ready
+         SELECT id, subject, priority, seq, true AS due FROM jobs
+         WHERE lane = $1 AND priority = {first_try} AND lease_token IS NULL ORDER BY seq LIMIT $2
+     ) AS first_tries
      UNION ALL SELECT * FROM (
-         SELECT id, subject FROM jobs WHERE state = {parked} AND lane = $1 ORDER BY priority, seq LIMIT $2
-     ) AS parked
+         SELECT id, subject, priority, seq, true AS due FROM jobs
+         WHERE lane = $1 AND priority = {retry} AND lease_token IS NULL ORDER BY seq LIMIT $2
+     ) AS retries
      UNION ALL SELECT * FROM (
-         SELECT id, subject FROM jobs WHERE state = {scheduled} AND lane >= $1 AND lane <= $1 ORDER BY lane LIMIT $2
+         SELECT id, subject, priority, seq, false AS due FROM scheduled_jobs WHERE lane = $1 ORDER BY seq LIMIT $2
      ) AS scheduled
      LIMIT $2",
-    &[STATES],
+    &[PRIORITIES],
 );
 
-/// Locked in the order of ids, as `finish.sql` does. A job that was claimed in between stays.
-static REMOVE_ON_POSTGRES: Template = Template::new(
-    ", held AS MATERIALIZED (
-         SELECT mine.id FROM (SELECT * FROM input ORDER BY id) AS given CROSS JOIN LATERAL (
-             SELECT jobs.id FROM jobs WHERE jobs.id = given.id AND state <> {running} LIMIT 1 FOR UPDATE
-         ) AS mine
-     )
-     DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held))",
-    &[STATES],
-);
-
-static REMOVE_ON_SQLITE: Template =
-    Template::new("DELETE FROM jobs WHERE id IN (SELECT id FROM input) AND state <> {running}", &[STATES]);
+/// In the order of their places, and by ranges of one: see `finish.rs`. A job that was claimed in between stays.
+static REMOVE_READY: &str = "DELETE FROM jobs USING (SELECT * FROM input ORDER BY priority, seq) AS given
+     WHERE jobs.lane = $1 AND jobs.priority = ANY (ARRAY[given.priority]) AND jobs.seq BETWEEN given.seq AND given.seq
+         AND jobs.id IS NOT DISTINCT FROM given.id AND lease_token IS NULL";
+static REMOVE_SCHEDULED: &str =
+    "DELETE FROM scheduled_jobs USING (SELECT * FROM input ORDER BY priority, seq) AS given
+     WHERE scheduled_jobs.lane = $1 AND scheduled_jobs.seq BETWEEN given.seq AND given.seq
+         AND scheduled_jobs.id IS NOT DISTINCT FROM given.id";
+static REMOVE_READY_ON_SQLITE: &str =
+    "DELETE FROM jobs WHERE lane = $1 AND seq IN (SELECT seq FROM input) AND lease_token IS NULL";
+static REMOVE_SCHEDULED_ON_SQLITE: &str =
+    "DELETE FROM scheduled_jobs WHERE lane = $1 AND seq IN (SELECT seq FROM input)";
 
 /// For how long a deleted lane is kept: longer than any transaction that found its owner and has yet to enqueue a job.
 static GONE: Template = Template::new(
@@ -60,8 +61,8 @@ static REMOVE_LANE: &str =
     "DELETE FROM lanes WHERE id = $1 AND gone_at IS NOT NULL AND running = 0 AND NOT draining";
 
 /// Locks the lanes. One that does not exist any more is made.
-static KEEP: &str = "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked)
-     SELECT id, false, 0, 0, 0, false, false FROM input WHERE true
+static KEEP: &str = "INSERT INTO lanes (id, owner, ordered, rate_next_us, running, paused_until, probing)
+     SELECT id, owner, false, 0, 0, 0, false FROM input WHERE true
      ON CONFLICT (id) DO UPDATE SET running = lanes.running";
 
 pub(crate) async fn set(
@@ -90,27 +91,38 @@ pub(crate) async fn waiting(
     connection: &impl ConnectionTrait,
     lane: LaneId,
     max: u32,
-) -> Result<Vec<(JobId, Uuid)>, DatabaseError> {
-    let dialect = Dialect::of(connection);
-    if dialect == Dialect::Postgres {
-        execute(connection, "SET LOCAL enable_sort = off", []).await?;
-    }
-    let sql = WAITING.on(dialect);
+) -> Result<Vec<WaitingJob>, DatabaseError> {
+    let sql = WAITING.on(Dialect::of(connection));
     let rows = query_all(connection, sql, [lane.0.into(), i64::from(max).into()]).await?;
-    rows.iter().map(|row| Ok((JobId(column(row, "id")?), column(row, "subject")?))).collect()
+    let read = |row| {
+        Ok(WaitingJob {
+            id: JobId(column(row, "id")?),
+            subject: column(row, "subject")?,
+            place: Place { priority: column(row, "priority")?, seq: column(row, "seq")? },
+            due: column(row, "due")?,
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
-pub(crate) async fn remove(connection: &impl ConnectionTrait, jobs: &[JobId]) -> Result<(), DatabaseError> {
-    const JOB: &[Column] = &[Column::new("id", Kind::Uuid)];
-    let mut input = Batch::new(JOB);
-    for job in jobs {
-        input.push([job.0.into()]);
-    }
-    let statement = match Dialect::of(connection) {
-        Dialect::Postgres => &REMOVE_ON_POSTGRES,
-        Dialect::Sqlite => &REMOVE_ON_SQLITE,
+pub(crate) async fn remove(
+    connection: &impl ConnectionTrait,
+    lane: LaneId,
+    jobs: &[WaitingJob],
+) -> Result<(), DatabaseError> {
+    const JOB: &[Column] =
+        &[Column::new("priority", Kind::Small), Column::new("seq", Kind::Big), Column::new("id", Kind::Uuid)];
+    let (from_ready, from_scheduled) = match Dialect::of(connection) {
+        Dialect::Postgres => (REMOVE_READY, REMOVE_SCHEDULED),
+        Dialect::Sqlite => (REMOVE_READY_ON_SQLITE, REMOVE_SCHEDULED_ON_SQLITE),
     };
-    input.execute(connection, statement.on(Dialect::of(connection)), []).await.map(drop)
+    let (mut ready, mut scheduled) = (Batch::new(JOB), Batch::new(JOB));
+    for WaitingJob { id, place, due, .. } in jobs {
+        let input = if *due { &mut ready } else { &mut scheduled };
+        input.push([place.priority.into(), place.seq.into(), id.0.into()]);
+    }
+    ready.execute(connection, from_ready, [lane.0.into()]).await?;
+    scheduled.execute(connection, from_scheduled, [lane.0.into()]).await.map(drop)
 }
 
 /// Locks a lane until the transaction ends.
@@ -125,11 +137,11 @@ pub(crate) async fn stop(connection: &impl ConnectionTrait, lane: LaneId) -> Res
     execute(connection, sql, [lane.0.into()]).await.map(drop)
 }
 
-pub(crate) fn keep(lanes: &BTreeSet<LaneId>, writes: &mut Writes) {
-    const LANE: &[Column] = &[Column::new("id", Kind::Uuid)];
+pub(crate) fn keep(owner: &str, lanes: &BTreeSet<LaneId>, writes: &mut Writes) {
+    const LANE: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("owner", Kind::Text)];
     let mut input = Batch::new(LANE);
     for lane in lanes {
-        input.push([lane.0.into()]);
+        input.push([lane.0.into(), owner.into()]);
     }
     writes.push(input, KEEP);
 }

@@ -24,6 +24,8 @@ pub struct NewJob {
     pub id: JobId,
     /// The lane. A lane that does not exist yet is created with default settings.
     pub lane: LaneId,
+    /// Whose job it is. The queue hands it back with the job and does not read it.
+    pub owner: String,
     /// What the job is about, such as the id of a delivery.
     pub subject: Uuid,
     /// How long until the job is due.
@@ -34,8 +36,8 @@ pub struct NewJob {
 
 impl NewJob {
     /// A job that is ready at once.
-    pub fn now(id: JobId, lane: LaneId, subject: Uuid) -> Self {
-        Self { id, lane, subject, delay: Duration::ZERO, trace: None }
+    pub fn now(id: JobId, lane: LaneId, owner: impl Into<String>, subject: Uuid) -> Self {
+        Self { id, lane, owner: owner.into(), subject, delay: Duration::ZERO, trace: None }
     }
 }
 
@@ -71,13 +73,39 @@ pub enum Draining {
     ThenRemoved,
 }
 
-/// A worker's time-limited claim on a job.
+/// A worker's time-limited hold on a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The job.
     pub job: JobId,
     /// The token of the claim.
     pub token: LeaseToken,
+    /// The job's lane.
+    pub lane: LaneId,
+    /// Where in its lane the queue finds the job.
+    pub place: Place,
+}
+
+/// Where in its lane a queue keeps a job. It means something to that queue only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Lanes are served by ascending priority,
+    pub priority: i16,
+    /// and within a priority by ascending number.
+    pub seq: i64,
+}
+
+/// A job that waits in a draining lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingJob {
+    /// The job.
+    pub id: JobId,
+    /// What it is about.
+    pub subject: Uuid,
+    /// Where in its lane it is.
+    pub place: Place,
+    /// Whether it is due.
+    pub due: bool,
 }
 
 /// The arguments of a claim.
@@ -93,13 +121,16 @@ pub struct Claim {
     pub skip: Vec<LaneId>,
     /// How many jobs of a lane without a limit of its own may run at once, over all workers.
     pub lane_concurrency: NonZeroU32,
+    /// Earlier claims whose jobs have all been finished. The queue forgets them. Claims that are never named here are
+    /// forgotten when they have expired.
+    pub ended: Vec<LeaseToken>,
 }
 
 impl Claim {
     /// A claim on all lanes, with at most 32 running jobs of a lane without a limit of its own.
     pub fn new(token: LeaseToken, max: u32, lease: Duration) -> Self {
         let lane_concurrency = NonZeroU32::MIN.saturating_add(31);
-        Self { token, max, lease, skip: Vec::new(), lane_concurrency }
+        Self { token, max, lease, skip: Vec::new(), lane_concurrency, ended: Vec::new() }
     }
 }
 
@@ -108,8 +139,8 @@ impl Claim {
 pub struct ClaimedJob {
     /// The lease on the job.
     pub lease: Lease,
-    /// The lane.
-    pub lane: LaneId,
+    /// The owner with which the job was enqueued.
+    pub owner: String,
     /// What the job is about, such as the id of a delivery.
     pub subject: Uuid,
     /// How often the job was claimed, this claim included.
@@ -179,18 +210,18 @@ pub struct Rescued {
     pub exhausted: Vec<ClaimedJob>,
 }
 
-/// The number of jobs in each state. Above ten thousand a queue may estimate.
+/// The number of jobs in each state. Of long queues a queue may estimate it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Jobs that may be claimed.
     pub ready: u64,
     /// Jobs that are not due yet.
     pub scheduled: u64,
-    /// Jobs set aside because their lane is paused.
-    pub parked: u64,
+    /// Jobs that wait in paused lanes.
+    pub held: u64,
     /// Jobs that are leased.
     pub running: u64,
     /// The age of the oldest ready job, among the jobs that a claim would take first from their lanes. `None` if no job is
-    /// ready.
+    /// ready. Of many lanes a queue may look at some.
     pub oldest_ready: Option<Duration>,
 }

@@ -7,7 +7,7 @@
 //!
 //! | trait | what it is for |
 //! |---|---|
-//! | [`JobQueue`] | the worker's half: claim, extend, finish, promote, rescue, park, measure, wake |
+//! | [`JobQueue`] | the worker's half: claim, extend, finish, promote, rescue, measure, wake |
 //! | [`LaneControl`] | limits and pauses of lanes |
 //! | [`JobSink`] | enqueues jobs outside any transaction |
 //! | [`Queue`] | all three; what the suite behind the feature `conformance` tests |
@@ -28,7 +28,7 @@
 //! let database = Database::connect(Config::new("postgres://localhost/app".parse()?)).await?;
 //! let queue = PostgresQueue::new(database);
 //!
-//! queue.enqueue(&[NewJob::now(JobId(Uuid::from_u128(1)), LaneId(Uuid::from_u128(7)), Uuid::from_u128(42))]).await?;
+//! queue.enqueue(&[NewJob::now(JobId(Uuid::from_u128(1)), LaneId(Uuid::from_u128(7)), "acme", Uuid::from_u128(42))]).await?;
 //! let claimed = queue.claim(&Claim::new(LeaseToken(Uuid::from_u128(99)), 10, Duration::from_secs(90))).await?;
 //! for job in &claimed.jobs {
 //!     // … do what `job.subject` names …
@@ -38,16 +38,20 @@
 //! # }
 //! ```
 
+mod claiming;
 mod drain;
 mod enqueue;
 mod error;
 mod job;
 mod lane;
+mod measure;
 mod postgres;
 mod queue;
+mod search;
 mod sqlite;
 mod tables;
 mod transactional;
+mod turns;
 mod wake;
 
 #[cfg(feature = "conformance")]
@@ -60,7 +64,7 @@ use postrider_database::{Database, Dialect};
 pub use error::QueueError;
 pub use job::{
     Claim, Claimed, ClaimedJob, Depth, Draining, Finish, JobId, LaneId, LaneRate, LaneSettings, Lease,
-    LeaseToken, NewJob, Promoted, Rescue, Rescued,
+    LeaseToken, NewJob, Place, Promoted, Rescue, Rescued, WaitingJob,
 };
 pub use postgres::PostgresQueue;
 pub use queue::{JobQueue, JobSink, LaneControl, Queue};

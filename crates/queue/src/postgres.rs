@@ -1,41 +1,46 @@
 //! The queue over PostgreSQL.
 
 mod claim;
-mod depth;
 mod finish;
+mod heads;
 mod notify;
-mod park;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::sql::{Template, column, query_one};
-use postrider_database::{Database, Dialect, Guarded, Purpose, Transaction, Writes};
+use postrider_database::{Database, DatabaseError, Dialect, Guarded, Purpose, Transaction, Writes};
+use uuid::Uuid;
 
+use crate::claiming::{self, TakeJobs, Taken};
 use crate::enqueue::enqueue;
 use crate::error::QueueError;
 use crate::job::{
     Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
 };
 use crate::lane;
+use crate::measure::Measure;
 use crate::queue::JobQueue;
-use crate::tables::{STATES, count, duration};
+use crate::tables::{count, duration};
 use crate::transactional::TransactionalQueue;
+use crate::turns::Turns;
 use crate::wake::Wakeups;
 
-static PROMOTE: Template = Template::new(include_str!("postgres/promote.sql"), &[STATES]);
+static PROMOTE: Template = Template::new(include_str!("postgres/promote.sql"), &[]);
 
-/// A queue over the tables `jobs` and `lanes` of a PostgreSQL database.
+/// A queue over the tables `jobs`, `scheduled_jobs`, `claims` and `lanes` of a PostgreSQL database.
 ///
-/// It wakes workers in other processes by `NOTIFY`: without a payload, outside the transaction that enqueues, and at most
+/// It wakes workers in other processes by `NOTIFY`, which names lanes: outside the transaction that enqueues, and at most
 /// once per millisecond, since commits with notifications queue up behind one lock. From the first call of
 /// [`JobQueue::wakeups`] on it listens on a connection of its own.
 #[derive(Debug)]
 pub struct PostgresQueue {
     database: Database,
     delivery: Database,
-    walk: claim::Walk,
-    parking: park::Parking,
+    turns: Arc<Turns>,
+    heads: heads::Heads,
+    measure: Measure,
     notifier: notify::Notifier,
 }
 
@@ -44,24 +49,29 @@ impl PostgresQueue {
     ///
     /// Must be called within a tokio runtime.
     pub fn new(database: Database) -> Self {
-        let notifier = notify::Notifier::new(database.apart_from_api());
+        let turns = Arc::new(Turns::default());
+        let notifier = notify::Notifier::new(database.apart_from_api(), Arc::clone(&turns));
         let delivery = database.serving(Purpose::Delivery);
-        Self { database, delivery, walk: claim::Walk::default(), parking: park::Parking::default(), notifier }
+        let (heads, measure) = (heads::Heads::default(), Measure::default());
+        Self { database, delivery, turns, heads, measure, notifier }
+    }
+}
+
+#[async_trait]
+impl TakeJobs for PostgresQueue {
+    async fn take(&self, claim: &Claim, lanes: &[LaneId]) -> Result<Taken, DatabaseError> {
+        claim::take(&self.turns, &self.delivery, claim, lanes).await
     }
 }
 
 #[async_trait]
 impl JobQueue for PostgresQueue {
-    async fn park(&self, max: u32) -> Result<u64, QueueError> {
-        let ready = self.parking.park(&self.delivery, max).await?;
-        if ready > 0 {
-            self.wake();
-        }
-        Ok(ready)
+    async fn tidy(&self) -> Result<(), QueueError> {
+        Ok(self.heads.tidy(self.delivery.connection()).await?)
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError> {
-        Ok(self.walk.claim(&self.delivery, claim).await?)
+        Ok(claiming::claim(self, &self.turns, &self.delivery, claim).await?)
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, QueueError> {
@@ -77,27 +87,29 @@ impl JobQueue for PostgresQueue {
         let row = query_one(self.delivery.connection(), sql, [i64::from(max).into()]).await?;
         let Some(row) = row else { return Ok(Promoted::default()) };
         let next: Option<i64> = column(&row, "next_due_in")?;
+        let lanes: Option<Vec<Uuid>> = column(&row, "lanes")?;
+        self.turns.hint(&lanes.unwrap_or_default().into_iter().map(LaneId).collect::<Vec<_>>());
         Ok(Promoted { jobs: count(&row, "jobs")?, next_due_in: next.map(duration) })
     }
 
     async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError> {
-        let rescued = finish::rescue(&self.delivery, rescue).await?;
+        let (rescued, lanes) = finish::rescue(&self.delivery, rescue).await?;
         if rescued.returned > 0 {
-            self.wake();
+            self.wake(&lanes);
         }
         Ok(rescued)
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {
-        Ok(depth::depth(&self.delivery).await?)
+        Ok(self.measure.depth(self.delivery.connection()).await?)
     }
 
     async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError> {
-        Ok(lane::longest_wait(&self.database.reads(), calm).await?)
+        Ok(self.measure.longest_wait(&self.database.reads(), calm).await?)
     }
 
-    fn wake(&self) {
-        self.notifier.wake();
+    fn wake(&self, lanes: &[LaneId]) {
+        self.notifier.wake(lanes);
     }
 
     fn wakeups(&self) -> Wakeups {
@@ -115,7 +127,7 @@ impl TransactionalQueue for PostgresQueue {
         enqueue(Dialect::Postgres, jobs, writes);
     }
 
-    fn done_with(&self, done: &[(Lease, LaneId)], guarded: &mut Guarded) -> bool {
+    fn done_with(&self, done: &[Lease], guarded: &mut Guarded) -> bool {
         finish::done(done, guarded);
         true
     }
@@ -124,9 +136,10 @@ impl TransactionalQueue for PostgresQueue {
         &self,
         transaction: &Transaction,
         lane: LaneId,
+        owner: &str,
         settings: LaneSettings,
     ) -> Result<(), QueueError> {
-        Ok(lane::configure(transaction, lane, settings).await?)
+        Ok(lane::configure(transaction, lane, owner, settings).await?)
     }
 
     async fn pause_in(

@@ -65,12 +65,13 @@ pub trait JobQueue: Send + Sync + 'static {
     /// Fails if the queue is unavailable.
     async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError>;
 
-    /// Parks ready jobs of paused lanes, so that claims do not pass over them, and makes parked jobs of open lanes
-    /// ready; up to `max` each. Returns how many became ready.
+    /// Keeps claims cheap. Workers call it about once a second. The queue works without it, too.
     ///
     /// # Errors
     /// Fails if the queue is unavailable.
-    async fn park(&self, max: u32) -> Result<u64, QueueError>;
+    async fn tidy(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
 
     /// Counts the jobs in each state.
     ///
@@ -82,15 +83,15 @@ pub trait JobQueue: Send + Sync + 'static {
     /// take first from their lanes. `None` if there is no such job.
     ///
     /// Lanes that hold their jobs back do not count: those that are paused or probing, and those from which a claim
-    /// took all that their limits allowed within the last `calm`.
+    /// took all that their limits allowed within the last `calm`. Of many lanes a queue may look at some in each call.
     ///
     /// # Errors
     /// Fails if the queue is unavailable.
     async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError>;
 
-    /// Hints to workers, in this process and others, that jobs may be ready. A hint may be lost or late: workers poll
-    /// as well.
-    fn wake(&self);
+    /// Hints to workers, in this process and others, that jobs may be ready in these lanes, or in any lane if none is
+    /// named. A hint may be lost or late: workers poll as well.
+    fn wake(&self, lanes: &[LaneId]);
 
     /// Listens for such hints. Mark them as seen before claiming, and wait for one afterwards.
     fn wakeups(&self) -> Wakeups;
@@ -99,14 +100,15 @@ pub trait JobQueue: Send + Sync + 'static {
 /// Limits and pauses of lanes. A lane that does not exist yet is created with default settings by its first job.
 #[async_trait]
 pub trait LaneControl: Send + Sync + 'static {
-    /// Sets the limits of a lane, from the next claim on, and wakes workers. Creates the lane if it does not exist.
+    /// Sets the limits of a lane, from the next claim on, and wakes workers. Creates the lane for this owner if it does
+    /// not exist.
     ///
     /// A new rate holds at once: the lane owes as many jobs to it as it owed to the old one, and at most a burst. A lane
     /// that is no longer ordered does not wait for its retry any more.
     ///
     /// # Errors
     /// Fails if the queue is unavailable.
-    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError>;
+    async fn configure(&self, lane: LaneId, owner: &str, settings: LaneSettings) -> Result<(), QueueError>;
 
     /// Stops claims on a lane for `duration`. After that the lane lets one job at a time through, as a probe, until
     /// [`LaneControl::resume`]. Jobs that are running continue.
@@ -131,10 +133,10 @@ pub trait LaneControl: Send + Sync + 'static {
 /// names another job. See `docs/adr/0019-queues-outside-the-database.md`.
 #[async_trait]
 pub trait JobSink: Send + Sync + 'static {
-    /// Enqueues jobs, all or none, and wakes workers.
+    /// Enqueues jobs, all or none, and wakes workers. Their ids are new: a queue need not notice one that it has already.
     ///
     /// # Errors
-    /// Fails if the queue is unavailable, or if a job's id is in the queue already.
+    /// Fails if the queue is unavailable.
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError>;
 }
 

@@ -2,71 +2,115 @@
 
 mod claim;
 mod finish;
-mod park;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::sql::{Template, column, execute, query_all, query_one};
-use postrider_database::{Database, DatabaseError, Dialect, Guarded, Transaction, Writes};
+use postrider_database::{
+    Batch, Column, Database, DatabaseError, Dialect, Guarded, Kind, Transaction, Writes,
+};
 
+use crate::claiming::{self, TakeJobs, Taken};
 use crate::enqueue::enqueue;
 use crate::error::QueueError;
 use crate::job::{
     Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
 };
 use crate::lane;
+use crate::measure::Measure;
 use crate::queue::JobQueue;
-use crate::tables::{self, STATES, duration};
+use crate::tables::duration;
 use crate::transactional::{TransactionalQueue, commit};
+use crate::turns::Turns;
 use crate::wake::{Bell, Wakeups};
 
-static PROMOTE: Template = Template::new(
-    "UPDATE jobs SET state = {ready} WHERE id IN (
-         SELECT id FROM jobs WHERE state = {scheduled} AND available_at <= {now} ORDER BY available_at LIMIT $1
-     )",
-    &[STATES],
-);
-
-static NEXT_DUE: Template = Template::new(
-    "SELECT min(available_at) - {now} AS next_due_in FROM jobs WHERE state = {scheduled}",
-    &[STATES],
-);
-
-static DEPTH: Template = Template::new(
-    "SELECT state, count(*) AS jobs, {now} - min(available_at) AS oldest FROM jobs GROUP BY state",
+static DUE: Template = Template::new(
+    "SELECT seq, lane FROM scheduled_jobs WHERE available_at <= {now} ORDER BY available_at, seq LIMIT $1",
     &[],
 );
 
-/// A queue over the tables `jobs` and `lanes` of a SQLite database.
+static PROMOTE: &str =
+    "INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues, trace)
+     SELECT id, scheduled_jobs.lane, owner, subject, priority, available_at, claims, rescues, trace
+     FROM input CROSS JOIN scheduled_jobs ON scheduled_jobs.seq = input.seq ORDER BY available_at, scheduled_jobs.seq";
+
+static OPEN: Template = Template::new("UPDATE lanes SET shut_until = NULL WHERE shut_until <= {now}", &[]);
+
+/// When the next scheduled job is due, and the next shut lane opens.
+static NEXT_DUE: Template = Template::new(
+    "SELECT (SELECT available_at FROM scheduled_jobs ORDER BY available_at LIMIT 1) - {now} AS next_due_in,
+         (SELECT shut_until FROM lanes WHERE shut_until IS NOT NULL ORDER BY shut_until LIMIT 1) - {now} AS opens_in",
+    &[],
+);
+
+/// A queue over the tables `jobs`, `scheduled_jobs`, `claims` and `lanes` of a SQLite database.
 ///
 /// It keeps the same rules as [`PostgresQueue`](crate::PostgresQueue). Its wake-ups reach this process only.
 #[derive(Debug)]
 pub struct SqliteQueue {
     database: Database,
-    walk: claim::Walk,
+    turns: Turns,
+    measure: Measure,
     bell: Bell,
 }
 
 impl SqliteQueue {
     /// A queue over `database`, which must have the schema of `postrider-migrations`.
     pub fn new(database: Database) -> Self {
-        Self { database, walk: claim::Walk::default(), bell: Bell::new() }
+        Self { database, turns: Turns::default(), measure: Measure::default(), bell: Bell::new() }
+    }
+}
+
+/// In how many milliseconds the next scheduled job is due and the next shut lane opens.
+struct Next {
+    due_in: Option<i64>,
+    opens_in: Option<i64>,
+}
+
+impl SqliteQueue {
+    async fn next(&self) -> Result<Next, DatabaseError> {
+        let row = query_one(self.database.connection(), NEXT_DUE.on(Dialect::Sqlite), []).await?;
+        let Some(row) = row else { return Ok(Next { due_in: None, opens_in: None }) };
+        Ok(Next { due_in: column(&row, "next_due_in")?, opens_in: column(&row, "opens_in")? })
+    }
+
+    /// Moves up to `max` scheduled jobs that are due. Returns how many.
+    async fn promote_due(&self, max: u32) -> Result<u64, QueueError> {
+        const SEQ: &[Column] = &[Column::new("seq", Kind::Big)];
+        let transaction = self.database.begin().await?;
+        let rows = query_all(&transaction, DUE.on(Dialect::Sqlite), [i64::from(max).into()]).await?;
+        let (mut due, mut lanes) = (Batch::new(SEQ), Vec::with_capacity(rows.len()));
+        for row in &rows {
+            due.push([column::<i64>(row, "seq")?.into()]);
+            lanes.push(LaneId(column(row, "lane")?));
+        }
+        let jobs = due.clone().execute(&transaction, PROMOTE, []).await?;
+        let sql = "DELETE FROM scheduled_jobs WHERE seq IN (SELECT seq FROM input)";
+        due.execute(&transaction, sql, []).await?;
+        commit(transaction).await?;
+        self.turns.hint(&lanes);
+        Ok(jobs)
+    }
+}
+
+/// The ids of lanes, one after the other.
+fn lane_list(lanes: HashSet<LaneId>) -> Vec<u8> {
+    lanes.into_iter().flat_map(|lane| lane.0.into_bytes()).collect()
+}
+
+#[async_trait]
+impl TakeJobs for SqliteQueue {
+    async fn take(&self, claim: &Claim, lanes: &[LaneId]) -> Result<Taken, DatabaseError> {
+        claim::take(&self.turns, &self.database, claim, lanes).await
     }
 }
 
 #[async_trait]
 impl JobQueue for SqliteQueue {
-    async fn park(&self, max: u32) -> Result<u64, QueueError> {
-        let ready = park::park(&self.database, max).await?;
-        if ready > 0 {
-            self.wake();
-        }
-        Ok(ready)
-    }
-
     async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError> {
-        self.walk.claim(&self.database, claim).await
+        Ok(claiming::claim(self, &self.turns, &self.database, claim).await?)
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, QueueError> {
@@ -81,39 +125,42 @@ impl JobQueue for SqliteQueue {
     }
 
     async fn promote(&self, max: u32) -> Result<Promoted, QueueError> {
-        let connection = self.database.connection();
-        let next_due_in = async || -> Result<Option<i64>, DatabaseError> {
-            let row = query_one(connection, NEXT_DUE.on(Dialect::Sqlite), []).await?;
-            row.map_or(Ok(None), |row| column(&row, "next_due_in"))
-        };
         // Read first: finding nothing due must not cost a write.
-        let due_in = next_due_in().await?;
+        let Next { due_in, opens_in } = self.next().await?;
+        if opens_in.is_some_and(|millis| millis <= 0) {
+            execute(self.database.connection(), OPEN.on(Dialect::Sqlite), []).await?;
+        }
         if due_in.is_none_or(|millis| millis > 0) {
             return Ok(Promoted { jobs: 0, next_due_in: due_in.map(duration) });
         }
-        let jobs = execute(connection, PROMOTE.on(Dialect::Sqlite), [i64::from(max).into()]).await?;
-        Ok(Promoted { jobs, next_due_in: next_due_in().await?.map(duration) })
+        let jobs = self.promote_due(max).await?;
+        Ok(Promoted { jobs, next_due_in: self.next().await?.due_in.map(duration) })
     }
 
     async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError> {
         let transaction = self.database.begin().await?;
-        let rescued = finish::rescue(&transaction, rescue).await?;
+        let (rescued, lanes) = finish::rescue(&transaction, rescue).await?;
         commit(transaction).await?;
         if rescued.returned > 0 {
-            self.wake();
+            self.wake(&lanes);
         }
         Ok(rescued)
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {
-        Ok(tables::depth(&query_all(self.database.connection(), DEPTH.on(Dialect::Sqlite), []).await?)?)
+        Ok(self.measure.depth(self.database.connection()).await?)
     }
 
     async fn longest_wait(&self, calm: Duration) -> Result<Option<Duration>, QueueError> {
-        Ok(lane::longest_wait(self.database.connection(), calm).await?)
+        Ok(self.measure.longest_wait(self.database.connection(), calm).await?)
     }
 
-    fn wake(&self) {
+    fn wake(&self, lanes: &[LaneId]) {
+        if lanes.is_empty() {
+            self.turns.hint_any();
+        } else {
+            self.turns.hint(lanes);
+        }
         self.bell.ring();
     }
 
@@ -133,7 +180,7 @@ impl TransactionalQueue for SqliteQueue {
     }
 
     /// SQLite runs no [`Guarded`] writes.
-    fn done_with(&self, _done: &[(Lease, LaneId)], _guarded: &mut Guarded) -> bool {
+    fn done_with(&self, _done: &[Lease], _guarded: &mut Guarded) -> bool {
         false
     }
 
@@ -141,9 +188,10 @@ impl TransactionalQueue for SqliteQueue {
         &self,
         transaction: &Transaction,
         lane: LaneId,
+        owner: &str,
         settings: LaneSettings,
     ) -> Result<(), QueueError> {
-        Ok(lane::configure(transaction, lane, settings).await?)
+        Ok(lane::configure(transaction, lane, owner, settings).await?)
     }
 
     async fn pause_in(

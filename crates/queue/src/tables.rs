@@ -2,35 +2,52 @@
 
 use std::time::Duration;
 
-use postrider_database::DatabaseError;
 use postrider_database::sql::{Part, column};
-use sea_orm::QueryResult;
+use postrider_database::{Batch, Column, DatabaseError, Kind};
+use sea_orm::{QueryResult, Value};
 
-use crate::job::{ClaimedJob, Depth, JobId, LaneId, Lease, LeaseToken};
-
-/// The states of a job. Statements hold them as literals, since PostgreSQL and SQLite use a partial index only for a
-/// literal that matches its predicate.
-pub(crate) mod state {
-    pub(crate) const READY: i16 = 0;
-    pub(crate) const SCHEDULED: i16 = 1;
-    pub(crate) const PARKED: i16 = 2;
-    pub(crate) const RUNNING: i16 = 3;
-}
+use crate::job::{ClaimedJob, JobId, LaneId, Lease, LeaseToken, Place};
 
 /// The priorities of a job. In its lane, a retry comes after all first tries.
-pub(crate) mod priority {
-    pub(crate) const FIRST_TRY: i16 = 0;
-    pub(crate) const RETRY: i16 = 1;
-}
+pub(crate) const PRIORITIES: &[Part] = &[("first_try", "0"), ("retry", "1")];
 
-/// The states and priorities by name.
-pub(crate) const STATES: &[Part] = &[
-    ("ready", "0"),
-    ("scheduled", "1"),
-    ("parked", "2"),
-    ("running", "3"),
-    ("first_try", "0"),
-    ("retry", "1"),
+/// The walk from lane to lane over the index of jobs, as a recursive table `walk(lane, step)`: at most `$2` lanes with
+/// ready jobs after the lane `$1`; `$3` is the greatest id. A step from a shut lane leads to the next lane that is not
+/// shut. Crowded lanes may have no ready job: the walk steps on them without looking, because removed jobs may be in the
+/// way, and looks for others only in between.
+pub(crate) const WALK: &[Part] = &[
+    ("walk", include_str!("walk.sql")),
+    ("is_stepped_over", "(SELECT shut_until FROM lanes WHERE lanes.id = walk.lane) IS NOT NULL"),
+    (
+        "next_open",
+        "(SELECT open.id FROM lanes AS open WHERE open.shut_until IS NULL AND open.id > walk.lane \
+          ORDER BY open.id LIMIT 1)",
+    ),
+];
+
+/// The same walk over all lanes, also those that are shut.
+pub(crate) const WALK_OVER_ALL: &[Part] =
+    &[("walk", include_str!("walk.sql")), ("is_stepped_over", "false"), ("next_open", "walk.lane")];
+
+/// A table `walk` or the like with the rows of its lanes. PostgreSQL keeps the plan, and a plan made while the table was
+/// nearly empty would join with all of it once it has grown; so it gets no choice.
+pub(crate) const LANES_ON_POSTGRES: &[Part] =
+    &[("with_lanes", "CROSS JOIN LATERAL (SELECT * FROM lanes WHERE lanes.id = seen.lane LIMIT 1) AS lanes")];
+pub(crate) const LANES_ON_SQLITE: &[Part] = &[("with_lanes", "JOIN lanes ON lanes.id = seen.lane")];
+
+/// Since when the jobs that a claim would take first from a row of `lanes` are ready, and whether there are any.
+pub(crate) const FIRST_JOBS: &[Part] = &[
+    ("has_ready", "({first_new} IS NOT NULL OR {first_again} IS NOT NULL)"),
+    (
+        "first_new",
+        "(SELECT available_at FROM jobs WHERE jobs.lane = lanes.id AND jobs.priority = {first_try} \
+          AND jobs.seq >= lanes.head AND jobs.lease_token IS NULL ORDER BY jobs.seq LIMIT 1)",
+    ),
+    (
+        "first_again",
+        "(SELECT available_at FROM jobs WHERE jobs.lane = lanes.id AND jobs.priority = {retry} \
+          AND jobs.lease_token IS NULL ORDER BY jobs.seq LIMIT 1)",
+    ),
 ];
 
 /// When a lane lets jobs be claimed, and how many, as expressions over a row of `lanes`.
@@ -59,6 +76,12 @@ pub(crate) const LANE_RULES: &[Part] = &[
          ELSE ({moment} * 1000 + rate_burst * rate_interval_us - {greatest}(rate_next_us, {moment} * 1000)) \
             / rate_interval_us END",
     ),
+    // For how many milliseconds the rate allows nothing after a claim of `{taken}` jobs.
+    (
+        "rate_for_then",
+        "CASE WHEN rate_interval_us IS NULL THEN 0 \
+         ELSE ({rate_next} - {moment} * 1000 - (rate_burst - 1) * rate_interval_us + 999) / 1000 END",
+    ),
     // `rate_next_us` after a claim of `{taken}` jobs.
     (
         "rate_next",
@@ -67,13 +90,9 @@ pub(crate) const LANE_RULES: &[Part] = &[
     ),
 ];
 
-/// Limits of parking.
-pub(crate) const PARKING: &[Part] = &[
-    // Parking the jobs of a lane that is paused for fewer milliseconds costs more than claims that pass over it.
-    ("worth_parking", "2000"),
-    // How many lanes one call opens; on SQLite, also of how many it parks jobs.
-    ("lanes_opened_at_once", "500"),
-];
+/// A lane whose rate allows nothing for this many milliseconds is marked as shut, so that walks step over it. For a
+/// shorter time, the mark costs more than looking at the lane.
+pub(crate) const SHUT: &[Part] = &[("worth_shutting", "500")];
 
 /// A duration in milliseconds, rounded up: a job must not be early.
 pub(crate) fn millis(duration: Duration) -> i64 {
@@ -95,11 +114,12 @@ pub(crate) fn count(row: &QueryResult, name: &str) -> Result<u64, DatabaseError>
     Ok(u64::try_from(column::<i64>(row, name)?).unwrap_or(0))
 }
 
-/// Reads a claimed job from a row of `id, lane, subject, claims, rescues, trace`.
+/// Reads a claimed job from a row of `id, lane, priority, seq, owner, subject, claims, rescues, trace`.
 pub(crate) fn claimed_job(row: &QueryResult, token: LeaseToken) -> Result<ClaimedJob, DatabaseError> {
+    let place = Place { priority: column(row, "priority")?, seq: column(row, "seq")? };
     Ok(ClaimedJob {
-        lease: Lease { job: JobId(column(row, "id")?), token },
-        lane: LaneId(column(row, "lane")?),
+        lease: Lease { job: JobId(column(row, "id")?), token, lane: LaneId(column(row, "lane")?), place },
+        owner: column(row, "owner")?,
         subject: column(row, "subject")?,
         claims: u32::try_from(column::<i32>(row, "claims")?).unwrap_or(0),
         rescues: u32::try_from(column::<i32>(row, "rescues")?).unwrap_or(0),
@@ -107,56 +127,36 @@ pub(crate) fn claimed_job(row: &QueryResult, token: LeaseToken) -> Result<Claime
     })
 }
 
+/// The columns that find leased jobs again.
+pub(crate) const LEASE: &[Column] = &[
+    Column::new("lane", Kind::Uuid),
+    Column::new("priority", Kind::Small),
+    Column::new("seq", Kind::Big),
+    Column::new("id", Kind::Uuid),
+    Column::new("token", Kind::Uuid),
+];
+
+/// The rows of [`LEASE`].
+pub(crate) fn leases<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> Batch {
+    let mut input = Batch::new(LEASE);
+    for lease in leases {
+        input.push(lease_row(lease));
+    }
+    input
+}
+
+pub(crate) fn lease_row(Lease { job, token, lane, place }: &Lease) -> [Value; 5] {
+    [lane.0.into(), place.priority.into(), place.seq.into(), job.0.into(), token.0.into()]
+}
+
 /// Reads the ids of jobs from rows of `id`.
 pub(crate) fn job_ids(rows: &[QueryResult]) -> Result<Vec<JobId>, DatabaseError> {
     rows.iter().map(|row| Ok(JobId(column(row, "id")?))).collect()
 }
 
-/// Reads depths from rows of `state, jobs, oldest`.
-pub(crate) fn depth(rows: &[QueryResult]) -> Result<Depth, DatabaseError> {
-    let mut depth = Depth::default();
-    for row in rows {
-        let jobs = count(row, "jobs")?;
-        match column::<i16>(row, "state")? {
-            state::READY => {
-                depth.ready = jobs;
-                depth.oldest_ready = column::<Option<i64>>(row, "oldest")?.map(duration);
-            }
-            state::SCHEDULED => depth.scheduled = jobs,
-            state::PARKED => depth.parked = jobs,
-            state::RUNNING => depth.running = jobs,
-            other => {
-                let row = format!("(one of {jobs} jobs)");
-                return Err(DatabaseError::inconsistent(
-                    "jobs",
-                    "state",
-                    row,
-                    format!("no state is {other}"),
-                ));
-            }
-        }
-    }
-    Ok(depth)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn states_have_the_same_numbers_in_statements_and_in_rust() {
-        let named = [
-            ("ready", state::READY),
-            ("scheduled", state::SCHEDULED),
-            ("parked", state::PARKED),
-            ("running", state::RUNNING),
-            ("first_try", priority::FIRST_TRY),
-            ("retry", priority::RETRY),
-        ];
-        for (name, number) in named {
-            assert!(STATES.contains(&(name, &*number.to_string())), "{name}");
-        }
-    }
 
     #[test]
     fn times_are_rounded_up_so_that_nothing_is_early() {

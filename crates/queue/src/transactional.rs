@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::{Database, Guarded, Transaction, Writes};
-use uuid::Uuid;
 
 use crate::drain;
 use crate::error::QueueError;
-use crate::job::{Draining, Finish, JobId, LaneId, LaneSettings, Lease, NewJob};
+use crate::job::{Draining, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, WaitingJob};
 use crate::queue::{JobSink, LaneControl, Queue};
 
 /// A queue that lives in the application's database and takes part in its transactions.
@@ -24,10 +23,10 @@ pub trait TransactionalQueue: Queue {
     /// commit.
     fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes);
 
-    /// Adds to `guarded` the statements that remove jobs which are done, each given with its lane, and the expectation
-    /// that all their leases are valid. Returns whether the queue can do that: if not, it adds nothing, and the caller
-    /// uses [`TransactionalQueue::finish_in`].
-    fn done_with(&self, done: &[(Lease, LaneId)], guarded: &mut Guarded) -> bool;
+    /// Adds to `guarded` the statements that remove jobs which are done, and the expectation that all their leases are
+    /// valid. Returns whether the queue can do that: if not, it adds nothing, and the caller uses
+    /// [`TransactionalQueue::finish_in`].
+    fn done_with(&self, done: &[Lease], guarded: &mut Guarded) -> bool;
 
     /// Ends claims when `transaction` commits. Returns the jobs whose leases are still valid. If one of those given is
     /// missing, the worker must not commit what it did under that lease.
@@ -48,6 +47,7 @@ pub trait TransactionalQueue: Queue {
         &self,
         transaction: &Transaction,
         lane: LaneId,
+        owner: &str,
         settings: LaneSettings,
     ) -> Result<(), QueueError>;
 
@@ -92,7 +92,7 @@ pub trait TransactionalQueue: Queue {
         Ok(drain::next(self.database().connection(), after).await?)
     }
 
-    /// Up to `max` jobs of a lane that no worker has claimed (ready, scheduled or parked), with their subjects.
+    /// Up to `max` jobs of a lane that no worker has claimed, whether they are due or not.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -101,16 +101,33 @@ pub trait TransactionalQueue: Queue {
         transaction: &Transaction,
         lane: LaneId,
         max: u32,
-    ) -> Result<Vec<(JobId, Uuid)>, QueueError> {
+    ) -> Result<Vec<WaitingJob>, QueueError> {
         Ok(drain::waiting(transaction, lane, max).await?)
     }
 
-    /// Removes those of these jobs that no worker has claimed.
+    /// Removes those of these jobs of a lane that no worker has claimed. Locks the lane.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
-    async fn remove_in(&self, transaction: &Transaction, jobs: &[JobId]) -> Result<(), QueueError> {
-        Ok(drain::remove(transaction, jobs).await?)
+    async fn remove_in(
+        &self,
+        transaction: &Transaction,
+        lane: LaneId,
+        jobs: &[WaitingJob],
+    ) -> Result<(), QueueError> {
+        drain::lock(transaction, lane).await?;
+        Ok(drain::remove(transaction, lane, jobs).await?)
+    }
+
+    /// Removes a job that nobody needs any more, if no worker has claimed it and it is among the first of its lane. A job
+    /// that stays does no harm if its subject names another job, or none. Locks the lane.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn cancel_in(&self, transaction: &Transaction, lane: LaneId, job: JobId) -> Result<(), QueueError> {
+        let waiting = self.waiting_in(transaction, lane, drain::LOOKED_THROUGH).await?;
+        let found: Vec<_> = waiting.into_iter().filter(|waiting| waiting.id == job).collect();
+        if found.is_empty() { Ok(()) } else { self.remove_in(transaction, lane, &found).await }
     }
 
     /// Stops draining a lane if nothing waits in it. Returns whether it did.
@@ -129,8 +146,8 @@ pub trait TransactionalQueue: Queue {
 
     /// Adds to `writes` a statement that keeps lanes from being removed until the transaction has ended. Needed before
     /// [`TransactionalQueue::enqueue_with`] if the lanes' owner may have been deleted.
-    fn keep_lanes_with(&self, lanes: &BTreeSet<LaneId>, writes: &mut Writes) {
-        drain::keep(lanes, writes);
+    fn keep_lanes_with(&self, owner: &str, lanes: &BTreeSet<LaneId>, writes: &mut Writes) {
+        drain::keep(owner, lanes, writes);
     }
 
     /// Removes up to `max` empty lanes whose owner was deleted more than an hour ago. Returns how many.
@@ -155,11 +172,11 @@ pub trait TransactionalQueue: Queue {
 
 #[async_trait]
 impl<Q: TransactionalQueue> LaneControl for Q {
-    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError> {
+    async fn configure(&self, lane: LaneId, owner: &str, settings: LaneSettings) -> Result<(), QueueError> {
         let transaction = self.database().begin().await?;
-        self.configure_in(&transaction, lane, settings).await?;
+        self.configure_in(&transaction, lane, owner, settings).await?;
         commit(transaction).await?;
-        self.wake();
+        self.wake(&[lane]);
         Ok(())
     }
 
@@ -173,7 +190,7 @@ impl<Q: TransactionalQueue> LaneControl for Q {
         let transaction = self.database().begin().await?;
         self.resume_in(&transaction, lane).await?;
         commit(transaction).await?;
-        self.wake();
+        self.wake(&[lane]);
         Ok(())
     }
 }
@@ -186,7 +203,7 @@ impl<Q: TransactionalQueue> JobSink for Q {
         let transaction = self.database().begin().await?;
         writes.execute(&transaction).await?;
         commit(transaction).await?;
-        self.wake();
+        self.wake(&jobs.iter().map(|job| job.lane).collect::<Vec<_>>());
         Ok(())
     }
 }

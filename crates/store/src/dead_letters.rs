@@ -1,5 +1,7 @@
 //! Dead letters: listing, requeueing and deleting them.
 
+use std::collections::BTreeSet;
+
 use postrider_core::{
     DeadReason, DeliveryId, DeliveryStatus, EventType, SubscriberId, TenantId, Timestamp, id,
 };
@@ -12,6 +14,7 @@ use crate::deliveries::restart::restart;
 use crate::deliveries::{Delivery, read};
 use crate::entity::{attempts, deliveries, subscribers};
 use crate::page::{Examined, Page, PageRequest};
+use crate::queue_ids::lane_of;
 use crate::{Store, StoreError};
 
 /// Selects dead letters. A dead letter must match every field that is not `None`.
@@ -116,7 +119,8 @@ impl Store {
             restart(self, &transaction, tenant, &dead, budget).await?;
             transaction.commit().await?;
             if !dead.is_empty() {
-                self.queue.wake();
+                let lanes: BTreeSet<_> = dead.iter().map(|delivery| lane_of(delivery.subscriber)).collect();
+                self.queue.wake(&lanes.into_iter().collect::<Vec<_>>());
             }
             requeued.deliveries += dead.len() as u64;
             if !requeued.more || requeued.deliveries >= most {

@@ -10,9 +10,8 @@ use std::collections::HashMap;
 use postrider_core::{DeactivationReason, DeliveryId, EventId, EventType, SubscriberId, TenantId, Timestamp};
 use postrider_database::sql::{column, query_one};
 use postrider_database::{Batch, Column, Dialect, Kind, Transaction, Writes};
-use postrider_queue::{Draining, JobId, LaneId};
+use postrider_queue::{Draining, LaneId, WaitingJob};
 use sea_orm::QueryResult;
-use uuid::Uuid;
 
 use crate::attempt::End;
 use crate::health::Notice;
@@ -89,15 +88,14 @@ impl Store {
             let mut writes = Writes::new();
             add(self.shards.next(), counts, &mut writes);
             writes.execute(&transaction).await?;
-            let jobs: Vec<_> = waiting.iter().map(|(job, _)| *job).collect();
-            self.queue.remove_in(&transaction, &jobs).await?;
-            if jobs.len() < max as usize {
+            self.queue.remove_in(&transaction, lane, &waiting).await?;
+            if waiting.len() < max as usize {
                 self.queue.drained_in(&transaction, lane).await?;
             }
         }
         transaction.commit().await?;
         if end.is_none() {
-            self.queue.wake();
+            self.queue.wake(&[lane]);
         }
         Ok(Some(drained))
     }
@@ -138,13 +136,13 @@ async fn lock_subscriber(transaction: &Transaction, id: SubscriberId) -> Result<
 /// Ends those of the jobs' deliveries that are pending and belong to that job.
 async fn end_deliveries(
     transaction: &Transaction,
-    jobs: &[(JobId, Uuid)],
+    jobs: &[WaitingJob],
     end: End,
 ) -> Result<Vec<Ended>, StoreError> {
     const DELIVERY: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("job", Kind::Uuid)];
     let mut input = Batch::new(DELIVERY);
-    for (job, delivery) in jobs {
-        input.push([(*delivery).into(), job.0.into()]);
+    for job in jobs {
+        input.push([job.subject.into(), job.id.0.into()]);
     }
     let dialect = Dialect::of(transaction);
     let (lock, locked, theirs) = named(dialect);

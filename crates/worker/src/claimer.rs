@@ -99,6 +99,7 @@ impl Claimer {
         let claim = Claim {
             skip,
             lane_concurrency: config.subscriber_concurrency,
+            ended: self.shared.in_flight.take_ended(),
             ..Claim::new(token, free, config.lease)
         };
         let span = debug_span!("queue.claim", { span::JOBS } = field::Empty);
@@ -140,7 +141,7 @@ impl Claimer {
     /// Loads claimed jobs and starts their attempts, in a task that runs during the next claim.
     async fn start(&mut self, jobs: Vec<ClaimedJob>) {
         let in_flight = &self.shared.in_flight;
-        let cancels: Vec<_> = jobs.iter().map(|job| in_flight.add(job.lease, job.lane)).collect();
+        let cancels: Vec<_> = jobs.iter().map(|job| in_flight.add(job.lease)).collect();
         let mut slots = Vec::with_capacity(jobs.len());
         for _ in &jobs {
             slots.push(take_slot(&self.shared.slots).await);

@@ -79,11 +79,13 @@ async fn record_or_split(shared: &Shared, batch: &[Completion]) {
         jobs = batch.len(),
         "the database rejected a batch of outcomes; recording them one by one"
     );
-    if batch.len() == 1 {
+    if let [single] = batch {
+        shared.in_flight.abandon(single.lease());
         return;
     }
     for completion in batch {
         if let Err(error) = record(shared, std::slice::from_ref(completion)).await {
+            shared.in_flight.abandon(completion.lease());
             // The job's lease expires. After several rescues the job is buried and its delivery dead.
             tracing::error!(error = %chain(&error), job = ?completion.lease().job, "the database rejected an outcome");
         }

@@ -7,9 +7,9 @@ mod extend;
 mod fold_attempts;
 mod fold_statistics;
 mod measure;
-mod park;
 mod remove_lanes;
 mod rescue;
+mod tidy;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::shared::Shared;
 const TASKS: [Task; 8] = [
     Task::new("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
     Task::new("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
-    Task::new("park jobs of paused lanes", park::interval, |shared| Box::pin(park::run(shared))),
+    Task::new("tidy the queue", tidy::interval, |shared| Box::pin(tidy::run(shared))),
     Task::new("end deliveries of inactive subscribers", drain::interval, |shared| {
         Box::pin(drain::run(shared))
     }),

@@ -55,7 +55,7 @@ pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32) {
 /// The state of the waiting jobs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Waiting<'a> {
-    /// Half are due in an hour, and half are parked in paused lanes.
+    /// Half are due in an hour, and half wait in paused lanes.
     Later,
     /// All are ready, in the lane of the subscriber with this URL.
     InLine(&'a str),
@@ -68,13 +68,13 @@ pub(crate) async fn jobs(database: &DatabaseConnection, count: u32, waiting: Wai
     execute(database, UUID).await;
     match waiting {
         Waiting::Later => {
-            lanes(database, LANES, true).await;
-            let state = "CASE WHEN n % 2 = 0 THEN 1 ELSE 2 END";
-            execute(database, &in_lanes(count, LANES, state, "3600000")).await;
+            lanes(database, LANES).await;
+            execute(database, &in_lanes("scheduled_jobs", count / 2, LANES, "3600000")).await;
+            execute(database, &in_lanes("jobs", count / 2, LANES, "0")).await;
         }
         Waiting::BehindBreakers => {
-            lanes(database, 10 * LANES, false).await;
-            execute(database, &in_lanes(count, 10 * LANES, "0", "0")).await;
+            lanes(database, 10 * LANES).await;
+            execute(database, &in_lanes("jobs", count, 10 * LANES, "0")).await;
         }
         Waiting::InLine(url) => execute(database, &in_line(count, url)).await,
     }
@@ -86,22 +86,22 @@ pub(crate) async fn jobs(database: &DatabaseConnection, count: u32, waiting: Wai
 
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
 
-/// Makes lanes that are paused for an hour; their jobs are parked or not yet.
-async fn lanes(database: &DatabaseConnection, count: u32, parked: bool) {
+/// Makes lanes that are paused for an hour; their breakers have just opened.
+async fn lanes(database: &DatabaseConnection, count: u32) {
     let sql = format!(
-        "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked, shut) \
-        SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n % {count}), 12, '0'))::uuid, false, 0, 0, {NOW} + 3600000, true, {parked}, true \
+        "INSERT INTO lanes (id, owner, ordered, rate_next_us, running, paused_until, probing, shut_until) \
+        SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n % {count}), 12, '0'))::uuid, 'default', false, 0, 0, {NOW} + 3600000, true, {NOW} + 3600000 \
         FROM generate_series(1, {count}) AS n"
     );
     execute(database, &sql).await;
 }
 
 /// Jobs whose deliveries do not exist: no worker claims them during the benchmark.
-fn in_lanes(count: u32, lanes: u32, state: &str, later: &str) -> String {
+fn in_lanes(table: &str, count: u32, lanes: u32, later: &str) -> String {
     format!(
-        "INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues) \
-        SELECT bench_uuid({NOW}), ('00000000-0000-7000-9000-' || lpad(to_hex(n % {lanes}), 12, '0'))::uuid, \
-            gen_random_uuid(), {state}, 1, {NOW} + {later}, 1, 0 \
+        "INSERT INTO {table} (id, lane, owner, subject, priority, available_at, claims, rescues) \
+        SELECT bench_uuid({NOW}), ('00000000-0000-7000-9000-' || lpad(to_hex(n % {lanes}), 12, '0'))::uuid, 'default', \
+            gen_random_uuid(), 1, {NOW} + {later}, 1, 0 \
         FROM generate_series(1, {count}) AS n"
     )
 }
@@ -121,7 +121,7 @@ fn in_line(count: u32, url: &str) -> String {
             INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
             SELECT delivery, 'default', event.id, subscriber, 'flood.event', 0, 0, 0, job, {NOW} FROM new, event \
         ) \
-        INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues) \
-        SELECT job, subscriber, delivery, 0, 0, {NOW}, 0, 0 FROM new"
+        INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues) \
+        SELECT job, subscriber, 'default', delivery, 0, {NOW}, 0, 0 FROM new"
     )
 }

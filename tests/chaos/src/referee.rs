@@ -17,15 +17,16 @@ CREATE FUNCTION chaos_referee() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     now bigint := (extract(epoch FROM statement_timestamp()) * 1000)::bigint;
 BEGIN
-    IF OLD.state = 3 AND (TG_OP = 'DELETE' OR NEW.lease_token IS DISTINCT FROM OLD.lease_token) THEN
+    IF OLD.lease_token IS NOT NULL AND (TG_OP = 'DELETE' OR NEW.lease_token IS DISTINCT FROM OLD.lease_token) THEN
         UPDATE chaos_claims SET ended_by = session_user, ended_at = now, ended = CASE
-            WHEN TG_OP = 'DELETE' THEN 'finished'
-            WHEN NEW.state = 3 OR NEW.rescues > OLD.rescues THEN 'rescued'
+            WHEN TG_OP = 'DELETE' THEN CASE
+                WHEN EXISTS (SELECT 1 FROM scheduled_jobs WHERE lane = OLD.lane AND id = OLD.id) THEN 'retried' ELSE 'finished' END
+            WHEN NEW.lease_token IS NOT NULL OR NEW.rescues > OLD.rescues THEN 'rescued'
             WHEN NEW.available_at <= now THEN 'released'
             ELSE 'retried' END
         WHERE token = OLD.lease_token AND job = OLD.id;
     END IF;
-    IF TG_OP = 'UPDATE' AND NEW.state = 3 AND NEW.lease_token IS DISTINCT FROM OLD.lease_token THEN
+    IF TG_OP = 'UPDATE' AND NEW.lease_token IS NOT NULL AND NEW.lease_token IS DISTINCT FROM OLD.lease_token THEN
         INSERT INTO chaos_claims VALUES (NEW.lease_token, NEW.id, NEW.subject, session_user, now);
     END IF;
     RETURN NULL;
@@ -55,18 +56,19 @@ CREATE TABLE chaos_claims (
     token blob NOT NULL, job blob NOT NULL, delivery blob NOT NULL, claimed_by text NOT NULL, claimed_at bigint NOT NULL,
     ended text, ended_by text, ended_at bigint, PRIMARY KEY (token, job)
 );
-CREATE TRIGGER chaos_lost AFTER UPDATE ON jobs WHEN OLD.state = 3 AND NEW.lease_token IS NOT OLD.lease_token BEGIN
+CREATE TRIGGER chaos_lost AFTER UPDATE ON jobs WHEN OLD.lease_token IS NOT NULL AND NEW.lease_token IS NOT OLD.lease_token BEGIN
     UPDATE chaos_claims SET ended_by = 'whole', ended_at = {now}, ended = CASE
-        WHEN NEW.state = 3 OR NEW.rescues > OLD.rescues THEN 'rescued'
+        WHEN NEW.lease_token IS NOT NULL OR NEW.rescues > OLD.rescues THEN 'rescued'
         WHEN NEW.available_at <= {now} THEN 'released'
         ELSE 'retried' END
     WHERE token = OLD.lease_token AND job = OLD.id;
 END;
-CREATE TRIGGER chaos_finished AFTER DELETE ON jobs WHEN OLD.state = 3 BEGIN
-    UPDATE chaos_claims SET ended_by = 'whole', ended_at = {now}, ended = 'finished'
+CREATE TRIGGER chaos_finished AFTER DELETE ON jobs WHEN OLD.lease_token IS NOT NULL BEGIN
+    UPDATE chaos_claims SET ended_by = 'whole', ended_at = {now}, ended = CASE
+        WHEN EXISTS (SELECT 1 FROM scheduled_jobs WHERE lane = OLD.lane AND id = OLD.id) THEN 'retried' ELSE 'finished' END
     WHERE token = OLD.lease_token AND job = OLD.id;
 END;
-CREATE TRIGGER chaos_claimed AFTER UPDATE ON jobs WHEN NEW.state = 3 AND NEW.lease_token IS NOT OLD.lease_token BEGIN
+CREATE TRIGGER chaos_claimed AFTER UPDATE ON jobs WHEN NEW.lease_token IS NOT NULL AND NEW.lease_token IS NOT OLD.lease_token BEGIN
     INSERT INTO chaos_claims VALUES (NEW.lease_token, NEW.id, NEW.subject, 'whole', {now}, NULL, NULL, NULL);
 END;
 CREATE TABLE chaos_activations (subscriber blob NOT NULL, at bigint NOT NULL);

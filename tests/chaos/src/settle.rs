@@ -20,8 +20,8 @@ const RECOVERY_TIME: Duration = Duration::from_secs(10);
 
 /// Waits until no job and no pending delivery is left. Returns whether that happened in time.
 pub(crate) async fn settle(records: &Records, within: Duration) -> bool {
-    const LEFT: &str =
-        "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM deliveries WHERE status = 0)";
+    const LEFT: &str = "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM scheduled_jobs) \
+            + (SELECT count(*) FROM deliveries WHERE status = 0)";
     let start = Instant::now();
     while start.elapsed() < within {
         if records.count(LEFT).await == 0 {

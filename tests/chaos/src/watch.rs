@@ -23,7 +23,7 @@ const MEMORY_EVERY: u32 = 10;
 /// A lane's count of running jobs is right at every moment, since one statement writes both.
 const LOOK: &str = "SELECT
     (SELECT count(*) FROM lanes WHERE lanes.running <>
-        (SELECT count(*) FROM jobs WHERE jobs.lane = lanes.id AND jobs.state = 3)) AS wrong,
+        (SELECT count(*) FROM jobs WHERE jobs.lane = lanes.id AND jobs.lease_token IS NOT NULL)) AS wrong,
     (SELECT count(*) FROM lanes WHERE ordered AND running > 1) AS disordered";
 
 /// The samples.

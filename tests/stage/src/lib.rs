@@ -107,8 +107,8 @@ impl Stage {
                     {id}, created_at FROM deliveries, numbers"
             ),
             format!(
-                "INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues) \
-                {numbers} SELECT {id}, lane, {id}, state, priority, available_at, 0, 0 FROM jobs, numbers"
+                "INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues) \
+                {numbers} SELECT {id}, lane, owner, {id}, priority, available_at, 0, 0 FROM jobs, numbers"
             ),
             format!("UPDATE rollups SET created = {deliveries}"),
         ] {

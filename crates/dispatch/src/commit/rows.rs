@@ -36,7 +36,7 @@ impl Rows {
                 job,
                 created_at: candidate.at,
             });
-            let job = NewJob::now(queued(job), lane_of(subscriber), id.uuid());
+            let job = NewJob::now(queued(job), lane_of(subscriber), event.tenant.as_str(), id.uuid());
             self.jobs.push(NewJob { trace: trace.clone(), ..job });
         }
         self.events.push(EventRow {

@@ -13,7 +13,8 @@ pub async fn each_job_is_claimed_once(fixture: &dyn Fixture) {
     queue.enqueue(std::slice::from_ref(&traced)).await.unwrap();
     let claimed = take(&queue, 10).await;
     assert_eq!(claimed.len(), 1);
-    assert_eq!((claimed[0].lease.job, claimed[0].lane), (traced.id, traced.lane));
+    assert_eq!((claimed[0].lease.job, claimed[0].lease.lane), (traced.id, traced.lane));
+    assert_eq!(claimed[0].owner, traced.owner);
     assert_eq!((claimed[0].subject, &claimed[0].trace), (traced.subject, &traced.trace));
     assert_eq!((claimed[0].claims, claimed[0].rescues), (1, 0));
     assert!(take(&queue, 10).await.is_empty());
@@ -35,18 +36,6 @@ pub async fn a_lane_keeps_its_order(fixture: &dyn Fixture) {
     }
     let expected: Vec<_> = first.iter().chain(&second).map(|job| job.id).collect();
     assert_eq!(order, expected);
-}
-
-/// A batch with an id that is taken is rejected as a whole.
-pub async fn a_batch_is_enqueued_whole_or_not_at_all(fixture: &dyn Fixture) {
-    let queue = fixture.queue();
-    let mut batch = jobs(lane(1), 3);
-    batch.push(batch[0].clone());
-    assert!(queue.enqueue(&batch).await.is_err());
-    assert_eq!(queue.depth().await.unwrap(), Depth::default());
-    queue.enqueue(&batch[..3]).await.unwrap();
-    assert!(queue.enqueue(&[job(lane(2)), batch[1].clone()]).await.is_err());
-    assert_eq!(take_all(&queue, 10).await.len(), 3);
 }
 
 /// A delayed job waits, and `promote` returns for how long.

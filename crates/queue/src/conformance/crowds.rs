@@ -90,7 +90,7 @@ pub async fn a_hundred_thousand_jobs_are_each_done_once(fixture: &dyn Fixture) {
                     return done;
                 }
                 for job in &jobs {
-                    let before = reached.insert(job.lane, job.subject);
+                    let before = reached.insert(job.lease.lane, job.subject);
                     assert!(
                         before.is_none_or(|before| before < job.subject),
                         "jobs of a lane are out of order"

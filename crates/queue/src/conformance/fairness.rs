@@ -14,7 +14,7 @@ pub async fn lanes_take_fair_turns(fixture: &dyn Fixture) {
     let claimed = take(&queue, 9).await;
     let mut by_lane: HashMap<LaneId, usize> = HashMap::new();
     for job in &claimed {
-        *by_lane.entry(job.lane).or_default() += 1;
+        *by_lane.entry(job.lease.lane).or_default() += 1;
     }
     assert_eq!((by_lane[&lane(1)], by_lane[&lane(2)], by_lane[&lane(3)]), (3, 3, 3));
 }
@@ -28,7 +28,7 @@ pub async fn every_lane_is_served_in_turn(fixture: &dyn Fixture) {
     for _ in 0..25 {
         let claimed = take(&queue, 10).await;
         for job in &claimed {
-            *seen.entry(job.lane).or_default() += 1;
+            *seen.entry(job.lease.lane).or_default() += 1;
         }
         finish_all(&queue, &claimed, Finish::Done).await;
     }
@@ -44,7 +44,7 @@ pub async fn a_small_claim_serves_every_lane(fixture: &dyn Fixture) {
     for _ in 0..5 {
         let claimed = take(&queue, 9).await;
         assert_eq!(claimed.len(), 9);
-        let lanes: HashSet<LaneId> = claimed.iter().map(|job| job.lane).collect();
+        let lanes: HashSet<LaneId> = claimed.iter().map(|job| job.lease.lane).collect();
         assert_eq!(lanes.len(), 6, "every lane is served");
         finish_all(&queue, &claimed, Finish::Done).await;
     }
@@ -56,7 +56,7 @@ pub async fn a_claim_leaves_out_skipped_lanes(fixture: &dyn Fixture) {
     queue.enqueue(&jobs(lane(1), 2)).await.unwrap();
     queue.enqueue(&jobs(lane(2), 2)).await.unwrap();
     let claimed = queue.claim(&Claim { skip: vec![lane(1)], ..claim(10) }).await.unwrap();
-    assert!(claimed.jobs.iter().all(|job| job.lane == lane(2)));
+    assert!(claimed.jobs.iter().all(|job| job.lease.lane == lane(2)));
     assert_eq!(claimed.jobs.len(), 2);
     assert_eq!(take(&queue, 10).await.len(), 2);
 }

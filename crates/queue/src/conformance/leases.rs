@@ -62,7 +62,11 @@ pub async fn an_exhausted_job_is_leased_to_its_rescuer(fixture: &dyn Fixture) {
     assert_eq!(queue.depth().await.unwrap(), Depth::default());
     // The lane's count of running jobs is back at zero.
     queue
-        .configure(lane(1), LaneSettings { concurrency: NonZeroU32::new(1), ..LaneSettings::default() })
+        .configure(
+            lane(1),
+            "acme",
+            LaneSettings { concurrency: NonZeroU32::new(1), ..LaneSettings::default() },
+        )
         .await
         .unwrap();
     queue.enqueue(&jobs(lane(1), 1)).await.unwrap();
@@ -73,7 +77,7 @@ pub async fn an_exhausted_job_is_leased_to_its_rescuer(fixture: &dyn Fixture) {
 pub async fn a_lane_counts_running_jobs_through_rescue_and_fencing(fixture: &dyn Fixture) {
     let queue = fixture.queue();
     let one = LaneSettings { concurrency: NonZeroU32::new(1), ..LaneSettings::default() };
-    queue.configure(lane(1), one).await.unwrap();
+    queue.configure(lane(1), "acme", one).await.unwrap();
     queue.enqueue(&jobs(lane(1), 3)).await.unwrap();
     let zombie = take(&queue, 10).await;
     assert_eq!(zombie.len(), 1);

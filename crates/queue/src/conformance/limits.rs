@@ -10,7 +10,7 @@ use crate::{Claim, Claimed, Finish, LaneRate, LaneSettings};
 pub async fn a_lane_never_runs_more_than_it_allows(fixture: &dyn Fixture) {
     let queue = fixture.queue();
     let settings = LaneSettings { concurrency: NonZeroU32::new(3), ..LaneSettings::default() };
-    queue.configure(lane(1), settings).await.unwrap();
+    queue.configure(lane(1), "acme", settings).await.unwrap();
     queue.enqueue(&jobs(lane(1), 10)).await.unwrap();
     queue.enqueue(&jobs(lane(2), 10)).await.unwrap();
     let narrow = |max| Claim { lane_concurrency: NonZeroU32::new(4).unwrap(), ..claim(max) };
@@ -20,9 +20,9 @@ pub async fn a_lane_never_runs_more_than_it_allows(fixture: &dyn Fixture) {
         assert!(claimed.blocked);
         running.extend(claimed.jobs);
     }
-    let of = |number| running.iter().filter(|job| job.lane == lane(number)).count();
+    let of = |number| running.iter().filter(|job| job.lease.lane == lane(number)).count();
     assert_eq!((of(1), of(2)), (3, 4));
-    let ended: Vec<_> = running.iter().filter(|job| job.lane == lane(1)).take(2).cloned().collect();
+    let ended: Vec<_> = running.iter().filter(|job| job.lease.lane == lane(1)).take(2).cloned().collect();
     assert_eq!(finish_all(&queue, &ended, Finish::Done).await, 2);
     assert_eq!(queue.claim(&narrow(100)).await.unwrap().jobs.len(), 2);
 }
@@ -30,7 +30,10 @@ pub async fn a_lane_never_runs_more_than_it_allows(fixture: &dyn Fixture) {
 /// Strict order, whatever limits the worker names.
 pub async fn an_ordered_lane_runs_one_at_a_time_in_order(fixture: &dyn Fixture) {
     let queue = fixture.queue();
-    queue.configure(lane(1), LaneSettings { ordered: true, ..LaneSettings::default() }).await.unwrap();
+    queue
+        .configure(lane(1), "acme", LaneSettings { ordered: true, ..LaneSettings::default() })
+        .await
+        .unwrap();
     let all = jobs(lane(1), 4);
     queue.enqueue(&all).await.unwrap();
     for expected in &all {
@@ -43,7 +46,10 @@ pub async fn an_ordered_lane_runs_one_at_a_time_in_order(fixture: &dyn Fixture) 
 /// A job that is retried keeps its place, and the lane pauses until the job is due.
 pub async fn an_ordered_lane_waits_for_its_retry(fixture: &dyn Fixture) {
     let queue = fixture.queue();
-    queue.configure(lane(1), LaneSettings { ordered: true, ..LaneSettings::default() }).await.unwrap();
+    queue
+        .configure(lane(1), "acme", LaneSettings { ordered: true, ..LaneSettings::default() })
+        .await
+        .unwrap();
     let all = jobs(lane(1), 2);
     queue.enqueue(&all).await.unwrap();
     let first = take(&queue, 10).await;
@@ -62,7 +68,10 @@ pub async fn a_lane_keeps_its_rate(fixture: &dyn Fixture) {
     let queue = fixture.queue();
     // An interval longer than any test.
     let rate = LaneRate { interval: Duration::from_mins(50), burst: NonZeroU32::new(3).unwrap() };
-    queue.configure(lane(1), LaneSettings { rate: Some(rate), ..LaneSettings::default() }).await.unwrap();
+    queue
+        .configure(lane(1), "acme", LaneSettings { rate: Some(rate), ..LaneSettings::default() })
+        .await
+        .unwrap();
     queue.enqueue(&jobs(lane(1), 10)).await.unwrap();
     let long =
         |opens_in: Option<Duration>| opens_in.is_some_and(|opens_in| opens_in > Duration::from_secs(2000));
@@ -86,15 +95,15 @@ pub async fn a_changed_rate_holds_at_once(fixture: &dyn Fixture) {
     let queue = fixture.queue();
     let slow = rated(Duration::from_mins(50), 1);
     for (number, faster) in [(1, rated(Duration::from_millis(1), 100)), (2, LaneSettings::default())] {
-        queue.configure(lane(number), slow).await.unwrap();
+        queue.configure(lane(number), "acme", slow).await.unwrap();
         queue.enqueue(&jobs(lane(number), 10)).await.unwrap();
         assert_eq!(take_all(&queue, 10).await.len(), 1);
-        queue.configure(lane(number), faster).await.unwrap();
+        queue.configure(lane(number), "acme", faster).await.unwrap();
         fixture.advance(Duration::from_millis(100)).await;
         assert_eq!(take_all(&queue, 10).await.len(), 9);
     }
     // A limit that was removed leaves nothing behind for the next one.
-    queue.configure(lane(2), slow).await.unwrap();
+    queue.configure(lane(2), "acme", slow).await.unwrap();
     queue.enqueue(&jobs(lane(2), 10)).await.unwrap();
     assert_eq!(take_all(&queue, 10).await.len(), 1);
 }
@@ -103,17 +112,17 @@ pub async fn a_changed_rate_holds_at_once(fixture: &dyn Fixture) {
 /// changes nothing.
 pub async fn a_changed_rate_gives_no_second_burst(fixture: &dyn Fixture) {
     let queue = fixture.queue();
-    queue.configure(lane(1), rated(Duration::from_mins(10), 5)).await.unwrap();
+    queue.configure(lane(1), "acme", rated(Duration::from_mins(10), 5)).await.unwrap();
     queue.enqueue(&jobs(lane(1), 20)).await.unwrap();
     assert_eq!(take_all(&queue, 20).await.len(), 5);
-    queue.configure(lane(1), rated(Duration::from_mins(10), 5)).await.unwrap();
+    queue.configure(lane(1), "acme", rated(Duration::from_mins(10), 5)).await.unwrap();
     assert_eq!(take_all(&queue, 20).await.len(), 0);
-    queue.configure(lane(1), rated(Duration::from_mins(50), 2)).await.unwrap();
+    queue.configure(lane(1), "acme", rated(Duration::from_mins(50), 2)).await.unwrap();
     let closed = queue.claim(&claim(20)).await.unwrap();
     assert!(closed.jobs.is_empty());
     let opens_in = closed.opens_in.unwrap();
     assert!(opens_in > Duration::from_mins(45) && opens_in <= Duration::from_mins(50), "{opens_in:?}");
-    queue.configure(lane(1), rated(Duration::from_mins(50), 4)).await.unwrap();
+    queue.configure(lane(1), "acme", rated(Duration::from_mins(50), 4)).await.unwrap();
     assert_eq!(take_all(&queue, 20).await.len(), 2, "a larger burst, of which two are spent");
 }
 
@@ -121,14 +130,14 @@ pub async fn a_changed_rate_gives_no_second_burst(fixture: &dyn Fixture) {
 pub async fn changed_concurrency_holds_at_once(fixture: &dyn Fixture) {
     let queue = fixture.queue();
     let limit = |most| LaneSettings { concurrency: NonZeroU32::new(most), ..LaneSettings::default() };
-    queue.configure(lane(1), limit(2)).await.unwrap();
+    queue.configure(lane(1), "acme", limit(2)).await.unwrap();
     queue.enqueue(&jobs(lane(1), 10)).await.unwrap();
     let mut running = take_all(&queue, 10).await;
     assert_eq!(running.len(), 2);
-    queue.configure(lane(1), limit(5)).await.unwrap();
+    queue.configure(lane(1), "acme", limit(5)).await.unwrap();
     running.extend(take_all(&queue, 10).await);
     assert_eq!(running.len(), 5);
-    queue.configure(lane(1), limit(1)).await.unwrap();
+    queue.configure(lane(1), "acme", limit(1)).await.unwrap();
     finish_all(&queue, &running[..4], Finish::Done).await;
     assert_eq!(take_all(&queue, 10).await.len(), 0);
     finish_all(&queue, &running[4..], Finish::Done).await;
@@ -138,12 +147,15 @@ pub async fn changed_concurrency_holds_at_once(fixture: &dyn Fixture) {
 /// The jobs behind a retry run at once when their lane is no longer ordered. The retry itself is not early.
 pub async fn a_lane_that_is_no_longer_ordered_does_not_wait_for_its_retry(fixture: &dyn Fixture) {
     let queue = fixture.queue();
-    queue.configure(lane(1), LaneSettings { ordered: true, ..LaneSettings::default() }).await.unwrap();
+    queue
+        .configure(lane(1), "acme", LaneSettings { ordered: true, ..LaneSettings::default() })
+        .await
+        .unwrap();
     let all = jobs(lane(1), 3);
     queue.enqueue(&all).await.unwrap();
     finish_all(&queue, &take(&queue, 10).await, Finish::RetryIn(LEASE)).await;
     assert_eq!(take_all(&queue, 10).await.len(), 0);
-    queue.configure(lane(1), LaneSettings::default()).await.unwrap();
+    queue.configure(lane(1), "acme", LaneSettings::default()).await.unwrap();
     assert_eq!(ids(&take_all(&queue, 10).await), [all[1].id, all[2].id]);
     fixture.advance(LEASE).await;
     queue.promote(10).await.unwrap();
@@ -155,6 +167,6 @@ pub async fn a_changed_limit_wakes_workers(fixture: &dyn Fixture) {
     let queue = fixture.queue();
     let mut wakeups = queue.wakeups();
     wakeups.mark_seen();
-    queue.configure(lane(1), LaneSettings::default()).await.unwrap();
+    queue.configure(lane(1), "acme", LaneSettings::default()).await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), wakeups.woken()).await.expect("a wake-up");
 }

@@ -16,7 +16,7 @@ pub async fn depth_counts_by_state(fixture: &dyn Fixture) {
     take(&queue, 2).await;
     fixture.advance(Duration::from_secs(10)).await;
     let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.ready, depth.scheduled, depth.parked, depth.running), (3, 1, 0, 2));
+    assert_eq!((depth.ready, depth.scheduled, depth.held, depth.running), (3, 1, 0, 2));
     assert!(depth.oldest_ready.unwrap() >= Duration::from_secs(10));
 
     // The oldest may be a retry, which comes after the first tries of its lane.
@@ -38,7 +38,7 @@ pub async fn the_longest_wait_ignores_jobs_that_their_lane_holds_back(fixture: &
     let longest = async || queue.longest_wait(CALM).await.unwrap();
     assert_eq!(longest().await, None);
     let settings = LaneSettings { concurrency: NonZeroU32::new(2), ..LaneSettings::default() };
-    queue.configure(lane(1), settings).await.unwrap();
+    queue.configure(lane(1), "acme", settings).await.unwrap();
     queue.enqueue(&jobs(lane(1), 5)).await.unwrap();
     fixture.advance(WAITED).await;
     assert!(longest().await.is_some_and(|waited| waited >= WAITED));

@@ -1,106 +1,114 @@
--- Claims ready jobs, lane by lane, a fair share of each.
+-- Claims ready jobs of the given lanes, a fair share of each.
 --
--- $1 the lane after which to start, $2 how many lanes to look at, $3 lanes to skip, $4 how many jobs,
--- $5 the leases' token, $6 their duration in milliseconds, $7 the concurrency of lanes that have none of their own.
+-- $1 the lanes in turn, $2 how many jobs, $3 the leases' token, $4 their duration in milliseconds, $5 the concurrency of
+-- lanes that have none of their own, $6 the tokens of claims that have ended.
 --
 -- Tables are looked up row by row, by an array, or by a range of one; they are never joined. PostgreSQL keeps the plan,
 -- and a plan made while a table was nearly empty would join with all of it once it has grown.
 
--- The moment of the statement in Unix milliseconds.
-WITH RECURSIVE clock AS MATERIALIZED (
-    SELECT {now} AS now
--- Lanes that are marked as shut although their pause is over. `promote` opens them, so there are few.
-), due AS MATERIALIZED (
-    SELECT id FROM lanes WHERE shut AND paused_until <= (SELECT now FROM clock)
--- The next lane with ready jobs, from each lane to the one after it. A shut lane is followed by the next lane that is
--- not shut or whose pause is over, so that a run of paused lanes is a single step.
-), walk(lane, step) AS (
-    (SELECT lane, 1::bigint FROM jobs WHERE state = {ready} AND lane > $1 ORDER BY lane LIMIT 1)
-    UNION ALL
-    SELECT CASE WHEN (SELECT shut FROM lanes WHERE lanes.id = walk.lane) THEN (
-        SELECT jobs.lane FROM jobs WHERE state = {ready} AND jobs.lane >= LEAST(
-            (SELECT lanes.id FROM lanes WHERE NOT shut AND lanes.id > walk.lane ORDER BY lanes.id LIMIT 1),
-            (SELECT due.id FROM due WHERE due.id > walk.lane ORDER BY due.id LIMIT 1)
-        ) ORDER BY jobs.lane LIMIT 1
-    ) ELSE (
-        SELECT jobs.lane FROM jobs WHERE state = {ready} AND jobs.lane > walk.lane ORDER BY jobs.lane LIMIT 1
-    ) END, step + 1
-    FROM walk WHERE walk.lane IS NOT NULL AND step < $2
--- The lanes of the walk, read without locks: which are open, and for how long the others are closed.
+-- The moment of the statement in Unix milliseconds, the oldest transaction that may still write, and the next one.
+WITH clock AS MATERIALIZED (
+    SELECT {now} AS now, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_xid,
+        pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS following_xid
+), forgotten AS (
+    DELETE FROM claims WHERE token = ANY ($6::uuid[])
+-- The lanes, read without locks: which are open and have ready jobs, and for how long the others are closed.
 ), looked AS MATERIALIZED (
-    SELECT lanes.id, paused_until - now AS paused_for, {rate_for} AS rate_for, {at_limit} AS at_limit,
-        {may_claim} AS open
-    FROM walk CROSS JOIN LATERAL (SELECT * FROM lanes WHERE lanes.id = walk.lane LIMIT 1) AS lanes CROSS JOIN clock
-    WHERE lanes.id <> ALL ($3::uuid[])
--- The open lanes that no other worker has locked, and how many jobs each allows. A locked row is read in its newest
+    SELECT given.turn, lanes.id, lanes.version, GREATEST(paused_until - now, {rate_for}) AS closed_for, {at_limit} AS at_limit,
+        NOT draining AND {has_ready} AS ready, {may_claim} AS open
+    FROM unnest($1::uuid[]) WITH ORDINALITY AS given(lane, turn)
+        CROSS JOIN LATERAL (SELECT ctid AS version, * FROM lanes WHERE lanes.id = given.lane LIMIT 1) AS lanes
+        CROSS JOIN clock
+-- In turn, those that no other worker has locked, and how many jobs each allows. A locked row is read in its newest
 -- version, so this room is exact.
 ), locked AS MATERIALIZED (
-    SELECT lanes.id, LEAST({allowed} - running, {rate_room}) AS room,
-        running AS running_before, {allowed} AS allowed
-    FROM lanes CROSS JOIN clock
-    WHERE lanes.id = ANY (ARRAY(SELECT id FROM looked WHERE open ORDER BY id LIMIT $4)) AND paused_until <= now AND NOT draining
-    FOR UPDATE OF lanes SKIP LOCKED
+    SELECT mine.* FROM clock CROSS JOIN (SELECT id, version FROM looked WHERE open AND ready ORDER BY turn) AS given
+    CROSS JOIN LATERAL (
+        SELECT lanes.id, LEAST({allowed} - running, {rate_room}) AS room,
+            running AS running_before, {allowed} AS allowed,
+            CASE WHEN {head_settled} THEN next_head ELSE head END AS head,
+            lanes.ctid = given.version AS unchanged,
+            crowded AND lanes.ctid = given.version AND ({head_settled} OR next_head <= head) AS sights_head
+        FROM lanes WHERE lanes.id = given.id AND paused_until <= now AND NOT draining LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) AS mine
+    LIMIT $2
 -- How many jobs one lane gets of this claim.
 ), share AS MATERIALIZED (
-    SELECT count(*) AS lanes, ($4 + count(*) - 1) / GREATEST(count(*), 1) AS most FROM locked
--- The first jobs of each lane, without those that another transaction has locked. Must be MATERIALIZED: the planner
--- might run it twice and take more than the limit.
+    SELECT count(*) AS lanes, ($2 + count(*) - 1) / GREATEST(count(*), 1) AS most FROM locked
+-- The first jobs of each lane. If nobody has changed the lane since the statement began, its lock keeps all others away
+-- from its ready jobs. Otherwise some may have been claimed, and are locked by their end: they must not be waited for.
+-- Must be MATERIALIZED: the planner might run it twice and take more than the limit.
 ), picked AS MATERIALIZED (
-    SELECT mine.place FROM locked CROSS JOIN share CROSS JOIN LATERAL (
-        SELECT ready.place, row_number() OVER () AS turn FROM (
-            SELECT jobs.ctid AS place FROM jobs WHERE state = {ready} AND jobs.lane = locked.id
-            ORDER BY priority, seq
+    SELECT locked.id, mine.place FROM locked CROSS JOIN share CROSS JOIN LATERAL (
+        SELECT first.place, row_number() OVER () AS turn FROM (
+            SELECT * FROM (
+                SELECT jobs.ctid AS place FROM jobs
+                WHERE locked.unchanged AND jobs.lane = locked.id AND priority = {first_try} AND seq >= locked.head AND lease_token IS NULL
+                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, share.most), 0)
+            ) AS first_tries
+            UNION ALL
+            SELECT * FROM (
+                SELECT jobs.ctid AS place FROM jobs
+                WHERE locked.unchanged AND jobs.lane = locked.id AND priority = {retry} AND lease_token IS NULL
+                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, share.most), 0)
+            ) AS retries
+            UNION ALL
+            SELECT * FROM (
+                SELECT jobs.ctid AS place FROM jobs
+                WHERE NOT locked.unchanged AND jobs.lane = locked.id AND priority = {first_try} AND seq >= locked.head AND lease_token IS NULL
+                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, share.most), 0) FOR UPDATE SKIP LOCKED
+            ) AS first_tries
+            UNION ALL
+            SELECT * FROM (
+                SELECT jobs.ctid AS place FROM jobs
+                WHERE NOT locked.unchanged AND jobs.lane = locked.id AND priority = {retry} AND lease_token IS NULL
+                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, share.most), 0) FOR UPDATE SKIP LOCKED
+            ) AS retries
             LIMIT GREATEST(LEAST(locked.room, share.most), 0)
-            FOR UPDATE SKIP LOCKED
-        ) AS ready
+        ) AS first
     ) AS mine
-    ORDER BY mine.turn LIMIT $4
--- Jobs are taken by their physical place, which needs no index. A job that was changed since the statement began has
--- moved, and is left for the next claim.
+    ORDER BY mine.turn LIMIT $2
+-- Jobs are taken by their physical place, which needs no index. A job that was changed since the statement began is left
+-- for the next claim.
 ), taken AS (
-    UPDATE jobs SET state = {running}, lease_token = $5, lease_until = now + $6, claims = claims + 1
-    FROM clock WHERE jobs.ctid = ANY (ARRAY(SELECT place FROM picked))
-    RETURNING jobs.id, jobs.lane, jobs.subject, jobs.claims, jobs.rescues, jobs.trace, jobs.priority, jobs.seq
+    UPDATE jobs SET lease_token = $3, claims = claims + 1
+    WHERE ctid = ANY (ARRAY(SELECT place FROM picked)) AND lease_token IS NULL
+    RETURNING jobs.id, jobs.lane, jobs.priority, jobs.seq, jobs.owner, jobs.subject, jobs.claims, jobs.rescues, jobs.trace
 -- What was taken, not what was picked, counts against the lane.
 ), tally AS MATERIALIZED (
-    SELECT lane, count(*)::integer AS jobs FROM taken GROUP BY lane
+    SELECT lane, count(*)::integer AS jobs, max(seq) AS last, max(seq) FILTER (WHERE priority = {first_try}) + 1 AS sighted
+    FROM taken GROUP BY lane
 ), counted AS (
     UPDATE lanes SET running = running + tally.jobs,
         full_at = CASE WHEN running_before + tally.jobs >= allowed
                             OR rate_interval_us IS NOT NULL AND tally.jobs >= room THEN now ELSE full_at END,
-        rate_next_us = {rate_next}
-    FROM tally JOIN locked ON locked.id = tally.lane CROSS JOIN share CROSS JOIN clock
+        rate_next_us = {rate_next},
+        shut_until = CASE WHEN {rate_for_then} > {worth_shutting} THEN now + {rate_for_then} END,
+        last_seq = GREATEST(last_seq, tally.last),
+        passed = CASE WHEN crowded OR ordered THEN 0 ELSE passed + tally.jobs END,
+        crowded = crowded OR NOT ordered AND passed + tally.jobs >= {crowd},
+        -- This claim took the first jobs of the lane. Those that it did not see were inserted by transactions that had not
+        -- ended; see `heads.rs`.
+        head = locked.head,
+        next_head = CASE WHEN sights_head THEN coalesce(sighted, next_head) ELSE next_head END,
+        next_xid = CASE WHEN sights_head AND sighted IS NOT NULL THEN following_xid ELSE next_xid END,
+        next_head_at = CASE WHEN sights_head AND sighted IS NOT NULL THEN now ELSE next_head_at END
+    FROM tally JOIN locked ON locked.id = tally.lane CROSS JOIN clock
     WHERE lanes.id BETWEEN tally.lane AND tally.lane
-    RETURNING
-        tally.jobs >= share.most AND room > share.most AS cut,
-        running_before + tally.jobs >= allowed AS at_limit,
-        {rate_for} AS rate_for
--- What the worker needs to know of the lanes, in one row.
-), summary AS (
-    SELECT
-        seen.open AS open_lanes,
-        share.lanes AS locked_lanes,
-        coalesce(served.cut, false) AS cut,
-        coalesce(seen.at_limit, false) OR coalesce(served.at_limit, false) AS blocked,
-        walked.lanes < $2 AS reached_end,
-        walked.last_lane,
-        -- When the next lane opens: of those that were looked at, and of those that the walk stepped over.
-        LEAST(seen.paused_for, seen.rate_for, served.rate_for,
-              (SELECT paused_until FROM lanes WHERE shut AND paused_until > (SELECT now FROM clock)
-               ORDER BY paused_until LIMIT 1) - (SELECT now FROM clock)) AS opens_in
-    FROM share CROSS JOIN (
-        SELECT count(*) FILTER (WHERE open) AS open, bool_or(at_limit) AS at_limit,
-            min(paused_for) FILTER (WHERE paused_for > 0) AS paused_for,
-            min(rate_for) FILTER (WHERE rate_for > 0) AS rate_for
-        FROM looked
-    ) AS seen CROSS JOIN (
-        SELECT bool_or(cut) AS cut, bool_or(at_limit) AS at_limit,
-            min(rate_for) FILTER (WHERE rate_for > 0) AS rate_for
-        FROM counted
-    ) AS served CROSS JOIN (
-        SELECT count(lane) AS lanes,
-            (array_agg(lane ORDER BY step DESC) FILTER (WHERE lane IS NOT NULL))[1] AS last_lane
-        FROM walk
-    ) AS walked
+    RETURNING lanes.id, {rate_for} AS rate_for
+), kept AS (
+    INSERT INTO claims (token, lease_until, lanes)
+    SELECT $3, (SELECT now FROM clock) + $4, array_agg(lane) FROM tally HAVING count(*) > 0
 )
-SELECT summary.*, taken.* FROM summary LEFT JOIN taken ON true
+-- The lanes, and after them the jobs.
+SELECT looked.id AS lane, looked.ready, looked.closed_for, looked.at_limit, locked.room, share.most AS share,
+    locked.running_before, locked.allowed, share.lanes AS locked_lanes, (SELECT count(*) FROM picked) AS all_picked,
+    (SELECT count(*) FROM picked WHERE picked.id = looked.id) AS picked, coalesce(tally.jobs, 0) AS taken, counted.rate_for,
+    NULL::uuid AS id, NULL::smallint AS priority, NULL::bigint AS seq, NULL::text AS owner, NULL::uuid AS subject,
+    NULL::integer AS claims, NULL::integer AS rescues, NULL::text AS trace
+FROM looked CROSS JOIN share LEFT JOIN locked ON locked.id = looked.id LEFT JOIN tally ON tally.lane = looked.id
+    LEFT JOIN counted ON counted.id = looked.id
+UNION ALL
+SELECT lane, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    id, priority, seq, owner, subject, claims, rescues, trace
+FROM taken

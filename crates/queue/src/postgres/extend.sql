@@ -1,9 +1,12 @@
--- Prolongs leases. Continues `WITH input(id, token)`. $1 how long from now, in milliseconds.
+-- Prolongs claims. Continues `WITH input(lane, priority, seq, id, token)`. $1 how long from now, in milliseconds.
 
--- Locked in the order of ids, as `finish.sql` does, so that the two wait for each other and do not deadlock.
-, held AS MATERIALIZED (
-    SELECT mine.id FROM (SELECT * FROM input ORDER BY id) AS given CROSS JOIN LATERAL (
-        SELECT jobs.id FROM jobs WHERE jobs.id = given.id AND jobs.lease_token = given.token LIMIT 1 FOR UPDATE
-    ) AS mine
+, prolonged AS (
+    UPDATE claims SET lease_until = {now} + $1 WHERE token = ANY (ARRAY(SELECT DISTINCT token FROM input))
+    RETURNING token
 )
-UPDATE jobs SET lease_until = {now} + $1 WHERE id = ANY (ARRAY(SELECT id FROM held)) RETURNING id
+SELECT mine.id FROM (SELECT * FROM input WHERE token = ANY (ARRAY(SELECT token FROM prolonged))) AS given
+CROSS JOIN LATERAL (
+    SELECT jobs.id FROM jobs
+    WHERE jobs.lane = given.lane AND jobs.priority = given.priority AND jobs.seq = given.seq
+        AND jobs.id = given.id AND jobs.lease_token = given.token LIMIT 1
+) AS mine

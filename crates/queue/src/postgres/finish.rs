@@ -1,7 +1,7 @@
 //! Ending claims, and taking back jobs whose leases have expired.
 //!
-//! Ending locks jobs in the order of their ids. Ending and rescuing lock jobs before lanes, and lanes in the order of
-//! their ids, so no two calls deadlock. Rescuing waits for no job, and claiming, which locks lanes first, for nothing.
+//! Ending locks jobs in the order of their places. Ending and rescuing lock jobs before lanes, and lanes in the order of
+//! their ids, so no two calls deadlock. Rescuing waits for no job, and claiming, which locks lanes, for nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,24 +11,19 @@ use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Guarde
 use sea_orm::{ConnectionTrait, Value};
 
 use crate::job::{Finish, JobId, LaneId, Lease, Rescue, Rescued};
-use crate::tables::{STATES, claimed_job, integer, job_ids, millis};
+use crate::tables::{PRIORITIES, claimed_job, integer, job_ids, lease_row, leases, millis};
 
 static EXTEND: Template = Template::new(include_str!("extend.sql"), &[]);
-static FINISH: Template = Template::new(include_str!("finish.sql"), &[STATES]);
-static RESCUE: Template = Template::new(include_str!("rescue.sql"), &[STATES]);
+static FINISH: Template = Template::new(include_str!("finish.sql"), &[PRIORITIES]);
+static RESCUE: Template = Template::new(include_str!("rescue.sql"), &[PRIORITIES]);
 
 pub(super) async fn extend(
     database: &Database,
-    leases: &[Lease],
+    extended: &[Lease],
     lease: Duration,
 ) -> Result<Vec<JobId>, DatabaseError> {
-    const LEASE: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("token", Kind::Uuid)];
-    let mut input = Batch::new(LEASE);
-    for held in leases {
-        input.push([held.job.0.into(), held.token.0.into()]);
-    }
     let sql = EXTEND.on(Dialect::Postgres);
-    job_ids(&input.query(database.connection(), sql, [millis(lease).into()]).await?)
+    job_ids(&leases(extended).query(database.connection(), sql, [millis(lease).into()]).await?)
 }
 
 pub(super) async fn finish(
@@ -36,6 +31,9 @@ pub(super) async fn finish(
     finished: &[(Lease, Finish)],
 ) -> Result<Vec<JobId>, DatabaseError> {
     const ENDED: &[Column] = &[
+        Column::new("lane", Kind::Uuid),
+        Column::new("priority", Kind::Small),
+        Column::new("seq", Kind::Big),
         Column::new("id", Kind::Uuid),
         Column::new("token", Kind::Uuid),
         Column::new("remove", Kind::Bool),
@@ -49,33 +47,32 @@ pub(super) async fn finish(
             Finish::RetryIn(delay) => (false, Some(millis(*delay))),
             Finish::Release => (false, None),
         };
-        input.push([lease.job.0.into(), lease.token.0.into(), remove.into(), delay.into()]);
+        let [lane, priority, seq, id, token] = lease_row(lease);
+        input.push([lane, priority, seq, id, token, remove.into(), delay.into()]);
     }
     job_ids(&input.query(connection, FINISH.on(Dialect::Postgres), []).await?)
 }
 
 /// Removes jobs that are done, if all their leases are valid.
-pub(super) fn done(done: &[(Lease, LaneId)], guarded: &mut Guarded) {
-    const DONE: &[Column] =
-        &[Column::new("id", Kind::Uuid), Column::new("token", Kind::Uuid), Column::new("lane", Kind::Uuid)];
+pub(super) fn done(done: &[Lease], guarded: &mut Guarded) {
     const LANE: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("jobs", Kind::Int)];
-    let mut jobs = Batch::new(DONE);
     let mut by_lane: BTreeMap<LaneId, i32> = BTreeMap::new();
-    for (lease, lane) in done {
-        jobs.push([lease.job.0.into(), lease.token.0.into(), lane.0.into()]);
-        *by_lane.entry(*lane).or_default() += 1;
+    for lease in done {
+        *by_lane.entry(lease.lane).or_default() += 1;
     }
     let mut lanes = Batch::new(LANE);
     for (lane, jobs) in by_lane {
         lanes.push([lane.0.into(), jobs.into()]);
     }
-    // In the order of their ids, and by ranges of one, for which an index look-up per row is the only possible plan. By
-    // equality PostgreSQL might join the tables and read all of one.
+    // In the order of their places and ids, and by arrays and ranges of one, for which an index look-up per row is the only
+    // possible plan. By equality PostgreSQL might join the tables and read all of one; by comparisons of whole rows,
+    // `(lane, priority, seq) <= (…)`, it reads the index from the job to the end of its lane.
     guarded.push_exact(
-        jobs,
-        "DELETE FROM jobs USING (SELECT * FROM input ORDER BY id) AS done \
-        WHERE jobs.id BETWEEN done.id AND done.id \
-            AND jobs.lease_token IS NOT DISTINCT FROM done.token AND jobs.lane IS NOT DISTINCT FROM done.lane",
+        leases(done),
+        "DELETE FROM jobs USING (SELECT * FROM input ORDER BY lane, priority, seq) AS done \
+        WHERE jobs.lane = ANY (ARRAY[done.lane]) AND jobs.priority = ANY (ARRAY[done.priority]) \
+            AND jobs.seq BETWEEN done.seq AND done.seq \
+            AND jobs.id IS NOT DISTINCT FROM done.id AND jobs.lease_token IS NOT DISTINCT FROM done.token",
     );
     guarded.writes.push(
         lanes,
@@ -84,20 +81,26 @@ pub(super) fn done(done: &[(Lease, LaneId)], guarded: &mut Guarded) {
     );
 }
 
-pub(super) async fn rescue(database: &Database, rescue: &Rescue) -> Result<Rescued, DatabaseError> {
+/// Returns also the lanes whose jobs are ready again.
+pub(super) async fn rescue(
+    database: &Database,
+    rescue: &Rescue,
+) -> Result<(Rescued, Vec<LaneId>), DatabaseError> {
     let values: [Value; 4] = [
         i64::from(rescue.max).into(),
         integer(rescue.max_rescues).into(),
         rescue.token.0.into(),
         millis(rescue.lease).into(),
     ];
-    let mut rescued = Rescued::default();
+    let (mut rescued, mut lanes) = (Rescued::default(), Vec::new());
     for row in &query_all(database.connection(), RESCUE.on(Dialect::Postgres), values).await? {
+        let job = claimed_job(row, rescue.token)?;
         if column(row, "exhausted")? {
-            rescued.exhausted.push(claimed_job(row, rescue.token)?);
+            rescued.exhausted.push(job);
         } else {
             rescued.returned += 1;
+            lanes.push(job.lease.lane);
         }
     }
-    Ok(rescued)
+    Ok((rescued, lanes))
 }

@@ -1,6 +1,7 @@
 //! Waking workers in other processes by NOTIFY, and listening for their notifications.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use postrider_database::Database;
@@ -10,11 +11,17 @@ use sea_orm::sqlx::Executor as _;
 use sea_orm::sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
+use crate::job::LaneId;
+use crate::turns::Turns;
 use crate::wake::{Bell, Wakeups};
 
 const CHANNEL: &str = "postrider_jobs";
-const NOTIFY: &str = "NOTIFY postrider_jobs";
+const NOTIFY: &str = "SELECT pg_notify('postrider_jobs', $1)";
+
+/// How many lanes a notification can name: a payload has less than 8,000 bytes (PostgreSQL's manual, "NOTIFY").
+const NAMED: usize = 240;
 
 /// The shortest time between two notifications of one process.
 const DEBOUNCE: Duration = Duration::from_millis(1);
@@ -31,44 +38,99 @@ const RECONNECT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Notifier {
     database: Database,
-    due: Arc<Notify>,
+    outbox: Arc<Outbox>,
     bell: Arc<Bell>,
+    turns: Arc<Turns>,
     _sender: AbortOnDropHandle<()>,
     listener: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl Notifier {
-    pub(super) fn new(database: Database) -> Self {
-        let due = Arc::new(Notify::new());
-        let sender = tokio::spawn(send(database.clone(), Arc::clone(&due)));
+    pub(super) fn new(database: Database, turns: Arc<Turns>) -> Self {
+        let outbox = Arc::new(Outbox::default());
+        let sender = tokio::spawn(send(database.clone(), Arc::clone(&outbox)));
         Self {
             database,
-            due,
+            outbox,
             bell: Arc::new(Bell::new()),
+            turns,
             _sender: AbortOnDropHandle::new(sender),
             listener: OnceLock::new(),
         }
     }
 
     /// Wakes workers in this process at once, and in others soon.
-    pub(super) fn wake(&self) {
+    pub(super) fn wake(&self, lanes: &[LaneId]) {
+        hint(&self.turns, lanes);
         self.bell.ring();
-        self.due.notify_one();
+        self.outbox.add(lanes);
     }
 
     pub(super) fn wakeups(&self) -> Wakeups {
         self.listener.get_or_init(|| {
-            AbortOnDropHandle::new(tokio::spawn(listen(self.database.clone(), Arc::clone(&self.bell))))
+            let (database, bell, turns) =
+                (self.database.clone(), Arc::clone(&self.bell), Arc::clone(&self.turns));
+            AbortOnDropHandle::new(tokio::spawn(listen(database, bell, turns)))
         });
         self.bell.listen()
     }
 }
 
+/// No lanes are any lanes.
+fn hint(turns: &Turns, lanes: &[LaneId]) {
+    if lanes.is_empty() { turns.hint_any() } else { turns.hint(lanes) }
+}
+
+/// The lanes that the next notification names.
+#[derive(Debug, Default)]
+struct Outbox {
+    lanes: Mutex<Lanes>,
+    due: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Lanes {
+    named: BTreeSet<LaneId>,
+    any: bool,
+}
+
+impl Outbox {
+    fn add(&self, lanes: &[LaneId]) {
+        {
+            let mut next = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            next.any |= lanes.is_empty();
+            if !next.any {
+                next.named.extend(lanes);
+                next.any = next.named.len() > NAMED;
+            }
+        }
+        self.due.notify_one();
+    }
+
+    /// Waits until there is something to send, and returns it.
+    async fn next(&self) -> String {
+        self.due.notified().await;
+        let next = std::mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
+        if next.any { String::new() } else { named(&next.named) }
+    }
+}
+
+/// The ids of lanes, one after the other.
+fn named(lanes: &BTreeSet<LaneId>) -> String {
+    lanes.iter().map(|lane| lane.0.simple().to_string()).collect()
+}
+
+/// The lanes that a notification names; none if it names none, or was sent by another program.
+fn parsed(payload: &str) -> Vec<LaneId> {
+    let ids = payload.as_bytes().chunks(32).map(|id| Uuid::try_parse_ascii(id).map(LaneId));
+    ids.collect::<Result<_, _>>().unwrap_or_default()
+}
+
 /// Sends a notification whenever one is due. Those that become due while one is sent share the next.
-async fn send(database: Database, due: Arc<Notify>) {
+async fn send(database: Database, outbox: Arc<Outbox>) {
     loop {
-        due.notified().await;
-        if let Err(error) = database.answered(execute(database.connection(), NOTIFY, [])).await {
+        let lanes = outbox.next().await;
+        if let Err(error) = database.answered(execute(database.connection(), NOTIFY, [lanes.into()])).await {
             // Workers poll, so a lost hint costs little.
             tracing::debug!(%error, "could not notify workers");
         }
@@ -77,7 +139,7 @@ async fn send(database: Database, due: Arc<Notify>) {
 }
 
 /// Wakes workers for each notification, and whenever one may have been missed.
-async fn listen(database: Database, bell: Arc<Bell>) {
+async fn listen(database: Database, bell: Arc<Bell>, turns: Arc<Turns>) {
     // Behind a pooler without a direct way, workers in this process are woken, and the others poll. So they do where there
     // is only one connection, as the one that listens is open all the time.
     let Some(connection) = database.listening() else { return };
@@ -85,14 +147,18 @@ async fn listen(database: Database, bell: Arc<Bell>) {
         return;
     }
     loop {
-        if let Err(error) = hear(connection, &bell).await {
+        if let Err(error) = hear(connection, &bell, &turns).await {
             tracing::debug!(%error, "listening for notifications failed");
         }
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-async fn hear(connection: &DatabaseConnection, bell: &Bell) -> Result<(), sea_orm::sqlx::Error> {
+async fn hear(
+    connection: &DatabaseConnection,
+    bell: &Bell,
+    turns: &Turns,
+) -> Result<(), sea_orm::sqlx::Error> {
     let pool = connection.get_postgres_connection_pool();
     let listening = async {
         let mut listener = PgListener::connect_with(pool).await?;
@@ -101,11 +167,15 @@ async fn hear(connection: &DatabaseConnection, bell: &Bell) -> Result<(), sea_or
     };
     let mut listener = answered(listening).await?;
     loop {
+        turns.hint_any();
         bell.ring();
         // The silence may be that of a network that drops all packets.
         while let Ok(heard) = tokio::time::timeout(SILENCE, listener.try_recv()).await {
             // `None`: the connection was lost, and the next call reconnects.
-            heard?;
+            match heard? {
+                Some(notification) => hint(turns, &parsed(notification.payload())),
+                None => turns.hint_any(),
+            }
             bell.ring();
         }
         answered(listener.execute("SELECT 1")).await?;
@@ -117,4 +187,18 @@ async fn answered<T>(
     asked: impl Future<Output = Result<T, sea_orm::sqlx::Error>>,
 ) -> Result<T, sea_orm::sqlx::Error> {
     tokio::time::timeout(ANSWER, asked).await.unwrap_or(Err(sea_orm::sqlx::Error::PoolTimedOut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notification_names_lanes() {
+        let lanes = BTreeSet::from([1, 7, u128::MAX].map(|lane| LaneId(Uuid::from_u128(lane))));
+        assert_eq!(parsed(&named(&lanes)), lanes.into_iter().collect::<Vec<_>>());
+        for other in ["", "x", &"y".repeat(64)] {
+            assert_eq!(parsed(other), []);
+        }
+    }
 }

@@ -5,29 +5,48 @@
 
 WITH clock AS MATERIALIZED (
     SELECT {now} AS now
--- In the order of the index: in the order of ids, PostgreSQL would read all jobs. No job is waited for.
 ), expired AS MATERIALIZED (
-    SELECT id, lane, rescues >= $2 AS exhausted FROM jobs
-    WHERE state = {running} AND lease_until < (SELECT now FROM clock)
+    SELECT token, lanes FROM claims WHERE lease_until < (SELECT now FROM clock)
     ORDER BY lease_until LIMIT $1 FOR UPDATE SKIP LOCKED
+-- Their jobs. A lane's leased jobs are among those up to the last that was claimed.
+), found AS MATERIALIZED (
+    SELECT given.token, mine.place
+    FROM (SELECT token, unnest(lanes) AS lane FROM expired) AS given
+    CROSS JOIN (SELECT {first_try}::smallint AS priority UNION ALL SELECT {retry}::smallint) AS priorities
+    CROSS JOIN LATERAL (SELECT last_seq FROM lanes WHERE lanes.id = given.lane LIMIT 1) AS lanes
+    CROSS JOIN LATERAL (
+        SELECT jobs.ctid AS place FROM jobs
+        WHERE jobs.lane = given.lane AND jobs.priority = priorities.priority AND seq <= lanes.last_seq
+            AND jobs.lease_token = given.token
+        ORDER BY seq
+    ) AS mine
+-- Claims without jobs are forgotten; the others when their last job was rescued.
+), forgotten AS (
+    DELETE FROM claims WHERE token = ANY (ARRAY(SELECT token FROM expired EXCEPT SELECT token FROM found))
+-- No job is waited for: one that is locked is being finished.
+), lost AS MATERIALIZED (
+    SELECT ctid AS place, lane, seq, rescues >= $2 AS exhausted FROM jobs
+    WHERE ctid = ANY (ARRAY(SELECT place FROM found LIMIT $1)) AND lease_token = ANY (ARRAY(SELECT token FROM expired))
+    FOR UPDATE SKIP LOCKED
 -- The lanes that run fewer jobs, locked in the order of their ids.
 ), locked AS MATERIALIZED (
-    SELECT id FROM lanes WHERE id = ANY (ARRAY(SELECT lane FROM expired WHERE NOT exhausted)) ORDER BY id FOR UPDATE
+    SELECT id FROM lanes WHERE id = ANY (ARRAY(SELECT lane FROM lost WHERE NOT exhausted)) ORDER BY id FOR UPDATE
 -- An exhausted job is leased to the rescuer, any other one is ready again.
 ), rescued AS (
     UPDATE jobs SET
-        state = CASE WHEN exhausted THEN {running} ELSE {ready} END,
-        rescues = rescues + CASE WHEN exhausted THEN 0 ELSE 1 END,
-        available_at = CASE WHEN exhausted THEN available_at ELSE now END,
-        lease_token = CASE WHEN exhausted THEN $3::uuid END,
-        lease_until = CASE WHEN exhausted THEN now + $4 END
-    FROM expired, clock WHERE jobs.id BETWEEN expired.id AND expired.id
-    RETURNING jobs.id, jobs.lane, jobs.subject, jobs.claims, jobs.rescues, jobs.trace, expired.exhausted
+        rescues = rescues + CASE WHEN rescues >= $2 THEN 0 ELSE 1 END,
+        available_at = CASE WHEN rescues >= $2 THEN available_at ELSE (SELECT now FROM clock) END,
+        lease_token = CASE WHEN rescues >= $2 THEN $3::uuid END
+    WHERE ctid = ANY (ARRAY(SELECT place FROM lost))
+    RETURNING id, lane, priority, seq, owner, subject, claims, rescues, trace, lease_token IS NOT NULL AS exhausted
 ), freed AS (
-    UPDATE lanes SET running = running - ended.jobs
+    UPDATE lanes SET running = running - ended.jobs, head = LEAST(head, ended.first), next_head = LEAST(next_head, ended.first)
     FROM (
-        SELECT expired.lane, count(*)::integer AS jobs
-        FROM expired JOIN locked ON locked.id = expired.lane WHERE NOT exhausted GROUP BY expired.lane
+        SELECT lost.lane, count(*)::integer AS jobs, min(lost.seq) AS first
+        FROM lost JOIN locked ON locked.id = lost.lane WHERE NOT exhausted GROUP BY lost.lane
     ) AS ended WHERE lanes.id BETWEEN ended.lane AND ended.lane
+), kept AS (
+    INSERT INTO claims (token, lease_until, lanes)
+    SELECT $3, (SELECT now FROM clock) + $4, array_agg(DISTINCT lane) FROM rescued WHERE exhausted HAVING count(*) > 0
 )
 SELECT * FROM rescued

@@ -1,197 +1,217 @@
-//! Claiming on SQLite: the same walk from lane to lane, step by step.
+//! Claiming on SQLite: the same turns, in steps.
 //!
-//! A statement costs microseconds in the same process, and the transaction takes the write lock when it begins, which
-//! makes the lanes' limits exact.
+//! The transaction takes the write lock when it begins, which makes the lanes' limits exact.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
 
-use postrider_database::sql::{Template, column, query_all, query_one};
-use postrider_database::{Database, DatabaseError, Dialect, Transaction};
-use sea_orm::Value;
+use postrider_database::sql::{Template, column, execute};
+use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind, Transaction};
+use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
-use crate::error::QueueError;
-use crate::job::{Claim, Claimed, ClaimedJob};
-use crate::tables::{LANE_RULES, STATES, claimed_job, duration, integer, millis};
-use crate::transactional::commit;
+use crate::claiming::{Taken, in_turn};
+use crate::job::{Claim, ClaimedJob, LaneId};
+use crate::tables::{FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, claimed_job, duration, integer, millis};
+use crate::turns::{Fate, Turns};
 
-static ANY_READY: Template = Template::new("SELECT 1 FROM jobs WHERE state = {ready} LIMIT 1", &[STATES]);
+const LANE: &[Column] = &[Column::new("id", Kind::Uuid)];
+const COUNTED: &[Column] =
+    &[Column::new("id", Kind::Uuid), Column::new("jobs", Kind::Big), Column::new("is_full", Kind::Bool)];
+const WANTED: &[Column] = &[Column::new("lane", Kind::Uuid), Column::new("jobs", Kind::Big)];
 
-static NEXT_LANE: Template = Template::new(
-    include_str!("next_lane.sql"),
-    &[LANE_RULES, &[("moment", "now"), ("default_concurrency", "$2"), ("unlimited", "$3")], STATES],
+static LOOK: Template = Template::new(
+    "SELECT lanes.id, max(paused_until - {now}, {rate_for}) AS closed_for, {at_limit} AS at_limit,
+         NOT draining AND {has_ready} AS ready, {may_claim} AS open, min({allowed} - running, {rate_room}) AS room,
+         {allowed} - running AS free
+     FROM input CROSS JOIN lanes ON lanes.id = input.id",
+    &[
+        LANE_RULES,
+        &[("moment", "{now}"), ("default_concurrency", "$1"), ("unlimited", "$2")],
+        FIRST_JOBS,
+        PRIORITIES,
+    ],
 );
 
-static TAKE: Template = Template::new(
-    "UPDATE jobs SET state = {running}, lease_token = $3, claims = claims + 1, lease_until = {now} + $4
-     WHERE seq IN (SELECT seq FROM jobs WHERE state = {ready} AND lane = $1 ORDER BY priority, seq LIMIT $2)
-     RETURNING id, lane, subject, claims, rescues, trace, priority, seq",
-    &[STATES],
-);
+/// The first jobs of each lane, one after the other, since SQLite knows no limit for each of several lanes.
+static TAKE: &str = ", picked(lane, jobs, turn, priority, seq) AS (
+         SELECT input.lane, input.jobs, 1, first.priority, first.seq
+         FROM input CROSS JOIN jobs AS first ON first.seq = (
+             SELECT seq FROM jobs WHERE jobs.lane = input.lane AND lease_token IS NULL ORDER BY priority, seq LIMIT 1
+         )
+         UNION ALL
+         SELECT picked.lane, picked.jobs, picked.turn + 1, next.priority, next.seq
+         FROM picked CROSS JOIN jobs AS next ON next.seq = (
+             SELECT seq FROM jobs WHERE jobs.lane = picked.lane AND lease_token IS NULL
+                 AND (jobs.priority, jobs.seq) > (picked.priority, picked.seq)
+             ORDER BY priority, seq LIMIT 1
+         ) WHERE picked.turn < picked.jobs
+     )
+     UPDATE jobs SET lease_token = $1, claims = claims + 1 WHERE seq IN (SELECT seq FROM picked ORDER BY turn LIMIT $2)
+     RETURNING id, lane, priority, seq, owner, subject, claims, rescues, trace";
 
 static COUNT: Template = Template::new(
-    "UPDATE lanes SET running = running + $2, rate_next_us = {rate_next},
-         full_at = CASE WHEN $3 THEN {now} ELSE full_at END
-     WHERE id = $1
-     RETURNING {rate_for} AS rate_for",
-    &[LANE_RULES, &[("moment", "{now}"), ("taken", "$2")]],
+    "UPDATE lanes SET running = running + input.jobs, rate_next_us = {rate_next},
+         full_at = CASE WHEN input.is_full THEN {now} ELSE full_at END,
+         shut_until = CASE WHEN {rate_for_then} > {worth_shutting} THEN {now} + {rate_for_then} END
+     FROM input WHERE lanes.id = input.id
+     RETURNING id, {rate_for} AS rate_for",
+    &[LANE_RULES, &[("moment", "{now}"), ("taken", "input.jobs")], SHUT],
 );
 
-/// Visits all lanes in turn, some in each claim.
-#[derive(Debug, Default)]
-pub(super) struct Walk {
-    /// The next claim starts after this lane.
-    after: Mutex<Uuid>,
-}
-
-/// How many lanes a claim visits beyond those it can serve, which bounds how long it holds the write lock.
-const LOOK_AHEAD: usize = 4096;
+static KEEP: Template =
+    Template::new("INSERT INTO claims (token, lease_until, lanes) VALUES ($1, {now} + $2, $3)", &[]);
 
 /// A lane as a claim sees it.
-struct Lane {
-    id: Uuid,
-    room: i64,
-    paused_for: i64,
-    rate_for: i64,
-    /// A job may be claimed now.
-    open: bool,
-    /// It runs as many jobs as it may.
+struct LookedAt {
+    id: LaneId,
+    ready: bool,
+    closed_for: i64,
     at_limit: bool,
+    open: bool,
+    /// How many jobs it allows, and how many may run beside those that do.
+    room: i64,
+    free: i64,
 }
 
-impl Walk {
-    pub(super) async fn claim(&self, database: &Database, claim: &Claim) -> Result<Claimed, QueueError> {
-        // Finding nothing must not cost a write.
-        if query_one(database.connection(), ANY_READY.on(Dialect::Sqlite), []).await?.is_none() {
-            return Ok(Claimed::default());
+impl LookedAt {
+    fn read(row: &QueryResult) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            id: LaneId(column(row, "id")?),
+            ready: column(row, "ready")?,
+            closed_for: column(row, "closed_for")?,
+            at_limit: column(row, "at_limit")?,
+            open: column(row, "open")?,
+            room: column(row, "room")?,
+            free: column(row, "free")?,
+        })
+    }
+
+    /// What becomes of a lane from which nothing is taken.
+    fn fate(&self) -> Fate {
+        if !self.ready {
+            Fate::Nothing
+        } else if self.closed_for > 0 {
+            Fate::Closed(duration(self.closed_for))
+        } else if self.at_limit {
+            Fate::Full
+        } else {
+            Fate::NotReached
         }
-        let start = *self.after.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = database.begin().await?;
-        let (claimed, next_start) = take(&transaction, claim, start).await?;
-        commit(transaction).await?;
-        *self.after.lock().unwrap_or_else(PoisonError::into_inner) = next_start;
-        Ok(claimed)
     }
 }
 
-async fn take(
+/// Claims jobs of these lanes.
+pub(super) async fn take(
+    turns: &Turns,
+    database: &Database,
+    claim: &Claim,
+    lanes: &[LaneId],
+) -> Result<Taken, DatabaseError> {
+    let transaction = database.begin().await?;
+    let looked = look(&transaction, claim, lanes).await?;
+    let open = looked.iter().filter(|lane| lane.open && lane.ready).take(claim.max as usize);
+    let open: Vec<&LookedAt> = open.collect();
+    let mut fates: HashMap<LaneId, Fate> = looked.iter().map(|lane| (lane.id, lane.fate())).collect();
+    let mut blocked = looked.iter().any(|lane| lane.fate() == Fate::Full);
+    let mut jobs = Vec::new();
+    if !open.is_empty() {
+        let lanes = i64::try_from(open.len()).unwrap_or(i64::MAX);
+        let share = (i64::from(claim.max) + lanes - 1) / lanes;
+        let wanted: Vec<_> = open.iter().map(|lane| (lane.id, lane.room.min(share))).collect();
+        jobs = update(&transaction, claim, &wanted).await?;
+        let mut taken: HashMap<LaneId, i64> = HashMap::new();
+        for job in &jobs {
+            *taken.entry(job.lease.lane).or_default() += 1;
+        }
+        let closed = count(&transaction, &open, &taken).await?;
+        if !jobs.is_empty() {
+            keep(&transaction, claim, taken.keys().copied().collect()).await?;
+        }
+        let all_taken = jobs.len() >= claim.max as usize;
+        for (lane, (id, wanted)) in open.iter().zip(&wanted) {
+            let taken = taken.get(id).copied().unwrap_or(0);
+            let closed_for = closed.get(id).copied().unwrap_or(0);
+            let is_full = taken >= lane.free;
+            blocked |= is_full;
+            let fate = if closed_for > 0 {
+                Fate::Closed(duration(closed_for))
+            } else if is_full {
+                Fate::Full
+            } else if all_taken && taken + 1 == share {
+                // In the last turn there was no room for all lanes.
+                Fate::More
+            } else if taken < *wanted {
+                Fate::Nothing
+            } else {
+                Fate::More
+            };
+            fates.insert(*id, fate);
+        }
+    }
+    transaction.commit().await?;
+    let fates = lanes.iter().map(|lane| (*lane, fates.get(lane).copied().unwrap_or(Fate::Nothing)));
+    let left = turns.looked(fates.collect(), jobs.len());
+    Ok(Taken { jobs: in_turn(jobs), left, blocked })
+}
+
+/// Reads the lanes, in turn.
+async fn look(
     transaction: &Transaction,
     claim: &Claim,
-    start: Uuid,
-) -> Result<(Claimed, Uuid), DatabaseError> {
-    let mut claimed = Claimed::default();
-    let mut lanes = Vec::new();
-    let mut opens_in: Option<i64> = None;
-    let mut after = start;
-    let mut wrapped = start.is_nil();
-    let mut reached_end = false;
-    let mut over_paused = false;
-    for _ in 0..claim.max as usize + LOOK_AHEAD {
-        let Some(lane) = next_lane(transaction, claim, after, over_paused).await? else {
-            if wrapped {
-                reached_end = true;
-                break;
-            }
-            (after, wrapped, over_paused) = (Uuid::nil(), true, false);
-            continue;
-        };
-        (after, over_paused) = (lane.id, lane.paused_for > 0);
-        if wrapped && !start.is_nil() && lane.id > start {
-            reached_end = true;
-            break;
-        }
-        if claim.skip.iter().any(|skipped| skipped.0 == lane.id) {
-            continue;
-        }
-        claimed.blocked |= lane.at_limit;
-        let closed_for = lane.paused_for.max(lane.rate_for);
-        if closed_for > 0 {
-            opens_in = Some(opens_in.map_or(closed_for, |soonest| soonest.min(closed_for)));
-        } else if lane.open {
-            lanes.push(lane);
-            if lanes.len() >= claim.max as usize {
-                break;
-            }
-        }
+    lanes: &[LaneId],
+) -> Result<Vec<LookedAt>, DatabaseError> {
+    let mut input = Batch::new(LANE);
+    for lane in lanes {
+        input.push([lane.0.into()]);
     }
-    // If no lane allows anything, the next claim continues from here, but need not come at once.
-    claimed.more = !reached_end && !lanes.is_empty();
-
-    // There are no more lanes than room, so each has a share. What one lane leaves goes to those after it.
-    let mut turns: Vec<Vec<ClaimedJob>> = Vec::new();
-    let mut left = i64::from(claim.max);
-    for (place, lane) in lanes.iter().enumerate() {
-        let to_come = i64::try_from(lanes.len() - place).unwrap_or(i64::MAX);
-        let share = (left + to_come - 1) / to_come;
-        let wanted = lane.room.min(share);
-        let (jobs, rate_for) = take_from(transaction, claim, lane, wanted).await?;
-        if rate_for > 0 {
-            opens_in = Some(opens_in.map_or(rate_for, |soonest| soonest.min(rate_for)));
-        }
-        let taken = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
-        left -= taken;
-        claimed.blocked |= taken > 0 && taken == lane.room;
-        claimed.more |= taken > 0 && taken == wanted && wanted < lane.room;
-        for (turn, job) in jobs.into_iter().enumerate() {
-            if turns.len() <= turn {
-                turns.push(Vec::new());
-            }
-            turns[turn].push(job);
-        }
-    }
-    claimed.opens_in = opens_in.map(duration);
-    claimed.jobs = turns.into_iter().flatten().collect();
-    Ok((claimed, if reached_end { Uuid::nil() } else { after }))
+    let own: [Value; 2] = [integer(claim.lane_concurrency.get()).into(), i64::from(u32::MAX).into()];
+    let rows = input.query(transaction, LOOK.on(Dialect::Sqlite), own).await?;
+    rows.iter().map(LookedAt::read).collect()
 }
 
-/// Finds the next lane with ready jobs; after a paused lane, the next one that is not paused either.
-async fn next_lane(
+async fn update(
     transaction: &Transaction,
     claim: &Claim,
-    after: Uuid,
-    over_paused: bool,
-) -> Result<Option<Lane>, DatabaseError> {
-    let values: [Value; 4] = [
-        after.into(),
-        integer(claim.lane_concurrency.get()).into(),
-        i64::from(u32::MAX).into(),
-        over_paused.into(),
-    ];
-    let row = query_one(transaction, NEXT_LANE.on(Dialect::Sqlite), values).await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Lane {
-        id: column(&row, "id")?,
-        room: column(&row, "room")?,
-        paused_for: column(&row, "paused_for")?,
-        rate_for: column(&row, "rate_for")?,
-        open: column(&row, "open")?,
-        at_limit: column(&row, "at_limit")?,
-    }))
+    wanted: &[(LaneId, i64)],
+) -> Result<Vec<ClaimedJob>, DatabaseError> {
+    let mut input = Batch::new(WANTED);
+    for (lane, jobs) in wanted.iter().filter(|(_, jobs)| *jobs > 0) {
+        input.push([lane.0.into(), (*jobs).into()]);
+    }
+    let own: [Value; 2] = [claim.token.0.into(), i64::from(claim.max).into()];
+    let rows = input.query(transaction, TAKE, own).await?;
+    rows.iter().map(|row| claimed_job(row, claim.token)).collect()
 }
 
-/// Returns the jobs, and for how many milliseconds the lane's rate allows no more.
-async fn take_from(
+/// Counts what was taken. Returns for how many milliseconds the rates of lanes allow no more.
+async fn count(
     transaction: &Transaction,
-    claim: &Claim,
-    lane: &Lane,
-    wanted: i64,
-) -> Result<(Vec<ClaimedJob>, i64), DatabaseError> {
-    if wanted <= 0 {
-        return Ok((Vec::new(), 0));
+    open: &[&LookedAt],
+    taken: &HashMap<LaneId, i64>,
+) -> Result<HashMap<LaneId, i64>, DatabaseError> {
+    let mut input = Batch::new(COUNTED);
+    for lane in open {
+        if let Some(jobs) = taken.get(&lane.id) {
+            input.push([lane.id.0.into(), (*jobs).into(), (*jobs >= lane.room).into()]);
+        }
     }
-    let values: [Value; 4] =
-        [lane.id.into(), wanted.into(), claim.token.0.into(), millis(claim.lease).into()];
-    let rows = query_all(transaction, TAKE.on(Dialect::Sqlite), values).await?;
-    // RETURNING has no order (SQLite's manual, "RETURNING", §2.2).
-    let mut jobs = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let place: (i64, i64) = (column(row, "priority")?, column(row, "seq")?);
-        jobs.push((place, claimed_job(row, claim.token)?));
+    let rows = input.query(transaction, COUNT.on(Dialect::Sqlite), []).await?;
+    rows.iter().map(|row| Ok((LaneId(column(row, "id")?), column(row, "rate_for")?))).collect()
+}
+
+async fn keep(transaction: &Transaction, claim: &Claim, lanes: HashSet<LaneId>) -> Result<(), DatabaseError> {
+    let values: [Value; 3] =
+        [claim.token.0.into(), millis(claim.lease).into(), super::lane_list(lanes).into()];
+    execute(transaction, KEEP.on(Dialect::Sqlite), values).await?;
+    let mut input = Batch::new(LANE);
+    for token in &claim.ended {
+        input.push([token.0.into()]);
     }
-    jobs.sort_by_key(|(place, _)| *place);
-    let taken = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
-    let values: [Value; 3] = [lane.id.into(), taken.into(), (taken >= lane.room).into()];
-    let counted = query_one(transaction, COUNT.on(Dialect::Sqlite), values).await?;
-    let rate_for = counted.map_or(Ok(0), |row| column(&row, "rate_for"))?;
-    Ok((jobs.into_iter().map(|(_, job)| job).collect(), rate_for))
+    let sql = "DELETE FROM claims WHERE token IN (SELECT id FROM input)";
+    input.execute(transaction, sql, []).await.map(drop)
+}
+
+/// Reads the lanes that a claim names.
+pub(super) fn lanes_of(list: &[u8]) -> Vec<Uuid> {
+    list.chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok()).collect()
 }

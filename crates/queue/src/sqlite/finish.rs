@@ -1,76 +1,93 @@
 //! Ending claims on SQLite, and taking back jobs whose leases have expired.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use postrider_database::sql::{Template, column, query_all};
+use postrider_database::sql::{Template, column, execute, query_all};
 use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind, Transaction};
-use sea_orm::Value;
+use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
-use crate::job::{Finish, JobId, Lease, Rescue, Rescued};
-use crate::tables::{
-    STATES, claimed_job, integer, job_ids, millis,
-    priority::{FIRST_TRY, RETRY},
-    state,
-};
+use super::claim::lanes_of;
+use super::lane_list;
+use crate::job::{Finish, JobId, LaneId, Lease, Rescue, Rescued};
+use crate::tables::{PRIORITIES, claimed_job, integer, job_ids, leases, millis};
 
-static EXTEND: Template = Template::new(
-    "UPDATE jobs SET lease_until = {now} + $1
-     FROM input WHERE jobs.id = input.id AND jobs.lease_token = input.token AND jobs.state = {running}
-     RETURNING jobs.id",
-    &[STATES],
-);
+static EXTEND: Template =
+    Template::new("UPDATE claims SET lease_until = {now} + $1 WHERE token IN (SELECT token FROM input)", &[]);
 
-static HELD: Template = Template::new(
-    "SELECT jobs.id, jobs.lane, lanes.ordered, input.place FROM input
-     JOIN jobs ON jobs.id = input.id AND jobs.lease_token = input.token
-     JOIN lanes ON lanes.id = jobs.lane WHERE jobs.state = {running}",
-    &[STATES],
-);
+/// A claim that was forgotten is over, although a job of it may not have been rescued yet.
+static STILL_HELD: &str = "SELECT jobs.id FROM input CROSS JOIN jobs ON jobs.seq = input.seq
+     WHERE jobs.id = input.id AND jobs.lease_token = input.token
+         AND EXISTS (SELECT 1 FROM claims WHERE claims.token = input.token)";
 
-/// A job that was tried gets the priority of a retry.
+static HELD: &str = "SELECT jobs.id, jobs.seq, jobs.lane, lanes.ordered, input.place FROM input
+     CROSS JOIN jobs ON jobs.seq = input.seq CROSS JOIN lanes ON lanes.id = jobs.lane
+     WHERE jobs.id = input.id AND jobs.lease_token = input.token";
+
 static RETURN: Template = Template::new(
-    "UPDATE jobs SET state = input.state, priority = max(jobs.priority, input.priority), lease_token = NULL,
-         lease_until = NULL, available_at = {now} + input.delay
-     FROM input WHERE jobs.id = input.id",
+    "UPDATE jobs SET lease_token = NULL, available_at = {now} + input.delay FROM input WHERE jobs.seq = input.seq",
     &[],
+);
+
+/// A job that was tried gets the priority of a retry, and a new place.
+static RETRY: Template = Template::new(
+    "INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues, trace)
+     SELECT id, lane, owner, subject, {retry}, {now}, claims, rescues, trace
+     FROM input CROSS JOIN jobs ON jobs.seq = input.seq WHERE input.delay = 0",
+    &[PRIORITIES],
+);
+
+static SCHEDULE: Template = Template::new(
+    "INSERT INTO scheduled_jobs (id, lane, owner, subject, priority, available_at, claims, rescues, trace)
+     SELECT id, lane, owner, subject, {retry}, {now} + input.delay, claims, rescues, trace
+     FROM input CROSS JOIN jobs ON jobs.seq = input.seq WHERE input.delay > 0",
+    &[PRIORITIES],
 );
 
 static FREE: Template = Template::new(
     "UPDATE lanes SET running = running - input.jobs,
-         paused_until = CASE WHEN input.pause = 0 THEN paused_until
-             ELSE max(paused_until, {now} + input.pause) END
+         paused_until = max(paused_until, {until}),
+         shut_until = CASE WHEN input.pause = 0 THEN shut_until ELSE max(paused_until, {until}) END
      FROM input WHERE lanes.id = input.id",
+    &[&[("until", "CASE WHEN input.pause = 0 THEN 0 ELSE {now} + input.pause END")]],
+);
+
+static EXPIRED: Template = Template::new(
+    "SELECT token, lanes FROM claims WHERE lease_until < {now} ORDER BY lease_until LIMIT $1",
     &[],
 );
 
+/// The leased jobs of a lane: as many as it runs.
+static LOST: &str = "SELECT seq FROM (
+         SELECT seq, lease_token FROM jobs WHERE lane = $1 AND lease_token IS NOT NULL
+         ORDER BY priority, seq LIMIT (SELECT running FROM lanes WHERE id = $1)
+     ) WHERE lease_token = $2";
+
 static RESCUE: Template = Template::new(
     "UPDATE jobs SET
-         state = CASE WHEN rescues >= $2 THEN {running} ELSE {ready} END,
-         lease_token = CASE WHEN rescues >= $2 THEN $3 END,
-         lease_until = CASE WHEN rescues >= $2 THEN {now} + $4 END,
-         available_at = CASE WHEN rescues >= $2 THEN available_at ELSE {now} END,
-         rescues = rescues + CASE WHEN rescues >= $2 THEN 0 ELSE 1 END
-     WHERE seq IN (
-         SELECT seq FROM jobs WHERE state = {running} AND lease_until < {now} ORDER BY lease_until LIMIT $1
-     )
-     RETURNING id, lane, subject, claims, rescues, trace, state = {running} AS exhausted",
-    &[STATES],
+         lease_token = CASE WHEN rescues >= $1 THEN $2 END,
+         available_at = CASE WHEN rescues >= $1 THEN available_at ELSE {now} END,
+         rescues = rescues + CASE WHEN rescues >= $1 THEN 0 ELSE 1 END
+     WHERE seq IN (SELECT seq FROM input)
+     RETURNING id, lane, priority, seq, owner, subject, claims, rescues, trace, lease_token IS NOT NULL AS exhausted",
+    &[],
 );
+
+static KEEP: Template =
+    Template::new("INSERT INTO claims (token, lease_until, lanes) VALUES ($1, {now} + $2, $3)", &[]);
+
+const SEQ: &[Column] = &[Column::new("seq", Kind::Big)];
+const RETURNED: &[Column] = &[Column::new("seq", Kind::Big), Column::new("delay", Kind::Big)];
 
 pub(super) async fn extend(
     database: &Database,
-    leases: &[Lease],
+    extended: &[Lease],
     lease: Duration,
 ) -> Result<Vec<JobId>, DatabaseError> {
-    const LEASE: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("token", Kind::Uuid)];
-    let mut input = Batch::new(LEASE);
-    for held in leases {
-        input.push([held.job.0.into(), held.token.0.into()]);
-    }
-    let sql = EXTEND.on(Dialect::Sqlite);
-    job_ids(&input.query(database.connection(), sql, [millis(lease).into()]).await?)
+    let connection = database.connection();
+    leases(extended).execute(connection, EXTEND.on(Dialect::Sqlite), [millis(lease).into()]).await?;
+    job_ids(&leases(extended).query(connection, STILL_HELD, []).await?)
 }
 
 /// How many jobs of a lane ended, and for how many milliseconds the lane pauses.
@@ -85,52 +102,55 @@ pub(super) async fn finish(
     transaction: &Transaction,
     finished: &[(Lease, Finish)],
 ) -> Result<Vec<JobId>, DatabaseError> {
-    const ENDED: &[Column] =
-        &[Column::new("id", Kind::Uuid), Column::new("token", Kind::Uuid), Column::new("place", Kind::Big)];
-    const REMOVED: &[Column] = &[Column::new("id", Kind::Uuid)];
-    const RETURNED: &[Column] = &[
-        Column::new("id", Kind::Uuid),
-        Column::new("state", Kind::Small),
-        Column::new("priority", Kind::Small),
-        Column::new("delay", Kind::Big),
-    ];
-    let mut input = Batch::new(ENDED);
-    for (place, (lease, _)) in (0_i64..).zip(finished) {
-        input.push([lease.job.0.into(), lease.token.0.into(), place.into()]);
-    }
-    let rows = input.query(transaction, HELD.on(Dialect::Sqlite), []).await?;
-
-    let (mut removed, mut returned) = (Batch::new(REMOVED), Batch::new(RETURNED));
+    let (mut removed, mut returned, mut retried) =
+        (Batch::new(SEQ), Batch::new(RETURNED), Batch::new(RETURNED));
     let mut freed: BTreeMap<Uuid, Freed> = BTreeMap::new();
-    let mut held = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let id: Uuid = column(row, "id")?;
+    let mut held = Vec::with_capacity(finished.len());
+    for row in &find(transaction, finished).await? {
+        let seq: i64 = column(row, "seq")?;
         let ordered: bool = column(row, "ordered")?;
         let place = usize::try_from(column::<i64>(row, "place")?).unwrap_or(usize::MAX);
-        let Some((_, finish)) = finished.get(place) else { continue };
+        let Some((lease, finish)) = finished.get(place) else { continue };
         let lane = freed.entry(column(row, "lane")?).or_default();
         lane.jobs += 1;
-        held.push(JobId(id));
+        held.push(lease.job);
         match finish {
-            Finish::Done | Finish::Bury => removed.push([id.into()]),
-            Finish::Release => {
-                returned.push([id.into(), state::READY.into(), FIRST_TRY.into(), 0_i64.into()]);
+            Finish::Done | Finish::Bury => removed.push([seq.into()]),
+            Finish::Release => returned.push([seq.into(), 0_i64.into()]),
+            Finish::RetryIn(delay) if ordered => {
+                lane.pause = lane.pause.max(millis(*delay));
+                returned.push([seq.into(), millis(*delay).into()]);
             }
             Finish::RetryIn(delay) => {
-                let delay = millis(*delay);
-                let state = if delay > 0 && !ordered { state::SCHEDULED } else { state::READY };
-                let priority = if ordered { FIRST_TRY } else { RETRY };
-                if ordered {
-                    lane.pause = lane.pause.max(delay);
-                }
-                returned.push([id.into(), state.into(), priority.into(), delay.into()]);
+                retried.push([seq.into(), millis(*delay).into()]);
+                removed.push([seq.into()]);
             }
         }
     }
-    removed.execute(transaction, "DELETE FROM jobs WHERE id IN (SELECT id FROM input)", []).await?;
     returned.execute(transaction, RETURN.on(Dialect::Sqlite), []).await?;
+    retried.clone().execute(transaction, RETRY.on(Dialect::Sqlite), []).await?;
+    retried.execute(transaction, SCHEDULE.on(Dialect::Sqlite), []).await?;
+    removed.execute(transaction, "DELETE FROM jobs WHERE seq IN (SELECT seq FROM input)", []).await?;
     free(transaction, freed).await?;
     Ok(held)
+}
+
+/// Finds the jobs whose leases are valid.
+async fn find(
+    transaction: &Transaction,
+    finished: &[(Lease, Finish)],
+) -> Result<Vec<QueryResult>, DatabaseError> {
+    const ENDED: &[Column] = &[
+        Column::new("seq", Kind::Big),
+        Column::new("id", Kind::Uuid),
+        Column::new("token", Kind::Uuid),
+        Column::new("place", Kind::Big),
+    ];
+    let mut input = Batch::new(ENDED);
+    for (place, (lease, _)) in (0_i64..).zip(finished) {
+        input.push([lease.place.seq.into(), lease.job.0.into(), lease.token.0.into(), place.into()]);
+    }
+    input.query(transaction, HELD, []).await
 }
 
 async fn free(transaction: &Transaction, freed: BTreeMap<Uuid, Freed>) -> Result<(), DatabaseError> {
@@ -144,23 +164,54 @@ async fn free(transaction: &Transaction, freed: BTreeMap<Uuid, Freed>) -> Result
     Ok(())
 }
 
-pub(super) async fn rescue(transaction: &Transaction, rescue: &Rescue) -> Result<Rescued, DatabaseError> {
-    let values: [Value; 4] = [
-        i64::from(rescue.max).into(),
-        integer(rescue.max_rescues).into(),
-        rescue.token.0.into(),
-        millis(rescue.lease).into(),
-    ];
-    let mut rescued = Rescued::default();
+/// Returns also the lanes whose jobs are ready again.
+pub(super) async fn rescue(
+    transaction: &Transaction,
+    rescue: &Rescue,
+) -> Result<(Rescued, Vec<LaneId>), DatabaseError> {
+    let (mut rescued, mut lanes) = (Rescued::default(), Vec::new());
+    let lost = lost(transaction, rescue.max as usize).await?;
     let mut freed: BTreeMap<Uuid, Freed> = BTreeMap::new();
-    for row in &query_all(transaction, RESCUE.on(Dialect::Sqlite), values).await? {
+    let own: [Value; 2] = [integer(rescue.max_rescues).into(), rescue.token.0.into()];
+    for row in &lost.query(transaction, RESCUE.on(Dialect::Sqlite), own).await? {
+        let job = claimed_job(row, rescue.token)?;
         if column(row, "exhausted")? {
-            rescued.exhausted.push(claimed_job(row, rescue.token)?);
+            rescued.exhausted.push(job);
         } else {
             rescued.returned += 1;
-            freed.entry(column(row, "lane")?).or_default().jobs += 1;
+            lanes.push(job.lease.lane);
+            freed.entry(job.lease.lane.0).or_default().jobs += 1;
         }
     }
+    if !rescued.exhausted.is_empty() {
+        let lanes: HashSet<LaneId> = rescued.exhausted.iter().map(|job| job.lease.lane).collect();
+        let values: [Value; 3] =
+            [rescue.token.0.into(), millis(rescue.lease).into(), lane_list(lanes).into()];
+        execute(transaction, KEEP.on(Dialect::Sqlite), values).await?;
+    }
     free(transaction, freed).await?;
-    Ok(rescued)
+    Ok((rescued, lanes))
+}
+
+/// Finds up to `max` jobs of expired claims, and forgets claims without jobs.
+async fn lost(transaction: &Transaction, max: usize) -> Result<Batch, DatabaseError> {
+    let mut lost = Batch::new(SEQ);
+    let most = i64::try_from(max).unwrap_or(i64::MAX);
+    for row in &query_all(transaction, EXPIRED.on(Dialect::Sqlite), [most.into()]).await? {
+        let token: Uuid = column(row, "token")?;
+        let mut jobs = Vec::new();
+        for lane in lanes_of(&column::<Vec<u8>>(row, "lanes")?) {
+            jobs.append(&mut query_all(transaction, LOST, [lane.into(), token.into()]).await?);
+        }
+        if jobs.is_empty() {
+            execute(transaction, "DELETE FROM claims WHERE token = $1", [token.into()]).await?;
+        }
+        for job in jobs.iter().take(max.saturating_sub(lost.len())) {
+            lost.push([column::<i64>(job, "seq")?.into()]);
+        }
+        if lost.len() >= max {
+            break;
+        }
+    }
+    Ok(lost)
 }

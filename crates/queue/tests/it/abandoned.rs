@@ -70,14 +70,14 @@ async fn seed(test: &TestDatabase, size: &Size) {
     let started = Instant::now();
     for sql in [
         format!(
-            "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked)
-                SELECT lpad(to_hex(n), 32, '0')::uuid, false, 0, 0, 0, false, false
+            "INSERT INTO lanes (id, owner, ordered, rate_next_us, running, paused_until, probing)
+                SELECT lpad(to_hex(n), 32, '0')::uuid, 'acme', false, 0, 0, 0, false
                 FROM generate_series(1, {lanes}) AS n"
         ),
         format!(
-            "INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues)
-                SELECT gen_random_uuid(), lpad(to_hex(n % {lanes} + 1), 32, '0')::uuid, gen_random_uuid(),
-                    0, 0, n, 0, 0 FROM generate_series(1, {jobs}) AS n"
+            "INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues)
+                SELECT gen_random_uuid(), lpad(to_hex(n % {lanes} + 1), 32, '0')::uuid, 'acme', gen_random_uuid(),
+                    0, n, 0, 0 FROM generate_series(1, {jobs}) AS n"
         ),
     ] {
         test.connection().execute_unprepared(&sql).await.unwrap();

@@ -13,12 +13,17 @@ async fn the_depth_of_a_long_queue_is_estimated() {
     let queue = postrider_queue::open(&pool);
     let jobs: Vec<_> = (1..=30_000_u128)
         .map(|number| {
-            NewJob::now(JobId(Uuid::from_u128(number)), LaneId(Uuid::from_u128(number % 7)), Uuid::nil())
+            NewJob::now(
+                JobId(Uuid::from_u128(number)),
+                LaneId(Uuid::from_u128(number % 7)),
+                "acme",
+                Uuid::nil(),
+            )
         })
         .collect();
     queue.enqueue(&jobs).await.unwrap();
     database.connection().execute_unprepared("VACUUM ANALYZE jobs").await.unwrap();
     let depth = queue.depth().await.unwrap();
     assert!(depth.ready.abs_diff(30_000) < 1_500, "{depth:?}");
-    assert_eq!((depth.scheduled, depth.parked, depth.running), (0, 0, 0));
+    assert_eq!((depth.scheduled, depth.held, depth.running), (0, 0, 0));
 }

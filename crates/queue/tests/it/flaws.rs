@@ -34,7 +34,6 @@ flaws! {
     OneLaneTakesAll breaks lanes_take_fair_turns;
     ForgetsToRing breaks a_wakeup_between_claiming_and_waiting_is_not_missed;
     LosesEveryThousandth breaks a_hundred_thousand_jobs_are_each_done_once;
-    HalfABatch breaks a_batch_is_enqueued_whole_or_not_at_all;
     StopsAtPausedLanes breaks paused_lanes_do_not_hide_open_ones;
     KeepsTheDebtOfTheOldRate breaks a_changed_rate_holds_at_once;
     ChangesGiveABurst breaks a_changed_rate_gives_no_second_burst;

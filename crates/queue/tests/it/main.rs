@@ -8,9 +8,11 @@
 )]
 
 mod abandoned;
+mod costs;
 mod depth;
 mod flaws;
 mod memory;
+mod migration;
 mod notify;
 mod plans;
 

@@ -17,7 +17,7 @@ async fn process(database: &TestDatabase) -> Arc<dyn TransactionalQueue> {
 }
 
 fn job(number: u128) -> NewJob {
-    NewJob::now(JobId(Uuid::from_u128(number)), LaneId(Uuid::from_u128(1)), Uuid::nil())
+    NewJob::now(JobId(Uuid::from_u128(number)), LaneId(Uuid::from_u128(1)), "acme", Uuid::nil())
 }
 
 /// Listening begins with a hint, since notifications may have been missed before.

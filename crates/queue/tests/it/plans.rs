@@ -17,42 +17,54 @@ const LEASE: Duration = Duration::from_mins(1);
 
 /// Nothing but the test may analyse or vacuum: the states are states of what the planner knows, too.
 const BY_HAND: &str =
-    "ALTER TABLE jobs SET (autovacuum_enabled = off); ALTER TABLE lanes SET (autovacuum_enabled = off)";
+    "ALTER TABLE jobs SET (autovacuum_enabled = off); ALTER TABLE lanes SET (autovacuum_enabled = off);
+    ALTER TABLE scheduled_jobs SET (autovacuum_enabled = off); ALTER TABLE claims SET (autovacuum_enabled = off)";
 
 /// The states, each reached from the one before.
 const STATES: [(&str, &str); 6] = [
     ("empty", ""),
-    ("analysed while empty", "ANALYZE jobs, lanes"),
+    ("analysed while empty", "ANALYZE jobs, lanes, scheduled_jobs, claims"),
     (
         "drained and full of dead rows",
-        "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked)
-             SELECT lpad(to_hex(n), 32, '0')::uuid, false, 0, 0, 0, false, false FROM generate_series(1, 20000) AS n
+        "INSERT INTO lanes (id, owner, ordered, rate_next_us, running, paused_until, probing)
+             SELECT lpad(to_hex(n), 32, '0')::uuid, 'acme', false, 0, 0, 0, false FROM generate_series(1, 20000) AS n
              ON CONFLICT (id) DO NOTHING;
-         INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues)
-             SELECT gen_random_uuid(), lpad(to_hex(n % 20000 + 1), 32, '0')::uuid, gen_random_uuid(), 0, 0, 0, 0, 0
+         INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues)
+             SELECT gen_random_uuid(), lpad(to_hex(n % 20000 + 1), 32, '0')::uuid, 'acme', gen_random_uuid(), 0, 0, 0, 0
              FROM generate_series(1, 100000) AS n;
-         ANALYZE jobs, lanes;
-         DELETE FROM jobs; DELETE FROM lanes",
+         INSERT INTO scheduled_jobs (id, lane, owner, subject, priority, available_at, claims, rescues)
+             SELECT id, lane, owner, subject, 0, 0, 0, 0 FROM jobs;
+         INSERT INTO claims (token, lease_until, lanes) SELECT id, 0, ARRAY[lane] FROM jobs;
+         ANALYZE jobs, lanes, scheduled_jobs, claims;
+         DELETE FROM jobs; DELETE FROM lanes; DELETE FROM scheduled_jobs; DELETE FROM claims",
     ),
     (
         "ten thousand lanes",
-        "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked)
-             SELECT lpad(to_hex(n), 32, '0')::uuid, false, 0, 0, 0, false, false FROM generate_series(1, 10000) AS n
+        "INSERT INTO lanes (id, owner, ordered, rate_next_us, running, paused_until, probing)
+             SELECT lpad(to_hex(n), 32, '0')::uuid, 'acme', false, 0, 0, 0, false FROM generate_series(1, 10000) AS n
              ON CONFLICT (id) DO NOTHING;
-         INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues)
-             SELECT gen_random_uuid(), lanes.id, gen_random_uuid(), 0, 0, 0, 0, 0 FROM lanes, generate_series(1, 2)",
+         INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues)
+             SELECT gen_random_uuid(), lanes.id, 'acme', gen_random_uuid(), 0, 0, 0, 0 FROM lanes, generate_series(1, 2)",
     ),
-    ("ten thousand lanes, analysed", "ANALYZE jobs, lanes"),
+    ("ten thousand lanes, analysed", "ANALYZE jobs, lanes, scheduled_jobs, claims"),
     (
         "a million jobs",
-        // Of each hundred, 90 are ready, 4 scheduled, 3 parked and 3 running.
-        "INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues, lease_token, lease_until)
-             SELECT gen_random_uuid(), lpad(to_hex(n % 1000 + 1), 32, '0')::uuid, gen_random_uuid(),
-                 CASE WHEN n % 100 < 90 THEN 0 WHEN n % 100 < 94 THEN 1 WHEN n % 100 < 97 THEN 2 ELSE 3 END,
-                 0, CASE WHEN n % 100 BETWEEN 90 AND 93 THEN 9000000000000 ELSE 0 END, 0, 0,
-                 CASE WHEN n % 100 >= 97 THEN gen_random_uuid() END, CASE WHEN n % 100 >= 97 THEN 9000000000000 END
-             FROM generate_series(1, 1000000) AS n;
-         ANALYZE jobs, lanes",
+        // Of each hundred, 93 are ready, 4 scheduled and 3 leased. Every tenth lane is paused, and every tenth crowded.
+        "INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues, lease_token)
+             SELECT gen_random_uuid(), lpad(to_hex(n % 1000 + 1), 32, '0')::uuid, 'acme', gen_random_uuid(), n % 2, 0, 0, 0,
+                 CASE WHEN n % 100 >= 97 THEN gen_random_uuid() END
+             FROM generate_series(1, 960000) AS n;
+         INSERT INTO scheduled_jobs (id, lane, owner, subject, priority, available_at, claims, rescues)
+             SELECT gen_random_uuid(), lpad(to_hex(n % 1000 + 1), 32, '0')::uuid, 'acme', gen_random_uuid(), 1,
+                 9000000000000, 0, 0
+             FROM generate_series(1, 40000) AS n;
+         INSERT INTO claims (token, lease_until, lanes)
+             SELECT gen_random_uuid(), 9000000000000, ARRAY[lpad(to_hex(n % 1000 + 1), 32, '0')::uuid]
+             FROM generate_series(1, 20000) AS n;
+         UPDATE lanes SET shut_until = 9000000000000, paused_until = 9000000000000
+             WHERE get_byte(uuid_send(id), 15) % 10 = 7 AND id > '00000000-0000-0000-0000-000000000003';
+         UPDATE lanes SET crowded = true WHERE get_byte(uuid_send(id), 15) % 10 = 8;
+         ANALYZE jobs, lanes, scheduled_jobs, claims",
     ),
 ];
 
@@ -70,10 +82,9 @@ async fn no_statement_scans_or_sorts_a_table() {
 #[tokio::test]
 async fn a_missing_index_is_noticed() {
     let test = Test::new().await;
-    // One of the same name, since `depth` asks for its size, but over another column.
-    let sql = "DROP INDEX jobs_ready; CREATE INDEX jobs_ready ON jobs (trace) WHERE state = 0";
+    let sql = "ALTER TABLE jobs DROP CONSTRAINT jobs_by_place";
     test.database.connection().execute_unprepared(sql).await.unwrap();
-    let faults = test.faults("without jobs_ready").await.join("\n");
+    let faults = test.faults("without jobs_by_place").await.join("\n");
     assert!(faults.contains("claim: a s"), "{faults}");
 }
 
@@ -123,7 +134,7 @@ impl Test {
 
         let jobs = claim(&*queue, LEASE).await;
         let mut guarded = Guarded::new(Writes::new());
-        let done: Vec<_> = jobs.iter().map(|job| (job.lease, job.lane)).collect();
+        let done: Vec<_> = jobs.iter().map(|job| job.lease).collect();
         assert!(queue.done_with(&done, &mut guarded));
         self.plans.take();
         assert!(guarded.execute(pool.connection()).await.unwrap());
@@ -139,15 +150,16 @@ impl Test {
 
         let delayed = NewJob { delay: LEASE, ..job(1) };
         enqueue(&*queue, &pool, &[job(1), job(2), delayed]).await;
-        queue.configure(lane(2), LaneSettings::default()).await.unwrap();
+        queue.configure(lane(2), "acme", LaneSettings::default()).await.unwrap();
         queue.pause(lane(1), LEASE).await.unwrap();
         check("configure and pause");
-        queue.park(100).await.unwrap();
-        check("park");
         queue.resume(lane(1)).await.unwrap();
+        check("resume");
+        let crowd = "UPDATE lanes SET crowded = true WHERE id = '00000000-0000-0000-0000-000000000001'";
+        self.database.connection().execute_unprepared(crowd).await.unwrap();
         self.plans.take();
-        assert!(queue.park(100).await.unwrap() > 0);
-        check("unpark");
+        queue.tidy().await.unwrap();
+        check("tidy");
         let transaction = pool.begin().await.unwrap();
         queue.drain_in(&transaction, lane(1), Draining::ThenRemoved).await.unwrap();
         transaction.commit().await.unwrap();
@@ -156,15 +168,14 @@ impl Test {
         let waiting = queue.waiting_in(&transaction, lane(1), 100).await.unwrap();
         assert!(!waiting.is_empty());
         check("find waiting jobs");
-        let waiting: Vec<JobId> = waiting.into_iter().map(|(job, _)| job).collect();
-        queue.remove_in(&transaction, &waiting).await.unwrap();
+        queue.remove_in(&transaction, lane(1), &waiting).await.unwrap();
         queue.drained_in(&transaction, lane(1)).await.unwrap();
         transaction.commit().await.unwrap();
         check("remove waiting jobs");
         queue.remove_lanes(100).await.unwrap();
         check("remove lanes");
         let mut writes = Writes::new();
-        queue.keep_lanes_with(&[lane(1)].into(), &mut writes);
+        queue.keep_lanes_with("acme", &[lane(1)].into(), &mut writes);
         writes.execute(pool.connection()).await.unwrap();
         check("keep lanes");
         let transaction = pool.begin().await.unwrap();
@@ -177,7 +188,9 @@ impl Test {
         check("longest wait");
 
         // Nothing of this is left for the next state to find, except in the tables' files.
-        let sql = "DELETE FROM jobs WHERE lease_until < 9000000000000 OR trace IS NOT NULL";
+        let sql = "DELETE FROM jobs WHERE trace IS NOT NULL; DELETE FROM claims WHERE lease_until < 9000000000000;
+            DELETE FROM scheduled_jobs WHERE trace IS NOT NULL; UPDATE lanes SET crowded = false, head = 0 WHERE crowded
+            AND id = '00000000-0000-0000-0000-000000000001'";
         self.database.connection().execute_unprepared(sql).await.unwrap();
         pool.close().await;
         faults
@@ -208,5 +221,5 @@ fn lane(number: u128) -> LaneId {
 
 fn job(number: u128) -> NewJob {
     let trace = Some("00-1-1-01".to_owned());
-    NewJob { trace, ..NewJob::now(JobId(fresh()), lane(number), Uuid::nil()) }
+    NewJob { trace, ..NewJob::now(JobId(fresh()), lane(number), "acme", Uuid::nil()) }
 }

@@ -20,7 +20,7 @@ pub(super) fn percentiles_view(Percentiles { p50, p95, p99 }: Percentiles) -> Pe
 }
 
 pub(super) fn queue_view(depth: Depth) -> QueueView {
-    let Depth { ready, scheduled, parked, running, oldest_ready } = depth;
+    let Depth { ready, scheduled, held, running, oldest_ready } = depth;
     let oldest_ready_seconds = oldest_ready.unwrap_or_default().as_secs_f64();
-    QueueView { ready, scheduled, parked, running, oldest_ready_seconds }
+    QueueView { ready, scheduled, held, running, oldest_ready_seconds }
 }

@@ -117,7 +117,7 @@ impl TestServer {
             assert_eq!((status, page), (200, json!({"data": [], "next_cursor": null})), "{list} after {why}");
         }
         let depth = self.store.queue().depth().await.unwrap();
-        assert_eq!(depth.ready + depth.scheduled + depth.parked + depth.running, 0, "jobs after {why}");
+        assert_eq!(depth.ready + depth.scheduled + depth.held + depth.running, 0, "jobs after {why}");
     }
 }
 

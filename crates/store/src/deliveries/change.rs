@@ -12,7 +12,7 @@ use sea_orm::{
 use super::read::{Delivery, read};
 use super::restart::{AttemptBudget, restart, rollup_key};
 use crate::entity::deliveries;
-use crate::queue_ids::queued;
+use crate::queue_ids::{lane_of, queued};
 use crate::rollups::deliveries::{Counts, add};
 use crate::row::{CANCELLED, PENDING};
 use crate::{Store, StoreError};
@@ -46,7 +46,7 @@ impl Store {
         }
         restart(self, &transaction, tenant, std::slice::from_ref(&before), AttemptBudget::FromZero).await?;
         transaction.commit().await?;
-        self.queue.wake();
+        self.queue.wake(&[lane_of(before.subscriber)]);
         Ok(self.delivery(tenant, id).await?.map_or(Changed::Missing, |now| Changed::Done(Box::new(now))))
     }
 
@@ -75,9 +75,9 @@ impl Store {
         let mut writes = Writes::new();
         add(self.shards.next(), HashMap::from([(rollup_key(tenant, &delivery), counts)]), &mut writes);
         writes.execute(&transaction).await?;
-        // So that it takes no turn of its lane. One that is running finishes.
+        // So that it takes no turn of its lane. One that is running finishes, and one far behind is stale.
         if let Some(job) = delivery.job {
-            self.queue.remove_in(&transaction, &[queued(job)]).await?;
+            self.queue.cancel_in(&transaction, lane_of(delivery.subscriber), queued(job)).await?;
         }
         transaction.commit().await?;
         Ok(Changed::Done(Box::new(delivery)))

@@ -37,7 +37,12 @@ pub(crate) async fn restart(
     for delivery in ended {
         let job: JobId = store.ids.next();
         input.push([delivery.id.uuid().into(), job.uuid().into()]);
-        jobs.push(NewJob::now(queued(job), lane_of(delivery.subscriber), delivery.id.uuid()));
+        jobs.push(NewJob::now(
+            queued(job),
+            lane_of(delivery.subscriber),
+            tenant.as_str(),
+            delivery.id.uuid(),
+        ));
         // Takes back what was counted when the delivery ended.
         let counts = counts.entry(rollup_key(tenant, delivery)).or_default();
         counts.spent -= i64::from(delivery.attempts);
@@ -61,7 +66,7 @@ pub(crate) async fn restart(
     let mut writes = Writes::new();
     add(store.shards.next(), counts, &mut writes);
     // The subscriber may have been deleted.
-    store.queue.keep_lanes_with(&jobs.iter().map(|job| job.lane).collect(), &mut writes);
+    store.queue.keep_lanes_with(tenant.as_str(), &jobs.iter().map(|job| job.lane).collect(), &mut writes);
     store.queue.enqueue_with(&jobs, &mut writes);
     Ok(writes.execute(transaction).await?)
 }

@@ -7,7 +7,6 @@ use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
 use super::deliveries::{Applied, Change};
 use super::{attempts, counts};
 use crate::attempt::Outcome;
-use crate::queue_ids::lane_of;
 use crate::rollups;
 use crate::row::{PENDING, SUCCEEDED, signed, stored_status};
 use crate::{Store, StoreError};
@@ -21,7 +20,7 @@ impl Store {
     /// # Errors
     /// Fails if the database is unavailable. The outcomes may have been recorded all the same.
     pub async fn record_fast(&self, outcomes: &[&Outcome]) -> Result<bool, StoreError> {
-        let done: Vec<_> = outcomes.iter().map(|one| (one.lease, lane_of(one.delivery.subscriber))).collect();
+        let done: Vec<_> = outcomes.iter().map(|one| one.lease).collect();
         let mut guarded = Guarded::default();
         end_deliveries(outcomes, &mut guarded);
         let expected = |one: &&Outcome| {

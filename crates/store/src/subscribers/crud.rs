@@ -58,7 +58,9 @@ impl Store {
         let transaction = self.database.begin().await?;
         subscribers::Entity::insert(row.reset_all()).exec_without_returning(&transaction).await?;
         insert_patterns(&transaction, tenant, id, &new.events).await?;
-        self.queue.configure_in(&transaction, lane_of(id), lane_settings(&new.policy)).await?;
+        self.queue
+            .configure_in(&transaction, lane_of(id), tenant.as_str(), lane_settings(&new.policy))
+            .await?;
         transaction.commit().await?;
         Ok(Subscriber {
             id,
@@ -145,7 +147,9 @@ impl Store {
             insert_patterns(&transaction, tenant, id, events).await?;
         }
         if let Some(policy) = &change.policy {
-            self.queue.configure_in(&transaction, lane_of(id), lane_settings(policy)).await?;
+            self.queue
+                .configure_in(&transaction, lane_of(id), tenant.as_str(), lane_settings(policy))
+                .await?;
         }
         match change.active {
             Some(false) => drain_lane(&*self.queue, &transaction, id, Draining::Yes).await?,
@@ -158,7 +162,7 @@ impl Store {
             state::reset(&*self.queue, &transaction, id).await?;
         }
         transaction.commit().await?;
-        self.queue.wake();
+        self.queue.wake(&[lane_of(id)]);
         self.subscriber(tenant, id).await
     }
 
@@ -177,7 +181,7 @@ impl Store {
         if deleted {
             drain_lane(&*self.queue, &transaction, id, Draining::ThenRemoved).await?;
             transaction.commit().await?;
-            self.queue.wake();
+            self.queue.wake(&[lane_of(id)]);
         }
         Ok(deleted)
     }

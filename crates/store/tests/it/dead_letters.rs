@@ -402,7 +402,7 @@ impl Stage {
     }
 
     async fn jobs(&self) -> u64 {
-        self.count("SELECT count(*) AS n FROM jobs").await
+        self.count("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM scheduled_jobs) AS n").await
     }
 
     pub(super) async fn count(&self, sql: &str) -> u64 {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use postrider_core::{
     DeadReason, DeliveryId, ErrorKind, EventType, Secret, SubscriberId, SystemRandom, Verdict, chain,
 };
-use postrider_queue::{Claim, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken};
+use postrider_queue::{Claim, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, Place};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome};
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
 use postrider_store::health::BreakerPolicy;
@@ -53,7 +53,6 @@ enum Operation {
     Extend,
     Promote,
     Rescue,
-    Park,
     Drain,
     RemoveLanes,
     FoldStatistics,
@@ -62,7 +61,7 @@ enum Operation {
 
 use Operation::*;
 
-const ALL: [Operation; 32] = [
+const ALL: [Operation; 31] = [
     Dispatch,
     RecordSuccesses,
     RecordSuccessesOfAFailingSubscriber,
@@ -90,7 +89,6 @@ const ALL: [Operation; 32] = [
     Extend,
     Promote,
     Rescue,
-    Park,
     Drain,
     RemoveLanes,
     FoldStatistics,
@@ -108,6 +106,8 @@ const SLOW: &str = "
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON rollups FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON scheduled_jobs FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON claims FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON lanes FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON health FOR EACH ROW EXECUTE FUNCTION rest()";
 
@@ -186,14 +186,18 @@ impl Ground {
                     }
                     _ => {
                         sql.push(format!(
-                            "UPDATE jobs SET state = 3, lease_token = '{}', lease_until = 9000000000000 \
-                             WHERE subject = '{}'; UPDATE lanes SET running = running + 1 WHERE id = '{}'",
+                            "UPDATE jobs SET lease_token = '{}' WHERE subject = '{}'; UPDATE lanes SET running = running + 1 WHERE id = '{}'",
                             token.0,
                             id.uuid(),
                             subscriber.uuid()
                         ));
                         ground.claimed.push((
-                            Lease { job: JobId(Uuid::nil()), token },
+                            Lease {
+                                job: JobId(Uuid::nil()),
+                                token,
+                                lane: lane_of(*subscriber),
+                                place: Place::default(),
+                            },
                             DeliveryRef {
                                 id,
                                 tenant: stage.tenant.clone(),
@@ -211,13 +215,23 @@ impl Ground {
             }
         }
         transaction.commit().await.unwrap();
+        let lanes: Vec<_> = ground.subscribers.iter().map(|id| format!("'{}'::uuid", id.uuid())).collect();
+        sql.push(format!(
+            "INSERT INTO claims (token, lease_until, lanes) VALUES ('{0}', 9000000000000, ARRAY[{1}]); \
+             UPDATE lanes SET last_seq = 9000000000000 WHERE id IN ({1})",
+            token.0,
+            lanes.join(", ")
+        ));
         // Without the triggers, which are for the operations.
         let quick =
             format!("BEGIN; SET LOCAL session_replication_role = replica; {}; COMMIT", sql.join("; "));
         stage.database.connection().execute_unprepared(&quick).await.unwrap();
         for (lease, delivery) in &mut ground.claimed {
-            let sql = format!("SELECT id FROM jobs WHERE subject = '{}'", delivery.id.uuid());
-            lease.job = JobId(stage.rows(&sql).await[0].try_get("", "id").unwrap());
+            let sql = format!("SELECT id, priority, seq FROM jobs WHERE subject = '{}'", delivery.id.uuid());
+            let row = &stage.rows(&sql).await[0];
+            lease.job = JobId(row.try_get("", "id").unwrap());
+            let (priority, seq) = (row.try_get("", "priority").unwrap(), row.try_get("", "seq").unwrap());
+            lease.place = Place { priority, seq };
         }
         ground
     }
@@ -329,7 +343,7 @@ impl Ground {
             }
             SetLimits => {
                 for lane in self.lanes() {
-                    queue.configure(lane, LaneSettings::default()).await.map_err(text)?;
+                    queue.configure(lane, tenant.as_str(), LaneSettings::default()).await.map_err(text)?;
                 }
             }
             Pause => {
@@ -353,7 +367,7 @@ impl Ground {
             Promote => drop(queue.promote(20).await.map_err(text)?),
             Rescue => {
                 for (lease, _) in &self.claimed {
-                    let sql = format!("UPDATE jobs SET lease_until = 1 WHERE id = '{}'", lease.job.0);
+                    let sql = format!("UPDATE claims SET lease_until = 1 WHERE token = '{}'", lease.token.0);
                     stage.database.connection().execute_unprepared(&sql).await.map_err(text)?;
                 }
                 let token = LeaseToken(store.ids().next_uuid());
@@ -361,7 +375,6 @@ impl Ground {
                     postrider_queue::Rescue { max: 20, max_rescues: 5, token, lease: Duration::from_mins(1) };
                 queue.rescue(&rescue).await.map_err(text)?;
             }
-            Park => drop(queue.park(20).await.map_err(text)?),
             Drain => drop(store.drain(None, 20).await.map_err(text)?),
             RemoveLanes => drop(queue.remove_lanes(20).await.map_err(text)?),
             FoldStatistics => drop(store.fold_statistics().await.map_err(text)?),

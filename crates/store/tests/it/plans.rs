@@ -35,18 +35,21 @@ const STATES: [(&str, &str); 5] = [
     ("full, with plans for few rows", MANY),
     (
         "drained and full of dead rows",
-        "ANALYZE; DELETE FROM jobs; DELETE FROM events; DELETE FROM deliveries; DELETE FROM attempts",
+        "ANALYZE; DELETE FROM jobs; DELETE FROM scheduled_jobs; DELETE FROM events; DELETE FROM deliveries; DELETE FROM attempts",
     ),
     ("a million jobs in ten thousand lanes", MANY),
 ];
 
 /// None of these jobs is ready, so that claims get those of the test.
-const MANY: &str = "INSERT INTO lanes (id, ordered, rate_next_us, running, paused_until, probing, parked)
-        SELECT lpad(to_hex(n), 32, '0')::uuid, false, 0, 0, 0, false, false FROM generate_series(1, 10000) AS n
+const MANY: &str = "INSERT INTO lanes (id, owner, ordered, rate_next_us, running, paused_until, probing)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, 'default', false, 0, 0, 0, false FROM generate_series(1, 10000) AS n
         ON CONFLICT (id) DO NOTHING;
-    INSERT INTO jobs (id, lane, subject, state, priority, available_at, claims, rescues)
-        SELECT gen_random_uuid(), lpad(to_hex(n % 10000 + 1), 32, '0')::uuid, gen_random_uuid(),
-            n % 3 + 1, 0, 9000000000000, 0, 0 FROM generate_series(1, {jobs}) AS n;
+    INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues, lease_token)
+        SELECT gen_random_uuid(), lpad(to_hex(n % 10000 + 1), 32, '0')::uuid, 'default', gen_random_uuid(),
+            0, 9000000000000, 0, 0, gen_random_uuid() FROM generate_series(1, {jobs}) AS n;
+    INSERT INTO scheduled_jobs (id, lane, owner, subject, priority, available_at, claims, rescues)
+        SELECT gen_random_uuid(), lpad(to_hex(n % 10000 + 1), 32, '0')::uuid, 'default', gen_random_uuid(),
+            0, 9000000000000, 0, 0 FROM generate_series(1, {jobs} / 10) AS n;
     INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at)
         SELECT gen_random_uuid(), 'default', 'order.created', 'agent', '', 1, n FROM generate_series(1, 50000) AS n;
     INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at)
@@ -183,7 +186,7 @@ fn insert(store: &Store, tenant: &TenantId, deliveries: &[DeliveryRow]) -> Write
     };
     let job = |delivery: &DeliveryRow| {
         let lane = LaneId(delivery.subscriber.uuid());
-        NewJob::now(postrider_queue::JobId(delivery.job.uuid()), lane, delivery.id.uuid())
+        NewJob::now(postrider_queue::JobId(delivery.job.uuid()), lane, "default", delivery.id.uuid())
     };
     let mut writes = Writes::new();
     store.insert_with(deliveries.iter().map(event).collect(), deliveries, &mut writes);

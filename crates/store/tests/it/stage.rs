@@ -84,7 +84,7 @@ impl Stage {
         };
         let mut writes = Writes::new();
         self.store.insert_with(vec![event_row], &[delivery], &mut writes);
-        let job = NewJob::now(queued(job), lane_of(subscriber), id.uuid());
+        let job = NewJob::now(queued(job), lane_of(subscriber), tenant.as_str(), id.uuid());
         self.store.queue().enqueue_with(&[job], &mut writes);
         writes.execute(transaction).await.unwrap();
         id

@@ -14,10 +14,10 @@ pub(super) fn interval(_: &Config) -> Duration {
     Duration::from_secs(5)
 }
 
-/// Sets the gauges. The metric keeps the label `held` for parked jobs.
+/// Sets the gauges.
 pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
-    let Depth { ready, scheduled, parked, running, oldest_ready } = shared.store.queue().depth().await?;
-    let jobs = [("ready", ready), ("scheduled", scheduled), ("held", parked), ("running", running)];
+    let Depth { ready, scheduled, held, running, oldest_ready } = shared.store.queue().depth().await?;
+    let jobs = [("ready", ready), ("scheduled", scheduled), ("held", held), ("running", running)];
     for (state, jobs) in jobs {
         #[allow(clippy::cast_precision_loss)] // Exact up to 2^53 jobs.
         metrics::gauge!(metric::QUEUE_DEPTH, metric::STATE => state).set(jobs as f64);

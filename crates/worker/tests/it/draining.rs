@@ -21,7 +21,7 @@ async fn others_are_delivered_while_thousands_end(stage: &Stage) {
     let ended = stage.subscriber("/ended").await;
     let rate = LaneRate { interval: Duration::from_hours(1), burst: NonZeroU32::MIN };
     let slow = LaneSettings { rate: Some(rate), ordered: true, ..LaneSettings::default() };
-    stage.store.queue().configure(lane_of(ended), slow).await.unwrap();
+    stage.store.queue().configure(lane_of(ended), "default", slow).await.unwrap();
     stage.dispatch().await;
     stage.multiply(WAITING).await;
     let change = SubscriberChange { active: Some(false), ..SubscriberChange::default() };

@@ -76,7 +76,7 @@ async fn operators_are_notified_of_breakers_deactivations_and_dead_letters(stage
 
     // Advancing the clock must not expire a lease.
     eventually(DEADLINE, || async {
-        (stage.count("SELECT count(*) FROM jobs WHERE state = 3").await == 0).then_some(())
+        (stage.count("SELECT count(*) FROM jobs WHERE lease_token IS NOT NULL").await == 0).then_some(())
     })
     .await;
     stage.receiver.on("/hook", Behaviour::Status(200));

@@ -62,7 +62,11 @@ async fn killed_connections_lose_no_event_and_leave_no_job_behind() {
     }
     let count = killer.await.unwrap();
 
-    eventually(LONG, || async { (stage.count("SELECT count(*) FROM jobs").await == 0).then_some(()) }).await;
+    eventually(LONG, || async {
+        (stage.count("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM scheduled_jobs)").await == 0)
+            .then_some(())
+    })
+    .await;
     stage.no_lane_is_running().await;
     for worker in workers {
         worker.stop().await;

@@ -99,7 +99,7 @@ async fn a_delivery_cancelled_while_its_payload_waits_is_not_sent(stage: &Stage)
     stage.receiver.wait_for(1, DEADLINE).await;
     let waiting = stage.dispatcher.dispatch(large(MIB - 1000)).await.unwrap();
     eventually(DEADLINE, || async {
-        (stage.count("SELECT count(*) FROM jobs WHERE state = 3").await == 2).then_some(())
+        (stage.count("SELECT count(*) FROM jobs WHERE lease_token IS NOT NULL").await == 2).then_some(())
     })
     .await;
     let delivery = stage.delivery(waiting.id).await;
@@ -122,7 +122,7 @@ async fn a_worker_that_stops_gives_back_the_jobs_that_wait(stage: &Stage) {
     let worker = stage.worker(Config { shutdown_grace: Duration::ZERO, ..little_memory(16) }).await;
     stage.receiver.wait_for(1, DEADLINE).await;
     worker.stop().await;
-    assert_eq!(stage.count("SELECT count(*) FROM jobs WHERE state = 3").await, 0);
+    assert_eq!(stage.count("SELECT count(*) FROM jobs WHERE lease_token IS NOT NULL").await, 0);
     assert_eq!(stage.count("SELECT count(*) FROM deliveries WHERE attempts > 0").await, 0);
     stage.no_lane_is_running().await;
 }

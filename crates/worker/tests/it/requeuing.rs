@@ -94,11 +94,16 @@ async fn a_stale_job_ends_without_a_request(stage: &Stage) {
     let delivery = stage.attempted(event, 1).await;
     let stale_jobs: Vec<_> = [delivery.id.uuid(), stage.store.ids().next_uuid()]
         .into_iter()
-        .map(|subject| NewJob::now(JobId(stage.store.ids().next_uuid()), LaneId(subscriber.uuid()), subject))
+        .map(|subject| {
+            NewJob::now(JobId(stage.store.ids().next_uuid()), LaneId(subscriber.uuid()), "default", subject)
+        })
         .collect();
     stage.store.queue().enqueue(&stale_jobs).await.unwrap();
-    eventually(DEADLINE, || async { (stage.count("SELECT count(*) FROM jobs").await == 1).then_some(()) })
-        .await;
+    eventually(DEADLINE, || async {
+        (stage.count("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM scheduled_jobs)").await == 1)
+            .then_some(())
+    })
+    .await;
     worker.stop().await;
     assert_eq!(stage.receiver.requests().len(), 1);
     let now = stage.delivery(event).await;

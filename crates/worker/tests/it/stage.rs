@@ -135,8 +135,12 @@ impl Stage {
 
     /// Waits until there are no jobs, and checks that no lane counts one as running.
     pub(crate) async fn settled(&self) {
-        eventually(DEADLINE, || async { (self.count("SELECT count(*) FROM jobs").await == 0).then_some(()) })
-            .await;
+        eventually(DEADLINE, || async {
+            (self.count("SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM scheduled_jobs)").await
+                == 0)
+                .then_some(())
+        })
+        .await;
         self.no_lane_is_running().await;
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use postrider_core::{Clock as _, DeadReason, DeliveryId, DeliveryStatus, ErrorKind, SubscriberId, Verdict};
-use postrider_queue::{Claim, ClaimedJob, Finish, JobId, LaneId, Lease, LeaseToken, Rescue};
+use postrider_queue::{Claim, ClaimedJob, Finish, JobId, LaneId, Lease, LeaseToken, Place, Rescue};
 use postrider_store::attempt::{Attempt, End, Outcome};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::loading::Loaded;
@@ -39,7 +39,6 @@ enum Step {
     Activate(usize, bool),
     Pause(usize, u64),
     Resume(usize),
-    Park,
     Drain(u32),
 }
 
@@ -65,7 +64,6 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<usize>(), any::<bool>()).prop_map(|(which, active)| Step::Activate(which, active)),
         1 => (any::<usize>(), 3_u64..90).prop_map(|(which, seconds)| Step::Pause(which, seconds)),
         1 => any::<usize>().prop_map(Step::Resume),
-        3 => Just(Step::Park),
         2 => (1_u32..4).prop_map(Step::Drain),
     ]
 }
@@ -82,7 +80,6 @@ impl Step {
             Self::Rescue => "rescue",
             Self::Cancel(_) => "cancel",
             Self::Requeue(_) => "requeue",
-            Self::Park => "park",
             Self::Drain(_) => "drain",
             Self::Pass(_) | Self::Activate(..) | Self::Pause(..) | Self::Resume(_) => return None,
         })
@@ -150,7 +147,7 @@ async fn every_drawn_transition_is_taken() {
     let mut world = World::new().await;
     world.take(Step::Dispatch).await;
     for _ in 0..=MAX_RESCUES {
-        for step in [Step::Claim(1), Step::Pass(61), Step::Rescue] {
+        for step in [Step::Claim(2), Step::Pass(61), Step::Rescue] {
             world.take(step).await;
         }
     }
@@ -210,11 +207,17 @@ impl World {
 
     /// The states of all deliveries and jobs, by machine and id.
     async fn states(&self) -> BTreeMap<(&'static str, Uuid), &'static str> {
-        const JOB: [&str; 4] = ["ready", "scheduled", "parked", "running"];
+        const JOB: [&str; 3] = ["ready", "scheduled", "running"];
         let id = |row: &sea_orm::QueryResult| row.try_get::<Uuid>("", "id").unwrap();
-        let jobs = self.stage.rows("SELECT id, state FROM jobs").await;
+        let jobs = self
+            .stage
+            .rows(
+                "SELECT id, CASE WHEN lease_token IS NULL THEN 0 ELSE 2 END AS state FROM jobs \
+            UNION ALL SELECT id, 1 FROM scheduled_jobs",
+            )
+            .await;
         let state = |row: &sea_orm::QueryResult| {
-            JOB[usize::try_from(row.try_get::<i16>("", "state").unwrap()).unwrap()]
+            JOB[usize::try_from(row.try_get::<i32>("", "state").unwrap()).unwrap()]
         };
         let jobs = jobs.iter().map(|row| (("job", id(row)), state(row)));
         let deliveries = self.rows().await;
@@ -258,7 +261,6 @@ impl World {
                 store.queue().pause(self.lane(which), Duration::from_secs(seconds)).await.unwrap();
             }
             Step::Resume(which) => store.queue().resume(self.lane(which)).await.unwrap(),
-            Step::Park => drop(store.queue().park(100).await.unwrap()),
             Step::Drain(max) => drop(store.drain(None, max).await.unwrap()),
         }
     }
@@ -371,11 +373,8 @@ impl World {
             );
         }
         self.check_senders(&jobs, &deliveries).await;
-        for job in &jobs {
-            assert_eq!(job.is_running, job.token.is_some(), "running jobs and no others have a lease");
-        }
         for (lane, running) in self.lanes().await {
-            let count = jobs.iter().filter(|job| job.lane == lane && job.is_running).count();
+            let count = jobs.iter().filter(|job| job.lane == lane && job.token.is_some()).count();
             assert_eq!(running, i64::try_from(count).unwrap(), "the lane's count of running jobs");
             assert!(running <= i64::from(AT_ONCE), "the lane's limit");
         }
@@ -388,8 +387,8 @@ impl World {
         let claimed: Vec<_> = jobs
             .iter()
             .map(|job| ClaimedJob {
-                lease: Lease { job: job.id, token },
-                lane: job.lane,
+                lease: Lease { job: job.id, token, lane: job.lane, place: Place::default() },
+                owner: "default".to_owned(),
                 subject: job.subject,
                 claims: 1,
                 rescues: 0,
@@ -444,7 +443,7 @@ impl World {
                 assert_eq!(self.stage.count(pending).await, 0, "pending without a job");
                 return self.stage.no_lane_is_running().await;
             }
-            let open = [Step::Resume(0), Step::Resume(1), Step::Park, Step::Drain(100), Step::Drain(100)];
+            let open = [Step::Resume(0), Step::Resume(1), Step::Drain(100), Step::Drain(100)];
             for step in open.into_iter().chain([Step::Pass(61), Step::Rescue, Step::Promote, Step::Claim(50)])
             {
                 self.take(step).await;
@@ -458,12 +457,17 @@ impl World {
     }
 
     async fn jobs(&self) -> Vec<Job> {
-        let rows = self.stage.rows("SELECT id, lane, subject, state, lease_token FROM jobs").await;
+        let rows = self
+            .stage
+            .rows(
+                "SELECT id, lane, subject, lease_token FROM jobs \
+            UNION ALL SELECT id, lane, subject, NULL FROM scheduled_jobs",
+            )
+            .await;
         let job = |row: &sea_orm::QueryResult| Job {
             id: JobId(row.try_get("", "id").unwrap()),
             lane: LaneId(row.try_get("", "lane").unwrap()),
             subject: row.try_get("", "subject").unwrap(),
-            is_running: row.try_get::<i16>("", "state").unwrap() == 3,
             token: row.try_get("", "lease_token").unwrap(),
         };
         rows.iter().map(job).collect()
@@ -498,7 +502,6 @@ struct Job {
     id: JobId,
     lane: LaneId,
     subject: Uuid,
-    is_running: bool,
     token: Option<Uuid>,
 }
 

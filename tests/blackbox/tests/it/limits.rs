@@ -19,7 +19,7 @@ const WATCH_CLAIMS: &str = "
         RETURN NULL;
     END $$;
     CREATE TRIGGER watch_claims AFTER UPDATE ON jobs FOR EACH ROW
-        WHEN (OLD.state <> 3 AND NEW.state = 3) EXECUTE FUNCTION note_claim();";
+        WHEN (OLD.lease_token IS NULL AND NEW.lease_token IS NOT NULL) EXECUTE FUNCTION note_claim();";
 
 /// The times of claims in milliseconds, and the number of jobs claimed.
 async fn claims(database: &TestDatabase) -> (Vec<i64>, usize) {

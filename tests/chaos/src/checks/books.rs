@@ -8,7 +8,7 @@ use crate::{records::Records, referee::TRESPASSES};
 /// Statements that count violations. `{nil}` is the nil id.
 const NONE: [(&str, &str); 7] = [
     ("claims were ended by a program that did not hold them", TRESPASSES),
-    ("jobs are left", "SELECT count(*) FROM jobs"),
+    ("jobs are left", "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM scheduled_jobs)"),
     ("lanes count jobs as running that are not running", "SELECT count(*) FROM lanes WHERE running <> 0"),
     (
         "idempotency keys name events that do not exist",

@@ -97,7 +97,7 @@ impl TestDatabase {
     }
 
     /// Lets time pass for everything that waits: subtracts `duration` from every `…_at` and `…_until` (Unix milliseconds)
-    /// in the tables `jobs`, `lanes`, `deliveries` and `health`. The database's own clock, which decides what is due, does
+    /// of the queue's tables and of `deliveries` and `health`. The database's own clock, which decides what is due, does
     /// not change.
     pub async fn advance(&self, duration: Duration) {
         clock::advance(&self.connection, duration).await;

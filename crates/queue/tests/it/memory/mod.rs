@@ -33,7 +33,6 @@ pub(crate) enum Flaw {
     OneLaneTakesAll,
     ForgetsToRing,
     LosesEveryThousandth,
-    HalfABatch,
     StopsAtPausedLanes,
     KeepsTheDebtOfTheOldRate,
     ChangesGiveABurst,
@@ -87,14 +86,6 @@ impl MemoryQueue {
 
 #[async_trait]
 impl JobQueue for MemoryQueue {
-    async fn park(&self, max: u32) -> Result<u64, QueueError> {
-        let back = self.state().park(max);
-        if back > 0 {
-            self.wake();
-        }
-        Ok(back)
-    }
-
     async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError> {
         Ok(self.state().claim(claim))
     }
@@ -114,7 +105,7 @@ impl JobQueue for MemoryQueue {
     async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError> {
         let rescued = self.state().rescue(rescue);
         if rescued.returned > 0 {
-            self.wake();
+            self.wake(&[]);
         }
         Ok(rescued)
     }
@@ -127,7 +118,7 @@ impl JobQueue for MemoryQueue {
         Ok(self.state().longest_wait(calm))
     }
 
-    fn wake(&self) {
+    fn wake(&self, _: &[LaneId]) {
         if self.flaw != Some(Flaw::ForgetsToRing) {
             self.bell.ring();
         }
@@ -141,17 +132,17 @@ impl JobQueue for MemoryQueue {
 #[async_trait]
 impl JobSink for MemoryQueue {
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError> {
-        self.state().enqueue(jobs).map_err(|taken| QueueError::Refused(taken.into()))?;
-        self.wake();
+        self.state().enqueue(jobs);
+        self.wake(&[]);
         Ok(())
     }
 }
 
 #[async_trait]
 impl LaneControl for MemoryQueue {
-    async fn configure(&self, lane: LaneId, settings: LaneSettings) -> Result<(), QueueError> {
+    async fn configure(&self, lane: LaneId, _: &str, settings: LaneSettings) -> Result<(), QueueError> {
         self.state().configure(lane, settings);
-        self.wake();
+        self.wake(&[]);
         Ok(())
     }
 
@@ -162,7 +153,7 @@ impl LaneControl for MemoryQueue {
 
     async fn resume(&self, lane: LaneId) -> Result<(), QueueError> {
         self.state().resume(lane);
-        self.wake();
+        self.wake(&[]);
         Ok(())
     }
 }

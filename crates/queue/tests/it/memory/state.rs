@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use postrider_queue::{
-    Claim, Claimed, ClaimedJob, Depth, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, NewJob,
+    Claim, Claimed, ClaimedJob, Depth, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, NewJob, Place,
     Promoted, Rescue, Rescued,
 };
 
@@ -50,8 +50,6 @@ struct Lane {
     /// When a claim last took as many jobs as it allowed.
     full_at: Duration,
     ready: BTreeMap<(bool, u64), JobId>,
-    /// Set aside during a pause.
-    parked: BTreeMap<(bool, u64), JobId>,
 }
 
 impl Lane {
@@ -102,14 +100,7 @@ impl State {
         self.flaw == Some(flaw)
     }
 
-    pub(super) fn enqueue(&mut self, jobs: &[NewJob]) -> Result<(), String> {
-        let mut ids = BTreeSet::new();
-        let taken = jobs.iter().position(|job| self.jobs.contains_key(&job.id) || !ids.insert(job.id));
-        let jobs = match taken {
-            Some(place) if self.has(Flaw::HalfABatch) => &jobs[..place],
-            Some(_) => return Err("an id is taken".to_owned()),
-            None => jobs,
-        };
+    pub(super) fn enqueue(&mut self, jobs: &[NewJob]) {
         let now = self.now();
         for new in jobs {
             self.next_place += 1;
@@ -121,7 +112,6 @@ impl State {
             self.jobs.insert(id, job);
             if new.delay.is_zero() { self.make_ready(id, now) } else { self.schedule(id, at) }
         }
-        if taken.is_some() { Err("an id is taken".to_owned()) } else { Ok(()) }
     }
 
     pub(super) fn configure(&mut self, lane: LaneId, settings: LaneSettings) {
@@ -160,25 +150,6 @@ impl State {
     pub(super) fn resume(&mut self, lane: LaneId) {
         let lane = self.lanes.entry(lane).or_default();
         (lane.paused_until, lane.probing) = (Duration::ZERO, false);
-    }
-
-    pub(super) fn park(&mut self, max: u32) -> u64 {
-        let now = self.now();
-        let (mut away, mut back) = (u64::from(max), 0);
-        for lane in self.lanes.values_mut() {
-            let paused = lane.paused_until > now;
-            while paused && !lane.settings.ordered && away > 0 {
-                let Some((place, id)) = lane.ready.pop_first() else { break };
-                lane.parked.insert(place, id);
-                away -= 1;
-            }
-            while !paused && back < u64::from(max) && (lane.ready.is_empty() || !lane.probing) {
-                let Some((place, id)) = lane.parked.pop_first() else { break };
-                lane.ready.insert(place, id);
-                back += 1;
-            }
-        }
-        back
     }
 
     fn make_ready(&mut self, id: JobId, now: Duration) {
@@ -227,7 +198,7 @@ impl State {
             self.lanes.entry(lane).or_default().full_at = now;
         }
         for job in &claimed.jobs {
-            let (_, wait) = self.lanes[&job.lane].by_rate(now);
+            let (_, wait) = self.lanes[&job.lease.lane].by_rate(now);
             if !wait.is_zero() {
                 claimed.opens_in = Some(claimed.opens_in.map_or(wait, |soonest| soonest.min(wait)));
             }
@@ -291,8 +262,8 @@ impl State {
         (job.token, job.at) = (Some(token), until);
         self.running.insert((until, id));
         ClaimedJob {
-            lease: Lease { job: id, token },
-            lane: job.new.lane,
+            lease: Lease { job: id, token, lane: job.new.lane, place: Place::default() },
+            owner: job.new.owner.clone(),
             subject: job.new.subject,
             claims: job.claims,
             rescues: job.rescues,
@@ -416,12 +387,14 @@ impl State {
 
     pub(super) fn depth(&self) -> Depth {
         let now = self.now();
-        let ready: Vec<JobId> = self.lanes.values().flat_map(|lane| lane.ready.values().copied()).collect();
+        let open = self.lanes.values().filter(|lane| lane.paused_until <= now);
+        let ready: Vec<JobId> = open.flat_map(|lane| lane.ready.values().copied()).collect();
         let oldest = ready.iter().map(|id| self.jobs[id].at).min();
+        let all: usize = self.lanes.values().map(|lane| lane.ready.len()).sum();
         Depth {
             ready: ready.len() as u64,
             scheduled: self.scheduled.len() as u64,
-            parked: self.lanes.values().map(|lane| lane.parked.len() as u64).sum(),
+            held: (all - ready.len()) as u64,
             running: self.running.len() as u64,
             oldest_ready: oldest.map(|at| now.saturating_sub(at)),
         }

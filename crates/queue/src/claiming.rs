@@ -1,0 +1,93 @@
+//! What claims have in common on both databases: lanes take turns, and a search finds others.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use postrider_database::{Database, DatabaseError};
+
+use crate::job::{Claim, Claimed, ClaimedJob, LaneId};
+use crate::search::{Searches, search};
+use crate::turns::{Left, Turns};
+
+/// What a claim took from some lanes.
+pub(crate) struct Taken {
+    pub(crate) jobs: Vec<ClaimedJob>,
+    pub(crate) left: Left,
+    /// Some lane with ready jobs is full.
+    pub(crate) blocked: bool,
+}
+
+/// Claims from given lanes.
+#[async_trait]
+pub(crate) trait TakeJobs: Sync {
+    /// Claims jobs of these lanes, and gives the lanes back to the turns.
+    async fn take(&self, claim: &Claim, lanes: &[LaneId]) -> Result<Taken, DatabaseError>;
+}
+
+/// Lanes that are given back by a claim, unless it fails or its caller gives up. Then the next claim searches for them.
+struct Lent<'a> {
+    turns: &'a Turns,
+    returned: bool,
+}
+
+impl Lent<'_> {
+    fn given_back(mut self) {
+        self.returned = true;
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if !self.returned {
+            self.turns.lost();
+        }
+    }
+}
+
+/// Claims until jobs are found or a search shows that there are none.
+pub(crate) async fn claim(
+    queue: &impl TakeJobs,
+    turns: &Turns,
+    database: &Database,
+    claim: &Claim,
+) -> Result<Claimed, DatabaseError> {
+    let mut searches = Searches::default();
+    if let Some(after) = turns.search_from(false) {
+        searches.note(turns.found(search(database.connection(), after).await?));
+    }
+    let mut blocked = false;
+    loop {
+        let lanes = turns.take(claim.max, &claim.skip);
+        let (mut jobs, mut left) = (Vec::new(), turns.left());
+        if !lanes.is_empty() {
+            let on_loan = Lent { turns, returned: false };
+            let taken = queue.take(claim, &lanes).await?;
+            on_loan.given_back();
+            blocked |= taken.blocked;
+            (jobs, left) = (taken.jobs, taken.left);
+        }
+        if !jobs.is_empty() || searches.are_enough(left) {
+            return Ok(Claimed { jobs, more: left.more, blocked, opens_in: left.opens_in });
+        }
+        if !left.unvisited {
+            let Some(after) = turns.search_from(true) else { return Ok(Claimed::default()) };
+            searches.note(turns.found(search(database.connection(), after).await?));
+        }
+    }
+}
+
+/// The first job of each lane, then the second of each, and so on.
+pub(crate) fn in_turn(mut jobs: Vec<ClaimedJob>) -> Vec<ClaimedJob> {
+    jobs.sort_unstable_by_key(|job| job.lease.place);
+    let mut turns: HashMap<LaneId, u32> = HashMap::new();
+    let mut jobs: Vec<(u32, ClaimedJob)> = jobs
+        .into_iter()
+        .map(|job| {
+            let turn = turns.entry(job.lease.lane).or_default();
+            *turn += 1;
+            (*turn, job)
+        })
+        .collect();
+    jobs.sort_by_key(|(turn, _)| *turn);
+    jobs.into_iter().map(|(_, job)| job).collect()
+}

@@ -1,0 +1,263 @@
+//! Which lanes to claim from next.
+//!
+//! A claim names the lanes that it looks at, each with one index look-up. This process remembers lanes that may have
+//! ready jobs, in the order of their turns, and lanes that are closed, until they open. It learns of them from wake-ups,
+//! from its own claims, and from a search that walks over all lanes with ready jobs, a page at a time: whenever it knows
+//! of no lane, and a round of it every second, since a wake-up may be lost. So claims cost what they find, however many
+//! other lanes are paused, above their rate or full of removed jobs. With more lanes than a page has, each is served once
+//! in a round.
+//!
+//! What it remembers is only where to look. Whether and how much a lane allows is decided by its row.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::job::LaneId;
+
+/// How many lanes a claim looks at beyond those it can serve.
+const LOOK_AHEAD: usize = 256;
+
+/// How many lanes are remembered. Searching finds others when their turn comes.
+const REMEMBERED: usize = 10_000;
+
+/// With fewer lanes than this a search that has begun continues.
+const FEW: usize = 512;
+
+/// The time between two rounds of the search.
+const ROUND: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Lanes that may have ready jobs, in the order of their turns.
+    waiting: VecDeque<LaneId>,
+    known: HashSet<LaneId>,
+    /// How many lanes at the end of `waiting` have had their turn since a claim last found a job, and had nothing to give.
+    dry: usize,
+    closed: BTreeSet<(Instant, LaneId)>,
+    closed_until: HashMap<LaneId, Instant>,
+    /// The lane after which the search continues; nil before a round.
+    searched: Uuid,
+    /// When the next round of the search begins. `None` is at once.
+    next_round: Option<Instant>,
+    /// When the first lane that searches step over opens.
+    shut_opens: Option<Instant>,
+}
+
+/// What a claim found in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// No ready jobs are left, or claims take none from it.
+    Nothing,
+    /// The claim took its share, and more is ready.
+    More,
+    /// It runs as many jobs as it may.
+    Full,
+    /// It is paused or above its rate for this long.
+    Closed(Duration),
+    /// Another worker has locked it.
+    Contended,
+    /// The claim had no room left.
+    NotReached,
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    /// Lanes that may have ready jobs, and for how long they are closed.
+    pub(crate) lanes: Vec<(LaneId, Duration)>,
+    /// The lane after which the search continues; nil at the end of the round.
+    pub(crate) next: Uuid,
+    /// How long until the first lane that the search stepped over opens.
+    pub(crate) opens_in: Option<Duration>,
+}
+
+/// What a claim left to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Left {
+    /// More jobs may be ready.
+    pub(crate) more: bool,
+    /// Other lanes that are known have not had their turn.
+    pub(crate) unvisited: bool,
+    /// Another worker had locked some lane.
+    pub(crate) contended: bool,
+    /// How long until the next closed lane opens.
+    pub(crate) opens_in: Option<Duration>,
+}
+
+impl Turns {
+    /// Takes note of lanes that may have ready jobs, or that may have opened.
+    pub(crate) fn hint(&self, lanes: &[LaneId]) {
+        let mut state = self.state();
+        for lane in lanes {
+            state.open(*lane);
+        }
+    }
+
+    /// Takes note that any lane may have ready jobs.
+    pub(crate) fn hint_any(&self) {
+        self.state().next_round = None;
+    }
+
+    /// Returns the lanes for a claim of `max` jobs, in turn. The caller gives them back with [`Turns::looked`].
+    pub(crate) fn take(&self, max: u32, skip: &[LaneId]) -> Vec<LaneId> {
+        let mut state = self.state();
+        state.open_due(Instant::now());
+        let most = (max as usize).saturating_add(LOOK_AHEAD);
+        let mut taken = Vec::new();
+        for _ in 0..state.waiting.len() {
+            if taken.len() >= most {
+                break;
+            }
+            let Some(lane) = state.waiting.pop_front() else { break };
+            if skip.contains(&lane) {
+                state.waiting.push_back(lane);
+                state.dry += 1;
+            } else {
+                state.known.remove(&lane);
+                taken.push(lane);
+            }
+        }
+        taken
+    }
+
+    /// Returns after which lane to search now, if it is time. `at_once`: the caller knows of no lane.
+    pub(crate) fn search_from(&self, at_once: bool) -> Option<Uuid> {
+        let mut state = self.state();
+        let now = Instant::now();
+        let is_due = if state.searched.is_nil() {
+            at_once || state.next_round.is_none_or(|next| next <= now)
+        } else {
+            at_once || state.waiting.len() < FEW
+        };
+        if !is_due {
+            return None;
+        }
+        if state.searched.is_nil() {
+            state.next_round = Some(now + ROUND);
+        }
+        Some(state.searched)
+    }
+
+    /// Takes note of what a search found. Returns whether that was the end of its round.
+    pub(crate) fn found(&self, page: Page) -> bool {
+        let mut state = self.state();
+        let now = Instant::now();
+        for (lane, closed_for) in page.lanes {
+            if closed_for.is_zero() {
+                state.open(lane);
+            } else {
+                state.close(lane, now + closed_for);
+            }
+        }
+        state.searched = page.next;
+        state.shut_opens = page.opens_in.map(|opens_in| now + opens_in);
+        if let (Some(opens), Some(round)) = (state.shut_opens, state.next_round) {
+            state.next_round = Some(round.min(opens));
+        }
+        state.searched.is_nil()
+    }
+
+    /// Gives back lanes that a claim has looked at.
+    pub(crate) fn looked(&self, lanes: Vec<(LaneId, Fate)>, jobs: usize) -> Left {
+        let mut state = self.state();
+        let now = Instant::now();
+        if jobs > 0 {
+            state.dry = 0;
+        }
+        let mut contended = false;
+        for (lane, fate) in lanes.iter().copied() {
+            match fate {
+                Fate::Nothing | Fate::NotReached => {}
+                Fate::Closed(wait) => state.close(lane, now + wait),
+                // In the middle of a round there are more lanes than are remembered: the others come first.
+                Fate::More | Fate::Full if !state.searched.is_nil() => {}
+                Fate::More => state.push_back(lane),
+                Fate::Full => {
+                    state.push_back(lane);
+                    state.dry += 1;
+                }
+                Fate::Contended => {
+                    state.push_back(lane);
+                    state.dry += 1;
+                    contended = true;
+                }
+            }
+        }
+        for (lane, _) in lanes.into_iter().rev().filter(|(_, fate)| *fate == Fate::NotReached) {
+            if state.known.insert(lane) {
+                state.waiting.push_front(lane);
+            }
+        }
+        state.left(now, contended)
+    }
+
+    /// Gives up lanes whose claim failed. The next search finds them.
+    pub(crate) fn lost(&self) {
+        let mut state = self.state();
+        (state.searched, state.next_round) = (Uuid::nil(), None);
+    }
+
+    /// What there is to do after a claim without lanes.
+    pub(crate) fn left(&self) -> Left {
+        self.state().left(Instant::now(), false)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push_back(&mut self, lane: LaneId) {
+        if self.waiting.len() < REMEMBERED && self.known.insert(lane) {
+            self.waiting.push_back(lane);
+        }
+    }
+
+    fn open(&mut self, lane: LaneId) {
+        if let Some(until) = self.closed_until.remove(&lane) {
+            self.closed.remove(&(until, lane));
+        }
+        self.push_back(lane);
+    }
+
+    fn close(&mut self, lane: LaneId, until: Instant) {
+        if self.known.contains(&lane) {
+            // Somebody has hinted at it in between.
+            return;
+        }
+        if let Some(before) = self.closed_until.remove(&lane) {
+            self.closed.remove(&(before, lane));
+        }
+        if self.closed.len() < REMEMBERED {
+            self.closed_until.insert(lane, until);
+            self.closed.insert((until, lane));
+        }
+    }
+
+    fn open_due(&mut self, now: Instant) {
+        while let Some((until, lane)) = self.closed.first().copied()
+            && until <= now
+        {
+            self.open(lane);
+        }
+    }
+
+    fn left(&mut self, now: Instant, contended: bool) -> Left {
+        self.dry = self.dry.min(self.waiting.len());
+        let unvisited = self.waiting.len() > self.dry;
+        let more = contended || unvisited || !self.searched.is_nil();
+        let closed = self.closed.first().map(|(until, _)| *until);
+        let opens = [closed, self.shut_opens].into_iter().flatten().min();
+        let opens_in = opens.map(|opens| opens.saturating_duration_since(now));
+        Left { more, unvisited, contended, opens_in }
+    }
+}
