@@ -17,6 +17,7 @@ mod m0002_shut_lanes;
 mod m0003_room_in_place;
 mod m0004_draining_lanes;
 mod m0005_queue;
+mod m0006_fan_outs;
 mod schema;
 
 /// All migrations, oldest first.
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_room_in_place::Migration),
             Box::new(m0004_draining_lanes::Migration),
             Box::new(m0005_queue::Migration),
+            Box::new(m0006_fan_outs::Migration),
         ]
     }
 }

@@ -58,6 +58,17 @@ pub struct BatchRequest {
     pub events: Vec<EventRequest>,
 }
 
+/// Whether all jobs of an event have been made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum FanOut {
+    /// They have.
+    Complete,
+    /// More are being made.
+    Continuing,
+}
+
 /// The result of a dispatch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Dispatched))]
@@ -77,12 +88,14 @@ pub struct DispatchedView {
     pub timestamp: i64,
     /// The number of subscribers that receive the event.
     pub subscribers_found: usize,
-    /// The number of jobs that deliver it.
+    /// The number of jobs that deliver it and have been made so far.
     pub jobs_created: usize,
-    /// The ids of these jobs.
+    /// Whether all its jobs have been made. For an event with more than 100 subscribers they are made after the answer.
+    pub fan_out: FanOut,
+    /// The ids of these jobs; empty if there are more than 100 subscribers.
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub job_ids: Vec<JobId>,
-    /// The ids of these subscribers, in the order of the jobs.
+    /// The ids of these subscribers, in the order of the jobs; empty if there are more than 100.
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub subscriber_ids: Vec<SubscriberId>,
     /// Whether an earlier request with the same `id` dispatched the event. This request then changed nothing.
@@ -129,6 +142,10 @@ pub struct EventView {
     pub created_at: Moment,
     /// The number of subscribers that receive the event.
     pub subscribers_found: u32,
+    /// The number of jobs that deliver it and have been made so far.
+    pub jobs_created: u32,
+    /// Whether all its jobs have been made.
+    pub fan_out: FanOut,
 }
 
 /// An event with its data and its deliveries.

@@ -1,31 +1,28 @@
-//! Writing a batch of events, all or none: a fixed number of statements, however many events and subscribers.
+//! Writing events, in statements that are bounded by the deliveries that they write.
+//!
+//! An event with few subscribers is written with its deliveries and jobs. One with more is written with the promise to
+//! make them, which the runner (`fan_out`) keeps.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `prepared` | an event after its transforms have run |
+//! | `prepared` | an event after its transforms have run, and its subscribers |
 //! | `candidate` | an event with its ids and subscribers |
 //! | `idempotency` | decides which candidates are new, repeats or conflicts |
 //! | `rows` | the rows and jobs of new events |
+//! | `chunk` | writes some events, all or none |
 
 mod candidate;
+mod chunk;
 mod idempotency;
 mod prepared;
 mod rows;
 
-use std::collections::BTreeSet;
-use std::time::Instant;
-
-use postrider_core::{SubscriberId, chain};
-use postrider_database::{Database, Dialect, Guarded, InTransaction, Writes};
+use postrider_database::{Dialect, InTransaction};
 use postrider_store::StoreError;
-use postrider_store::queue_ids::lane_of;
-use postrider_telemetry::{context, metric, span};
-use sea_orm::ConnectionTrait;
-use tracing::{Instrument as _, Span, debug_span, field};
+use postrider_store::intake::Audience;
 
-use self::candidate::Candidate;
-use self::idempotency::{Decision, decide, repeated_answer};
-use self::rows::Rows;
+use self::chunk::write_chunk;
+use self::prepared::Addressed;
 use crate::error::DispatchError;
 use crate::event::Dispatched;
 use crate::shared::Shared;
@@ -33,172 +30,145 @@ use crate::subscriber_cache::EventTypes;
 
 pub(crate) use self::prepared::Prepared;
 
-type Results = Vec<Result<Dispatched, DispatchError>>;
+pub(crate) type Answer = Result<Dispatched, DispatchError>;
 
-/// Writes events in a transaction of their own. Each event has a result of its own.
-pub(crate) async fn commit(shared: &Shared, events: &[Prepared]) -> Results {
-    let count = events.len();
-    let started = Instant::now();
-    let span = debug_span!(
-        "dispatch",
-        { span::EVENTS } = count,
-        { span::SUBSCRIBERS_FOUND } = field::Empty,
-        { span::JOBS } = field::Empty
-    );
-    let mut traces = events.iter().filter_map(|prepared| prepared.event.trace.as_deref());
-    if let Some(first) = traces.next() {
-        context::set_parent(&span, first);
+/// How many deliveries one statement writes. An event with few subscribers never has more.
+pub(crate) const MAX_DELIVERIES: usize = 5_000;
+
+/// Writes events. Each has a result of its own.
+pub(crate) async fn commit(shared: &Shared, events: &[Prepared]) -> Vec<Answer> {
+    let mut answers = commit_narrow(shared, events).await;
+    let wide: Vec<&Prepared> = unanswered(events, &answers);
+    let mut wide = commit_wide(shared, &wide).await.into_iter();
+    for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
+        *answer = wide.next();
     }
-    for trace in traces.take(span::MAX_LINKS) {
-        context::add_link(&span, trace);
-    }
-    let results = commit_or_split(shared, events).instrument(span).await;
-    metrics::histogram!(metric::DISPATCH_DURATION).record(started.elapsed().as_secs_f64());
-    #[allow(clippy::cast_precision_loss)] // A batch has a thousand events at most.
-    metrics::histogram!(metric::DISPATCH_BATCH).record(count as f64);
-    for dispatched in results.iter().flatten().filter(|dispatched| !dispatched.duplicate) {
-        let label = shared.labels.value(dispatched.event_type.as_str());
-        metrics::counter!(metric::EVENTS, metric::EVENT_TYPE => label).increment(1);
-    }
-    results
+    answers.into_iter().map(|answer| answer.unwrap_or(Err(DispatchError::Closed))).collect()
 }
 
-/// Writes events in one transaction. If the database rejects it, writes each event in its own, so that one bad event
-/// does not fail the others.
-async fn commit_or_split(shared: &Shared, events: &[Prepared]) -> Results {
-    let error = match commit_all(shared, events).await {
-        Ok(results) => return results,
-        Err(error) => error,
+fn unanswered<'a>(events: &'a [Prepared], answers: &[Option<Answer>]) -> Vec<&'a Prepared> {
+    events.iter().zip(answers).filter(|(_, answer)| answer.is_none()).map(|(event, _)| event).collect()
+}
+
+/// Writes the events that have few subscribers. Returns `None` for the others, which [`commit_wide`] writes.
+pub(crate) async fn commit_narrow(shared: &Shared, events: &[Prepared]) -> Vec<Option<Answer>> {
+    let types = event_types(events);
+    let cached =
+        if single_statement(shared, events) { shared.subscribers.get(&types.distinct) } else { None };
+    let is_cached = cached.is_some();
+    let found = match cached {
+        Some(found) => Ok(found),
+        None => shared.store.database().answered(chunk::find(shared, &types)).await,
     };
-    if error.is_unavailable() || events.len() < 2 {
-        let error = DispatchError::from(error);
-        return events.iter().map(|_| Err(error.clone())).collect();
-    }
-    tracing::warn!(
-        error = %chain(&error),
-        events = events.len(),
-        "the database rejected a batch of events; writing them one by one"
-    );
-    let mut results = Vec::with_capacity(events.len());
-    for event in events.chunks(1) {
-        match commit_all(shared, event).await {
-            Ok(mut result) => results.append(&mut result),
-            Err(error) => results.push(Err(error.into())),
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            let error = DispatchError::from(error);
+            return events.iter().map(|_| Some(Err(error.clone()))).collect();
+        }
+    };
+    let mut places = Vec::new();
+    let mut addressed = Vec::new();
+    for (place, (event, index)) in events.iter().zip(types.indexes).enumerate() {
+        let subscribers = event.only.map(|only| vec![only]).or_else(|| found[index].clone());
+        if let Some(subscribers) = subscribers {
+            places.push(place);
+            addressed.push(Addressed { event, audience: Audience::Few(subscribers) });
         }
     }
-    results
-}
-
-async fn commit_all(shared: &Shared, events: &[Prepared]) -> Result<Results, StoreError> {
-    let database = shared.store.database();
-    // On PostgreSQL one statement writes a batch, and needs no transaction around it, unless a key is taken first.
-    let single_statement =
-        database.dialect() == Dialect::Postgres && events.iter().all(|prepared| prepared.event.key.is_none());
-    let written = async {
-        if single_statement {
-            return write_single_statement(shared, database, events).await;
-        }
-        let transaction = database.begin().await?;
-        let results = write(shared, &transaction, events).await?;
-        transaction.commit().await?;
-        Ok::<_, StoreError>(results)
-    };
-    let results = database.answered(written).await?;
-    let new = results.iter().flatten().filter(|dispatched| !dispatched.duplicate);
-    let subscribers: BTreeSet<SubscriberId> = new.flat_map(|new| new.subscribers.iter().copied()).collect();
-    if !subscribers.is_empty() {
-        shared.store.queue().wake(&subscribers.into_iter().map(lane_of).collect::<Vec<_>>());
+    let mut answers: Vec<Option<Answer>> = events.iter().map(|_| None).collect();
+    for (place, answer) in places.into_iter().zip(write_chunks(shared, addressed, is_cached).await) {
+        answers[place] = answer;
     }
-    Ok(results)
+    answers
 }
 
-/// Writes events in the caller's transaction.
-pub(crate) async fn write(
+/// Writes events after counting their subscribers, which takes time if there are many.
+pub(crate) async fn commit_wide(shared: &Shared, events: &[&Prepared]) -> Vec<Answer> {
+    let types = event_types(events.iter().copied());
+    let counted = async {
+        let mut audiences = Vec::with_capacity(types.distinct.len());
+        for (tenant, event_type) in &types.distinct {
+            let reads = shared.store.database().reads();
+            let counted = shared.store.audience_of(&reads, tenant, event_type);
+            audiences.push(shared.store.database().answered(counted).await?);
+        }
+        Ok::<_, StoreError>(audiences)
+    };
+    let audiences = match counted.await {
+        Ok(audiences) => audiences,
+        Err(error) => {
+            let error = DispatchError::from(error);
+            return events.iter().map(|_| Err(error.clone())).collect();
+        }
+    };
+    shared.subscribers.insert_counted(&types.distinct, &audiences);
+    let addressed = events.iter().zip(types.indexes);
+    let addressed =
+        addressed.map(|(event, index)| Addressed { event, audience: audiences[index].clone() }).collect();
+    let answers = write_chunks(shared, addressed, false).await;
+    // Only events whose subscribers were cached can be left for later.
+    answers.into_iter().map(|answer| answer.unwrap_or(Err(DispatchError::Closed))).collect()
+}
+
+/// Writes an event in the caller's transaction.
+pub(crate) async fn write_in(
     shared: &Shared,
     transaction: &impl InTransaction,
-    events: &[Prepared],
-) -> Result<Results, StoreError> {
-    let types = event_types(events);
-    let found = shared.store.subscribers_of(transaction, &types.distinct).await?;
-    let (writes, results) = draft(shared, transaction, events, recipients(&types, events, &found)).await?;
-    writes.execute(transaction).await?;
-    Ok(results)
+    event: &Prepared,
+) -> Result<Answer, StoreError> {
+    let (tenant, event_type) = (&event.event.tenant, &event.event.event_type);
+    let few = if let Some(only) = event.only {
+        Some(vec![only])
+    } else {
+        let types = event_types([event]);
+        shared.store.subscribers_of(transaction, &types.distinct).await?.pop().flatten()
+    };
+    let audience = match few {
+        Some(few) => Audience::Few(few),
+        None => shared.store.audience_of(transaction, tenant, event_type).await?,
+    };
+    let mut answers = chunk::write_in(shared, transaction, &[Addressed { event, audience }]).await?;
+    Ok(answers.pop().unwrap_or(Err(DispatchError::Closed)))
 }
 
-/// Writes events without keys: in one round trip if the cached lists of subscribers still hold.
-async fn write_single_statement(
-    shared: &Shared,
-    database: &Database,
-    events: &[Prepared],
-) -> Result<Results, StoreError> {
-    let connection = database.connection();
-    let types = event_types(events);
-    if let Some(found) = shared.subscribers.get(&types.distinct) {
-        let (writes, results) = draft(shared, connection, events, recipients(&types, events, &found)).await?;
-        let mut guarded = Guarded::new(writes);
-        shared.store.expect_subscribers(&types.distinct, &found, &mut guarded);
-        match guarded.execute(connection).await {
-            Ok(true) => return Ok(results),
-            Ok(false) => {}
-            Err(error) => {
-                shared.subscribers.clear();
-                return Err(error.into());
-            }
+/// Writes events chunk by chunk. When the database is unavailable, the chunks that follow are not tried.
+async fn write_chunks(shared: &Shared, events: Vec<Addressed<'_>>, is_cached: bool) -> Vec<Option<Answer>> {
+    let mut answers = Vec::with_capacity(events.len());
+    let mut rest = &events[..];
+    while !rest.is_empty() {
+        let (chunk, others) = rest.split_at(length_of_chunk(rest));
+        rest = others;
+        let written = write_chunk(shared, chunk, is_cached).await;
+        let failed = written.iter().flatten().find_map(|answer| match answer {
+            Err(error) if error.is_unavailable() => Some(error.clone()),
+            _ => None,
+        });
+        answers.extend(written);
+        if let Some(error) = failed {
+            answers.extend(rest.iter().map(|_| Some(Err(error.clone()))));
+            break;
         }
     }
-    let found = shared.store.subscribers_of(&database.reads(), &types.distinct).await?;
-    shared.subscribers.insert(&types.distinct, &found);
-    let (writes, results) = draft(shared, connection, events, recipients(&types, events, &found)).await?;
-    writes.execute(connection).await?;
-    Ok(results)
+    answers
 }
 
-fn event_types(events: &[Prepared]) -> EventTypes {
-    EventTypes::of(events.iter().map(|Prepared { event, .. }| (&event.tenant, &event.event_type)))
+/// Returns how many of these events one statement writes: at least one.
+fn length_of_chunk(events: &[Addressed<'_>]) -> usize {
+    let mut deliveries = 0;
+    let fits = |event: &&Addressed<'_>| {
+        deliveries += event.deliveries();
+        deliveries <= MAX_DELIVERIES
+    };
+    events.iter().take_while(fits).count().max(1)
 }
 
-/// Returns the subscribers of each event, given those that were `found` for each event type.
-fn recipients(
-    types: &EventTypes,
-    events: &[Prepared],
-    found: &[Vec<SubscriberId>],
-) -> Vec<Vec<SubscriberId>> {
-    let indexes = events.iter().zip(&types.indexes);
-    indexes
-        .map(|(event, &index)| event.only.map_or_else(|| found[index].clone(), |only| vec![only]))
-        .collect()
+/// Returns whether one statement can write these events. With a key, which is taken first, they need a transaction.
+fn single_statement(shared: &Shared, events: &[Prepared]) -> bool {
+    let on_postgres = shared.store.database().dialect() == Dialect::Postgres;
+    on_postgres && events.iter().all(|prepared| prepared.event.key.is_none())
 }
 
-/// Drafts the statements that write events with their recipients, and the answers if they succeed.
-async fn draft(
-    shared: &Shared,
-    connection: &impl ConnectionTrait,
-    events: &[Prepared],
-    recipients: Vec<Vec<SubscriberId>>,
-) -> Result<(Writes, Results), StoreError> {
-    let candidates: Vec<Candidate<'_>> =
-        events.iter().zip(recipients).map(|(event, found)| Candidate::new(shared, event, found)).collect();
-    let decisions = decide(shared, connection, &candidates).await?;
-
-    let mut rows = Rows::default();
-    for (candidate, decision) in candidates.iter().zip(&decisions) {
-        if matches!(decision, Decision::Write) {
-            rows.add(shared, candidate);
-        }
-    }
-    let current = Span::current();
-    current.record(span::SUBSCRIBERS_FOUND, rows.deliveries.len());
-    current.record(span::JOBS, rows.jobs.len());
-    let mut writes = Writes::new();
-    shared.store.insert_with(rows.events, &rows.deliveries, &mut writes);
-    shared.store.queue().enqueue_with(&rows.jobs, &mut writes);
-
-    let answers: Vec<Dispatched> = candidates.into_iter().map(Candidate::into_answer).collect();
-    let results = decisions.into_iter().enumerate().map(|(index, decision)| match decision {
-        Decision::Write => Ok(answers[index].clone()),
-        Decision::RepeatInBatch(first) => Ok(Dispatched { duplicate: true, ..answers[first].clone() }),
-        Decision::RepeatOfStored(taken) => Ok(repeated_answer(*taken)),
-        Decision::Reject(error) => Err(error),
-    });
-    Ok((writes, results.collect()))
+fn event_types<'a>(events: impl IntoIterator<Item = &'a Prepared>) -> EventTypes {
+    EventTypes::of(events.into_iter().map(|Prepared { event, .. }| (&event.tenant, &event.event_type)))
 }

@@ -7,10 +7,11 @@ use postrider_database::InTransaction;
 use postrider_store::Store;
 use postrider_telemetry::label::BoundedLabel;
 
-use crate::commit::{Prepared, commit, write};
+use crate::commit::{Prepared, commit, write_in};
 use crate::config::{Config, ConfigError};
 use crate::error::DispatchError;
 use crate::event::{Dispatched, NewEvent};
+use crate::fan_out::FanOuts;
 use crate::flush::Flushers;
 use crate::shared::Shared;
 use crate::subscriber_cache::SubscriberCache;
@@ -23,7 +24,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// The most events that one call of [`Dispatcher::dispatch_batch`] writes in one transaction.
+    /// The most events that [`Dispatcher::dispatch_batch`] prepares at once. Their deliveries are written 5,000 at a time.
     pub const MAX_BATCH: usize = 1000;
 
     /// Creates a dispatcher over `store`. Must be called within a tokio runtime.
@@ -34,8 +35,10 @@ impl Dispatcher {
         config.validate()?;
         let database = store.database().apart_from_api();
         let store = store.over(database);
+        let fan_outs = FanOuts::start(&store);
         let shared = Arc::new(Shared {
             store,
+            fan_outs,
             default_agent: config.default_agent,
             labels: BoundedLabel::default(),
             transforms: config.transforms,
@@ -47,9 +50,12 @@ impl Dispatcher {
 
     /// Dispatches an event, and returns when it is durable.
     ///
+    /// An event with more than a hundred subscribers is durable before its deliveries are made, which takes seconds. Any
+    /// process with a dispatcher or a worker over the same database goes on with that if this one ends.
+    ///
     /// # Errors
-    /// Fails if the event's key was used for another event, a hook failed, or the store is unavailable. Nothing of the
-    /// event is stored then.
+    /// Fails if the event's key was used for another event, a hook failed, or the store is unavailable. If the store is
+    /// unavailable, the event may be stored all the same; otherwise nothing of it is.
     pub async fn dispatch(&self, event: NewEvent) -> Result<Dispatched, DispatchError> {
         self.flushers.dispatch(Prepared::new(&self.shared, event)).await
     }
@@ -67,9 +73,8 @@ impl Dispatcher {
         self.flushers.dispatch(Prepared::new(&self.shared, event).only_to(subscriber)).await
     }
 
-    /// Dispatches events, in order, and returns when they are durable. Each has a result of its own.
-    ///
-    /// Up to [`Dispatcher::MAX_BATCH`] of them are one transaction: if the store fails, all of those fail.
+    /// Dispatches events, in order, and returns when they are durable. Each has a result of its own: events with few
+    /// subscribers share transactions of up to 5,000 deliveries, and one of these may fail after another has succeeded.
     pub async fn dispatch_batch(&self, events: Vec<NewEvent>) -> Vec<Result<Dispatched, DispatchError>> {
         let mut results = Vec::with_capacity(events.len());
         let mut events = events.into_iter().peekable();
@@ -83,7 +88,8 @@ impl Dispatcher {
 
     /// Dispatches an event as part of the caller's own transaction: it exists if `transaction` commits.
     ///
-    /// Call [`Dispatcher::wake`] after the commit; without it, workers find the jobs at their next poll. Hooks run
+    /// Call [`Dispatcher::wake`] after the commit; without it, workers find the jobs at their next poll, and begin with
+    /// the deliveries of an event with more than a hundred subscribers some seconds later. Hooks run
     /// before anything is written. The event's counters stay locked until the transaction ends, so keep it short. On
     /// SQLite, begin it with [`Database::begin`](postrider_database::Database::begin), which takes the write lock at
     /// once: SQLite can refuse the write of a transaction that has read before.
@@ -97,13 +103,19 @@ impl Dispatcher {
         event: NewEvent,
     ) -> Result<Dispatched, DispatchError> {
         let prepared = Prepared::new(&self.shared, event);
-        let mut results = write(&self.shared, transaction, &[prepared]).await?;
-        results.pop().unwrap_or(Err(DispatchError::Closed))
+        write_in(&self.shared, transaction, &prepared).await?
     }
 
-    /// Hints to workers that jobs may be ready.
+    /// Hints to workers that jobs may be ready, and begins to make those of events with many subscribers.
     pub fn wake(&self) {
         self.shared.store.queue().wake(&[]);
+        self.resume_fan_outs();
+    }
+
+    /// Makes the deliveries of events with many subscribers that are stored without them: in the background, until none
+    /// is left. Needed only if the process that stored them may have died.
+    pub fn resume_fan_outs(&self) {
+        self.shared.fan_outs.wake();
     }
 
     /// Returns the store that events are written to.

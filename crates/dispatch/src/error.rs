@@ -17,7 +17,8 @@ pub enum NewEventError {
     Data(#[from] EventDataError),
 }
 
-/// Why an event was not dispatched. Nothing of it is stored then.
+/// Why an event was not dispatched, as far as is known. After [`DispatchError::Store`] it may be stored all the same; after
+/// the others it is not.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DispatchError {
@@ -32,7 +33,7 @@ pub enum DispatchError {
         /// The hook's own error. After a panic it says only that the hook panicked.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The store failed. All events of a batch share the error.
+    /// The store failed, or did not answer in time. Events that were written together share the error.
     #[error(transparent)]
     Store(Arc<StoreError>),
     /// The dispatcher is shutting down, or its tokio runtime has ended.

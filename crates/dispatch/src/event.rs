@@ -77,6 +77,15 @@ impl FromStr for IdempotencyKey {
     }
 }
 
+/// Whether all deliveries of an event have been made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FanOut {
+    /// They have.
+    Complete,
+    /// The event has more than a hundred subscribers, and its deliveries are being made.
+    Continuing,
+}
+
 /// The answer to a dispatched event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatched {
@@ -88,7 +97,13 @@ pub struct Dispatched {
     pub agent_id: AgentId,
     /// When the event was dispatched.
     pub timestamp: Timestamp,
-    /// The subscribers it is delivered to. Empty if none subscribes to the event type, which is not an error.
+    /// How many subscribers it is delivered to. None is not an error.
+    pub subscribers_found: usize,
+    /// How many jobs that deliver it have been made so far.
+    pub jobs_created: usize,
+    /// Whether that is all.
+    pub fan_out: FanOut,
+    /// The subscribers it is delivered to, if there are at most a hundred; empty otherwise.
     pub subscribers: Vec<SubscriberId>,
     /// The jobs that deliver it, in the order of `subscribers`.
     pub jobs: Vec<JobId>,

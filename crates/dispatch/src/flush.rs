@@ -1,4 +1,6 @@
 //! Shared transactions: events that arrive while one batch is being committed form the next.
+//!
+//! Events with many subscribers are passed on to a task of their own, because counting their subscribers takes time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,9 +9,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use crate::commit::{Prepared, commit};
+use crate::commit::{Answer, MAX_DELIVERIES, Prepared, commit_narrow, commit_wide};
 use crate::error::DispatchError;
-use crate::event::Dispatched;
 use crate::shared::Shared;
 
 /// How many bytes of data a batch gathers before it is committed.
@@ -20,8 +21,6 @@ const MAX_EVENTS: usize = 500;
 
 /// The longest that a batch waits for the commit of another, which may hang.
 const MAX_WAIT: Duration = Duration::from_millis(20);
-
-type Answer = Result<Dispatched, DispatchError>;
 
 /// An event that waits for its batch.
 struct Waiting {
@@ -44,19 +43,24 @@ struct Flow {
     committing: AtomicUsize,
     /// Notified when a batch has been committed.
     committed: Notify,
+    /// Takes the events that have many subscribers.
+    wide: mpsc::Sender<Waiting>,
 }
 
 impl Flushers {
     pub(crate) fn start(shared: &Arc<Shared>, flushers: usize, room: usize) -> Self {
         let (sender, receiver) = mpsc::channel(room);
+        let (wide, wide_receiver) = mpsc::channel(room);
         let flow = Arc::new(Flow {
             receiver: Mutex::new(receiver),
             committing: AtomicUsize::new(0),
             committed: Notify::new(),
+            wide,
         });
         for _ in 0..flushers {
             tokio::spawn(flush(Arc::clone(shared), Arc::clone(&flow)));
         }
+        tokio::spawn(flush_wide(Arc::clone(shared), wide_receiver));
         Self { waiting: sender }
     }
 
@@ -69,14 +73,36 @@ impl Flushers {
 
 async fn flush(shared: Arc<Shared>, flow: Arc<Flow>) {
     loop {
-        let Some((batch, committing)) = flow.gather().await else { return };
-        let (events, answers): (Vec<_>, Vec<_>) =
+        let Some((batch, committing)) = flow.gather(&shared).await else { return };
+        let (events, waiting): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.event, waiting.answer)).unzip();
-        let results = commit(&shared, &events).await;
+        let answers = commit_narrow(&shared, &events).await;
         drop(committing);
-        for (result, answer) in results.into_iter().zip(answers) {
-            // The caller may have stopped waiting; the event is durable all the same.
-            let _ = answer.send(result);
+        for ((answer, waiting), event) in answers.into_iter().zip(waiting).zip(events) {
+            match answer {
+                // The caller may have stopped waiting; the event is durable all the same.
+                Some(answer) => drop(waiting.send(answer)),
+                // Fails only when the runtime ends, and the caller learns that its event was dropped.
+                None => drop(flow.wide.send(Waiting { event, answer: waiting }).await),
+            }
+        }
+    }
+}
+
+/// Commits events with many subscribers. Those that arrive while one batch is being committed form the next.
+async fn flush_wide(shared: Arc<Shared>, mut receiver: mpsc::Receiver<Waiting>) {
+    while let Some(first) = receiver.recv().await {
+        let mut bytes = first.event.size();
+        let mut batch = vec![first];
+        while batch.len() < MAX_EVENTS && bytes < MAX_BYTES {
+            let Ok(next) = receiver.try_recv() else { break };
+            bytes += next.event.size();
+            batch.push(next);
+        }
+        let events: Vec<&Prepared> = batch.iter().map(|waiting| &waiting.event).collect();
+        let answers = commit_wide(&shared, &events).await;
+        for (waiting, answer) in batch.into_iter().zip(answers) {
+            let _ = waiting.answer.send(answer);
         }
     }
 }
@@ -87,13 +113,13 @@ impl Flow {
     /// A batch that is smaller than the one being committed waits for more events until that commit is done: under load,
     /// few large batches cost less than many small ones. On an idle server at most one event is being committed, so a
     /// single event never waits.
-    async fn gather(&self) -> Option<(Vec<Waiting>, Committing<'_>)> {
+    async fn gather(&self, shared: &Shared) -> Option<(Vec<Waiting>, Committing<'_>)> {
         let mut receiver = self.receiver.lock().await;
         let first = receiver.recv().await?;
         let until = Instant::now() + MAX_WAIT;
-        let mut bytes = first.event.size();
+        let (mut bytes, mut deliveries) = (first.event.size(), expected_deliveries(shared, &first.event));
         let mut batch = vec![first];
-        while batch.len() < MAX_EVENTS && bytes < MAX_BYTES {
+        while batch.len() < MAX_EVENTS && bytes < MAX_BYTES && deliveries < MAX_DELIVERIES {
             let next = match receiver.try_recv() {
                 Ok(next) => next,
                 Err(_) if batch.len() >= self.committing.load(Ordering::Relaxed) => break,
@@ -107,12 +133,20 @@ impl Flow {
                 },
             };
             bytes += next.event.size();
+            deliveries += expected_deliveries(shared, &next.event);
             batch.push(next);
         }
         self.committing.fetch_add(batch.len(), Ordering::Relaxed);
         let committing = Committing { events: batch.len(), flow: self };
         Some((batch, committing))
     }
+}
+
+/// Returns how many deliveries an event is likely to be written with.
+fn expected_deliveries(shared: &Shared, Prepared { event, only, .. }: &Prepared) -> usize {
+    let of_type =
+        || shared.subscribers.expected_deliveries(&(event.tenant.clone(), event.event_type.clone()));
+    only.map_or_else(of_type, |_| 1)
 }
 
 /// Counts events as being committed until dropped. Also dropped by a panic, after which no flusher waits for them.

@@ -34,7 +34,7 @@
 //! transaction.commit().await?;
 //! dispatcher.wake();
 //!
-//! println!("{} goes to {} subscribers", dispatched.id, dispatched.subscribers.len());
+//! println!("{} goes to {} subscribers", dispatched.id, dispatched.subscribers_found);
 //! # Ok(())
 //! # }
 //! ```
@@ -42,7 +42,8 @@
 //! # More
 //! - [`Dispatcher::dispatch`] and [`Dispatcher::dispatch_batch`] return when the events are durable. Concurrent callers
 //!   share transactions: while one batch is being committed the next one gathers, and no call waits for a timer when
-//!   nothing is being committed. An event takes the same few statements however many subscribers it has.
+//!   nothing is being committed. An event takes the same few statements however many subscribers it has; of one with more
+//!   than a hundred, the deliveries are made afterwards ([`FanOut::Continuing`]).
 //! - [`NewEvent::key`] makes a repeated request one event: the same request again gets the first answer with
 //!   [`Dispatched::duplicate`] set; another request under the same key gets [`DispatchError::KeyConflict`].
 //! - [`transform`] changes events before they are stored: hooks in Rust, and `[[transforms]]` in the settings file.
@@ -57,6 +58,7 @@ mod config;
 mod dispatcher;
 mod error;
 mod event;
+mod fan_out;
 mod flush;
 mod shared;
 mod subscriber_cache;
@@ -65,7 +67,7 @@ pub mod transform;
 pub use config::{Config, ConfigError};
 pub use dispatcher::Dispatcher;
 pub use error::{DispatchError, NewEventError};
-pub use event::{Dispatched, IdempotencyKey, IdempotencyKeyError, NewEvent};
+pub use event::{Dispatched, FanOut, IdempotencyKey, IdempotencyKeyError, NewEvent};
 pub use transform::{EventDraft, Hook, Transforms, hook};
 
 /// Compiles the examples of the README.

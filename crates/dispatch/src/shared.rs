@@ -4,6 +4,7 @@ use postrider_core::AgentId;
 use postrider_store::Store;
 use postrider_telemetry::label::BoundedLabel;
 
+use crate::fan_out::FanOuts;
 use crate::subscriber_cache::SubscriberCache;
 use crate::transform::Transforms;
 
@@ -15,4 +16,6 @@ pub(crate) struct Shared {
     pub(crate) labels: BoundedLabel,
     pub(crate) transforms: Transforms,
     pub(crate) subscribers: SubscriberCache,
+    /// Makes the deliveries of events with many subscribers.
+    pub(crate) fan_outs: FanOuts,
 }

@@ -1,12 +1,13 @@
 //! The subscribers last found for each event type, so that most events are written without a query before.
 //!
 //! The cache may be stale. The statement that writes an event also checks that the cached list still holds, and writes
-//! nothing if it does not.
+//! nothing if it does not. That an event type has many subscribers is checked by counting them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use postrider_core::{EventType, SubscriberId, TenantId};
+use postrider_store::intake::Audience;
 
 /// An event type of one tenant.
 pub(crate) type TenantEventType = (TenantId, EventType);
@@ -36,45 +37,85 @@ impl EventTypes {
 /// How many event types the cache holds. When it is full it is emptied; the types in use soon return.
 const MAX_EVENT_TYPES: usize = 1024;
 
-/// Lists longer than this are not cached: comparing them costs more than a query.
+/// Of longer lists only the length is cached: comparing them costs more than a query.
 const MAX_SUBSCRIBERS: usize = 64;
 
 /// Batches with more event types than this do not use the cache, for the same reason.
 const MAX_TYPES_PER_BATCH: usize = 8;
 
+#[derive(Clone, Debug)]
+enum Cached {
+    Listed(Arc<[SubscriberId]>),
+    /// Few, but too many to list.
+    Counted(usize),
+    Many,
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct SubscriberCache(Mutex<HashMap<TenantEventType, Arc<[SubscriberId]>>>);
+pub(crate) struct SubscriberCache(Mutex<HashMap<TenantEventType, Cached>>);
 
 impl SubscriberCache {
-    /// Returns the subscribers of each of these event types, or `None` if one of them is not cached.
-    pub(crate) fn get(&self, event_types: &[TenantEventType]) -> Option<Vec<Vec<SubscriberId>>> {
+    /// Returns the subscribers of each of these event types, `None` for a type that has many; or `None` if one of them is
+    /// not cached.
+    pub(crate) fn get(&self, event_types: &[TenantEventType]) -> Option<Vec<Option<Vec<SubscriberId>>>> {
         if event_types.len() > MAX_TYPES_PER_BATCH {
             return None;
         }
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        event_types.iter().map(|event_type| cached.get(event_type).map(|found| found.to_vec())).collect()
+        let cached = self.lock();
+        let found = event_types.iter().map(|event_type| match cached.get(event_type)? {
+            Cached::Listed(found) => Some(Some(found.to_vec())),
+            Cached::Many => Some(None),
+            Cached::Counted(_) => None,
+        });
+        found.collect()
     }
 
-    /// Caches the subscribers that a query has found for each of these event types.
-    pub(crate) fn insert(&self, event_types: &[TenantEventType], found: &[Vec<SubscriberId>]) {
+    /// Returns how many deliveries an event of this type is likely to be written with.
+    pub(crate) fn expected_deliveries(&self, event_type: &TenantEventType) -> usize {
+        match self.lock().get(event_type) {
+            Some(Cached::Listed(found)) => found.len(),
+            Some(Cached::Counted(count)) => *count,
+            Some(Cached::Many) | None => 0,
+        }
+    }
+
+    /// Caches the subscribers that a query has found for each of these event types; `None` for a type that has many.
+    pub(crate) fn insert(&self, event_types: &[TenantEventType], found: &[Option<Vec<SubscriberId>>]) {
+        self.put(event_types, found.iter().map(|found| found.as_deref().map_or(Cached::Many, few)));
+    }
+
+    /// Caches the subscribers of event types after they were counted.
+    pub(crate) fn insert_counted(&self, event_types: &[TenantEventType], found: &[Audience]) {
+        let found = found.iter().map(|audience| match audience {
+            Audience::Few(found) => few(found),
+            Audience::Many(_) => Cached::Many,
+        });
+        self.put(event_types, found);
+    }
+
+    fn put(&self, event_types: &[TenantEventType], found: impl Iterator<Item = Cached>) {
         if event_types.len() > MAX_TYPES_PER_BATCH {
             return;
         }
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.lock();
         for (event_type, found) in event_types.iter().zip(found) {
-            if found.len() > MAX_SUBSCRIBERS {
-                cached.remove(event_type);
-                continue;
-            }
             if cached.len() >= MAX_EVENT_TYPES {
                 cached.clear();
             }
-            cached.insert(event_type.clone(), found.as_slice().into());
+            cached.insert(event_type.clone(), found);
         }
     }
 
     /// Empties the cache. After an outage the next batch begins with a read, which is safe to retry.
     pub(crate) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock().clear();
     }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantEventType, Cached>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn few(found: &[SubscriberId]) -> Cached {
+    if found.len() > MAX_SUBSCRIBERS { Cached::Counted(found.len()) } else { Cached::Listed(found.into()) }
 }

@@ -19,10 +19,8 @@ use crate::recording::deliveries::named;
 use crate::rollups::deliveries::{Counts, add};
 use crate::rollups::key::Key;
 use crate::row::{DEAD, PENDING, parse, unsigned};
+use crate::turn::Turn;
 use crate::{Store, StoreError};
-
-/// The PostgreSQL advisory lock of the process that drains: "draining" in ASCII.
-const LOCK: i64 = 0x6472_6169_6e69_6e67;
 
 /// The result of [`Store::drain`].
 #[derive(Clone, Debug)]
@@ -58,7 +56,7 @@ impl Store {
         // Read first: finding nothing must not cost a transaction.
         let Some(lane) = self.queue.next_draining(after).await? else { return Ok(None) };
         let transaction = self.database.begin().await?;
-        if !take_turn(&transaction).await? {
+        if !Turn::DRAINING.take(&transaction).await? {
             transaction.rollback().await?;
             return Ok(None);
         }
@@ -99,15 +97,6 @@ impl Store {
         }
         Ok(Some(drained))
     }
-}
-
-/// Takes the lock of the process that drains, until the transaction ends. Returns `false` if another process holds it.
-async fn take_turn(transaction: &Transaction) -> Result<bool, StoreError> {
-    if Dialect::of(transaction) == Dialect::Sqlite {
-        return Ok(true);
-    }
-    let row = query_one(transaction, "SELECT pg_try_advisory_xact_lock($1) AS locked", [LOCK.into()]).await?;
-    row.map_or(Ok(false), |row| Ok(column(&row, "locked")?))
 }
 
 enum State {

@@ -22,6 +22,10 @@ pub struct Event {
     pub envelope_size: usize,
     /// The number of subscribers that it was dispatched to.
     pub subscribers_found: u32,
+    /// The number of jobs made for them so far.
+    pub jobs_created: u32,
+    /// Whether more jobs are to be made.
+    pub continues: bool,
     /// When it was dispatched.
     pub dispatched_at: Timestamp,
 }
@@ -64,6 +68,15 @@ impl Store {
     }
 }
 
+/// The jobs made so far of a row of `events` whose fan-out is not complete; NULL for any other.
+pub(crate) const FAN_OUT_JOBS: &str = "(SELECT fan_outs.jobs_created FROM fan_outs \
+    WHERE fan_outs.tenant = events.tenant AND fan_outs.event_id = events.id)";
+
+/// The jobs made so far of a row of `events`. Without a fan-out there is one for each subscriber.
+pub(crate) const JOBS_CREATED: &str = "coalesce((SELECT fan_outs.jobs_created FROM fan_outs \
+    WHERE fan_outs.tenant = events.tenant AND fan_outs.event_id = events.id), events.jobs_created, \
+    events.subscribers_found)";
+
 /// The columns that an [`Event`] needs.
 #[derive(FromQueryResult)]
 struct Row {
@@ -72,6 +85,8 @@ struct Row {
     agent_id: String,
     envelope_size: i32,
     subscribers_found: i32,
+    jobs_created: i32,
+    continues: bool,
     dispatched_at: i64,
 }
 
@@ -86,7 +101,11 @@ fn select(tenant: &TenantId) -> Select<events::Entity> {
         SubscribersFound,
         DispatchedAt,
     ]);
-    columns.expr_as(Expr::cust("length(envelope)"), "envelope_size").filter(Tenant.eq(tenant.as_str()))
+    columns
+        .expr_as(Expr::cust("length(envelope)"), "envelope_size")
+        .expr_as(Expr::cust(JOBS_CREATED), "jobs_created")
+        .expr_as(Expr::cust(format!("{FAN_OUT_JOBS} IS NOT NULL")), "continues")
+        .filter(Tenant.eq(tenant.as_str()))
 }
 
 #[allow(clippy::needless_pass_by_value)] // Passed to `map`, over owned rows.
@@ -98,6 +117,8 @@ fn read(row: Row) -> Result<Event, StoreError> {
         agent_id: parse(&row.agent_id, "events", "agent_id", id)?,
         envelope_size: usize::try_from(row.envelope_size).unwrap_or(0),
         subscribers_found: unsigned(row.subscribers_found),
+        jobs_created: unsigned(row.jobs_created),
+        continues: row.continues,
         dispatched_at: Timestamp::from_millis(row.dispatched_at),
     })
 }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`subscribers`] | creates, reads, changes and deletes subscribers; encrypts their secrets and headers |
 //! | [`intake`] | inserts a batch of events with their deliveries, within the caller's transaction |
+//! | [`fan_out`] | makes the deliveries of events that have many subscribers, step by step |
 //! | [`loading`] | reads what a worker needs to work on the jobs that it claimed |
 //! | [`attempt`] | the types of an attempt and its outcome, which the other modules share |
 //! | [`recording`] | records outcomes and ends their jobs, in one transaction or, on the fast path, in one statement |
@@ -29,6 +30,7 @@ pub mod draining;
 mod entity;
 mod error;
 pub mod events;
+pub mod fan_out;
 pub mod health;
 pub mod intake;
 pub mod loading;
@@ -40,6 +42,7 @@ mod row;
 pub mod stats;
 mod store;
 pub mod subscribers;
+mod turn;
 
 pub use error::StoreError;
 pub use page::{Page, PageRequest};

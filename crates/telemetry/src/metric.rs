@@ -43,6 +43,12 @@ pub const CLOCK_SKEW: &str = "webhook_clock_skew_seconds";
 pub const DISPATCH_DURATION: &str = "webhook_dispatch_duration_seconds";
 /// Number of events in one dispatch transaction.
 pub const DISPATCH_BATCH: &str = "webhook_dispatch_batch_events";
+/// Events with many subscribers whose deliveries are not all made yet, counted up to 10,000.
+pub const FAN_OUTS: &str = "webhook_fan_outs";
+/// Age of the oldest of them.
+pub const FAN_OUT_OLDEST: &str = "webhook_fan_out_oldest_seconds";
+/// Duration of a step that makes deliveries of such an event.
+pub const FAN_OUT_STEP: &str = "webhook_fan_out_step_duration_seconds";
 /// Duration of a claim.
 pub const CLAIM_DURATION: &str = "webhook_claim_duration_seconds";
 /// Leases that expired while their worker was still on the job.
@@ -263,6 +269,16 @@ pub const ALL: &[Metric] = {
             Server,
             "Number of events in one dispatch transaction.",
         ),
+        metric(FAN_OUTS, Gauge, COUNT, &[], Worker, "Events whose fan-out is not complete."),
+        metric(
+            FAN_OUT_OLDEST,
+            Gauge,
+            TIME,
+            &[],
+            Worker,
+            "Age of the oldest event whose fan-out is not complete.",
+        ),
+        metric(FAN_OUT_STEP, Histogram(SECONDS), TIME, &[], Whole, "Duration of a step of a fan-out."),
         metric(CLAIM_DURATION, Histogram(SECONDS), TIME, &[], Worker, "Duration of a claim of jobs."),
         metric(
             LEASES_LOST,

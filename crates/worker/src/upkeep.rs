@@ -4,6 +4,7 @@
 
 mod drain;
 mod extend;
+mod fan_out;
 mod fold_attempts;
 mod fold_statistics;
 mod measure;
@@ -24,13 +25,14 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 9] = [
     Task::new("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
     Task::new("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
     Task::new("tidy the queue", tidy::interval, |shared| Box::pin(tidy::run(shared))),
     Task::new("end deliveries of inactive subscribers", drain::interval, |shared| {
         Box::pin(drain::run(shared))
     }),
+    Task::new("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
     Task::new("remove lanes", remove_lanes::interval, |shared| Box::pin(remove_lanes::run(shared))),
     Task::new("fold statistics", fold_statistics::interval, |shared| Box::pin(fold_statistics::run(shared))),
     Task::new("fold attempts", fold_attempts::interval, |shared| Box::pin(fold_attempts::run(shared))),

@@ -61,6 +61,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     jobs: u32,
 
+    /// Subscribers of the event of the wide run
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(2000..=1_000_000))]
+    crowd: u32,
+
     /// Cases of the isolation run: (a) one receiver hangs, (b) some of a hundred fail, (c) a flooded lane, (d) open breakers
     #[arg(long, value_name = "LETTERS", default_value = "abcd")]
     cases: String,
@@ -84,6 +88,8 @@ enum Bench {
     Backlog,
     /// Healthy subscribers beside hanging, failing, slow and flooded ones
     Isolation,
+    /// Events to very many subscribers, beside those of another tenant
+    Wide,
     /// One process over SQLite
     Sqlite,
 }
@@ -115,6 +121,7 @@ async fn measure(args: &Args) -> ExitCode {
             Bench::Isolation => {
                 scenario::isolation::run(&mut report, args.seconds, args.jobs, &args.cases).await;
             }
+            Bench::Wide => scenario::wide::run(&mut report, args.seconds, args.crowd).await,
             Bench::Sqlite => scenario::sqlite::run(&mut report, args.events / 3).await,
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod isolation;
 pub(crate) mod latency;
 pub(crate) mod sqlite;
 pub(crate) mod throughput;
+pub(crate) mod wide;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,9 @@
 //! The subscribers: one receiver that records every request and behaves differently for each subscriber.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use fastrand::Rng;
 use postrider_testkit::{Behaviour, Receiver};
@@ -67,6 +70,24 @@ pub(crate) const SUBSCRIBERS: &[Subscriber] = &[
     subscriber(DEAD, &["user.lost", "order.shipped"], Manner::Dead, r#"{"max_attempts":2}"#),
     subscriber("/probe", &[PROBE], Manner::Steady, "{}"),
 ];
+
+/// The event type with many subscribers.
+pub(crate) const WIDE: &str = "news";
+
+/// One in so many requests is for an event with many subscribers.
+pub(crate) const WIDE_ONE_IN: usize = 300;
+
+/// How many subscribers such an event has: its deliveries are made in several steps.
+const CROWD: usize = 600;
+
+/// The subscribers of events with many. They always answer 200, and the operator leaves them alone.
+pub(crate) fn crowd() -> impl Iterator<Item = &'static Subscriber> {
+    static CROWDED: LazyLock<Vec<Subscriber>> = LazyLock::new(|| {
+        let path = |number| -> &'static str { format!("/crowd/{number}").leak() };
+        (0..CROWD).map(|number| subscriber(path(number), &[WIDE], Manner::Steady, "{}")).collect()
+    });
+    CROWDED.iter()
+}
 
 /// The published event types, in proportion to their number of entries.
 pub(crate) const EVENTS: [&str; 8] = [

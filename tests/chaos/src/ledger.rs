@@ -19,7 +19,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{audience::EVENTS, incident::Chronicle, member::Address};
+use crate::{
+    audience::{EVENTS, WIDE, WIDE_ONE_IN},
+    incident::Chronicle,
+    member::Address,
+};
 
 /// How long a publisher waits for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +48,10 @@ pub(crate) struct Entry {
 pub(crate) struct Acknowledged {
     pub(crate) event: Uuid,
     pub(crate) subscribers: usize,
+    /// The jobs that existed at the time of the answer.
     pub(crate) jobs: usize,
+    /// Whether more were to be made.
+    pub(crate) continues: bool,
 }
 
 /// All requested events. An event's data holds its index in this list.
@@ -95,8 +102,10 @@ impl Ledger {
     async fn insist(self: Arc<Self>, mut rng: Rng) {
         let keyed = rng.bool();
         let size = if rng.u32(..8) == 0 { rng.usize(2..6) } else { 1 };
-        let mut asked: Vec<_> =
-            (0..size).map(|_| (self.enter(keyed), EVENTS[rng.usize(..EVENTS.len())])).collect();
+        let event = |rng: &mut Rng| {
+            if rng.usize(..WIDE_ONE_IN) == 0 { WIDE } else { EVENTS[rng.usize(..EVENTS.len())] }
+        };
+        let mut asked: Vec<_> = (0..size).map(|_| (self.enter(keyed), event(&mut rng))).collect();
         let started = Instant::now();
         loop {
             let server = rng.usize(..self.servers.len());
@@ -212,7 +221,8 @@ impl Ledger {
             self.chronicle.violation(format!("a 202 without the expected fields: {answer}"));
             return;
         };
-        let acknowledged = Acknowledged { event: event.uuid(), subscribers, jobs };
+        let continues = answer["fan_out"] == "continuing";
+        let acknowledged = Acknowledged { event: event.uuid(), subscribers, jobs, continues };
         lock(&self.entries)[number].acknowledged = Some(acknowledged);
     }
 

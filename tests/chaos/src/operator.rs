@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    audience::{DEAD, FICKLE, Subscriber},
+    audience::{DEAD, FICKLE, SUBSCRIBERS, Subscriber},
     incident::Chronicle,
     member::Address,
     moment,
@@ -57,7 +57,7 @@ pub(crate) enum Deletion {
 pub(crate) struct Operator {
     servers: Vec<Address>,
     key: String,
-    /// Subscriber ids in the API's form, by path.
+    /// The ids of the subscribers that it acts on, in the API's form, by path.
     subscribers: BTreeMap<&'static str, String>,
     chronicle: Arc<Chronicle>,
     done: Mutex<BTreeMap<String, usize>>,
@@ -79,7 +79,11 @@ impl Operator {
         Self {
             servers,
             key: key.to_owned(),
-            subscribers: subscribers.iter().map(|(uuid, subscriber)| (subscriber.path, id(uuid))).collect(),
+            subscribers: subscribers
+                .iter()
+                .filter(|(_, subscriber)| SUBSCRIBERS.iter().any(|one| one.path == subscriber.path))
+                .map(|(uuid, subscriber)| (subscriber.path, id(uuid)))
+                .collect(),
             chronicle: Arc::clone(chronicle),
             done: Mutex::default(),
             offs: Mutex::default(),

@@ -254,7 +254,7 @@ async fn subscribe(server: &Address, receiver: &Receiver) -> HashMap<Uuid, &'sta
     let address = server.live().api.expect("a server that has started");
     let api = Api::new(format!("http://{address}"), ADMIN_KEY);
     let mut made = HashMap::new();
-    for subscriber in SUBSCRIBERS {
+    for subscriber in SUBSCRIBERS.iter().chain(audience::crowd()) {
         let (status, answer) = api.post("/v1/subscribers", &subscriber.request(receiver)).await;
         assert_eq!(status, 201, "POST /v1/subscribers: {answer}");
         let id: SubscriberId = answer["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");

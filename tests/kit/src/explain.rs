@@ -29,8 +29,17 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 7] =
-    ["jobs", "scheduled_jobs", "claims", "deliveries", "events", "attempts", "lanes"];
+pub const LARGE: [&str; 9] = [
+    "jobs",
+    "scheduled_jobs",
+    "claims",
+    "deliveries",
+    "events",
+    "attempts",
+    "lanes",
+    "subscribers",
+    "subscriptions",
+];
 
 /// Nodes that pass on the rows of the node below, in its order.
 const PASSING: [&str; 8] =

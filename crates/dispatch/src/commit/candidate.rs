@@ -3,8 +3,10 @@
 use postrider_core::{EventId, JobId, SubscriberId, TenantId, Timestamp};
 use ring::digest;
 
-use super::prepared::Prepared;
-use crate::event::Dispatched;
+use postrider_store::intake::{Audience, Crowd};
+
+use super::prepared::{Addressed, Prepared};
+use crate::event::{Dispatched, FanOut};
 use crate::shared::Shared;
 
 /// An event with everything that will be written of it, unless its idempotency key makes it a repeat or a conflict.
@@ -12,18 +14,31 @@ pub(super) struct Candidate<'a> {
     pub(super) prepared: &'a Prepared,
     pub(super) id: EventId,
     pub(super) at: Timestamp,
+    /// Its subscribers if they are few, each with its job.
     pub(super) jobs: Vec<(SubscriberId, JobId)>,
+    /// Its subscribers if they are many.
+    pub(super) crowd: Option<Crowd>,
 }
 
 impl<'a> Candidate<'a> {
-    pub(super) fn new(shared: &Shared, prepared: &'a Prepared, subscribers: Vec<SubscriberId>) -> Self {
+    pub(super) fn new(shared: &Shared, addressed: &Addressed<'a>) -> Self {
         let ids = shared.store.ids();
+        let (few, crowd) = match &addressed.audience {
+            Audience::Few(few) => (&few[..], None),
+            Audience::Many(crowd) => (&[][..], Some(*crowd)),
+        };
         Self {
-            prepared,
+            prepared: addressed.event,
             id: ids.next(),
             at: ids.clock().now(),
-            jobs: subscribers.into_iter().map(|subscriber| (subscriber, ids.next())).collect(),
+            jobs: few.iter().map(|subscriber| (*subscriber, ids.next())).collect(),
+            crowd,
         }
+    }
+
+    /// Returns the number of its subscribers.
+    pub(super) fn subscribers_found(&self) -> u32 {
+        self.crowd.map_or(u32::try_from(self.jobs.len()).unwrap_or(u32::MAX), |crowd| crowd.size)
     }
 
     /// Returns the event's idempotency key and the tenant within which it is unique.
@@ -48,8 +63,14 @@ impl<'a> Candidate<'a> {
 
     /// Returns the answer to the caller if the event is written.
     pub(super) fn into_answer(self) -> Dispatched {
+        let fan_out = if self.crowd.is_some() { FanOut::Continuing } else { FanOut::Complete };
+        let subscribers_found = self.subscribers_found() as usize;
+        let jobs_created = self.jobs.len();
         let (subscribers, jobs) = self.jobs.into_iter().unzip();
         Dispatched {
+            subscribers_found,
+            jobs_created,
+            fan_out,
             id: self.id,
             event_type: self.prepared.event.event_type.clone(),
             agent_id: self.prepared.agent_id.clone(),

@@ -9,7 +9,7 @@ use sea_orm::ConnectionTrait;
 
 use super::candidate::Candidate;
 use crate::error::DispatchError;
-use crate::event::Dispatched;
+use crate::event::{Dispatched, FanOut};
 use crate::shared::Shared;
 
 /// What happens to one event of a batch.
@@ -118,10 +118,13 @@ fn compare(taken: TakenKey, candidate: &Candidate<'_>) -> Decision {
     }
 }
 
-/// Returns the answer that the first request under a key got.
+/// Returns the answer that the first request under a key got, with the number of jobs made since then.
 pub(super) fn repeated_answer(taken: TakenKey) -> Dispatched {
     let (subscribers, jobs) = taken.jobs.into_iter().unzip();
     Dispatched {
+        subscribers_found: taken.subscribers_found as usize,
+        jobs_created: taken.jobs_created as usize,
+        fan_out: if taken.continues { FanOut::Continuing } else { FanOut::Complete },
         id: taken.event_id,
         event_type: taken.event_type,
         agent_id: taken.agent_id,

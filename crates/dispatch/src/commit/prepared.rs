@@ -1,6 +1,7 @@
-//! An event after its transforms have run.
+//! An event after its transforms have run, and its subscribers.
 
 use postrider_core::{AgentId, EventData, SubscriberId};
+use postrider_store::intake::Audience;
 
 use crate::error::DispatchError;
 use crate::event::NewEvent;
@@ -8,13 +9,13 @@ use crate::shared::Shared;
 
 /// An event that is ready to be written.
 pub(crate) struct Prepared {
-    pub(super) event: NewEvent,
+    pub(crate) event: NewEvent,
     pub(super) agent_id: AgentId,
     /// The data that the transforms produced; `Ok(None)` if they changed nothing. An error is held back until the
     /// event's key has been looked up, because a repeat gets the first answer even if a hook now fails.
     pub(super) transformed: Result<Option<EventData>, DispatchError>,
     /// The only subscriber to deliver to, whatever its patterns say; `None` for all that match.
-    pub(super) only: Option<SubscriberId>,
+    pub(crate) only: Option<SubscriberId>,
 }
 
 impl Prepared {
@@ -39,6 +40,23 @@ impl Prepared {
         match &self.transformed {
             Ok(Some(data)) => data,
             Ok(None) | Err(_) => &self.event.data,
+        }
+    }
+}
+
+/// An event, and the subscribers that it goes to.
+#[derive(Clone)]
+pub(super) struct Addressed<'a> {
+    pub(super) event: &'a Prepared,
+    pub(super) audience: Audience,
+}
+
+impl Addressed<'_> {
+    /// Returns how many deliveries are written with the event.
+    pub(super) fn deliveries(&self) -> usize {
+        match &self.audience {
+            Audience::Few(subscribers) => subscribers.len(),
+            Audience::Many(_) => 0,
         }
     }
 }

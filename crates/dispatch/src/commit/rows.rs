@@ -1,9 +1,8 @@
 //! The rows and jobs of new events.
 
-use postrider_core::{DeliveryId, Envelope};
-use postrider_queue::NewJob;
-use postrider_store::intake::{DeliveryRow, EventRow};
-use postrider_store::queue_ids::{lane_of, queued};
+use postrider_core::Envelope;
+use postrider_store::fan_out::FanOutRow;
+use postrider_store::intake::{EventRef, EventRow, NewDeliveries};
 use postrider_telemetry::context::TraceParent;
 
 use super::candidate::Candidate;
@@ -14,30 +13,34 @@ use crate::shared::Shared;
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) events: Vec<EventRow>,
-    pub(super) deliveries: Vec<DeliveryRow>,
-    pub(super) jobs: Vec<NewJob>,
+    pub(super) deliveries: NewDeliveries,
+    pub(super) promises: Vec<FanOutRow>,
 }
 
 impl Rows {
-    /// Adds an event with a delivery and a job for each of its subscribers.
+    /// Adds an event with a delivery and a job for each of its subscribers, or with the promise to make them.
     pub(super) fn add(&mut self, shared: &Shared, candidate: &Candidate<'_>) {
         let Prepared { event, agent_id, .. } = candidate.prepared;
         let data = candidate.prepared.data();
         let envelope = Envelope { event_type: &event.event_type, timestamp: candidate.at, agent_id, data };
         let trace = trace(event.trace.as_deref()).map(|trace| trace.to_string());
-        for &(subscriber, job) in &candidate.jobs {
-            let id: DeliveryId = shared.store.ids().next();
-            self.deliveries.push(DeliveryRow {
-                id,
-                tenant: event.tenant.clone(),
+        let event_ref = EventRef {
+            id: candidate.id,
+            tenant: &event.tenant,
+            event_type: &event.event_type,
+            dispatched_at: candidate.at,
+            trace: trace.as_deref(),
+        };
+        self.deliveries.add(shared.store.ids(), event_ref, &candidate.jobs);
+        if let Some(crowd) = candidate.crowd {
+            self.promises.push(FanOutRow {
                 event_id: candidate.id,
+                tenant: event.tenant.clone(),
                 event_type: event.event_type.clone(),
-                subscriber,
-                job,
-                created_at: candidate.at,
+                dispatched_at: candidate.at,
+                crowd,
+                trace,
             });
-            let job = NewJob::now(queued(job), lane_of(subscriber), event.tenant.as_str(), id.uuid());
-            self.jobs.push(NewJob { trace: trace.clone(), ..job });
         }
         self.events.push(EventRow {
             id: candidate.id,
@@ -45,7 +48,7 @@ impl Rows {
             event_type: event.event_type.clone(),
             agent_id: agent_id.clone(),
             envelope: envelope.to_bytes().into(),
-            subscribers_found: u32::try_from(candidate.jobs.len()).unwrap_or(u32::MAX),
+            subscribers_found: candidate.subscribers_found(),
             dispatched_at: candidate.at,
         });
     }

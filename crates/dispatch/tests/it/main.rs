@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod dispatching;
 #[cfg(test)]
+mod fan_out;
+#[cfg(test)]
 mod idempotency;
 #[cfg(test)]
 mod notifier;

@@ -4,15 +4,26 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use postrider_core::{SubscriberId, TenantId};
+use postrider_database::Dialect;
 use postrider_dispatch::{Config, Dispatcher, IdempotencyKey, NewEvent};
 use postrider_store::subscribers::NewSubscriber;
 use postrider_testkit::TestDatabase;
+use sea_orm::ConnectionTrait as _;
 
 pub(crate) use postrider_stage::on_both;
 use postrider_stage::{direct, subscriber_of};
 
-const TABLES: &[&str] =
-    &["events", "idempotency_keys", "deliveries", "attempts", "rollups", "attempt_deltas", "lanes", "jobs"];
+const TABLES: &[&str] = &[
+    "events",
+    "fan_outs",
+    "idempotency_keys",
+    "deliveries",
+    "attempts",
+    "rollups",
+    "attempt_deltas",
+    "lanes",
+    "jobs",
+];
 
 pub(crate) struct Stage(postrider_stage::Stage);
 
@@ -54,6 +65,37 @@ impl Stage {
     ) -> SubscriberId {
         let new = NewSubscriber { active, ..subscriber_of(patterns) };
         self.store.create_subscriber(tenant, new).await.unwrap().id
+    }
+
+    /// Subscribes `count` subscribers to these patterns, quickly. Their secrets cannot be decrypted.
+    pub(crate) async fn crowd(&self, tenant: &TenantId, patterns: &[&str], count: usize) {
+        let first = self.subscribe_for(tenant, patterns, true).await.uuid().simple().to_string();
+        let numbers = format!(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {}) ",
+            count - 1
+        );
+        let (id, mine) = match self.store.database().dialect() {
+            Dialect::Postgres => (
+                format!("('{}' || lpad(to_hex(n), 15, '0'))::uuid", &first[..17]),
+                format!("'{first}'::uuid"),
+            ),
+            Dialect::Sqlite => {
+                (format!("unhex('{}' || printf('%015x', n))", &first[..17]), format!("x'{first}'"))
+            }
+        };
+        for sql in [
+            format!(
+                "INSERT INTO subscribers (id, tenant, url, description, secret, policy, active, created_at, updated_at) \
+                {numbers} SELECT {id}, tenant, url, description, secret, policy, active, created_at, updated_at \
+                FROM subscribers, numbers WHERE id = {mine}"
+            ),
+            format!(
+                "INSERT INTO subscriptions (tenant, pattern, subscriber_id) \
+                {numbers} SELECT tenant, pattern, {id} FROM subscriptions, numbers WHERE subscriber_id = {mine}"
+            ),
+        ] {
+            self.database.connection().execute_unprepared(&sql).await.unwrap();
+        }
     }
 
     /// Returns the number of rows in each table.

@@ -31,7 +31,8 @@ struct RawBatch<'a> {
 /// Dispatch many events
 ///
 /// Each event is validated on its own. An event that is refused gets a problem in its place and does not stop the
-/// others. 503 means that none of them was dispatched.
+/// others. 503 means that none of them is known to be dispatched: the database did not confirm it. Give events an `id`, and
+/// they can be sent again.
 #[utoipa::path(
     post, path = "/v1/events/batch", operation_id = "dispatch_events", tag = "events", request_body = BatchRequest,
     responses((status = 202, description = "One result per event, in order.", body = BatchView))
@@ -62,7 +63,7 @@ pub(super) async fn dispatch_batch(
     let mut results = Vec::with_capacity(problems.len());
     for event in problems {
         let result = event.and_then(|()| {
-            // The dispatcher returns one result per event. Should one be missing, its event was not dispatched.
+            // The dispatcher returns one result per event.
             dispatched.next().unwrap_or(Err(DispatchError::Closed)).map_err(Problem::from)
         });
         results.push(match result {
@@ -92,7 +93,7 @@ fn read(place: usize, json: &RawValue, tenant: &TenantId, trace: &Trace) -> Read
     errors.finish(event)
 }
 
-/// Whether no event was dispatched, and at least one of them only because the store is unavailable.
+/// Whether no event is known to be dispatched, and at least one of them only because the store is unavailable.
 fn store_was_unavailable(results: &[Result<Dispatched, DispatchError>]) -> bool {
     results.iter().all(Result::is_err)
         && results.iter().any(|result| result.as_ref().is_err_and(DispatchError::is_unavailable))

@@ -1,6 +1,6 @@
 //! Events as the API shows them.
 
-use postrider_api::event::{DispatchedView, EventView};
+use postrider_api::event::{DispatchedView, EventView, FanOut};
 use postrider_dispatch::Dispatched;
 use postrider_store::events::Event;
 
@@ -10,8 +10,9 @@ pub(crate) fn dispatched_view(dispatched: Dispatched) -> DispatchedView {
         event_type: dispatched.event_type,
         agent_id: dispatched.agent_id,
         timestamp: dispatched.timestamp.seconds(),
-        subscribers_found: dispatched.subscribers.len(),
-        jobs_created: dispatched.jobs.len(),
+        subscribers_found: dispatched.subscribers_found,
+        jobs_created: dispatched.jobs_created,
+        fan_out: fan_out(dispatched.fan_out == postrider_dispatch::FanOut::Continuing),
         job_ids: dispatched.jobs,
         subscriber_ids: dispatched.subscribers,
         duplicate: dispatched.duplicate,
@@ -26,5 +27,11 @@ pub(super) fn event_view(event: &Event) -> EventView {
         timestamp: event.dispatched_at.seconds(),
         created_at: event.dispatched_at.into(),
         subscribers_found: event.subscribers_found,
+        jobs_created: event.jobs_created,
+        fan_out: fan_out(event.continues),
     }
+}
+
+fn fan_out(continues: bool) -> FanOut {
+    if continues { FanOut::Continuing } else { FanOut::Complete }
 }

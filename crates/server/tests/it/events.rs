@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use postrider_testkit::eventually;
 use serde_json::{Value, json};
 
 use crate::api::{TestServer, fields};
@@ -15,7 +18,7 @@ async fn an_event_goes_to_subscribers_with_a_matching_pattern() {
     assert_eq!(status, 202, "{dispatched}");
     assert_eq!((&dispatched["event"], &dispatched["agent_id"]), (&json!("order.created"), &json!("agent 7")));
     assert_eq!((&dispatched["subscribers_found"], &dispatched["jobs_created"]), (&json!(2), &json!(2)));
-    assert_eq!(dispatched["duplicate"], false);
+    assert_eq!((&dispatched["duplicate"], &dispatched["fan_out"]), (&json!(false), &json!("complete")));
     assert!(dispatched["timestamp"].as_i64().unwrap() > 1_700_000_000, "Unix seconds");
     let texts = |list: &Value| {
         list.as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -28,7 +31,7 @@ async fn an_event_goes_to_subscribers_with_a_matching_pattern() {
 
     let (status, event) = server.api.get(&format!("/v1/events/{}", dispatched["id"].as_str().unwrap())).await;
     assert_eq!(status, 200, "{event}");
-    for field in ["id", "event", "agent_id", "timestamp", "subscribers_found"] {
+    for field in ["id", "event", "agent_id", "timestamp", "subscribers_found", "jobs_created", "fan_out"] {
         assert_eq!(event[field], dispatched[field], "{field}");
     }
     assert_eq!(event["data"], json!({"a": 1}));
@@ -36,6 +39,33 @@ async fn an_event_goes_to_subscribers_with_a_matching_pattern() {
     assert_eq!(deliveries.len(), 2);
     assert!(deliveries.iter().all(|delivery| delivery["status"] == "pending" && delivery["attempts"] == 0));
     assert_eq!(event["deliveries_next_cursor"], json!(null));
+}
+
+#[tokio::test]
+async fn an_event_with_many_subscribers_is_answered_before_its_deliveries_are_made() {
+    let server = TestServer::start().await;
+    for _ in 0..101 {
+        server.subscriber(&["order.*"]).await;
+    }
+    let request = json!({"event": "order.created", "data": {}, "id": "order-1"});
+    let (status, dispatched) = server.api.post("/v1/events", &request).await;
+    assert_eq!(status, 202, "{dispatched}");
+    assert_eq!((&dispatched["subscribers_found"], &dispatched["jobs_created"]), (&json!(101), &json!(0)));
+    assert_eq!((&dispatched["job_ids"], &dispatched["subscriber_ids"]), (&json!([]), &json!([])));
+    assert_eq!(dispatched["fan_out"], "continuing");
+
+    let path = format!("/v1/events/{}", dispatched["id"].as_str().unwrap());
+    let event = eventually(Duration::from_secs(30), || async {
+        let (_, event) = server.api.get(&path).await;
+        (event["fan_out"] == "complete").then_some(event)
+    })
+    .await;
+    assert_eq!((&event["subscribers_found"], &event["jobs_created"]), (&json!(101), &json!(101)));
+    assert_eq!(event["deliveries"].as_array().map(Vec::len), Some(101));
+    let (_, again) = server.api.post("/v1/events", &request).await;
+    assert_eq!((&again["id"], &again["duplicate"]), (&dispatched["id"], &json!(true)));
+    assert_eq!((&again["jobs_created"], &again["fan_out"]), (&json!(101), &json!("complete")));
+    assert_eq!((&again["job_ids"], &again["subscriber_ids"]), (&json!([]), &json!([])));
 }
 
 #[tokio::test]

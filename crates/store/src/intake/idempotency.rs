@@ -7,7 +7,8 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::index;
-use crate::row::parse;
+use crate::events::{FAN_OUT_JOBS, JOBS_CREATED};
+use crate::row::{parse, unsigned};
 use crate::{Store, StoreError};
 
 /// An idempotency key to be taken.
@@ -21,7 +22,7 @@ pub struct KeyRow {
     pub request_hash: [u8; 32],
     /// The event that the request emits.
     pub event_id: EventId,
-    /// The event's subscribers and jobs, which the response lists.
+    /// The event's subscribers and jobs, which the response lists; none if they are many.
     pub jobs: Vec<(SubscriberId, JobId)>,
     /// When the key is taken.
     pub created_at: Timestamp,
@@ -49,8 +50,14 @@ pub struct TakenKey {
     pub agent_id: AgentId,
     /// When it was dispatched.
     pub dispatched_at: Timestamp,
-    /// The event's subscribers and jobs.
+    /// The event's subscribers and jobs; none if they are many.
     pub jobs: Vec<(SubscriberId, JobId)>,
+    /// The number of the event's subscribers.
+    pub subscribers_found: u32,
+    /// The number of jobs made so far.
+    pub jobs_created: u32,
+    /// Whether more jobs are to be made.
+    pub continues: bool,
 }
 
 impl Store {
@@ -142,7 +149,8 @@ impl Store {
         );
         let events = dialect.look_up("events", "events.id = idempotency_keys.event_id");
         let sql = format!(
-            "SELECT input.place, request_hash, event_id, jobs, event_type, agent_id, dispatched_at \
+            "SELECT input.place, request_hash, event_id, jobs, event_type, agent_id, dispatched_at, subscribers_found, \
+                {JOBS_CREATED} AS jobs_created, {FAN_OUT_JOBS} IS NOT NULL AS continues \
             FROM input {keys} {events}"
         );
         for row in input.query(connection, &sql, []).await? {
@@ -160,6 +168,9 @@ impl Store {
                     agent_id: parse(&column::<String>(&row, "agent_id")?, "events", "agent_id", event_id)?,
                     dispatched_at: Timestamp::from_millis(column(&row, "dispatched_at")?),
                     jobs: unpack(&column::<Vec<u8>>(&row, "jobs")?),
+                    subscribers_found: unsigned(column(&row, "subscribers_found")?),
+                    jobs_created: unsigned(column(&row, "jobs_created")?),
+                    continues: column(&row, "continues")?,
                 });
             }
         }

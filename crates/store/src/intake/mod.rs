@@ -6,14 +6,18 @@
 //! |---|---|
 //! | `matching` | finding the subscribers of events |
 //! | `idempotency` | taking idempotency keys |
+//! | `deliveries` | the deliveries of an event, and their jobs |
 //! | `insert` | inserting events and deliveries |
 
+mod deliveries;
 mod idempotency;
 mod insert;
-mod matching;
+pub(crate) mod matching;
 
+pub use self::deliveries::{EventRef, NewDeliveries};
 pub use self::idempotency::{KeyName, KeyRow, TakenKey};
 pub use self::insert::{DeliveryRow, EventRow};
+pub use self::matching::{Audience, Crowd, FEW_SUBSCRIBERS};
 
 /// The index of an event within a batch, from the column `place` of a statement's rows.
 fn index(place: i32) -> usize {

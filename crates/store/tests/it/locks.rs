@@ -11,10 +11,13 @@ use std::time::Duration;
 use postrider_core::{
     DeadReason, DeliveryId, ErrorKind, EventType, Secret, SubscriberId, SystemRandom, Verdict, chain,
 };
+use postrider_database::Writes;
 use postrider_queue::{Claim, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, Place};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome};
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
+use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
+use postrider_store::intake::Crowd;
 use postrider_store::queue_ids::lane_of;
 use postrider_store::subscribers::SubscriberChange;
 use postrider_testkit::TestDatabase;
@@ -55,13 +58,14 @@ enum Operation {
     Rescue,
     Drain,
     RemoveLanes,
+    FanOut,
     FoldStatistics,
     FoldAttempts,
 }
 
 use Operation::*;
 
-const ALL: [Operation; 31] = [
+const ALL: [Operation; 32] = [
     Dispatch,
     RecordSuccesses,
     RecordSuccessesOfAFailingSubscriber,
@@ -91,6 +95,7 @@ const ALL: [Operation; 31] = [
     Rescue,
     Drain,
     RemoveLanes,
+    FanOut,
     FoldStatistics,
     FoldAttempts,
 ];
@@ -109,6 +114,7 @@ const SLOW: &str = "
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON scheduled_jobs FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON claims FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON lanes FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON fan_outs FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON health FOR EACH ROW EXECUTE FUNCTION rest()";
 
 /// How many pairs run at the same time, each on subscribers of its own.
@@ -377,6 +383,7 @@ impl Ground {
             }
             Drain => drop(store.drain(None, 20).await.map_err(text)?),
             RemoveLanes => drop(queue.remove_lanes(20).await.map_err(text)?),
+            FanOut => self.fan_out(stage).await?,
             FoldStatistics => drop(store.fold_statistics().await.map_err(text)?),
             FoldAttempts => drop(store.fold_attempts().await.map_err(text)?),
         }
@@ -391,6 +398,36 @@ impl Ground {
         for id in &self.subscribers {
             let changed = stage.store.change_subscriber(&stage.tenant, *id, change.clone()).await;
             changed.map_err(text)?;
+        }
+        Ok(())
+    }
+
+    /// Stores an event that goes to both subscribers, and takes a step: of its fan-out, or of that of another pair.
+    async fn fan_out(&self, stage: &Stage) -> Result<(), String> {
+        let (last, first) = (self.subscribers[0], self.subscribers[1]);
+        let promise = FanOutRow {
+            event_id: stage.store.ids().next(),
+            tenant: stage.tenant.clone(),
+            event_type: "a.b".parse().unwrap(),
+            dispatched_at: stage.now(),
+            crowd: Crowd { size: 2, last },
+            trace: None,
+        };
+        let event = promise.event_id.uuid();
+        let mut writes = Writes::new();
+        stage.store.promise_with(&[promise], &mut writes);
+        let transaction = stage.store.database().begin().await.map_err(text)?;
+        writes.execute(&transaction).await.map_err(text)?;
+        let before = Uuid::from_u128(first.uuid().as_u128() - 1);
+        let sql = format!("UPDATE fan_outs SET reached = '{before}' WHERE event_id = '{event}'");
+        transaction.execute_unprepared(&sql).await.map_err(text)?;
+        transaction.commit().await.map_err(text)?;
+        // Another pair may be taking its step.
+        for _ in 0..20 {
+            match stage.store.fan_out(None, 100).await.map_err(text)? {
+                FannedOut::Busy => tokio::time::sleep(Duration::from_millis(5)).await,
+                FannedOut::Step(_) | FannedOut::Nothing => break,
+            }
         }
         Ok(())
     }

@@ -9,8 +9,9 @@ use postrider_database::{Guarded, Writes};
 use postrider_queue::{Claim, LaneId, Lease, LeaseToken, NewJob};
 use postrider_store::Store;
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
+use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::intake::{DeliveryRow, EventRow, KeyRow};
+use postrider_store::intake::{Audience, Crowd, DeliveryRow, EventRow, KeyRow};
 use postrider_store::loading::Loaded;
 use postrider_store::subscribers::SubscriberChange;
 use postrider_testkit::TestDatabase;
@@ -117,6 +118,7 @@ impl Test {
 
         let asked = [(tenant.clone(), "order.created".parse::<EventType>().unwrap())];
         let found = store.subscribers_of(store.database().connection(), &asked).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(Option::unwrap).collect();
         check("subscribers");
         let deliveries = rows(&store, tenant, subscriber);
         let mut guarded = Guarded::new(insert(&store, tenant, &deliveries));
@@ -154,6 +156,34 @@ impl Test {
         let drained = store.drain(None, 100).await.unwrap().unwrap();
         assert!(drained.deliveries.values().sum::<u64>() > 8);
         check("drain");
+
+        let other = self.stage.subscribe(tenant, true).await;
+        self.plans.take();
+        let audience = store.audience_of(store.database().connection(), tenant, &asked[0].1).await.unwrap();
+        assert!(matches!(audience, Audience::Few(few) if few.contains(&other)));
+        check("audience");
+        let events: Vec<_> = rows(&store, tenant, other);
+        let promise = |delivery: &DeliveryRow| FanOutRow {
+            event_id: delivery.event_id,
+            tenant: tenant.clone(),
+            event_type: delivery.event_type.clone(),
+            dispatched_at: delivery.created_at,
+            crowd: Crowd { size: 1, last: other },
+            trace: None,
+        };
+        let mut writes = Writes::new();
+        store.promise_with(&events.iter().map(promise).collect::<Vec<_>>(), &mut writes);
+        writes.execute(store.database().connection()).await.unwrap();
+        check("promise");
+        let step = store.fan_out(None, 100).await.unwrap();
+        assert!(matches!(step, FannedOut::Step(step) if step.jobs > 0 && step.complete));
+        assert!(!store.fan_outs_wait(Duration::from_mins(1)).await.unwrap());
+        check("fan out");
+        // The next state's claims get jobs of its own.
+        for sql in ["DELETE FROM fan_outs", "DELETE FROM jobs WHERE lease_token IS NULL"] {
+            self.stage.database.connection().execute_unprepared(sql).await.unwrap();
+        }
+        self.plans.take();
         store.database().close().await;
         faults
     }

@@ -1,9 +1,10 @@
-//! Measures the queue, the circuit breakers and the clock.
+//! Measures the queue, the circuit breakers, the fan-outs and the clock.
 
 use std::time::Duration;
 
 use postrider_queue::Depth;
 use postrider_store::StoreError;
+use postrider_store::fan_out::OpenFanOuts;
 use postrider_store::health::Breakers;
 use postrider_telemetry::metric;
 
@@ -27,6 +28,9 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
         #[allow(clippy::cast_precision_loss)] // As above.
         metrics::gauge!(metric::BREAKERS, metric::STATE => state).set(count as f64);
     }
+    let OpenFanOuts { count, oldest } = shared.store.open_fan_outs().await?;
+    metrics::gauge!(metric::FAN_OUTS).set(count);
+    metrics::gauge!(metric::FAN_OUT_OLDEST).set(oldest.as_secs_f64());
     let skew = shared.store.clock_skew().await?;
     shared.clock.observe(skew.millis, skew.uncertainty);
     metrics::gauge!(metric::QUEUE_OLDEST_READY).set(oldest_ready.unwrap_or_default().as_secs_f64());

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Method;
 use postrider_testkit::{Api, eventually};
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -148,6 +149,53 @@ async fn a_server_bounds_the_bodies_that_it_reads() {
     let kib = deployment.server.peak_memory();
     println!("the server's peak: {} MiB", kib / MIB);
     assert!(kib < BASE + 90 * MIB, "the server used {kib} KiB");
+    deployment.stop().await;
+}
+
+/// The server holds neither the subscribers of an event nor its deliveries.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_holds_a_step_of_an_event_with_many_subscribers() {
+    const EVENTS: usize = 8;
+    const SUBSCRIBERS: usize = 5_000;
+    let deployment = Deployment::with(0, &[]).await;
+    let api = &deployment.api;
+    subscribe_with(api, json!({"url": "http://127.0.0.1:1/", "events": ["*"]})).await;
+    let connection = deployment.database.connection();
+    for sql in [
+        format!(
+            "INSERT INTO subscribers (id, tenant, url, description, secret, policy, active, created_at, updated_at) \
+            SELECT gen_random_uuid(), tenant, url, description, secret, policy, active, created_at, updated_at \
+            FROM subscribers, generate_series(2, {SUBSCRIBERS})"
+        ),
+        "INSERT INTO subscriptions (tenant, pattern, subscriber_id) \
+            SELECT tenant, '*', id FROM subscribers ON CONFLICT DO NOTHING"
+            .to_owned(),
+    ] {
+        connection.execute_unprepared(&sql).await.unwrap();
+    }
+    let before = deployment.server.peak_memory();
+    let mut posts = JoinSet::new();
+    for _ in 0..EVENTS {
+        let api = api.clone();
+        posts.spawn(async move { api.post("/v1/events", &json!({"event": "news", "data": {}})).await });
+    }
+    let mut events = Vec::new();
+    for (status, answer) in posts.join_all().await {
+        assert_eq!((status, &answer["subscribers_found"]), (202, &json!(SUBSCRIBERS)), "{answer}");
+        events.push(text(&answer["id"]).to_owned());
+    }
+    for event in events {
+        eventually(4 * DEADLINE, || async {
+            let event = read(api, &format!("/v1/events/{event}")).await;
+            (event["fan_out"] == "complete").then(|| assert_eq!(event["jobs_created"], json!(SUBSCRIBERS)))
+        })
+        .await;
+    }
+    let stats = read(api, "/v1/stats").await;
+    assert_eq!(stats["deliveries"]["pending"], json!(EVENTS * SUBSCRIBERS), "{stats}");
+    let kib = deployment.server.peak_memory();
+    println!("the server's peak: {} MiB, before: {} MiB", kib / MIB, before / MIB);
+    assert!(kib < before + 20 * MIB, "the server used {kib} KiB, {before} before");
     deployment.stop().await;
 }
 

@@ -6,8 +6,13 @@ use super::Evidence;
 use crate::{records::Records, referee::TRESPASSES};
 
 /// Statements that count violations. `{nil}` is the nil id.
-const NONE: [(&str, &str); 7] = [
+const NONE: [(&str, &str); 9] = [
     ("claims were ended by a program that did not hold them", TRESPASSES),
+    ("fan-outs are left", "SELECT count(*) FROM fan_outs"),
+    (
+        "events count other jobs than their fan-outs made",
+        "SELECT count(*) FROM events WHERE subscribers_found > 100 AND jobs_created IS DISTINCT FROM subscribers_found",
+    ),
     ("jobs are left", "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM scheduled_jobs)"),
     ("lanes count jobs as running that are not running", "SELECT count(*) FROM lanes WHERE running <> 0"),
     (
