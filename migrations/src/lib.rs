@@ -18,6 +18,7 @@ mod m0003_room_in_place;
 mod m0004_draining_lanes;
 mod m0005_queue;
 mod m0006_fan_outs;
+mod m0007_partitions;
 mod schema;
 
 /// All migrations, oldest first.
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_draining_lanes::Migration),
             Box::new(m0005_queue::Migration),
             Box::new(m0006_fan_outs::Migration),
+            Box::new(m0007_partitions::Migration),
         ]
     }
 }

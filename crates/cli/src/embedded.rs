@@ -16,6 +16,8 @@ pub(crate) async fn open(folder: &Path, keyring: Keyring) -> Result<Store, OpenE
         database_connections: 1,
         database_pooler: "none".to_owned(),
         database_listen_url: None,
+        // Of no use to SQLite.
+        partition: Store::PARTITION,
     };
     let (_, store) = postrider_program::open_store(&args, keyring, Purpose::Api, true).await?;
     Ok(store)

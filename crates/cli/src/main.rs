@@ -35,7 +35,8 @@ enum Command {
     Dev(Box<dev::Args>),
     /// Migrate a database to the current schema
     ///
-    /// Safe while programs of the previous version run, and to run from several places at once.
+    /// Safe while programs of the previous version run, and to run from several places at once. A database of the first
+    /// edition is an exception: stop all programs first.
     Migrate(migrate::Args),
     /// Re-encrypt stored secrets with the first key of POSTRIDER_SECRET_KEY
     ///

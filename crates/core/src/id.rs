@@ -9,27 +9,32 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::{Clock, Random};
+use crate::{Clock, Random, Timestamp};
 
 /// The type parameter of an [`Id`]: what the id names.
 pub trait IdKind: 'static {
     /// The TypeID's prefix, such as `evt`.
     const PREFIX: &'static str;
+    /// How many of the last bits are zero in a generated id.
+    const ZERO_BITS: u32 = 0;
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident, $alias:ident = $prefix:literal;)*) => {$(
+    ($($(#[$doc:meta])* $kind:ident, $alias:ident = $prefix:literal $(, $zero_bits:expr)?;)*) => {$(
         #[doc = concat!("The type parameter of [`", stringify!($alias), "`].")]
         #[derive(Clone, Copy, Debug)]
         pub enum $kind {}
         impl IdKind for $kind {
             const PREFIX: &'static str = $prefix;
+            $(const ZERO_BITS: u32 = $zero_bits;)?
         }
         $(#[$doc])*
         pub type $alias = Id<$kind>;
@@ -38,16 +43,20 @@ macro_rules! kinds {
 
 kinds! {
     /// The id of an event. It is also the `webhook-id` of all its deliveries.
-    Event, EventId = "evt";
+    Event, EventId = "evt", DELIVERY_BITS;
     /// The id of a subscriber and of its lane in the queue.
     Subscriber, SubscriberId = "sub";
-    /// The id of a delivery.
+    /// The id of a delivery: that of its event, with the delivery's number in the last bits.
     Delivery, DeliveryId = "dlv";
     /// The id of an attempt.
     Attempt, AttemptId = "att";
     /// The id of a job in the queue.
     Job, JobId = "job";
 }
+
+/// How many of the last bits of a delivery's id are its number. They are zero in its event's id.
+const DELIVERY_BITS: u32 = 20;
+const NUMBER: u128 = (1 << DELIVERY_BITS) - 1;
 
 /// A typed id. Ids sort by the time of their creation.
 ///
@@ -89,6 +98,60 @@ impl<K> Id<K> {
     /// Returns the UUID in the database.
     pub const fn uuid(self) -> Uuid {
         self.uuid
+    }
+
+    /// Returns when the id was made, by the clock of the process that made it.
+    pub const fn made_at(self) -> Timestamp {
+        // The first 48 bits of a UUIDv7 are Unix milliseconds.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "48 bits fit")]
+        Timestamp::from_millis((self.uuid.as_u128() >> 80) as i64)
+    }
+}
+
+impl EventId {
+    /// The most deliveries that an event can have.
+    pub const MAX_DELIVERIES: usize = NUMBER as usize;
+
+    /// Returns the id of the event's delivery with this number, from 1 to [`EventId::MAX_DELIVERIES`]; `None` for other
+    /// numbers.
+    ///
+    /// ```
+    /// use postrider_core::{EventId, IdGenerator};
+    ///
+    /// let event: EventId = IdGenerator::system().next();
+    /// let delivery = event.delivery(7).ok_or("too many deliveries")?;
+    /// assert_eq!(delivery.event(), event);
+    /// assert!(event.deliveries().contains(&delivery));
+    /// # Ok::<(), &str>(())
+    /// ```
+    pub fn delivery(self, number: usize) -> Option<DeliveryId> {
+        let number = u128::try_from(number).ok().filter(|number| (1..=NUMBER).contains(number))?;
+        Some(Id::from_uuid(Uuid::from_u128(self.uuid.as_u128() & !NUMBER | number)))
+    }
+
+    /// Returns the range of the ids of the event's deliveries.
+    pub fn deliveries(self) -> RangeInclusive<DeliveryId> {
+        let id = |bits| Id::from_uuid(Uuid::from_u128(bits));
+        id(self.uuid.as_u128() & !NUMBER)..=id(self.uuid.as_u128() | NUMBER)
+    }
+
+    /// Returns the range of the ids of deliveries that were made after the event, but within this time.
+    pub fn deliveries_within(self, time: Duration) -> RangeInclusive<DeliveryId> {
+        let millis = u128::try_from(self.made_at().millis()).unwrap_or(0) + time.as_millis();
+        let end = (millis << 80) | (u128::MAX >> 48);
+        Id::from_uuid(self.uuid)..=Id::from_uuid(Uuid::from_u128(end))
+    }
+
+    /// Returns whether the ids of the event's deliveries begin with its own. Those of the first edition do not.
+    pub fn numbers_deliveries(self) -> bool {
+        self.uuid.as_u128() & NUMBER == 0
+    }
+}
+
+impl DeliveryId {
+    /// Returns the event whose id this one begins with. Deliveries of the first edition store their event apart.
+    pub fn event(self) -> EventId {
+        Id::from_uuid(Uuid::from_u128(self.uuid.as_u128() & !NUMBER))
     }
 }
 
@@ -174,7 +237,8 @@ impl<'de, K: IdKind> Deserialize<'de> for Id<K> {
 /// Generates ids that sort by the time of their creation: UUIDv7 (RFC 9562, §5.7).
 ///
 /// The ids of one generator are strictly increasing, also within a millisecond: the twelve bits after the time are a
-/// counter (RFC 9562, §6.2, method 1), which borrows from the next millisecond when it overflows.
+/// counter (RFC 9562, §6.2, method 1), which begins at a random number in each millisecond, and borrows from the next
+/// millisecond when it overflows.
 ///
 /// ```
 /// use postrider_core::{EventId, IdGenerator};
@@ -193,11 +257,18 @@ pub struct IdGenerator {
 /// The number of ids for which to fetch randomness at once, because each fetch is a system call.
 const BATCH: usize = 64;
 
+/// The random bytes of an id: where the counter begins, and the part after the counter.
+const DRAW: usize = 10;
+
+/// The bits of the counter, and those in which it begins: half of its numbers are left to count on.
+const COUNTER: u64 = (1 << 12) - 1;
+const BEGINNING: u64 = (1 << 11) - 1;
+
 struct State {
     /// The milliseconds and counter of the last id: `millis << 12 | counter`.
     last: u64,
     /// Unused randomness, consumed from the end.
-    random: Vec<[u8; 8]>,
+    random: Vec<[u8; DRAW]>,
 }
 
 impl IdGenerator {
@@ -224,7 +295,8 @@ impl IdGenerator {
 
     /// Returns the next id.
     pub fn next<K: IdKind>(&self) -> Id<K> {
-        Id::from_uuid(self.next_uuid())
+        let made = self.next_uuid().as_u128();
+        Id::from_uuid(Uuid::from_u128(made >> K::ZERO_BITS << K::ZERO_BITS))
     }
 
     /// Returns the next id as a plain UUID, for internal values such as lease tokens.
@@ -234,20 +306,22 @@ impl IdGenerator {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).next(now, &*self.random);
         // The builder overwrites the four version bits; the twelve bits after them are the counter.
         let mut bytes = [(stamp >> 8 & 0x0f) as u8, (stamp & 0xff) as u8, 0, 0, 0, 0, 0, 0, 0, 0];
-        bytes[2..].copy_from_slice(&random);
+        bytes[2..].copy_from_slice(&random[2..]);
         uuid::Builder::from_unix_timestamp_millis(stamp >> 12, &bytes).into_uuid()
     }
 }
 
 impl State {
-    fn next(&mut self, now: u64, random: &dyn Random) -> (u64, [u8; 8]) {
-        self.last = now.max(self.last + 1);
+    fn next(&mut self, now: u64, random: &dyn Random) -> (u64, [u8; DRAW]) {
         if self.random.is_empty() {
-            let mut batch = vec![[0; 8]; BATCH];
+            let mut batch = vec![[0; DRAW]; BATCH];
             random.fill(batch.as_flattened_mut());
             self.random = batch;
         }
-        (self.last, self.random.pop().unwrap_or_default())
+        let drawn = self.random.pop().unwrap_or_default();
+        let beginning = u64::from(u16::from_be_bytes([drawn[0], drawn[1]])) & BEGINNING;
+        self.last = if now > self.last | COUNTER { now | beginning } else { self.last + 1 };
+        (self.last, drawn)
     }
 }
 
@@ -304,6 +378,28 @@ mod tests {
         let made: Vec<EventId> = (0..10_000).map(|_| ids.next()).collect();
         assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(made.iter().all(|id| id.uuid().get_version_num() == 7));
+    }
+
+    #[test]
+    fn deliveries_are_numbered_within_their_event() {
+        let ids = IdGenerator::system();
+        let (before, event, after): (EventId, EventId, EventId) = (ids.next(), ids.next(), ids.next());
+        let last = event.delivery(EventId::MAX_DELIVERIES).unwrap();
+        let first = event.delivery(1).unwrap();
+        assert_eq!((event.delivery(0), event.delivery(EventId::MAX_DELIVERIES + 1)), (None, None));
+        assert!(first < last && first.event() == event && last.event() == event);
+        assert!(event.numbers_deliveries() && event.deliveries().contains(&last));
+        assert!(!before.deliveries().contains(&first) && !after.deliveries().contains(&last));
+        assert_eq!(last.made_at(), event.made_at());
+        let of_the_first_edition: EventId = "evt_01h455vb4pex5vsknk084sn02q".parse().unwrap();
+        assert!(!of_the_first_edition.numbers_deliveries());
+    }
+
+    #[test]
+    fn an_id_tells_when_it_was_made() {
+        let id: EventId = IdGenerator::system().next();
+        let now = crate::SystemClock.now();
+        assert!(now.since(id.made_at()).as_secs() < 60 && id.made_at().since(now).as_secs() < 60);
     }
 
     proptest! {

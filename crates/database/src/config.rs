@@ -78,7 +78,7 @@ impl Config {
             pooler: Pooler::None,
             role_settings: RoleSettings::Required,
             listen_url: None,
-            application_name: "postrider".into(),
+            application_name: "postrider-2".into(),
         }
     }
 

@@ -30,14 +30,19 @@ impl Dialect {
     /// use postrider_database::Dialect;
     ///
     /// let joined = Dialect::Sqlite.look_up("things", "things.id = input.id");
-    /// assert_eq!(joined, "JOIN things ON things.id = input.id");
+    /// assert_eq!(joined, "JOIN things AS things ON things.id = input.id");
     /// ```
     pub fn look_up(self, table: &str, condition: &str) -> String {
+        self.look_up_in(table, table, condition)
+    }
+
+    /// Joins as [`Dialect::look_up`] does, with the rows of `partition`, which the statement calls `table`.
+    pub fn look_up_in(self, partition: &str, table: &str, condition: &str) -> String {
         match self {
-            Self::Postgres => {
-                format!("CROSS JOIN LATERAL (SELECT * FROM {table} WHERE {condition} LIMIT 1) AS {table}")
-            }
-            Self::Sqlite => format!("JOIN {table} ON {condition}"),
+            Self::Postgres => format!(
+                "CROSS JOIN LATERAL (SELECT * FROM {partition} AS {table} WHERE {condition} LIMIT 1) AS {table}"
+            ),
+            Self::Sqlite => format!("JOIN {partition} AS {table} ON {condition}"),
         }
     }
 

@@ -59,6 +59,13 @@ impl DatabaseError {
         matches!(self, Self::Unavailable(_) | Self::CannotWrite(_) | Self::Silent(_))
     }
 
+    /// Returns whether PostgreSQL refused a statement because it names a table that does not exist.
+    pub fn is_missing_table(&self) -> bool {
+        let Self::Refused(error) = self else { return false };
+        let database = sqlx(error).and_then(|error| error.as_database_error());
+        database.and_then(|error| error.code()).is_some_and(|code| code == "42P01")
+    }
+
     /// A row with a value that the program cannot read. `row` is its id, or what identifies it.
     #[allow(
         clippy::needless_pass_by_value,

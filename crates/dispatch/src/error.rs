@@ -25,6 +25,9 @@ pub enum DispatchError {
     /// The idempotency key was used before, for another request.
     #[error("the idempotency key was used for another request; use a new key for a new event")]
     KeyConflict,
+    /// More subscribers than an event can have deliveries ([`EventId::MAX_DELIVERIES`](postrider_core::EventId)).
+    #[error("the event has more than {} subscribers", postrider_core::EventId::MAX_DELIVERIES)]
+    TooManySubscribers,
     /// A hook or a configured transform failed, or panicked.
     #[error("the hook `{name}` failed")]
     Hook {
@@ -45,7 +48,7 @@ impl DispatchError {
     /// Returns whether the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::KeyConflict | Self::Hook { .. } => false,
+            Self::KeyConflict | Self::TooManySubscribers | Self::Hook { .. } => false,
             Self::Store(error) => error.is_unavailable(),
             Self::Closed => true,
         }

@@ -20,8 +20,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait for another process that takes the steps.
 const BUSY: Duration = Duration::from_millis(500);
 
-/// How long to wait after an error.
+/// How long to wait after an error, at first and at most.
 const AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 /// Wakes the task, which ends when the last handle is dropped.
 #[derive(Clone, Debug)]
@@ -51,7 +52,7 @@ async fn run(store: Store, mut woken: mpsc::Receiver<()>) {
         Dialect::Postgres => STEP,
         Dialect::Sqlite => STEP_ON_SQLITE,
     };
-    let mut last = None;
+    let (mut last, mut again) = (None, AGAIN);
     while woken.recv().await.is_some() {
         while !woken.is_closed() {
             let began = Instant::now();
@@ -60,7 +61,7 @@ async fn run(store: Store, mut woken: mpsc::Receiver<()>) {
                     let took = began.elapsed();
                     metrics::histogram!(metric::FAN_OUT_STEP).record(took.as_secs_f64());
                     tracing::debug!(%tenant, %event, jobs, complete, "made deliveries of an event with many subscribers");
-                    last = Some(tenant);
+                    (last, again) = (Some(tenant), AGAIN);
                     sleep(took.min(LONGEST_PAUSE)).await;
                 }
                 Ok(FannedOut::Busy) => sleep(BUSY).await,
@@ -69,7 +70,8 @@ async fn run(store: Store, mut woken: mpsc::Receiver<()>) {
                     if !comes_from_trouble(&error) {
                         tracing::warn!(error = %chain(&error), "fanning out an event failed; it will be repeated");
                     }
-                    sleep(AGAIN).await;
+                    sleep(again).await;
+                    again = (2 * again).min(LONGEST_WAIT);
                 }
             }
         }

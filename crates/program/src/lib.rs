@@ -30,6 +30,7 @@ mod clock;
 mod descriptors;
 mod observed;
 mod open;
+mod partitions;
 mod start;
 mod stop;
 
@@ -41,6 +42,7 @@ pub use clock::watch_clock;
 pub use descriptors::Bounded;
 pub use observed::{Observed, readiness};
 pub use open::{OpenError, migrate_database, open_database, open_store};
+pub use partitions::keep_partitions;
 #[doc(no_inline)]
 pub use postrider_database::Purpose;
 pub use start::{StartError, Transforms, main};

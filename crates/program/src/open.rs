@@ -95,7 +95,8 @@ pub async fn open_store(
 ) -> Result<(Database, Store), OpenError> {
     let database = open_database(args, migrate).await?.serving(purpose);
     let queue = postrider_queue::open(&database);
-    let store = Store::new(database.clone(), queue, keyring, IdGenerator::system());
+    let store = Store::new(database.clone(), queue, keyring, IdGenerator::system())
+        .with_partitions_of(args.partition);
     store.check_keyring().await.map_err(|error| match error {
         StoreError::Keyring(_) => OpenError::Keyring(error),
         error => OpenError::Store(error),

@@ -24,15 +24,15 @@ pub(crate) const LOOKED_THROUGH: u32 = 1_000;
 
 static WAITING: Template = Template::new(
     "SELECT * FROM (
-         SELECT id, subject, priority, seq, true AS due FROM jobs
+         SELECT id, owner, subject, priority, seq, true AS due FROM jobs
          WHERE lane = $1 AND priority = {first_try} AND lease_token IS NULL ORDER BY seq LIMIT $2
      ) AS first_tries
      UNION ALL SELECT * FROM (
-         SELECT id, subject, priority, seq, true AS due FROM jobs
+         SELECT id, owner, subject, priority, seq, true AS due FROM jobs
          WHERE lane = $1 AND priority = {retry} AND lease_token IS NULL ORDER BY seq LIMIT $2
      ) AS retries
      UNION ALL SELECT * FROM (
-         SELECT id, subject, priority, seq, false AS due FROM scheduled_jobs WHERE lane = $1 ORDER BY seq LIMIT $2
+         SELECT id, owner, subject, priority, seq, false AS due FROM scheduled_jobs WHERE lane = $1 ORDER BY seq LIMIT $2
      ) AS scheduled
      LIMIT $2",
     &[PRIORITIES],
@@ -97,6 +97,7 @@ pub(crate) async fn waiting(
     let read = |row| {
         Ok(WaitingJob {
             id: JobId(column(row, "id")?),
+            owner: column(row, "owner")?,
             subject: column(row, "subject")?,
             place: Place { priority: column(row, "priority")?, seq: column(row, "seq")? },
             due: column(row, "due")?,

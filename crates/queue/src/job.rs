@@ -96,10 +96,12 @@ pub struct Place {
 }
 
 /// A job that waits in a draining lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitingJob {
     /// The job.
     pub id: JobId,
+    /// Whose job it is.
+    pub owner: String,
     /// What it is about.
     pub subject: Uuid,
     /// Where in its lane it is.

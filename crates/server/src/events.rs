@@ -107,8 +107,8 @@ async fn read(
     let filter = DeliveryFilter { event_id: Some(id), ..DeliveryFilter::default() };
     let page = PageRequest { limit: PageRequest::<id::Delivery>::MAX_LIMIT, before: None };
     let deliveries = page::list(state.store.deliveries(&caller.tenant, &filter, page).await?, delivery_view);
-    let envelope =
-        state.store.envelopes(&[id]).await?.remove(&id).ok_or_else(|| Problem::missing("event"))?;
+    let mut envelopes = state.store.envelopes(&[(caller.tenant.clone(), id)]).await?;
+    let envelope = envelopes.remove(&id).ok_or_else(|| Problem::missing("event"))?;
     room.json(&EventDetail {
         data: data(id, &envelope)?,
         event: event_view(&event),

@@ -83,6 +83,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         postrider_program::open_store(&args.database, keyring, Purpose::Api, args.server.migrate).await?;
     let stop = postrider_program::stop_signal()?;
     postrider_program::watch_clock(&store, &stop.token());
+    postrider_program::keep_partitions(&store, &stop.token());
     let readiness = readiness(&database);
     let parts = Parts {
         dispatcher: Dispatcher::new(store.clone(), dispatch)?,

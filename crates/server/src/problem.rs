@@ -108,6 +108,9 @@ impl From<DispatchError> for Problem {
         let trace_id = postrider_telemetry::context::current_trace_id();
         match error {
             DispatchError::KeyConflict => Self::new(StatusCode::CONFLICT, error.to_string()),
+            DispatchError::TooManySubscribers => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+            }
             error if comes_from_trouble(&error) => {
                 tracing::debug!(trace_id, error = %chain(&error), "event not dispatched");
                 Self::unavailable()

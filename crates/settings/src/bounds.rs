@@ -16,6 +16,9 @@ use crate::value::{count_range, duration_range, size_range};
 /// `POSTRIDER_DATABASE_CONNECTIONS`: connections of one process.
 pub const DATABASE_CONNECTIONS: RangeInclusive<u32> = 1..=1000;
 
+/// `POSTRIDER_PARTITION`: the span of time of a partition. Many short ones cost every statement that reads all of them.
+pub const PARTITION: RangeInclusive<Duration> = Duration::from_hours(1)..=Duration::from_hours(30 * 24);
+
 /// `POSTRIDER_BODY_LIMIT`: bytes of a request body.
 pub const BODY_LIMIT: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
 
@@ -52,6 +55,7 @@ pub(crate) fn shown(id: &str) -> Option<String> {
     let or_zero = |bounds: &_| format!("{}; 0s disables it", duration_range(bounds));
     Some(match id {
         "database_connections" => count_range(&DATABASE_CONNECTIONS),
+        "partition" => duration_range(&PARTITION),
         "body_limit" => size_range(&BODY_LIMIT),
         "request_memory" => size_range(&REQUEST_MEMORY),
         "shed_queue_age" => or_zero(&SHED_QUEUE_AGE),

@@ -4,11 +4,12 @@
 
 use std::error::Error;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use postrider_core::Keyring;
 
-use crate::value::count_in;
+use crate::value::{count_in, duration_in};
 use crate::{SecretText, SettingsError, bounds};
 
 /// The database.
@@ -51,6 +52,15 @@ pub struct DatabaseArgs {
         hide_default_value = true
     )]
     pub database_listen_url: Option<SecretText>,
+
+    /// Span of time of each partition of the events in PostgreSQL
+    ///
+    /// Partitions that exist stay as they are.
+    #[arg(
+        long, env = "POSTRIDER_PARTITION", value_name = "TIME", default_value = "1d",
+        value_parser = duration_in(bounds::PARTITION)
+    )]
+    pub partition: Duration,
 }
 
 impl DatabaseArgs {

@@ -15,7 +15,8 @@ use sea_orm::QueryResult;
 
 use crate::attempt::End;
 use crate::health::Notice;
-use crate::recording::deliveries::named;
+use crate::partitions::Tables;
+use crate::recording::deliveries::{Named, named};
 use crate::rollups::deliveries::{Counts, add};
 use crate::rollups::key::Key;
 use crate::row::{DEAD, PENDING, parse, unsigned};
@@ -53,6 +54,17 @@ impl Store {
     /// # Errors
     /// Fails if the database is unavailable. Then no delivery has ended, or all of the batch have.
     pub async fn drain(&self, after: Option<LaneId>, max: u32) -> Result<Option<Drained>, StoreError> {
+        match self.drain_next(after, max).await {
+            // A partition was dropped: no delivery was pending in it.
+            Err(StoreError::Database(error)) if error.is_missing_table() => {
+                self.partitions.forget();
+                self.drain_next(after, max).await
+            }
+            drained => drained,
+        }
+    }
+
+    async fn drain_next(&self, after: Option<LaneId>, max: u32) -> Result<Option<Drained>, StoreError> {
         // Read first: finding nothing must not cost a transaction.
         let Some(lane) = self.queue.next_draining(after).await? else { return Ok(None) };
         let transaction = self.database.begin().await?;
@@ -76,7 +88,8 @@ impl Store {
         };
         if let Some(end) = end {
             let waiting = self.queue.waiting_in(&transaction, lane, max).await?;
-            let ended = end_deliveries(&transaction, &waiting, end).await?;
+            let tables = self.tables_of(waiting.iter().map(|job| DeliveryId::from_uuid(job.subject)));
+            let ended = end_deliveries(&transaction, &tables, &waiting, end).await?;
             let mut counts: HashMap<Key, Counts> = HashMap::new();
             for delivery in ended {
                 *drained.deliveries.entry(delivery.event_type.clone()).or_default() += 1;
@@ -125,23 +138,25 @@ async fn lock_subscriber(transaction: &Transaction, id: SubscriberId) -> Result<
 /// Ends those of the jobs' deliveries that are pending and belong to that job.
 async fn end_deliveries(
     transaction: &Transaction,
+    tables: &Tables,
     jobs: &[WaitingJob],
     end: End,
 ) -> Result<Vec<Ended>, StoreError> {
-    const DELIVERY: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("job", Kind::Uuid)];
+    const DELIVERY: &[Column] =
+        &[Column::new("tenant", Kind::Text), Column::new("id", Kind::Uuid), Column::new("job", Kind::Uuid)];
     let mut input = Batch::new(DELIVERY);
     for job in jobs {
-        input.push([job.subject.into(), job.id.0.into()]);
+        input.push([job.owner.as_str().into(), job.subject.into(), job.id.0.into()]);
     }
     let dialect = Dialect::of(transaction);
-    let (lock, locked, theirs) = named(dialect);
+    let Named { lock, deliveries, locked, theirs } = named(dialect, tables);
     let (now, status) = (dialect.now(), end.status().code());
     let (reason, died_at) = match end {
         End::Dead(reason) => (reason.code().to_string(), now),
         _ => ("NULL".to_owned(), "NULL"),
     };
     let sql = format!(
-        "{lock}UPDATE deliveries SET status = {status}, next_attempt_at = NULL, dead_reason = {reason}, \
+        "{lock}UPDATE {deliveries} SET status = {status}, next_attempt_at = NULL, dead_reason = {reason}, \
             died_at = {died_at}, ended_at = {now} \
         FROM input WHERE {locked}{theirs} AND deliveries.status = {PENDING} \
         RETURNING deliveries.id, deliveries.tenant, deliveries.event_id, deliveries.event_type, \
@@ -155,7 +170,7 @@ fn read(row: &QueryResult) -> Result<Ended, StoreError> {
     Ok(Ended {
         id,
         tenant: parse(&column::<String>(row, "tenant")?, "deliveries", "tenant", id)?,
-        event_id: EventId::from_uuid(column(row, "event_id")?),
+        event_id: column::<Option<_>>(row, "event_id")?.map_or_else(|| id.event(), EventId::from_uuid),
         event_type: parse(&column::<String>(row, "event_type")?, "deliveries", "event_type", id)?,
         attempts: unsigned(column(row, "attempts")?),
         created_at: Timestamp::from_millis(column(row, "created_at")?),

@@ -16,6 +16,7 @@
 //! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
 //! | [`stats`] | totals and time series, read from roll-ups |
+//! | [`partitions`] | the partitions in which events, deliveries and attempts are |
 //! | [`clock`] | compares the clock of this process with the database's |
 //! | [`queue_ids`] | the ids under which the queue knows subscribers and jobs |
 //!
@@ -35,6 +36,7 @@ pub mod health;
 pub mod intake;
 pub mod loading;
 pub mod page;
+pub mod partitions;
 pub mod queue_ids;
 pub mod recording;
 mod rollups;

@@ -10,7 +10,7 @@ use postrider_core::keyring::Purpose;
 use postrider_core::signing::Signer;
 use postrider_core::{
     AgentId, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, Policy, SubscriberId,
-    TargetUrl, Timestamp,
+    TargetUrl, TenantId, Timestamp,
 };
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Dialect, Kind};
@@ -18,6 +18,7 @@ use postrider_queue::ClaimedJob;
 use sea_orm::QueryResult;
 
 use crate::attempt::{DeliveryRef, End};
+use crate::partitions::Tables;
 use crate::row::{parse, status, target, unsigned};
 use crate::subscribers::{secrets, stored::read_policy};
 use crate::{Store, StoreError};
@@ -83,20 +84,48 @@ impl Store {
     /// # Errors
     /// Fails if the database is unavailable.
     pub async fn load(&self, jobs: &[ClaimedJob]) -> Result<Vec<Loaded>, StoreError> {
+        let tables = self.tables_of(jobs.iter().map(|job| DeliveryId::from_uuid(job.subject)));
+        match self.load_from(&tables, jobs).await {
+            // The partition was dropped: no delivery was pending in it.
+            Err(StoreError::Database(error)) if error.is_missing_table() => {
+                self.partitions.forget();
+                self.load_from(&Tables::WHOLE, jobs).await
+            }
+            loaded => loaded,
+        }
+    }
+
+    async fn load_from(&self, tables: &Tables, jobs: &[ClaimedJob]) -> Result<Vec<Loaded>, StoreError> {
         const JOB: &[Column] = &[
             Column::new("place", Kind::Int),
+            Column::new("tenant", Kind::Text),
             Column::new("job_id", Kind::Uuid),
             Column::new("delivery_id", Kind::Uuid),
+            Column::new("event_id", Kind::Uuid),
         ];
         let mut input = Batch::new(JOB);
         for (place, job) in (0_i32..).zip(jobs) {
-            input.push([place.into(), job.lease.job.0.into(), job.subject.into()]);
+            input.push([
+                place.into(),
+                job.owner.as_str().into(),
+                job.lease.job.0.into(),
+                job.subject.into(),
+                DeliveryId::from_uuid(job.subject).event().uuid().into(),
+            ]);
         }
         let dialect = self.database.dialect();
         let now = dialect.now();
-        let deliveries = dialect
-            .look_up("deliveries", "deliveries.id = input.delivery_id AND deliveries.job_id = input.job_id");
-        let events = dialect.look_up("events", "events.id = deliveries.event_id");
+        let deliveries = dialect.look_up_in(
+            &tables.deliveries(),
+            "deliveries",
+            "deliveries.tenant = input.tenant AND deliveries.id = input.delivery_id \
+                AND deliveries.job_id = input.job_id",
+        );
+        let events = dialect.look_up_in(
+            &tables.events(),
+            "events",
+            "events.tenant = input.tenant AND events.id = coalesce(deliveries.event_id, input.event_id)",
+        );
         let subscribers = match dialect {
             Dialect::Postgres => {
                 "LEFT JOIN LATERAL ( \
@@ -110,7 +139,7 @@ impl Store {
             }
         };
         let sql = format!(
-            "SELECT input.place, deliveries.id, deliveries.tenant, deliveries.event_id, deliveries.event_type, \
+            "SELECT input.place, deliveries.id, deliveries.tenant, events.id AS event_id, deliveries.event_type, \
                 deliveries.subscriber_id, deliveries.status, deliveries.attempts, deliveries.round_start, \
                 deliveries.created_at, deliveries.next_attempt_at - {now} AS due_in, \
                 CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
@@ -136,17 +165,23 @@ impl Store {
         Ok(loaded)
     }
 
-    /// Returns the envelopes of events: the bodies of their deliveries. An event that does not exist has none.
+    /// Returns the envelopes of tenants' events: the bodies of their deliveries. An event that does not exist has none.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
-    pub async fn envelopes(&self, events: &[EventId]) -> Result<HashMap<EventId, Bytes>, StoreError> {
-        const ID: &[Column] = &[Column::new("event_id", Kind::Uuid)];
-        let mut input = Batch::new(ID);
-        for event in events {
-            input.push([event.uuid().into()]);
+    pub async fn envelopes(
+        &self,
+        events: &[(TenantId, EventId)],
+    ) -> Result<HashMap<EventId, Bytes>, StoreError> {
+        const EVENT: &[Column] = &[Column::new("tenant", Kind::Text), Column::new("event_id", Kind::Uuid)];
+        let mut input = Batch::new(EVENT);
+        for (tenant, event) in events {
+            input.push([tenant.as_str().into(), event.uuid().into()]);
         }
-        let events = self.database.dialect().look_up("events", "events.id = input.event_id");
+        let events = self
+            .database
+            .dialect()
+            .look_up("events", "events.tenant = input.tenant AND events.id = input.event_id");
         let sql = format!("SELECT events.id, events.envelope FROM input {events}");
         let rows = input.query(self.database.connection(), &sql, []).await?;
         let envelope = |row: QueryResult| {

@@ -1,11 +1,13 @@
 //! The handle on the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_core::{IdGenerator, Keyring, Random as _};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
+use crate::partitions::Known;
 use crate::rollups::deliveries::Place;
 use crate::rollups::shards::Shards;
 
@@ -19,9 +21,16 @@ pub struct Store {
     pub(crate) shards: Shards,
     /// Where folding the statistics goes on.
     pub(crate) folding: Arc<Place>,
+    /// The partitions that this process knows.
+    pub(crate) partitions: Arc<Known>,
+    /// The span of time of the partitions that this process makes.
+    pub(crate) partition_width: Duration,
 }
 
 impl Store {
+    /// The span of time of a partition, unless [`Store::with_partitions_of`] sets another.
+    pub const PARTITION: Duration = Duration::from_hours(24);
+
     /// A store on `database`, which must have the schema of `postrider-migrations`, and on the queue in the same
     /// database. `keyring` encrypts the subscribers' secrets.
     pub fn new(
@@ -33,7 +42,23 @@ impl Store {
         let mut random = [0];
         ids.random().fill(&mut random);
         let (keyring, shards) = (Arc::new(keyring), Shards::new(random[0]));
-        Self { database, queue, keyring, ids, shards, folding: Arc::default() }
+        Self {
+            database,
+            queue,
+            keyring,
+            ids,
+            shards,
+            folding: Arc::default(),
+            partitions: Arc::default(),
+            partition_width: Self::PARTITION,
+        }
+    }
+
+    /// The same store, which makes partitions of this span of time. It must be at least a second. Partitions that exist
+    /// stay as they are.
+    #[must_use]
+    pub fn with_partitions_of(self, span: Duration) -> Self {
+        Self { partition_width: span.max(Duration::from_secs(1)), ..self }
     }
 
     /// The same store over another handle of its database, such as one for another purpose. The queue keeps its own.

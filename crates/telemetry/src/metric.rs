@@ -4,7 +4,11 @@
 //! the documentation and the dashboards with it. Names begin with `webhook_`, except `http_server_…` and `process_…`,
 //! which are common names in the field.
 
+mod report;
+
 use metrics::Unit;
+
+pub use self::report::{build_info, database_connections, describe, partitions, start_at_zero};
 
 /// Accepted events, by [`EVENT_TYPE`].
 pub const EVENTS: &str = "webhook_events_total";
@@ -39,6 +43,10 @@ pub const REQUEST_BYTES_MAX: &str = "webhook_request_bytes_max";
 pub const REQUESTS_WAITING: &str = "webhook_requests_waiting";
 /// Difference between the clock of this process and the database's; positive if this one is ahead.
 pub const CLOCK_SKEW: &str = "webhook_clock_skew_seconds";
+/// For how long events can be stored before another partition is needed.
+pub const PARTITIONS_AHEAD: &str = "webhook_partitions_ahead_seconds";
+/// Unix time from which the oldest partition has events.
+pub const PARTITIONS_OLDEST: &str = "webhook_partitions_oldest_timestamp_seconds";
 /// Duration of a dispatch transaction.
 pub const DISPATCH_DURATION: &str = "webhook_dispatch_duration_seconds";
 /// Number of events in one dispatch transaction.
@@ -245,13 +253,22 @@ pub const ALL: &[Metric] = {
             Server,
             "Requests that wait until there is room for their body.",
         ),
+        metric(CLOCK_SKEW, Gauge, TIME, &[], Whole, "Clock of this process minus the clock of the database."),
         metric(
-            CLOCK_SKEW,
+            PARTITIONS_AHEAD,
             Gauge,
             TIME,
             &[],
             Whole,
-            "Clock of this process minus the clock of the database, in seconds.",
+            "For how long events can be stored before another partition is needed (PostgreSQL).",
+        ),
+        metric(
+            PARTITIONS_OLDEST,
+            Gauge,
+            TIME,
+            &[],
+            Whole,
+            "Unix time from which the oldest partition has events; 0 if it has those of the first edition.",
         ),
         metric(
             DISPATCH_DURATION,
@@ -342,44 +359,6 @@ pub const ALL: &[Metric] = {
         ),
     ]
 };
-
-/// Gives the recorder the description of every metric in [`ALL`].
-pub fn describe() {
-    for metric in ALL {
-        match metric.kind {
-            Kind::Counter => metrics::describe_counter!(metric.name, metric.unit, metric.help),
-            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
-            Kind::Histogram(_) => metrics::describe_histogram!(metric.name, metric.unit, metric.help),
-        }
-    }
-}
-
-/// Starts the counters and histograms of `program` that have no labels at zero.
-///
-/// `increase()` and `rate()` need a point before the first increase, or an alert would miss it. Gauges appear once they
-/// have a value.
-pub fn start_at_zero(program: Program) {
-    let ours = |from: Program| program == Program::Whole || from == Program::Whole || from == program;
-    for metric in ALL.iter().filter(|metric| metric.labels.is_empty() && ours(metric.from)) {
-        match metric.kind {
-            Kind::Counter => metrics::counter!(metric.name).absolute(0),
-            Kind::Gauge => {}
-            Kind::Histogram(_) => drop(metrics::histogram!(metric.name)),
-        }
-    }
-}
-
-/// Sets [`BUILD_INFO`].
-pub fn build_info(program: Program, version: &'static str) {
-    metrics::gauge!(BUILD_INFO, PROGRAM => program.name(), VERSION => version).set(1.0);
-}
-
-/// Sets [`DATABASE_CONNECTIONS`] and [`DATABASE_CONNECTIONS_MAX`].
-pub fn database_connections(idle: u32, in_use: u32, max: u32) {
-    metrics::gauge!(DATABASE_CONNECTIONS, STATE => "idle").set(idle);
-    metrics::gauge!(DATABASE_CONNECTIONS, STATE => "in_use").set(in_use);
-    metrics::gauge!(DATABASE_CONNECTIONS_MAX).set(max);
-}
 
 #[cfg(test)]
 mod tests {

@@ -86,7 +86,7 @@ async fn obtain(shared: &Shared, job: &ClaimedJob, loaded: Loaded) -> Obtained {
         Body::Large(size) => *size,
     };
     let started = Instant::now();
-    let body = match shared.payloads.request(work.delivery.event_id, size) {
+    let body = match shared.payloads.request(&work.delivery.tenant, work.delivery.event_id, size) {
         Requested::Held(body) => Ok(body),
         Requested::Coming(arrival) => arrival.arrived().await,
         Requested::Crowded(delay) => return Obtained::Instead(Finish::RetryIn(delay)),

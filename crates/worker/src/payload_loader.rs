@@ -27,7 +27,7 @@ async fn load(shared: &Shared) {
         let events = shared.payloads.next_portion(portion).await;
         match shared.store.database().answered(shared.store.envelopes(&events)).await {
             Ok(mut found) => {
-                for event in events {
+                for (_, event) in events {
                     shared.payloads.arrived(event, found.remove(&event).ok_or(Refused::Gone));
                 }
                 backoff.reset();
@@ -47,7 +47,7 @@ async fn load(shared: &Shared) {
             }
             Err(error) => {
                 let error = Arc::new(error);
-                for event in events {
+                for (_, event) in events {
                     shared.payloads.arrived(event, Err(Refused::Unreadable(Arc::clone(&error))));
                 }
             }

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postrider_core::EventId;
 use postrider_core::budget::ByteBudget;
+use postrider_core::{EventId, TenantId};
 use postrider_store::StoreError;
 use postrider_telemetry::metric;
 use tokio::sync::{Notify, oneshot};
@@ -70,6 +70,7 @@ enum Known {
 
 #[derive(Debug)]
 struct Awaited {
+    tenant: TenantId,
     bytes: usize,
     asked: Vec<oneshot::Sender<Answer>>,
 }
@@ -146,8 +147,8 @@ impl Payloads {
         }))
     }
 
-    /// Requests the payload of an event, which has this many bytes.
-    pub(crate) fn request(&self, event: EventId, bytes: usize) -> Requested {
+    /// Requests the payload of a tenant's event, which has this many bytes.
+    pub(crate) fn request(&self, tenant: &TenantId, event: EventId, bytes: usize) -> Requested {
         let now = Instant::now();
         let mut state = self.0.state();
         if let Some(Known::Held(payload)) = state.known.get(&event)
@@ -169,7 +170,7 @@ impl Payloads {
         match state.known.get_mut(&event) {
             Some(Known::Waiting(awaited) | Known::Loading(awaited)) => awaited.asked.push(asked),
             Some(Known::Held(_)) | None => {
-                let awaited = Awaited { bytes, asked: vec![asked] };
+                let awaited = Awaited { tenant: tenant.clone(), bytes, asked: vec![asked] };
                 if waits {
                     state.known.insert(event, Known::Waiting(awaited));
                     state.budget.wait(event, bytes, now);
@@ -188,7 +189,7 @@ impl Payloads {
     }
 
     /// Waits for payloads that have room, and returns as many of them as one statement loads.
-    pub(crate) async fn next_portion(&self, portion: Portion) -> Vec<EventId> {
+    pub(crate) async fn next_portion(&self, portion: Portion) -> Vec<(TenantId, EventId)> {
         let limit = match portion {
             Portion::Several => PORTION,
             Portion::Single => 0,
@@ -203,8 +204,8 @@ impl Payloads {
     }
 
     /// Takes back payloads that could not be loaded. The others come first.
-    pub(crate) fn put_back(&self, events: Vec<EventId>) {
-        self.0.state().to_load.extend(events);
+    pub(crate) fn put_back(&self, events: Vec<(TenantId, EventId)>) {
+        self.0.state().to_load.extend(events.into_iter().map(|(_, event)| event));
     }
 
     /// Hands a loaded payload to the jobs that asked for it.
@@ -241,7 +242,7 @@ impl Inner {
     }
 
     /// Takes payloads of this many bytes, and one at least.
-    fn take_portion(&self, limit: usize) -> Vec<EventId> {
+    fn take_portion(&self, limit: usize) -> Vec<(TenantId, EventId)> {
         let mut state = self.state();
         let (mut portion, mut size) = (Vec::new(), 0);
         while let Some(&event) = state.to_load.front() {
@@ -249,7 +250,8 @@ impl Inner {
                 state.to_load.pop_front();
                 continue;
             };
-            let (bytes, is_wanted) = (awaited.bytes, awaited.is_wanted());
+            let (tenant, bytes) = (awaited.tenant.clone(), awaited.bytes);
+            let is_wanted = awaited.is_wanted();
             if !is_wanted {
                 state.to_load.pop_front();
                 state.known.remove(&event);
@@ -262,7 +264,7 @@ impl Inner {
             }
             state.to_load.pop_front();
             size += bytes;
-            portion.push(event);
+            portion.push((tenant, event));
         }
         portion
     }

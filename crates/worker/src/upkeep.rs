@@ -7,6 +7,7 @@ mod extend;
 mod fan_out;
 mod fold_attempts;
 mod fold_statistics;
+mod keep_partitions;
 mod measure;
 mod remove_lanes;
 mod rescue;
@@ -25,7 +26,9 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 9] = [
+const TASKS: [Task; 10] = [
+    Task::new("keep partitions", keep_partitions::interval, |shared| Box::pin(keep_partitions::run(shared)))
+        .first_after(Duration::from_millis(300)),
     Task::new("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
     Task::new("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
     Task::new("tidy the queue", tidy::interval, |shared| Box::pin(tidy::run(shared))),
@@ -47,11 +50,17 @@ struct Task {
     name: &'static str,
     interval: fn(&Config) -> Duration,
     run: Run,
+    /// When it first runs, if not after an interval. Tasks that start together would each open a connection.
+    first_after: Option<Duration>,
 }
 
 impl Task {
     const fn new(name: &'static str, interval: fn(&Config) -> Duration, run: Run) -> Self {
-        Self { name, interval, run }
+        Self { name, interval, run, first_after: None }
+    }
+
+    const fn first_after(self, pause: Duration) -> Self {
+        Self { first_after: Some(pause), ..self }
     }
 }
 
@@ -67,11 +76,13 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &CancellationToken) -> TaskTrack
 
 async fn repeat(task: &'static Task, shared: Arc<Shared>, stop: CancellationToken) {
     let interval = (task.interval)(&shared.config);
+    let mut pause = task.first_after.unwrap_or(interval);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => {}
+            () = tokio::time::sleep(pause) => {}
         }
+        pause = interval;
         // Not cancelled by `stop`: a run ends by itself, within the database's deadline.
         match shared.store.database().answered((task.run)(&shared)).await {
             Err(error) if !comes_from_trouble(&error) => {

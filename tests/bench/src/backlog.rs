@@ -13,7 +13,13 @@ const CHUNK: u32 = 500_000;
 
 /// Defines a function that makes a UUIDv7 from `at`, in milliseconds, and random bits.
 const UUID: &str = "CREATE OR REPLACE FUNCTION bench_uuid(at bigint) RETURNS uuid LANGUAGE sql VOLATILE AS $$ \
-    SELECT (lpad(to_hex(at), 12, '0') || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid $$";
+    SELECT (lpad(to_hex(at), 12, '0') || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid $$; \
+    CREATE OR REPLACE FUNCTION bench_event(at bigint) RETURNS uuid LANGUAGE sql VOLATILE AS $$ \
+    SELECT (left(bench_uuid(at)::text, 31) || '00000')::uuid $$; \
+    CREATE OR REPLACE FUNCTION bench_delivery(event uuid, number int) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$ \
+    SELECT (left(event::text, 31) || lpad(to_hex(number), 5, '0'))::uuid $$; \
+    SELECT postrider_add_partition((extract(epoch FROM now()) * 1000)::bigint - day * 86400000, 86400000) \
+    FROM generate_series(-1, 1) AS day";
 
 /// Writes succeeded deliveries, ten for each event, each with its attempt.
 pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32) {
@@ -27,18 +33,18 @@ pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32) {
             &format!(
                 "WITH moments AS MATERIALIZED ( \
                     SELECT {NOW} - 86400000 + ({done} + n * 10) / 200 AS at, n FROM generate_series(1, {events}) AS n \
-                ), new_events AS MATERIALIZED (SELECT bench_uuid(at) AS id, at, n FROM moments), written AS ( \
+                ), new_events AS MATERIALIZED (SELECT bench_event(at) AS id, at, n FROM moments), written AS ( \
                     INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
                     SELECT id, 'default', 'old.event', 'default', \
                         convert_to('{{\"event\":\"old.event\",\"timestamp\":1700000000,\"agent_id\":\"default\",\"data\":{{\"pad\":\"' || repeat('x', 400) || '\"}}}}', 'UTF8'), 10, at \
                     FROM new_events \
                 ), new_deliveries AS MATERIALIZED ( \
-                    SELECT bench_uuid(at) AS id, new_events.id AS event, at, \
+                    SELECT bench_delivery(id, k) AS id, at, \
                         ('00000000-0000-7000-9000-' || lpad(to_hex((n * 10 + k) % {subscribers}), 12, '0'))::uuid AS subscriber \
                     FROM new_events, generate_series(1, 10) AS k \
                 ), delivered AS ( \
-                    INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, response_status, created_at, ended_at) \
-                    SELECT id, 'default', event, subscriber, 'old.event', 1, 1, 0, gen_random_uuid(), 200, at, at + 10 FROM new_deliveries \
+                    INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, job_id, response_status, created_at, ended_at) \
+                    SELECT id, 'default', subscriber, 'old.event', 1, 1, 0, gen_random_uuid(), 200, at, at + 10 FROM new_deliveries \
                 ) \
                 INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_status, response_headers, response_body, response_truncated) \
                 SELECT bench_uuid(at + 5), 'default', id, 1, at + 5, 5000, 200, convert_to('[[\"content-length\",\"0\"]]', 'UTF8'), ''::bytea, false FROM new_deliveries"
@@ -106,20 +112,25 @@ fn in_lanes(table: &str, count: u32, lanes: u32, later: &str) -> String {
     )
 }
 
-/// Jobs with deliveries of one event: workers do run them.
+/// How many of the deliveries belong to one event.
+const PER_EVENT: u32 = 100_000;
+
+/// Jobs with deliveries: workers do run them.
 fn in_line(count: u32, url: &str) -> String {
     format!(
         "WITH event AS ( \
             INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
-            SELECT bench_uuid({NOW}), 'default', 'flood.event', 'default', \
-                convert_to('{{\"event\":\"flood.event\",\"timestamp\":1700000000,\"agent_id\":\"default\",\"data\":{{}}}}', 'UTF8'), 1, {NOW} \
+            SELECT bench_event({NOW}), 'default', 'flood.event', 'default', \
+                convert_to('{{\"event\":\"flood.event\",\"timestamp\":1700000000,\"agent_id\":\"default\",\"data\":{{}}}}', 'UTF8'), 1, {NOW} FROM generate_series(0, {count} / {PER_EVENT}) \
             RETURNING id \
         ), new AS MATERIALIZED ( \
-            SELECT bench_uuid({NOW}) AS delivery, bench_uuid({NOW}) AS job, subscribers.id AS subscriber \
-            FROM subscribers, generate_series(1, {count}) WHERE url = '{url}' \
+            SELECT bench_delivery(event.id, 1 + n % {PER_EVENT}) AS delivery, bench_uuid({NOW}) AS job, subscribers.id AS subscriber \
+            FROM subscribers, generate_series(0, {count} - 1) AS n \
+                JOIN (SELECT id, row_number() OVER (ORDER BY id) - 1 AS place FROM event) AS event ON place = n / {PER_EVENT} \
+            WHERE url = '{url}' \
         ), delivered AS ( \
-            INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
-            SELECT delivery, 'default', event.id, subscriber, 'flood.event', 0, 0, 0, job, {NOW} FROM new, event \
+            INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
+            SELECT delivery, 'default', subscriber, 'flood.event', 0, 0, 0, job, {NOW} FROM new \
         ) \
         INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues) \
         SELECT job, subscriber, 'default', delivery, 0, {NOW}, 0, 0 FROM new"

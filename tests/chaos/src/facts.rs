@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use postrider_core::EventId;
+use postrider_core::{DeliveryId, EventId};
 use postrider_testkit::Receiver;
 use sea_orm::{QueryResult, TryGetable};
 use serde_json::Value;
@@ -129,10 +129,10 @@ impl Facts {
             let event = Event { number, subscribers: get(&row, "subscribers_found") };
             facts.events.insert(get(&row, "id"), event);
         }
-        let sql = "SELECT id, event_id, subscriber_id, status, attempts, round_start, dead_reason, created_at FROM deliveries";
+        let sql = "SELECT id, subscriber_id, status, attempts, round_start, dead_reason, created_at FROM deliveries";
         for row in records.rows(sql).await {
             let delivery = Delivery {
-                event: get(&row, "event_id"),
+                event: DeliveryId::from_uuid(get(&row, "id")).event().uuid(),
                 subscriber: get(&row, "subscriber_id"),
                 status: get(&row, "status"),
                 attempts: get(&row, "attempts"),

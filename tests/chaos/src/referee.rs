@@ -46,7 +46,8 @@ CREATE TABLE chaos_deleted (
 );
 CREATE FUNCTION chaos_deletion() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO chaos_deleted VALUES (OLD.id, OLD.event_id, OLD.subscriber_id, OLD.status, OLD.attempts);
+    INSERT INTO chaos_deleted VALUES
+        (OLD.id, (left(OLD.id::text, 31) || '00000')::uuid, OLD.subscriber_id, OLD.status, OLD.attempts);
     RETURN NULL;
 END $$;
 CREATE TRIGGER chaos_deletion AFTER DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION chaos_deletion();";
@@ -80,7 +81,8 @@ CREATE TABLE chaos_deleted (
     attempts integer NOT NULL
 );
 CREATE TRIGGER chaos_deletion AFTER DELETE ON deliveries BEGIN
-    INSERT INTO chaos_deleted VALUES (OLD.id, OLD.event_id, OLD.subscriber_id, OLD.status, OLD.attempts);
+    INSERT INTO chaos_deleted VALUES
+        (OLD.id, unhex(substr(hex(OLD.id), 1, 27) || '00000'), OLD.subscriber_id, OLD.status, OLD.attempts);
 END;";
 
 /// Counts claims that another program ended in any way except by rescuing the job, which must not happen.

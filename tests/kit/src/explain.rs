@@ -11,6 +11,7 @@
 //!   above that ends the scan (it does not if the scan has a filter): a sequential scan by another name, which PostgreSQL
 //!   prefers when `enable_seqscan` is off. From version 18 on, a condition on the second column will do: PostgreSQL looks it
 //!   up for each value of the first, and plans that only if it knows of few;
+//! - it compares whole rows to end an index scan, which PostgreSQL 15 ends by the first column alone;
 //! - it sorts what it reads from such a table: the input of a sort is a scan of one, with nothing in between but nodes
 //!   that pass rows on. Sorting the rows of a common table expression or of the statement's own input is no fault, since
 //!   their number is bounded by the call.
@@ -143,6 +144,12 @@ fn is_looked_up(node: &Value) -> bool {
     words.any(|word| first.split(' ').any(|column| column == word))
 }
 
+/// Returns whether a comparison of whole rows is to end an index scan. PostgreSQL 15 ends it by the first column alone.
+fn has_row_as_upper_bound(node: &Value) -> bool {
+    let condition = node["Index Cond"].as_str().unwrap_or_default();
+    ["<= ROW(", "< ROW("].into_iter().any(|bound| condition.contains(bound))
+}
+
 /// `bounded`: a `LIMIT` ends the scan.
 fn find_faults(node: &Value, bounded: bool, faults: &mut Vec<String>) {
     let kind = kind_of(node);
@@ -157,6 +164,9 @@ fn find_faults(node: &Value, bounded: bool, faults: &mut Vec<String>) {
                 faults.push(format!("a scan of the whole index {index} of {table}"));
             }
             _ => {}
+        }
+        if has_row_as_upper_bound(node) {
+            faults.push(format!("a scan of {table} that ends by the first column of its index only"));
         }
     }
     for child in children(node) {
@@ -189,8 +199,15 @@ fn kind_of(node: &Value) -> &str {
     node["Node Type"].as_str().unwrap_or_default()
 }
 
+/// The table that a node reads if it is a large one, or a partition of one.
 fn large_table(node: &Value) -> Option<&str> {
-    node["Relation Name"].as_str().filter(|table| LARGE.contains(table))
+    let name = node["Relation Name"].as_str()?;
+    let is_partition =
+        |rest: &str| rest.starts_with(|first: char| first.is_ascii_digit()) || rest == "converted";
+    LARGE.into_iter().find(|table| {
+        let rest = name.strip_prefix(table);
+        rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('_').is_some_and(is_partition))
+    })
 }
 
 fn children(node: &Value) -> impl Iterator<Item = &Value> {
@@ -282,7 +299,7 @@ mod tests {
         assert_eq!(faults(scan("Seq Scan", "jobs")), ["a sequential scan of jobs"]);
         assert_eq!(faults(scan("Bitmap Heap Scan", "lanes")), ["a bitmap scan of lanes"]);
         assert_eq!(faults(scan("Index Scan", "events")), ["a scan of the whole index i of events"]);
-        assert!(faults(scan("Seq Scan", "subscribers")).is_empty());
+        assert!(faults(scan("Seq Scan", "partitions")).is_empty());
     }
 
     #[test]
@@ -292,6 +309,15 @@ mod tests {
         assert!(faults(found.clone()).is_empty());
         found["Index Cond"] = json!("(seq = $1)");
         assert_eq!(faults(found), ["a scan of the whole index i of jobs"]);
+    }
+
+    #[test]
+    fn a_comparison_of_rows_does_not_end_a_scan() {
+        let mut found = scan("Index Scan", "jobs");
+        found["Index Cond"] = json!("(ROW(lane, seq) >= ROW(done.lane, done.seq))");
+        assert!(faults(found.clone()).is_empty());
+        found["Index Cond"] = json!("((lane = $1) AND (ROW(lane, seq) <= ROW(done.lane, done.seq)))");
+        assert_eq!(faults(found), ["a scan of jobs that ends by the first column of its index only"]);
     }
 
     #[test]

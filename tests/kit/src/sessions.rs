@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 const RUNNING: &str = "SELECT left(query, 200) AS query,
         extract(epoch FROM clock_timestamp() - query_start)::float8 AS seconds
     FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name = 'postrider' AND state = 'active'
+    WHERE datname = current_database() AND application_name = 'postrider-2' AND state = 'active'
     ORDER BY query_start";
 
 /// A statement that was seen running.

@@ -12,6 +12,8 @@
     reason = "test code: a panic with a description is a failed test"
 )]
 
+use std::time::Duration;
+
 use postrider_core::{Clock as _, IdGenerator, Keyring, Secret, SystemRandom, TenantId, Timestamp};
 use postrider_database::{Config, Database, Dialect};
 use postrider_store::Store;
@@ -65,6 +67,11 @@ impl Stage {
     pub async fn of(database: TestDatabase) -> Self {
         let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
         let store = open(direct(&database), &keyring).await;
+        // As dispatching does; the second in case that midnight is near.
+        let now = store.ids().clock().now();
+        for moment in [now, now + Duration::from_hours(1)] {
+            store.ensure_partition(store.database().connection(), moment).await.unwrap();
+        }
         Self { database, store, tenant: TenantId::default(), keyring }
     }
 
@@ -96,19 +103,20 @@ impl Stage {
         );
         // The job and the delivery of a number share their id.
         let id = match self.store.database().dialect() {
-            Dialect::Postgres => "lpad(to_hex(n), 32, '0')::uuid",
-            Dialect::Sqlite => "unhex(printf('%032x', n))",
+            Dialect::Postgres => "(left({id}::text, 31) || lpad(to_hex(n + 1), 5, '0'))::uuid",
+            Dialect::Sqlite => "unhex(substr(hex({id}), 1, 27) || printf('%05x', n + 1))",
         };
+        let (delivery, job) = (id.replace("{id}", "id"), id.replace("{id}", "subject"));
         for sql in [
             format!(
-                "INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, \
-                    round_start, job_id, created_at) \
-                {numbers} SELECT {id}, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, \
-                    {id}, created_at FROM deliveries, numbers"
+                "INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, \
+                    job_id, created_at) \
+                {numbers} SELECT {delivery}, tenant, subscriber_id, event_type, status, attempts, round_start, \
+                    {delivery}, created_at FROM deliveries, numbers"
             ),
             format!(
                 "INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues) \
-                {numbers} SELECT {id}, lane, owner, {id}, priority, available_at, 0, 0 FROM jobs, numbers"
+                {numbers} SELECT {job}, lane, owner, {job}, priority, available_at, 0, 0 FROM jobs, numbers"
             ),
             format!("UPDATE rollups SET created = {deliveries}"),
         ] {

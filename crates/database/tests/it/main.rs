@@ -63,7 +63,7 @@ async fn begin_passes_over_connections_that_died_in_the_pool() {
 
     let admin = test.connection();
     let of_pool =
-        "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'postrider'";
+        "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'postrider-2'";
     let rows = async |sql: &str| {
         let statement = Statement::from_string(admin.get_database_backend(), sql);
         admin.query_all_raw(statement).await.expect("rows").len()

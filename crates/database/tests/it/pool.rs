@@ -22,7 +22,7 @@ async fn connect(test: &TestDatabase, max_connections: u32) -> Database {
 async fn sessions(test: &TestDatabase, condition: &str) -> usize {
     let sql = format!(
         "SELECT pid FROM pg_stat_activity \
-         WHERE datname = current_database() AND application_name = 'postrider' AND {condition}"
+         WHERE datname = current_database() AND application_name = 'postrider-2' AND {condition}"
     );
     let admin = test.connection();
     let statement = Statement::from_string(admin.get_database_backend(), sql);
@@ -37,7 +37,7 @@ async fn sleep(database: &Database, seconds: u32) -> Result<(), DatabaseError> {
 async fn terminate_all(test: &TestDatabase) {
     let admin = test.connection();
     let sql = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
-         WHERE datname = current_database() AND application_name = 'postrider'";
+         WHERE datname = current_database() AND application_name = 'postrider-2'";
     admin
         .query_all_raw(Statement::from_string(admin.get_database_backend(), sql))
         .await

@@ -73,7 +73,7 @@ async fn the_pool_follows_the_server_that_accepts_writes() {
         let statements = format!(
             r#"ALTER DATABASE "{name}" SET default_transaction_read_only = {value};
             SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = '{name}' AND application_name = 'postrider'"#
+                WHERE datname = '{name}' AND application_name = 'postrider-2'"#
         );
         // From the other database, which is not frozen.
         test.connection().execute_unprepared(&statements).await.expect("a change");

@@ -192,13 +192,17 @@ async fn draft(
 ) -> Result<(Writes, Vec<Answer>), StoreError> {
     let candidates: Vec<Candidate<'_>> =
         events.iter().map(|addressed| Candidate::new(shared, addressed)).collect();
+    // Before anything is locked.
+    for candidate in &candidates {
+        shared.store.ensure_partition(connection, candidate.id.made_at()).await?;
+    }
     let decisions = decide(shared, connection, &candidates).await?;
 
     let mut rows = Rows::default();
     let mut found = 0;
     for (candidate, decision) in candidates.iter().zip(&decisions) {
         if matches!(decision, Decision::Write) {
-            rows.add(shared, candidate);
+            rows.add(candidate);
             found += candidate.subscribers_found();
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use postrider_core::TenantId;
+use postrider_core::{EventId, TenantId};
 use postrider_store::StoreError;
 use postrider_store::intake::{KeyName, KeyRow, TakenKey};
 use sea_orm::ConnectionTrait;
@@ -32,6 +32,11 @@ pub(super) async fn decide(
 ) -> Result<Vec<Decision>, StoreError> {
     let mut decisions: Vec<Decision> = candidates.iter().map(|_| Decision::Write).collect();
     reject_failed(shared, connection, candidates, &mut decisions).await?;
+    for (decision, candidate) in decisions.iter_mut().zip(candidates) {
+        if candidate.subscribers_found() as usize > EventId::MAX_DELIVERIES {
+            *decision = Decision::Reject(DispatchError::TooManySubscribers);
+        }
+    }
     take_keys(shared, connection, candidates, &mut decisions).await?;
     Ok(decisions)
 }
@@ -73,7 +78,9 @@ async fn take_keys(
     let mut firsts: Vec<usize> = Vec::new();
     let mut repeats: Vec<(usize, usize)> = Vec::new();
     for (index, candidate) in candidates.iter().enumerate() {
-        let Some(name) = candidate.key().filter(|_| candidate.prepared.transformed.is_ok()) else { continue };
+        let Some(name) = candidate.key().filter(|_| matches!(decisions[index], Decision::Write)) else {
+            continue;
+        };
         if let Some(&earlier) = first.get(&name) {
             repeats.push((index, earlier));
             continue;

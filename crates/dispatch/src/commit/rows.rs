@@ -7,7 +7,6 @@ use postrider_telemetry::context::TraceParent;
 
 use super::candidate::Candidate;
 use super::prepared::Prepared;
-use crate::shared::Shared;
 
 /// What a batch writes.
 #[derive(Default)]
@@ -19,7 +18,7 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Adds an event with a delivery and a job for each of its subscribers, or with the promise to make them.
-    pub(super) fn add(&mut self, shared: &Shared, candidate: &Candidate<'_>) {
+    pub(super) fn add(&mut self, candidate: &Candidate<'_>) {
         let Prepared { event, agent_id, .. } = candidate.prepared;
         let data = candidate.prepared.data();
         let envelope = Envelope { event_type: &event.event_type, timestamp: candidate.at, agent_id, data };
@@ -31,7 +30,7 @@ impl Rows {
             dispatched_at: candidate.at,
             trace: trace.as_deref(),
         };
-        self.deliveries.add(shared.store.ids(), event_ref, &candidate.jobs);
+        self.deliveries.add(event_ref, 0, &candidate.jobs);
         if let Some(crowd) = candidate.crowd {
             self.promises.push(FanOutRow {
                 event_id: candidate.id,

@@ -1,7 +1,7 @@
 //! What a dispatched event leaves: rows, ids and subscribers.
 
-use postrider_core::TenantId;
 use postrider_core::event::{EventDataError, EventTypeError};
+use postrider_core::{DeliveryId, TenantId};
 use postrider_dispatch::{DispatchError, NewEvent, NewEventError};
 use postrider_store::subscribers::SubscriberChange;
 use sea_orm::FromQueryResult;
@@ -25,7 +25,6 @@ on_both!(
 
 #[derive(Debug, FromQueryResult)]
 struct Stored {
-    event_id: Uuid,
     subscriber_id: Uuid,
     job_id: Uuid,
     subject: Uuid,
@@ -35,7 +34,7 @@ struct Stored {
     attempts: i32,
 }
 
-const STORED: &str = "SELECT deliveries.event_id, deliveries.subscriber_id, deliveries.job_id, jobs.subject, jobs.lane, \
+const STORED: &str = "SELECT deliveries.subscriber_id, deliveries.job_id, jobs.subject, jobs.lane, \
     deliveries.id AS delivery_id, deliveries.status, deliveries.attempts \
     FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id ORDER BY deliveries.id";
 
@@ -55,7 +54,7 @@ async fn an_event_is_stored_with_its_deliveries_and_jobs(stage: &Stage) {
     let stored: Vec<Stored> = stage.all(STORED).await;
     assert_eq!(stored.len(), 2);
     for ((row, subscriber), job) in stored.iter().zip(&dispatched.subscribers).zip(&dispatched.jobs) {
-        assert_eq!(row.event_id, dispatched.id.uuid());
+        assert_eq!(DeliveryId::from_uuid(row.delivery_id).event(), dispatched.id);
         assert_eq!((row.subscriber_id, row.job_id), (subscriber.uuid(), job.uuid()));
         assert_eq!((row.lane, row.subject), (subscriber.uuid(), row.delivery_id));
         assert_eq!((row.status, row.attempts), (0, 0));

@@ -145,9 +145,9 @@ async fn dead_letters_are_requeued_once() {
 async fn multiply(server: &TestServer, times: u32) {
     let sql = format!(
         "WITH RECURSIVE numbers(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < {times}) \
-        INSERT INTO deliveries (id, tenant, event_id, event_type, subscriber_id, status, attempts, round_start, \
+        INSERT INTO deliveries (id, tenant, event_type, subscriber_id, status, attempts, round_start, \
             dead_reason, created_at, died_at, ended_at) \
-        SELECT randomblob(16), tenant, event_id, event_type, subscriber_id, status, attempts, round_start, \
+        SELECT randomblob(16), tenant, event_type, subscriber_id, status, attempts, round_start, \
             dead_reason, created_at, died_at, ended_at FROM deliveries, numbers"
     );
     server.database.connection().execute_unprepared(&sql).await.unwrap();

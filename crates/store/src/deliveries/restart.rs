@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use postrider_core::{DeliveryStatus, JobId, TenantId};
-use postrider_database::{Batch, Column, Kind, Transaction, Writes};
+use postrider_database::{Batch, Column, Dialect, Kind, Transaction, Writes};
 use postrider_queue::NewJob;
 
 use super::read::Delivery;
@@ -57,12 +57,17 @@ pub(crate) async fn restart(
         AttemptBudget::FromZero => "attempts",
         AttemptBudget::Keep => "round_start",
     };
+    // For a range, SQLite would rather read all deliveries of the tenant.
+    let theirs = match Dialect::of(transaction) {
+        Dialect::Postgres => "deliveries.id BETWEEN input.id AND input.id",
+        Dialect::Sqlite => "deliveries.id = input.id",
+    };
     let sql = format!(
         "UPDATE deliveries SET status = {PENDING}, job_id = input.job, round_start = {round_start}, \
             next_attempt_at = NULL, dead_reason = NULL, died_at = NULL, ended_at = NULL \
-        FROM input WHERE deliveries.id = input.id"
+        FROM input WHERE deliveries.tenant = $1 AND {theirs}"
     );
-    input.execute(transaction, &sql, []).await?;
+    input.execute(transaction, &sql, [tenant.as_str().into()]).await?;
     let mut writes = Writes::new();
     add(store.shards.next(), counts, &mut writes);
     // The subscriber may have been deleted.

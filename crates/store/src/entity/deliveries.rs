@@ -6,7 +6,7 @@ pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) id: Uuid,
     pub(crate) tenant: String,
-    pub(crate) event_id: Uuid,
+    pub(crate) event_id: Option<Uuid>,
     pub(crate) subscriber_id: Uuid,
     pub(crate) event_type: String,
     pub(crate) status: i16,

@@ -1,6 +1,6 @@
 //! The deliveries of an event and their jobs.
 
-use postrider_core::{EventId, EventType, IdGenerator, JobId, SubscriberId, TenantId, Timestamp};
+use postrider_core::{EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
 use postrider_queue::NewJob;
 
 use super::DeliveryRow;
@@ -31,13 +31,15 @@ pub struct NewDeliveries {
 }
 
 impl NewDeliveries {
-    /// Adds the deliveries of an event to these subscribers, each with the job that will work on it.
-    pub fn add(&mut self, ids: &IdGenerator, event: EventRef<'_>, recipients: &[(SubscriberId, JobId)]) {
-        for &(subscriber, job) in recipients {
+    /// Adds the deliveries of an event to these subscribers, each with the job that will work on it. The event has `made`
+    /// deliveries already.
+    pub fn add(&mut self, event: EventRef<'_>, made: usize, recipients: &[(SubscriberId, JobId)]) {
+        for (number, &(subscriber, job)) in (made + 1..).zip(recipients) {
+            // An event with more subscribers than numbers was rejected.
+            let Some(id) = event.id.delivery(number) else { break };
             let row = DeliveryRow {
-                id: ids.next(),
+                id,
                 tenant: event.tenant.clone(),
-                event_id: event.id,
                 event_type: event.event_type.clone(),
                 subscriber,
                 job,

@@ -147,7 +147,10 @@ impl Store {
             "idempotency_keys",
             "idempotency_keys.tenant = input.tenant AND idempotency_keys.key = input.key",
         );
-        let events = dialect.look_up("events", "events.id = idempotency_keys.event_id");
+        let events = dialect.look_up(
+            "events",
+            "events.tenant = idempotency_keys.tenant AND events.id = idempotency_keys.event_id",
+        );
         let sql = format!(
             "SELECT input.place, request_hash, event_id, jobs, event_type, agent_id, dispatched_at, subscribers_found, \
                 {JOBS_CREATED} AS jobs_created, {FAN_OUT_JOBS} IS NOT NULL AS continues \

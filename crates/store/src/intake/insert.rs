@@ -33,12 +33,10 @@ pub struct EventRow {
 /// A delivery to be inserted.
 #[derive(Clone, Debug)]
 pub struct DeliveryRow {
-    /// The delivery's id.
+    /// The delivery's id, which also names the event: see [`EventId::delivery`].
     pub id: DeliveryId,
     /// The tenant that owns it.
     pub tenant: TenantId,
-    /// The event to deliver.
-    pub event_id: EventId,
     /// The event's type.
     pub event_type: EventType,
     /// The subscriber to deliver to.
@@ -50,7 +48,8 @@ pub struct DeliveryRow {
 }
 
 impl Store {
-    /// Adds to `writes` the events, their deliveries, and the counts of the deliveries.
+    /// Adds to `writes` the events, their deliveries, and the counts of the deliveries. There must be a partition for each
+    /// event: see [`Store::ensure_partition`].
     pub fn insert_with(&self, events: Vec<EventRow>, deliveries: &[DeliveryRow], writes: &mut Writes) {
         const EVENT: &[Column] = &[
             Column::new("id", Kind::Uuid),
@@ -64,7 +63,6 @@ impl Store {
         const DELIVERY: &[Column] = &[
             Column::new("id", Kind::Uuid),
             Column::new("tenant", Kind::Text),
-            Column::new("event_id", Kind::Uuid),
             Column::new("subscriber_id", Kind::Uuid),
             Column::new("event_type", Kind::Text),
             Column::new("job_id", Kind::Uuid),
@@ -92,7 +90,6 @@ impl Store {
             input.push([
                 delivery.id.uuid().into(),
                 delivery.tenant.as_str().into(),
-                delivery.event_id.uuid().into(),
                 delivery.subscriber.uuid().into(),
                 delivery.event_type.as_str().into(),
                 delivery.job.uuid().into(),
@@ -104,8 +101,8 @@ impl Store {
         }
         let sql = format!(
             "INSERT INTO deliveries \
-                (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
-            SELECT id, tenant, event_id, subscriber_id, event_type, {PENDING}, 0, 0, job_id, created_at FROM input"
+                (id, tenant, subscriber_id, event_type, status, attempts, round_start, job_id, created_at) \
+            SELECT id, tenant, subscriber_id, event_type, {PENDING}, 0, 0, job_id, created_at FROM input"
         );
         writes.push(input, sql);
         add(self.shards.next(), counts, writes);

@@ -212,12 +212,12 @@ pub(crate) async fn matching(
         i64::try_from(max).unwrap_or(i64::MAX).into(),
         since.map_or(i64::MAX, Timestamp::millis).into(),
     ];
-    // PostgreSQL compares rows, so that only the index of patterns is good, even if it has planned for a small table. SQLite
-    // would not see where the range ends.
+    // The comparison of rows begins the scan, so that only the index of patterns is good, even if PostgreSQL has planned for
+    // a small table. It would not end the scan there, nor begin it on SQLite.
     let within = match Dialect::of(connection) {
         Dialect::Postgres => {
-            "tenant = $1 AND (pattern, subscriber_id) > ({pattern}, $2) \
-            AND (pattern, subscriber_id) <= ({pattern}, $3) ORDER BY pattern, subscriber_id"
+            "tenant = $1 AND pattern = {pattern} AND (pattern, subscriber_id) > ({pattern}, $2) \
+            AND subscriber_id <= $3 ORDER BY pattern, subscriber_id"
         }
         Dialect::Sqlite => {
             "tenant = $1 AND pattern = {pattern} AND subscriber_id > $2 AND subscriber_id <= $3 \

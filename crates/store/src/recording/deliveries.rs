@@ -9,6 +9,7 @@ use postrider_queue::JobId;
 
 use crate::StoreError;
 use crate::attempt::{End, Outcome};
+use crate::partitions::Tables;
 use crate::row::{DEAD, PENDING, millis, status, stored_status};
 
 /// What recording an outcome did to its delivery.
@@ -36,9 +37,11 @@ pub(super) enum Change {
 /// does not change. Returns the changed ones by their jobs.
 pub(super) async fn update_deliveries(
     transaction: &Transaction,
+    tables: &Tables,
     outcomes: &[&Outcome],
 ) -> Result<HashMap<JobId, Applied>, StoreError> {
     const DELIVERY: &[Column] = &[
+        Column::new("tenant", Kind::Text),
         Column::new("id", Kind::Uuid),
         Column::new("job", Kind::Uuid),
         Column::new("new_status", Kind::Small),
@@ -49,7 +52,7 @@ pub(super) async fn update_deliveries(
         Column::nullable("reason", Kind::Small),
     ];
     let mut input = Batch::new(DELIVERY);
-    let (lock, locked, theirs) = named(Dialect::of(transaction));
+    let Named { lock, deliveries, locked, theirs } = named(Dialect::of(transaction), tables);
     for outcome in outcomes {
         let attempt = outcome.attempt.as_ref();
         let answered = attempt.and_then(|attempt| attempt.response.as_ref()).map(|response| response.status);
@@ -61,6 +64,7 @@ pub(super) async fn update_deliveries(
             End::Succeeded | End::Cancelled => (None, None),
         };
         input.push([
+            outcome.delivery.tenant.as_str().into(),
             outcome.delivery.id.uuid().into(),
             outcome.lease.job.0.into(),
             outcome.end.status().code().into(),
@@ -73,7 +77,7 @@ pub(super) async fn update_deliveries(
     }
     let now = Dialect::of(transaction).now();
     let sql = format!(
-        "{lock}UPDATE deliveries SET \
+        "{lock}UPDATE {deliveries} SET \
             status = input.new_status, \
             attempts = deliveries.attempts + input.tried, \
             next_attempt_at = {now} + input.delay, \
@@ -98,26 +102,49 @@ pub(super) async fn update_deliveries(
     rows.iter().map(applied).collect()
 }
 
-/// The parts of an `UPDATE deliveries … FROM input(id, job) WHERE …`: its beginning, the beginning of its condition, and
-/// the condition that a delivery is named by the input.
+/// The parts of an `UPDATE deliveries … FROM input(tenant, id, job) WHERE …`.
+pub(crate) struct Named {
+    /// Its beginning.
+    pub(crate) lock: String,
+    /// The table.
+    pub(crate) deliveries: String,
+    /// The beginning of its condition.
+    pub(crate) locked: &'static str,
+    /// The condition that a delivery is named by the input.
+    pub(crate) theirs: &'static str,
+}
+
+/// Returns the parts of an update of deliveries in these tables.
 ///
 /// On PostgreSQL it locks all these deliveries first, in the order of their ids, so that two batches with the same
 /// deliveries wait for each other and do not deadlock. SQLite's only write transaction needs no order.
-pub(crate) const fn named(dialect: Dialect) -> (&'static str, &'static str, &'static str) {
+pub(crate) fn named(dialect: Dialect, tables: &Tables) -> Named {
+    let deliveries = tables.deliveries_to_update();
     match dialect {
-        // A range instead of an equality: PostgreSQL caches plans. A plan made while the table was small would join it
-        // whole with the input, also when it is large; a range can only be looked up in the index.
-        Dialect::Postgres => (
-            ", locked AS MATERIALIZED ( \
-                SELECT mine.id FROM (SELECT id FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
-                    SELECT deliveries.id FROM deliveries WHERE deliveries.id = given.id LIMIT 1 FOR NO KEY UPDATE \
-                ) AS mine \
-            ) ",
-            "(SELECT count(*) FROM locked) >= 0 AND ",
-            "deliveries.id BETWEEN input.id AND input.id AND deliveries.job_id BETWEEN input.job AND input.job",
-        ),
+        // Arrays and ranges instead of equalities: PostgreSQL caches plans. A plan made while the table was small would
+        // join it whole with the input, also when it is large; these can only be looked up in the index.
+        Dialect::Postgres => Named {
+            lock: format!(
+                ", locked AS MATERIALIZED ( \
+                    SELECT mine.id FROM (SELECT tenant, id FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
+                        SELECT deliveries.id FROM {} AS deliveries \
+                        WHERE deliveries.tenant = given.tenant AND deliveries.id = given.id LIMIT 1 FOR NO KEY UPDATE \
+                    ) AS mine \
+                ) ",
+                tables.deliveries()
+            ),
+            deliveries,
+            locked: "(SELECT count(*) FROM locked) >= 0 AND ",
+            theirs: "deliveries.tenant = ANY (ARRAY[input.tenant]) \
+                AND deliveries.id BETWEEN input.id AND input.id AND deliveries.job_id BETWEEN input.job AND input.job",
+        },
         // An equality instead of a range: for a range, SQLite would rather index all deliveries by their status each time.
-        Dialect::Sqlite => ("", "", "deliveries.id = input.id AND deliveries.job_id = input.job"),
+        Dialect::Sqlite => Named {
+            lock: String::new(),
+            deliveries,
+            locked: "",
+            theirs: "deliveries.tenant = input.tenant AND deliveries.id = input.id AND deliveries.job_id = input.job",
+        },
     }
 }
 
@@ -125,12 +152,17 @@ pub(crate) const fn named(dialect: Dialect) -> (&'static str, &'static str, &'st
 /// a number; but it changes no status and counts for no round. Returns `None` if the delivery was deleted.
 pub(super) async fn count_late(
     transaction: &Transaction,
+    tables: &Tables,
     outcome: &Outcome,
 ) -> Result<Option<Applied>, StoreError> {
-    let sql = "UPDATE deliveries SET attempts = attempts + 1, round_start = round_start + 1 \
-        WHERE id = $1 RETURNING status, attempts";
+    let sql = format!(
+        "UPDATE {} SET attempts = attempts + 1, round_start = round_start + 1 \
+        WHERE tenant = $1 AND id = $2 RETURNING status, attempts",
+        tables.deliveries()
+    );
     let id = outcome.delivery.id;
-    let Some(row) = query_one(transaction, sql, [id.uuid().into()]).await? else { return Ok(None) };
+    let values = [outcome.delivery.tenant.as_str().into(), id.uuid().into()];
+    let Some(row) = query_one(transaction, sql, values).await? else { return Ok(None) };
     let is_pending = status(column(&row, "status")?, id)? == DeliveryStatus::Pending;
     let change = if is_pending { Change::OfAnotherJob } else { Change::AlreadyEnded };
     Ok(Some(Applied { attempts: column(&row, "attempts")?, change, failing: true }))

@@ -7,6 +7,7 @@ use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
 use super::deliveries::{Applied, Change};
 use super::{attempts, counts};
 use crate::attempt::Outcome;
+use crate::partitions::Tables;
 use crate::rollups;
 use crate::row::{PENDING, SUCCEEDED, signed, stored_status};
 use crate::{Store, StoreError};
@@ -22,7 +23,8 @@ impl Store {
     pub async fn record_fast(&self, outcomes: &[&Outcome]) -> Result<bool, StoreError> {
         let done: Vec<_> = outcomes.iter().map(|one| one.lease).collect();
         let mut guarded = Guarded::default();
-        end_deliveries(outcomes, &mut guarded);
+        let tables = self.tables_of(outcomes.iter().map(|one| one.delivery.id));
+        end_deliveries(&tables, outcomes, &mut guarded);
         let expected = |one: &&Outcome| {
             let attempts = signed(one.delivery.attempts).saturating_add(1);
             (one.lease.job, Applied { attempts, change: Change::Made, failing: false })
@@ -36,14 +38,22 @@ impl Store {
         }
         attempts::insert(&self.ids, outcomes, &applied, &mut guarded.writes);
         rollups::attempts::add(added.attempts, &mut guarded.writes);
-        Ok(guarded.execute(self.database.connection()).await?)
+        match guarded.execute(self.database.connection()).await {
+            // The partition was dropped: no delivery was pending in it.
+            Err(error) if error.is_missing_table() => {
+                self.partitions.forget();
+                Ok(false)
+            }
+            recorded => Ok(recorded?),
+        }
     }
 }
 
 /// Ends deliveries that have succeeded, on condition that none has changed since it was loaded and that their
 /// subscribers are healthy.
-fn end_deliveries(outcomes: &[&Outcome], guarded: &mut Guarded) {
+fn end_deliveries(tables: &Tables, outcomes: &[&Outcome], guarded: &mut Guarded) {
     const ENDED: &[Column] = &[
+        Column::new("tenant_id", Kind::Text),
         Column::new("id", Kind::Uuid),
         Column::new("job", Kind::Uuid),
         Column::new("tried", Kind::Int),
@@ -56,6 +66,7 @@ fn end_deliveries(outcomes: &[&Outcome], guarded: &mut Guarded) {
         let delivery = &outcome.delivery;
         let response = outcome.attempt.as_ref().and_then(|attempt| attempt.response.as_ref());
         ended.push([
+            delivery.tenant.as_str().into(),
             delivery.id.uuid().into(),
             outcome.lease.job.0.into(),
             signed(delivery.attempts).into(),
@@ -70,13 +81,14 @@ fn end_deliveries(outcomes: &[&Outcome], guarded: &mut Guarded) {
         subscribers,
         "NOT EXISTS (SELECT 1 FROM health WHERE subscriber_id = ANY (ARRAY(SELECT id FROM input)))",
     );
-    // Ranges of one id, and comparisons that PostgreSQL cannot turn into a join, so that it looks up each delivery in
+    // Arrays and ranges of one, and comparisons that PostgreSQL cannot turn into a join, so that it looks up each delivery in
     // the index: see ADR 14.
-    let now = Dialect::Postgres.now();
+    let (now, deliveries) = (Dialect::Postgres.now(), tables.deliveries_to_update());
     let sql = format!(
-        "UPDATE deliveries SET status = {SUCCEEDED}, attempts = attempts + 1, next_attempt_at = NULL, \
+        "UPDATE {deliveries} SET status = {SUCCEEDED}, attempts = attempts + 1, next_attempt_at = NULL, \
             response_status = answered, error_kind = NULL, dead_reason = NULL, died_at = NULL, ended_at = {now} \
-        FROM (SELECT * FROM input ORDER BY id) AS ended WHERE deliveries.id BETWEEN ended.id AND ended.id \
+        FROM (SELECT * FROM input ORDER BY id) AS ended \
+        WHERE deliveries.tenant = ANY (ARRAY[ended.tenant_id]) AND deliveries.id BETWEEN ended.id AND ended.id \
             AND status = {PENDING} AND job_id IS NOT DISTINCT FROM job AND attempts IS NOT DISTINCT FROM tried \
             AND subscriber_id IS NOT DISTINCT FROM subscriber"
     );

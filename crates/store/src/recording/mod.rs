@@ -25,6 +25,7 @@ use postrider_queue::{Draining, Finish, JobId, LaneId, Lease};
 use self::deliveries::{Applied, count_late, update_deliveries};
 use crate::attempt::{End, Outcome};
 use crate::health::{self, BreakerPolicy, Judged, Locked, Notice};
+use crate::partitions::Tables;
 use crate::rollups;
 use crate::{Store, StoreError};
 
@@ -49,8 +50,25 @@ impl Store {
         others: &[(Lease, Finish)],
         policy: &BreakerPolicy,
     ) -> Result<Recorded, StoreError> {
-        let mut outcomes: Vec<&Outcome> = outcomes.into_iter().collect();
-        let mut others = others.to_vec();
+        let outcomes: Vec<&Outcome> = outcomes.into_iter().collect();
+        let tables = self.tables_of(outcomes.iter().map(|one| one.delivery.id));
+        match self.record_in(&tables, outcomes.clone(), others.to_vec(), policy).await {
+            // The partition was dropped: no delivery was pending in it.
+            Err(StoreError::Database(error)) if error.is_missing_table() => {
+                self.partitions.forget();
+                self.record_in(&Tables::WHOLE, outcomes, others.to_vec(), policy).await
+            }
+            recorded => recorded,
+        }
+    }
+
+    async fn record_in(
+        &self,
+        tables: &Tables,
+        mut outcomes: Vec<&Outcome>,
+        mut others: Vec<(Lease, Finish)>,
+        policy: &BreakerPolicy,
+    ) -> Result<Recorded, StoreError> {
         let mut lost: HashSet<JobId> = HashSet::new();
         let mut notices = Vec::new();
         outcomes.sort_unstable_by_key(|one| one.delivery.id);
@@ -64,7 +82,7 @@ impl Store {
             let transaction = self.database.begin().await?;
             // First, as every transaction locks subscribers before all else.
             let locked = Locked::subscribers(&transaction, &to_deactivate).await?;
-            let failing = self.write(&transaction, &outcomes).await?;
+            let failing = self.write(&transaction, tables, &outcomes).await?;
             // Late, because it locks lanes, which other workers wait for.
             let ended: HashSet<JobId> =
                 self.queue.finish_in(&transaction, &ends).await?.into_iter().collect();
@@ -101,13 +119,14 @@ impl Store {
     async fn write(
         &self,
         transaction: &Transaction,
+        tables: &Tables,
         outcomes: &[&Outcome],
     ) -> Result<HashSet<SubscriberId>, StoreError> {
-        let mut applied: HashMap<JobId, Applied> = update_deliveries(transaction, outcomes).await?;
+        let mut applied: HashMap<JobId, Applied> = update_deliveries(transaction, tables, outcomes).await?;
         for outcome in outcomes {
             if outcome.attempt.is_some()
                 && !applied.contains_key(&outcome.lease.job)
-                && let Some(late) = count_late(transaction, outcome).await?
+                && let Some(late) = count_late(transaction, tables, outcome).await?
             {
                 applied.insert(outcome.lease.job, late);
             }

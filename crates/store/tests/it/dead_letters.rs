@@ -368,10 +368,9 @@ impl Stage {
             dispatched_at: at,
         };
         let rows: Vec<_> = (0..count)
-            .map(|_| DeliveryRow {
-                id: ids.next(),
+            .map(|number| DeliveryRow {
+                id: event_id.delivery(number + 1).unwrap(),
                 tenant: self.tenant.clone(),
-                event_id,
                 event_type: "a".parse().unwrap(),
                 subscriber,
                 job: ids.next(),

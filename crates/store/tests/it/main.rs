@@ -13,6 +13,8 @@ mod bulk;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod conversion;
+#[cfg(test)]
 mod deactivation;
 #[cfg(test)]
 mod dead_letters;
@@ -26,6 +28,8 @@ mod fault;
 mod locks;
 #[cfg(test)]
 mod pages;
+#[cfg(test)]
+mod partitions;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]

@@ -69,8 +69,8 @@ async fn a_filter_that_matches_little_ends_a_page_early(stage: &Stage) {
     let oldest = stage.dispatch(&stage.tenant, subscriber, "rare", stage.now()).await;
     let connection = stage.database.connection();
     let id = match connection.get_database_backend() {
-        DbBackend::Sqlite => "unhex('fe' || printf('%030x', n))",
-        _ => "('fe' || lpad(to_hex(n), 30, '0'))::uuid",
+        DbBackend::Sqlite => "unhex(substr(hex(id), 1, 12) || '7fffbfff' || printf('%012x', n))",
+        _ => "(left(id::text, 13) || '7fffbfff' || lpad(to_hex(n), 12, '0'))::uuid",
     };
     let numbers = format!(
         "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {OTHERS})"
@@ -82,9 +82,9 @@ async fn a_filter_that_matches_little_ends_a_page_early(stage: &Stage) {
             SELECT {id}, tenant, 'usual', agent_id, envelope, 1, n FROM events, numbers"
         ),
         format!(
-            "INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, \
+            "INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, \
                 dead_reason, died_at, response_status, created_at) {numbers} \
-            SELECT {id}, tenant, event_id, subscriber_id, 'usual', 2, 1, 0, 1, 2, 500, n FROM deliveries, numbers"
+            SELECT {id}, tenant, subscriber_id, 'usual', 2, 1, 0, 1, 2, 500, n FROM deliveries, numbers"
         ),
     ] {
         connection.execute_unprepared(&sql).await.unwrap();

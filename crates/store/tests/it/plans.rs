@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use postrider_core::{AgentId, ErrorKind, EventId, EventType, SubscriberId, TenantId, Verdict};
+use postrider_core::{AgentId, ErrorKind, EventId, EventType, SubscriberId, TenantId, Verdict, id};
 use postrider_database::{Guarded, Writes};
 use postrider_queue::{Claim, LaneId, Lease, LeaseToken, NewJob};
 use postrider_store::Store;
@@ -21,10 +21,19 @@ use sea_orm::ConnectionTrait as _;
 use crate::stage::Stage;
 
 /// Nothing but the test may analyse or vacuum: the states are states of what the planner knows, too.
-const BY_HAND: &str =
-    "ALTER TABLE jobs SET (autovacuum_enabled = off); ALTER TABLE lanes SET (autovacuum_enabled = off);
-    ALTER TABLE events SET (autovacuum_enabled = off); ALTER TABLE deliveries SET (autovacuum_enabled = off);
-    ALTER TABLE attempts SET (autovacuum_enabled = off)";
+const BY_HAND: &str = "DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT relname FROM pg_class WHERE relkind = 'r' AND (relispartition OR relname IN ('jobs', 'lanes')) LOOP
+        EXECUTE format('ALTER TABLE %I SET (autovacuum_enabled = off)', name);
+    END LOOP;
+END $$";
+
+/// Partitions for three days, and ids of the first two of them, random or of these numbers.
+const PARTITIONS: &str = "CREATE FUNCTION now_ms() RETURNS bigint LANGUAGE sql STABLE AS
+        $$ SELECT (extract(epoch FROM now()) * 1000)::bigint $$;
+    SELECT postrider_add_partition(now_ms() + day * 86400000, 86400000) FROM generate_series(-1, 1) AS day;
+    CREATE FUNCTION id_of(n int) RETURNS uuid LANGUAGE sql VOLATILE AS $$
+        SELECT (lpad(to_hex(now_ms() - n % 2 * 86400000), 12, '0') || '7'
+            || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid $$";
 
 /// The states, each reached from the one before.
 const STATES: [(&str, &str); 5] = [
@@ -52,12 +61,12 @@ const MANY: &str = "INSERT INTO lanes (id, owner, ordered, rate_next_us, running
         SELECT gen_random_uuid(), lpad(to_hex(n % 10000 + 1), 32, '0')::uuid, 'default', gen_random_uuid(),
             0, 9000000000000, 0, 0 FROM generate_series(1, {jobs} / 10) AS n;
     INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at)
-        SELECT gen_random_uuid(), 'default', 'order.created', 'agent', '', 1, n FROM generate_series(1, 50000) AS n;
-    INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, job_id, created_at)
-        SELECT gen_random_uuid(), 'default', gen_random_uuid(), lpad(to_hex(n % 10000 + 1), 32, '0')::uuid,
+        SELECT id_of(n), 'default', 'order.created', 'agent', '', 1, n FROM generate_series(1, 50000) AS n;
+    INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, job_id, created_at)
+        SELECT id_of(n), 'default', lpad(to_hex(n % 10000 + 1), 32, '0')::uuid,
             'order.created', n % 4, 0, 0, gen_random_uuid(), n FROM generate_series(1, 50000) AS n;
     INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_truncated)
-        SELECT gen_random_uuid(), 'default', gen_random_uuid(), 1, n, n, false FROM generate_series(1, 50000) AS n";
+        SELECT gen_random_uuid(), 'default', id_of(n), 1, n, n, false FROM generate_series(1, 50000) AS n";
 
 #[tokio::test]
 async fn no_hot_statement_scans_or_sorts_a_large_table() {
@@ -72,7 +81,9 @@ async fn no_hot_statement_scans_or_sorts_a_large_table() {
         if place + 1 == STATES.len() {
             test.stage.database.connection().execute_unprepared("ANALYZE").await.unwrap();
         }
-        faults.extend(test.faults(state).await);
+        for tables in [Named::Partition, Named::WholeTables] {
+            faults.extend(test.faults(state, tables).await);
+        }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -82,8 +93,17 @@ async fn a_missing_index_is_noticed() {
     let test = Test::new().await;
     let sql = "ALTER TABLE deliveries DROP CONSTRAINT deliveries_pkey";
     test.stage.database.connection().execute_unprepared(sql).await.unwrap();
-    let faults = test.faults("without deliveries_pkey").await.join("\n");
-    assert!(faults.contains("load: a s") && faults.contains("record: a s"), "{faults}");
+    for tables in [Named::Partition, Named::WholeTables] {
+        let faults = test.faults("without deliveries_pkey", tables).await.join("\n");
+        assert!(faults.contains("load: a s") && faults.contains("record: a s"), "{faults}");
+    }
+}
+
+/// What the statements name: the partition that has their rows, or, as if they had rows in several, the whole tables.
+#[derive(Clone, Copy, Debug)]
+enum Named {
+    Partition,
+    WholeTables,
 }
 
 struct Test {
@@ -94,14 +114,18 @@ struct Test {
 impl Test {
     async fn new() -> Self {
         let database = TestDatabase::postgres().await;
+        database.connection().execute_unprepared(PARTITIONS).await.unwrap();
         database.connection().execute_unprepared(BY_HAND).await.unwrap();
         let plans = Plans::of(&database).await;
         Self { stage: Stage::of(database).await, plans }
     }
 
     /// Runs the hot statements of the store over new connections, and returns what is wrong with their plans.
-    async fn faults(&self, state: &str) -> Vec<String> {
+    async fn faults(&self, state: &str, tables: Named) -> Vec<String> {
         let store = self.stage.another_store().await;
+        if let Named::Partition = tables {
+            store.keep_partitions().await.unwrap();
+        }
         let subscriber = self.stage.subscribe(&self.stage.tenant, true).await;
         let tenant = &self.stage.tenant;
         self.plans.take();
@@ -111,7 +135,7 @@ impl Test {
             assert!(!plans.is_empty(), "{state}: {statement}: no plan was reported");
             for plan in plans {
                 for fault in plan.faults() {
-                    faults.push(format!("{state}: {statement}: {fault}\n{plan}"));
+                    faults.push(format!("{state}: {tables:?}: {statement}: {fault}\n{plan}"));
                 }
             }
         };
@@ -125,7 +149,7 @@ impl Test {
         store.expect_subscribers(&asked, &found, &mut guarded);
         assert!(guarded.execute(store.database().connection()).await.unwrap());
         check("dispatch");
-        let key = [key(&store, tenant, deliveries[0].event_id)];
+        let key = [key(&store, tenant, deliveries[0].id.event())];
         assert!(store.take_keys(store.database().connection(), &key).await.unwrap()[0].is_none());
         assert!(store.take_keys(store.database().connection(), &key).await.unwrap()[0].is_some());
         check("keys");
@@ -164,7 +188,7 @@ impl Test {
         check("audience");
         let events: Vec<_> = rows(&store, tenant, other);
         let promise = |delivery: &DeliveryRow| FanOutRow {
-            event_id: delivery.event_id,
+            event_id: delivery.id.event(),
             tenant: tenant.clone(),
             event_type: delivery.event_type.clone(),
             dispatched_at: delivery.created_at,
@@ -193,9 +217,8 @@ impl Test {
 fn rows(store: &Store, tenant: &TenantId, subscriber: SubscriberId) -> Vec<DeliveryRow> {
     let ids = store.ids();
     let row = |_| DeliveryRow {
-        id: ids.next(),
+        id: ids.next::<id::Event>().delivery(1).unwrap(),
         tenant: tenant.clone(),
-        event_id: ids.next(),
         event_type: "order.created".parse().unwrap(),
         subscriber,
         job: ids.next(),
@@ -206,7 +229,7 @@ fn rows(store: &Store, tenant: &TenantId, subscriber: SubscriberId) -> Vec<Deliv
 
 fn insert(store: &Store, tenant: &TenantId, deliveries: &[DeliveryRow]) -> Writes {
     let event = |delivery: &DeliveryRow| EventRow {
-        id: delivery.event_id,
+        id: delivery.id.event(),
         tenant: tenant.clone(),
         event_type: delivery.event_type.clone(),
         agent_id: AgentId::default(),

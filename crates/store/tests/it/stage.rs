@@ -6,6 +6,7 @@ use std::time::Duration;
 use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
 use postrider_database::{Transaction, Writes};
 use postrider_queue::{Claim, Finish, Lease, LeaseToken, NewJob};
+use postrider_store::Store;
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{DeliveryRow, EventRow};
@@ -47,8 +48,20 @@ impl Stage {
         event: &str,
         at: Timestamp,
     ) -> DeliveryId {
-        let transaction = self.store.database().begin().await.unwrap();
-        let id = self.dispatch_in(&transaction, tenant, subscriber, event, at).await;
+        self.dispatch_by(&self.store, tenant, subscriber, event, at).await
+    }
+
+    /// Inserts an event as [`Stage::dispatch`] does, with ids of another store.
+    pub(crate) async fn dispatch_by(
+        &self,
+        store: &Store,
+        tenant: &TenantId,
+        subscriber: SubscriberId,
+        event: &str,
+        at: Timestamp,
+    ) -> DeliveryId {
+        let transaction = store.database().begin().await.unwrap();
+        let id = insert(store, &transaction, tenant, subscriber, event, at).await;
         transaction.commit().await.unwrap();
         id
     }
@@ -61,35 +74,19 @@ impl Stage {
         event: &str,
         at: Timestamp,
     ) -> DeliveryId {
-        let event: EventType = event.parse().unwrap();
-        let ids = self.store.ids();
-        let (event_id, id, job): (EventId, DeliveryId, JobId) = (ids.next(), ids.next(), ids.next());
-        let event_row = EventRow {
-            id: event_id,
-            tenant: tenant.clone(),
-            event_type: event.clone(),
-            agent_id: AgentId::default(),
-            envelope: "{}".into(),
-            subscribers_found: 1,
-            dispatched_at: at,
-        };
-        let delivery = DeliveryRow {
-            id,
-            tenant: tenant.clone(),
-            event_id,
-            event_type: event,
-            subscriber,
-            job,
-            created_at: at,
-        };
-        let mut writes = Writes::new();
-        self.store.insert_with(vec![event_row], &[delivery], &mut writes);
-        let job = NewJob::now(queued(job), lane_of(subscriber), tenant.as_str(), id.uuid());
-        self.store.queue().enqueue_with(&[job], &mut writes);
-        writes.execute(transaction).await.unwrap();
-        id
+        insert(&self.store, transaction, tenant, subscriber, event, at).await
     }
 
+    /// Claims all jobs that are ready, and returns the variants of what loading says about them.
+    pub(crate) async fn load_all(&self) -> Vec<String> {
+        let token = LeaseToken(self.store.ids().next_uuid());
+        let claimed =
+            self.store.queue().claim(&Claim::new(token, 100, Duration::from_mins(1))).await.unwrap();
+        let loaded = self.store.load(&claimed.jobs).await.unwrap();
+        let variant =
+            |loaded: &Loaded| format!("{loaded:?}").split(['(', ' ']).next().unwrap_or_default().to_owned();
+        loaded.iter().map(variant).collect()
+    }
     /// Claims all jobs that are ready, and loads them.
     pub(crate) async fn claim(&self) -> Vec<(Lease, DeliveryRef)> {
         let token = LeaseToken(self.store.ids().next_uuid());
@@ -152,4 +149,35 @@ impl Stage {
     pub(crate) async fn deliveries(&self, filter: &StatsFilter) -> DeliveryStats {
         self.store.stats(&self.tenant, filter).await.unwrap().deliveries
     }
+}
+
+async fn insert(
+    store: &Store,
+    transaction: &Transaction,
+    tenant: &TenantId,
+    subscriber: SubscriberId,
+    event: &str,
+    at: Timestamp,
+) -> DeliveryId {
+    let event: EventType = event.parse().unwrap();
+    let ids = store.ids();
+    let (event_id, job): (EventId, JobId) = (ids.next(), ids.next());
+    let id = event_id.delivery(1).unwrap();
+    let event_row = EventRow {
+        id: event_id,
+        tenant: tenant.clone(),
+        event_type: event.clone(),
+        agent_id: AgentId::default(),
+        envelope: "{}".into(),
+        subscribers_found: 1,
+        dispatched_at: at,
+    };
+    let delivery =
+        DeliveryRow { id, tenant: tenant.clone(), event_type: event, subscriber, job, created_at: at };
+    let mut writes = Writes::new();
+    store.insert_with(vec![event_row], &[delivery], &mut writes);
+    let job = NewJob::now(queued(job), lane_of(subscriber), tenant.as_str(), id.uuid());
+    store.queue().enqueue_with(&[job], &mut writes);
+    writes.execute(transaction).await.unwrap();
+    id
 }

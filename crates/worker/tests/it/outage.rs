@@ -27,7 +27,7 @@ async fn killed_connections_lose_no_event_and_leave_no_job_behind() {
     let admin = stage.database.connect().await;
     let killer = tokio::spawn(async move {
         let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-            WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'postrider'";
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'postrider-2'";
         let mut killed = 0;
         loop {
             let kill = Statement::from_string(admin.get_database_backend(), kill);
@@ -152,7 +152,7 @@ async fn outcomes_are_kept_while_the_database_is_read_only() {
     };
     read_only("on").await;
     run("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
-        WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'postrider'"
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'postrider-2'"
         .to_owned())
     .await;
     gate.open();

@@ -31,7 +31,7 @@ async fn idle_clients_leave_a_server_descriptors_for_its_database() {
     }
     // New connections to the database take descriptors again.
     let sql = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
-        WHERE datname = current_database() AND application_name = 'postrider'";
+        WHERE datname = current_database() AND application_name = 'postrider-2'";
     let ended = database.connection().query_all_raw(Statement::from_string(DbBackend::Postgres, sql)).await;
     assert!(!ended.unwrap().is_empty());
     eventually(Duration::from_secs(10), async || {

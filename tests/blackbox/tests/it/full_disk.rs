@@ -92,7 +92,7 @@ fn is_logged_once(lines: &[String]) {
 async fn deliveries(file: &Path) -> Vec<String> {
     let other = Database::connect(ConnectOptions::new(format!("sqlite://{}", file.display()))).await.unwrap();
     let sql = "SELECT lower(hex(events.id)) || ' ' || deliveries.status FROM events \
-               LEFT JOIN deliveries ON deliveries.event_id = events.id";
+               LEFT JOIN deliveries ON substr(hex(deliveries.id), 1, 27) = substr(hex(events.id), 1, 27)";
     let rows = column(&other, sql).await;
     other.close().await.unwrap();
     rows

@@ -37,8 +37,8 @@ impl MigrationTrait for Wider {
         let name = &self.0;
         let statements = format!(
             "DO $$ DECLARE name text; BEGIN \
-                FOR name IN SELECT tablename FROM pg_tables \
-                    WHERE schemaname = current_schema() AND tablename <> 'seaql_migrations' LOOP \
+                FOR name IN SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace \
+                    AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'seaql_migrations' LOOP \
                     EXECUTE format('ALTER TABLE %I ADD COLUMN added_by_{name} text DEFAULT ''x''', name); \
                 END LOOP; \
             END $$; \
@@ -55,7 +55,7 @@ async fn retype(connection: &DatabaseConnection, old: &str, new: &str) {
     let statements = format!(
         "DO $$ DECLARE changed record; BEGIN \
             FOR changed IN SELECT relname, attname FROM pg_attribute \
-                JOIN pg_class ON pg_class.oid = attrelid AND relkind = 'r' \
+                JOIN pg_class ON pg_class.oid = attrelid AND relkind IN ('r', 'p') AND NOT relispartition \
                 WHERE relnamespace = current_schema()::regnamespace AND atttypid = '{old}'::regtype LOOP \
                 EXECUTE format('ALTER TABLE %I ALTER %I TYPE {new}', changed.relname, changed.attname); \
             END LOOP; \

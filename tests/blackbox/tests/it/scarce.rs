@@ -20,7 +20,7 @@ const USABLE: usize = 17;
 const RESERVED: usize = 3;
 
 const END_PROGRAMS: &str =
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'postrider'";
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'postrider-2'";
 
 const WORKERS: usize = 6;
 const CLIENTS: usize = 16;
@@ -74,7 +74,7 @@ async fn all_arrive(receiver: &Receiver, acknowledged: &BTreeSet<String>) {
 /// How many connections the programs have.
 async fn programs(server: &Postgres) -> usize {
     let admin = servers::connect(&server.database_url(servers::NAME)).await;
-    let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'postrider'";
+    let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'postrider-2'";
     let statement = Statement::from_string(admin.get_database_backend(), sql);
     let count = admin.query_all_raw(statement).await.expect("rows").len();
     admin.close().await.expect("it closes");

@@ -1,0 +1,209 @@
+//! The migration of a database of the first edition, with data.
+
+use std::time::Duration;
+
+use postrider_core::id::{self, Id, IdKind};
+use postrider_core::{DeliveryId, DeliveryStatus, EventId, IdGenerator, JobId};
+use postrider_database::{Config, Database};
+use postrider_migrations::{Migrator, migrate};
+use postrider_queue::NewJob;
+use postrider_store::PageRequest;
+use postrider_store::attempt::End;
+use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
+use postrider_store::deliveries::DeliveryFilter;
+use postrider_store::queue_ids::{lane_of, queued};
+use postrider_testkit::TestDatabase;
+use sea_orm::{ConnectionTrait as _, DbBackend};
+use sea_orm_migration::prelude::*;
+
+use crate::stage::Stage;
+
+/// The schema of the first edition.
+struct Before;
+
+impl MigratorTrait for Before {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        Migrator::migrations().into_iter().take_while(|one| one.name() != "m0007_partitions").collect()
+    }
+}
+
+/// What was stored before: two events with a pending and a dead delivery each, of which each has an attempt.
+struct Old {
+    /// The id of the second ends in as many zeros as one of today.
+    events: [EventId; 2],
+    pending: [DeliveryId; 2],
+    dead: [DeliveryId; 2],
+    job: JobId,
+}
+
+impl Old {
+    async fn insert(database: &TestDatabase) -> Self {
+        let ids = IdGenerator::system();
+        let old = Self {
+            events: [old_id(&ids), ids.next()],
+            pending: [old_id(&ids), old_id(&ids)],
+            dead: [old_id(&ids), old_id(&ids)],
+            job: ids.next(),
+        };
+        let connection = database.connection();
+        let is_postgres = connection.get_database_backend() == DbBackend::Postgres;
+        let literal = |id: sea_orm::prelude::Uuid| {
+            if is_postgres { format!("'{id}'") } else { format!("x'{}'", id.simple()) }
+        };
+        let bytes =
+            |text: &str| if is_postgres { format!("'{text}'") } else { format!("CAST('{text}' AS BLOB)") };
+        let mut sql = String::new();
+        for place in 0..2 {
+            let event = literal(old.events[place].uuid());
+            sql += &format!(
+                "INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
+                 VALUES ({event}, 'default', 'old', 'default', {}, 2, 1000);",
+                bytes("{}")
+            );
+            for (delivery, values) in [(old.pending[place], "0, NULL"), (old.dead[place], "2, 5000")] {
+                let (delivery, job) = (literal(delivery.uuid()), literal(old.job.uuid()));
+                sql += &format!(
+                    "INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, died_at, attempts, \
+                         round_start, job_id, created_at, ended_at) \
+                     VALUES ({delivery}, 'default', {event}, {delivery}, 'old', {values}, 1, 0, {job}, 1000, NULL); \
+                     INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_truncated) \
+                     VALUES ({}, 'default', {delivery}, 1, 2000, 3000, false);",
+                    literal(ids.next_uuid())
+                );
+            }
+        }
+        connection.execute_unprepared(&sql).await.unwrap();
+        old
+    }
+}
+
+/// An id as the first edition made them, random to the last bit.
+fn old_id<K: IdKind>(ids: &IdGenerator) -> Id<K> {
+    let made = ids.next_uuid().as_u128();
+    Id::from_uuid(sea_orm::prelude::Uuid::from_u128(made | 1))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_of_the_first_edition_survives_the_migration_on_postgres() {
+    survives(TestDatabase::postgres_with::<Before>().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_of_the_first_edition_survives_the_migration_on_sqlite() {
+    survives(TestDatabase::sqlite_with::<Before>().await).await;
+}
+
+async fn survives(database: TestDatabase) {
+    let old = Old::insert(&database).await;
+    migrate(&database.connection()).await.unwrap();
+    let stage = Stage::of(database).await;
+    let (store, tenant) = (&stage.store, &stage.tenant);
+    store.keep_partitions().await.unwrap();
+    let subscriber = stage.subscribe(tenant, true).await;
+    let literal = if store.database().dialect() == postrider_database::Dialect::Postgres {
+        format!("'{}'", subscriber.uuid())
+    } else {
+        format!("x'{}'", subscriber.uuid().simple())
+    };
+    let ours = format!("UPDATE deliveries SET subscriber_id = {literal}");
+    stage.database.connection().execute_unprepared(&ours).await.unwrap();
+
+    for place in 0..2 {
+        let (event, pending, dead) = (old.events[place], old.pending[place], old.dead[place]);
+        assert_eq!(store.event(tenant, event).await.unwrap().unwrap().event_type.as_str(), "old");
+        let filter = DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() };
+        let mut before = None;
+        for expected in [dead, pending] {
+            let page = PageRequest { limit: 1, before };
+            let page = store.deliveries(tenant, &filter, page).await.unwrap();
+            assert_eq!(page.items.iter().map(|found| found.id).collect::<Vec<_>>(), [expected]);
+            assert_eq!(page.items[0].event_id, event);
+            before = page.next;
+            let attempts = store.attempts(tenant, expected, PageRequest::default()).await.unwrap();
+            assert_eq!(attempts.items.len(), 1);
+        }
+        assert_eq!(before, None);
+        let found = store.delivery(tenant, dead).await.unwrap().unwrap();
+        assert_eq!((found.status, found.event_id), (DeliveryStatus::Dead, event));
+    }
+
+    // A pending one is delivered, and the dead ones are again.
+    let job = NewJob::now(queued(old.job), lane_of(subscriber), tenant.as_str(), old.pending[0].uuid());
+    store.queue().enqueue(&[job]).await.unwrap();
+    let requeued = store.requeue(tenant, &DeadFilter::default(), AttemptBudget::FromZero, 10).await.unwrap();
+    assert_eq!(requeued.deliveries, 2);
+    let new = stage.dispatch(tenant, subscriber, "new", stage.now()).await;
+    let claimed = stage.claim().await;
+    assert_eq!(claimed.len(), 4);
+    for (lease, delivery) in &claimed {
+        let place = old.pending.iter().position(|id| *id == delivery.id);
+        let place = place.or_else(|| old.dead.iter().position(|id| *id == delivery.id));
+        let event = place.map_or_else(|| new.event(), |place| old.events[place]);
+        assert_eq!(delivery.event_id, event);
+        stage.record(*lease, delivery, Duration::ZERO, End::Succeeded).await;
+        let now = store.delivery(tenant, delivery.id).await.unwrap().unwrap();
+        assert_eq!((now.status, now.event_id), (DeliveryStatus::Succeeded, event));
+    }
+    let all = store.deliveries(tenant, &DeliveryFilter::default(), PageRequest::default()).await.unwrap();
+    assert_eq!(all.items.len(), 5);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM partitions WHERE converted").await, 1);
+    let _: Option<Id<id::Delivery>> = all.next;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_data_has_no_converted_partition() {
+    for database in
+        [TestDatabase::postgres_with::<Before>().await, TestDatabase::sqlite_with::<Before>().await]
+    {
+        migrate(&database.connection()).await.unwrap();
+        let stage = Stage::of(database).await;
+        assert_eq!(stage.count("SELECT count(*) AS n FROM partitions WHERE converted").await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_migration_refuses_to_run_beside_an_older_program() {
+    let database = TestDatabase::postgres_with::<Before>().await;
+    let old = Old::insert(&database).await;
+    let named = |name: &str| Config {
+        application_name: name.to_owned(),
+        ..Config::new(database.url().parse().unwrap())
+    };
+    let newer = Database::connect(named("postrider-2")).await.unwrap();
+    newer.ping().await.unwrap();
+    let older = Database::connect(named("postrider")).await.unwrap();
+    older.ping().await.unwrap();
+    let refused = migrate(&database.connection()).await.unwrap_err().to_string();
+    assert!(refused.contains("stop all servers and workers"), "{refused}");
+    older.close().await;
+    postrider_testkit::eventually(Duration::from_secs(30), || async {
+        migrate(&database.connection()).await.ok()
+    })
+    .await;
+    newer.close().await;
+    let stage = Stage::of(database).await;
+    assert!(stage.store.event(&stage.tenant, old.events[0]).await.unwrap().is_some());
+}
+
+/// What a role was granted on the tables of the first edition, it may do with those of today.
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_survive_the_migration() {
+    let database = TestDatabase::postgres_with::<Before>().await;
+    Old::insert(&database).await;
+    let role = format!("reader_{}", std::process::id());
+    let admin = database.connection();
+    let grant = format!("CREATE ROLE {role}; GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}");
+    admin.execute_unprepared(&grant).await.unwrap();
+    migrate(&admin).await.unwrap();
+    let mut allowed = Vec::new();
+    let stage = Stage::of(database).await;
+    for table in ["events", "deliveries", "attempts", "partitions", "deliveries_converted"] {
+        for privilege in ["SELECT", "UPDATE", "INSERT"] {
+            let sql =
+                format!("SELECT has_table_privilege('{role}', '{table}', '{privilege}')::int::bigint AS n");
+            allowed.push(stage.count(&sql).await);
+        }
+    }
+    admin.execute_unprepared(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+    assert_eq!(allowed, [1, 1, 0].repeat(5));
+}
