@@ -26,7 +26,7 @@ WITH clock AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT lanes.id, LEAST({allowed} - running, {rate_room}) AS room,
             running AS running_before, {allowed} AS allowed,
-            CASE WHEN {head_settled} THEN next_head ELSE head END AS head,
+            head, CASE WHEN {head_settled} THEN next_head END AS settled_head,
             lanes.ctid = given.version AS unchanged,
             crowded AND lanes.ctid = given.version AND ({head_settled} OR next_head <= head) AS sights_head
         FROM lanes WHERE lanes.id = given.id AND paused_until <= now AND NOT draining LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -89,7 +89,8 @@ WITH clock AS MATERIALIZED (
         crowded = crowded OR NOT ordered AND passed + tally.jobs >= {crowd},
         -- This claim took the first jobs of the lane. Those that it did not see were inserted by transactions that had not
         -- ended; see `heads.rs`.
-        head = locked.head,
+        -- The first claim that does see them still began at the old head.
+        head = CASE WHEN settled_head IS NOT NULL AND sighted IS NOT NULL THEN LEAST(settled_head, sighted) ELSE locked.head END,
         next_head = CASE WHEN sights_head THEN coalesce(sighted, next_head) ELSE next_head END,
         next_xid = CASE WHEN sights_head AND sighted IS NOT NULL THEN following_xid ELSE next_xid END,
         next_head_at = CASE WHEN sights_head AND sighted IS NOT NULL THEN now ELSE next_head_at END

@@ -5,10 +5,11 @@
 //! row of a lane through which many jobs have passed says where to begin.
 //!
 //! Claims move the head (`claim.sql`). A claim takes the first ready jobs of a lane, so there are none before the last
-//! that it took, except those that it could not see: of transactions that had not ended. Its sighting becomes the head when
-//! they have, which is usually the next claim. Transactions get their ids before their jobs get numbers (`enqueue.rs`), so
-//! none is missed. A sighting counts only if the lane's row did not change between the statement's snapshot and its lock; a
-//! job that is given back moves the head back.
+//! that it took, except those that it could not see: of transactions that had not ended. The first claim after they have,
+//! usually the next one, sees them and still begins at the old head. It moves the head to the sighting, or to where it got,
+//! if it did not get that far. Transactions get their ids before their jobs get numbers (`enqueue.rs`), so none is missed. A
+//! sighting counts only if the lane's row did not change between the statement's snapshot and its lock; a job that is given
+//! back moves the head back.
 //!
 //! A transaction that takes longer than a second is not waited for. From time to time [`Heads::tidy`] therefore searches
 //! a lane from its start, which also shows whether it is still crowded. Ordered lanes have no heads, as a job that is found
