@@ -6,6 +6,7 @@ mod dev;
 mod embedded;
 mod migrate;
 mod rekey;
+mod retention;
 mod say;
 
 use std::process::ExitCode;
@@ -43,6 +44,9 @@ enum Command {
     /// To rotate the key: append the new key (old,new) and restart all programs; put it first (new,old) and restart them
     /// again; run this command; then remove the old key and restart them a last time.
     Rekey(rekey::Args),
+    /// Show what the retention removes
+    #[command(subcommand)]
+    Retention(retention::Command),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
             Command::Dev(args) => dev::run(*args, transforms).await,
             Command::Migrate(args) => migrate::run(args).await,
             Command::Rekey(args) => rekey::run(args).await,
+            Command::Retention(command) => retention::run(command).await,
         }
     });
     say::flush();

@@ -63,7 +63,7 @@ impl DatabaseError {
     pub fn is_missing_table(&self) -> bool {
         let Self::Refused(error) = self else { return false };
         let database = sqlx(error).and_then(|error| error.as_database_error());
-        database.and_then(|error| error.code()).is_some_and(|code| code == "42P01")
+        database.and_then(sqlx_core::error::DatabaseError::code).is_some_and(|code| code == "42P01")
     }
 
     /// A row with a value that the program cannot read. `row` is its id, or what identifies it.

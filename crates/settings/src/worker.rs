@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::RetentionArgs;
 use crate::bounds;
 use crate::value::{count_in, duration, duration_in, size_in};
 
@@ -54,6 +55,10 @@ pub struct WorkerArgs {
         value_parser = duration
     )]
     pub deactivate_after: Duration,
+
+    /// How long events, deliveries and attempts are kept.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
 }
 
 impl WorkerArgs {

@@ -17,6 +17,7 @@
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
 //! | [`stats`] | totals and time series, read from roll-ups |
 //! | [`partitions`] | the partitions in which events, deliveries and attempts are |
+//! | [`retention`] | removes what is older than the retention |
 //! | [`clock`] | compares the clock of this process with the database's |
 //! | [`queue_ids`] | the ids under which the queue knows subscribers and jobs |
 //!
@@ -39,6 +40,7 @@ pub mod page;
 pub mod partitions;
 pub mod queue_ids;
 pub mod recording;
+pub mod retention;
 mod rollups;
 mod row;
 pub mod stats;

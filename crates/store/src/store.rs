@@ -1,6 +1,7 @@
 //! The handle on the store.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use postrider_core::{IdGenerator, Keyring, Random as _};
@@ -23,6 +24,8 @@ pub struct Store {
     pub(crate) folding: Arc<Place>,
     /// The partitions that this process knows.
     pub(crate) partitions: Arc<Known>,
+    /// On SQLite, the place of the event after which removing old ones goes on.
+    pub(crate) swept: Arc<AtomicI64>,
     /// The span of time of the partitions that this process makes.
     pub(crate) partition_width: Duration,
 }
@@ -50,6 +53,7 @@ impl Store {
             shards,
             folding: Arc::default(),
             partitions: Arc::default(),
+            swept: Arc::default(),
             partition_width: Self::PARTITION,
         }
     }

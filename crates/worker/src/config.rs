@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use postrider_core::RetryPolicy;
 use postrider_store::health::BreakerPolicy;
+use postrider_store::retention::RetentionSettings;
 
 /// How a worker works. [`Worker::new`](crate::Worker::new) validates it.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// How often a job is rescued from workers that lost it. After that its delivery is dead.
     pub max_rescues: u32,
+    /// For how long events, deliveries and attempts are kept.
+    pub retention: RetentionSettings,
     /// When circuit breakers open, and failing subscribers are deactivated.
     pub breaker: BreakerPolicy,
 }
@@ -112,6 +115,7 @@ impl Default for Config {
             poll: Duration::from_secs(1),
             retry: RetryPolicy::default(),
             max_rescues: 5,
+            retention: RetentionSettings::default(),
             breaker: BreakerPolicy::default(),
         }
     }

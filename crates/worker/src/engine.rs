@@ -53,6 +53,7 @@ impl Worker {
             payloads: Payloads::new(config.payload_memory, config.concurrency.get()),
             clock: ClockMonitor::default(),
             drained: Mutex::default(),
+            retention: Mutex::default(),
             signals: Signals::default(),
             config,
         };

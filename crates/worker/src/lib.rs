@@ -43,6 +43,8 @@ mod upkeep;
 
 pub use config::{Config, ConfigError};
 pub use engine::Worker;
+#[cfg(feature = "program")]
+pub use settings::retention;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -1,7 +1,8 @@
 //! A worker's configuration from the settings of a program.
 
-use postrider_settings::{RetryArgs, SettingsError, ShutdownArgs, WorkerArgs};
+use postrider_settings::{RetentionArgs, RetryArgs, SettingsError, ShutdownArgs, WorkerArgs};
 use postrider_store::health::BreakerPolicy;
+use postrider_store::retention::{Age, RetentionSettings};
 
 use crate::config::Config;
 
@@ -22,6 +23,7 @@ impl Config {
             lease: worker.lease,
             shutdown_grace: shutdown.shutdown_grace,
             retry: retry.config()?,
+            retention: retention(worker.retention),
             breaker: BreakerPolicy {
                 breaker_failures: worker.breaker_failures,
                 deactivate_after: worker.deactivate_after(),
@@ -30,6 +32,15 @@ impl Config {
             ..Self::default()
         })
     }
+}
+
+/// Returns what these settings say about the retention.
+pub fn retention(args: RetentionArgs) -> RetentionSettings {
+    let age = |age| match age {
+        postrider_settings::Age::Forever => Age::Forever,
+        postrider_settings::Age::For(time) => Age::For(time),
+    };
+    RetentionSettings { history: args.retain_history.map(age), dead: args.retain_dead.map(age) }
 }
 
 #[cfg(test)]

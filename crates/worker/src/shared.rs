@@ -6,6 +6,7 @@ use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_queue::LaneId;
 use postrider_store::Store;
+use postrider_store::retention::Retention;
 use postrider_telemetry::BoundedLabel;
 use postrider_telemetry::clock::ClockMonitor;
 use tokio::sync::Semaphore;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) clock: ClockMonitor,
     /// The lane after which draining goes on.
     pub(crate) drained: Mutex<Option<LaneId>>,
+    /// The retention that was last logged.
+    pub(crate) retention: Mutex<Option<Retention>>,
     /// The signals between the claimer and the recorder.
     pub(crate) signals: Signals,
 }

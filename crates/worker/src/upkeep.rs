@@ -9,6 +9,7 @@ mod fold_attempts;
 mod fold_statistics;
 mod keep_partitions;
 mod measure;
+mod remove_expired;
 mod remove_lanes;
 mod rescue;
 mod tidy;
@@ -26,7 +27,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 10] = [
+const TASKS: [Task; 11] = [
+    Task::new("remove what is too old", remove_expired::interval, |shared| {
+        Box::pin(remove_expired::run(shared))
+    })
+    .first_after(Duration::from_millis(700))
+    .of_any_length(),
     Task::new("keep partitions", keep_partitions::interval, |shared| Box::pin(keep_partitions::run(shared)))
         .first_after(Duration::from_millis(300)),
     Task::new("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
@@ -52,15 +58,21 @@ struct Task {
     run: Run,
     /// When it first runs, if not after an interval. Tasks that start together would each open a connection.
     first_after: Option<Duration>,
+    /// Whether a run may take longer than the database's deadline. It is dropped at shutdown.
+    of_any_length: bool,
 }
 
 impl Task {
     const fn new(name: &'static str, interval: fn(&Config) -> Duration, run: Run) -> Self {
-        Self { name, interval, run, first_after: None }
+        Self { name, interval, run, first_after: None, of_any_length: false }
     }
 
     const fn first_after(self, pause: Duration) -> Self {
         Self { first_after: Some(pause), ..self }
+    }
+
+    const fn of_any_length(self) -> Self {
+        Self { of_any_length: true, ..self }
     }
 }
 
@@ -83,8 +95,17 @@ async fn repeat(task: &'static Task, shared: Arc<Shared>, stop: CancellationToke
             () = tokio::time::sleep(pause) => {}
         }
         pause = interval;
-        // Not cancelled by `stop`: a run ends by itself, within the database's deadline.
-        match shared.store.database().answered((task.run)(&shared)).await {
+        let run = (task.run)(&shared);
+        let ran = if task.of_any_length {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                ran = run => ran,
+            }
+        } else {
+            // Not cancelled by `stop`: a run ends by itself, within the database's deadline.
+            shared.store.database().answered(run).await
+        };
+        match ran {
             Err(error) if !comes_from_trouble(&error) => {
                 tracing::warn!(task = task.name, error = %chain(&error), "periodic task failed; it will run again");
             }

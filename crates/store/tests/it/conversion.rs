@@ -1,5 +1,6 @@
 //! The migration of a database of the first edition, with data.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use postrider_core::id::{self, Id, IdKind};
@@ -55,21 +56,25 @@ impl Old {
         let mut sql = String::new();
         for place in 0..2 {
             let event = literal(old.events[place].uuid());
-            sql += &format!(
+            write!(
+                sql,
                 "INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
                  VALUES ({event}, 'default', 'old', 'default', {}, 2, 1000);",
                 bytes("{}")
-            );
+            )
+            .unwrap();
             for (delivery, values) in [(old.pending[place], "0, NULL"), (old.dead[place], "2, 5000")] {
                 let (delivery, job) = (literal(delivery.uuid()), literal(old.job.uuid()));
-                sql += &format!(
+                write!(
+                    sql,
                     "INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, died_at, attempts, \
                          round_start, job_id, created_at, ended_at) \
                      VALUES ({delivery}, 'default', {event}, {delivery}, 'old', {values}, 1, 0, {job}, 1000, NULL); \
                      INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_truncated) \
                      VALUES ({}, 'default', {delivery}, 1, 2000, 3000, false);",
                     literal(ids.next_uuid())
-                );
+                )
+                .unwrap();
             }
         }
         connection.execute_unprepared(&sql).await.unwrap();

@@ -33,6 +33,8 @@ mod partitions;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod series;

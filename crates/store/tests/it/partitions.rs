@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_core::{Clock, IdGenerator, Keyring, SystemClock, SystemRandom, Timestamp};
-use postrider_store::Store;
 use postrider_store::attempt::End;
+use postrider_store::{PageRequest, Store};
 use postrider_testkit::TestDatabase;
 use sea_orm::ConnectionTrait as _;
 
@@ -30,7 +30,7 @@ async fn stage() -> Stage {
 }
 
 /// A store on the stage's database whose clock is off.
-fn off(stage: &Stage, ahead: Duration, behind: Duration) -> Store {
+pub(crate) fn off(stage: &Stage, ahead: Duration, behind: Duration) -> Store {
     let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
     let ids = IdGenerator::new(Arc::new(Off { ahead, behind }), Arc::new(SystemRandom));
     Store::new(stage.store.database().clone(), Arc::clone(stage.store.queue()), keyring, ids)
@@ -122,7 +122,8 @@ async fn a_batch_may_have_deliveries_of_several_days() {
         assert_eq!(delivery.id.event(), delivery.event_id);
         let found = stage.store.delivery(&stage.tenant, delivery.id).await.unwrap().unwrap();
         assert_eq!((found.attempts, found.event_id), (1, delivery.event_id));
-        let attempts = stage.store.attempts(&stage.tenant, delivery.id, Default::default()).await.unwrap();
+        let attempts =
+            stage.store.attempts(&stage.tenant, delivery.id, PageRequest::default()).await.unwrap();
         assert_eq!(attempts.items.len(), 1);
     }
 }

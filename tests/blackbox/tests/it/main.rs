@@ -26,6 +26,7 @@ mod metrics;
 mod migration;
 mod pgbouncer;
 mod restarts;
+mod retention;
 mod rotation;
 mod scarce;
 mod schedule;

@@ -1,0 +1,53 @@
+//! `postrider retention`: what the retention removes, and when.
+
+#![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
+
+use postrider_api::Moment;
+use postrider_database::Dialect;
+use postrider_program::{Purpose, StartError};
+use postrider_settings::{DatabaseArgs, RetentionArgs, SecretKeyArgs};
+use postrider_store::retention::Expiring;
+
+use crate::say::say;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Print which partitions will be dropped, when, and how many bytes they have; changes nothing
+    Plan(Args),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    secret_key: SecretKeyArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
+}
+
+pub(crate) async fn run(Command::Plan(args): Command) -> Result<(), StartError> {
+    let keyring = args.secret_key.config()?;
+    let (database, store) =
+        postrider_program::open_store(&args.database, keyring, Purpose::Api, false).await?;
+    let retention = store.retention(postrider_worker::retention(args.retention)).await?;
+    say(format_args!("history is kept: {}; dead letters: {}", retention.history, retention.dead));
+    if database.dialect() == Dialect::Sqlite {
+        say(format_args!("SQLite has no partitions: workers delete old events in small batches"));
+    } else {
+        let partitions = store.expiring(retention).await?;
+        say(format_args!("{:<20} {:<25} {:<25} {:>14}", "partition", "until", "dropped after", "bytes"));
+        let mut bytes = 0;
+        for Expiring { suffix, ends_at, goes_at, bytes: own, .. } in partitions {
+            let goes_at = goes_at.map_or_else(|| "never".to_owned(), |at| Moment(at).to_string());
+            say(format_args!("{suffix:<20} {:<25} {goes_at:<25} {own:>14}", Moment(ends_at).to_string()));
+            bytes += own;
+        }
+        say(format_args!("{:<20} {:<25} {:<25} {bytes:>14}", "in all", "", ""));
+        say(format_args!(
+            "a partition stays while a delivery in it is pending, or a dead letter is to be kept"
+        ));
+    }
+    database.close().await;
+    Ok(())
+}

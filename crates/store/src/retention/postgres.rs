@@ -1,0 +1,105 @@
+//! Dropping partitions.
+
+use postrider_core::Timestamp;
+use postrider_database::DatabaseError;
+use postrider_database::sql::{column, query_all, query_one};
+use sea_orm::ConnectionTrait as _;
+
+use super::{Age, Removed, Retention, Stays};
+use crate::{Store, StoreError};
+
+const NO_LIMIT: &str = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+
+/// The most partitions that one call looks at.
+const LOOKED_AT: u32 = 100;
+
+/// A partition that the retention removes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiring {
+    /// The end of its tables' names.
+    pub suffix: String,
+    /// It has the events from this moment,
+    pub starts_at: Timestamp,
+    /// until before this one.
+    pub ends_at: Timestamp,
+    /// When it goes, unless something in it is to stay. `None` if it is kept for ever.
+    pub goes_at: Option<Timestamp>,
+    /// The size of its tables and indexes.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Returns all partitions of PostgreSQL that have begun, with the moment at which each goes, oldest first.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn expiring(&self, retention: Retention) -> Result<Vec<Expiring>, StoreError> {
+        let sql = "SELECT suffix, starts_at, ends_at, \
+                (SELECT coalesce(sum(pg_total_relation_size(to_regclass(name || suffix))), 0)::bigint \
+                    FROM unnest(ARRAY['events_', 'deliveries_', 'attempts_']) AS name) AS bytes \
+            FROM partitions WHERE starts_at <= $1 ORDER BY starts_at";
+        let rows = query_all(&self.database.reads(), sql, [self.ids.clock().now().millis().into()]).await?;
+        let read = |row| {
+            let ends_at = Timestamp::from_millis(column(row, "ends_at")?);
+            let goes_at = match retention.history {
+                Age::Forever => None,
+                Age::For(age) => Some(ends_at + age),
+            };
+            Ok(Expiring {
+                suffix: column(row, "suffix")?,
+                starts_at: Timestamp::from_millis(column(row, "starts_at")?),
+                ends_at,
+                goes_at,
+                bytes: u64::try_from(column::<i64>(row, "bytes")?).unwrap_or(0),
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+}
+
+/// Drops the partitions that end before a moment, except those with pending deliveries, or with deliveries that did not
+/// die before another; if there is no such moment, with any dead letters.
+pub(super) async fn drop_partitions(
+    store: &Store,
+    before: Timestamp,
+    dead_before: Option<Timestamp>,
+) -> Result<Removed, StoreError> {
+    let sql = format!("SELECT suffix FROM partitions WHERE ends_at <= $1 ORDER BY ends_at LIMIT {LOOKED_AT}");
+    let rows = query_all(&store.database.reads(), sql, [before.millis().into()]).await?;
+    let dead_until = dead_before.map_or(-1, |before| before.millis() - 1);
+    let mut removed = Removed::default();
+    for row in &rows {
+        let suffix: String = column(row, "suffix")?;
+        match drop_partition(store, &suffix, before, dead_until).await {
+            Ok(done) => match &*done {
+                "dropped" => removed.partitions.push(suffix),
+                "pending" => removed.stay.push((suffix, Stays::Pending)),
+                "dead" => removed.stay.push((suffix, Stays::DeadLetters)),
+                _ => {}
+            },
+            // The function gave way to others.
+            Err(error) if error.is_unavailable() => {
+                removed.more = true;
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(removed)
+}
+
+async fn drop_partition(
+    store: &Store,
+    suffix: &str,
+    before: Timestamp,
+    dead_until: i64,
+) -> Result<String, DatabaseError> {
+    let transaction = store.database.begin().await?;
+    // It reads the whole partition, which takes longer than other statements may.
+    transaction.execute_unprepared(NO_LIMIT).await?;
+    let values = [suffix.into(), before.millis().into(), dead_until.into()];
+    let sql = "SELECT postrider_drop_partition($1, $2, $3) AS done";
+    let row = query_one(&transaction, sql, values).await?;
+    transaction.commit().await?;
+    row.map_or_else(|| Ok(String::new()), |row| column(&row, "done"))
+}
