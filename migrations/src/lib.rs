@@ -19,6 +19,8 @@ mod m0004_draining_lanes;
 mod m0005_queue;
 mod m0006_fan_outs;
 mod m0007_partitions;
+mod m0008_subscriber_counts;
+mod m0009_rollups;
 mod m0011_retention;
 mod schema;
 
@@ -36,6 +38,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_queue::Migration),
             Box::new(m0006_fan_outs::Migration),
             Box::new(m0007_partitions::Migration),
+            Box::new(m0008_subscriber_counts::Migration),
+            Box::new(m0009_rollups::Migration),
             Box::new(m0011_retention::Migration),
         ]
     }

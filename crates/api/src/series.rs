@@ -75,8 +75,9 @@ pub struct SeriesQuery {
     #[cfg_attr(feature = "schema", param(value_type = Option<MomentInput>))]
     pub to: Option<Moment>,
     /// The length of a step: whole minutes up to a day, as in `5m`, `1h` or `300` (seconds). Default: one minute. A
-    /// series has at most 1500 steps. Minute steps reach back 2 days and hour steps 60 days; before that, steps are
-    /// whole days in UTC.
+    /// series has at most 1500 steps. Minute steps reach back 2 days, hour steps 60 days, and steps of a day (in UTC) 400
+    /// days. With `subscriber_id`, steps of less than a day reach back 14 days. With both `subscriber_id` and `event`, a
+    /// step is one day, which is then the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>, example = "5m"))]
     pub step: Option<Step>,

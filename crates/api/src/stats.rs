@@ -95,7 +95,9 @@ pub struct StatsQuery {
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
     pub event_type: Option<EventType>,
-    /// Only deliveries created in the minute of this time, or later.
+    /// Only deliveries created in the minute of this time, or later. A time more than 2 days ago stands for its whole hour,
+    /// and one more than 60 days ago for its whole day (in UTC). With `subscriber_id`, that is the day for times more than
+    /// 14 days ago; with both `subscriber_id` and `event` always. For a time more than 400 days ago all deliveries count.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<MomentInput>))]
     pub since: Option<Moment>,

@@ -97,7 +97,7 @@ impl Store {
                 drained.notices.extend(notice(subscriber, delivery, end));
             }
             let mut writes = Writes::new();
-            add(self.shards.next(), counts, &mut writes);
+            add(counts, &mut writes);
             writes.execute(&transaction).await?;
             self.queue.remove_in(&transaction, lane, &waiting).await?;
             if waiting.len() < max as usize {

@@ -142,7 +142,7 @@ impl Store {
             "SELECT input.place, deliveries.id, deliveries.tenant, events.id AS event_id, deliveries.event_type, \
                 deliveries.subscriber_id, deliveries.status, deliveries.attempts, deliveries.round_start, \
                 deliveries.created_at, deliveries.next_attempt_at - {now} AS due_in, \
-                CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
+                CASE WHEN (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id LIMIT 1) IS NOT NULL \
                     THEN 1 ELSE 0 END AS failing, \
                 events.agent_id, length(events.envelope) AS size, \
                 CASE WHEN length(events.envelope) <= {SMALL_BODY} THEN events.envelope END AS envelope, \

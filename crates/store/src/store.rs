@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use postrider_core::{IdGenerator, Keyring, Random as _};
+use postrider_core::{IdGenerator, Keyring};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
 use crate::partitions::Known;
-use crate::rollups::deliveries::Place;
-use crate::rollups::shards::Shards;
 
 /// The repositories of one database, with the queue in the same database. Clones are cheap and share everything.
 #[derive(Clone)]
@@ -19,9 +17,6 @@ pub struct Store {
     pub(crate) queue: Arc<dyn TransactionalQueue>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) ids: IdGenerator,
-    pub(crate) shards: Shards,
-    /// Where folding the statistics goes on.
-    pub(crate) folding: Arc<Place>,
     /// The partitions that this process knows.
     pub(crate) partitions: Arc<Known>,
     /// On SQLite, the place of the event after which removing old ones goes on.
@@ -42,16 +37,11 @@ impl Store {
         keyring: Keyring,
         ids: IdGenerator,
     ) -> Self {
-        let mut random = [0];
-        ids.random().fill(&mut random);
-        let (keyring, shards) = (Arc::new(keyring), Shards::new(random[0]));
         Self {
             database,
             queue,
-            keyring,
+            keyring: Arc::new(keyring),
             ids,
-            shards,
-            folding: Arc::default(),
             partitions: Arc::default(),
             swept: Arc::default(),
             partition_width: Self::PARTITION,

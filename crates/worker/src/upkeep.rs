@@ -5,12 +5,12 @@
 mod drain;
 mod extend;
 mod fan_out;
-mod fold_attempts;
 mod fold_statistics;
 mod keep_partitions;
 mod measure;
 mod remove_expired;
 mod remove_lanes;
+mod remove_statistics;
 mod rescue;
 mod tidy;
 
@@ -44,7 +44,9 @@ const TASKS: [Task; 11] = [
     Task::new("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
     Task::new("remove lanes", remove_lanes::interval, |shared| Box::pin(remove_lanes::run(shared))),
     Task::new("fold statistics", fold_statistics::interval, |shared| Box::pin(fold_statistics::run(shared))),
-    Task::new("fold attempts", fold_attempts::interval, |shared| Box::pin(fold_attempts::run(shared))),
+    Task::new("remove statistics", remove_statistics::interval, |shared| {
+        Box::pin(remove_statistics::run(shared))
+    }),
     Task::new("measure the queue", measure::interval, |shared| Box::pin(measure::run(shared))),
 ];
 

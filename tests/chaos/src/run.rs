@@ -36,7 +36,7 @@ use crate::{
     postgres::PostgresServer,
     records::Records,
     referee, report,
-    settle::{PROBE_TIME, probe, settle, settle_all, settling_time},
+    settle::{PROBE_TIME, probe, settle, settle_all, settle_statistics, settling_time},
     sqlite::DataFolder,
     watch::Watch,
 };
@@ -193,6 +193,7 @@ impl Stage {
         let violations = if has_settled {
             let violations = probe(&self.records, &self.ledger, &self.receiver, members).await;
             settle(&self.records, PROBE_TIME).await;
+            settle_statistics(&self.records, PROBE_TIME).await;
             violations
         } else {
             vec![format!("not everything was delivered within {within:?}")]

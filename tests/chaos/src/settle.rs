@@ -32,6 +32,14 @@ pub(crate) async fn settle(records: &Records, within: Duration) -> bool {
     false
 }
 
+/// Waits until all that was counted is in the rows that the checks read.
+pub(crate) async fn settle_statistics(records: &Records, within: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < within && records.count("SELECT count(*) FROM rollup_deltas").await > 0 {
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// Waits until nothing is left to deliver, including what the operator cancelled and then retries.
 pub(crate) async fn settle_all(records: &Records, operator: &Operator, within: Duration) -> bool {
     const CANCELLED: &str = "SELECT count(*) FROM deliveries WHERE status = 3";

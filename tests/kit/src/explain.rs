@@ -30,7 +30,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 9] = [
+pub const LARGE: [&str; 12] = [
     "jobs",
     "scheduled_jobs",
     "claims",
@@ -40,6 +40,9 @@ pub const LARGE: [&str; 9] = [
     "lanes",
     "subscribers",
     "subscriptions",
+    "rollups",
+    "rollup_deltas",
+    "health",
 ];
 
 /// Nodes that pass on the rows of the node below, in its order.

@@ -118,8 +118,9 @@ impl Stage {
                 "INSERT INTO jobs (id, lane, owner, subject, priority, available_at, claims, rescues) \
                 {numbers} SELECT {job}, lane, owner, {job}, priority, available_at, 0, 0 FROM jobs, numbers"
             ),
-            format!("UPDATE rollups SET created = {deliveries}"),
+            format!("UPDATE rollups SET created = {deliveries} WHERE created > 0"),
         ] {
+            self.store.fold_statistics().await.unwrap();
             self.database.connection().execute_unprepared(&sql).await.unwrap();
         }
     }

@@ -20,7 +20,7 @@ const TABLES: &[&str] = &[
     "deliveries",
     "attempts",
     "rollups",
-    "attempt_deltas",
+    "rollup_deltas",
     "lanes",
     "jobs",
 ];

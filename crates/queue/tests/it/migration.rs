@@ -23,7 +23,8 @@ impl MigratorTrait for Before {
 /// the first, jobs 1 to 8: two ready, one ready retry, two scheduled, one parked and two running.
 const DATA: &str = "
 INSERT INTO subscribers (id, tenant, url, description, secret, policy, active, created_at, updated_at)
-    VALUES ({id:1}, 'acme', 'http://x', '', 'x', '{}', true, 0, 0);
+    VALUES ({id:1}, 'acme', 'http://x', '', 'x', '{}', true, 0, 0), ({id:2}, 'umbrella', 'http://x', '', 'x', '{}', true, 0, 0),
+        ({id:3}, 'umbrella', 'http://x', '', 'x', '{}', true, 0, 0);
 INSERT INTO deliveries (id, tenant, event_id, subscriber_id, event_type, status, attempts, round_start, created_at)
     VALUES ({id:101}, 'acme', {id:1}, {id:1}, 'a.b', 0, 0, 0, 0), ({id:104}, 'umbrella', {id:1}, {id:4}, 'a.b', 0, 0, 0, 0);
 INSERT INTO lanes (id, concurrency, ordered, rate_next_us, running, paused_until, probing, parked, shut, draining) VALUES

@@ -7,7 +7,7 @@ use axum::extract::State;
 use postrider_api::Moment;
 use postrider_api::series::{AttemptStatsView, SeriesPointView, SeriesQuery, SeriesView, Step};
 use postrider_core::Clock as _;
-use postrider_store::stats::{AttemptCounts, Steps, StepsError};
+use postrider_store::stats::{AttemptCounts, Detail, Steps, StepsError};
 
 use super::view::percentiles_view;
 use crate::auth::Caller;
@@ -34,8 +34,10 @@ pub(super) async fn series(
     let now = state.store.ids().clock().now();
     let to = query.to.map_or(now, |Moment(to)| to);
     let from = query.from.map_or_else(|| to - SPAN, |Moment(from)| from);
-    let step = query.step.map_or(Duration::from_mins(1), |Step(step)| step);
-    let steps = Steps::new(from, to, step, now).map_err(|error| problem(error, query.from.is_some()))?;
+    let detail = Detail::of(query.subscriber_id.is_some(), query.event_type.is_some());
+    let step = query.step.map_or_else(|| default_step(detail), |Step(step)| step);
+    let steps =
+        Steps::new(from, to, step, now, detail).map_err(|error| problem(error, query.from.is_some()))?;
     let (tenant, event_type) = (&caller.tenant, query.event_type.as_ref());
     let series = state.store.series(tenant, query.subscriber_id, event_type, steps).await?;
     let point = |(at, attempts)| SeriesPointView { at: Moment(at), attempts: attempt_stats_view(attempts) };
@@ -48,10 +50,18 @@ pub(super) async fn series(
     }))
 }
 
+/// The step of a series whose request names none.
+const fn default_step(detail: Detail) -> Duration {
+    match detail {
+        Detail::Fine | Detail::Subscriber => Duration::from_mins(1),
+        Detail::SubscriberAndEventType => Duration::from_hours(24),
+    }
+}
+
 /// The problem, with the name of the parameter to correct.
 fn problem(error: StepsError, has_from: bool) -> Problem {
     let parameter = match error {
-        StepsError::Backwards if has_from => "from",
+        StepsError::Backwards | StepsError::TooOld if has_from => "from",
         StepsError::Backwards => "to",
         _ => "step",
     };

@@ -258,6 +258,12 @@ async fn requests_to_requeue_and_recover_are_validated() {
 #[tokio::test]
 async fn query_parameters_are_validated() {
     let server = TestServer::start().await;
+    let now = server.store.ids().clock().now().seconds();
+    let old = |days: i64, query: &str| {
+        let from = now - days * 86_400 - 60;
+        format!("/v1/stats/series?from={from}&to={}&{query}", from + 60)
+    };
+    let one = "subscriber_id=sub_01h455vb4pex5vsknk084sn02q";
     for (path, wrong) in [
         ("/v1/events?limit=0", "limit"),
         ("/v1/events?limit=251", "limit"),
@@ -291,9 +297,13 @@ async fn query_parameters_are_validated() {
         // More steps than the maximum.
         ("/v1/stats/series?from=1700000000&step=1d&to=1900000000", "step"),
         ("/v1/stats/series?from=-9223372036854775808&to=9223372036854775807&step=1d", "step"),
-        // Minutes and hours that long ago have been folded.
-        ("/v1/stats/series?from=1700000000&to=1700003600&step=1m", "step"),
-        ("/v1/stats/series?from=1700000000&to=1700003600&step=1h", "step"),
+        // Nothing that long ago is stored by the day.
+        ("/v1/stats/series?from=1700000000&to=1700003600&step=1d", "from"),
+        // Minutes and hours that long ago are not stored.
+        (&old(3, "step=1m"), "step"),
+        (&old(61, "step=1h"), "step"),
+        (&old(15, &format!("step=1h&{one}")), "step"),
+        (&old(0, &format!("step=1h&event=a&{one}")), "step"),
         ("/v1/stats/series?subscriber_id=1", "subscriber_id"),
         ("/v1/stats/series?event=a%20b", "event"),
         ("/v1/stats/series?since=1700000000", "since"),

@@ -69,7 +69,7 @@ async fn a_series_counts_attempts_by_step_and_outcome() {
     let span = format!("from={start}&to={}", start + 180);
     for folded in [false, true] {
         if folded {
-            assert!(server.store.fold_attempts().await.unwrap().deltas > 0);
+            assert!(server.store.fold_statistics().await.unwrap().deltas > 0);
         }
         let series = get(&server, &span).await;
         assert_eq!(series["step_seconds"], 60);
@@ -91,7 +91,9 @@ async fn a_series_counts_attempts_by_step_and_outcome() {
             (format!("{span}&subscriber_id={}", other["id"].as_str().unwrap()), 2),
             (format!("{span}&event=a.b"), 4),
             (format!("{span}&event=a"), 0),
+            // The step is a day.
             (format!("{span}&subscriber_id={}&event=a.fails", all["id"].as_str().unwrap()), 1),
+            (format!("{span}&step=1d&subscriber_id={}&event=a.b", all["id"].as_str().unwrap()), 2),
             (format!("{span}&step=3m"), 5),
             (format!("from={start}&to={}&step=1h", start + 7200), 5),
             (format!("from={}&to={start}", start - 3600), 0),

@@ -73,7 +73,7 @@ impl Store {
         let delivery = read(&deliveries::Model::from_query_result(&row, "")?)?;
         let counts = Counts { cancelled: 1, spent: i64::from(delivery.attempts), ..Counts::default() };
         let mut writes = Writes::new();
-        add(self.shards.next(), HashMap::from([(rollup_key(tenant, &delivery), counts)]), &mut writes);
+        add(HashMap::from([(rollup_key(tenant, &delivery), counts)]), &mut writes);
         writes.execute(&transaction).await?;
         // So that it takes no turn of its lane. One that is running finishes, and one far behind is stale.
         if let Some(job) = delivery.job {

@@ -69,7 +69,7 @@ pub(crate) async fn restart(
     );
     input.execute(transaction, &sql, [tenant.as_str().into()]).await?;
     let mut writes = Writes::new();
-    add(store.shards.next(), counts, &mut writes);
+    add(counts, &mut writes);
     // The subscriber may have been deleted.
     store.queue.keep_lanes_with(tenant.as_str(), &jobs.iter().map(|job| job.lane).collect(), &mut writes);
     store.queue.enqueue_with(&jobs, &mut writes);

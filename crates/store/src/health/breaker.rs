@@ -51,6 +51,8 @@ pub(super) async fn open_breakers(
     Ok(if to_lock.is_empty() { Judged::Done(notices) } else { Judged::Lock(to_lock) })
 }
 
+/// Counts failures of active subscribers. Others have no row that nobody would remove: this transaction has locked the
+/// lane of each, and so does whatever deactivates or deletes a subscriber.
 async fn count_failures(
     transaction: &Transaction,
     results: &Results<'_>,
@@ -63,7 +65,8 @@ async fn count_failures(
     let now = Dialect::of(transaction).now();
     let sql = format!(
         "INSERT INTO health (subscriber_id, failures, first_failed_at, openings) \
-         SELECT subscriber_id, failures, {now}, 0 FROM input WHERE true \
+         SELECT subscriber_id, failures, {now}, 0 FROM input \
+         WHERE (SELECT 1 FROM subscribers WHERE subscribers.id = input.subscriber_id AND active LIMIT 1) IS NOT NULL \
          ON CONFLICT (subscriber_id) DO UPDATE SET failures = health.failures + excluded.failures \
          RETURNING subscriber_id, failures, first_failed_at, openings, opened_at, open_until, {now} AS now"
     );

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashSet};
 
 use postrider_core::{DeactivationReason, DeadReason, SubscriberId};
-use postrider_database::Transaction;
 use postrider_database::sql::column;
+use postrider_database::{Dialect, Transaction};
 use postrider_queue::TransactionalQueue;
 
 use super::breaker::open_breakers;
@@ -56,10 +56,10 @@ async fn reset_healthy(
 ) -> Result<Vec<Notice>, StoreError> {
     let healthy =
         results.iter().filter(|(id, result)| result.succeeded && failing.contains(id)).map(|(id, _)| *id);
-    let sql = "DELETE FROM health WHERE subscriber_id IN (SELECT subscriber_id FROM input) \
-        RETURNING subscriber_id, open_until";
+    let named = state::named(Dialect::of(transaction));
+    let sql = format!("DELETE FROM health WHERE {named} RETURNING subscriber_id, open_until");
     let mut notices = Vec::new();
-    for row in state::ids(healthy).query(transaction, sql, []).await? {
+    for row in state::ids(healthy).query(transaction, &sql, []).await? {
         let id = SubscriberId::from_uuid(column(&row, "subscriber_id")?);
         if column::<Option<i64>>(&row, "open_until")?.is_some()
             && let Some(result) = results.get(&id)

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use postrider_core::{SubscriberId, Timestamp};
 use postrider_database::sql::{column, query_one};
-use postrider_database::{Batch, Column, Database, Kind, Transaction};
+use postrider_database::{Batch, Column, Database, Dialect, Kind, Transaction};
 use postrider_queue::TransactionalQueue;
 
 use crate::queue_ids::lane_of;
 use crate::row::{timestamp, unsigned};
+use crate::subscribers::counts::ALL_TENANTS;
 use crate::{Store, StoreError};
 
 /// A subscriber's health.
@@ -45,6 +46,9 @@ impl Breaker {
     }
 }
 
+/// The most breakers that are counted in one state.
+const MOST_COUNTED: i64 = 50_000;
+
 /// The number of circuit breakers in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Breakers {
@@ -57,24 +61,28 @@ pub struct Breakers {
 }
 
 impl Store {
-    /// Counts the circuit breakers of all tenants by their state.
+    /// Counts the circuit breakers of all tenants by their state: up to 50,000 open ones, and as many half-open ones.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
     pub async fn breakers(&self) -> Result<Breakers, StoreError> {
         let now = self.database.dialect().now();
         let sql = format!(
-            "SELECT (SELECT count(*) FROM health WHERE open_until > {now}) AS open, \
-                (SELECT count(*) FROM health WHERE open_until <= {now}) AS half_open, \
-                (SELECT count(*) FROM subscribers WHERE active AND NOT EXISTS ( \
-                    SELECT 1 FROM health WHERE health.subscriber_id = subscribers.id AND open_until IS NOT NULL \
-                )) AS closed"
+            "SELECT (SELECT count(*) FROM ( \
+                    SELECT 1 FROM health WHERE open_until > {now} ORDER BY open_until LIMIT $1 \
+                ) AS open) AS open, (SELECT count(*) FROM ( \
+                    SELECT 1 FROM health WHERE open_until <= {now} ORDER BY open_until LIMIT $1 \
+                ) AS half_open) AS half_open, ( \
+                    SELECT CAST(coalesce(sum(active), 0) AS bigint) FROM subscriber_counts WHERE tenant = $2 \
+                ) AS active"
         );
-        let Some(row) = query_one(&self.database.reads(), sql, []).await? else {
+        let values = [MOST_COUNTED.into(), ALL_TENANTS.into()];
+        let Some(row) = query_one(&self.database.reads(), sql, values).await? else {
             return Ok(Breakers::default());
         };
         let count = |name| column::<i64>(&row, name).map(|count| u64::try_from(count).unwrap_or(0));
-        Ok(Breakers { closed: count("closed")?, open: count("open")?, half_open: count("half_open")? })
+        let (active, open, half_open) = (count("active")?, count("open")?, count("half_open")?);
+        Ok(Breakers { closed: active.saturating_sub(open + half_open), open, half_open })
     }
 }
 
@@ -84,9 +92,10 @@ pub(crate) async fn read(
     subscribers: impl IntoIterator<Item = SubscriberId>,
 ) -> Result<BTreeMap<SubscriberId, Health>, StoreError> {
     let now = database.dialect().now();
+    let health = database.dialect().look_up("health", "health.subscriber_id = input.subscriber_id");
     let sql = format!(
         "SELECT health.subscriber_id, failures, first_failed_at, open_until, open_until > {now} AS is_open \
-         FROM input JOIN health ON health.subscriber_id = input.subscriber_id"
+         FROM input {health}"
     );
     let rows = ids(subscribers).query(&database.reads(), &sql, []).await?;
     rows.iter()
@@ -115,9 +124,18 @@ pub(crate) async fn reset(
 ) -> Result<(), StoreError> {
     // The lane first: every transaction that locks rows of `health` has locked their lanes.
     queue.resume_in(transaction, lane_of(id)).await?;
-    let sql = "DELETE FROM health WHERE subscriber_id IN (SELECT subscriber_id FROM input)";
-    ids([id]).execute(transaction, sql, []).await?;
+    let sql = format!("DELETE FROM health WHERE {}", named(Dialect::of(transaction)));
+    ids([id]).execute(transaction, &sql, []).await?;
     Ok(())
+}
+
+/// The condition on rows of `health` that [`ids`] names. On PostgreSQL each is looked up: a plan for a small table would
+/// read all of a large one.
+pub(crate) const fn named(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Postgres => "subscriber_id = ANY (ARRAY(SELECT subscriber_id FROM input))",
+        Dialect::Sqlite => "subscriber_id IN (SELECT subscriber_id FROM input)",
+    }
 }
 
 /// Subscribers as the rows of a statement, in the column `subscriber_id`.

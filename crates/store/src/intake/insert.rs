@@ -105,6 +105,6 @@ impl Store {
             SELECT id, tenant, subscriber_id, event_type, {PENDING}, 0, 0, job_id, created_at FROM input"
         );
         writes.push(input, sql);
-        add(self.shards.next(), counts, writes);
+        add(counts, writes);
     }
 }

@@ -6,37 +6,29 @@ use postrider_queue::JobId;
 
 use super::deliveries::{Applied, Change};
 use crate::attempt::{End, Outcome};
-use crate::rollups::{self, deliveries::Counts, key::Key, tally::Tally};
-
-/// What a batch of outcomes adds to the roll-ups.
-#[derive(Default)]
-pub(super) struct Added {
-    pub(super) deliveries: HashMap<Key, Counts>,
-    pub(super) attempts: HashMap<Key, Tally>,
-}
+use crate::rollups::{attempts, counted::Counted, key::Key};
 
 /// Counts these outcomes.
-pub(super) fn of(outcomes: &[&Outcome], applied: &HashMap<JobId, Applied>) -> Added {
-    let mut counts: HashMap<Key, Counts> = HashMap::new();
-    let mut tallies: HashMap<Key, Tally> = HashMap::new();
+pub(super) fn of(outcomes: &[&Outcome], applied: &HashMap<JobId, Applied>) -> HashMap<Key, Counted> {
+    let mut counted: HashMap<Key, Counted> = HashMap::new();
     for outcome in outcomes {
         let delivery = &outcome.delivery;
         let Some(applied) = applied.get(&outcome.lease.job) else { continue };
         if let Some(attempt) = &outcome.attempt {
-            rollups::attempts::count(&mut tallies, delivery, attempt, applied.attempts == 1);
+            attempts::count(&mut counted, delivery, attempt, applied.attempts == 1);
         }
         let key = Key::new(&delivery.tenant, delivery.subscriber, &delivery.event_type, delivery.created_at);
         match applied.change {
             // Whatever ended the delivery has counted it, except for this attempt.
             Change::AlreadyEnded => {
-                counts.entry(key).or_default().spent += 1;
+                counted.entry(key).or_default().counts.spent += 1;
                 continue;
             }
             Change::OfAnotherJob => continue,
             Change::Made if matches!(outcome.end, End::RetryIn(_)) => continue,
             Change::Made => {}
         }
-        let counts = counts.entry(key).or_default();
+        let counts = &mut counted.entry(key).or_default().counts;
         counts.spent += i64::from(applied.attempts);
         match outcome.end {
             End::Succeeded => counts.succeeded += 1,
@@ -45,5 +37,5 @@ pub(super) fn of(outcomes: &[&Outcome], applied: &HashMap<JobId, Applied>) -> Ad
             End::RetryIn(_) => {}
         }
     }
-    Added { deliveries: counts, attempts: tallies }
+    counted
 }

@@ -90,7 +90,7 @@ pub(super) async fn update_deliveries(
         WHERE {locked}{theirs} \
             AND deliveries.status = {PENDING} \
         RETURNING deliveries.job_id, deliveries.attempts, \
-            CASE WHEN EXISTS (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id) \
+            CASE WHEN (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id LIMIT 1) IS NOT NULL \
                 THEN 1 ELSE 0 END AS failing"
     );
     let rows = input.query(transaction, &sql, []).await?;

@@ -30,14 +30,11 @@ impl Store {
             (one.lease.job, Applied { attempts, change: Change::Made, failing: false })
         };
         let applied = outcomes.iter().map(expected).collect();
-        let added = counts::of(outcomes, &applied);
-        // Checked writes come first, in the order in which every transaction locks tables.
-        rollups::deliveries::add_exact(self.shards.next(), added.deliveries, &mut guarded);
         if !self.queue.done_with(&done, &mut guarded) {
             return Ok(false);
         }
         attempts::insert(&self.ids, outcomes, &applied, &mut guarded.writes);
-        rollups::attempts::add(added.attempts, &mut guarded.writes);
+        rollups::deltas::add(counts::of(outcomes, &applied), &mut guarded.writes);
         match guarded.execute(self.database.connection()).await {
             // The partition was dropped: no delivery was pending in it.
             Err(error) if error.is_missing_table() => {

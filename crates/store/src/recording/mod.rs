@@ -27,6 +27,7 @@ use crate::attempt::{End, Outcome};
 use crate::health::{self, BreakerPolicy, Judged, Locked, Notice};
 use crate::partitions::Tables;
 use crate::rollups;
+use crate::subscribers::counts::{self as subscriber_counts, CountChange};
 use crate::{Store, StoreError};
 
 /// The result of [`Store::record`].
@@ -99,6 +100,7 @@ impl Store {
                     }
                 }
                 self.drain_inactive(&transaction, &outcomes).await?;
+                count_deactivated(&transaction, &notices).await?;
                 transaction.commit().await?;
                 break;
             }
@@ -133,9 +135,7 @@ impl Store {
         }
         let mut writes = Writes::new();
         attempts::insert(&self.ids, outcomes, &applied, &mut writes);
-        let added = counts::of(outcomes, &applied);
-        rollups::deliveries::add(self.shards.next(), added.deliveries, &mut writes);
-        rollups::attempts::add(added.attempts, &mut writes);
+        rollups::deltas::add(counts::of(outcomes, &applied), &mut writes);
         writes.execute(transaction).await?;
         let failing = outcomes.iter().filter(|one| applied.get(&one.lease.job).is_none_or(|one| one.failing));
         Ok(failing.map(|one| one.delivery.subscriber).collect())
@@ -165,4 +165,15 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Counts the subscribers that were deactivated.
+async fn count_deactivated(transaction: &Transaction, notices: &[Notice]) -> Result<(), StoreError> {
+    let deactivated = notices.iter().filter_map(|notice| match notice {
+        Notice::Deactivated { tenant, subscriber, .. } => {
+            Some((tenant, *subscriber, CountChange::activity(true, false)))
+        }
+        _ => None,
+    });
+    subscriber_counts::add(transaction, deactivated).await
 }

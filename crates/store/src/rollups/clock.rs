@@ -2,7 +2,7 @@
 
 use postrider_core::Timestamp;
 
-/// The widths of roll-up rows, in minutes. Days are those of UTC.
+/// Spans of time in minutes. Days are those of UTC.
 pub(crate) const MINUTE: i64 = 1;
 pub(crate) const HOUR: i64 = 60 * MINUTE;
 pub(crate) const DAY: i64 = 24 * HOUR;
@@ -15,7 +15,12 @@ pub(crate) const fn minute(at: Timestamp) -> i64 {
     at.millis().div_euclid(MINUTE_MILLIS)
 }
 
-/// The minute in which the row of this width begins that contains `minute`.
+/// The first minute of the row of this width that contains `minute`.
 pub(crate) const fn start_of_row(minute: i64, width: i64) -> i64 {
     minute - minute.rem_euclid(width)
+}
+
+/// The minute at which a row of this width begins, `minute` or the first one after it.
+pub(crate) const fn next_row(minute: i64, width: i64) -> i64 {
+    start_of_row(minute + width - 1, width)
 }

@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 
 use postrider_core::{ErrorKind, Timestamp};
 
+use super::encoding::{read_number, write_number};
 use super::histogram::{self, Percentiles};
 use crate::attempt::Attempt;
 
@@ -26,6 +27,9 @@ const WAITS: u16 = 256;
 const FAILURES: u16 = 512;
 
 impl Tally {
+    /// No counts.
+    pub(super) const NONE: Self = Self(BTreeMap::new());
+
     /// Counts an attempt.
     pub(crate) fn attempt(&mut self, attempt: &Attempt) {
         let millis = u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX);
@@ -87,17 +91,12 @@ impl Tally {
         Percentiles::of(&buckets)
     }
 
-    /// The stored form: codes and counts in turn, each as unsigned LEB128 (seven bits a byte, the lowest first).
+    /// The stored form: codes and counts in turn, each as unsigned LEB128.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(3 * self.0.len());
         for (&code, &count) in &self.0 {
-            for mut number in [u64::from(code), count] {
-                while number >= 0x80 {
-                    bytes.push(number.to_le_bytes()[0] | 0x80);
-                    number >>= 7;
-                }
-                bytes.push(number.to_le_bytes()[0]);
-            }
+            write_number(&mut bytes, u64::from(code));
+            write_number(&mut bytes, count);
         }
         bytes
     }
@@ -108,28 +107,11 @@ impl Tally {
         let mut tally = Self::default();
         let mut rest = bytes;
         while !rest.is_empty() {
-            let code = u16::try_from(number(&mut rest)?).ok()?;
-            tally.add(code, number(&mut rest)?);
+            let code = u16::try_from(read_number(&mut rest)?).ok()?;
+            tally.add(code, read_number(&mut rest)?);
         }
         Some(tally)
     }
-}
-
-fn number(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..u64::BITS).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let bits = u64::from(byte & 0x7f);
-        number |= bits << shift;
-        if (bits << shift) >> shift != bits {
-            return None;
-        }
-        if byte < 0x80 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 fn bucket(millis: u64) -> u16 {

@@ -11,3 +11,4 @@ mod totals;
 pub use self::series::{AttemptCounts, Series, Steps, StepsError};
 pub use self::totals::{DeliveryStats, Stats, StatsFilter, SubscriberStats};
 pub use crate::rollups::histogram::Percentiles;
+pub use crate::rollups::reading::Detail;

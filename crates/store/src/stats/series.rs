@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use postrider_core::{EventType, SubscriberId, TenantId, Timestamp};
 
-use crate::rollups::attempts::{self, Selection};
-use crate::rollups::clock::{DAY, HOUR, MINUTE, MINUTE_MILLIS};
+use crate::rollups::clock::{DAY, MINUTE_MILLIS};
 use crate::rollups::histogram::Percentiles;
+use crate::rollups::reading::{self, Detail, Selection};
 use crate::rollups::tally::Tally;
 use crate::{Store, StoreError};
 
 /// The longest step, in minutes.
 const LONGEST_STEP: i64 = DAY;
-
-/// How far back rows of a width are promised to exist, in minutes. They are removed a day or two later.
-const REACH: [(i64, i64); 2] = [(MINUTE, 2 * DAY), (HOUR, 60 * DAY)];
 
 /// A span of time in steps.
 ///
@@ -43,20 +40,30 @@ pub enum StepsError {
     /// There are more steps than [`Steps::MOST`].
     #[error("the span has {0} steps, and at most {most} are allowed; use a longer step", most = Steps::MOST)]
     TooMany(u64),
-    /// Roll-ups of rows this short do not reach back to the beginning of the span.
-    #[error("minute steps reach back 2 days and hour steps 60 days; use a longer step")]
-    TooFine,
+    /// What is selected is not stored in steps this short, or not since the beginning of the span.
+    #[error("{}", too_fine(*.0))]
+    TooFine(Detail),
+    /// The span begins before all that is stored.
+    #[error("series reach back 400 days")]
+    TooOld,
 }
 
 impl Steps {
     /// The most steps that a span may have.
     pub const MOST: u64 = 1_500;
 
-    /// Divides the time from `from` to `to` into steps. `now` tells how far back the span reaches.
+    /// Divides the time from `from` to `to` into steps. `now` tells how far back the span reaches, and `detail` depends on
+    /// what is selected.
     ///
     /// # Errors
     /// Fails if the span or the step is not allowed; see [`StepsError`].
-    pub fn new(from: Timestamp, to: Timestamp, step: Duration, now: Timestamp) -> Result<Self, StepsError> {
+    pub fn new(
+        from: Timestamp,
+        to: Timestamp,
+        step: Duration,
+        now: Timestamp,
+        detail: Detail,
+    ) -> Result<Self, StepsError> {
         if from >= to {
             return Err(StepsError::Backwards);
         }
@@ -74,12 +81,12 @@ impl Steps {
         if steps > Self::MOST {
             return Err(StepsError::TooMany(steps));
         }
-        let span = Self { from: first * step, to: last * step, step };
         let age = now.millis().saturating_sub(from.millis()) / MINUTE_MILLIS;
-        if REACH.iter().any(|(width, reach)| *width == span.width() && age > *reach) {
-            return Err(StepsError::TooFine);
+        match detail.finest(age) {
+            Some(finest) if step % finest == 0 => Ok(Self { from: first * step, to: last * step, step }),
+            Some(_) => Err(StepsError::TooFine(detail)),
+            None => Err(StepsError::TooOld),
         }
-        Ok(span)
     }
 
     /// When the first step begins.
@@ -96,10 +103,17 @@ impl Steps {
     pub fn step(&self) -> Duration {
         Duration::from_secs(60 * self.step.unsigned_abs())
     }
+}
 
-    /// The width of the rows to add up, in minutes: the widest that divides the step, which reads the fewest rows.
-    fn width(&self) -> i64 {
-        [DAY, HOUR].into_iter().find(|width| self.step % width == 0).unwrap_or(MINUTE)
+const fn too_fine(detail: Detail) -> &'static str {
+    match detail {
+        Detail::Fine => "minute steps reach back 2 days and hour steps 60 days; use a longer step",
+        Detail::Subscriber => {
+            "for one subscriber, steps of less than a day reach back 14 days; use a step of a day"
+        }
+        Detail::SubscriberAndEventType => {
+            "for one event type of one subscriber, the step is a day; use a step of a day"
+        }
     }
 }
 
@@ -146,7 +160,8 @@ impl From<&Tally> for AttemptCounts {
 
 impl Store {
     /// Returns the results of the tenant's attempts, step by step; with `subscriber` or `event_type`, only those. An
-    /// attempt counts in the step in which it began, as soon as it is recorded.
+    /// attempt counts in the step in which it began, as soon as it is recorded. The steps must have been made for that
+    /// [`Detail`].
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -158,13 +173,12 @@ impl Store {
         steps: Steps,
     ) -> Result<Series, StoreError> {
         let Steps { from, to, step } = steps;
-        let event_type = event_type.map(EventType::as_str);
-        let selection = Selection { tenant, subscriber, event_type, width: steps.width(), from, to };
+        let selection = Selection { tenant, subscriber, event_type: event_type.map(EventType::as_str) };
         let mut tallies: BTreeMap<i64, Tally> = BTreeMap::new();
         let mut total = Tally::default();
-        for (minute, tally) in attempts::read(&self.database, selection).await? {
-            tallies.entry(minute.div_euclid(step)).or_default().merge(&tally);
-            total.merge(&tally);
+        for (minute, counted) in reading::steps(&self.database, selection, step, (from, to)).await? {
+            tallies.entry(minute.div_euclid(step)).or_default().merge(&counted.tally);
+            total.merge(&counted.tally);
         }
         let none = Tally::default();
         let points = (from.div_euclid(step)..to.div_euclid(step))

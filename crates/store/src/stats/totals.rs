@@ -1,14 +1,11 @@
 //! Totals of subscribers, deliveries and latency.
 
 use postrider_core::{EventType, SubscriberId, TenantId, Timestamp};
-use postrider_database::sql::{column, query_all, query_one};
-use sea_orm::Value;
+use postrider_database::sql::{column, query_one};
 
-use crate::rollups::attempts::{self, Selection};
-use crate::rollups::clock::{DAY, minute};
-use crate::rollups::deliveries::row_of;
+use crate::rollups::counted::{Counted, Counts};
 use crate::rollups::histogram::Percentiles;
-use crate::rollups::tally::Tally;
+use crate::rollups::reading::{self, Selection};
 use crate::{Store, StoreError};
 
 /// Selects what is counted. `None` selects everything.
@@ -18,8 +15,9 @@ pub struct StatsFilter {
     pub subscriber: Option<SubscriberId>,
     /// Deliveries of events of this type.
     pub event_type: Option<EventType>,
-    /// Deliveries created in the minute of this moment, or later. Counts older than an hour are stored by the hour, and
-    /// counts older than a day by the day (of UTC); then the whole hour or day that contains the moment is included.
+    /// Deliveries created in the minute of this moment, or later. What is older than [`Detail`](super::Detail) says is
+    /// stored by the hour or by the day (of UTC); then the whole hour or day that contains the moment is included, and for a
+    /// moment more than 400 days ago all that is older, too.
     pub since: Option<Timestamp>,
 }
 
@@ -68,103 +66,51 @@ impl Store {
     /// # Errors
     /// Fails if the database is unavailable.
     pub async fn stats(&self, tenant: &TenantId, filter: &StatsFilter) -> Result<Stats, StoreError> {
-        Ok(Stats {
-            subscribers: self.subscriber_stats(tenant).await?,
-            deliveries: self.delivery_stats(tenant, filter).await?,
-            latency: self.latency_stats(tenant, filter).await?,
-        })
+        let subscribers = self.subscriber_stats(tenant).await?;
+        let Counted { counts, tally } = self.counted(tenant, filter).await?;
+        Ok(Stats { subscribers, deliveries: counts.into(), latency: tally.waits() })
     }
 
     async fn subscriber_stats(&self, tenant: &TenantId) -> Result<SubscriberStats, StoreError> {
-        let sql = "SELECT active, count(*) AS subscribers FROM subscribers WHERE tenant = $1 GROUP BY active";
-        let mut stats = SubscriberStats::default();
-        for row in query_all(&self.database.reads(), sql, [tenant.as_str().into()]).await? {
-            let count = count(column(&row, "subscribers")?);
-            stats.total += count;
-            if column(&row, "active")? {
-                stats.active += count;
-            }
-        }
-        Ok(stats)
+        let sql = "SELECT CAST(coalesce(sum(total), 0) AS bigint) AS total, \
+                CAST(coalesce(sum(active), 0) AS bigint) AS active \
+            FROM subscriber_counts WHERE tenant = $1";
+        let Some(row) = query_one(&self.database.reads(), sql, [tenant.as_str().into()]).await? else {
+            return Ok(SubscriberStats::default());
+        };
+        Ok(SubscriberStats { total: count(column(&row, "total")?), active: count(column(&row, "active")?) })
     }
 
-    async fn delivery_stats(
-        &self,
-        tenant: &TenantId,
-        filter: &StatsFilter,
-    ) -> Result<DeliveryStats, StoreError> {
-        let (condition, values) = filter.condition(tenant, minute(self.ids.clock().now()));
-        // PostgreSQL's sum of bigints is a numeric.
-        let sum = |name| format!("CAST(coalesce(sum({name}), 0) AS bigint) AS {name}");
-        let sql = format!(
-            "SELECT {}, {}, {}, {}, {} FROM rollups WHERE {condition}",
-            sum("created"),
-            sum("succeeded"),
-            sum("dead"),
-            sum("cancelled"),
-            sum("spent")
-        );
-        let Some(row) = query_one(&self.database.reads(), sql, values).await? else {
-            return Ok(DeliveryStats::default());
+    async fn counted(&self, tenant: &TenantId, filter: &StatsFilter) -> Result<Counted, StoreError> {
+        let selection = Selection {
+            tenant,
+            subscriber: filter.subscriber,
+            event_type: filter.event_type.as_ref().map(EventType::as_str),
         };
-        let read = |name| column::<i64>(&row, name).map(count);
+        let now = self.ids.clock().now();
+        let mut sum = Counted::default();
+        for (_, counted) in reading::since(&self.database, selection, filter.since, now).await? {
+            sum.merge(&counted);
+        }
+        Ok(sum)
+    }
+}
+
+impl From<Counts> for DeliveryStats {
+    fn from(counts: Counts) -> Self {
+        let Counts { created, succeeded, dead, cancelled, spent } = counts;
         let (total, succeeded, dead, cancelled) =
-            (read("created")?, read("succeeded")?, read("dead")?, read("cancelled")?);
+            (count(created), count(succeeded), count(dead), count(cancelled));
         let ended = succeeded + dead + cancelled;
-        Ok(DeliveryStats {
+        Self {
             total,
             pending: total.saturating_sub(ended),
             succeeded,
             dead,
             cancelled,
-            avg_attempts: ratio(read("spent")?, ended),
+            avg_attempts: ratio(count(spent), ended),
             success_rate: ratio(succeeded, succeeded + dead),
-        })
-    }
-
-    async fn latency_stats(
-        &self,
-        tenant: &TenantId,
-        filter: &StatsFilter,
-    ) -> Result<Percentiles, StoreError> {
-        // Each width has rows for all of the time, so the widest that is fine enough reads the fewest rows.
-        let since = filter.since.map(|since| row_of(minute(since), minute(self.ids.clock().now())));
-        let (from, width) = since.unwrap_or((i64::MIN, DAY));
-        let selection = Selection {
-            tenant,
-            subscriber: filter.subscriber,
-            event_type: filter.event_type.as_ref().map(EventType::as_str),
-            width,
-            from,
-            to: i64::MAX,
-        };
-        let mut sum = Tally::default();
-        for (_, tally) in attempts::read(&self.database, selection).await? {
-            sum.merge(&tally);
         }
-        Ok(sum.waits())
-    }
-}
-
-impl StatsFilter {
-    /// The condition on rows of `rollups`, with its parameters.
-    fn condition(&self, tenant: &TenantId, now: i64) -> (String, Vec<Value>) {
-        let mut condition = "tenant = $1".to_owned();
-        let mut values: Vec<Value> = vec![tenant.as_str().into()];
-        let mut and = |test: &str, value: Value| {
-            values.push(value);
-            condition = format!("{condition} AND {test} ${}", values.len());
-        };
-        if let Some(subscriber) = self.subscriber {
-            and("subscriber_id =", subscriber.uuid().into());
-        }
-        if let Some(event_type) = &self.event_type {
-            and("event_type =", event_type.as_str().into());
-        }
-        if let Some(since) = self.since {
-            and("minute >=", row_of(minute(since), now).0.into());
-        }
-        (condition, values)
     }
 }
 

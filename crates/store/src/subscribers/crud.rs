@@ -8,7 +8,8 @@ use postrider_queue::Draining;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait as _, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
 
-use super::query::{find, update};
+use super::counts::{self, CountChange};
+use super::query::{delete, find, lock_active, update};
 use super::secrets::{seal, seal_headers};
 use super::stored::{insert_patterns, lane_settings, policy_text, read, set_active};
 use super::subscriber::{NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
@@ -61,6 +62,7 @@ impl Store {
         self.queue
             .configure_in(&transaction, lane_of(id), tenant.as_str(), lane_settings(&new.policy))
             .await?;
+        counts::add(&transaction, [(tenant, id, CountChange::created(new.active))]).await?;
         transaction.commit().await?;
         Ok(Subscriber {
             id,
@@ -121,6 +123,11 @@ impl Store {
     ) -> Result<Option<Subscriber>, StoreError> {
         let now = self.ids.clock().now();
         let transaction = self.database.begin().await?;
+        let mut counted = CountChange::default();
+        if let Some(active) = change.active {
+            let Some(was_active) = lock_active(&transaction, tenant, id).await? else { return Ok(None) };
+            counted = CountChange::activity(was_active, active);
+        }
         let mut update = update(tenant, id).col_expr(subscribers::Column::UpdatedAt, Expr::val(now.millis()));
         if let Some(url) = &change.url {
             update = update.col_expr(subscribers::Column::Url, Expr::val(url.as_str()));
@@ -161,6 +168,7 @@ impl Store {
             // The owner has reactivated it or chosen another receiver, so earlier failures no longer count.
             state::reset(&*self.queue, &transaction, id).await?;
         }
+        counts::add(&transaction, [(tenant, id, counted)]).await?;
         transaction.commit().await?;
         self.queue.wake(&[lane_of(id)]);
         self.subscriber(tenant, id).await
@@ -174,16 +182,12 @@ impl Store {
     /// Fails if the database is unavailable.
     pub async fn delete_subscriber(&self, tenant: &TenantId, id: SubscriberId) -> Result<bool, StoreError> {
         let transaction = self.database.begin().await?;
-        let delete = subscribers::Entity::delete_many()
-            .filter(subscribers::Column::Id.eq(id.uuid()))
-            .filter(subscribers::Column::Tenant.eq(tenant.as_str()));
-        let deleted = delete.exec(&transaction).await?.rows_affected > 0;
-        if deleted {
-            drain_lane(&*self.queue, &transaction, id, Draining::ThenRemoved).await?;
-            transaction.commit().await?;
-            self.queue.wake(&[lane_of(id)]);
-        }
-        Ok(deleted)
+        let Some(was_active) = delete(&transaction, tenant, id).await? else { return Ok(false) };
+        drain_lane(&*self.queue, &transaction, id, Draining::ThenRemoved).await?;
+        counts::add(&transaction, [(tenant, id, CountChange::deleted(was_active))]).await?;
+        transaction.commit().await?;
+        self.queue.wake(&[lane_of(id)]);
+        Ok(true)
     }
 
     /// Reads the patterns and the health of these subscribers.

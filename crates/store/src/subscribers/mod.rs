@@ -6,9 +6,11 @@
 //! | `crud` | creating, reading, changing and deleting |
 //! | `query` | queries for one subscriber |
 //! | `stored` | between rows and types: patterns, policies, lane settings |
+//! | `counts` | how many subscribers each tenant has |
 //! | `secrets` | encrypting secrets and headers; rotating a secret |
 //! | `rekey` | encrypting all of them under a new key |
 
+pub(crate) mod counts;
 mod crud;
 mod query;
 mod rekey;

@@ -8,87 +8,113 @@ use sea_orm::{ConnectionTrait as _, DbBackend};
 
 use crate::stage::{Stage, on_both};
 
-on_both!(a_backlog_of_roll_ups_is_folded_step_by_step, a_backlog_of_deltas_is_folded_step_by_step);
+on_both!(a_backlog_of_old_roll_ups_is_removed_step_by_step, a_backlog_of_deltas_is_folded_step_by_step);
 
 /// Less than any caller waits.
 const CALL: Duration = Duration::from_secs(10);
 
 const SUBSCRIBERS: u32 = 2_000;
 
-async fn a_backlog_of_roll_ups_is_folded_step_by_step(stage: &Stage) {
-    fold_roll_ups(stage, 100_000).await;
+async fn a_backlog_of_old_roll_ups_is_removed_step_by_step(stage: &Stage) {
+    remove_roll_ups(stage, 50_000).await;
 }
 
 async fn a_backlog_of_deltas_is_folded_step_by_step(stage: &Stage) {
-    fold_deltas(stage, 5_000).await;
+    fold_deltas(stage, 10_000).await;
 }
 
 /// `cargo xtask test -- -p postrider-store --test it -- --ignored --nocapture full_size`
 #[tokio::test]
 #[ignore = "takes minutes"]
-async fn a_backlog_of_roll_ups_is_folded_step_by_step_at_full_size() {
-    fold_roll_ups(&Stage::of(TestDatabase::postgres().await).await, 5_000_000).await;
+async fn a_backlog_of_old_roll_ups_is_removed_step_by_step_at_full_size() {
+    remove_roll_ups(&Stage::of(TestDatabase::postgres().await).await, 5_000_000).await;
 }
 
 #[tokio::test]
 #[ignore = "takes minutes"]
 async fn a_backlog_of_deltas_is_folded_step_by_step_at_full_size() {
-    fold_deltas(&Stage::of(TestDatabase::postgres().await).await, 200_000).await;
+    fold_deltas(&Stage::of(TestDatabase::postgres().await).await, 400_000).await;
 }
 
-/// Minutes of the last days in two shards, of which no process has folded any.
-async fn fold_roll_ups(stage: &Stage, rows: u32) {
+/// Old days of many subscribers, and as many hours.
+async fn remove_roll_ups(stage: &Stage, rows: u32) {
     let now = stage.now().millis() / 60_000;
-    let (series, id) = series(stage, rows);
-    let sql = format!(
-        "INSERT INTO rollups (tenant, subscriber_id, event_type, minute, slot, created, succeeded, dead, cancelled, spent)
-         SELECT 'default', {id}, 'order.created', {now} - 120 - n / {SUBSCRIBERS} / 2, n / {SUBSCRIBERS} % 2 + 1,
-            1, 1, 0, 0, 1 FROM ({series}) AS series"
-    );
-    let watch = seeded(stage, &sql).await;
+    let (numbers, id) = series(stage, rows);
+    let tally = if is_sqlite(stage) { "x'0a01900201'" } else { r"'\x0a01900201'::bytea" };
+    let of = |span: u8, start: &str| {
+        format!(
+            "INSERT INTO rollups (tenant, subscriber_id, event_type, span, start, created, succeeded, dead, cancelled,
+                spent, attempts, counts)
+             SELECT 'default', {id}, '', {span}, {start}, 1, 1, 0, 0, 1, 1, {tally} FROM ({numbers}) AS series"
+        )
+    };
+    let day = (now / 1440 - 403) * 1440;
+    let watch = seeded(
+        stage,
+        &[
+            of(3, &format!("{day} - n / {SUBSCRIBERS} * 1440")),
+            of(4, &format!("{} - n / {SUBSCRIBERS} * 60", (now / 60 - 17 * 24) * 60)),
+        ],
+    )
+    .await;
 
-    let hour = (now - 60) / 60 * 60;
-    let left = format!(
-        "SELECT count(*) AS n FROM rollups WHERE minute < {hour} AND (slot <> 0 OR minute % 60 <> 0)"
-    );
     let mut calls = Vec::new();
-    while stage.count(&left).await > 0 {
+    while stage.count("SELECT count(*) AS n FROM rollups WHERE span <> 0").await > 0 {
         let began = Instant::now();
-        stage.store.fold_statistics().await.unwrap();
+        stage.store.remove_old_statistics().await.unwrap();
         calls.push(began.elapsed());
     }
     short(watch, &calls);
-    let counted = "SELECT CAST(sum(created * 2 - succeeded) AS bigint) AS n FROM rollups";
+    let counted = "SELECT CAST(sum(created * 3 - succeeded - attempts) AS bigint) AS n FROM rollups";
     assert_eq!(stage.count(counted).await, u64::from(rows));
-    // Nothing is left to do, at any place of the table.
-    assert_eq!(stage.store.fold_statistics().await.unwrap(), 0);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM rollups").await, u64::from(SUBSCRIBERS.min(rows)));
 }
 
-/// Deltas of many subscribers, each of which leads to twelve rows.
+/// Deltas of many subscribers, each of which leads to rows of its own.
 async fn fold_deltas(stage: &Stage, rows: u32) {
     let now = stage.now().millis() / 60_000;
-    let (series, id) = series(stage, rows);
-    let tally = if is_sqlite(stage) { "x'0a01900201'" } else { r"'\x0a01900201'::bytea" };
+    let (numbers, id) = series(stage, rows);
+    // The format, the event type, the minute before the last hour, one entry: its subscriber, minute, counts of one delivery
+    // that succeeded, and tally.
+    let mut begin = "01010d6f726465722e63726561746564".to_owned();
+    let mut number = u64::try_from(now - 60).unwrap() << 1;
+    while number >= 0x80 {
+        begin += &format!("{:02x}", number & 0x7f | 0x80);
+        number >>= 7;
+    }
+    begin += &format!("{number:02x}01");
+    let end = "0202000002050a01900201";
+    let bytes = if is_sqlite(stage) {
+        format!("unhex('{begin}' || hex({id}) || printf('00%02x', n % 60) || '{end}')")
+    } else {
+        format!(
+            "decode('{begin}' || replace({id}::text, '-', '') || '00' || lpad(to_hex(n % 60), 2, '0') || '{end}', 'hex')"
+        )
+    };
     let sql = format!(
-        "INSERT INTO attempt_deltas (tenant, subscriber_id, event_type, minute, attempts, counts)
-         SELECT 'default', {id}, 'order.created', {now} - n % 60, 1, {tally} FROM ({series}) AS series"
+        "INSERT INTO rollup_deltas (tenant, entries, counts) SELECT 'default', 1, {bytes} FROM ({numbers}) AS series"
     );
-    let watch = seeded(stage, &sql).await;
+    let watch = seeded(stage, &[sql]).await;
+    let before = stage.stats().await.deliveries;
+    assert_eq!((before.total, before.succeeded), (u64::from(rows), u64::from(rows)));
     let mut calls = Vec::new();
-    while stage.count("SELECT count(*) AS n FROM attempt_deltas").await > 0 {
+    while stage.count("SELECT count(*) AS n FROM rollup_deltas").await > 0 {
         let began = Instant::now();
-        stage.store.fold_attempts().await.unwrap();
+        assert_eq!(stage.store.fold_statistics().await.unwrap().unreadable, 0);
         calls.push(began.elapsed());
     }
     short(watch, &calls);
-    let all = "SELECT CAST(sum(attempts) AS bigint) AS n FROM attempt_rollups WHERE width = 1440 AND event_type = ''";
+    assert_eq!(stage.stats().await.deliveries, before);
+    let all = "SELECT CAST(sum(attempts) AS bigint) AS n FROM rollups WHERE span = 3 AND event_type = ''";
     assert_eq!(stage.count(all).await, 2 * u64::from(rows), "of each subscriber, and of all");
 }
 
-/// Fills a table, and watches the statements on PostgreSQL from then on.
-async fn seeded(stage: &Stage, sql: &str) -> Option<Watch> {
+/// Fills tables, and watches the statements on PostgreSQL from then on.
+async fn seeded(stage: &Stage, statements: &[String]) -> Option<Watch> {
     let began = Instant::now();
-    stage.database.connection().execute_unprepared(sql).await.unwrap();
+    for sql in statements {
+        stage.database.connection().execute_unprepared(sql).await.unwrap();
+    }
     println!("seeded in {:?}", began.elapsed());
     (!is_sqlite(stage)).then(|| Watch::over(&stage.database))
 }

@@ -17,6 +17,7 @@ use postrider_store::loading::Loaded;
 use postrider_store::subscribers::SubscriberChange;
 use postrider_testkit::TestDatabase;
 use sea_orm::{ConnectionTrait as _, Statement};
+use uuid::Uuid;
 
 use crate::stage::{Stage, on_both};
 
@@ -381,17 +382,21 @@ impl Stage {
         let mut writes = Writes::new();
         self.store.insert_with(vec![event], &rows, &mut writes);
         writes.execute(&transaction).await.unwrap();
-        let subscriber = subscriber.uuid();
-        for sql in [
-            "UPDATE deliveries SET status = 2, attempts = 1, dead_reason = 0, died_at = created_at, \
-                ended_at = created_at WHERE subscriber_id = $1 AND status = 0",
-            "UPDATE rollups SET dead = created, spent = created WHERE subscriber_id = $1",
-        ] {
-            let backend = transaction.get_database_backend();
-            let statement = Statement::from_sql_and_values(backend, sql, [subscriber.into()]);
-            transaction.execute_raw(statement).await.unwrap();
-        }
+        let sql = "UPDATE deliveries SET status = 2, attempts = 1, dead_reason = 0, died_at = created_at, \
+            ended_at = created_at WHERE subscriber_id = $1 AND status = 0";
+        let backend = transaction.get_database_backend();
+        let ids = [subscriber.uuid().into(), Uuid::nil().into()];
+        let statement = Statement::from_sql_and_values(backend, sql, ids[..1].to_vec());
+        transaction.execute_raw(statement).await.unwrap();
         transaction.commit().await.unwrap();
+        self.store.fold_statistics().await.unwrap();
+        let sql = format!(
+            "UPDATE rollups SET dead = dead + {count}, spent = spent + {count} \
+             WHERE span = 3 AND start = {} AND subscriber_id IN ($1, $2)",
+            at.millis() / 86_400_000 * 1440
+        );
+        let statement = Statement::from_sql_and_values(backend, sql, ids);
+        self.database.connection().execute_raw(statement).await.unwrap();
         rows.into_iter().map(|row| row.id).collect()
     }
 
@@ -428,9 +433,12 @@ impl Stage {
                  WHERE tenant = 'default' AND status <> 0",
             )
             .await;
+        self.store.fold_statistics().await.unwrap();
         let counted_attempts = self
             .count(
-                "SELECT CAST(coalesce(sum(spent), 0) AS bigint) AS n FROM rollups WHERE tenant = 'default'",
+                "SELECT CAST(coalesce(sum(spent), 0) AS bigint) AS n FROM rollups \
+                 WHERE tenant = 'default' AND span = 3 AND event_type = '' \
+                    AND subscriber_id IN (SELECT subscriber_id FROM deliveries)",
             )
             .await;
         assert_eq!(counted_attempts, spent, "the attempts of ended deliveries");

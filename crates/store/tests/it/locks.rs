@@ -60,7 +60,7 @@ enum Operation {
     RemoveLanes,
     FanOut,
     FoldStatistics,
-    FoldAttempts,
+    RemoveOldStatistics,
 }
 
 use Operation::*;
@@ -97,7 +97,7 @@ const ALL: [Operation; 32] = [
     RemoveLanes,
     FanOut,
     FoldStatistics,
-    FoldAttempts,
+    RemoveOldStatistics,
 ];
 
 /// Sleeps whenever a row of these tables is changed or deleted, and therefore locked.
@@ -110,6 +110,7 @@ const SLOW: &str = "
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON subscribers FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON rollups FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON subscriber_counts FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON scheduled_jobs FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON claims FOR EACH ROW EXECUTE FUNCTION rest();
@@ -385,7 +386,7 @@ impl Ground {
             RemoveLanes => drop(queue.remove_lanes(20).await.map_err(text)?),
             FanOut => self.fan_out(stage).await?,
             FoldStatistics => drop(store.fold_statistics().await.map_err(text)?),
-            FoldAttempts => drop(store.fold_attempts().await.map_err(text)?),
+            RemoveOldStatistics => store.remove_old_statistics().await.map_err(text)?,
         }
         Ok(())
     }

@@ -15,6 +15,8 @@ mod clock;
 #[cfg(test)]
 mod conversion;
 #[cfg(test)]
+mod costs;
+#[cfg(test)]
 mod deactivation;
 #[cfg(test)]
 mod dead_letters;
@@ -34,6 +36,7 @@ mod partitions;
 mod plans;
 #[cfg(test)]
 mod retention;
+mod rollup_migration;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
@@ -42,3 +45,5 @@ mod series;
 mod stage;
 #[cfg(test)]
 mod statistics;
+#[cfg(test)]
+mod subscriber_counts;

@@ -13,6 +13,7 @@ use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{Audience, Crowd, DeliveryRow, EventRow, KeyRow};
 use postrider_store::loading::Loaded;
+use postrider_store::stats::StatsFilter;
 use postrider_store::subscribers::SubscriberChange;
 use postrider_testkit::TestDatabase;
 use postrider_testkit::explain::Plans;
@@ -22,7 +23,7 @@ use crate::stage::Stage;
 
 /// Nothing but the test may analyse or vacuum: the states are states of what the planner knows, too.
 const BY_HAND: &str = "DO $$ DECLARE name text; BEGIN
-    FOR name IN SELECT relname FROM pg_class WHERE relkind = 'r' AND (relispartition OR relname IN ('jobs', 'lanes')) LOOP
+    FOR name IN SELECT relname FROM pg_class WHERE relkind = 'r' AND (relispartition OR relname IN ('jobs', 'lanes', 'rollups', 'rollup_deltas', 'health')) LOOP
         EXECUTE format('ALTER TABLE %I SET (autovacuum_enabled = off)', name);
     END LOOP;
 END $$";
@@ -40,12 +41,13 @@ const STATES: [(&str, &str); 5] = [
     ("empty", ""),
     (
         "analysed while empty",
-        "DELETE FROM events; DELETE FROM deliveries; DELETE FROM attempts; VACUUM; ANALYZE",
+        "DELETE FROM events; DELETE FROM deliveries; DELETE FROM attempts; DELETE FROM rollups; \
+            DELETE FROM rollup_deltas; VACUUM; ANALYZE",
     ),
     ("full, with plans for few rows", MANY),
     (
         "drained and full of dead rows",
-        "ANALYZE; DELETE FROM jobs; DELETE FROM scheduled_jobs; DELETE FROM events; DELETE FROM deliveries; DELETE FROM attempts",
+        "ANALYZE; DELETE FROM jobs; DELETE FROM scheduled_jobs; DELETE FROM events; DELETE FROM deliveries; DELETE FROM attempts; DELETE FROM health; DELETE FROM rollups",
     ),
     ("a million jobs in ten thousand lanes", MANY),
 ];
@@ -66,7 +68,13 @@ const MANY: &str = "INSERT INTO lanes (id, owner, ordered, rate_next_us, running
         SELECT id_of(n), 'default', lpad(to_hex(n % 10000 + 1), 32, '0')::uuid,
             'order.created', n % 4, 0, 0, gen_random_uuid(), n FROM generate_series(1, 50000) AS n;
     INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_truncated)
-        SELECT gen_random_uuid(), 'default', id_of(n), 1, n, n, false FROM generate_series(1, 50000) AS n";
+        SELECT gen_random_uuid(), 'default', id_of(n), 1, n, n, false FROM generate_series(1, 50000) AS n;
+    INSERT INTO health (subscriber_id, failures, first_failed_at, openings, opened_at, open_until)
+        SELECT gen_random_uuid(), 10, 1, 1, 1, n * 1000000000::bigint FROM generate_series(1, 10000) AS n;
+    INSERT INTO rollups (tenant, subscriber_id, event_type, span, start, created, succeeded, dead, cancelled, spent, attempts, counts)
+        SELECT 'default', gen_random_uuid(), '', 1 + n % 4, 9000000, 0, 0, 0, 0, 0, 0, '' FROM generate_series(1, 50000) AS n;
+    INSERT INTO rollup_deltas (tenant, entries, counts)
+        SELECT 'other' || n, 0, '\\x01000000'::bytea FROM generate_series(1, 3000) AS n";
 
 #[tokio::test]
 async fn no_hot_statement_scans_or_sorts_a_large_table() {
@@ -208,6 +216,26 @@ impl Test {
             self.stage.database.connection().execute_unprepared(sql).await.unwrap();
         }
         self.plans.take();
+        let filters = [None, Some(subscriber)].map(|subscriber| StatsFilter {
+            subscriber,
+            event_type: None,
+            since: Some(store.ids().clock().now() - Duration::from_hours(25)),
+        });
+        for filter in [StatsFilter::default()].iter().chain(&filters) {
+            store.stats(tenant, filter).await.unwrap();
+        }
+        store.breakers().await.unwrap();
+        check("statistics");
+        store.statistics_are_due().await.unwrap();
+        assert!(store.fold_statistics().await.unwrap().deltas > 2);
+        check("fold statistics");
+        let old = "INSERT INTO rollups (tenant, subscriber_id, event_type, span, start, created, succeeded, dead, \
+                cancelled, spent, attempts, counts)
+            SELECT 'default', gen_random_uuid(), '', 1 + n % 4, n, 0, 0, 0, 0, 0, 0, '' FROM generate_series(1, 40) AS n";
+        self.stage.database.connection().execute_unprepared(old).await.unwrap();
+        self.plans.take();
+        store.remove_old_statistics().await.unwrap();
+        check("remove statistics");
         store.database().close().await;
         faults
     }

@@ -7,7 +7,7 @@ use postrider_core::{DeadReason, ErrorKind, SubscriberId, TenantId, Timestamp, V
 use postrider_queue::Finish;
 use postrider_store::attempt::{Attempt, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::stats::{AttemptCounts, Percentiles, Series, StatsFilter, Steps};
+use postrider_store::stats::{AttemptCounts, Detail, Percentiles, Series, StatsFilter, Steps, StepsError};
 use sea_orm::{ConnectionTrait as _, Statement};
 
 use crate::stage::{Stage, on_both};
@@ -21,6 +21,11 @@ on_both!(
     an_attempt_whose_lease_was_lost_is_in_no_series,
     concurrent_folding_during_writes_counts_each_attempt_once,
     old_minutes_and_hours_are_removed_and_days_stay,
+    days_beyond_their_retention_are_added_to_the_past,
+    the_past_of_what_is_long_unused_is_removed,
+    a_delivery_that_ends_after_months_is_counted_where_it_was_created,
+    each_minute_of_a_subscriber_has_its_own_counts,
+    counts_are_due_when_they_are_old_or_many,
     an_unreadable_delta_does_not_stop_folding,
     latency_since_a_moment_includes_folded_rows_and_deltas,
 );
@@ -36,7 +41,7 @@ fn hours_ago(stage: &Stage, hours: u32) -> Timestamp {
 }
 
 async fn series(stage: &Stage, from: Timestamp, to: Timestamp, step: Duration) -> Series {
-    let steps = Steps::new(from, to, step, stage.now()).unwrap();
+    let steps = Steps::new(from, to, step, stage.now(), Detail::Fine).unwrap();
     stage.store.series(&stage.tenant, None, None, steps).await.unwrap()
 }
 
@@ -122,7 +127,7 @@ async fn failures_are_counted_by_error_kind(stage: &Stage) {
     let kinds = BTreeMap::from([("status", 2), ("timeout_headers", 1), ("dns", 1), ("internal", 1)]);
     let before = series(stage, start, start + MINUTE, MINUTE).await;
     assert_eq!((&before.total.failed, counted(&before.total)), (&kinds, (6, 1)));
-    assert_eq!(stage.store.fold_attempts().await.unwrap().deltas, 6);
+    assert!(stage.store.fold_statistics().await.unwrap().deltas >= 6);
     assert_eq!(series(stage, start, start + MINUTE, MINUTE).await, before);
 }
 
@@ -139,16 +144,16 @@ async fn folded_rows_and_deltas_are_added_up(stage: &Stage) {
         expected = [0, 1, 59, 60].map(|minute| (minute, round, round)).to_vec();
         assert_eq!(points(&series(stage, start, start + 2 * HOUR, MINUTE).await), expected);
         if round % 2 == 1 {
-            assert!(stage.store.fold_attempts().await.unwrap().deltas > 0);
+            assert!(stage.store.fold_statistics().await.unwrap().deltas > 0);
             assert_eq!(points(&series(stage, start, start + 2 * HOUR, MINUTE).await), expected);
         }
     }
     let all = series(stage, start, start + 2 * HOUR, MINUTE).await;
     assert_eq!(points(&all), expected);
     assert_eq!(all.total.latency, Percentiles { p50: Some(2), p95: Some(4), p99: Some(4) });
-    stage.store.fold_attempts().await.unwrap();
+    stage.store.fold_statistics().await.unwrap();
     assert_eq!(series(stage, start, start + 2 * HOUR, MINUTE).await, all);
-    assert_eq!(stage.store.fold_attempts().await.unwrap().deltas, 0, "nothing is left to fold");
+    assert_eq!(stage.store.fold_statistics().await.unwrap().deltas, 0, "nothing is left to fold");
 }
 
 async fn hours_and_days_contain_their_minutes(stage: &Stage) {
@@ -162,7 +167,7 @@ async fn hours_and_days_contain_their_minutes(stage: &Stage) {
     }
     for folded in [false, true] {
         if folded {
-            stage.store.fold_attempts().await.unwrap();
+            stage.store.fold_statistics().await.unwrap();
         }
         let days = series(stage, start, start + 3 * DAY, DAY).await;
         assert_eq!(points(&days), [(0, 4, 4), (1, 1, 1), (2, 1, 1)], "folded: {folded}");
@@ -194,7 +199,7 @@ async fn series_can_be_filtered_by_subscriber_event_type_and_tenant(stage: &Stag
     }
     for folded in [false, true] {
         if folded {
-            stage.store.fold_attempts().await.unwrap();
+            stage.store.fold_statistics().await.unwrap();
         }
         for (tenant, subscriber, event, attempts) in [
             (&stage.tenant, None, None, 3),
@@ -210,11 +215,19 @@ async fn series_can_be_filtered_by_subscriber_event_type_and_tenant(stage: &Stag
             (&foreign, Some(one), None, 0),
         ] {
             let event = event.map(|event| event.parse().unwrap());
-            let steps = Steps::new(start, start + HOUR, MINUTE, stage.now()).unwrap();
-            let series = stage.store.series(tenant, subscriber, event.as_ref(), steps).await.unwrap();
+            let detail = Detail::of(subscriber.is_some(), event.is_some());
             let what = format!("{tenant} {subscriber:?} {event:?}, folded: {folded}");
-            assert_eq!(series.total.attempts, attempts, "{what}");
-            assert_eq!(series.points[0].1, series.total, "{what}");
+            for (step, to) in [(MINUTE, start + HOUR), (HOUR, start + HOUR), (DAY, start + DAY)] {
+                let steps = Steps::new(start, to, step, stage.now(), detail);
+                if detail == Detail::SubscriberAndEventType && step < DAY {
+                    assert_eq!(steps, Err(StepsError::TooFine(detail)));
+                    continue;
+                }
+                let series =
+                    stage.store.series(tenant, subscriber, event.as_ref(), steps.unwrap()).await.unwrap();
+                assert_eq!(series.total.attempts, attempts, "{what}, step: {step:?}");
+                assert_eq!(series.points[0].1, series.total, "{what}, step: {step:?}");
+            }
         }
     }
 }
@@ -242,7 +255,7 @@ async fn concurrent_folding_during_writes_counts_each_attempt_once(stage: &Stage
             let store = stage.store.clone();
             tokio::spawn(async move {
                 loop {
-                    store.fold_attempts().await.unwrap();
+                    store.fold_statistics().await.unwrap();
                     tokio::task::yield_now().await;
                 }
             })
@@ -261,8 +274,8 @@ async fn concurrent_folding_during_writes_counts_each_attempt_once(stage: &Stage
     }
     // An aborted task holds its lock until the database notices that its connection is gone.
     postrider_testkit::eventually(Duration::from_mins(1), || async {
-        stage.store.fold_attempts().await.unwrap();
-        (rows(stage, "attempt_deltas").await == 0).then_some(())
+        stage.store.fold_statistics().await.unwrap();
+        (rows(stage, "rollup_deltas").await == 0).then_some(())
     })
     .await;
     let total = series(stage, start, start + MINUTE, MINUTE).await.total;
@@ -276,21 +289,160 @@ async fn old_minutes_and_hours_are_removed_and_days_stay(stage: &Stage) {
         let at = stage.now() - days * DAY;
         attempt(stage, subscriber, at, Duration::ZERO, (200, None)).await;
     }
-    stage.store.fold_attempts().await.unwrap();
-    // Each has rows for the subscriber and for all, combined with its event type and with all.
-    assert_eq!(rows(stage, "attempt_rollups").await, 4 * 9);
+    stage.store.fold_statistics().await.unwrap();
     let by_day = series(stage, stage.now() - 200 * DAY, stage.now(), DAY).await;
     assert_eq!(by_day.total.attempts, 3);
     let stats = stage.stats().await;
+    let spans = async || stage.spans().await;
+    // Days of the tenant, the event type, the subscriber, and the event type of the subscriber.
+    assert_eq!(spans().await, [(1, 2), (2, 4), (3, 12), (4, 1)], "rows that are too old are not written");
 
-    stage.store.fold_statistics().await.unwrap();
-    assert_eq!(rows(stage, "attempt_rollups").await, 4 * (3 + 2 + 1));
-    assert_eq!(series(stage, stage.now() - 200 * DAY, stage.now(), DAY).await, by_day);
-    let by_hour = series(stage, stage.now() - 59 * DAY, stage.now(), HOUR).await;
-    assert_eq!(by_hour.total.attempts, 2);
-    let by_minute = series(stage, stage.now() - 47 * HOUR, stage.now(), 2 * MINUTE).await;
-    assert_eq!(by_minute.total.attempts, 1);
+    // Four days later, and twenty more.
+    for (days, left) in [(4, [(2, 4), (3, 12), (4, 1)].to_vec()), (20, [(2, 4), (3, 12)].to_vec())] {
+        stage.age(days).await;
+        stage.store.remove_old_statistics().await.unwrap();
+        assert_eq!(spans().await, left, "after {days} days");
+    }
     assert_eq!(stage.stats().await, stats);
+}
+
+async fn days_beyond_their_retention_are_added_to_the_past(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let event = Some("a.b".parse().unwrap());
+    let filters = [
+        StatsFilter::default(),
+        StatsFilter { subscriber: Some(subscriber), ..StatsFilter::default() },
+        StatsFilter { event_type: event.clone(), ..StatsFilter::default() },
+        StatsFilter { subscriber: Some(subscriber), event_type: event, since: None },
+    ];
+    let mut all = 0;
+    // One after the other is older than 402 days, and then the past has rows to add them to.
+    for days in [500, 450, 410] {
+        for n in 0..3 {
+            attempt(stage, subscriber, stage.now() - days * DAY + n * HOUR, n * MINUTE, (200, None)).await;
+        }
+        all += 3;
+        let mut before = Vec::new();
+        for filter in &filters {
+            before.push(stage.store.stats(&stage.tenant, filter).await.unwrap());
+        }
+        stage.store.fold_statistics().await.unwrap();
+        stage.store.remove_old_statistics().await.unwrap();
+        assert_eq!(stage.spans().await, [(0, 4)]);
+        for (filter, before) in filters.iter().zip(before) {
+            let stats = stage.store.stats(&stage.tenant, filter).await.unwrap();
+            assert_eq!((stats.deliveries.total, stats.deliveries.succeeded), (all, all), "{filter:?}");
+            assert_eq!(stats, before, "{filter:?}");
+        }
+    }
+    // The past has no single days.
+    let since = |days| StatsFilter { since: Some(stage.now() - days * DAY), ..StatsFilter::default() };
+    assert_eq!(stage.deliveries(&since(399)).await.total, 0);
+    assert_eq!(stage.deliveries(&since(401)).await.total, all);
+    let from = stage.now() - 405 * DAY;
+    let steps = Steps::new(from, stage.now(), DAY, stage.now(), Detail::Fine);
+    assert_eq!(steps, Err(StepsError::TooOld));
+}
+
+async fn the_past_of_what_is_long_unused_is_removed(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    attempt(stage, subscriber, stage.now() - 420 * DAY, Duration::ZERO, (200, None)).await;
+    stage.store.fold_statistics().await.unwrap();
+    for (days, rows) in [(0, 4), (380, 4), (10, 1)] {
+        stage.age(days).await;
+        stage.store.remove_old_statistics().await.unwrap();
+        assert_eq!(stage.spans().await, [(0, rows)], "{days} days later");
+    }
+    assert_eq!(stage.stats().await.deliveries.succeeded, 1, "the tenant's total stays");
+    // It goes on when the subscriber is used again.
+    attempt(stage, subscriber, stage.now() - 410 * DAY, Duration::ZERO, (200, None)).await;
+    stage.store.fold_statistics().await.unwrap();
+    stage.store.remove_old_statistics().await.unwrap();
+    assert_eq!((stage.spans().await, stage.stats().await.deliveries.succeeded), (vec![(0, 4)], 2));
+}
+
+async fn a_delivery_that_ends_after_months_is_counted_where_it_was_created(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let created = stage.now() - 100 * DAY;
+    stage.dispatch(&stage.tenant, subscriber, "a.b", created).await;
+    stage.store.fold_statistics().await.unwrap();
+    stage.store.remove_old_statistics().await.unwrap();
+    let claimed = stage.claim().await;
+    stage.record(claimed[0].0, &claimed[0].1, 100 * DAY, End::Succeeded).await;
+    for folded in [false, true] {
+        if folded {
+            stage.store.fold_statistics().await.unwrap();
+            stage.store.remove_old_statistics().await.unwrap();
+        }
+        for (days, succeeded) in [(101, 1), (99, 0)] {
+            for subscriber in [None, Some(subscriber)] {
+                let since = Some(stage.now() - days * DAY);
+                let found = stage.deliveries(&StatsFilter { subscriber, event_type: None, since }).await;
+                let expected = (succeeded, succeeded, 0);
+                assert_eq!(
+                    (found.total, found.succeeded, found.pending),
+                    expected,
+                    "{days}, folded: {folded}"
+                );
+            }
+        }
+        // The attempt was made now.
+        let now = series(stage, stage.now() - HOUR, stage.now() + MINUTE, MINUTE).await.total;
+        assert_eq!((now.attempts, now.latency), (1, Percentiles::default()), "folded: {folded}");
+    }
+}
+
+async fn each_minute_of_a_subscriber_has_its_own_counts(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let start = hours_ago(stage, 30);
+    for round in 1..=2_u64 {
+        for minute in [0, 7, 59, 60, 121] {
+            let at = start + minute * MINUTE;
+            attempt(stage, subscriber, at, Duration::from_millis(round), (200, None)).await;
+        }
+        // The second time the rows exist.
+        stage.store.fold_statistics().await.unwrap();
+        let steps = Steps::new(start, start + 3 * HOUR, MINUTE, stage.now(), Detail::Subscriber).unwrap();
+        let found = stage.store.series(&stage.tenant, Some(subscriber), None, steps).await.unwrap();
+        assert_eq!(points(&found), [0, 7, 59, 60, 121].map(|minute| (minute, round, round)));
+        let all = series(stage, start, start + 3 * HOUR, MINUTE).await;
+        assert_eq!(found, all, "of the only subscriber");
+        for (minutes, left) in [(0, 5), (1, 4), (7, 4), (8, 3), (60, 2), (61, 1), (122, 0)] {
+            let since = Some(start + minutes * MINUTE);
+            let filter = StatsFilter { subscriber: Some(subscriber), event_type: None, since };
+            assert_eq!(stage.deliveries(&filter).await.succeeded, left * round, "since {minutes}");
+        }
+    }
+}
+
+async fn counts_are_due_when_they_are_old_or_many(stage: &Stage) {
+    let is_due = async || stage.store.statistics_are_due().await.unwrap();
+    assert!(!is_due().await);
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
+    assert!(!is_due().await, "more may come");
+    stage.database.advance(MINUTE).await;
+    assert!(is_due().await);
+    stage.store.fold_statistics().await.unwrap();
+    assert!(!is_due().await);
+    stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
+    let many = "UPDATE rollup_deltas SET entries = 100000";
+    stage.database.connection().execute_unprepared(many).await.unwrap();
+    assert!(is_due().await);
+}
+
+impl Stage {
+    /// The number of rows of each span.
+    async fn spans(&self) -> Vec<(i16, i64)> {
+        let rows = self.rows("SELECT span, count(*) AS rows FROM rollups GROUP BY span ORDER BY span").await;
+        rows.iter().map(|row| (row.try_get("", "span").unwrap(), row.try_get("", "rows").unwrap())).collect()
+    }
+
+    /// Makes all rows older.
+    async fn age(&self, days: u32) {
+        let sql = format!("UPDATE rollups SET start = start - {days} * 1440 WHERE start < 9000000000");
+        self.database.connection().execute_unprepared(&sql).await.unwrap();
+    }
 }
 
 async fn an_unreadable_delta_does_not_stop_folding(stage: &Stage) {
@@ -300,13 +452,13 @@ async fn an_unreadable_delta_does_not_stop_folding(stage: &Stage) {
     let connection = stage.store.database().connection();
     let damage = Statement::from_sql_and_values(
         connection.get_database_backend(),
-        "UPDATE attempt_deltas SET counts = $1",
+        "UPDATE rollup_deltas SET counts = $1",
         [vec![0x80_u8].into()],
     );
     connection.execute_raw(damage).await.unwrap();
     attempt(stage, subscriber, start, Duration::ZERO, (200, None)).await;
-    let folded = stage.store.fold_attempts().await.unwrap();
-    assert_eq!((folded.deltas, folded.unreadable), (2, 1));
+    let folded = stage.store.fold_statistics().await.unwrap();
+    assert_eq!((folded.deltas, folded.unreadable), (4, 2), "each was dispatched and recorded");
     assert_eq!(series(stage, start, start + MINUTE, MINUTE).await.total.attempts, 1);
 }
 
@@ -316,13 +468,13 @@ async fn latency_since_a_moment_includes_folded_rows_and_deltas(stage: &Stage) {
     for (n, ago) in (1..).zip([Duration::ZERO, 5 * HOUR, 5 * DAY, 100 * DAY]) {
         attempt(stage, subscriber, now - ago, Duration::from_millis(n), (200, None)).await;
         if n % 2 == 0 {
-            stage.store.fold_attempts().await.unwrap();
+            stage.store.fold_statistics().await.unwrap();
         }
     }
     for folded in [false, true] {
         if folded {
-            stage.store.fold_attempts().await.unwrap();
             stage.store.fold_statistics().await.unwrap();
+            stage.store.remove_old_statistics().await.unwrap();
         }
         for (since, p99) in
             [(Some(MINUTE), 1), (Some(6 * HOUR), 2), (Some(6 * DAY), 3), (Some(101 * DAY), 4), (None, 4)]

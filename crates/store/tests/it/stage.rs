@@ -3,7 +3,9 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
+use postrider_core::{
+    AgentId, DeliveryId, ErrorKind, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp,
+};
 use postrider_database::{Transaction, Writes};
 use postrider_queue::{Claim, Finish, Lease, LeaseToken, NewJob};
 use postrider_store::Store;
@@ -130,6 +132,18 @@ impl Stage {
         };
         let outcome = Outcome { lease, delivery: delivery.clone(), attempt: Some(attempt), end };
         self.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap()
+    }
+
+    /// Records an attempt that failed, for which the receiver is to blame.
+    pub(crate) async fn fail(&self, lease: Lease, delivery: &DeliveryRef, end: End) {
+        let attempt = Attempt {
+            started_at: delivery.created_at,
+            duration: Duration::from_millis(3),
+            response: None,
+            verdict: postrider_core::Verdict::failure(ErrorKind::Status, "HTTP 500"),
+        };
+        let outcome = Outcome { lease, delivery: delivery.clone(), attempt: Some(attempt), end };
+        self.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap();
     }
 
     /// Records an end without an attempt.

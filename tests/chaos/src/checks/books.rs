@@ -6,7 +6,7 @@ use super::Evidence;
 use crate::{records::Records, referee::TRESPASSES};
 
 /// Statements that count violations. `{nil}` is the nil id.
-const NONE: [(&str, &str); 9] = [
+const NONE: [(&str, &str); 11] = [
     ("claims were ended by a program that did not hold them", TRESPASSES),
     ("fan-outs are left", "SELECT count(*) FROM fan_outs"),
     (
@@ -36,7 +36,7 @@ const NONE: [(&str, &str); 9] = [
         ) AS log FULL JOIN (
             SELECT subscriber_id, sum(created) AS created, sum(succeeded) AS succeeded, sum(dead) AS dead,
                 sum(cancelled) AS cancelled, sum(spent) AS spent
-            FROM rollups GROUP BY subscriber_id
+            FROM rollups WHERE span = 3 AND event_type = '' AND subscriber_id <> {nil} GROUP BY subscriber_id
         ) AS sums USING (subscriber_id)
         WHERE log.created IS DISTINCT FROM sums.created OR log.succeeded IS DISTINCT FROM sums.succeeded
             OR log.dead IS DISTINCT FROM sums.dead
@@ -46,9 +46,20 @@ const NONE: [(&str, &str); 9] = [
         "roll-up rows differ from the attempts that they count",
         "SELECT abs((SELECT count(*) FROM attempts)
             + (SELECT CAST(coalesce(sum(attempts), 0) AS bigint) FROM chaos_deleted)
-            - (SELECT CAST(coalesce(sum(attempts), 0) AS bigint) FROM attempt_deltas)
-            - (SELECT CAST(coalesce(sum(attempts), 0) AS bigint) FROM attempt_rollups
-                WHERE width = 1440 AND event_type = '' AND subscriber_id <> {nil}))",
+            - (SELECT CAST(coalesce(sum(attempts), 0) AS bigint) FROM rollups
+                WHERE span = 3 AND event_type = '' AND subscriber_id <> {nil}))",
+    ),
+    ("deltas are not folded", "SELECT count(*) FROM rollup_deltas"),
+    (
+        "tenants have counts of subscribers that differ from their subscribers",
+        "SELECT count(*) FROM (
+            SELECT tenant, count(*) AS total, count(*) FILTER (WHERE active) AS active
+            FROM subscribers GROUP BY tenant
+        ) AS log FULL JOIN (
+            SELECT tenant, sum(total) AS total, sum(active) AS active
+            FROM subscriber_counts WHERE tenant <> '' GROUP BY tenant
+        ) AS sums USING (tenant)
+        WHERE coalesce(log.total, 0) <> coalesce(sums.total, 0) OR coalesce(log.active, 0) <> coalesce(sums.active, 0)",
     ),
 ];
 
