@@ -21,6 +21,7 @@ mod m0006_fan_outs;
 mod m0007_partitions;
 mod m0008_subscriber_counts;
 mod m0009_rollups;
+mod m0010_ends;
 mod m0011_retention;
 mod schema;
 
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_partitions::Migration),
             Box::new(m0008_subscriber_counts::Migration),
             Box::new(m0009_rollups::Migration),
+            Box::new(m0010_ends::Migration),
             Box::new(m0011_retention::Migration),
         ]
     }

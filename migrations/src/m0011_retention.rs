@@ -1,4 +1,4 @@
-//! Dropping partitions, and finding old idempotency keys.
+//! Dropping partitions.
 
 use sea_orm_migration::prelude::*;
 
@@ -16,11 +16,9 @@ impl MigrationName for Migration {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::schema::apply(manager, SHARED, POSTGRES).await
+        crate::schema::apply(manager, "", POSTGRES).await
     }
 }
-
-const SHARED: &str = "CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);";
 
 /// The settings of the function: it gives way to others instead of making them wait behind it, and finds pending
 /// deliveries by reading the whole partition, since no index has them.

@@ -90,7 +90,7 @@ pub struct RecoverRequest {
 pub struct RequeuedView {
     /// The number of deliveries that are pending again.
     pub requeued: u64,
-    /// Whether there are more dead letters than one call requeues. If so, call again.
+    /// Whether there are, or may be, more dead letters than one call requeues or has time to examine. If so, call again.
     pub more: bool,
 }
 

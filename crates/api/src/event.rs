@@ -31,7 +31,7 @@ pub struct EventRequest {
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 128, example = "my-agent"))]
     pub agent_id: Option<String>,
     /// The idempotency key: 1 to 255 printable ASCII characters of your choice. Requests with the same key dispatch the
-    /// event once.
+    /// event once, for 7 days.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 255, example = "order-1-created"))]
     pub id: Option<String>,

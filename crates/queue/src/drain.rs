@@ -15,7 +15,7 @@ static START: &str = "UPDATE lanes SET draining = true WHERE id = $1 AND NOT dra
 static STOP: &str =
     "UPDATE lanes SET draining = false, gone_at = NULL WHERE id = $1 AND (draining OR gone_at IS NOT NULL)";
 static REMOVE: Template =
-    Template::new("UPDATE lanes SET draining = true, gone_at = {now} WHERE id = $1", &[]);
+    Template::new("UPDATE lanes SET draining = true, gone_at = coalesce(gone_at, {now}) WHERE id = $1", &[]);
 
 static NEXT: &str = "SELECT id FROM lanes WHERE draining AND id > $1 ORDER BY id LIMIT 1";
 

@@ -1,18 +1,24 @@
 //! Dead letters: listing, requeueing and deleting them.
 
+mod walk;
+
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use postrider_core::{
     DeadReason, DeliveryId, DeliveryStatus, EventType, SubscriberId, TenantId, Timestamp, id,
 };
-use postrider_database::sql::{column, query_one};
-use sea_orm::sea_query::{LockBehavior, LockType, Query};
+use postrider_database::sql::{column, execute, query_one};
+use postrider_database::{Dialect, Transaction};
+use sea_orm::sea_query::{self, Expr, LockBehavior, LockType};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+
+use self::walk::Walk;
 
 pub use crate::deliveries::restart::AttemptBudget;
 use crate::deliveries::restart::restart;
 use crate::deliveries::{Delivery, read};
-use crate::entity::{attempts, deliveries, subscribers};
+use crate::entity::deliveries;
 use crate::page::{Examined, Page, PageRequest};
 use crate::queue_ids::lane_of;
 use crate::{Store, StoreError};
@@ -57,6 +63,16 @@ pub enum Deleted {
 /// The most dead letters that one transaction requeues.
 const REQUEUED_AT_ONCE: u64 = 500;
 
+/// How long one call examines dead letters.
+const REQUEUED_FOR: Duration = Duration::from_secs(8);
+
+/// The most attempts that one statement deletes.
+const ATTEMPTS_AT_ONCE: i64 = 1_000;
+
+/// Whether a delivery's subscriber is active. Looked up for each delivery: a tenant may have many subscribers.
+const IS_ACTIVE: &str = "(SELECT 1 FROM subscribers WHERE subscribers.id = deliveries.subscriber_id \
+    AND subscribers.active LIMIT 1) IS NOT NULL";
+
 impl Store {
     /// Returns a page of the tenant's dead letters, newest first. It examines a bounded number of them, so it may end before
     /// it is full, and be empty, although another page follows.
@@ -84,7 +100,8 @@ impl Store {
         Ok(examined.continued(Page::cut(items, page.limit, |delivery| delivery.id)))
     }
 
-    /// Puts up to `most` dead letters back in the queue, oldest first, in batches that commit one by one.
+    /// Puts up to `most` dead letters back in the queue, oldest first, in batches that commit one by one, for some seconds at
+    /// most.
     ///
     /// Each is requeued once, also if two calls run concurrently or it dies again before the call returns. Dead letters
     /// of inactive and deleted subscribers stay dead.
@@ -100,20 +117,24 @@ impl Store {
     ) -> Result<Requeued, StoreError> {
         let mut requeued = Requeued::default();
         let called_at = self.database_time().await?;
+        let until = Instant::now() + REQUEUED_FOR;
+        let mut walk = Walk::of(filter);
         loop {
             let limit = REQUEUED_AT_ONCE.min(most - requeued.deliveries);
             let transaction = self.database.begin().await?;
-            let query = filter
-                .query(tenant)
-                .filter(deliveries::Column::SubscriberId.in_subquery(active_subscribers(tenant)))
+            allow_sorting(&transaction, false).await?;
+            let end = walk.end(tenant, &transaction).await?;
+            let query = walk
+                .until(end, walk.query(filter, tenant))
+                .filter(Expr::cust(IS_ACTIVE))
                 // Leaves out what this call has requeued and what has died again since.
                 .filter(deliveries::Column::DiedAt.lte(called_at.millis()))
-                .order_by_asc(deliveries::Column::Id)
                 // One more, which shows whether there are more.
                 .limit(limit + 1)
                 .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
             let mut rows = query.all(&transaction).await?;
-            requeued.more = rows.len() as u64 > limit;
+            allow_sorting(&transaction, true).await?;
+            let is_full = rows.len() as u64 > limit;
             rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             let dead = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             restart(self, &transaction, tenant, &dead, budget).await?;
@@ -123,8 +144,15 @@ impl Store {
                 self.queue.wake(&lanes.into_iter().collect::<Vec<_>>());
             }
             requeued.deliveries += dead.len() as u64;
-            if !requeued.more || requeued.deliveries >= most {
-                return Ok(requeued);
+            let may_end = requeued.deliveries >= most || Instant::now() >= until;
+            match (is_full, end) {
+                (true, _) if may_end => return Ok(Requeued { more: true, ..requeued }),
+                (true, _) => walk.go_on_after(rows.last()),
+                (false, None) => return Ok(requeued),
+                (false, Some(_)) if Instant::now() >= until => {
+                    return Ok(Requeued { more: true, ..requeued });
+                }
+                (false, Some(end)) => walk.go_on(end),
             }
         }
     }
@@ -146,11 +174,10 @@ impl Store {
             let found = self.delivery(tenant, id).await?;
             return Ok(found.map_or(Deleted::Missing, |delivery| Deleted::Not(delivery.status)));
         }
-        attempts::Entity::delete_many()
-            .filter(attempts::Column::DeliveryId.eq(id.uuid()))
-            .filter(attempts::Column::Tenant.eq(tenant.as_str()))
-            .exec(&transaction)
-            .await?;
+        let sql = "DELETE FROM attempts WHERE delivery_id = $1 AND tenant = $2 AND id IN ( \
+            SELECT id FROM attempts WHERE delivery_id = $1 AND tenant = $2 ORDER BY id LIMIT $3)";
+        let values = || [id.uuid().into(), tenant.as_str().into(), ATTEMPTS_AT_ONCE.into()];
+        while execute(&transaction, sql, values()).await? >= ATTEMPTS_AT_ONCE.unsigned_abs() {}
         transaction.commit().await?;
         Ok(Deleted::Done)
     }
@@ -162,6 +189,16 @@ impl Store {
         let now = row.map(|row| column(&row, "now")).transpose()?;
         Ok(now.map_or_else(|| self.ids.clock().now(), Timestamp::from_millis))
     }
+}
+
+/// Lets PostgreSQL sort in this transaction or not. If not, it reads in the order of an index that has the order, also when
+/// it believes that there is next to nothing to sort.
+async fn allow_sorting(transaction: &Transaction, allow: bool) -> Result<(), StoreError> {
+    if Dialect::of(transaction) == Dialect::Postgres {
+        let sql = if allow { "SET LOCAL enable_sort = on" } else { "SET LOCAL enable_sort = off" };
+        execute(transaction, sql, []).await?;
+    }
+    Ok(())
 }
 
 impl DeadFilter {
@@ -176,10 +213,19 @@ impl DeadFilter {
     }
 
     fn query(&self, tenant: &TenantId) -> Select<deliveries::Entity> {
+        self.conditions(deliveries::Entity::find().filter(deliveries::Column::Tenant.eq(tenant.as_str())))
+    }
+
+    /// The same, but PostgreSQL cannot use an index that begins with the tenant.
+    fn query_by_subscriber(&self, tenant: &TenantId) -> Select<deliveries::Entity> {
+        let tenant = sea_query::ExprTrait::eq(Expr::cust("coalesce(deliveries.tenant, '')"), tenant.as_str());
+        self.conditions(deliveries::Entity::find().filter(tenant))
+    }
+
+    fn conditions(&self, query: Select<deliveries::Entity>) -> Select<deliveries::Entity> {
         use deliveries::Column as C;
 
-        let mut query = deliveries::Entity::find()
-            .filter(C::Tenant.eq(tenant.as_str()))
+        let mut query = query
             .filter(C::Status.eq(DeliveryStatus::Dead.code()))
             // Makes the planner use the partial indexes on dead letters.
             .filter(C::DiedAt.is_not_null());
@@ -203,14 +249,4 @@ impl DeadFilter {
         }
         query
     }
-}
-
-fn active_subscribers(tenant: &TenantId) -> sea_orm::sea_query::SelectStatement {
-    let mut query = Query::select();
-    query
-        .column(subscribers::Column::Id)
-        .from(subscribers::Entity)
-        .and_where(subscribers::Column::Tenant.eq(tenant.as_str()))
-        .and_where(subscribers::Column::Active.eq(true));
-    query
 }

@@ -73,12 +73,14 @@ impl Store {
             return Ok(None);
         }
         let subscriber = SubscriberId::from_uuid(lane.0);
-        let end = match lock_subscriber(&transaction, subscriber).await? {
+        let state = lock_subscriber(&transaction, subscriber).await?;
+        let end = match state {
             State::Active => {
                 self.queue.drain_in(&transaction, lane, Draining::No).await?;
                 None
             }
             State::Inactive(reason) => Some(End::of_inactive(reason)),
+            State::Deleted => Some(End::of_inactive(None)),
         };
         let mut drained = Drained {
             lane,
@@ -101,6 +103,10 @@ impl Store {
             writes.execute(&transaction).await?;
             self.queue.remove_in(&transaction, lane, &waiting).await?;
             if waiting.len() < max as usize {
+                // A retry may have made the lane again. It is removed some time after it has drained.
+                if matches!(state, State::Deleted) {
+                    self.queue.drain_in(&transaction, lane, Draining::ThenRemoved).await?;
+                }
                 self.queue.drained_in(&transaction, lane).await?;
             }
         }
@@ -114,8 +120,8 @@ impl Store {
 
 enum State {
     Active,
-    /// Or deleted, without a reason.
     Inactive(Option<DeactivationReason>),
+    Deleted,
 }
 
 /// Reads whether a subscriber is active, and keeps it so until the transaction ends.
@@ -126,7 +132,7 @@ async fn lock_subscriber(transaction: &Transaction, id: SubscriberId) -> Result<
     };
     let sql = format!("SELECT active, deactivation_reason FROM subscribers WHERE id = $1{lock}");
     let Some(row) = query_one(transaction, sql, [id.uuid().into()]).await? else {
-        return Ok(State::Inactive(None));
+        return Ok(State::Deleted);
     };
     if column(&row, "active")? {
         return Ok(State::Active);

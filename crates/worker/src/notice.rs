@@ -31,10 +31,25 @@ pub(crate) async fn notify_operators(shared: &Shared, notices: Vec<Notice>) {
     if events.is_empty() {
         return;
     }
-    for result in shared.dispatcher.dispatch_batch(events).await {
+    for result in shared.dispatcher.dispatch_batch(wanted(shared, events).await).await {
         if let Err(error) = result {
             tracing::warn!(error = %chain(&error), "event for operators not dispatched");
         }
+    }
+}
+
+/// Leaves out the events that nobody has subscribed to, which would only fill the table of events.
+async fn wanted(shared: &Shared, events: Vec<NewEvent>) -> Vec<NewEvent> {
+    let asked: Vec<_> = events.iter().map(|event| (TenantId::operator(), event.event_type.clone())).collect();
+    match shared.store.subscribers_of(&shared.store.database().reads(), &asked).await {
+        Ok(found) => {
+            let both = events.into_iter().zip(found);
+            both.filter(|(_, few)| few.as_ref().is_none_or(|few| !few.is_empty()))
+                .map(|(event, _)| event)
+                .collect()
+        }
+        // Dispatching will find the same, or work.
+        Err(_) => events,
     }
 }
 

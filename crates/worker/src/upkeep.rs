@@ -9,6 +9,7 @@ mod fold_statistics;
 mod keep_partitions;
 mod measure;
 mod remove_expired;
+mod remove_keys;
 mod remove_lanes;
 mod remove_statistics;
 mod rescue;
@@ -27,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 11] = [
+const TASKS: [Task; 12] = [
     Task::new("remove what is too old", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -42,6 +43,7 @@ const TASKS: [Task; 11] = [
         Box::pin(drain::run(shared))
     }),
     Task::new("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
+    Task::new("remove idempotency keys", remove_keys::interval, |shared| Box::pin(remove_keys::run(shared))),
     Task::new("remove lanes", remove_lanes::interval, |shared| Box::pin(remove_lanes::run(shared))),
     Task::new("fold statistics", fold_statistics::interval, |shared| Box::pin(fold_statistics::run(shared))),
     Task::new("remove statistics", remove_statistics::interval, |shared| {

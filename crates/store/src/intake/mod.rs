@@ -7,12 +7,14 @@
 //! | `matching` | finding the subscribers of events |
 //! | `idempotency` | taking idempotency keys |
 //! | `deliveries` | the deliveries of an event, and their jobs |
+//! | `old_keys` | removing old idempotency keys |
 //! | `insert` | inserting events and deliveries |
 
 mod deliveries;
 mod idempotency;
 mod insert;
 pub(crate) mod matching;
+mod old_keys;
 
 pub use self::deliveries::{EventRef, NewDeliveries};
 pub use self::idempotency::{KeyName, KeyRow, TakenKey};

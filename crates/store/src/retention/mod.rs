@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use postrider_core::Timestamp;
 use postrider_database::Dialect;
-use postrider_database::sql::{execute, query_one};
+use postrider_database::sql::query_one;
 
 pub use self::postgres::Expiring;
 use crate::{Store, StoreError};
@@ -112,10 +112,6 @@ pub struct Removed {
     pub more: bool,
 }
 
-/// The most old idempotency keys that one statement removes, and the most statements of one call.
-const KEYS: u32 = 5_000;
-const STATEMENTS: u32 = 20;
-
 impl Store {
     /// Returns how long things are kept in this database with these settings.
     ///
@@ -143,32 +139,13 @@ impl Store {
             Dialect::Postgres => postgres::drop_partitions(self, before, dead_before).await?,
             Dialect::Sqlite => sqlite::delete_events(self, before, dead_before).await?,
         };
-        self.remove_keys(before).await?;
+        self.remove_keys_before(before).await?;
         Ok(removed)
     }
 
     async fn has_first_edition(&self) -> Result<bool, StoreError> {
         let sql = "SELECT 1 FROM partitions WHERE converted LIMIT 1";
         Ok(query_one(&self.database.reads(), sql, []).await?.is_some())
-    }
-
-    /// Removes idempotency keys from before this moment.
-    async fn remove_keys(&self, before: Timestamp) -> Result<(), StoreError> {
-        let row = match self.database.dialect() {
-            Dialect::Postgres => "ctid",
-            Dialect::Sqlite => "rowid",
-        };
-        let sql = format!(
-            "DELETE FROM idempotency_keys WHERE {row} IN ( \
-                SELECT {row} FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT {KEYS})"
-        );
-        for _ in 0..STATEMENTS {
-            let removed = execute(self.database.connection(), &sql, [before.millis().into()]).await?;
-            if removed < u64::from(KEYS) {
-                break;
-            }
-        }
-        Ok(())
     }
 }
 

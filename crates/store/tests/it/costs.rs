@@ -58,12 +58,12 @@ async fn measure(subscribers: usize) {
 
 async fn deliver(stage: &Stage, to: &[SubscriberId], all: &mut Costs) {
     let (ids, at) = (stage.store.ids(), stage.now());
+    stage.store.ensure_partition(stage.store.database().connection(), at).await.unwrap();
     let deliveries: Vec<_> = to
         .iter()
         .map(|subscriber| DeliveryRow {
-            id: ids.next(),
+            id: ids.next::<postrider_core::id::Event>().delivery(1).unwrap(),
             tenant: stage.tenant.clone(),
-            event_id: ids.next(),
             event_type: "order.created".parse().unwrap(),
             subscriber: *subscriber,
             job: ids.next(),
@@ -73,7 +73,7 @@ async fn deliver(stage: &Stage, to: &[SubscriberId], all: &mut Costs) {
     let events = deliveries
         .iter()
         .map(|delivery| EventRow {
-            id: delivery.event_id,
+            id: delivery.id.event(),
             tenant: stage.tenant.clone(),
             event_type: delivery.event_type.clone(),
             agent_id: postrider_core::AgentId::default(),

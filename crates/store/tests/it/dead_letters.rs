@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_core::{
     AgentId, DeadReason, DeliveryId, DeliveryStatus, EventId, SubscriberId, TenantId, Timestamp,
 };
-use postrider_database::Writes;
+use postrider_database::{Dialect, Writes};
 use postrider_queue::{Claim, LeaseToken};
 use postrider_store::PageRequest;
 use postrider_store::attempt::DeliveryRef;
@@ -30,6 +30,8 @@ on_both!(
     dead_letters_of_inactive_subscribers_are_not_requeued,
     an_ended_delivery_can_be_retried,
     only_dead_letters_are_deleted,
+    a_dead_letter_with_many_attempts_is_deleted,
+    dead_letters_behind_many_others_are_requeued,
     only_pending_deliveries_are_cancelled,
 );
 
@@ -265,6 +267,68 @@ async fn only_dead_letters_are_deleted(stage: &Stage) {
     assert_eq!(stage.count("SELECT count(*) AS n FROM attempts").await, 0);
     assert_eq!(stage.stats().await.deliveries, counted, "statistics still count it");
     assert!(matches!(stage.store.retry(&stage.tenant, id).await.unwrap(), Changed::Missing));
+}
+
+async fn a_dead_letter_with_many_attempts_is_deleted(stage: &Stage) {
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let id = stage.dispatch(&stage.tenant, subscriber, "a", stage.now()).await;
+    stage.attempt(USED_UP).await;
+    let sql = format!(
+        "WITH RECURSIVE numbers(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < 2500) \
+        INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_truncated) \
+        SELECT {}, tenant, delivery_id, n, started_at, duration_us, false FROM attempts, numbers",
+        copied_id(stage)
+    );
+    stage.database.connection().execute_unprepared(&sql).await.unwrap();
+    assert_eq!(stage.store.delete_dead_letter(&stage.tenant, id).await.unwrap(), Deleted::Done);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM attempts").await, 0);
+}
+
+/// An id that begins with the time of a row's id, for a copy of it.
+fn copied_id(stage: &Stage) -> &'static str {
+    match stage.store.database().dialect() {
+        Dialect::Postgres => {
+            "(substr(replace(id::text, '-', ''), 1, 12) || '7' \
+                || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid"
+        }
+        Dialect::Sqlite => "unhex(substr(hex(id), 1, 12) || '7' || substr(hex(randomblob(16)), 14))",
+    }
+}
+
+async fn dead_letters_behind_many_others_are_requeued(stage: &Stage) {
+    let off = stage.subscribe(&stage.tenant, true).await;
+    let on = stage.subscribe(&stage.tenant, true).await;
+    stage.bury(off, 1).await;
+    // More than one statement examines, and older than the others by id and by death.
+    let sql = format!(
+        "WITH RECURSIVE numbers(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < 20500) \
+        INSERT INTO deliveries (id, tenant, event_type, subscriber_id, status, attempts, round_start, \
+            dead_reason, created_at, died_at, ended_at) \
+        SELECT {}, tenant, event_type, subscriber_id, status, attempts, round_start, \
+            dead_reason, created_at, died_at - n, ended_at FROM deliveries, numbers",
+        copied_id(stage)
+    );
+    stage.database.connection().execute_unprepared(&sql).await.unwrap();
+    stage.set_active(off, false).await;
+    stage.bury(on, 3).await;
+    let requeue = async |filter: DeadFilter, most| {
+        let requeued = stage.store.requeue(&stage.tenant, &filter, AttemptBudget::FromZero, most).await;
+        requeued.map(|requeued| (requeued.deliveries, requeued.more)).unwrap()
+    };
+    assert_eq!(requeue(DeadFilter::default(), 2).await, (2, true));
+    assert_eq!(requeue(DeadFilter::default(), 1).await, (1, false));
+    assert_eq!(requeue(DeadFilter::default(), 9).await, (0, false));
+
+    // Of one subscriber, whose last death alone has the reason.
+    stage.set_active(off, true).await;
+    let last = "UPDATE deliveries SET dead_reason = 1 WHERE died_at = (SELECT max(died_at) FROM deliveries)";
+    stage.database.connection().execute_unprepared(last).await.unwrap();
+    let reason = DeadReason::from_code(1);
+    let of_off = DeadFilter { subscriber: Some(off), reason, ..DeadFilter::default() };
+    assert_eq!(requeue(of_off.clone(), 9).await, (1, false));
+    assert_eq!(requeue(of_off.clone(), 9).await, (0, false));
+    let all_of_off = DeadFilter { reason: None, ..of_off };
+    assert_eq!(requeue(all_of_off, 1_200).await, (1_200, true));
 }
 
 async fn only_pending_deliveries_are_cancelled(stage: &Stage) {

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use postrider_core::{ErrorKind, SubscriberId};
 use postrider_queue::{Claim, Finish, LaneRate, LaneSettings, LeaseToken};
+use postrider_store::attempt::End;
 use postrider_store::deliveries::Changed;
 use postrider_store::health::BreakerPolicy;
 use postrider_store::loading::Loaded;
@@ -200,7 +201,17 @@ async fn a_retried_delivery_of_a_deleted_subscriber_ends(stage: &Stage) {
     let retried = stage.store.retry(&stage.tenant, delivery).await.unwrap();
     assert!(matches!(retried, Changed::Done(_)), "{retried:?}");
     let token = LeaseToken(stage.store.ids().next_uuid());
-    assert_eq!(stage.store.queue().claim(&Claim::new(token, 9, HOUR)).await.unwrap().jobs.len(), 1);
+    let claimed = stage.store.queue().claim(&Claim::new(token, 9, HOUR)).await.unwrap().jobs;
+    let Loaded::Inactive(delivery, End::Cancelled) = stage.store.load(&claimed).await.unwrap().remove(0)
+    else {
+        panic!("its subscriber was deleted");
+    };
+    stage.record_untried(claimed[0].lease, &delivery, End::Cancelled).await;
+    // The lane that the retry made is removed like the first one.
+    assert_eq!(drain(stage, 100).await, [0]);
+    assert_eq!((lanes(stage).await, stage.store.queue().remove_lanes(100).await.unwrap()), (1, 0));
+    stage.database.advance(2 * HOUR).await;
+    assert_eq!((stage.store.queue().remove_lanes(100).await.unwrap(), lanes(stage).await), (1, 0));
 }
 
 async fn a_cancelled_delivery_takes_no_turn_of_its_lane(stage: &Stage) {

@@ -9,6 +9,7 @@ use postrider_database::{Guarded, Writes};
 use postrider_queue::{Claim, LaneId, Lease, LeaseToken, NewJob};
 use postrider_store::Store;
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
+use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
 use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{Audience, Crowd, DeliveryRow, EventRow, KeyRow};
@@ -216,6 +217,17 @@ impl Test {
             self.stage.database.connection().execute_unprepared(sql).await.unwrap();
         }
         self.plans.take();
+        for filter in [
+            DeadFilter::default(),
+            DeadFilter { subscriber: Some(subscriber), ..DeadFilter::default() },
+            DeadFilter { event_type: Some("order.created".parse().unwrap()), ..DeadFilter::default() },
+        ] {
+            store.requeue(tenant, &filter, AttemptBudget::FromZero, 10).await.unwrap();
+        }
+        check("requeue");
+        assert_eq!(store.remove_old_keys().await.unwrap(), 0);
+        check("remove keys");
+
         let filters = [None, Some(subscriber)].map(|subscriber| StatsFilter {
             subscriber,
             event_type: None,

@@ -17,6 +17,7 @@ use crate::stage::{DEADLINE, SECRET, Stage, config, on_both, retry};
 on_both!(
     operators_are_notified_of_breakers_deactivations_and_dead_letters,
     deliveries_to_operators_cause_no_notifications,
+    nothing_is_stored_for_operators_that_did_not_subscribe,
 );
 
 const FIVE_DAYS: Duration = Duration::from_hours(5 * 24);
@@ -96,6 +97,17 @@ async fn operators_are_notified_of_breakers_deactivations_and_dead_letters(stage
     stage.settled().await;
     worker.stop().await;
     assert_eq!(stage.receiver.requests_to("/operator").len(), 5 + 1 + 1 + 1);
+}
+
+async fn nothing_is_stored_for_operators_that_did_not_subscribe(stage: &Stage) {
+    stage.subscriber("/hook").await;
+    stage.receiver.on("/hook", Behaviour::Status(500));
+    let worker = stage.worker(Config { retry: retry(&[1000], 1), ..config() }).await;
+    stage.dispatch().await;
+    stage.settled().await;
+    worker.stop().await;
+    assert_eq!(stage.count("SELECT count(*) FROM deliveries WHERE status = 2").await, 1);
+    assert_eq!(stage.count("SELECT count(*) FROM events WHERE tenant = 'operator'").await, 0);
 }
 
 /// Otherwise a dead receiver of these events would cause more of them without end.
