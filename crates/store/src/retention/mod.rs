@@ -51,10 +51,14 @@ impl Age {
     }
 }
 
+/// The seconds of a day.
+const DAY: u64 = 24 * 60 * 60;
+
 impl std::fmt::Display for Age {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Forever => f.write_str("forever"),
+            Self::For(age) if age.as_secs() % DAY == 0 => write!(f, "{}d", age.as_secs() / DAY),
             Self::For(age) => write!(f, "{age:?}"),
         }
     }
@@ -159,5 +163,6 @@ mod tests {
         assert_eq!(day(1).max(day(2)), day(2));
         assert_eq!(day(1).max(Age::Forever), Age::Forever);
         assert_eq!(Age::Forever.before(Timestamp::from_millis(5)), None);
+        assert_eq!((day(90).to_string(), Age::Forever.to_string()), ("90d".to_owned(), "forever".to_owned()));
     }
 }
