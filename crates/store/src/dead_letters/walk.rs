@@ -1,6 +1,6 @@
 //! Walking over dead letters, oldest first, some at a time.
 
-use postrider_core::{SubscriberId, TenantId};
+use postrider_core::{SubscriberId, TenantId, Timestamp};
 use postrider_database::Transaction;
 use sea_orm::prelude::Uuid;
 use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect, Select};
@@ -34,7 +34,7 @@ impl Walk {
         match (&filter.ids, filter.subscriber) {
             (Some(_), _) => Self::Named,
             (None, Some(subscriber)) => {
-                Self::OfSubscriber(subscriber, filter.since.map_or(i64::MIN, |since| since.millis()))
+                Self::OfSubscriber(subscriber, filter.since.map_or(i64::MIN, Timestamp::millis))
             }
             (None, None) => Self::All(Uuid::nil()),
         }

@@ -77,7 +77,9 @@ impl Content {
             }
             (this, Self::Whole(counted)) => this.add(0, counted),
             (Self::Whole(whole), Self::ByMinute(others)) => {
-                others.values().for_each(|counted| whole.merge(counted));
+                for counted in others.values() {
+                    whole.merge(counted);
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ use super::counted::Counted;
 use super::deltas::{Entry, unpack};
 use super::span::Span;
 use crate::StoreError;
+use crate::turn::Turn;
 
 /// The most deltas and the most of their entries that one transaction reads, so that it is short.
 const DELTAS_AT_ONCE: i64 = 2_000;
@@ -36,9 +37,6 @@ const MOST_WAITING: i64 = 30_000;
 
 /// The most days that one transaction adds to the past.
 const DAYS_AT_ONCE: i64 = 500;
-
-/// The PostgreSQL advisory lock of the process that folds: "postride" in ASCII.
-const LOCK: i64 = 0x706f_7374_7269_6465;
 
 /// The result of [`crate::Store::fold_statistics`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +81,7 @@ pub(super) async fn fold(database: &Database, now: i64, until: Instant) -> Resul
 /// Folds the oldest deltas in one transaction. Returns `None` if another process is folding.
 async fn fold_batch(database: &Database, now: i64) -> Result<Option<Folded>, StoreError> {
     let transaction = database.begin().await?;
-    if !lock(&transaction).await? {
+    if !Turn::FOLDING.take(&transaction).await? {
         transaction.rollback().await?;
         return Ok(None);
     }
@@ -163,7 +161,7 @@ pub(super) async fn add_to_past(database: &Database, now: i64, until: Instant) -
             return Ok(true);
         }
         let transaction = database.begin().await?;
-        if !lock(&transaction).await? {
+        if !Turn::FOLDING.take(&transaction).await? {
             transaction.rollback().await?;
             return Ok(false);
         }
@@ -172,13 +170,13 @@ pub(super) async fn add_to_past(database: &Database, now: i64, until: Instant) -
         for row in query_all(&transaction, &find, values()).await? {
             let key = CellKey::read(&row)?;
             if let Some(content) = Content::read(&row)? {
-                merge(&mut past, &key, content);
+                merge(&mut past, &key, &content);
             }
             days.push(key);
         }
         let earlier = read_past(&transaction, &past).await?;
         for (key, content) in &earlier {
-            merge(&mut past, key, content.clone());
+            merge(&mut past, key, content);
         }
         cells::delete(&transaction, days.iter().chain(earlier.iter().map(|(key, _)| key))).await?;
         let mut cells = Cells::default();
@@ -193,13 +191,13 @@ pub(super) async fn add_to_past(database: &Database, now: i64, until: Instant) -
 
 /// Adds a row to what there is of the past. That of a subscriber or an event type names its last day, by which it is
 /// removed; that of a tenant stays.
-fn merge(past: &mut HashMap<(String, Uuid, String), (i64, Content)>, key: &CellKey, content: Content) {
+fn merge(past: &mut HashMap<(String, Uuid, String), (i64, Content)>, key: &CellKey, content: &Content) {
     let name = (key.tenant.clone(), key.subscriber, key.event_type.clone());
     let is_of_tenant = key.subscriber == ALL_SUBSCRIBERS && key.event_type == ALL_EVENT_TYPES;
     let last = if is_of_tenant { i64::MAX } else { key.start };
     let (start, sum) = past.entry(name).or_insert((last, Content::Whole(Counted::default())));
     *start = last.max(*start);
-    sum.merge(&content);
+    sum.merge(content);
 }
 
 /// Reads the rows of the past with the same tenant, subscriber and event type, of which there is at most one each.
@@ -226,14 +224,4 @@ async fn read_past(
     let rows = cells::batch(keys.iter()).query(transaction, &sql, []).await?;
     let read = |row| Ok(Content::read(row)?.map(|content| Ok((CellKey::read(row)?, content))));
     rows.iter().filter_map(|row| read(row).transpose()).map(Result::flatten).collect()
-}
-
-/// Takes the lock of the process that folds, until the transaction ends. Returns `false` if another process holds it.
-/// On SQLite a writing transaction has the database to itself and needs no lock.
-async fn lock(transaction: &Transaction) -> Result<bool, StoreError> {
-    if Dialect::of(transaction) == Dialect::Sqlite {
-        return Ok(true);
-    }
-    let row = query_one(transaction, "SELECT pg_try_advisory_xact_lock($1) AS locked", [LOCK.into()]).await?;
-    row.map_or(Ok(false), |row| Ok(column(&row, "locked")?))
 }

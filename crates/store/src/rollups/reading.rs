@@ -144,18 +144,20 @@ async fn read(
     let subscriber = selection.subscriber.map_or(ALL_SUBSCRIBERS, SubscriberId::uuid);
     let event_type = selection.event_type.unwrap_or(ALL_EVENT_TYPES);
     let mut values: Vec<Value> = vec![selection.tenant.as_str().into(), subscriber.into(), event_type.into()];
-    let mut sql = String::new();
+    let mut selects = Vec::new();
     for range in ranges {
         let (span, from, to) = (values.len() + 1, values.len() + 2, values.len() + 3);
         let last = if range.to == i64::MAX { range.to } else { range.to - 1 };
         values.extend([range.span.code().into(), range.from.into(), last.into()]);
-        sql += &format!(
+        selects.push(format!(
             "SELECT {ROW} FROM rollups WHERE tenant = $1 AND subscriber_id = $2 AND event_type = $3 \
-                AND span = ${span} AND start >= ${from} AND start <= ${to} UNION ALL "
-        );
+                AND span = ${span} AND start >= ${from} AND start <= ${to}"
+        ));
     }
-    sql += "SELECT tenant, $2, '', CAST(-1 AS smallint), seq, 0, 0, 0, 0, 0, 0, counts, NULL \
+    let deltas = "SELECT tenant, $2, '', CAST(-1 AS smallint), seq, 0, 0, 0, 0, 0, 0, counts, NULL \
         FROM rollup_deltas WHERE tenant = $1";
+    selects.push(deltas.to_owned());
+    let sql = selects.join(" UNION ALL ");
     let mut parts = Vec::new();
     for row in query_all(&database.reads(), sql, values).await? {
         let code: i16 = column(&row, "span")?;

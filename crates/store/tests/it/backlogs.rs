@@ -76,19 +76,20 @@ async fn fold_deltas(stage: &Stage, rows: u32) {
     let (numbers, id) = series(stage, rows);
     // The format, the event type, the minute before the last hour, one entry: its subscriber, minute, counts of one delivery
     // that succeeded, and tally.
-    let mut begin = "01010d6f726465722e63726561746564".to_owned();
+    let mut first = Vec::new();
     let mut number = u64::try_from(now - 60).unwrap() << 1;
     while number >= 0x80 {
-        begin += &format!("{:02x}", number & 0x7f | 0x80);
+        first.push(format!("{:02x}", number & 0x7f | 0x80));
         number >>= 7;
     }
-    begin += &format!("{number:02x}01");
+    let first = first.concat();
+    let head = format!("01010d6f726465722e63726561746564{first}{number:02x}01");
     let end = "0202000002050a01900201";
     let bytes = if is_sqlite(stage) {
-        format!("unhex('{begin}' || hex({id}) || printf('00%02x', n % 60) || '{end}')")
+        format!("unhex('{head}' || hex({id}) || printf('00%02x', n % 60) || '{end}')")
     } else {
         format!(
-            "decode('{begin}' || replace({id}::text, '-', '') || '00' || lpad(to_hex(n % 60), 2, '0') || '{end}', 'hex')"
+            "decode('{head}' || replace({id}::text, '-', '') || '00' || lpad(to_hex(n % 60), 2, '0') || '{end}', 'hex')"
         )
     };
     let sql = format!(

@@ -132,26 +132,24 @@ async fn fill(stage: &Stage, subscribers: u32, days: u32, hours: u32) {
                 {n}, {n}, 0, 0, {n}, {n}, {tally}"
         )
     };
-    let (s, d, h, m, e) = (
-        numbers("s", subscribers),
-        numbers("d", days),
-        numbers("h", hours),
-        numbers("m", 3 * 1440),
-        numbers("e", EVENT_TYPES),
-    );
+    let of_subscribers = numbers("s", subscribers);
+    let of_days = numbers("d", days);
+    let of_hours = numbers("h", hours);
+    let of_minutes = numbers("m", 3 * 1440);
+    let of_types = numbers("e", EVENT_TYPES);
     let all_days = numbers("d", DAYS);
     let of_type = format!("'event.' || (s % {EVENT_TYPES})");
     let each = format!("CASE WHEN d < {days} THEN {subscribers} ELSE 0 END");
     let day = format!("{today} - d * 1440");
     for sql in [
         format!("{} FROM {all_days}", row(nil, "''", 3, &day, &each)),
-        format!("{} FROM {all_days}, {e}", row(nil, "'event.' || e", 3, &day, &each)),
-        format!("{} FROM {m}", row(nil, "''", 1, &format!("{minute} - m"), "1")),
-        format!("{} FROM {m}", row(nil, "''", 2, &format!("{hour} - m * 60"), "1"))
-            .replace(&m, &numbers("m", 62 * 24)),
-        format!("{} FROM {s}, {d}", row(id, "''", 3, &day, "1")),
-        format!("{} FROM {s}, {d}", row(id, &of_type, 3, &day, "1")),
-        format!("{} FROM {s}, {h}", row(id, "''", 4, &format!("{hour} - h * 60"), "1")),
+        format!("{} FROM {all_days}, {of_types}", row(nil, "'event.' || e", 3, &day, &each)),
+        format!("{} FROM {of_minutes}", row(nil, "''", 1, &format!("{minute} - m"), "1")),
+        format!("{} FROM {of_minutes}", row(nil, "''", 2, &format!("{hour} - m * 60"), "1"))
+            .replace(&of_minutes, &numbers("m", 62 * 24)),
+        format!("{} FROM {of_subscribers}, {of_days}", row(id, "''", 3, &day, "1")),
+        format!("{} FROM {of_subscribers}, {of_days}", row(id, &of_type, 3, &day, "1")),
+        format!("{} FROM {of_subscribers}, {of_hours}", row(id, "''", 4, &format!("{hour} - h * 60"), "1")),
         format!("INSERT INTO subscriber_counts VALUES ('default', 0, {subscribers}, {subscribers})"),
         format!(
             "UPDATE subscriber_counts SET total = {subscribers}, active = {subscribers} WHERE tenant = ''"

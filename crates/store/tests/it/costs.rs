@@ -14,8 +14,8 @@ use postrider_testkit::TestDatabase;
 
 use crate::stage::Stage;
 
-const BATCH: usize = 200;
-const BATCHES: usize = 120;
+const BATCH: u32 = 200;
+const BATCHES: u32 = 120;
 
 /// `cargo xtask test -- -p postrider-store --test it -- --ignored --nocapture cost_per_delivery`
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn cost_per_delivery_with_twenty_thousand_subscribers() {
 
 /// Dispatches, claims and records deliveries to all subscribers in turn, and folds what they counted. A first round fills
 /// caches and makes rows.
-async fn measure(subscribers: usize) {
+async fn measure(subscribers: u32) {
     let stage = Stage::of(TestDatabase::postgres().await).await;
     let mut ids = Vec::new();
     for _ in 0..subscribers {
@@ -41,7 +41,8 @@ async fn measure(subscribers: usize) {
     for round in 0..2 {
         let mut all = Costs::default();
         for batch in 0..BATCHES {
-            let to: Vec<_> = (0..BATCH).map(|n| ids[(batch * BATCH + n) * 7 % subscribers]).collect();
+            let to: Vec<_> =
+                (0..BATCH).map(|n| ids[((batch * BATCH + n) * 7 % subscribers) as usize]).collect();
             deliver(&stage, &to, &mut all).await;
         }
         all.add(&stage, "fold", async {
@@ -53,7 +54,7 @@ async fn measure(subscribers: usize) {
         }
     }
     let stats = stage.stats().await.deliveries;
-    assert_eq!(stats.succeeded, 2 * (BATCH * BATCHES) as u64);
+    assert_eq!(stats.succeeded, 2 * u64::from(BATCH * BATCHES));
 }
 
 async fn deliver(stage: &Stage, to: &[SubscriberId], all: &mut Costs) {
@@ -142,12 +143,12 @@ impl Costs {
         cost.2 += took;
     }
 
-    fn print(&self, deliveries: usize) {
-        let each = |time: &Duration| time.as_secs_f64() * 1e6 / deliveries as f64;
+    fn print(&self, deliveries: u32) {
+        let each = |time: &Duration| time.as_secs_f64() * 1e6 / f64::from(deliveries);
         for (step, (wal, spent, took)) in &self.0 {
             println!(
                 "{step}: {} bytes of WAL, {:.1} µs of processor time, {:.1} µs for each delivery",
-                wal / deliveries as i64,
+                wal / i64::from(deliveries),
                 each(spent),
                 each(took)
             );

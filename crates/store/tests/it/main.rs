@@ -38,6 +38,7 @@ mod partitions;
 mod plans;
 #[cfg(test)]
 mod retention;
+#[cfg(test)]
 mod rollup_migration;
 #[cfg(test)]
 mod secrets;

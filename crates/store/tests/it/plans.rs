@@ -130,6 +130,7 @@ impl Test {
     }
 
     /// Runs the hot statements of the store over new connections, and returns what is wrong with their plans.
+    #[allow(clippy::too_many_lines, reason = "one part for each statement")]
     async fn faults(&self, state: &str, tables: Named) -> Vec<String> {
         let store = self.stage.another_store().await;
         if let Named::Partition = tables {

@@ -33,6 +33,7 @@ async fn counts_survive_the_migration_on_sqlite() {
 
 /// Deliveries of two tenants: their minutes ago, shard, and the counts created, succeeded, dead, cancelled and spent. Those
 /// of a day are in the row of its first minute. A retry took back what had been counted in another shard.
+#[allow(clippy::type_complexity, reason = "a table")]
 const DELIVERIES: [(&str, u128, &str, i64, u8, [i64; 5]); 8] = [
     ("default", 1, "a.b", 1, 3, [5, 0, 0, 0, 0]),
     ("default", 1, "a.b", 1, 70, [0, 4, 1, 0, 7]),
