@@ -1,7 +1,9 @@
 //! The database schema of Postrider, one history for PostgreSQL and SQLite.
 //!
 //! Migrations only expand: they add tables, columns and indexes, and neither rename nor remove anything that an older
-//! program reads. So a deployment migrates first and then restarts its programs one by one.
+//! program reads. So a deployment migrates first and then restarts its programs one by one. Those from `m0005_queue` to
+//! `m0011_retention` are the exception: together they convert a database of the first edition, whose programs must be
+//! stopped.
 //!
 //! Both databases get the same DDL; the module `schema` fills in the few words that differ.
 

@@ -16,8 +16,8 @@ mod rescue;
 mod tidy;
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use postrider_core::chain;
 use postrider_database::comes_from_trouble;
@@ -83,14 +83,31 @@ impl Task {
 /// Starts the periodic tasks, which run until `stop`.
 pub(crate) fn start(shared: &Arc<Shared>, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
+    let outage = Arc::new(Outage::default());
     for task in &TASKS {
-        tasks.spawn(repeat(task, Arc::clone(shared), stop.clone()));
+        tasks.spawn(repeat(task, Arc::clone(shared), Arc::clone(&outage), stop.clone()));
     }
     tasks.close();
     tasks
 }
 
-async fn repeat(task: &'static Task, shared: Arc<Shared>, stop: CancellationToken) {
+/// When a task last told that the database is unavailable. All of them fail then, and one line a minute says enough.
+#[derive(Default)]
+struct Outage(Mutex<Option<Instant>>);
+
+impl Outage {
+    /// Returns whether this is the first failure within a minute.
+    fn is_news(&self) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = told.is_none_or(|told| told.elapsed() >= Duration::from_mins(1));
+        if is_news {
+            *told = Some(Instant::now());
+        }
+        is_news
+    }
+}
+
+async fn repeat(task: &'static Task, shared: Arc<Shared>, outage: Arc<Outage>, stop: CancellationToken) {
     let interval = (task.interval)(&shared.config);
     let mut pause = task.first_after.unwrap_or(interval);
     loop {
@@ -110,7 +127,7 @@ async fn repeat(task: &'static Task, shared: Arc<Shared>, stop: CancellationToke
             shared.store.database().answered(run).await
         };
         match ran {
-            Err(error) if !comes_from_trouble(&error) => {
+            Err(error) if !comes_from_trouble(&error) && (!error.is_unavailable() || outage.is_news()) => {
                 tracing::warn!(task = task.name, error = %chain(&error), "periodic task failed; it will run again");
             }
             _ => {}
