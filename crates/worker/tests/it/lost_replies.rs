@@ -73,8 +73,9 @@ async fn a_lease_lost_while_recording_fails_is_counted() {
     // A sequence keeps its value when its transaction is rolled back.
     let refused = "SELECT count(*) FROM refused WHERE is_called";
     eventually(DEADLINE, || async { (stage.count(refused).await == 1).then_some(()) }).await;
-    // As if another worker had rescued and claimed the job. In one step, so that this worker cannot record in between.
-    let anothers = "UPDATE jobs SET lease_token = gen_random_uuid(); DROP TRIGGER refuse ON attempts";
+    // As if another worker had rescued and claimed the job. In one step, so that this worker cannot record in between. The
+    // table comes first, as this worker's statement locks tables before rows.
+    let anothers = "DROP TRIGGER refuse ON attempts; UPDATE jobs SET lease_token = gen_random_uuid()";
     stage.database.connection().execute_unprepared(anothers).await.unwrap();
     has_line(&metrics, "webhook_leases_lost_total 1").await;
     worker.stop().await;
