@@ -19,6 +19,7 @@ mod m0004_draining_lanes;
 mod m0005_queue;
 mod m0006_fan_outs;
 mod m0007_partitions;
+mod m0012_workers;
 mod schema;
 
 /// All migrations, oldest first.
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_queue::Migration),
             Box::new(m0006_fan_outs::Migration),
             Box::new(m0007_partitions::Migration),
+            Box::new(m0012_workers::Migration),
         ]
     }
 }

@@ -7,15 +7,19 @@
 //! other lanes are paused, above their rate or full of removed jobs. With more lanes than a page has, each is served once
 //! in a round.
 //!
+//! The lanes of other workers (`workers.rs`) are no business of this process unless they wait: it learns of them from the
+//! search only, and claims from them after a while. A process whose workers sleep searches one page at each of its claims.
+//!
 //! What it remembers is only where to look. Whether and how much a lane allows is decided by its row.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use crate::job::LaneId;
+use crate::workers::{View, Workers};
 
 /// How many lanes a claim looks at beyond those it can serve.
 const LOOK_AHEAD: usize = 256;
@@ -26,11 +30,13 @@ const REMEMBERED: usize = 10_000;
 /// With fewer lanes than this a search that has begun continues.
 const FEW: usize = 512;
 
-/// The time between two rounds of the search.
+/// The time between two rounds of the search, alone and beside other workers, which may stop serving their lanes.
 const ROUND: Duration = Duration::from_secs(1);
+const ROUND_BESIDE_OTHERS: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
+    workers: Arc<Workers>,
     state: Mutex<State>,
 }
 
@@ -93,6 +99,16 @@ pub(crate) struct Left {
 }
 
 impl Turns {
+    /// Turns of the lanes that the workers of this process serve.
+    pub(crate) fn new(workers: Arc<Workers>) -> Self {
+        Self { workers, state: Mutex::default() }
+    }
+
+    /// What is known of the running workers.
+    pub(crate) fn workers(&self) -> Arc<View> {
+        self.workers.view()
+    }
+
     /// Takes note of lanes that may have ready jobs, or that may have opened.
     pub(crate) fn hint(&self, lanes: &[LaneId]) {
         let mut state = self.state();
@@ -130,7 +146,11 @@ impl Turns {
 
     /// Returns after which lane to search now, if it is time. `at_once`: the caller knows of no lane.
     pub(crate) fn search_from(&self, at_once: bool) -> Option<Uuid> {
+        let workers = self.workers();
         let mut state = self.state();
+        if workers.sleeps() {
+            return (!at_once).then_some(state.searched);
+        }
         let now = Instant::now();
         let is_due = if state.searched.is_nil() {
             at_once || state.next_round.is_none_or(|next| next <= now)
@@ -141,24 +161,26 @@ impl Turns {
             return None;
         }
         if state.searched.is_nil() {
-            state.next_round = Some(now + ROUND);
+            let round = if workers.is_alone() { ROUND } else { ROUND_BESIDE_OTHERS };
+            state.next_round = Some(now + round);
         }
         Some(state.searched)
     }
 
     /// Takes note of what a search found. Returns whether that was the end of its round.
     pub(crate) fn found(&self, page: Page) -> bool {
+        let workers = self.workers();
         let mut state = self.state();
         let now = Instant::now();
         for (lane, closed_for) in page.lanes {
             if closed_for.is_zero() {
                 state.open(lane);
-            } else {
+            } else if workers.serves(lane) {
                 state.close(lane, now + closed_for);
             }
         }
         state.searched = page.next;
-        state.shut_opens = page.opens_in.map(|opens_in| now + opens_in);
+        state.shut_opens = page.opens_in.filter(|_| !workers.sleeps()).map(|opens_in| now + opens_in);
         if let (Some(opens), Some(round)) = (state.shut_opens, state.next_round) {
             state.next_round = Some(round.min(opens));
         }
@@ -167,6 +189,7 @@ impl Turns {
 
     /// Gives back lanes that a claim has looked at.
     pub(crate) fn looked(&self, lanes: Vec<(LaneId, Fate)>, jobs: usize) -> Left {
+        let workers = self.workers();
         let mut state = self.state();
         let now = Instant::now();
         if jobs > 0 {
@@ -176,6 +199,8 @@ impl Turns {
         for (lane, fate) in lanes.iter().copied() {
             match fate {
                 Fate::Nothing | Fate::NotReached => {}
+                // Another worker waits for the lane to open.
+                Fate::Closed(_) | Fate::Full | Fate::Contended if !workers.serves(lane) => {}
                 Fate::Closed(wait) => state.close(lane, now + wait),
                 // In the middle of a round there are more lanes than are remembered: the others come first.
                 Fate::More | Fate::Full if !state.searched.is_nil() => {}
@@ -196,7 +221,7 @@ impl Turns {
                 state.waiting.push_front(lane);
             }
         }
-        state.left(now, contended)
+        state.left(now, contended, workers.sleeps())
     }
 
     /// Gives up lanes whose claim failed. The next search finds them.
@@ -207,7 +232,8 @@ impl Turns {
 
     /// What there is to do after a claim without lanes.
     pub(crate) fn left(&self) -> Left {
-        self.state().left(Instant::now(), false)
+        let sleeps = self.workers().sleeps();
+        self.state().left(Instant::now(), false, sleeps)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -251,10 +277,10 @@ impl State {
         }
     }
 
-    fn left(&mut self, now: Instant, contended: bool) -> Left {
+    fn left(&mut self, now: Instant, contended: bool, sleeps: bool) -> Left {
         self.dry = self.dry.min(self.waiting.len());
         let unvisited = self.waiting.len() > self.dry;
-        let more = contended || unvisited || !self.searched.is_nil();
+        let more = contended || unvisited || !sleeps && !self.searched.is_nil();
         let closed = self.closed.first().map(|(until, _)| *until);
         let opens = [closed, self.shut_opens].into_iter().flatten().min();
         let opens_in = opens.map(|opens| opens.saturating_duration_since(now));

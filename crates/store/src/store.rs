@@ -7,6 +7,7 @@ use postrider_core::{IdGenerator, Keyring, Random as _};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
+use crate::loading::ClaimedJoin;
 use crate::partitions::Known;
 use crate::rollups::deliveries::Place;
 use crate::rollups::shards::Shards;
@@ -23,6 +24,8 @@ pub struct Store {
     pub(crate) folding: Arc<Place>,
     /// The partitions that this process knows.
     pub(crate) partitions: Arc<Known>,
+    /// What claims read beside their jobs.
+    pub(crate) claimed: Arc<ClaimedJoin>,
     /// The span of time of the partitions that this process makes.
     pub(crate) partition_width: Duration,
 }
@@ -50,6 +53,7 @@ impl Store {
             shards,
             folding: Arc::default(),
             partitions: Arc::default(),
+            claimed: Arc::default(),
             partition_width: Self::PARTITION,
         }
     }

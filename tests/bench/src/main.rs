@@ -92,6 +92,8 @@ enum Bench {
     Wide,
     /// One process over SQLite
     Sqlite,
+    /// Many workers and servers where one is enough
+    Workers,
 }
 
 #[tokio::main]
@@ -123,6 +125,7 @@ async fn measure(args: &Args) -> ExitCode {
             }
             Bench::Wide => scenario::wide::run(&mut report, args.seconds, args.crowd).await,
             Bench::Sqlite => scenario::sqlite::run(&mut report, args.events / 3).await,
+            Bench::Workers => scenario::workers::run(&mut report, args.seconds, args.events).await,
         }
     }
     println!("{report}");

@@ -36,7 +36,8 @@ pub(crate) async fn run(report: &mut Report, events: u32) {
     subscribe(&api, &receiver.url(Manner::Healthy, 0), "bench.event", wide()).await;
 
     let from = run.now();
-    let target = Target { address, path: "/v1/events".to_owned(), key: ADMIN_KEY, expected: 202 };
+    let target =
+        Target { addresses: vec![address], path: "/v1/events".to_owned(), key: ADMIN_KEY, expected: 202 };
     let sent = load::closed(&target, &run, CONNECTIONS, events, load::event).await;
     run.wait_for(events as u64).await;
     let took = run.took_since(from);
