@@ -49,8 +49,14 @@ pub fn parse<P: Parser>(
         Err(error) => return Err(help(command::<P>(program, &File::default()), &args, &error)),
     };
     let mut command = command::<P>(program, &file);
-    let parsed = command.try_get_matches_from_mut(&args);
-    let mut matches = parsed.map_err(|error| name_setting(error, &command, &file, path.as_deref()))?;
+    let mut matches = match command.try_get_matches_from_mut(&args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Clap builds only the subcommand that it parses, and an argument that is not built cannot be printed.
+            command.build();
+            return Err(name_setting(error, &command, &file, path.as_deref()));
+        }
+    };
     let args = P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
     Ok(Settings { args, file: path, transforms: file.transforms })
 }

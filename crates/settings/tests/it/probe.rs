@@ -8,7 +8,7 @@ use crate::All;
 const ARGS: &str = "SETTINGS_PROBE_ARGS";
 const BEGIN: &str = "<<probe>>";
 
-/// A program with one subcommand and few settings.
+/// A program with two subcommands and few settings.
 #[derive(Debug, Parser)]
 struct Small {
     #[command(subcommand)]
@@ -24,6 +24,11 @@ enum Sub {
         #[command(flatten)]
         telemetry: postrider_settings::TelemetryArgs,
     },
+    /// Do something else.
+    Other {
+        #[command(flatten)]
+        retry: postrider_settings::RetryArgs,
+    },
 }
 
 /// Returns the settings that a process with these variables and arguments reads, as `Debug` prints them, or the error.
@@ -31,7 +36,7 @@ pub(crate) fn all(variables: &[(&str, &str)], args: &[&str]) -> String {
     run("probe::all_in_a_process", variables, args)
 }
 
-/// Like [`all`], for a program with a subcommand.
+/// Like [`all`], for a program with subcommands.
 pub(crate) fn small(variables: &[(&str, &str)], args: &[&str]) -> String {
     run("probe::small_in_a_process", variables, args)
 }

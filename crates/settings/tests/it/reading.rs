@@ -64,6 +64,16 @@ fn one_file_serves_all_programs_and_their_subcommands() {
 }
 
 #[test]
+fn an_unknown_argument_is_reported() {
+    for args in
+        [&["--listne", "x"][..], &["dev", "--listne"], &["--config", "/dev/null", "dev", "--listne=x"]]
+    {
+        let read = probe::small(&[], args);
+        assert!(read.starts_with("exit 2: error: unexpected argument '--listne' found"), "{args:?}: {read}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_reported_with_its_file() {
     let (_file, path) = file("listn = '0.0.0.0:80'\n");
     let read = probe::all(&[], &["--config", &path]);
