@@ -32,7 +32,7 @@ fn wide() -> Value {
     json!({"concurrency": 256})
 }
 
-/// Worker settings for subscribers with the policy [`wide`].
+/// Worker settings for subscribers with the policy [`wide()`].
 fn wide_worker(workers: usize) -> Shape {
     Shape { workers, ..Shape::default() }
 }
