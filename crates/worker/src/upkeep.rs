@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::shared::Shared;
 
 const TASKS: [Task; 12] = [
-    Task::new("remove what is too old", remove_expired::interval, |shared| {
+    Task::new("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
     .first_after(Duration::from_millis(700))

@@ -40,7 +40,7 @@ pub enum StepsError {
     /// There are more steps than [`Steps::MOST`].
     #[error("the span has {0} steps, and at most {most} are allowed; use a longer step", most = Steps::MOST)]
     TooMany(u64),
-    /// What is selected is not stored in steps this short, or not since the beginning of the span.
+    /// Statistics of this selection are not stored in steps this short, or not since the beginning of the span.
     #[error("{}", too_fine(*.0))]
     TooFine(Detail),
     /// The span begins before all that is stored.

@@ -25,7 +25,7 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
         tracing::info!(
             history = %retention.history,
             dead_letters = %retention.dead,
-            "retention: what is older is removed (POSTRIDER_RETAIN_HISTORY, POSTRIDER_RETAIN_DEAD)"
+            "retention: older data is removed (POSTRIDER_RETAIN_HISTORY, POSTRIDER_RETAIN_DEAD)"
         );
     }
     let mut stayed = Vec::new();
