@@ -81,6 +81,7 @@ macro_rules! conformance_suite {
                 calls_keep_to_their_maximum
                 a_wakeup_between_claiming_and_waiting_is_not_missed
                 lanes_take_fair_turns
+                owners_take_fair_turns
                 every_lane_is_served_in_turn
                 a_small_claim_serves_every_lane
                 a_claim_leaves_out_skipped_lanes

@@ -24,7 +24,7 @@ pub struct NewJob {
     pub id: JobId,
     /// The lane. A lane that does not exist yet is created with default settings.
     pub lane: LaneId,
-    /// Whose job it is. The queue hands it back with the job and does not read it.
+    /// Whose job it is, and its lane. Owners take turns.
     pub owner: String,
     /// What the job is about, such as the id of a delivery.
     pub subject: Uuid,

@@ -47,7 +47,11 @@ pub(crate) async fn search(connection: &impl ConnectionTrait, after: Uuid) -> Re
             (steps, last) = (step, lane);
         }
         if column(row, "worth_looking")? {
-            page.lanes.push((LaneId(lane), closed_for.map_or(Duration::ZERO, duration)));
+            page.lanes.push((
+                LaneId(lane),
+                column(row, "owner")?,
+                closed_for.map_or(Duration::ZERO, duration),
+            ));
         }
     }
     if i64::from(steps) >= PAGE {

@@ -1,29 +1,36 @@
 //! Which lanes to claim from next.
 //!
 //! A claim names the lanes that it looks at, each with one index look-up. This process remembers lanes that may have
-//! ready jobs, in the order of their turns, and lanes that are closed, until they open. It learns of them from wake-ups,
+//! ready jobs, in the order of their turns, and lanes that are closed, until they open. Owners take turns, and so do the
+//! lanes of each owner: someone with a job in each of a hundred thousand lanes delays others no more than with one lane. It learns of them from wake-ups,
 //! from its own claims, and from a search that walks over all lanes with ready jobs, a page at a time: whenever it knows
 //! of no lane, and a round of it every second, since a wake-up may be lost. So claims cost what they find, however many
-//! other lanes are paused, above their rate or full of removed jobs. With more lanes than a page has, each is served once
-//! in a round.
+//! other lanes are paused, above their rate or full of removed jobs. If an owner has more lanes than a page, each of them is
+//! served once in a round.
 //!
 //! What it remembers is only where to look. Whether and how much a lane allows is decided by its row.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+mod owners;
+mod waiting;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use self::owners::Owners;
+use self::waiting::Waiting;
 use crate::job::LaneId;
 
 /// How many lanes a claim looks at beyond those it can serve.
 const LOOK_AHEAD: usize = 256;
 
-/// How many lanes are remembered. Searching finds others when their turn comes.
+/// How many closed lanes are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// With fewer lanes than this a search that has begun continues.
+/// With fewer lanes than this a search that has begun continues. With more lanes than this of one owner, those that a search
+/// has yet to find come before those that have had a turn.
 const FEW: usize = 512;
 
 /// The time between two rounds of the search.
@@ -36,11 +43,9 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Lanes that may have ready jobs, in the order of their turns.
-    waiting: VecDeque<LaneId>,
-    known: HashSet<LaneId>,
-    /// How many lanes at the end of `waiting` have had their turn since a claim last found a job, and had nothing to give.
-    dry: usize,
+    owners: Owners,
+    /// Lanes that may have ready jobs.
+    waiting: Waiting,
     closed: BTreeSet<(Instant, LaneId)>,
     closed_until: HashMap<LaneId, Instant>,
     /// The lane after which the search continues; nil before a round.
@@ -68,11 +73,28 @@ pub(crate) enum Fate {
     NotReached,
 }
 
+/// A lane that a claim has looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Looked {
+    pub(crate) lane: LaneId,
+    /// Its owner. `None` if there is no such lane.
+    pub(crate) owner: Option<String>,
+    pub(crate) fate: Fate,
+}
+
+impl Looked {
+    /// What a claim read about a lane. A lane about which it read nothing does not exist.
+    pub(crate) fn read(lane: LaneId, read: Option<(String, Fate)>) -> Self {
+        let (owner, fate) = read.map_or((None, Fate::Nothing), |(owner, fate)| (Some(owner), fate));
+        Self { lane, owner, fate }
+    }
+}
+
 /// What a search found.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    /// Lanes that may have ready jobs, and for how long they are closed.
-    pub(crate) lanes: Vec<(LaneId, Duration)>,
+    /// Lanes that may have ready jobs, their owners, and for how long they are closed.
+    pub(crate) lanes: Vec<(LaneId, String, Duration)>,
     /// The lane after which the search continues; nil at the end of the round.
     pub(crate) next: Uuid,
     /// How long until the first lane that the search stepped over opens.
@@ -111,19 +133,14 @@ impl Turns {
         let mut state = self.state();
         state.open_due(Instant::now());
         let most = (max as usize).saturating_add(LOOK_AHEAD);
-        let mut taken = Vec::new();
-        for _ in 0..state.waiting.len() {
-            if taken.len() >= most {
-                break;
-            }
-            let Some(lane) = state.waiting.pop_front() else { break };
-            if skip.contains(&lane) {
-                state.waiting.push_back(lane);
-                state.dry += 1;
-            } else {
-                state.known.remove(&lane);
-                taken.push(lane);
-            }
+        let (mut taken, mut skipped) = (Vec::new(), Vec::new());
+        while taken.len() < most
+            && let Some((owner, lane)) = state.waiting.next()
+        {
+            if skip.contains(&lane) { skipped.push((owner, lane)) } else { taken.push(lane) }
+        }
+        for (owner, lane) in skipped {
+            state.waiting.add_dry(owner, lane);
         }
         taken
     }
@@ -150,7 +167,8 @@ impl Turns {
     pub(crate) fn found(&self, page: Page) -> bool {
         let mut state = self.state();
         let now = Instant::now();
-        for (lane, closed_for) in page.lanes {
+        for (lane, owner, closed_for) in page.lanes {
+            state.owners.learn(lane, &owner);
             if closed_for.is_zero() {
                 state.open(lane);
             } else {
@@ -166,35 +184,35 @@ impl Turns {
     }
 
     /// Gives back lanes that a claim has looked at.
-    pub(crate) fn looked(&self, lanes: Vec<(LaneId, Fate)>, jobs: usize) -> Left {
+    pub(crate) fn looked(&self, lanes: &[Looked], jobs: usize) -> Left {
         let mut state = self.state();
         let now = Instant::now();
         if jobs > 0 {
-            state.dry = 0;
+            state.waiting.found_jobs();
         }
         let mut contended = false;
-        for (lane, fate) in lanes.iter().copied() {
+        for Looked { lane, owner, fate } in lanes {
+            let lane = *lane;
+            if let Some(owner) = owner {
+                state.owners.learn(lane, owner);
+            }
+            let owner = state.owners.of(lane);
             match fate {
                 Fate::Nothing | Fate::NotReached => {}
-                Fate::Closed(wait) => state.close(lane, now + wait),
-                // In the middle of a round there are more lanes than are remembered: the others come first.
-                Fate::More | Fate::Full if !state.searched.is_nil() => {}
-                Fate::More => state.push_back(lane),
-                Fate::Full => {
-                    state.push_back(lane);
-                    state.dry += 1;
-                }
+                Fate::Closed(wait) => state.close(lane, now + *wait),
+                // In the middle of a round its owner has more lanes than are remembered: the others come first.
+                Fate::More | Fate::Full if !state.searched.is_nil() && state.waiting.of(owner) >= FEW => {}
+                Fate::More => state.waiting.add(owner, lane),
+                Fate::Full => state.waiting.add_dry(owner, lane),
                 Fate::Contended => {
-                    state.push_back(lane);
-                    state.dry += 1;
+                    state.waiting.add_dry(owner, lane);
                     contended = true;
                 }
             }
         }
-        for (lane, _) in lanes.into_iter().rev().filter(|(_, fate)| *fate == Fate::NotReached) {
-            if state.known.insert(lane) {
-                state.waiting.push_front(lane);
-            }
+        for Looked { lane, .. } in lanes.iter().rev().filter(|looked| looked.fate == Fate::NotReached) {
+            let owner = state.owners.of(*lane);
+            state.waiting.put_back(owner, *lane);
         }
         state.left(now, contended)
     }
@@ -216,21 +234,16 @@ impl Turns {
 }
 
 impl State {
-    fn push_back(&mut self, lane: LaneId) {
-        if self.waiting.len() < REMEMBERED && self.known.insert(lane) {
-            self.waiting.push_back(lane);
-        }
-    }
-
     fn open(&mut self, lane: LaneId) {
         if let Some(until) = self.closed_until.remove(&lane) {
             self.closed.remove(&(until, lane));
         }
-        self.push_back(lane);
+        let owner = self.owners.of(lane);
+        self.waiting.add(owner, lane);
     }
 
     fn close(&mut self, lane: LaneId, until: Instant) {
-        if self.known.contains(&lane) {
+        if self.waiting.contains(lane) {
             // Somebody has hinted at it in between.
             return;
         }
@@ -251,9 +264,8 @@ impl State {
         }
     }
 
-    fn left(&mut self, now: Instant, contended: bool) -> Left {
-        self.dry = self.dry.min(self.waiting.len());
-        let unvisited = self.waiting.len() > self.dry;
+    fn left(&self, now: Instant, contended: bool) -> Left {
+        let unvisited = self.waiting.has_unvisited();
         let more = contended || unvisited || !self.searched.is_nil();
         let closed = self.closed.first().map(|(until, _)| *until);
         let opens = [closed, self.shut_opens].into_iter().flatten().min();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Fixture, claim, finish_all, jobs, lane, take};
-use crate::{Claim, Finish, LaneId};
+use crate::{Claim, Finish, LaneId, NewJob};
 
 /// A lane with many jobs does not delay the others.
 pub async fn lanes_take_fair_turns(fixture: &dyn Fixture) {
@@ -17,6 +17,31 @@ pub async fn lanes_take_fair_turns(fixture: &dyn Fixture) {
         *by_lane.entry(job.lease.lane).or_default() += 1;
     }
     assert_eq!((by_lane[&lane(1)], by_lane[&lane(2)], by_lane[&lane(3)]), (3, 3, 3));
+}
+
+/// An owner with many lanes does not delay another with one, whatever the position of their lanes. A queue may learn whose
+/// they are from the first claim.
+pub async fn owners_take_fair_turns(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    let of = |owner: &str, lane: LaneId, count| {
+        let jobs = jobs(lane, count).into_iter();
+        jobs.map(|job| NewJob { owner: owner.to_owned(), ..job }).collect::<Vec<_>>()
+    };
+    let wide: Vec<_> = (2..=200).flat_map(|number| of("wide", lane(number), 2)).collect();
+    queue.enqueue(&wide).await.unwrap();
+    queue.enqueue(&of("first", lane(1), 80)).await.unwrap();
+    queue.enqueue(&of("last", lane(300), 80)).await.unwrap();
+    finish_all(&queue, &take(&queue, 30).await, Finish::Done).await;
+    let mut served: HashMap<String, usize> = HashMap::new();
+    for _ in 0..4 {
+        let claimed = take(&queue, 30).await;
+        for job in &claimed {
+            *served.entry(job.owner.clone()).or_default() += 1;
+        }
+        finish_all(&queue, &claimed, Finish::Done).await;
+    }
+    assert!(served.values().all(|&jobs| (36..=44).contains(&jobs)), "a third of 120 each: {served:?}");
+    assert_eq!(served.len(), 3);
 }
 
 /// With more lanes than room, each lane has its turn, whatever its position.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::claiming::{Taken, in_turn};
 use crate::job::{Claim, LaneId};
 use crate::tables::{FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, claimed_job, duration, integer, millis};
-use crate::turns::{Fate, Turns};
+use crate::turns::{Fate, Looked, Turns};
 
 static CLAIM: Template = Template::new(
     include_str!("claim.sql"),
@@ -40,19 +40,19 @@ pub(super) async fn take(
         claim.ended.iter().map(|token| token.0).collect::<Vec<Uuid>>().into(),
     ];
     let rows = query_all(database.connection(), CLAIM.on(Dialect::Postgres), values).await?;
-    let (mut jobs, mut fates, mut blocked) = (Vec::new(), HashMap::new(), false);
+    let (mut jobs, mut fates, mut blocked) = (Vec::new(), HashMap::<LaneId, (String, Fate)>::new(), false);
     for row in &rows {
         if column::<Option<Uuid>>(row, "id")?.is_some() {
             jobs.push(claimed_job(row, claim.token)?);
         } else {
             let lane = LookedAt::read(row)?;
             blocked |= lane.is_blocked();
-            fates.insert(LaneId(column(row, "lane")?), lane.fate(claim.max));
+            fates.insert(LaneId(column(row, "lane")?), (column(row, "owner")?, lane.fate(claim.max)));
         }
     }
-    // In turn: the rows come in any order. A lane without a row does not exist.
-    let looked = lanes.iter().map(|lane| (*lane, fates.get(lane).copied().unwrap_or(Fate::Nothing)));
-    let left = turns.looked(looked.collect(), jobs.len());
+    // In turn: the rows come in any order.
+    let looked: Vec<Looked> = lanes.iter().map(|lane| Looked::read(*lane, fates.remove(lane))).collect();
+    let left = turns.looked(&looked, jobs.len());
     Ok(Taken { jobs: in_turn(jobs), left, blocked })
 }
 

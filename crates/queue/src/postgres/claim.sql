@@ -14,7 +14,7 @@ WITH clock AS MATERIALIZED (
     DELETE FROM claims WHERE token = ANY ($6::uuid[])
 -- The lanes, read without locks: which are open and have ready jobs, and for how long the others are closed.
 ), looked AS MATERIALIZED (
-    SELECT given.turn, lanes.id, lanes.version, GREATEST(paused_until - now, {rate_for}) AS closed_for, {at_limit} AS at_limit,
+    SELECT given.turn, lanes.id, lanes.owner, lanes.version, GREATEST(paused_until - now, {rate_for}) AS closed_for, {at_limit} AS at_limit,
         NOT draining AND {has_ready} AS ready, {may_claim} AS open
     FROM unnest($1::uuid[]) WITH ORDINALITY AS given(lane, turn)
         CROSS JOIN LATERAL (SELECT ctid AS version, * FROM lanes WHERE lanes.id = given.lane LIMIT 1) AS lanes
@@ -22,7 +22,7 @@ WITH clock AS MATERIALIZED (
 -- In turn, those that no other worker has locked, and how many jobs each allows. A locked row is read in its newest
 -- version, so this room is exact.
 ), locked AS MATERIALIZED (
-    SELECT mine.* FROM clock CROSS JOIN (SELECT id, version FROM looked WHERE open AND ready ORDER BY turn) AS given
+    SELECT given.turn, given.owner, mine.* FROM clock CROSS JOIN (SELECT turn, id, owner, version FROM looked WHERE open AND ready ORDER BY turn) AS given
     CROSS JOIN LATERAL (
         SELECT lanes.id, LEAST({allowed} - running, {rate_room}) AS room,
             running AS running_before, {allowed} AS allowed,
@@ -32,42 +32,48 @@ WITH clock AS MATERIALIZED (
         FROM lanes WHERE lanes.id = given.id AND paused_until <= now AND NOT draining LIMIT 1 FOR UPDATE SKIP LOCKED
     ) AS mine
     LIMIT $2
--- How many jobs one lane gets of this claim.
-), share AS MATERIALIZED (
-    SELECT count(*) AS lanes, ($2 + count(*) - 1) / GREATEST(count(*), 1) AS most FROM locked
+-- How many jobs a lane gets of this claim: an equal part of what its owner gets, which is an equal part of the whole. And its
+-- place among the lanes of its owner.
+), sharing AS MATERIALIZED (
+    SELECT locked.*, ((($2 + owners - 1) / owners) + siblings - 1) / siblings AS share FROM (
+        SELECT locked.*, count(*) OVER (PARTITION BY owner) AS siblings,
+            row_number() OVER (PARTITION BY owner ORDER BY turn) AS place_of_lane
+        FROM locked
+    ) AS locked CROSS JOIN (SELECT count(DISTINCT owner) AS owners FROM locked) AS counted
 -- The first jobs of each lane. If nobody has changed the lane since the statement began, its lock keeps all others away
 -- from its ready jobs. Otherwise some may have been claimed, and are locked by their end: they must not be waited for.
 -- Must be MATERIALIZED: the planner might run it twice and take more than the limit.
 ), picked AS MATERIALIZED (
-    SELECT locked.id, mine.place FROM locked CROSS JOIN share CROSS JOIN LATERAL (
+    SELECT locked.id, mine.place FROM sharing AS locked CROSS JOIN LATERAL (
         SELECT first.place, row_number() OVER () AS turn FROM (
             SELECT * FROM (
                 SELECT jobs.ctid AS place FROM jobs
                 WHERE locked.unchanged AND jobs.lane = locked.id AND priority = {first_try} AND seq >= locked.head AND lease_token IS NULL
-                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, share.most), 0)
+                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, locked.share), 0)
             ) AS first_tries
             UNION ALL
             SELECT * FROM (
                 SELECT jobs.ctid AS place FROM jobs
                 WHERE locked.unchanged AND jobs.lane = locked.id AND priority = {retry} AND lease_token IS NULL
-                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, share.most), 0)
+                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, locked.share), 0)
             ) AS retries
             UNION ALL
             SELECT * FROM (
                 SELECT jobs.ctid AS place FROM jobs
                 WHERE NOT locked.unchanged AND jobs.lane = locked.id AND priority = {first_try} AND seq >= locked.head AND lease_token IS NULL
-                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, share.most), 0) FOR UPDATE SKIP LOCKED
+                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, locked.share), 0) FOR UPDATE SKIP LOCKED
             ) AS first_tries
             UNION ALL
             SELECT * FROM (
                 SELECT jobs.ctid AS place FROM jobs
                 WHERE NOT locked.unchanged AND jobs.lane = locked.id AND priority = {retry} AND lease_token IS NULL
-                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, share.most), 0) FOR UPDATE SKIP LOCKED
+                ORDER BY seq LIMIT GREATEST(LEAST(locked.room, locked.share), 0) FOR UPDATE SKIP LOCKED
             ) AS retries
-            LIMIT GREATEST(LEAST(locked.room, share.most), 0)
+            LIMIT GREATEST(LEAST(locked.room, locked.share), 0)
         ) AS first
     ) AS mine
-    ORDER BY mine.turn LIMIT $2
+    -- The first job of each lane of an owner, then the second of each: so this is the turn of a job among its owner's.
+    ORDER BY (mine.turn - 1) * locked.siblings + locked.place_of_lane LIMIT $2
 -- Jobs are taken by their physical place, which needs no index. A job that was changed since the statement began is left
 -- for the next claim.
 ), taken AS (
@@ -102,12 +108,12 @@ WITH clock AS MATERIALIZED (
     SELECT $3, (SELECT now FROM clock) + $4, array_agg(lane) FROM tally HAVING count(*) > 0
 )
 -- The lanes, and after them the jobs.
-SELECT looked.id AS lane, looked.ready, looked.closed_for, looked.at_limit, locked.room, share.most AS share,
-    locked.running_before, locked.allowed, share.lanes AS locked_lanes, (SELECT count(*) FROM picked) AS all_picked,
+SELECT looked.id AS lane, looked.ready, looked.closed_for, looked.at_limit, locked.room, locked.share,
+    locked.running_before, locked.allowed, (SELECT count(*) FROM locked) AS locked_lanes, (SELECT count(*) FROM picked) AS all_picked,
     (SELECT count(*) FROM picked WHERE picked.id = looked.id) AS picked, coalesce(tally.jobs, 0) AS taken, counted.rate_for,
-    NULL::uuid AS id, NULL::smallint AS priority, NULL::bigint AS seq, NULL::text AS owner, NULL::uuid AS subject,
+    NULL::uuid AS id, NULL::smallint AS priority, NULL::bigint AS seq, looked.owner, NULL::uuid AS subject,
     NULL::integer AS claims, NULL::integer AS rescues, NULL::text AS trace
-FROM looked CROSS JOIN share LEFT JOIN locked ON locked.id = looked.id LEFT JOIN tally ON tally.lane = looked.id
+FROM looked LEFT JOIN sharing AS locked ON locked.id = looked.id LEFT JOIN tally ON tally.lane = looked.id
     LEFT JOIN counted ON counted.id = looked.id
 UNION ALL
 SELECT lane, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,

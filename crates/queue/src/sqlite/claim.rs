@@ -12,15 +12,20 @@ use uuid::Uuid;
 use crate::claiming::{Taken, in_turn};
 use crate::job::{Claim, ClaimedJob, LaneId};
 use crate::tables::{FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, claimed_job, duration, integer, millis};
-use crate::turns::{Fate, Turns};
+use crate::turns::{Fate, Looked, Turns};
 
 const LANE: &[Column] = &[Column::new("id", Kind::Uuid)];
 const COUNTED: &[Column] =
     &[Column::new("id", Kind::Uuid), Column::new("jobs", Kind::Big), Column::new("is_full", Kind::Bool)];
-const WANTED: &[Column] = &[Column::new("lane", Kind::Uuid), Column::new("jobs", Kind::Big)];
+const WANTED: &[Column] = &[
+    Column::new("lane", Kind::Uuid),
+    Column::new("jobs", Kind::Big),
+    Column::new("siblings", Kind::Big),
+    Column::new("place", Kind::Big),
+];
 
 static LOOK: Template = Template::new(
-    "SELECT lanes.id, max(paused_until - {now}, {rate_for}) AS closed_for, {at_limit} AS at_limit,
+    "SELECT lanes.id, owner, max(paused_until - {now}, {rate_for}) AS closed_for, {at_limit} AS at_limit,
          NOT draining AND {has_ready} AS ready, {may_claim} AS open, min({allowed} - running, {rate_room}) AS room,
          {allowed} - running AS free
      FROM input CROSS JOIN lanes ON lanes.id = input.id",
@@ -33,20 +38,21 @@ static LOOK: Template = Template::new(
 );
 
 /// The first jobs of each lane, one after the other, since SQLite knows no limit for each of several lanes.
-static TAKE: &str = ", picked(lane, jobs, turn, priority, seq) AS (
-         SELECT input.lane, input.jobs, 1, first.priority, first.seq
+static TAKE: &str = ", picked(lane, jobs, siblings, place, turn, priority, seq) AS (
+         SELECT input.lane, input.jobs, input.siblings, input.place, 1, first.priority, first.seq
          FROM input CROSS JOIN jobs AS first ON first.seq = (
              SELECT seq FROM jobs WHERE jobs.lane = input.lane AND lease_token IS NULL ORDER BY priority, seq LIMIT 1
          )
          UNION ALL
-         SELECT picked.lane, picked.jobs, picked.turn + 1, next.priority, next.seq
+         SELECT picked.lane, picked.jobs, picked.siblings, picked.place, picked.turn + 1, next.priority, next.seq
          FROM picked CROSS JOIN jobs AS next ON next.seq = (
              SELECT seq FROM jobs WHERE jobs.lane = picked.lane AND lease_token IS NULL
                  AND (jobs.priority, jobs.seq) > (picked.priority, picked.seq)
              ORDER BY priority, seq LIMIT 1
          ) WHERE picked.turn < picked.jobs
      )
-     UPDATE jobs SET lease_token = $1, claims = claims + 1 WHERE seq IN (SELECT seq FROM picked ORDER BY turn LIMIT $2)
+     UPDATE jobs SET lease_token = $1, claims = claims + 1
+     WHERE seq IN (SELECT seq FROM picked ORDER BY (turn - 1) * siblings + place LIMIT $2)
      RETURNING id, lane, priority, seq, owner, subject, claims, rescues, trace";
 
 static COUNT: Template = Template::new(
@@ -64,6 +70,7 @@ static KEEP: Template =
 /// A lane as a claim sees it.
 struct LookedAt {
     id: LaneId,
+    owner: String,
     ready: bool,
     closed_for: i64,
     at_limit: bool,
@@ -77,6 +84,7 @@ impl LookedAt {
     fn read(row: &QueryResult) -> Result<Self, DatabaseError> {
         Ok(Self {
             id: LaneId(column(row, "id")?),
+            owner: column(row, "owner")?,
             ready: column(row, "ready")?,
             closed_for: column(row, "closed_for")?,
             at_limit: column(row, "at_limit")?,
@@ -115,10 +123,8 @@ pub(super) async fn take(
     let mut blocked = looked.iter().any(|lane| lane.fate() == Fate::Full);
     let mut jobs = Vec::new();
     if !open.is_empty() {
-        let lanes = i64::try_from(open.len()).unwrap_or(i64::MAX);
-        let share = (i64::from(claim.max) + lanes - 1) / lanes;
-        let wanted: Vec<_> = open.iter().map(|lane| (lane.id, lane.room.min(share))).collect();
-        jobs = update(&transaction, claim, &wanted).await?;
+        let shares = shares(&open, claim.max);
+        jobs = update(&transaction, claim, &open, &shares).await?;
         let mut taken: HashMap<LaneId, i64> = HashMap::new();
         for job in &jobs {
             *taken.entry(job.lease.lane).or_default() += 1;
@@ -128,30 +134,60 @@ pub(super) async fn take(
             keep(&transaction, claim, taken.keys().copied().collect()).await?;
         }
         let all_taken = jobs.len() >= claim.max as usize;
-        for (lane, (id, wanted)) in open.iter().zip(&wanted) {
-            let taken = taken.get(id).copied().unwrap_or(0);
-            let closed_for = closed.get(id).copied().unwrap_or(0);
+        for (lane, share) in open.iter().zip(&shares) {
+            let taken = taken.get(&lane.id).copied().unwrap_or(0);
+            let closed_for = closed.get(&lane.id).copied().unwrap_or(0);
             let is_full = taken >= lane.free;
             blocked |= is_full;
             let fate = if closed_for > 0 {
                 Fate::Closed(duration(closed_for))
             } else if is_full {
                 Fate::Full
-            } else if all_taken && taken + 1 == share {
+            } else if all_taken && taken + 1 == share.jobs {
                 // In the last turn there was no room for all lanes.
                 Fate::More
-            } else if taken < *wanted {
+            } else if taken < lane.room.min(share.jobs) {
                 Fate::Nothing
             } else {
                 Fate::More
             };
-            fates.insert(*id, fate);
+            fates.insert(lane.id, fate);
         }
     }
     transaction.commit().await?;
-    let fates = lanes.iter().map(|lane| (*lane, fates.get(lane).copied().unwrap_or(Fate::Nothing)));
-    let left = turns.looked(fates.collect(), jobs.len());
+    let mut owners: HashMap<LaneId, String> = looked.into_iter().map(|lane| (lane.id, lane.owner)).collect();
+    let mut read = |lane: &LaneId| owners.remove(lane).zip(fates.get(lane).copied());
+    let looked: Vec<Looked> = lanes.iter().map(|lane| Looked::read(*lane, read(lane))).collect();
+    let left = turns.looked(&looked, jobs.len());
     Ok(Taken { jobs: in_turn(jobs), left, blocked })
+}
+
+/// How much of a claim a lane gets.
+struct Share {
+    jobs: i64,
+    /// How many lanes its owner has in the claim, and its place among them.
+    siblings: i64,
+    place: i64,
+}
+
+/// An equal part for each lane of what its owner gets, which is an equal part of the whole.
+fn shares(open: &[&LookedAt], max: u32) -> Vec<Share> {
+    let mut siblings: HashMap<&str, i64> = HashMap::new();
+    let places: Vec<i64> = open
+        .iter()
+        .map(|lane| {
+            let place = siblings.entry(&lane.owner).or_default();
+            *place += 1;
+            *place
+        })
+        .collect();
+    let owners = i64::try_from(siblings.len()).unwrap_or(i64::MAX);
+    let of_owner = (i64::from(max) + owners - 1) / owners;
+    let share = |(lane, place): (&&LookedAt, i64)| {
+        let siblings = siblings.get(lane.owner.as_str()).copied().unwrap_or(1);
+        Share { jobs: (of_owner + siblings - 1) / siblings, siblings, place }
+    };
+    open.iter().zip(places).map(share).collect()
 }
 
 /// Reads the lanes, in turn.
@@ -172,11 +208,15 @@ async fn look(
 async fn update(
     transaction: &Transaction,
     claim: &Claim,
-    wanted: &[(LaneId, i64)],
+    open: &[&LookedAt],
+    shares: &[Share],
 ) -> Result<Vec<ClaimedJob>, DatabaseError> {
     let mut input = Batch::new(WANTED);
-    for (lane, jobs) in wanted.iter().filter(|(_, jobs)| *jobs > 0) {
-        input.push([lane.0.into(), (*jobs).into()]);
+    for (lane, share) in open.iter().zip(shares) {
+        let jobs = lane.room.min(share.jobs);
+        if jobs > 0 {
+            input.push([lane.id.0.into(), jobs.into(), share.siblings.into(), share.place.into()]);
+        }
     }
     let own: [Value; 2] = [claim.token.0.into(), i64::from(claim.max).into()];
     let rows = input.query(transaction, TAKE, own).await?;

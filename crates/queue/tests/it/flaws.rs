@@ -32,6 +32,7 @@ flaws! {
     BuriedStays breaks a_done_or_buried_job_is_removed;
     FinishForgetsTheLane breaks a_lane_never_runs_more_than_it_allows;
     OneLaneTakesAll breaks lanes_take_fair_turns;
+    ForgetsOwners breaks owners_take_fair_turns;
     ForgetsToRing breaks a_wakeup_between_claiming_and_waiting_is_not_missed;
     LosesEveryThousandth breaks a_hundred_thousand_jobs_are_each_done_once;
     StopsAtPausedLanes breaks paused_lanes_do_not_hide_open_ones;

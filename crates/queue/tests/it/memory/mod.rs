@@ -31,6 +31,7 @@ pub(crate) enum Flaw {
     BuriedStays,
     FinishForgetsTheLane,
     OneLaneTakesAll,
+    ForgetsOwners,
     ForgetsToRing,
     LosesEveryThousandth,
     StopsAtPausedLanes,
@@ -140,8 +141,8 @@ impl JobSink for MemoryQueue {
 
 #[async_trait]
 impl LaneControl for MemoryQueue {
-    async fn configure(&self, lane: LaneId, _: &str, settings: LaneSettings) -> Result<(), QueueError> {
-        self.state().configure(lane, settings);
+    async fn configure(&self, lane: LaneId, owner: &str, settings: LaneSettings) -> Result<(), QueueError> {
+        self.state().configure(lane, owner, settings);
         self.wake(&[]);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The state of the queue in memory, and its rules.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use postrider_queue::{
@@ -21,8 +21,10 @@ pub(super) struct State {
     scheduled: BTreeSet<(Duration, JobId)>,
     /// By when their leases expire.
     running: BTreeSet<(Duration, JobId)>,
-    /// Where the next walk over the lanes starts.
-    after: Option<LaneId>,
+    /// Where the next walk over the lanes of each owner starts.
+    after: HashMap<String, LaneId>,
+    /// How many claims there were: owners take turns in being first.
+    turn: usize,
     flaw: Option<Flaw>,
 }
 
@@ -40,6 +42,7 @@ struct Job {
 
 #[derive(Debug, Default)]
 struct Lane {
+    owner: String,
     settings: LaneSettings,
     running: u32,
     paused_until: Duration,
@@ -83,7 +86,8 @@ impl State {
             lanes: BTreeMap::new(),
             scheduled: BTreeSet::new(),
             running: BTreeSet::new(),
-            after: None,
+            after: HashMap::new(),
+            turn: 0,
             flaw,
         }
     }
@@ -108,17 +112,20 @@ impl State {
                 if self.has(Flaw::NewestFirst) { u64::MAX - self.next_place } else { self.next_place };
             let (id, at) = (new.id, now + new.delay);
             let job = Job { new: new.clone(), place, tried: false, at, token: None, claims: 0, rescues: 0 };
-            self.lanes.entry(new.lane).or_default();
+            self.lanes
+                .entry(new.lane)
+                .or_insert_with(|| Lane { owner: new.owner.clone(), ..Lane::default() });
             self.jobs.insert(id, job);
             if new.delay.is_zero() { self.make_ready(id, now) } else { self.schedule(id, at) }
         }
     }
 
-    pub(super) fn configure(&mut self, lane: LaneId, settings: LaneSettings) {
+    pub(super) fn configure(&mut self, lane: LaneId, owner: &str, settings: LaneSettings) {
         let now = self.now();
         let keeps_debt = self.has(Flaw::KeepsTheDebtOfTheOldRate);
         let gives_burst = self.has(Flaw::ChangesGiveABurst);
-        let lane = self.lanes.entry(lane).or_default();
+        let lane =
+            self.lanes.entry(lane).or_insert_with(|| Lane { owner: owner.to_owned(), ..Lane::default() });
         let before = std::mem::replace(&mut lane.settings, settings);
         lane.rate_next = match (before.rate, settings.rate) {
             _ if keeps_debt => lane.rate_next,
@@ -172,27 +179,34 @@ impl State {
     pub(super) fn claim(&mut self, claim: &Claim) -> Claimed {
         let now = self.now();
         let mut claimed = Claimed::default();
-        let (mut lanes, reached_end) = self.open_lanes(claim, now, &mut claimed);
+        let (mut owners, reached_end) = self.open_lanes(claim, now, &mut claimed);
         claimed.more = !reached_end;
         let mut left = claim.max;
         let mut full = Vec::new();
-        // Turn by turn: one of each lane, then one more of each.
-        while left > 0 && !lanes.is_empty() {
-            lanes.retain_mut(|(lane, room)| {
-                while left > 0 && *room > 0 {
-                    let Some(job) = self.take(*lane, claim, now) else { return false };
+        // Turn by turn: a job of each owner, from its lanes in turn, then one more of each.
+        while left > 0 && !owners.is_empty() {
+            for lanes in &mut owners {
+                let Some((lane, mut room)) = lanes.pop_front() else { continue };
+                let mut is_empty = false;
+                while left > 0 && room > 0 && !is_empty {
+                    let Some(job) = self.take(lane, claim, now) else {
+                        is_empty = true;
+                        break;
+                    };
                     claimed.jobs.push(job);
-                    (*room, left) = (*room - 1, left - 1);
+                    (room, left) = (room - 1, left - 1);
                     if !self.has(Flaw::OneLaneTakesAll) {
                         break;
                     }
                 }
-                if *room == 0 {
+                if room == 0 {
                     claimed.blocked = true;
-                    full.push(*lane);
+                    full.push(lane);
+                } else if !is_empty {
+                    lanes.push_back((lane, room));
                 }
-                *room > 0
-            });
+            }
+            owners.retain(|lanes| !lanes.is_empty());
         }
         for lane in full {
             self.lanes.entry(lane).or_default().full_at = now;
@@ -203,24 +217,23 @@ impl State {
                 claimed.opens_in = Some(claimed.opens_in.map_or(wait, |soonest| soonest.min(wait)));
             }
         }
-        claimed.more |= left == 0 && lanes.iter().any(|(lane, _)| !self.lanes[lane].ready.is_empty());
+        let mut lanes = owners.iter().flatten();
+        claimed.more |= left == 0 && lanes.any(|(lane, _)| !self.lanes[lane].ready.is_empty());
         claimed
     }
 
-    /// The lanes that allow jobs, and how many; as many lanes as the claim has room for.
+    /// The lanes of each owner that allow jobs, and how many; as many lanes as the claim has room for. And whether these are
+    /// all.
     fn open_lanes(
         &mut self,
         claim: &Claim,
         now: Duration,
         claimed: &mut Claimed,
-    ) -> (Vec<(LaneId, u32)>, bool) {
-        let all: Vec<LaneId> =
-            self.lanes.iter().filter(|(_, lane)| !lane.ready.is_empty()).map(|(id, _)| *id).collect();
-        let first = all.partition_point(|lane| self.after.is_some_and(|after| *lane <= after));
-        let mut open = Vec::new();
-        let mut opens_in: Option<Duration> = None;
-        for id in all[first..].iter().chain(&all[..first]).filter(|id| !claim.skip.contains(id)) {
-            let lane = &self.lanes[id];
+    ) -> (Vec<VecDeque<(LaneId, u32)>>, bool) {
+        let mut open: BTreeMap<String, VecDeque<(LaneId, u32)>> = BTreeMap::new();
+        for (id, lane) in
+            self.lanes.iter().filter(|(id, lane)| !lane.ready.is_empty() && !claim.skip.contains(id))
+        {
             let allowed = lane.allowed(claim.lane_concurrency.get());
             let (by_rate, wait) = lane.by_rate(now);
             let closed_for = lane.paused_until.saturating_sub(now).max(wait);
@@ -228,22 +241,42 @@ impl State {
                 if self.has(Flaw::NoLaneCap) { u32::MAX } else { allowed.saturating_sub(lane.running) };
             claimed.blocked |= room == 0;
             if !closed_for.is_zero() {
-                opens_in = Some(opens_in.map_or(closed_for, |soonest| soonest.min(closed_for)));
+                claimed.opens_in =
+                    Some(claimed.opens_in.map_or(closed_for, |soonest| soonest.min(closed_for)));
                 if self.has(Flaw::StopsAtPausedLanes) {
                     break;
                 }
             } else if room > 0 && by_rate > 0 {
-                open.push((*id, room.min(by_rate)));
-                if open.len() >= claim.max as usize {
-                    self.after = Some(*id);
-                    claimed.opens_in = opens_in;
-                    return (open, false);
-                }
+                let owner = if self.has(Flaw::ForgetsOwners) { String::new() } else { lane.owner.clone() };
+                open.entry(owner).or_default().push_back((*id, room.min(by_rate)));
             }
         }
-        self.after = None;
-        claimed.opens_in = opens_in;
-        (open, true)
+        self.turn += 1;
+        for (owner, lanes) in &mut open {
+            let after = self.after.get(owner);
+            let first = lanes.partition_point(|(lane, _)| after.is_some_and(|after| lane <= after));
+            lanes.rotate_left(first);
+        }
+        let (names, mut waiting): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+        let mut chosen = vec![VecDeque::new(); names.len()];
+        for _ in 0..claim.max {
+            // One more lane of the owner of whom fewest are chosen.
+            let next = (0..names.len()).map(|number| (number + self.turn) % names.len());
+            let Some(next) =
+                next.filter(|&owner| !waiting[owner].is_empty()).min_by_key(|&owner| chosen[owner].len())
+            else {
+                break;
+            };
+            if let Some((lane, room)) = waiting[next].pop_front() {
+                self.after.insert(names[next].clone(), lane);
+                chosen[next].push_back((lane, room));
+            }
+        }
+        let are_all = waiting.iter().all(VecDeque::is_empty);
+        if are_all {
+            self.after.clear();
+        }
+        (chosen, are_all)
     }
 
     fn take(&mut self, id: LaneId, claim: &Claim, now: Duration) -> Option<ClaimedJob> {
