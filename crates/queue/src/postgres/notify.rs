@@ -18,10 +18,16 @@ use crate::turns::Turns;
 use crate::wake::{Bell, Wakeups};
 
 const CHANNEL: &str = "postrider_jobs";
-const NOTIFY: &str = "SELECT pg_notify('postrider_jobs', $1)";
+const NOTIFY: &str = "SELECT pg_notify('postrider_jobs', payload) FROM unnest($1::text[]) AS payload";
 
 /// How many lanes a notification can name: a payload has less than 8,000 bytes (PostgreSQL's manual, "NOTIFY").
 const NAMED: usize = 240;
+
+/// How many notifications are sent at once. Lanes that they cannot name are found by searching.
+const AT_ONCE: usize = 8;
+
+/// Any lane, in a notification. Other programs than this one may send an empty one, which means the same.
+const ANY: &str = "*";
 
 /// The shortest time between two notifications of one process.
 const DEBOUNCE: Duration = Duration::from_millis(1);
@@ -81,7 +87,7 @@ fn hint(turns: &Turns, lanes: &[LaneId]) {
     if lanes.is_empty() { turns.hint_any() } else { turns.hint(lanes) }
 }
 
-/// The lanes that the next notification names.
+/// The lanes that the next notifications name.
 #[derive(Debug, Default)]
 struct Outbox {
     lanes: Mutex<Lanes>,
@@ -95,32 +101,33 @@ struct Lanes {
 }
 
 impl Outbox {
+    /// Adds lanes. No lanes are any lanes.
     fn add(&self, lanes: &[LaneId]) {
         {
             let mut next = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-            next.any |= lanes.is_empty();
-            if !next.any {
-                next.named.extend(lanes);
-                next.any = next.named.len() > NAMED;
-            }
+            let room = (AT_ONCE * NAMED).saturating_sub(next.named.len());
+            next.any |= lanes.is_empty() || lanes.len() > room;
+            next.named.extend(lanes.iter().take(room));
         }
         self.due.notify_one();
     }
 
     /// Waits until there is something to send, and returns it.
-    async fn next(&self) -> String {
+    async fn next(&self) -> Vec<String> {
         self.due.notified().await;
         let next = std::mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
-        if next.any { String::new() } else { named(&next.named) }
+        payloads(next)
     }
 }
 
-/// The ids of lanes, one after the other.
-fn named(lanes: &BTreeSet<LaneId>) -> String {
-    lanes.iter().map(|lane| lane.0.simple().to_string()).collect()
+/// The ids of lanes, one after the other, in as many notifications as it takes.
+fn payloads(Lanes { named, any }: Lanes) -> Vec<String> {
+    let named: Vec<String> = named.iter().map(|lane| lane.0.simple().to_string()).collect();
+    let any = any.then(|| ANY.to_owned());
+    named.chunks(NAMED).map(<[String]>::concat).chain(any).collect()
 }
 
-/// The lanes that a notification names; none if it names none, or was sent by another program.
+/// The lanes that a notification names; none if it names any lane, or was sent by another program.
 fn parsed(payload: &str) -> Vec<LaneId> {
     let ids = payload.as_bytes().chunks(32).map(|id| Uuid::try_parse_ascii(id).map(LaneId));
     ids.collect::<Result<_, _>>().unwrap_or_default()
@@ -193,12 +200,33 @@ async fn answered<T>(
 mod tests {
     use super::*;
 
+    fn lane(number: u128) -> LaneId {
+        LaneId(Uuid::from_u128(number))
+    }
+
     #[test]
     fn a_notification_names_lanes() {
-        let lanes = BTreeSet::from([1, 7, u128::MAX].map(|lane| LaneId(Uuid::from_u128(lane))));
-        assert_eq!(parsed(&named(&lanes)), lanes.into_iter().collect::<Vec<_>>());
-        for other in ["", "x", &"y".repeat(64)] {
+        let lanes = BTreeSet::from([1, 7, u128::MAX].map(lane));
+        let sent = payloads(Lanes { named: lanes.clone(), any: false });
+        assert_eq!(
+            sent.iter().map(|payload| parsed(payload)).collect::<Vec<_>>(),
+            [lanes.into_iter().collect::<Vec<_>>()]
+        );
+        for other in ["", ANY, "x", &"y".repeat(64)] {
             assert_eq!(parsed(other), []);
         }
+    }
+
+    #[tokio::test]
+    async fn lanes_are_named_beside_too_many_to_name() {
+        let outbox = Outbox::default();
+        outbox.add(&[lane(1)]);
+        outbox.add(&[]);
+        outbox.add(&(2..=5_000).map(lane).collect::<Vec<_>>());
+        let sent = outbox.next().await;
+        assert!(sent.iter().all(|payload| payload.len() < 8_000));
+        let named: Vec<LaneId> = sent.iter().flat_map(|payload| parsed(payload)).collect();
+        assert_eq!(named, (1..=1_920).map(lane).collect::<Vec<_>>());
+        assert_eq!(sent.last().map(String::as_str), Some(ANY));
     }
 }
