@@ -4,10 +4,16 @@
 
 use sea_orm::DatabaseConnection;
 
-use crate::statements::execute;
+use crate::statements::{execute, number};
 
 /// The number of lanes that hold the waiting jobs.
 const LANES: u32 = 1000;
+/// The number of lanes that are above their rate.
+const ABOVE_THEIR_RATE: u32 = 20 * LANES;
+/// The number of lanes without limits.
+const OPEN_LANES: u32 = 300;
+/// The id of lane `n`.
+const LANE: &str = "('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid";
 /// Rows per statement.
 const CHUNK: u32 = 500_000;
 
@@ -21,18 +27,24 @@ const UUID: &str = "CREATE OR REPLACE FUNCTION bench_uuid(at bigint) RETURNS uui
     SELECT postrider_add_partition((extract(epoch FROM now()) * 1000)::bigint - day * 86400000, 86400000) \
     FROM generate_series(-1, 1) AS day";
 
-/// Writes succeeded deliveries, ten for each event, each with its attempt.
-pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32) {
+/// Writes succeeded deliveries, ten for each event, each with its attempt, of the last `days` days before today.
+pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days: u32) {
     execute(database, UUID).await;
+    let partitions = format!(
+        "SELECT postrider_add_partition({NOW} - day * 86400000, 86400000) FROM generate_series(0, {days}) AS day"
+    );
+    execute(database, &partitions).await;
     execute(database, "SET synchronous_commit = off").await;
     for done in (0..deliveries).step_by(CHUNK as usize) {
         let count = CHUNK.min(deliveries - done);
+        let day =
+            days - u32::try_from(u64::from(done) * u64::from(days) / u64::from(deliveries)).unwrap_or(0);
         let (events, subscribers) = (count / 10, 1000);
         execute(
             database,
             &format!(
                 "WITH moments AS MATERIALIZED ( \
-                    SELECT {NOW} - 86400000 + ({done} + n * 10) / 200 AS at, n FROM generate_series(1, {events}) AS n \
+                    SELECT ({NOW} / 86400000 - {day}) * 86400000 + 1000 + n * 10 / 200 AS at, n FROM generate_series(1, {events}) AS n \
                 ), new_events AS MATERIALIZED (SELECT bench_event(at) AS id, at, n FROM moments), written AS ( \
                     INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
                     SELECT id, 'default', 'old.event', 'default', \
@@ -58,6 +70,15 @@ pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32) {
     execute(database, "SET synchronous_commit = on").await;
 }
 
+/// Drops the oldest day, as retention does. Returns whether it did.
+pub(crate) async fn drop_oldest_day(database: &DatabaseConnection) -> bool {
+    let drop = format!(
+        "SELECT (postrider_drop_partition(suffix, {NOW} - 86400000, {NOW}) = 'dropped')::int::float8 \
+        FROM partitions ORDER BY ends_at LIMIT 1"
+    );
+    number(database, &drop).await > 0.0
+}
+
 /// The state of the waiting jobs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Waiting<'a> {
@@ -67,6 +88,10 @@ pub(crate) enum Waiting<'a> {
     InLine(&'a str),
     /// All are ready, in ten thousand lanes whose breakers have just opened.
     BehindBreakers,
+    /// All are ready, in twenty thousand lanes that are above their rate for an hour.
+    AboveTheirRate,
+    /// All are ready, in the lanes that [`open_lanes`] made.
+    InOpenLanes,
 }
 
 /// Writes `count` waiting jobs.
@@ -82,6 +107,16 @@ pub(crate) async fn jobs(database: &DatabaseConnection, count: u32, waiting: Wai
             lanes(database, 10 * LANES).await;
             execute(database, &in_lanes("jobs", count, 10 * LANES, "0")).await;
         }
+        Waiting::AboveTheirRate => {
+            let sql = format!(
+                "INSERT INTO lanes (id, owner, ordered, rate_interval_us, rate_burst, rate_next_us, running, paused_until, probing) \
+                SELECT {LANE}, 'default', false, 3600000000, 1, ({NOW} + 3600000) * 1000, 0, 0, false \
+                FROM generate_series(0, {ABOVE_THEIR_RATE} - 1) AS n"
+            );
+            execute(database, &sql).await;
+            execute(database, &in_lanes("jobs", count, ABOVE_THEIR_RATE, "0")).await;
+        }
+        Waiting::InOpenLanes => execute(database, &in_lanes("jobs", count, OPEN_LANES, "0")).await,
         Waiting::InLine(url) => execute(database, &in_line(count, url)).await,
     }
     execute(database, "VACUUM ANALYZE jobs").await;
@@ -91,6 +126,18 @@ pub(crate) async fn jobs(database: &DatabaseConnection, count: u32, waiting: Wai
 }
 
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
+
+/// Makes lanes without limits. Returns a statement that locks the first two thirds of them.
+pub(crate) async fn open_lanes(database: &DatabaseConnection) -> String {
+    let sql = format!(
+        "INSERT INTO lanes (id, owner, ordered, rate_next_us, running, paused_until, probing) \
+        SELECT {LANE}, 'default', false, 0, 0, 0, false FROM generate_series(0, {OPEN_LANES} - 1) AS n"
+    );
+    execute(database, &sql).await;
+    format!(
+        "SELECT id FROM lanes WHERE id IN (SELECT {LANE} FROM generate_series(0, {OPEN_LANES} * 2 / 3 - 1) AS n) FOR UPDATE"
+    )
+}
 
 /// Makes lanes that are paused for an hour; their breakers have just opened.
 async fn lanes(database: &DatabaseConnection, count: u32) {

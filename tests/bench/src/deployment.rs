@@ -71,7 +71,7 @@ impl Deployment {
         let started = spawn_blocking(move || Postgres::start(&options)).await.expect("a thread");
         let postgres = started.unwrap_or_else(|error| panic!("{error}"));
         let mut options = ConnectOptions::new(postgres.url());
-        options.max_connections(2).sqlx_logging(false).set_application_name("bench");
+        options.max_connections(3).sqlx_logging(false).set_application_name("bench");
         let database = Database::connect(options).await.expect("the database");
         statements::execute(&database, "CREATE EXTENSION pg_stat_statements").await;
 
@@ -104,6 +104,17 @@ impl Deployment {
     /// Creates a subscriber of all events of the benchmark.
     pub(crate) async fn subscribe(&self, url: &str, policy: Value) {
         subscribe(&self.api, url, "bench.event", policy).await;
+    }
+
+    /// Deletes all subscribers.
+    pub(crate) async fn unsubscribe_all(&self) {
+        let (status, listed) = self.api.get("/v1/subscribers").await;
+        assert_eq!(status, 200, "{listed}");
+        for subscriber in listed["data"].as_array().expect("a list") {
+            let id = subscriber["id"].as_str().expect("an id");
+            let (status, answer) = self.api.delete(&format!("/v1/subscribers/{id}")).await;
+            assert_eq!(status, 204, "{answer}");
+        }
     }
 
     pub(crate) fn cpu(&self) -> Cpu {

@@ -53,6 +53,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "60000", value_parser = clap::value_parser!(u32).range(100..=5_000_000))]
     events: u32,
 
+    /// Days of the history before the backlog run, a partition each; five of them are dropped during it
+    #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(6..=400))]
+    days: u32,
+
     /// Deliveries in the store before the backlog run
     #[arg(long, value_name = "N", default_value = "10000000", value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
     deliveries: u32,
@@ -65,8 +69,9 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(2000..=1_000_000))]
     crowd: u32,
 
-    /// Cases of the isolation run: (a) one receiver hangs, (b) some of a hundred fail, (c) a flooded lane, (d) open breakers
-    #[arg(long, value_name = "LETTERS", default_value = "abcd")]
+    /// Cases of the isolation run: (a) one receiver hangs, (b) some of a hundred fail, (c) a flooded lane, (d) open breakers,
+    /// (e) an open snapshot, (f) lanes above their rate, (g) lanes that others have locked, (h) rate limits on SQLite
+    #[arg(long, value_name = "LETTERS", default_value = "abcdefgh")]
     cases: String,
 
     /// File to write the results to, as JSON
@@ -78,6 +83,8 @@ struct Args {
 enum Bench {
     /// One subscriber at full speed
     Throughput,
+    /// The same from the first second of a new database on
+    Cold,
     /// Ten subscribers of each event at full speed
     Fanout,
     /// Acknowledgement and arrival at 500 events per second, and dispatch alone
@@ -112,14 +119,25 @@ async fn measure(args: &Args) -> ExitCode {
         eprintln!("bench: {}", bench.to_possible_value().expect("no variant is hidden").get_name());
         match bench {
             Bench::Throughput => scenario::throughput::run(&mut report, args.events).await,
+            Bench::Cold => scenario::cold::run(&mut report, args.events).await,
             Bench::Fanout => scenario::fanout::run(&mut report, args.events).await,
             Bench::Latency => scenario::latency::run(&mut report, args.seconds).await,
             Bench::Ingest => scenario::ingest::run(&mut report).await,
             Bench::Backlog => {
-                scenario::backlog::run(&mut report, args.events, args.deliveries, args.jobs).await;
+                let size = scenario::backlog::Size {
+                    events: args.events as usize / 2,
+                    deliveries: args.deliveries,
+                    days: args.days,
+                    jobs: args.jobs,
+                    seconds: args.seconds,
+                };
+                scenario::backlog::run(&mut report, size).await;
             }
             Bench::Isolation => {
                 scenario::isolation::run(&mut report, args.seconds, args.jobs, &args.cases).await;
+                if args.cases.contains('h') {
+                    scenario::sqlite::beside_rate_limits(&mut report, args.seconds).await;
+                }
             }
             Bench::Wide => scenario::wide::run(&mut report, args.seconds, args.crowd).await,
             Bench::Sqlite => scenario::sqlite::run(&mut report, args.events / 3).await,

@@ -1,6 +1,7 @@
 //! The benchmark runs.
 
 pub(crate) mod backlog;
+pub(crate) mod cold;
 pub(crate) mod fanout;
 pub(crate) mod ingest;
 pub(crate) mod isolation;

@@ -32,6 +32,8 @@ WITH clock AS MATERIALIZED (
         FROM lanes WHERE lanes.id = given.id AND paused_until <= now AND NOT draining LIMIT 1 FOR UPDATE SKIP LOCKED
     ) AS mine
     LIMIT $2
+), owners AS MATERIALIZED (
+    SELECT count(DISTINCT owner) AS owners FROM locked
 -- How many jobs a lane gets of this claim: an equal part of what its owner gets, which is an equal part of the whole. And its
 -- place among the lanes of its owner.
 ), sharing AS MATERIALIZED (
@@ -39,7 +41,7 @@ WITH clock AS MATERIALIZED (
         SELECT locked.*, count(*) OVER (PARTITION BY owner) AS siblings,
             row_number() OVER (PARTITION BY owner ORDER BY turn) AS place_of_lane
         FROM locked
-    ) AS locked CROSS JOIN (SELECT count(DISTINCT owner) AS owners FROM locked) AS counted
+    ) AS locked CROSS JOIN owners
 -- The first jobs of each lane. If nobody has changed the lane since the statement began, its lock keeps all others away
 -- from its ready jobs. Otherwise some may have been claimed, and are locked by their end: they must not be waited for.
 -- Must be MATERIALIZED: the planner might run it twice and take more than the limit.
@@ -80,10 +82,22 @@ WITH clock AS MATERIALIZED (
     UPDATE jobs SET lease_token = $3, claims = claims + 1
     WHERE ctid = ANY (ARRAY(SELECT place FROM picked)) AND lease_token IS NULL
     RETURNING jobs.id, jobs.lane, jobs.priority, jobs.seq, jobs.owner, jobs.subject, jobs.claims, jobs.rescues, jobs.trace
--- What was taken, not what was picked, counts against the lane.
+-- What is known of each locked lane, together: joined one by one, a claim of many lanes would read all of them for each.
 ), tally AS MATERIALIZED (
-    SELECT lane, count(*)::integer AS jobs, max(seq) AS last, max(seq) FILTER (WHERE priority = {first_try}) + 1 AS sighted
-    FROM taken GROUP BY lane
+    SELECT lane, count(picked) AS picked, count(seq)::integer AS jobs, max(seq) AS last,
+        max(seq) FILTER (WHERE priority = {first_try}) + 1 AS sighted, max(room) AS room, max(share) AS share,
+        max(running_before) AS running_before, max(allowed) AS allowed, max(head) AS head_before,
+        max(settled_head) AS settled_head, bool_or(sights_head) AS sights_head
+    FROM (
+        SELECT id AS lane, NULL::tid AS picked, NULL::bigint AS seq, NULL::smallint AS priority, room, share, running_before, allowed,
+            head, settled_head, sights_head
+        FROM sharing
+        UNION ALL
+        SELECT id, place, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM picked
+        UNION ALL
+        SELECT lane, NULL, seq, priority, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM taken
+    ) AS known GROUP BY lane
+-- What was taken, not what was picked, counts against the lane.
 ), counted AS (
     UPDATE lanes SET running = running + tally.jobs,
         full_at = CASE WHEN running_before + tally.jobs >= allowed
@@ -96,25 +110,24 @@ WITH clock AS MATERIALIZED (
         -- This claim took the first jobs of the lane. Those that it did not see were inserted by transactions that had not
         -- ended; see `heads.rs`.
         -- The first claim that does see them still began at the old head.
-        head = CASE WHEN settled_head IS NOT NULL AND sighted IS NOT NULL THEN LEAST(settled_head, sighted) ELSE locked.head END,
+        head = CASE WHEN settled_head IS NOT NULL AND sighted IS NOT NULL THEN LEAST(settled_head, sighted) ELSE head_before END,
         next_head = CASE WHEN sights_head THEN coalesce(sighted, next_head) ELSE next_head END,
         next_xid = CASE WHEN sights_head AND sighted IS NOT NULL THEN following_xid ELSE next_xid END,
         next_head_at = CASE WHEN sights_head AND sighted IS NOT NULL THEN now ELSE next_head_at END
-    FROM tally JOIN locked ON locked.id = tally.lane CROSS JOIN clock
+    FROM (SELECT * FROM tally WHERE jobs > 0) AS tally CROSS JOIN clock
     WHERE lanes.id BETWEEN tally.lane AND tally.lane
     RETURNING lanes.id, {rate_for} AS rate_for
 ), kept AS (
     INSERT INTO claims (token, lease_until, lanes)
-    SELECT $3, (SELECT now FROM clock) + $4, array_agg(lane) FROM tally HAVING count(*) > 0
+    SELECT $3, (SELECT now FROM clock) + $4, array_agg(lane) FROM tally WHERE jobs > 0 HAVING count(*) > 0
 )
 -- The lanes, and after them the jobs.
-SELECT looked.id AS lane, looked.ready, looked.closed_for, looked.at_limit, locked.room, locked.share,
-    locked.running_before, locked.allowed, (SELECT count(*) FROM locked) AS locked_lanes, (SELECT count(*) FROM picked) AS all_picked,
-    (SELECT count(*) FROM picked WHERE picked.id = looked.id) AS picked, coalesce(tally.jobs, 0) AS taken, counted.rate_for,
+SELECT looked.id AS lane, looked.ready, looked.closed_for, looked.at_limit, tally.room, tally.share,
+    tally.running_before, tally.allowed, (SELECT count(*) FROM locked) AS locked_lanes, (SELECT count(*) FROM picked) AS all_picked,
+    coalesce(tally.picked, 0) AS picked, coalesce(tally.jobs, 0) AS taken, counted.rate_for,
     NULL::uuid AS id, NULL::smallint AS priority, NULL::bigint AS seq, looked.owner, NULL::uuid AS subject,
     NULL::integer AS claims, NULL::integer AS rescues, NULL::text AS trace
-FROM looked LEFT JOIN sharing AS locked ON locked.id = looked.id LEFT JOIN tally ON tally.lane = looked.id
-    LEFT JOIN counted ON counted.id = looked.id
+FROM looked LEFT JOIN tally ON tally.lane = looked.id LEFT JOIN counted ON counted.id = looked.id
 UNION ALL
 SELECT lane, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     id, priority, seq, owner, subject, claims, rescues, trace

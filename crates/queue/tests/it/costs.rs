@@ -182,3 +182,26 @@ async fn long_lanes_cost_claims_nothing_on_sqlite() {
     let beside = test.shortest_claim(1..=10, 10).await;
     assert!(beside < 4 * before, "{beside:?} with 18,000 ready jobs, {before:?} with few");
 }
+
+/// Joined with each other, two hundred lanes would be forty thousand pairs.
+#[tokio::test]
+async fn a_job_of_each_of_many_lanes_costs_not_much_more_than_many_jobs_of_one() {
+    let test = Test::on(TestDatabase::postgres().await).await;
+    let mut shortest = [Duration::MAX; 2];
+    for round in 0..12 {
+        for (lanes, shortest) in [10, 200].into_iter().zip(&mut shortest) {
+            let jobs: Vec<_> = (0..200).map(|number| job(1 + number % lanes)).collect();
+            test.queue.enqueue(&jobs).await.unwrap();
+            let started = Instant::now();
+            let claimed = test.claim(200).await;
+            if round > 1 {
+                *shortest = started.elapsed().min(*shortest);
+            }
+            assert_eq!(claimed.len(), 200);
+            test.finish(&claimed).await;
+        }
+    }
+    let [few, many] = shortest;
+    println!("a claim from 10 lanes took {few:?}, from 200 {many:?}");
+    assert!(many < 4 * few, "a claim from 10 lanes took {few:?}, from 200 {many:?}");
+}

@@ -1,5 +1,7 @@
 //! The latency of healthy subscribers beside failing ones, compared with a run in which all are healthy.
 
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, TransactionTrait as _};
+
 use super::{
     Arc, Arrivals, CONNECTIONS, Deployment, Duration, Goal, Manner, Receiver, Report, SETTLE, Shape,
     costliest, json, latency::waited, load,
@@ -27,9 +29,14 @@ struct Trouble {
 enum Kind {
     InLine,
     BehindBreakers,
+    AboveTheirRate,
+    /// Jobs that were delivered since a transaction began that is still open.
+    BesideSnapshot,
+    /// Jobs in lanes of which another transaction holds the first two thirds.
+    Locked,
 }
 
-const TROUBLES: [Trouble; 4] = [
+const TROUBLES: [Trouble; 7] = [
     Trouble {
         bench: "isolation (a): 1 of 10 hangs",
         healthy: 9,
@@ -56,6 +63,27 @@ const TROUBLES: [Trouble; 4] = [
         healthy: 9,
         others: &[],
         waiting: Some(Kind::BehindBreakers),
+        rate: 60.0,
+    },
+    Trouble {
+        bench: "isolation (e): an open snapshot, 150,000 deliveries old",
+        healthy: 9,
+        others: &[],
+        waiting: Some(Kind::BesideSnapshot),
+        rate: 60.0,
+    },
+    Trouble {
+        bench: "isolation (f): twenty thousand lanes above their rate",
+        healthy: 9,
+        others: &[],
+        waiting: Some(Kind::AboveTheirRate),
+        rate: 60.0,
+    },
+    Trouble {
+        bench: "isolation (g): 200 of 300 lanes are locked",
+        healthy: 9,
+        others: &[],
+        waiting: Some(Kind::Locked),
         rate: 60.0,
     },
 ];
@@ -96,17 +124,10 @@ async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Opt
     for (subscriber, manner) in (trouble.healthy..).zip(others) {
         deployment.subscribe(&receiver.url(manner, subscriber), json!({})).await;
     }
-    match (trouble.waiting, jobs) {
-        (Some(Kind::InLine), Some(jobs)) => {
-            let url = receiver.url(Manner::Healthy, usize::MAX);
-            subscribe(&deployment.api, &url, "flood.event", json!({})).await;
-            backlog::jobs(&deployment.database, jobs, Waiting::InLine(&url)).await;
-        }
-        (Some(Kind::BehindBreakers), Some(jobs)) => {
-            backlog::jobs(&deployment.database, jobs, Waiting::BehindBreakers).await;
-        }
-        _ => {}
-    }
+    let held = match (trouble.waiting, jobs) {
+        (Some(kind), Some(jobs)) => wait(&deployment, &receiver, kind, jobs).await,
+        _ => None,
+    };
     let target = deployment.target("/v1/events");
     statements::reset(&deployment.database).await;
     let sent = load::open(&target, &run, CONNECTIONS, events, trouble.rate, load::event).await;
@@ -115,9 +136,57 @@ async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Opt
     while !arrived() && started.elapsed() < SETTLE {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    drop(held);
     costliest(trouble.bench, &deployment).await;
     report.must(sent.refused == 0, format!("{}: requests were refused", trouble.bench));
     report.must(arrived(), format!("{}: healthy subscribers did not receive all events", trouble.bench));
     let times = (0..trouble.healthy).flat_map(|subscriber| waited(&run, subscriber, &sent.due)).collect();
     Latencies::new(times)
+}
+
+/// Makes jobs wait. Returns a transaction to keep open, if there is one.
+async fn wait(
+    deployment: &Deployment,
+    receiver: &Receiver,
+    kind: Kind,
+    jobs: u32,
+) -> Option<DatabaseTransaction> {
+    const BESIDE: u32 = 150_000;
+    let database = &deployment.database;
+    let url = receiver.url(Manner::Healthy, usize::MAX);
+    match kind {
+        Kind::InLine => {
+            subscribe(&deployment.api, &url, "flood.event", json!({})).await;
+            backlog::jobs(database, jobs, Waiting::InLine(&url)).await;
+            None
+        }
+        Kind::BehindBreakers => {
+            backlog::jobs(database, jobs, Waiting::BehindBreakers).await;
+            None
+        }
+        Kind::AboveTheirRate => {
+            backlog::jobs(database, jobs, Waiting::AboveTheirRate).await;
+            None
+        }
+        Kind::BesideSnapshot => {
+            let open = database.begin().await.expect("a transaction");
+            // With an id of its own, as a forgotten `BEGIN` with a write would have.
+            open.execute_unprepared("SELECT pg_current_xact_id()").await.expect("an id");
+            subscribe(&deployment.api, &url, "flood.event", json!({"concurrency": 256})).await;
+            backlog::jobs(database, BESIDE, Waiting::InLine(&url)).await;
+            let left = "SELECT count(*)::float8 FROM jobs";
+            while statements::number(database, left).await > 0.0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Some(open)
+        }
+        Kind::Locked => {
+            // Locked before the workers see a job of theirs: those of the other lanes end, since they have no delivery.
+            let lock = backlog::open_lanes(database).await;
+            let open = database.begin().await.expect("a transaction");
+            open.execute_unprepared(&lock).await.expect("a lock");
+            backlog::jobs(database, jobs.min(30_000), Waiting::InOpenLanes).await;
+            Some(open)
+        }
+    }
 }
