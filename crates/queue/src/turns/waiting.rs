@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_take_turns_whoever_came_first() {
+    fn owners_take_turns_in_any_order_of_arrival() {
         let mut waiting = Waiting::default();
         for number in 1..=100 {
             waiting.add(WIDE, lane(number));
