@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use postrider_database::{Database, DatabaseError};
+use sea_orm::QueryResult;
 
-use crate::job::{Claim, Claimed, ClaimedJob, LaneId};
+use crate::job::{Claim, Claimed, ClaimedJob, JobId, LaneId};
+use crate::join::Join;
 use crate::search::{Searches, search};
 use crate::turns::{Left, Turns};
 
@@ -15,13 +17,24 @@ pub(crate) struct Taken {
     pub(crate) left: Left,
     /// Some lane with ready jobs is full.
     pub(crate) blocked: bool,
+    /// How many jobs of the lanes may run at once.
+    pub(crate) limits: HashMap<LaneId, u32>,
 }
+
+/// What a claim read beside its jobs.
+pub(crate) type Joined = HashMap<JobId, QueryResult>;
 
 /// Claims from given lanes.
 #[async_trait]
 pub(crate) trait TakeJobs: Sync {
-    /// Claims jobs of these lanes, and gives the lanes back to the turns.
-    async fn take(&self, claim: &Claim, lanes: &[LaneId]) -> Result<Taken, DatabaseError>;
+    /// Claims jobs of these lanes, and gives the lanes back to the turns. Returns also what `join` reads about each job, if
+    /// the queue can do that.
+    async fn take(
+        &self,
+        claim: &Claim,
+        lanes: &[LaneId],
+        join: Option<&Join>,
+    ) -> Result<(Taken, Joined), DatabaseError>;
 }
 
 /// Lanes that are given back by a claim, unless it fails or its caller gives up. Then the next claim searches for them.
@@ -50,27 +63,34 @@ pub(crate) async fn claim(
     turns: &Turns,
     database: &Database,
     claim: &Claim,
-) -> Result<Claimed, DatabaseError> {
+    join: Option<&Join>,
+) -> Result<(Claimed, Joined), DatabaseError> {
     let mut searches = Searches::default();
     if let Some(after) = turns.search_from(false) {
         searches.note(turns.found(search(database.connection(), after).await?));
     }
-    let mut blocked = false;
+    let (mut blocked, mut limits) = (false, HashMap::new());
     loop {
         let lanes = turns.take(claim.max, &claim.skip);
-        let (mut jobs, mut left) = (Vec::new(), turns.left());
+        let (mut jobs, mut joined, mut left) = (Vec::new(), Joined::new(), turns.left());
         if !lanes.is_empty() {
             let on_loan = Lent { turns, returned: false };
-            let taken = queue.take(claim, &lanes).await?;
+            let (taken, read) = queue.take(claim, &lanes, join).await?;
             on_loan.given_back();
             blocked |= taken.blocked;
-            (jobs, left) = (taken.jobs, taken.left);
+            limits.extend(taken.limits);
+            (jobs, joined, left) = (taken.jobs, read, taken.left);
         }
         if !jobs.is_empty() || searches.are_enough(left) {
-            return Ok(Claimed { jobs, more: left.more, blocked, opens_in: left.opens_in });
+            return Ok((Claimed { jobs, more: left.more, blocked, limits, opens_in: left.opens_in }, joined));
         }
         if !left.unvisited {
-            let Some(after) = turns.search_from(true) else { return Ok(Claimed::default()) };
+            let Some(after) = turns.search_from(true) else {
+                return Ok((
+                    Claimed { blocked, limits, opens_in: left.opens_in, ..Claimed::default() },
+                    joined,
+                ));
+            };
             searches.note(turns.found(search(database.connection(), after).await?));
         }
     }

@@ -90,6 +90,7 @@ macro_rules! conformance_suite {
                 an_exhausted_job_is_leased_to_its_rescuer
                 a_lane_counts_running_jobs_through_rescue_and_fencing
                 a_lane_never_runs_more_than_it_allows
+                a_worker_claims_ahead_of_a_lane_that_it_has_to_itself
                 an_ordered_lane_runs_one_at_a_time_in_order
                 an_ordered_lane_waits_for_its_retry
                 a_lane_keeps_its_rate

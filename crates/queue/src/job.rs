@@ -1,5 +1,6 @@
 //! Jobs, lanes and leases, and the arguments and results of a queue's calls.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ pub struct LaneId(pub Uuid);
 /// The token that fences the leases of a claim: calls without it change nothing. Each claim needs a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseToken(pub Uuid);
+
+/// The id of a running worker. Workers that started earlier have smaller ones, as UUIDs of version 7 do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub Uuid);
 
 /// A job to be enqueued.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +115,38 @@ pub struct WaitingJob {
     pub due: bool,
 }
 
+/// What a running worker says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckIn {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The name of its machine.
+    pub host: String,
+    /// The version of its program.
+    pub version: String,
+    /// How many jobs it has claimed and not finished.
+    pub in_flight: u32,
+    /// Nearly all its worker slots are taken: others should help.
+    pub busy: bool,
+}
+
+/// A worker's part among all that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duties {
+    /// It is the one that promotes, rescues and does whatever else one worker can do for all. Two may believe so for a
+    /// moment, and none may: nothing depends on it.
+    pub leads: bool,
+    /// How often at least to claim without a hint, and to check in again, for the sake of other workers' lanes.
+    pub look_every: Option<Duration>,
+}
+
+impl Default for Duties {
+    /// The duties of a worker that knows of no other one.
+    fn default() -> Self {
+        Self { leads: true, look_every: None }
+    }
+}
+
 /// The arguments of a claim.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -123,6 +160,11 @@ pub struct Claim {
     pub skip: Vec<LaneId>,
     /// How many jobs of a lane without a limit of its own may run at once, over all workers.
     pub lane_concurrency: NonZeroU32,
+    /// The worker that claims, if it keeps to the limits in [`Claimed::limits`] by itself.
+    pub worker: Option<WorkerId>,
+    /// How many jobs more than may run at once the worker claims of a lane all of whose claimed jobs are its own. It has
+    /// requests in flight for some of them only. Not for lanes with a rate or strict order.
+    pub ahead: HashMap<LaneId, u32>,
     /// Earlier claims whose jobs have all been finished. The queue forgets them. Claims that are never named here are
     /// forgotten when they have expired.
     pub ended: Vec<LeaseToken>,
@@ -132,7 +174,21 @@ impl Claim {
     /// A claim on all lanes, with at most 32 running jobs of a lane without a limit of its own.
     pub fn new(token: LeaseToken, max: u32, lease: Duration) -> Self {
         let lane_concurrency = NonZeroU32::MIN.saturating_add(31);
-        Self { token, max, lease, skip: Vec::new(), lane_concurrency, ended: Vec::new() }
+        Self {
+            token,
+            max,
+            lease,
+            skip: Vec::new(),
+            lane_concurrency,
+            worker: None,
+            ahead: HashMap::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// How many jobs of a lane this claims ahead, for a database.
+    pub(crate) fn ahead_in(&self, lane: LaneId) -> i32 {
+        self.ahead.get(&lane).map_or(0, |jobs| i32::try_from(*jobs).unwrap_or(i32::MAX / 4).min(i32::MAX / 4))
     }
 }
 
@@ -162,6 +218,8 @@ pub struct Claimed {
     pub more: bool,
     /// Some lane has ready jobs that wait until one of its running jobs ends.
     pub blocked: bool,
+    /// How many jobs of a lane may run at once, for the lanes of these jobs, if the queue claims ahead.
+    pub limits: HashMap<LaneId, u32>,
     /// How long until the next lane that is paused or over its rate opens. `None` if there is no such lane.
     pub opens_in: Option<Duration>,
 }

@@ -38,11 +38,13 @@
 //! # }
 //! ```
 
+mod check_in;
 mod claiming;
 mod drain;
 mod enqueue;
 mod error;
 mod job;
+mod join;
 mod lane;
 mod measure;
 mod postgres;
@@ -53,6 +55,7 @@ mod tables;
 mod transactional;
 mod turns;
 mod wake;
+mod workers;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -63,9 +66,10 @@ use postrider_database::{Database, Dialect};
 
 pub use error::QueueError;
 pub use job::{
-    Claim, Claimed, ClaimedJob, Depth, Draining, Finish, JobId, LaneId, LaneRate, LaneSettings, Lease,
-    LeaseToken, NewJob, Place, Promoted, Rescue, Rescued, WaitingJob,
+    CheckIn, Claim, Claimed, ClaimedJob, Depth, Draining, Duties, Finish, JobId, LaneId, LaneRate,
+    LaneSettings, Lease, LeaseToken, NewJob, Place, Promoted, Rescue, Rescued, WaitingJob, WorkerId,
 };
+pub use join::Join;
 pub use postgres::PostgresQueue;
 pub use queue::{JobQueue, JobSink, LaneControl, Queue};
 pub use sqlite::SqliteQueue;

@@ -5,20 +5,25 @@ mod finish;
 mod heads;
 mod notify;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::sql::{Template, column, query_one};
 use postrider_database::{Database, DatabaseError, Dialect, Guarded, Purpose, Transaction, Writes};
+use sea_orm::QueryResult;
 use uuid::Uuid;
 
-use crate::claiming::{self, TakeJobs, Taken};
+use crate::check_in;
+use crate::claiming::{self, Joined, TakeJobs, Taken};
 use crate::enqueue::enqueue;
 use crate::error::QueueError;
 use crate::job::{
-    Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
+    CheckIn, Claim, Claimed, Depth, Duties, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted,
+    Rescue, Rescued, WorkerId,
 };
+use crate::join::Join;
 use crate::lane;
 use crate::measure::Measure;
 use crate::queue::JobQueue;
@@ -26,18 +31,20 @@ use crate::tables::{count, duration};
 use crate::transactional::TransactionalQueue;
 use crate::turns::Turns;
 use crate::wake::Wakeups;
+use crate::workers::{Live, Workers};
 
 static PROMOTE: Template = Template::new(include_str!("postgres/promote.sql"), &[]);
 
 /// A queue over the tables `jobs`, `scheduled_jobs`, `claims` and `lanes` of a PostgreSQL database.
 ///
-/// It wakes workers in other processes by `NOTIFY`, which names lanes: outside the transaction that enqueues, and at most
+/// It wakes workers in other processes by `NOTIFY`, which names lanes, and which only those hear that serve lanes: outside the transaction that enqueues, and at most
 /// once per millisecond, since commits with notifications queue up behind one lock. From the first call of
 /// [`JobQueue::wakeups`] on it listens on a connection of its own.
 #[derive(Debug)]
 pub struct PostgresQueue {
     database: Database,
     delivery: Database,
+    workers: Arc<Workers>,
     turns: Arc<Turns>,
     heads: heads::Heads,
     measure: Measure,
@@ -49,18 +56,25 @@ impl PostgresQueue {
     ///
     /// Must be called within a tokio runtime.
     pub fn new(database: Database) -> Self {
-        let turns = Arc::new(Turns::default());
-        let notifier = notify::Notifier::new(database.apart_from_api(), Arc::clone(&turns));
+        let workers = Arc::new(Workers::default());
+        let turns = Arc::new(Turns::new(Arc::clone(&workers)));
+        let notifier =
+            notify::Notifier::new(database.apart_from_api(), Arc::clone(&workers), Arc::clone(&turns));
         let delivery = database.serving(Purpose::Delivery);
         let (heads, measure) = (heads::Heads::default(), Measure::default());
-        Self { database, delivery, turns, heads, measure, notifier }
+        Self { database, delivery, workers, turns, heads, measure, notifier }
     }
 }
 
 #[async_trait]
 impl TakeJobs for PostgresQueue {
-    async fn take(&self, claim: &Claim, lanes: &[LaneId]) -> Result<Taken, DatabaseError> {
-        claim::take(&self.turns, &self.delivery, claim, lanes).await
+    async fn take(
+        &self,
+        claim: &Claim,
+        lanes: &[LaneId],
+        join: Option<&Join>,
+    ) -> Result<(Taken, Joined), DatabaseError> {
+        claim::take(&self.turns, &self.delivery, claim, lanes, join).await
     }
 }
 
@@ -70,8 +84,27 @@ impl JobQueue for PostgresQueue {
         Ok(self.heads.tidy(self.delivery.connection()).await?)
     }
 
+    async fn check_in(&self, worker: &CheckIn) -> Result<Duties, QueueError> {
+        let others = check_in::check_in(self.delivery.connection(), worker).await?;
+        let me = Live { worker: worker.worker, busy: worker.busy };
+        let (duties, changed) = self.workers.checked_in(me, others);
+        if changed {
+            self.notifier.wake_here(&[]);
+        }
+        Ok(duties)
+    }
+
+    async fn check_out(&self, worker: WorkerId) -> Result<(), QueueError> {
+        self.workers.checked_out(worker);
+        Ok(check_in::check_out(self.delivery.connection(), worker).await?)
+    }
+
+    fn serves(&self, lane: LaneId) -> bool {
+        self.workers.view().serves(lane)
+    }
+
     async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError> {
-        Ok(claiming::claim(self, &self.turns, &self.delivery, claim).await?)
+        Ok(claiming::claim(self, &self.turns, &self.delivery, claim, None).await?.0)
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, QueueError> {
@@ -88,7 +121,7 @@ impl JobQueue for PostgresQueue {
         let Some(row) = row else { return Ok(Promoted::default()) };
         let next: Option<i64> = column(&row, "next_due_in")?;
         let lanes: Option<Vec<Uuid>> = column(&row, "lanes")?;
-        self.turns.hint(&lanes.unwrap_or_default().into_iter().map(LaneId).collect::<Vec<_>>());
+        self.notifier.promoted(&lanes.unwrap_or_default().into_iter().map(LaneId).collect::<Vec<_>>());
         Ok(Promoted { jobs: count(&row, "jobs")?, next_due_in: next.map(duration) })
     }
 
@@ -125,6 +158,23 @@ impl TransactionalQueue for PostgresQueue {
 
     fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes) {
         enqueue(Dialect::Postgres, jobs, writes);
+    }
+
+    async fn claim_joined(
+        &self,
+        claim: &Claim,
+        join: &Join,
+    ) -> Result<(Claimed, Option<HashMap<JobId, QueryResult>>), QueueError> {
+        let (claimed, joined) = claiming::claim(self, &self.turns, &self.delivery, claim, Some(join)).await?;
+        Ok((claimed, Some(joined)))
+    }
+
+    fn wake_with(&self, lanes: &[LaneId], writes: &mut Writes) -> bool {
+        self.notifier.wake_with(lanes, writes)
+    }
+
+    fn wake_here(&self, lanes: &[LaneId]) {
+        self.notifier.wake_here(lanes);
     }
 
     fn done_with(&self, done: &[Lease], guarded: &mut Guarded) -> bool {

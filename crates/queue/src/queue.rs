@@ -11,7 +11,8 @@ use async_trait::async_trait;
 
 use crate::error::QueueError;
 use crate::job::{
-    Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
+    CheckIn, Claim, Claimed, Depth, Duties, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted,
+    Rescue, Rescued, WorkerId,
 };
 use crate::wake::Wakeups;
 
@@ -64,6 +65,29 @@ pub trait JobQueue: Send + Sync + 'static {
     /// # Errors
     /// Fails if the queue is unavailable.
     async fn rescue(&self, rescue: &Rescue) -> Result<Rescued, QueueError>;
+
+    /// Registers a running worker, or says that it still runs. Returns its duties. Claims through this queue then leave
+    /// the lanes that another worker serves to that worker, unless they wait. Without it, every worker serves all lanes.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable. What the last call returned holds for a few seconds.
+    async fn check_in(&self, _worker: &CheckIn) -> Result<Duties, QueueError> {
+        Ok(Duties::default())
+    }
+
+    /// Removes a worker that claims nothing more, so that others serve its lanes.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable. The others notice within seconds that the worker does not check in.
+    async fn check_out(&self, _worker: WorkerId) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// Returns whether the workers that checked in through this queue serve this lane. If they do not, they wake the one
+    /// that does when they finish jobs of the lane.
+    fn serves(&self, _lane: LaneId) -> bool {
+        true
+    }
 
     /// Keeps claims cheap. Workers call it about once a second. The queue works without it, too.
     ///

@@ -4,7 +4,8 @@ mod claim;
 mod finish;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use postrider_database::sql::{Template, column, execute, query_all, query_one};
@@ -12,12 +13,15 @@ use postrider_database::{
     Batch, Column, Database, DatabaseError, Dialect, Guarded, Kind, Transaction, Writes,
 };
 
-use crate::claiming::{self, TakeJobs, Taken};
+use crate::check_in;
+use crate::claiming::{self, Joined, TakeJobs, Taken};
 use crate::enqueue::enqueue;
 use crate::error::QueueError;
 use crate::job::{
-    Claim, Claimed, Depth, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted, Rescue, Rescued,
+    CheckIn, Claim, Claimed, Depth, Duties, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted,
+    Rescue, Rescued, WorkerId,
 };
+use crate::join::Join;
 use crate::lane;
 use crate::measure::Measure;
 use crate::queue::JobQueue;
@@ -45,6 +49,9 @@ static NEXT_DUE: Template = Template::new(
     &[],
 );
 
+/// The time between two writes of a worker's row.
+const CHECK_IN: Duration = Duration::from_secs(10);
+
 /// A queue over the tables `jobs`, `scheduled_jobs`, `claims` and `lanes` of a SQLite database.
 ///
 /// It keeps the same rules as [`PostgresQueue`](crate::PostgresQueue). Its wake-ups reach this process only.
@@ -54,12 +61,19 @@ pub struct SqliteQueue {
     turns: Turns,
     measure: Measure,
     bell: Bell,
+    checked_in: Mutex<Option<Instant>>,
 }
 
 impl SqliteQueue {
     /// A queue over `database`, which must have the schema of `postrider-migrations`.
     pub fn new(database: Database) -> Self {
-        Self { database, turns: Turns::default(), measure: Measure::default(), bell: Bell::new() }
+        Self {
+            database,
+            turns: Turns::default(),
+            measure: Measure::default(),
+            bell: Bell::new(),
+            checked_in: Mutex::default(),
+        }
     }
 }
 
@@ -70,6 +84,15 @@ struct Next {
 }
 
 impl SqliteQueue {
+    fn is_due_to_check_in(&self) -> bool {
+        let mut last = self.checked_in.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|at| at.elapsed() >= CHECK_IN);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+
     async fn next(&self) -> Result<Next, DatabaseError> {
         let row = query_one(self.database.connection(), NEXT_DUE.on(Dialect::Sqlite), []).await?;
         let Some(row) = row else { return Ok(Next { due_in: None, opens_in: None }) };
@@ -102,15 +125,32 @@ fn lane_list(lanes: HashSet<LaneId>) -> Vec<u8> {
 
 #[async_trait]
 impl TakeJobs for SqliteQueue {
-    async fn take(&self, claim: &Claim, lanes: &[LaneId]) -> Result<Taken, DatabaseError> {
-        claim::take(&self.turns, &self.database, claim, lanes).await
+    async fn take(
+        &self,
+        claim: &Claim,
+        lanes: &[LaneId],
+        _join: Option<&Join>,
+    ) -> Result<(Taken, Joined), DatabaseError> {
+        Ok((claim::take(&self.turns, &self.database, claim, lanes).await?, Joined::new()))
     }
 }
 
 #[async_trait]
 impl JobQueue for SqliteQueue {
+    /// The row is for those who look at it, and is written now and then: its process is the only one.
+    async fn check_in(&self, worker: &CheckIn) -> Result<Duties, QueueError> {
+        if self.is_due_to_check_in() {
+            check_in::register(self.database.connection(), worker).await?;
+        }
+        Ok(Duties::default())
+    }
+
+    async fn check_out(&self, worker: WorkerId) -> Result<(), QueueError> {
+        Ok(check_in::check_out(self.database.connection(), worker).await?)
+    }
+
     async fn claim(&self, claim: &Claim) -> Result<Claimed, QueueError> {
-        Ok(claiming::claim(self, &self.turns, &self.database, claim).await?)
+        Ok(claiming::claim(self, &self.turns, &self.database, claim, None).await?.0)
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<JobId>, QueueError> {

@@ -53,7 +53,8 @@ pub(crate) const FIRST_JOBS: &[Part] = &[
 /// When a lane lets jobs be claimed, and how many, as expressions over a row of `lanes`.
 ///
 /// They need `{moment}`, the present in Unix milliseconds, and some of them `{default_concurrency}`, the concurrency of
-/// lanes that have none of their own, `{unlimited}`, a number that no claim reaches, and `{taken}`, a number of jobs.
+/// lanes that have none of their own, `{unlimited}`, a number that no claim reaches, `{taken}`, a number of jobs,
+/// `{worker}`, who claims, and `{ahead}`, how many jobs it claims that wait for others of the lane to end.
 ///
 /// The rate is a generic cell rate algorithm: `rate_next_us` is when the next job would be due if jobs came at the full
 /// rate. A job conforms if that is less than `rate_burst` intervals ahead.
@@ -61,8 +62,18 @@ pub(crate) const LANE_RULES: &[Part] = &[
     // Whether a job may be claimed now.
     ("may_claim", "(NOT draining AND paused_until <= {moment} AND {rate_for} <= 0 AND NOT {at_limit})"),
     ("at_limit", "(running >= {allowed})"),
+    // How many jobs a claim leaves claimed at most: those that may run at once, and those of a worker that claims ahead.
+    ("allowed", "({may_run} + {may_wait})"),
     // How many jobs may run at once.
-    ("allowed", "CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, {default_concurrency}) END"),
+    ("may_run", "CASE WHEN ordered OR probing THEN 1 ELSE coalesce(concurrency, {default_concurrency}) END"),
+    // How many more the worker `{worker}` may claim: it must have all that are claimed.
+    (
+        "may_wait",
+        "CASE WHEN ordered OR probing OR rate_interval_us IS NOT NULL OR running > 0 AND holder IS DISTINCT FROM {worker} \
+         THEN 0 ELSE {ahead} END",
+    ),
+    // The worker that has all claimed jobs after a claim.
+    ("holder_then", "CASE WHEN {running_before} = 0 OR holder = {worker} THEN {worker} END"),
     // For how many milliseconds the rate allows nothing; zero or less if it allows something.
     (
         "rate_for",

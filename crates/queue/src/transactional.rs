@@ -1,14 +1,16 @@
 //! Queues that take part in the store's transactions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::{Database, Guarded, Transaction, Writes};
+use sea_orm::QueryResult;
 
 use crate::drain;
 use crate::error::QueueError;
-use crate::job::{Draining, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, WaitingJob};
+use crate::job::{Claim, Claimed, Draining, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, WaitingJob};
+use crate::join::Join;
 use crate::queue::{JobSink, LaneControl, Queue};
 
 /// A queue that lives in the application's database and takes part in its transactions.
@@ -22,6 +24,31 @@ pub trait TransactionalQueue: Queue {
     /// Adds to `writes` the statements that enqueue jobs. Call [`JobQueue::wake`](crate::JobQueue::wake) after the
     /// commit.
     fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes);
+
+    /// Claims as [`JobQueue::claim`](crate::JobQueue::claim) does, and reads what `join` names about each job in the same
+    /// statement. `None`: the queue cannot, and has only claimed.
+    ///
+    /// # Errors
+    /// As [`JobQueue::claim`](crate::JobQueue::claim).
+    async fn claim_joined(
+        &self,
+        claim: &Claim,
+        _join: &Join,
+    ) -> Result<(Claimed, Option<HashMap<JobId, QueryResult>>), QueueError> {
+        Ok((self.claim(claim).await?, None))
+    }
+
+    /// Adds to `writes` a statement that wakes workers in other processes when the transaction commits, which saves them a
+    /// round trip. Returns whether it did: after the commit, call [`TransactionalQueue::wake_here`] if so, and otherwise
+    /// [`JobQueue::wake`](crate::JobQueue::wake). It does so only now and then, since such commits wait for each other.
+    fn wake_with(&self, _lanes: &[LaneId], _writes: &mut Writes) -> bool {
+        false
+    }
+
+    /// Wakes workers in this process only. See [`TransactionalQueue::wake_with`].
+    fn wake_here(&self, lanes: &[LaneId]) {
+        self.wake(lanes);
+    }
 
     /// Adds to `guarded` the statements that remove jobs which are done, and the expectation that all their leases are
     /// valid. Returns whether the queue can do that: if not, it adds nothing, and the caller uses

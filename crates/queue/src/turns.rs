@@ -8,13 +8,16 @@
 //! other lanes are paused, above their rate or full of removed jobs. If an owner has more lanes than a page, each of them is
 //! served once in a round.
 //!
+//! The lanes of other workers (`workers.rs`) are no business of this process unless they wait: it learns of them from the
+//! search only, and claims from them after a while. A process whose workers sleep searches one page at each of its claims.
+//!
 //! What it remembers is only where to look. Whether and how much a lane allows is decided by its row.
 
 mod owners;
 mod waiting;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -22,6 +25,7 @@ use uuid::Uuid;
 use self::owners::Owners;
 use self::waiting::Waiting;
 use crate::job::LaneId;
+use crate::workers::{View, Workers};
 
 /// How many lanes a claim looks at beyond those it can serve.
 const LOOK_AHEAD: usize = 256;
@@ -33,11 +37,13 @@ const REMEMBERED: usize = 10_000;
 /// has yet to find come before those that have had a turn.
 const FEW: usize = 512;
 
-/// The time between two rounds of the search.
+/// The time between two rounds of the search, alone and beside other workers, which may stop serving their lanes.
 const ROUND: Duration = Duration::from_secs(1);
+const ROUND_BESIDE_OTHERS: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
+    workers: Arc<Workers>,
     state: Mutex<State>,
 }
 
@@ -115,6 +121,16 @@ pub(crate) struct Left {
 }
 
 impl Turns {
+    /// Turns of the lanes that the workers of this process serve.
+    pub(crate) fn new(workers: Arc<Workers>) -> Self {
+        Self { workers, state: Mutex::default() }
+    }
+
+    /// What is known of the running workers.
+    pub(crate) fn workers(&self) -> Arc<View> {
+        self.workers.view()
+    }
+
     /// Takes note of lanes that may have ready jobs, or that may have opened.
     pub(crate) fn hint(&self, lanes: &[LaneId]) {
         let mut state = self.state();
@@ -147,7 +163,11 @@ impl Turns {
 
     /// Returns after which lane to search now, if it is time. `at_once`: the caller knows of no lane.
     pub(crate) fn search_from(&self, at_once: bool) -> Option<Uuid> {
+        let workers = self.workers();
         let mut state = self.state();
+        if workers.sleeps() {
+            return (!at_once).then_some(state.searched);
+        }
         let now = Instant::now();
         let is_due = if state.searched.is_nil() {
             at_once || state.next_round.is_none_or(|next| next <= now)
@@ -158,25 +178,27 @@ impl Turns {
             return None;
         }
         if state.searched.is_nil() {
-            state.next_round = Some(now + ROUND);
+            let round = if workers.is_alone() { ROUND } else { ROUND_BESIDE_OTHERS };
+            state.next_round = Some(now + round);
         }
         Some(state.searched)
     }
 
     /// Takes note of what a search found. Returns whether that was the end of its round.
     pub(crate) fn found(&self, page: Page) -> bool {
+        let workers = self.workers();
         let mut state = self.state();
         let now = Instant::now();
         for (lane, owner, closed_for) in page.lanes {
             state.owners.learn(lane, &owner);
             if closed_for.is_zero() {
                 state.open(lane);
-            } else {
+            } else if workers.serves(lane) {
                 state.close(lane, now + closed_for);
             }
         }
         state.searched = page.next;
-        state.shut_opens = page.opens_in.map(|opens_in| now + opens_in);
+        state.shut_opens = page.opens_in.filter(|_| !workers.sleeps()).map(|opens_in| now + opens_in);
         if let (Some(opens), Some(round)) = (state.shut_opens, state.next_round) {
             state.next_round = Some(round.min(opens));
         }
@@ -185,6 +207,7 @@ impl Turns {
 
     /// Gives back lanes that a claim has looked at.
     pub(crate) fn looked(&self, lanes: &[Looked], jobs: usize) -> Left {
+        let workers = self.workers();
         let mut state = self.state();
         let now = Instant::now();
         if jobs > 0 {
@@ -199,6 +222,8 @@ impl Turns {
             let owner = state.owners.of(lane);
             match fate {
                 Fate::Nothing | Fate::NotReached => {}
+                // Another worker waits for the lane to open.
+                Fate::Closed(_) | Fate::Full | Fate::Contended if !workers.serves(lane) => {}
                 Fate::Closed(wait) => state.close(lane, now + *wait),
                 // In the middle of a round its owner has more lanes than are remembered: the others come first.
                 Fate::More | Fate::Full if !state.searched.is_nil() && state.waiting.of(owner) >= FEW => {}
@@ -214,7 +239,7 @@ impl Turns {
             let owner = state.owners.of(*lane);
             state.waiting.put_back(owner, *lane);
         }
-        state.left(now, contended)
+        state.left(now, contended, workers.sleeps())
     }
 
     /// Gives up lanes whose claim failed. The next search finds them.
@@ -225,7 +250,8 @@ impl Turns {
 
     /// What there is to do after a claim without lanes.
     pub(crate) fn left(&self) -> Left {
-        self.state().left(Instant::now(), false)
+        let sleeps = self.workers().sleeps();
+        self.state().left(Instant::now(), false, sleeps)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -264,9 +290,9 @@ impl State {
         }
     }
 
-    fn left(&self, now: Instant, contended: bool) -> Left {
+    fn left(&self, now: Instant, contended: bool, sleeps: bool) -> Left {
         let unvisited = self.waiting.has_unvisited();
-        let more = contended || unvisited || !self.searched.is_nil();
+        let more = contended || unvisited || !sleeps && !self.searched.is_nil();
         let closed = self.closed.first().map(|(until, _)| *until);
         let opens = [closed, self.shut_opens].into_iter().flatten().min();
         let opens_in = opens.map(|opens| opens.saturating_duration_since(now));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +14,9 @@ use postrider_core::{
 };
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Dialect, Kind};
-use postrider_queue::ClaimedJob;
+use postrider_queue::{Claim, Claimed, ClaimedJob, JobId, Join, QueueError};
 use sea_orm::QueryResult;
+use uuid::Uuid;
 
 use crate::attempt::{DeliveryRef, End};
 use crate::partitions::Tables;
@@ -77,6 +78,106 @@ pub enum Loaded {
     Unreadable(DeliveryRef, Arc<StoreError>),
 }
 
+/// What a claim has read about its jobs.
+#[derive(Debug)]
+pub struct Fetched(HashMap<JobId, QueryResult>);
+
+/// The join of claims, which names the partition of today.
+#[derive(Debug, Default)]
+pub(crate) struct ClaimedJoin(Mutex<Option<(Tables, Arc<Join>)>>);
+
+impl ClaimedJoin {
+    fn join(&self, tables: &Tables) -> Arc<Join> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, join)) = &*last
+            && of == tables
+        {
+            return Arc::clone(join);
+        }
+        let join = Join::new(columns(Dialect::Postgres), joins(Dialect::Postgres, &CLAIMED, tables));
+        let join = Arc::new(join);
+        *last = Some((tables.clone(), Arc::clone(&join)));
+        join
+    }
+}
+
+/// A table of jobs, and how its rows are joined: a claim must keep those without a delivery.
+struct Jobs {
+    tenant: &'static str,
+    job: &'static str,
+    delivery: &'static str,
+    event: &'static str,
+    outer: bool,
+}
+
+const INPUT: Jobs = Jobs {
+    tenant: "input.tenant",
+    job: "input.job_id",
+    delivery: "input.delivery_id",
+    event: "input.event_id",
+    outer: false,
+};
+const CLAIMED: Jobs = Jobs {
+    tenant: "taken.owner",
+    job: "taken.id",
+    delivery: "taken.subject",
+    // The last 20 bits are the number of the delivery.
+    event: "overlay(taken.subject::text PLACING '00000' FROM 32)::uuid",
+    outer: true,
+};
+
+/// What is read about a job: names and expressions. The names differ from those of a claim.
+fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
+    let now = dialect.now();
+    let failing = "CASE WHEN (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id LIMIT 1) \
+        IS NOT NULL THEN 1 ELSE 0 END";
+    let envelope = format!("CASE WHEN length(events.envelope) <= {SMALL_BODY} THEN events.envelope END");
+    let previous =
+        format!("CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END");
+    let of = |table: &str, names: &[&'static str]| {
+        names.iter().map(|name| (*name, format!("{table}.{name}"))).collect::<Vec<_>>()
+    };
+    let delivery =
+        ["tenant", "event_type", "subscriber_id", "status", "attempts", "round_start", "created_at"];
+    let subscriber = ["active", "deactivation_reason", "url", "policy", "secret", "headers"];
+    let mut columns = vec![("delivery_id", "deliveries.id".to_owned())];
+    columns.extend(of("deliveries", &delivery));
+    columns.push(("due_in", format!("deliveries.next_attempt_at - {now}")));
+    columns.push(("failing", failing.to_owned()));
+    columns.push(("event_id", "events.id".to_owned()));
+    columns.extend(of("events", &["agent_id"]));
+    columns.push(("size", "length(events.envelope)".to_owned()));
+    columns.push(("envelope", envelope));
+    columns.extend(of("subscribers", &subscriber));
+    columns.push(("previous_secret", previous));
+    columns
+}
+
+/// The tables of [`columns`], each row looked up by itself.
+fn joins(dialect: Dialect, jobs: &Jobs, tables: &Tables) -> String {
+    let Jobs { tenant, job, delivery, event, outer } = jobs;
+    let delivery =
+        format!("deliveries.tenant = {tenant} AND deliveries.id = {delivery} AND deliveries.job_id = {job}");
+    let event = format!("events.tenant = {tenant} AND events.id = coalesce(deliveries.event_id, {event})");
+    let subscriber = "subscribers.id = deliveries.subscriber_id AND subscribers.tenant = deliveries.tenant";
+    let left = |partition: &str, table: &str, condition: &str| match dialect {
+        Dialect::Postgres => format!(
+            "LEFT JOIN LATERAL (SELECT * FROM {partition} AS {table} WHERE {condition} LIMIT 1) AS {table} ON true"
+        ),
+        Dialect::Sqlite => format!("LEFT JOIN {partition} AS {table} ON {condition}"),
+    };
+    let look_up = |partition: &str, table: &str, condition: &str| {
+        if *outer {
+            left(partition, table, condition)
+        } else {
+            dialect.look_up_in(partition, table, condition)
+        }
+    };
+    let deliveries = look_up(&tables.deliveries(), "deliveries", &delivery);
+    let events = look_up(&tables.events(), "events", &event);
+    format!("{deliveries} {events} {}", left("subscribers", "subscribers", subscriber))
+}
+
 impl Store {
     /// Returns what to do about each of these jobs, in their order. One statement reads all of them, including changes
     /// to subscribers since their last attempt.
@@ -114,44 +215,9 @@ impl Store {
             ]);
         }
         let dialect = self.database.dialect();
-        let now = dialect.now();
-        let deliveries = dialect.look_up_in(
-            &tables.deliveries(),
-            "deliveries",
-            "deliveries.tenant = input.tenant AND deliveries.id = input.delivery_id \
-                AND deliveries.job_id = input.job_id",
-        );
-        let events = dialect.look_up_in(
-            &tables.events(),
-            "events",
-            "events.tenant = input.tenant AND events.id = coalesce(deliveries.event_id, input.event_id)",
-        );
-        let subscribers = match dialect {
-            Dialect::Postgres => {
-                "LEFT JOIN LATERAL ( \
-                    SELECT * FROM subscribers \
-                    WHERE id = deliveries.subscriber_id AND tenant = deliveries.tenant LIMIT 1 \
-                ) AS subscribers ON true"
-            }
-            Dialect::Sqlite => {
-                "LEFT JOIN subscribers ON subscribers.id = deliveries.subscriber_id \
-                    AND subscribers.tenant = deliveries.tenant"
-            }
-        };
-        let sql = format!(
-            "SELECT input.place, deliveries.id, deliveries.tenant, events.id AS event_id, deliveries.event_type, \
-                deliveries.subscriber_id, deliveries.status, deliveries.attempts, deliveries.round_start, \
-                deliveries.created_at, deliveries.next_attempt_at - {now} AS due_in, \
-                CASE WHEN (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id LIMIT 1) IS NOT NULL \
-                    THEN 1 ELSE 0 END AS failing, \
-                events.agent_id, length(events.envelope) AS size, \
-                CASE WHEN length(events.envelope) <= {SMALL_BODY} THEN events.envelope END AS envelope, \
-                subscribers.active, subscribers.deactivation_reason, subscribers.url, subscribers.policy, \
-                subscribers.secret, subscribers.headers, \
-                CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END \
-                    AS previous_secret \
-            FROM input {deliveries} {events} {subscribers}"
-        );
+        let columns = columns(dialect).into_iter().map(|(name, value)| format!("{value} AS {name}"));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let sql = format!("SELECT input.place, {columns} FROM input {}", joins(dialect, &INPUT, tables));
         let rows = input.query(&self.database.reads(), &sql, []).await?;
         let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());
         loaded.resize_with(jobs.len(), || Loaded::Nothing);
@@ -160,6 +226,51 @@ impl Store {
             let place = usize::try_from(column::<i32>(row, "place")?).unwrap_or(usize::MAX);
             if let Some(entry) = loaded.get_mut(place) {
                 *entry = self.judge(row, &mut known)?;
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Claims jobs and, if the queue can do that in the same statement, reads what [`Store::loaded`] then returns. Otherwise
+    /// [`Store::load`] loads it.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable. Jobs may have been claimed all the same; their leases expire.
+    pub async fn claim(&self, claim: &Claim) -> Result<(Claimed, Option<Fetched>), QueueError> {
+        // Most jobs are about deliveries of today. On the whole tables each claim would open all their partitions.
+        let Some(tables) = self.tables_of_now() else { return Ok((self.queue.claim(claim).await?, None)) };
+        let claimed = self.queue.claim_joined(claim, &self.claimed.join(&tables)).await;
+        if claimed.is_err() {
+            // The partition may have gone.
+            self.partitions.forget();
+        }
+        let (claimed, rows) = claimed?;
+        Ok((claimed, rows.map(Fetched)))
+    }
+
+    /// Returns what to do about each of these jobs, in their order, as their claim has read it. Loads those that it did not
+    /// find, such as older ones.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable, or the rows cannot be read.
+    pub async fn loaded(&self, jobs: &[ClaimedJob], fetched: &Fetched) -> Result<Vec<Loaded>, StoreError> {
+        let mut known = Known::default();
+        let mut loaded = Vec::with_capacity(jobs.len());
+        let (mut places, mut others) = (Vec::new(), Vec::new());
+        for (place, job) in jobs.iter().enumerate() {
+            let row = fetched.0.get(&job.lease.job);
+            let found = row.map(|row| column::<Option<Uuid>>(row, "event_id")).transpose()?.flatten();
+            if let Some(row) = row.filter(|_| found.is_some()) {
+                loaded.push(self.judge(row, &mut known)?);
+            } else {
+                places.push(place);
+                others.push(job.clone());
+                loaded.push(Loaded::Nothing);
+            }
+        }
+        if !others.is_empty() {
+            for (place, other) in places.into_iter().zip(self.load(&others).await?) {
+                loaded[place] = other;
             }
         }
         Ok(loaded)
@@ -193,7 +304,7 @@ impl Store {
     }
 
     fn judge(&self, row: &QueryResult, known: &mut Known) -> Result<Loaded, StoreError> {
-        let id = DeliveryId::from_uuid(column(row, "id")?);
+        let id = DeliveryId::from_uuid(column(row, "delivery_id")?);
         if status(column(row, "status")?, id)? != DeliveryStatus::Pending {
             return Ok(Loaded::Nothing);
         }

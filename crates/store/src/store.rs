@@ -8,6 +8,7 @@ use postrider_core::{IdGenerator, Keyring};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
+use crate::loading::ClaimedJoin;
 use crate::partitions::Known;
 
 /// The repositories of one database, with the queue in the same database. Clones are cheap and share everything.
@@ -21,6 +22,8 @@ pub struct Store {
     pub(crate) partitions: Arc<Known>,
     /// On SQLite, the place of the event after which removing old ones goes on.
     pub(crate) swept: Arc<AtomicI64>,
+    /// What claims read beside their jobs.
+    pub(crate) claimed: Arc<ClaimedJoin>,
     /// The span of time of the partitions that this process makes.
     pub(crate) partition_width: Duration,
 }
@@ -44,6 +47,7 @@ impl Store {
             ids,
             partitions: Arc::default(),
             swept: Arc::default(),
+            claimed: Arc::default(),
             partition_width: Self::PARTITION,
         }
     }

@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug_span, field};
 
 use crate::completion::Completion;
+use crate::in_flight::RequestPermit;
 use crate::payloads::{Refused, Requested};
 use crate::point::{during, point};
 use crate::shared::Shared;
 
-/// A job that has waited for its body for longer than this is loaded again.
+/// A job that has waited for its body or its turn for longer than this is loaded again.
 const STALE: Duration = Duration::from_secs(1);
 
 /// Runs a claimed job until its completion is known, or until `cancel`, which gives the job back to the queue.
@@ -34,8 +35,9 @@ pub(crate) async fn run(
         obtained = obtain(shared, &job, loaded) => obtained,
         () = cancel.cancelled() => return Completion::Job { lease, finish: Finish::Release },
     };
-    let (loaded, body) = match obtained {
-        Obtained::Ready(loaded, body) => (loaded, body),
+    // Held until the request has been answered.
+    let (loaded, body, _permit) = match obtained {
+        Obtained::Ready(loaded, body, permit) => (loaded, body, permit),
         Obtained::Instead(finish) => return Completion::Job { lease, finish },
     };
     let (delivery, (attempt, end)) = match loaded {
@@ -69,27 +71,26 @@ pub(crate) async fn run(
 }
 
 /// What a job needs, or what becomes of it instead.
-enum Obtained {
-    /// What to do, and the body to send if it is a request.
-    Ready(Loaded, Bytes),
+enum Obtained<'a> {
+    /// What to do, and the body to send and the right to send it if it is a request.
+    Ready(Loaded, Bytes, Option<RequestPermit<'a>>),
     Instead(Finish),
 }
 
-/// Obtains the body of a loaded delivery. A large one may have to wait until there is room for it.
-async fn obtain(shared: &Shared, job: &ClaimedJob, loaded: Loaded) -> Obtained {
-    let Loaded::Deliver(work) = &loaded else { return Obtained::Ready(loaded, Bytes::new()) };
-    let size = match &work.body {
-        Body::Loaded(body) => {
-            let body = body.clone();
-            return Obtained::Ready(loaded, body);
-        }
-        Body::Large(size) => *size,
-    };
+/// Obtains the body of a loaded delivery, and the right to send it. A large body may have to wait until there is room for
+/// it, and a job that was claimed ahead until another one of its lane has ended.
+async fn obtain<'a>(shared: &'a Shared, job: &ClaimedJob, loaded: Loaded) -> Obtained<'a> {
+    let Loaded::Deliver(work) = &loaded else { return Obtained::Ready(loaded, Bytes::new(), None) };
     let started = Instant::now();
-    let body = match shared.payloads.request(&work.delivery.tenant, work.delivery.event_id, size) {
-        Requested::Held(body) => Ok(body),
-        Requested::Coming(arrival) => arrival.arrived().await,
-        Requested::Crowded(delay) => return Obtained::Instead(Finish::RetryIn(delay)),
+    let body = match &work.body {
+        Body::Loaded(body) => Ok(body.clone()),
+        Body::Large(size) => {
+            match shared.payloads.request(&work.delivery.tenant, work.delivery.event_id, *size) {
+                Requested::Held(body) => Ok(body),
+                Requested::Coming(arrival) => arrival.arrived().await,
+                Requested::Crowded(delay) => return Obtained::Instead(Finish::RetryIn(delay)),
+            }
+        }
     };
     let body = match body {
         Ok(body) => body,
@@ -97,15 +98,16 @@ async fn obtain(shared: &Shared, job: &ClaimedJob, loaded: Loaded) -> Obtained {
         Err(Refused::Gone) => return Obtained::Instead(Finish::Release),
         Err(Refused::Unreadable(error)) => {
             let Loaded::Deliver(work) = loaded else { return Obtained::Instead(Finish::Release) };
-            return Obtained::Ready(Loaded::Unreadable(work.delivery, error), Bytes::new());
+            return Obtained::Ready(Loaded::Unreadable(work.delivery, error), Bytes::new(), None);
         }
     };
+    let permit = shared.in_flight.request(job.lease.lane).await;
     if started.elapsed() < STALE {
-        return Obtained::Ready(loaded, body);
+        return Obtained::Ready(loaded, body, Some(permit));
     }
     // The delivery may have been cancelled or its subscriber changed in the meantime.
     match shared.store.database().answered(shared.store.load(std::slice::from_ref(job))).await {
-        Ok(mut loaded) => Obtained::Ready(loaded.pop().unwrap_or(Loaded::Nothing), body),
+        Ok(mut loaded) => Obtained::Ready(loaded.pop().unwrap_or(Loaded::Nothing), body, Some(permit)),
         Err(error) => {
             tracing::warn!(error = %chain(&error), "claimed job not loaded again; giving it back to the queue");
             Obtained::Instead(Finish::Release)

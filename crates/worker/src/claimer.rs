@@ -1,11 +1,13 @@
 //! Claiming: as many jobs as there are free worker slots, and loading what they need.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_core::chain;
 use postrider_database::comes_from_trouble;
-use postrider_queue::{Claim, Claimed, ClaimedJob, Finish, LeaseToken, QueueError, Wakeups};
+use postrider_queue::{Claim, Claimed, ClaimedJob, Finish, LaneId, LeaseToken, QueueError, Wakeups};
+use postrider_store::loading::Fetched;
 use postrider_telemetry::{context, metric, span};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -19,6 +21,10 @@ use crate::completion::{Completion, Completions};
 use crate::pace::{Backoff, ClaimPace, Found, Next, free_slots};
 use crate::point::point;
 use crate::shared::Shared;
+
+/// How many jobs of a lane are claimed at most to take the place of others before the next claim, so that few go to a
+/// receiver that starts to fail. Those of all lanes take a quarter of the worker slots at most.
+const AHEAD: u32 = 96;
 
 /// How many due jobs are promoted at once.
 const PROMOTE: u32 = 1_000;
@@ -82,8 +88,9 @@ impl Claimer {
     }
 
     async fn wait(&mut self, next: Next) {
-        let Shared { signals, config, .. } = &*self.shared;
-        self.pace.wait(signals, next, self.wakeups.woken(), config.poll).await;
+        let Shared { signals, config, presence, .. } = &*self.shared;
+        let poll = presence.duties().look_every.map_or(config.poll, |often| often.min(config.poll));
+        self.pace.wait(signals, next, self.wakeups.woken(), poll).await;
     }
 
     async fn claim(&mut self, free: u32) -> Result<Next, QueueError> {
@@ -99,14 +106,17 @@ impl Claimer {
         let claim = Claim {
             skip,
             lane_concurrency: config.subscriber_concurrency,
+            worker: Some(self.shared.presence.id()),
+            ahead: self.shared.in_flight.ahead(AHEAD, config.concurrency.get() / 4),
             ended: self.shared.in_flight.take_ended(),
             ..Claim::new(token, free, config.lease)
         };
         let span = debug_span!("queue.claim", { span::JOBS } = field::Empty);
         let started = Instant::now();
         let database = self.shared.store.database();
-        let Claimed { jobs, more, blocked, opens_in } =
-            database.answered(self.shared.store.queue().claim(&claim).instrument(span.clone())).await?;
+        let claiming = self.shared.store.claim(&claim).instrument(span.clone());
+        let (claimed, fetched) = database.answered(claiming).await?;
+        let Claimed { jobs, more, blocked, limits, opens_in } = claimed;
         metrics::histogram!(metric::CLAIM_DURATION).record(started.elapsed().as_secs_f64());
         span.record(span::JOBS, jobs.len());
         for trace in jobs.iter().filter_map(|job| job.trace.as_deref()).take(span::MAX_LINKS) {
@@ -115,16 +125,19 @@ impl Claimer {
         // The jobs of skipped lanes also wait for others of their lane to finish.
         let found = Found { jobs: jobs.len(), more, lanes_full: blocked || skipped, opens_in };
         let next = self.pace.claimed(&self.shared.signals, started, found);
-        if !jobs.is_empty() {
-            self.start(jobs).await;
+        if jobs.is_empty() {
+            self.shared.in_flight.limit(&limits);
+        } else {
+            self.start(jobs, &limits, fetched).await;
         }
         Ok(next)
     }
 
-    /// Promotes due jobs: when one is known to be due, and once per poll interval.
+    /// Promotes due jobs: when one is known to be due, and once per poll interval in the worker that leads.
     async fn promote(&mut self) -> Result<(), QueueError> {
-        let Shared { store, signals, config, .. } = &*self.shared;
-        let poll_is_due = self.promoted_at.is_none_or(|at| at.elapsed() >= config.poll);
+        let Shared { store, signals, config, presence, .. } = &*self.shared;
+        let leads = presence.duties().leads;
+        let poll_is_due = leads && self.promoted_at.is_none_or(|at| at.elapsed() >= config.poll);
         if !signals.take_if_due() && !poll_is_due {
             return Ok(());
         }
@@ -133,15 +146,22 @@ impl Claimer {
         if promoted.jobs == u64::from(PROMOTE) {
             signals.job_due_in(Duration::ZERO);
         } else if let Some(next) = promoted.next_due_in {
-            signals.job_due_in(next);
+            signals.next_job_due_in(next, leads);
         }
         Ok(())
     }
 
-    /// Loads claimed jobs and starts their attempts, in a task that runs during the next claim.
-    async fn start(&mut self, jobs: Vec<ClaimedJob>) {
+    /// Loads claimed jobs, unless their claim has done so, and starts their attempts, in a task that runs during the next
+    /// claim.
+    async fn start(
+        &mut self,
+        jobs: Vec<ClaimedJob>,
+        limits: &HashMap<LaneId, u32>,
+        fetched: Option<Fetched>,
+    ) {
         let in_flight = &self.shared.in_flight;
         let cancels: Vec<_> = jobs.iter().map(|job| in_flight.add(job.lease)).collect();
+        in_flight.limit(limits);
         let mut slots = Vec::with_capacity(jobs.len());
         for _ in &jobs {
             slots.push(take_slot(&self.shared.slots).await);
@@ -156,7 +176,7 @@ impl Claimer {
             Arc::clone(&self.shared),
             self.attempts.clone(),
             self.completions.clone(),
-            jobs,
+            (jobs, fetched),
             cancels.into_iter().zip(slots).collect(),
         );
         self.loading = Some(self.attempts.spawn(load));
@@ -171,10 +191,14 @@ async fn load(
     shared: Arc<Shared>,
     attempts: TaskTracker,
     completions: Completions,
-    jobs: Vec<ClaimedJob>,
+    (jobs, fetched): (Vec<ClaimedJob>, Option<Fetched>),
     resources: Vec<Resources>,
 ) -> bool {
-    let loaded = match shared.store.database().answered(shared.store.load(&jobs)).await {
+    let loaded = match &fetched {
+        Some(fetched) => shared.store.database().answered(shared.store.loaded(&jobs, fetched)).await,
+        None => shared.store.database().answered(shared.store.load(&jobs)).await,
+    };
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::warn!(
@@ -192,7 +216,9 @@ async fn load(
     for ((job, loaded), (cancel, slot)) in jobs.into_iter().zip(loaded).zip(resources) {
         let (shared, completions) = (Arc::clone(&shared), completions.clone());
         attempts.spawn(async move {
-            completions.send(attempt::run(&shared, job, loaded, &cancel).await).await;
+            let completion = attempt::run(&shared, job, loaded, &cancel).await;
+            shared.in_flight.attempted(completion.lease(), completion.has_succeeded());
+            completions.send(completion).await;
             // Released only now that the recorder has accepted the outcome, so that a slow recorder slows claiming.
             drop(slot);
         });

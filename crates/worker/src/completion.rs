@@ -1,7 +1,7 @@
 //! What becomes of a claimed job, on its way from the attempt to the recorder.
 
 use postrider_queue::{Finish, Lease};
-use postrider_store::attempt::Outcome;
+use postrider_store::attempt::{End, Outcome};
 use postrider_telemetry::context::TraceParent;
 use tokio::sync::mpsc;
 
@@ -24,6 +24,11 @@ impl Completion {
             Self::Delivery { outcome, .. } => outcome.lease,
             Self::Job { lease, .. } => *lease,
         }
+    }
+
+    /// Returns whether a request succeeded.
+    pub(crate) fn has_succeeded(&self) -> bool {
+        matches!(self, Self::Delivery { outcome, .. } if outcome.attempt.is_some() && outcome.end == End::Succeeded)
     }
 
     pub(crate) fn trace(&self) -> Option<TraceParent> {

@@ -6,19 +6,22 @@ use std::time::Duration;
 use postrider_database::Purpose;
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
+use postrider_queue::WorkerId;
 use postrider_store::Store;
 use postrider_telemetry::BoundedLabel;
 use postrider_telemetry::clock::ClockMonitor;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::check_in;
 use crate::claimer::Claimer;
 use crate::config::{Config, ConfigError};
 use crate::in_flight::InFlight;
 use crate::pace::Signals;
 use crate::payload_loader;
 use crate::payloads::Payloads;
+use crate::presence::Presence;
 use crate::recorder::Recorder;
 use crate::shared::Shared;
 use crate::upkeep;
@@ -43,6 +46,7 @@ impl Worker {
         let store = store.over(database);
         let slots = Arc::new(Semaphore::new(config.concurrency.get() as usize));
         let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default())?;
+        let presence = Presence::new(WorkerId(store.ids().next_uuid()));
         let shared = Shared {
             store,
             dispatcher,
@@ -50,6 +54,7 @@ impl Worker {
             slots,
             labels: BoundedLabel::default(),
             in_flight: InFlight::default(),
+            presence,
             payloads: Payloads::new(config.payload_memory, config.concurrency.get()),
             clock: ClockMonitor::default(),
             drained: Mutex::default(),
@@ -73,6 +78,11 @@ impl Worker {
         let background = CancellationToken::new();
         let upkeep = upkeep::start(&shared, &background);
         let loading = tokio::spawn(payload_loader::run(Arc::clone(&shared), background.clone()));
+        let (joined, has_joined) = oneshot::channel();
+        let presence = tokio::spawn(check_in::run(Arc::clone(&shared), shutdown.clone(), || {
+            // The receiver has gone if the worker has stopped.
+            let _ = joined.send(());
+        }));
 
         tracing::info!(concurrency = shared.config.concurrency, "worker started");
         let grace = shared.config.shutdown_grace;
@@ -82,7 +92,14 @@ impl Worker {
             tokio::time::sleep(grace.max(MIN_SHUTDOWN)).await;
         };
         tokio::select! {
-            () = claimer.run(&shutdown) => {}
+            () = async {
+                // Before it knows the others, it would claim what they serve.
+                tokio::select! {
+                    _ = has_joined => {}
+                    () = shutdown.cancelled() => {}
+                }
+                claimer.run(&shutdown).await;
+            } => {}
             () = claim_deadline => {
                 tracing::warn!("last claim did not end within the grace period; its jobs will be rescued");
             }
@@ -108,7 +125,7 @@ impl Worker {
         background.cancel();
         upkeep.wait().await;
         // The error is a panic, which the panic hook has printed.
-        let _ = loading.await;
+        let _ = (loading.await, presence.await);
         tracing::info!("worker stopped");
     }
 }

@@ -18,6 +18,8 @@
 //! | `completion` | what becomes of a claimed job, on its way to the recorder |
 //! | `recorder` | records outcomes in batches, and finishes their jobs |
 //! | `in_flight` | the leases of this worker, from the claim to the record |
+//! | `presence` | who this worker is, and its part among all that run |
+//! | `check_in` | registers this worker, and learns its part |
 //! | `notice` | logs events about subscribers and deliveries, and dispatches them to operators |
 //! | `upkeep` | the periodic tasks: a table, and one file each |
 //! | `point` | where the chaos test ends the process; empty without the feature `failpoints` |
@@ -25,6 +27,7 @@
 //! Any number of workers share one queue. A worker can run inside another process, as in `postrider dev` and in tests.
 
 mod attempt;
+mod check_in;
 mod claimer;
 mod completion;
 pub mod config;
@@ -35,6 +38,7 @@ mod pace;
 mod payload_loader;
 mod payloads;
 mod point;
+mod presence;
 mod recorder;
 #[cfg(feature = "program")]
 mod settings;

@@ -8,7 +8,7 @@
 //! |---|---|---|---|---|
 //! | lanes full ([`ClaimPace::claimed`]) | claimer | recorder | after each claim | while set, ready jobs wait for others of their lane to finish, so the recorder waits less |
 //! | jobs finished ([`Signals::jobs_finished`]) | recorder | claimer | after each batch | lanes have room: ends a wait for full lanes or for locked rows |
-//! | due time ([`Signals::job_due_in`]) | recorder, claimer | claimer | with each recorded retry, and after each promotion | ends a wait when the job becomes due |
+//! | due time ([`Signals::job_due_in`]) | recorder, claimer | claimer | with each recorded retry, and after each promotion by the worker that leads | ends a wait when the job becomes due |
 //! | wake-up (`Wakeups`) | queue | claimer | on each dispatch | ends a wait, after the rest described below |
 //! | free worker slot | attempt | claimer | when the recorder has accepted its outcome | lets the claimer claim |
 //!
@@ -94,7 +94,15 @@ impl Signals {
 
     /// Recorder and claimer: a job becomes due after this time.
     pub(crate) fn job_due_in(&self, delay: Duration) {
-        self.due.within(delay);
+        self.due.within(delay, true);
+    }
+
+    /// Claimer: after a promotion, the next job of all becomes due after this time. A worker that does not lead cares only
+    /// as long as jobs that it retries itself are not due: those may be due before the leader learns of them.
+    pub(crate) fn next_job_due_in(&self, delay: Duration, leads: bool) {
+        if leads || self.due.has_later() {
+            self.due.within(delay, false);
+        }
     }
 
     /// Claimer: returns whether a known due time has been reached, and forgets it if so.
@@ -283,18 +291,28 @@ impl Backoff {
 #[derive(Debug, Default)]
 struct Due {
     next: Mutex<Option<Instant>>,
+    /// The latest such moment.
+    latest: Mutex<Option<Instant>>,
     /// Notified when `next` moves to an earlier moment.
     earlier: Notify,
 }
 
 impl Due {
-    fn within(&self, delay: Duration) {
+    fn within(&self, delay: Duration, own: bool) {
         let at = Instant::now() + delay;
+        if own {
+            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            *latest = latest.max(Some(at));
+        }
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.is_none_or(|known| at < known) {
             *next = Some(at);
             self.earlier.notify_one();
         }
+    }
+
+    fn has_later(&self) -> bool {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at > Instant::now())
     }
 
     fn take_if_reached(&self) -> bool {

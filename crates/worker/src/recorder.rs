@@ -66,8 +66,16 @@ async fn run(shared: Arc<Shared>, mut receiver: mpsc::Receiver<Completion>) {
             context::add_link(&span, &trace.to_string());
         }
         record_or_split(&shared, &batch).instrument(span).await;
+        let mut finished_elsewhere: Vec<_> = batch.iter().map(|completion| completion.lease().lane).collect();
         shared.in_flight.remove(batch.drain(..).map(|completion| completion.lease()));
         shared.signals.jobs_finished();
+        finished_elsewhere.retain(|lane| !shared.store.queue().serves(*lane));
+        if !finished_elsewhere.is_empty() {
+            finished_elsewhere.sort_unstable();
+            finished_elsewhere.dedup();
+            // Their lanes have room, which only this worker knows.
+            shared.store.queue().wake(&finished_elsewhere);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::in_flight::InFlight;
 use crate::pace::Signals;
 use crate::payloads::Payloads;
+use crate::presence::Presence;
 
 /// What all parts of a worker use.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     /// The worker slots: a permit for each request that may be in flight.
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) in_flight: InFlight,
+    /// Its part among all workers.
+    pub(crate) presence: Presence,
     /// The payloads that deliveries share.
     pub(crate) payloads: Payloads,
     pub(crate) clock: ClockMonitor,

@@ -29,27 +29,31 @@ use crate::config::Config;
 use crate::shared::Shared;
 
 const TASKS: [Task; 12] = [
-    Task::new("remove expired events", remove_expired::interval, |shared| {
+    Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
     .first_after(Duration::from_millis(700))
     .of_any_length(),
-    Task::new("keep partitions", keep_partitions::interval, |shared| Box::pin(keep_partitions::run(shared)))
-        .first_after(Duration::from_millis(300)),
-    Task::new("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
-    Task::new("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
-    Task::new("tidy the queue", tidy::interval, |shared| Box::pin(tidy::run(shared))),
-    Task::new("end deliveries of inactive subscribers", drain::interval, |shared| {
+    Task::of_each("keep partitions", keep_partitions::interval, |shared| {
+        Box::pin(keep_partitions::run(shared))
+    })
+    .first_after(Duration::from_millis(300)),
+    Task::of_each("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
+    Task::of_one("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
+    Task::of_one("tidy the queue", tidy::interval, |shared| Box::pin(tidy::run(shared))),
+    Task::of_one("end deliveries of inactive subscribers", drain::interval, |shared| {
         Box::pin(drain::run(shared))
     }),
-    Task::new("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
-    Task::new("remove idempotency keys", remove_keys::interval, |shared| Box::pin(remove_keys::run(shared))),
-    Task::new("remove lanes", remove_lanes::interval, |shared| Box::pin(remove_lanes::run(shared))),
-    Task::new("fold statistics", fold_statistics::interval, |shared| Box::pin(fold_statistics::run(shared))),
-    Task::new("remove statistics", remove_statistics::interval, |shared| {
+    Task::of_one("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
+    Task::of_one("remove idempotency keys", remove_keys::interval, |shared| Box::pin(remove_keys::run(shared))),
+    Task::of_one("remove lanes", remove_lanes::interval, |shared| Box::pin(remove_lanes::run(shared))),
+    Task::of_one("fold statistics", fold_statistics::interval, |shared| {
+        Box::pin(fold_statistics::run(shared))
+    }),
+    Task::of_one("remove statistics", remove_statistics::interval, |shared| {
         Box::pin(remove_statistics::run(shared))
     }),
-    Task::new("measure the queue", measure::interval, |shared| Box::pin(measure::run(shared))),
+    Task::of_each("measure the queue", measure::interval, |shared| Box::pin(measure::run(shared))),
 ];
 
 type Run = fn(&Shared) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + '_>>;
@@ -62,13 +66,19 @@ struct Task {
     run: Run,
     /// When it first runs, if not after an interval. Tasks that start together would each open a connection.
     first_after: Option<Duration>,
+    /// Every worker does it, for itself. Any other task one worker does for all.
+    each: bool,
     /// Whether a run may take longer than the database's deadline. It is dropped at shutdown.
     of_any_length: bool,
 }
 
 impl Task {
-    const fn new(name: &'static str, interval: fn(&Config) -> Duration, run: Run) -> Self {
-        Self { name, interval, run, first_after: None, of_any_length: false }
+    const fn of_each(name: &'static str, interval: fn(&Config) -> Duration, run: Run) -> Self {
+        Self { name, interval, run, first_after: None, each: true, of_any_length: false }
+    }
+
+    const fn of_one(name: &'static str, interval: fn(&Config) -> Duration, run: Run) -> Self {
+        Self { each: false, ..Self::of_each(name, interval, run) }
     }
 
     const fn first_after(self, pause: Duration) -> Self {
@@ -116,6 +126,9 @@ async fn repeat(task: &'static Task, shared: Arc<Shared>, outage: Arc<Outage>, s
             () = tokio::time::sleep(pause) => {}
         }
         pause = interval;
+        if !task.each && !shared.presence.duties().leads {
+            continue;
+        }
         let run = (task.run)(&shared);
         let ran = if task.of_any_length {
             tokio::select! {

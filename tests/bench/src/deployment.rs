@@ -2,6 +2,7 @@
 
 use std::{env, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
+use postrider_testkit::proxy::{Link, Proxy};
 use postrider_testkit::{Api, Process, Program};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use serde_json::{Value, json};
@@ -21,14 +22,17 @@ const START: Duration = Duration::from_mins(1);
 /// The programs to start.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
+    pub(crate) servers: usize,
     pub(crate) workers: usize,
+    /// How long a round trip from the programs to PostgreSQL takes at least.
+    pub(crate) round_trip: Duration,
     /// Additional environment variables of the workers.
     pub(crate) worker: Vec<(&'static str, String)>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { workers: 1, worker: Vec::new() }
+        Self { servers: 1, workers: 1, round_trip: Duration::ZERO, worker: Vec::new() }
     }
 }
 
@@ -37,10 +41,13 @@ impl Default for Shape {
 pub(crate) struct Deployment {
     pub(crate) api: Api,
     pub(crate) database: DatabaseConnection,
-    address: SocketAddr,
-    server: Process,
+    addresses: Vec<SocketAddr>,
+    servers: Vec<Process>,
     workers: Vec<Process>,
     shape: Shape,
+    /// The URL for the programs.
+    url: String,
+    _link: Proxy,
     // Dropped last, after the programs have ended.
     postgres: Postgres,
 }
@@ -75,19 +82,29 @@ impl Deployment {
         let database = Database::connect(options).await.expect("the database");
         statements::execute(&database, "CREATE EXTENSION pg_stat_statements").await;
 
-        let server = program("postrider-server", &postgres)
-            .env("POSTRIDER_LISTEN", "127.0.0.1:0")
-            .env("POSTRIDER_ADMIN_KEY", ADMIN_KEY)
-            .env("POSTRIDER_MIGRATE", "true")
-            .start();
-        let address = server.wait_for_address(|line| line.contains("\"service\":\"api\""), START).await;
-        let api = Api::new(format!("http://{address}"), ADMIN_KEY);
-        Self { api, database, address, server, workers: Vec::new(), shape, postgres }
+        let (link, url) = Proxy::before(&postgres.url()).await;
+        let is_far = !shape.round_trip.is_zero();
+        let url = if is_far { url } else { postgres.url() };
+        if is_far {
+            link.set(Link::Slow(shape.round_trip / 2));
+        }
+        let (mut addresses, mut servers) = (Vec::new(), Vec::new());
+        for _ in 0..shape.servers {
+            let server = program("postrider-server", &url)
+                .env("POSTRIDER_LISTEN", "127.0.0.1:0")
+                .env("POSTRIDER_ADMIN_KEY", ADMIN_KEY)
+                .env("POSTRIDER_MIGRATE", "true")
+                .start();
+            addresses.push(server.wait_for_address(|line| line.contains("\"service\":\"api\""), START).await);
+            servers.push(server);
+        }
+        let api = Api::new(format!("http://{}", addresses[0]), ADMIN_KEY);
+        Self { api, database, addresses, servers, workers: Vec::new(), shape, url, _link: link, postgres }
     }
 
     pub(crate) async fn start_workers(&mut self) {
         for _ in 0..self.shape.workers {
-            let mut worker = program("postrider-worker", &self.postgres);
+            let mut worker = program("postrider-worker", &self.url);
             for (name, value) in &self.shape.worker {
                 worker = worker.env(*name, value);
             }
@@ -98,7 +115,7 @@ impl Deployment {
     }
 
     pub(crate) fn target(&self, path: &str) -> Target {
-        Target { address: self.address, path: path.to_owned(), key: ADMIN_KEY, expected: 202 }
+        Target { addresses: self.addresses.clone(), path: path.to_owned(), key: ADMIN_KEY, expected: 202 }
     }
 
     /// Creates a subscriber of all events of the benchmark.
@@ -120,17 +137,18 @@ impl Deployment {
     pub(crate) fn cpu(&self) -> Cpu {
         let of = |process: &Process| process.id().map_or(0.0, usage::cpu_seconds);
         Cpu {
-            server: of(&self.server),
+            server: self.servers.iter().map(of).sum(),
             worker: self.workers.iter().map(of).sum(),
             postgres: self.postmaster().map_or(0.0, usage::family_cpu_seconds),
             bench: usage::cpu_seconds(std::process::id()),
         }
     }
 
-    /// The peak memory of the server and of the largest worker, in MiB.
+    /// The peak memory of the largest server and of the largest worker, in MiB.
     pub(crate) fn peak_memory(&self) -> (f64, f64) {
         let of = |process: &Process| process.id().map_or(0.0, usage::peak_memory);
-        (of(&self.server), self.workers.iter().map(of).fold(0.0, f64::max))
+        let largest = |processes: &[Process]| processes.iter().map(of).fold(0.0, f64::max);
+        (largest(&self.servers), largest(&self.workers))
     }
 
     /// The number of jobs and pending deliveries left for the benchmark's own subscribers.
@@ -181,9 +199,9 @@ pub(crate) async fn subscribe(api: &Api, url: &str, event: &str, policy: Value) 
     assert_eq!(status, 201, "{answer}");
 }
 
-fn program(name: &str, postgres: &Postgres) -> Program {
+fn program(name: &str, url: &str) -> Program {
     Program::at(beside_us(name))
-        .env("POSTRIDER_DATABASE_URL", postgres.url())
+        .env("POSTRIDER_DATABASE_URL", url)
         .env("POSTRIDER_SECRET_KEY", SECRET_KEY)
         .env("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0")
         .env("POSTRIDER_ALLOW_NETS", "127.0.0.0/8")

@@ -21,10 +21,10 @@ use crate::{arrivals::Arrivals, latency::Latencies, receiver::content_length};
 /// Close to the size that other systems publish figures for.
 const PAYLOAD: usize = 500;
 
-/// The address of the API call, and the key.
+/// The API call, on one server or spread over several, and the key.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) path: String,
     pub(crate) key: &'static str,
     /// The status of a success.
@@ -94,10 +94,11 @@ async fn spread(
     let next = Arc::new(AtomicUsize::new(0));
     let (start, offset) = (Instant::now(), run.now());
     let tasks: Vec<_> = (0..connections.min(count))
-        .map(|_| {
+        .map(|number| {
+            let address = target.addresses[number % target.addresses.len()];
             let (target, next, run) = (target.clone(), Arc::clone(&next), Arc::clone(run));
             tokio::spawn(async move {
-                let mut connection = Connection::open(&target).await;
+                let mut connection = Connection::open(&target, address).await;
                 let (mut sent, mut refused) = (Vec::with_capacity(count / connections + 1), 0);
                 loop {
                     let n = next.fetch_add(1, Relaxed);
@@ -149,12 +150,12 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(target: &Target) -> Self {
-        let stream = TcpStream::connect(target.address).await.expect("a connection");
+    async fn open(target: &Target, address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("an option of the socket");
         let head = format!(
             "POST {} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: ",
-            target.path, target.address, target.key
+            target.path, address, target.key
         );
         Self {
             stream,

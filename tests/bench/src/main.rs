@@ -99,6 +99,8 @@ enum Bench {
     Wide,
     /// One process over SQLite
     Sqlite,
+    /// Many workers and servers where one is enough
+    Workers,
 }
 
 #[tokio::main]
@@ -141,6 +143,7 @@ async fn measure(args: &Args) -> ExitCode {
             }
             Bench::Wide => scenario::wide::run(&mut report, args.seconds, args.crowd).await,
             Bench::Sqlite => scenario::sqlite::run(&mut report, args.events / 3).await,
+            Bench::Workers => scenario::workers::run(&mut report, args.seconds, args.events).await,
         }
     }
     println!("{report}");

@@ -9,6 +9,7 @@ pub(crate) mod latency;
 pub(crate) mod sqlite;
 pub(crate) mod throughput;
 pub(crate) mod wide;
+pub(crate) mod workers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,7 +44,7 @@ async fn straight(report: &mut Report, bench: &'static str, events: usize) -> f6
     let run = Arc::new(Arrivals::new(1, events));
     let receiver = Receiver::start(&run).await;
     let target = Target {
-        address: receiver.address,
+        addresses: vec![receiver.address],
         path: "/healthy/0".to_owned(),
         key: "no-key-needed",
         expected: 200,

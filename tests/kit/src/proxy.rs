@@ -4,6 +4,7 @@ use std::{
     future, io,
     net::{Ipv4Addr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use tokio::{
@@ -22,6 +23,8 @@ use url::Url;
 pub enum Link {
     /// Passes them on.
     Open,
+    /// Passes them on after this time, as to a database that is far away: half of a round trip.
+    Slow(Duration),
     /// Holds them back until the link is open again: a network partition.
     Hanging,
     /// Resets every connection, old and new.
@@ -137,6 +140,10 @@ async fn pump(
         let length = from.read(&mut buffer).await;
         // A hanging link passes on neither bytes nor the end of a stream.
         opened(&mut link).await?;
+        let slow = *link.borrow();
+        if let Link::Slow(by) = slow {
+            tokio::time::sleep(by).await;
+        }
         let said = &buffer[..*length.as_ref().unwrap_or(&0)];
         match whose {
             From::Program(unheard) if *link.borrow() == Link::Unheard && asks_for_commit(said) => {
@@ -160,7 +167,7 @@ fn asks_for_commit(said: &[u8]) -> bool {
 /// Waits while the link hangs.
 async fn opened(link: &mut watch::Receiver<Link>) -> io::Result<()> {
     match link.wait_for(|link| *link != Link::Hanging).await.map(|link| *link) {
-        Ok(Link::Open | Link::Unheard) => Ok(()),
+        Ok(Link::Open | Link::Slow(_) | Link::Unheard) => Ok(()),
         Ok(_) | Err(_) => Err(io::ErrorKind::ConnectionReset.into()),
     }
 }
@@ -172,9 +179,7 @@ async fn is_cut(link: &mut watch::Receiver<Link>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
+    use tokio::time::{Instant, timeout};
 
     use super::*;
 
@@ -186,6 +191,20 @@ mod tests {
         let (mut far, _) = listener.accept().await.unwrap();
         assert_eq!(far.read_u8().await.unwrap(), b'a');
         (proxy, near, far)
+    }
+
+    #[tokio::test]
+    async fn a_slow_link_delays_each_way() {
+        const EACH_WAY: Duration = Duration::from_millis(30);
+        let (proxy, mut near, mut far) = pair().await;
+        proxy.set(Link::Slow(EACH_WAY));
+        let began = Instant::now();
+        near.write_all(b"b").await.unwrap();
+        assert_eq!(far.read_u8().await.unwrap(), b'b');
+        assert!(began.elapsed() >= EACH_WAY);
+        far.write_all(b"c").await.unwrap();
+        assert_eq!(near.read_u8().await.unwrap(), b'c');
+        assert!(began.elapsed() >= 2 * EACH_WAY);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use postrider_core::{SubscriberId, chain};
 use postrider_database::{Database, Dialect, Guarded, Writes};
+use postrider_queue::LaneId;
 use postrider_store::StoreError;
 use postrider_store::intake::Audience;
 use postrider_store::queue_ids::lane_of;
@@ -101,14 +102,15 @@ async fn commit_all(
             transaction.commit().await?;
             answers
         };
-        Ok::<_, StoreError>(answers.into_iter().map(Some).collect())
+        Ok::<_, StoreError>((answers.into_iter().map(Some).collect(), false))
     };
-    let answers: Vec<Option<Answer>> = database.answered(written).await?;
+    let (answers, others_are_woken): (Vec<Option<Answer>>, bool) = database.answered(written).await?;
     let new = || answers.iter().flatten().flatten().filter(|dispatched| !dispatched.duplicate);
-    let subscribers: BTreeSet<SubscriberId> =
-        new().flat_map(|dispatched| dispatched.subscribers.iter().copied()).collect();
-    if !subscribers.is_empty() {
-        shared.store.queue().wake(&subscribers.into_iter().map(lane_of).collect::<Vec<_>>());
+    let lanes = lanes(new());
+    if others_are_woken {
+        shared.store.queue().wake_here(&lanes);
+    } else if !lanes.is_empty() {
+        shared.store.queue().wake(&lanes);
     }
     if new().any(|dispatched| dispatched.fan_out == FanOut::Continuing) {
         shared.fan_outs.wake();
@@ -116,13 +118,20 @@ async fn commit_all(
     Ok(answers)
 }
 
+/// The lanes of events.
+fn lanes<'a>(new: impl Iterator<Item = &'a Dispatched>) -> Vec<LaneId> {
+    let subscribers: BTreeSet<SubscriberId> =
+        new.flat_map(|dispatched| dispatched.subscribers.iter().copied()).collect();
+    subscribers.into_iter().map(lane_of).collect()
+}
+
 /// Writes events in one statement if their cached subscribers still hold. If not, looks for their subscribers, and leaves
-/// the events that have many now.
+/// the events that have many now. Returns also whether the commit has woken the workers in other processes.
 async fn write_cached(
     shared: &Shared,
     database: &Database,
     events: &[Addressed<'_>],
-) -> Result<Vec<Option<Answer>>, StoreError> {
+) -> Result<(Vec<Option<Answer>>, bool), StoreError> {
     let connection = database.connection();
     let matched: Vec<_> = events.iter().filter(|addressed| addressed.event.only.is_none()).collect();
     let types = EventTypes::of(matched.iter().map(|addressed| {
@@ -135,11 +144,13 @@ async fn write_cached(
             expected[*index].clone_from(few);
         }
     }
-    let (writes, answers) = draft(shared, connection, events).await?;
+    let (mut writes, answers) = draft(shared, connection, events).await?;
+    let new = answers.iter().flatten().filter(|dispatched| !dispatched.duplicate);
+    let woken = shared.store.queue().wake_with(&lanes(new), &mut writes);
     let mut guarded = Guarded::new(writes);
     shared.store.expect_subscribers(&types.distinct, &expected, &mut guarded);
     match guarded.execute(connection).await {
-        Ok(true) => return Ok(answers.into_iter().map(Some).collect()),
+        Ok(true) => return Ok((answers.into_iter().map(Some).collect(), woken)),
         Ok(false) => {}
         Err(error) => {
             shared.subscribers.clear();
@@ -160,7 +171,7 @@ async fn write_cached(
         .collect();
     let few: Vec<Addressed<'_>> = again.iter().flatten().cloned().collect();
     let mut answers = write_in(shared, connection, &few).await?.into_iter();
-    Ok(again.iter().map(|addressed| addressed.as_ref().and_then(|_| answers.next())).collect())
+    Ok((again.iter().map(|addressed| addressed.as_ref().and_then(|_| answers.next())).collect(), false))
 }
 
 /// Finds the subscribers of event types, and caches them; `None` for a type that has many.

@@ -3,8 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{Fixture, LEASE, claim, finish_all, ids, jobs, lane, take, take_all};
-use crate::{Claim, Claimed, Finish, LaneRate, LaneSettings};
+use crate::{Claim, Claimed, Finish, LaneRate, LaneSettings, WorkerId};
 
 /// The limit is that of the lane, or that of the claim if the lane has none. A finished job makes room.
 pub async fn a_lane_never_runs_more_than_it_allows(fixture: &dyn Fixture) {
@@ -169,4 +171,30 @@ pub async fn a_changed_limit_wakes_workers(fixture: &dyn Fixture) {
     wakeups.mark_seen();
     queue.configure(lane(1), "acme", LaneSettings::default()).await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), wakeups.woken()).await.expect("a wake-up");
+}
+
+/// A worker that has all claimed jobs of a lane may claim more than run, and no other worker may claim any then.
+pub async fn a_worker_claims_ahead_of_a_lane_that_it_has_to_itself(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    let four = LaneSettings { concurrency: NonZeroU32::new(4), ..LaneSettings::default() };
+    queue.configure(lane(1), "acme", four).await.unwrap();
+    queue.enqueue(&jobs(lane(1), 40)).await.unwrap();
+    let by = |worker: u128, ahead: u32| Claim {
+        worker: Some(WorkerId(Uuid::from_u128(worker))),
+        ahead: [(lane(1), ahead)].into(),
+        ..claim(100)
+    };
+    let mine = queue.claim(&by(1, 6)).await.unwrap();
+    if mine.limits.is_empty() {
+        // A queue need not.
+        assert_eq!(mine.jobs.len(), 4);
+        return;
+    }
+    assert_eq!((mine.jobs.len(), mine.limits[&lane(1)]), (10, 4));
+    assert_eq!(queue.claim(&by(2, 6)).await.unwrap().jobs.len(), 0, "another worker cannot know what runs");
+    assert_eq!(finish_all(&queue, &mine.jobs[..7], Finish::Done).await, 7);
+    assert_eq!(queue.claim(&by(2, 6)).await.unwrap().jobs.len(), 1, "four may run");
+    assert_eq!(finish_all(&queue, &mine.jobs[7..], Finish::Done).await, 3);
+    assert_eq!(queue.claim(&by(1, 6)).await.unwrap().jobs.len(), 3, "the lane is shared");
+    assert_eq!(queue.claim(&by(2, 6)).await.unwrap().jobs.len(), 0);
 }

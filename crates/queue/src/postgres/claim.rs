@@ -11,8 +11,9 @@ use postrider_database::{Database, DatabaseError, Dialect};
 use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
-use crate::claiming::{Taken, in_turn};
+use crate::claiming::{Joined, Taken, in_turn};
 use crate::job::{Claim, LaneId};
+use crate::join::Join;
 use crate::tables::{FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, claimed_job, duration, integer, millis};
 use crate::turns::{Fate, Looked, Turns};
 
@@ -21,39 +22,67 @@ static CLAIM: Template = Template::new(
     &[LANE_RULES, RULES_HERE, super::heads::HEADS, SHUT, FIRST_JOBS, PRIORITIES],
 );
 
-const RULES_HERE: &[Part] =
-    &[("moment", "now"), ("default_concurrency", "$5"), ("unlimited", "$2"), ("taken", "tally.jobs")];
+const RULES_HERE: &[Part] = &[
+    ("moment", "now"),
+    ("default_concurrency", "$5"),
+    ("unlimited", "$2"),
+    ("taken", "tally.jobs"),
+    ("running_before", "running_before"),
+    ("worker", "$8::uuid"),
+    ("ahead", "ahead"),
+    (
+        "is_ready",
+        "coalesce(coalesce({first_new}, {first_again}) < CASE WHEN least_wait = 0 THEN 9223372036854775807 \
+            WHEN served_at < now - least_wait THEN now - least_wait ELSE 0 END, false)",
+    ),
+];
 
-/// Claims jobs of these lanes.
+/// Claims jobs of these lanes. Returns also what `join` reads about each job.
 pub(super) async fn take(
     turns: &Turns,
     database: &Database,
     claim: &Claim,
     lanes: &[LaneId],
-) -> Result<Taken, DatabaseError> {
-    let values: [Value; 6] = [
+    join: Option<&Join>,
+) -> Result<(Taken, Joined), DatabaseError> {
+    let workers = turns.workers();
+    let least_wait = |lane: &LaneId| millis(workers.take_over_after(*lane));
+    let values: [Value; 9] = [
         lanes.iter().map(|lane| lane.0).collect::<Vec<Uuid>>().into(),
         i64::from(claim.max).into(),
         claim.token.0.into(),
         millis(claim.lease).into(),
         integer(claim.lane_concurrency.get()).into(),
         claim.ended.iter().map(|token| token.0).collect::<Vec<Uuid>>().into(),
+        lanes.iter().map(least_wait).collect::<Vec<i64>>().into(),
+        claim.worker.map(|worker| worker.0).into(),
+        lanes.iter().map(|lane| claim.ahead_in(*lane)).collect::<Vec<i32>>().into(),
     ];
-    let rows = query_all(database.connection(), CLAIM.on(Dialect::Postgres), values).await?;
+    let sql = CLAIM.on(Dialect::Postgres);
+    let sql = join.map_or(sql, |join| join.fill(sql));
     let (mut jobs, mut fates, mut blocked) = (Vec::new(), HashMap::<LaneId, (String, Fate)>::new(), false);
-    for row in &rows {
-        if column::<Option<Uuid>>(row, "id")?.is_some() {
-            jobs.push(claimed_job(row, claim.token)?);
+    let (mut joined, mut limits) = (Joined::new(), HashMap::new());
+    for row in query_all(database.connection(), sql, values).await? {
+        if column::<Option<Uuid>>(&row, "id")?.is_some() {
+            let job = claimed_job(&row, claim.token)?;
+            if join.is_some() {
+                joined.insert(job.lease.job, row);
+            }
+            jobs.push(job);
         } else {
-            let lane = LookedAt::read(row)?;
+            let lane = LookedAt::read(&row)?;
             blocked |= lane.is_blocked();
-            fates.insert(LaneId(column(row, "lane")?), (column(row, "owner")?, lane.fate(claim.max)));
+            let id = LaneId(column(&row, "lane")?);
+            fates.insert(id, (column(&row, "owner")?, lane.fate(claim.max)));
+            if claim.worker.is_some() {
+                limits.insert(id, u32::try_from(column::<i32>(&row, "may_run")?).unwrap_or(1));
+            }
         }
     }
     // In turn: the rows come in any order.
     let looked: Vec<Looked> = lanes.iter().map(|lane| Looked::read(*lane, fates.remove(lane))).collect();
     let left = turns.looked(&looked, jobs.len());
-    Ok(Taken { jobs: in_turn(jobs), left, blocked })
+    Ok((Taken { jobs: in_turn(jobs), left, blocked, limits }, joined))
 }
 
 /// A lane that a claim looked at.

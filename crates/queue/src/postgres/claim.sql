@@ -1,7 +1,9 @@
 -- Claims ready jobs of the given lanes, a fair share of each.
 --
 -- $1 the lanes in turn, $2 how many jobs, $3 the leases' token, $4 their duration in milliseconds, $5 the concurrency of
--- lanes that have none of their own, $6 the tokens of claims that have ended.
+-- lanes that have none of their own, $6 the tokens of claims that have ended, $7 for how long in milliseconds the jobs of
+-- each lane must have waited, and nobody have served it: zero, or more if another worker serves it, $8 the worker, $9 how
+-- many jobs of each lane it claims ahead.
 --
 -- Tables are looked up row by row, by an array, or by a range of one; they are never joined. PostgreSQL keeps the plan,
 -- and a plan made while a table was nearly empty would join with all of it once it has grown.
@@ -14,15 +16,17 @@ WITH clock AS MATERIALIZED (
     DELETE FROM claims WHERE token = ANY ($6::uuid[])
 -- The lanes, read without locks: which are open and have ready jobs, and for how long the others are closed.
 ), looked AS MATERIALIZED (
-    SELECT given.turn, lanes.id, lanes.owner, lanes.version, GREATEST(paused_until - now, {rate_for}) AS closed_for, {at_limit} AS at_limit,
-        NOT draining AND {has_ready} AS ready, {may_claim} AS open
-    FROM unnest($1::uuid[]) WITH ORDINALITY AS given(lane, turn)
+    SELECT given.turn, given.ahead, lanes.id, lanes.owner, lanes.version, {may_run} AS may_run,
+        GREATEST(paused_until - now, {rate_for}) AS closed_for, {at_limit} AS at_limit,
+        NOT draining AND {is_ready} AS ready, {may_claim} AS open
+    FROM unnest($1::uuid[], $7::bigint[], $9::integer[]) WITH ORDINALITY AS given(lane, least_wait, ahead, turn)
         CROSS JOIN LATERAL (SELECT ctid AS version, * FROM lanes WHERE lanes.id = given.lane LIMIT 1) AS lanes
         CROSS JOIN clock
 -- In turn, those that no other worker has locked, and how many jobs each allows. A locked row is read in its newest
 -- version, so this room is exact.
 ), locked AS MATERIALIZED (
-    SELECT given.turn, given.owner, mine.* FROM clock CROSS JOIN (SELECT turn, id, owner, version FROM looked WHERE open AND ready ORDER BY turn) AS given
+    SELECT given.turn, given.owner, mine.* FROM clock
+    CROSS JOIN (SELECT turn, id, owner, version, ahead FROM looked WHERE open AND ready ORDER BY turn) AS given
     CROSS JOIN LATERAL (
         SELECT lanes.id, LEAST({allowed} - running, {rate_room}) AS room,
             running AS running_before, {allowed} AS allowed,
@@ -104,7 +108,7 @@ WITH clock AS MATERIALIZED (
                             OR rate_interval_us IS NOT NULL AND tally.jobs >= room THEN now ELSE full_at END,
         rate_next_us = {rate_next},
         shut_until = CASE WHEN {rate_for_then} > {worth_shutting} THEN now + {rate_for_then} END,
-        last_seq = GREATEST(last_seq, tally.last),
+        holder = {holder_then}, served_at = now, last_seq = GREATEST(last_seq, tally.last),
         passed = CASE WHEN crowded OR ordered THEN 0 ELSE passed + tally.jobs END,
         crowded = crowded OR NOT ordered AND passed + tally.jobs >= {crowd},
         -- This claim took the first jobs of the lane. Those that it did not see were inserted by transactions that had not
@@ -121,14 +125,14 @@ WITH clock AS MATERIALIZED (
     INSERT INTO claims (token, lease_until, lanes)
     SELECT $3, (SELECT now FROM clock) + $4, array_agg(lane) FROM tally WHERE jobs > 0 HAVING count(*) > 0
 )
--- The lanes, and after them the jobs.
-SELECT looked.id AS lane, looked.ready, looked.closed_for, looked.at_limit, tally.room, tally.share,
+-- The lanes, and after them the jobs, with what the caller reads about each.
+SELECT looked.id AS lane, looked.ready, looked.closed_for, looked.at_limit, looked.may_run, tally.room, tally.share,
     tally.running_before, tally.allowed, (SELECT count(*) FROM locked) AS locked_lanes, (SELECT count(*) FROM picked) AS all_picked,
     coalesce(tally.picked, 0) AS picked, coalesce(tally.jobs, 0) AS taken, counted.rate_for,
     NULL::uuid AS id, NULL::smallint AS priority, NULL::bigint AS seq, looked.owner, NULL::uuid AS subject,
-    NULL::integer AS claims, NULL::integer AS rescues, NULL::text AS trace
+    NULL::integer AS claims, NULL::integer AS rescues, NULL::text AS trace/* no columns */
 FROM looked LEFT JOIN tally ON tally.lane = looked.id LEFT JOIN counted ON counted.id = looked.id
 UNION ALL
-SELECT lane, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    id, priority, seq, owner, subject, claims, rescues, trace
-FROM taken
+SELECT taken.lane, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    taken.id, taken.priority, taken.seq, taken.owner, taken.subject, taken.claims, taken.rescues, taken.trace/* columns */
+FROM taken/* joins */

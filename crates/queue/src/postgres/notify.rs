@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use postrider_database::Database;
 use postrider_database::sql::execute;
+use postrider_database::{Batch, Column, Database, Kind, Writes};
 use sea_orm::DatabaseConnection;
 use sea_orm::sqlx::Executor as _;
 use sea_orm::sqlx::postgres::PgListener;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::job::LaneId;
 use crate::turns::Turns;
 use crate::wake::{Bell, Wakeups};
+use crate::workers::Workers;
 
 const CHANNEL: &str = "postrider_jobs";
 const NOTIFY: &str = "SELECT pg_notify('postrider_jobs', payload) FROM unnest($1::text[]) AS payload";
@@ -32,6 +33,10 @@ const ANY: &str = "*";
 /// The shortest time between two notifications of one process.
 const DEBOUNCE: Duration = Duration::from_millis(1);
 
+/// A transaction that enqueues also notifies if this process has not done so for this long. Such commits wait for each
+/// other, so under load notifications are sent apart.
+const CALM: Duration = Duration::from_millis(15);
+
 /// After how long without a notification the connection is pinged.
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -45,46 +50,117 @@ const RECONNECT: Duration = Duration::from_secs(1);
 pub(super) struct Notifier {
     database: Database,
     outbox: Arc<Outbox>,
-    bell: Arc<Bell>,
-    turns: Arc<Turns>,
+    here: Here,
     _sender: AbortOnDropHandle<()>,
     listener: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl Notifier {
-    pub(super) fn new(database: Database, turns: Arc<Turns>) -> Self {
+    pub(super) fn new(database: Database, workers: Arc<Workers>, turns: Arc<Turns>) -> Self {
         let outbox = Arc::new(Outbox::default());
         let sender = tokio::spawn(send(database.clone(), Arc::clone(&outbox)));
         Self {
             database,
             outbox,
-            bell: Arc::new(Bell::new()),
-            turns,
+            here: Here { bell: Arc::new(Bell::new()), workers, turns },
             _sender: AbortOnDropHandle::new(sender),
             listener: OnceLock::new(),
         }
     }
 
-    /// Wakes workers in this process at once, and in others soon.
+    /// Wakes the workers that serve these lanes: in this process at once, and in others soon.
     pub(super) fn wake(&self, lanes: &[LaneId]) {
-        hint(&self.turns, lanes);
-        self.bell.ring();
-        self.outbox.add(lanes);
+        self.here.hint(lanes);
+        if lanes.is_empty() {
+            self.outbox.add(lanes);
+        } else {
+            self.tell_others(lanes, true);
+        }
+    }
+
+    /// Wakes workers in this process if they serve one of these lanes. No lanes are any lanes.
+    pub(super) fn wake_here(&self, lanes: &[LaneId]) {
+        self.here.hint(lanes);
+    }
+
+    /// Adds to `writes` a notification about those lanes that other processes serve, unless one was sent a moment ago. Returns
+    /// whether it did.
+    pub(super) fn wake_with(&self, lanes: &[LaneId], writes: &mut Writes) -> bool {
+        const NOTIFIED: &[Column] = &[Column::new("lanes", Kind::Text)];
+        let theirs = self.theirs(lanes, true);
+        if theirs.is_empty() || theirs.len() > AT_ONCE * NAMED || !self.outbox.is_calm() {
+            return false;
+        }
+        let mut rows = Batch::new(NOTIFIED);
+        for payload in payloads(Lanes { named: theirs.into_iter().collect(), any: false }) {
+            rows.push([payload.into()]);
+        }
+        // A notification returns nothing, which is not NULL: no row is inserted.
+        writes.push(
+            rows,
+            "INSERT INTO lanes (id) SELECT NULL::uuid FROM input WHERE pg_notify('postrider_jobs', lanes) IS NULL",
+        );
+        true
+    }
+
+    /// Takes note of lanes with promoted jobs before a claim, and wakes the workers that serve them in other processes.
+    pub(super) fn promoted(&self, lanes: &[LaneId]) {
+        self.here.note(lanes);
+        self.tell_others(lanes, false);
     }
 
     pub(super) fn wakeups(&self) -> Wakeups {
         self.listener.get_or_init(|| {
-            let (database, bell, turns) =
-                (self.database.clone(), Arc::clone(&self.bell), Arc::clone(&self.turns));
-            AbortOnDropHandle::new(tokio::spawn(listen(database, bell, turns)))
+            AbortOnDropHandle::new(tokio::spawn(listen(self.database.clone(), self.here.clone())))
         });
-        self.bell.listen()
+        self.here.bell.listen()
+    }
+
+    /// Notifies other processes of the lanes that they serve. `unknown`: also if this one does not know which.
+    fn tell_others(&self, lanes: &[LaneId], unknown: bool) {
+        let theirs = self.theirs(lanes, unknown);
+        if !theirs.is_empty() {
+            self.outbox.add(&theirs);
+        }
+    }
+
+    fn theirs(&self, lanes: &[LaneId], unknown: bool) -> Vec<LaneId> {
+        let workers = self.here.workers.view();
+        let theirs = |lane: &LaneId| if workers.is_known() { !workers.serves(*lane) } else { unknown };
+        lanes.iter().copied().filter(theirs).collect()
     }
 }
 
-/// No lanes are any lanes.
-fn hint(turns: &Turns, lanes: &[LaneId]) {
-    if lanes.is_empty() { turns.hint_any() } else { turns.hint(lanes) }
+/// The workers of this process, and what wakes them.
+#[derive(Clone, Debug)]
+struct Here {
+    bell: Arc<Bell>,
+    workers: Arc<Workers>,
+    turns: Arc<Turns>,
+}
+
+impl Here {
+    /// Wakes workers if they serve one of these lanes. No lanes are any lanes.
+    fn hint(&self, lanes: &[LaneId]) {
+        if lanes.is_empty() {
+            self.hint_any();
+        } else if self.note(lanes) {
+            self.bell.ring();
+        }
+    }
+
+    fn hint_any(&self) {
+        self.turns.hint_any();
+        self.bell.ring();
+    }
+
+    /// Remembers those of the lanes that workers here serve. Returns whether there is one.
+    fn note(&self, lanes: &[LaneId]) -> bool {
+        let workers = self.workers.view();
+        let served: Vec<LaneId> = lanes.iter().copied().filter(|lane| workers.serves(*lane)).collect();
+        self.turns.hint(&served);
+        !served.is_empty()
+    }
 }
 
 /// The lanes that the next notifications name.
@@ -92,6 +168,8 @@ fn hint(turns: &Turns, lanes: &[LaneId]) {
 struct Outbox {
     lanes: Mutex<Lanes>,
     due: Notify,
+    /// When the last notification was sent or added to a transaction.
+    last: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +194,18 @@ impl Outbox {
     async fn next(&self) -> Vec<String> {
         self.due.notified().await;
         let next = std::mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         payloads(next)
+    }
+
+    /// Returns whether no notification was sent lately. If so, the caller sends one now.
+    fn is_calm(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let calm = last.is_none_or(|at| at.elapsed() >= CALM);
+        if calm {
+            *last = Some(Instant::now());
+        }
+        calm
     }
 }
 
@@ -146,7 +235,7 @@ async fn send(database: Database, outbox: Arc<Outbox>) {
 }
 
 /// Wakes workers for each notification, and whenever one may have been missed.
-async fn listen(database: Database, bell: Arc<Bell>, turns: Arc<Turns>) {
+async fn listen(database: Database, here: Here) {
     // Behind a pooler without a direct way, workers in this process are woken, and the others poll. So they do where there
     // is only one connection, as the one that listens is open all the time.
     let Some(connection) = database.listening() else { return };
@@ -154,38 +243,48 @@ async fn listen(database: Database, bell: Arc<Bell>, turns: Arc<Turns>) {
         return;
     }
     loop {
-        if let Err(error) = hear(connection, &bell, &turns).await {
+        if let Err(error) = hear(connection, &here).await {
             tracing::debug!(%error, "listening for notifications failed");
         }
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-async fn hear(
-    connection: &DatabaseConnection,
-    bell: &Bell,
-    turns: &Turns,
-) -> Result<(), sea_orm::sqlx::Error> {
+async fn hear(connection: &DatabaseConnection, here: &Here) -> Result<(), sea_orm::sqlx::Error> {
     let pool = connection.get_postgres_connection_pool();
-    let listening = async {
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen(CHANNEL).await?;
-        Ok(listener)
-    };
-    let mut listener = answered(listening).await?;
+    let mut listener = answered(PgListener::connect_with(pool)).await?;
+    let mut asleep = here.workers.asleep();
     loop {
-        turns.hint_any();
-        bell.ring();
-        // The silence may be that of a network that drops all packets.
-        while let Ok(heard) = tokio::time::timeout(SILENCE, listener.try_recv()).await {
-            // `None`: the connection was lost, and the next call reconnects.
-            match heard? {
-                Some(notification) => hint(turns, &parsed(notification.payload())),
-                None => turns.hint_any(),
-            }
-            bell.ring();
+        // PostgreSQL wakes every session that listens for every notification, whatever it says.
+        if *asleep.borrow_and_update() {
+            answered(listener.unlisten_all()).await?;
+        } else {
+            answered(listener.listen(CHANNEL)).await?;
+            here.hint_any();
         }
-        answered(listener.execute("SELECT 1")).await?;
+        loop {
+            tokio::select! {
+                heard = tokio::time::timeout(SILENCE, listener.try_recv()) => {
+                    let Ok(heard) = heard else {
+                        // The silence may be that of a network that drops all packets.
+                        answered(listener.execute("SELECT 1")).await?;
+                        here.hint_any();
+                        continue;
+                    };
+                    match heard? {
+                        Some(notification) => here.hint(&parsed(notification.payload())),
+                        // The connection was lost, and the next call reconnects.
+                        None => here.hint_any(),
+                    }
+                }
+                changed = asleep.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    break;
+                }
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::tables::{FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, claimed_job, durat
 use crate::turns::{Fate, Looked, Turns};
 
 const LANE: &[Column] = &[Column::new("id", Kind::Uuid)];
+const GIVEN: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("ahead", Kind::Int)];
 const COUNTED: &[Column] =
     &[Column::new("id", Kind::Uuid), Column::new("jobs", Kind::Big), Column::new("is_full", Kind::Bool)];
 const WANTED: &[Column] = &[
@@ -27,11 +28,17 @@ const WANTED: &[Column] = &[
 static LOOK: Template = Template::new(
     "SELECT lanes.id, owner, max(paused_until - {now}, {rate_for}) AS closed_for, {at_limit} AS at_limit,
          NOT draining AND {has_ready} AS ready, {may_claim} AS open, min({allowed} - running, {rate_room}) AS room,
-         {allowed} - running AS free
+         {allowed} - running AS free, {may_run} AS may_run
      FROM input CROSS JOIN lanes ON lanes.id = input.id",
     &[
         LANE_RULES,
-        &[("moment", "{now}"), ("default_concurrency", "$1"), ("unlimited", "$2")],
+        &[
+            ("moment", "{now}"),
+            ("default_concurrency", "$1"),
+            ("unlimited", "$2"),
+            ("worker", "$3"),
+            ("ahead", "ahead"),
+        ],
         FIRST_JOBS,
         PRIORITIES,
     ],
@@ -56,12 +63,16 @@ static TAKE: &str = ", picked(lane, jobs, siblings, place, turn, priority, seq) 
      RETURNING id, lane, priority, seq, owner, subject, claims, rescues, trace";
 
 static COUNT: Template = Template::new(
-    "UPDATE lanes SET running = running + input.jobs, rate_next_us = {rate_next},
+    "UPDATE lanes SET running = running + input.jobs, rate_next_us = {rate_next}, holder = {holder_then},
          full_at = CASE WHEN input.is_full THEN {now} ELSE full_at END,
          shut_until = CASE WHEN {rate_for_then} > {worth_shutting} THEN {now} + {rate_for_then} END
      FROM input WHERE lanes.id = input.id
      RETURNING id, {rate_for} AS rate_for",
-    &[LANE_RULES, &[("moment", "{now}"), ("taken", "input.jobs")], SHUT],
+    &[
+        LANE_RULES,
+        &[("moment", "{now}"), ("taken", "input.jobs"), ("running_before", "running"), ("worker", "$1")],
+        SHUT,
+    ],
 );
 
 static KEEP: Template =
@@ -78,6 +89,7 @@ struct LookedAt {
     /// How many jobs it allows, and how many may run beside those that do.
     room: i64,
     free: i64,
+    may_run: i64,
 }
 
 impl LookedAt {
@@ -91,6 +103,7 @@ impl LookedAt {
             open: column(row, "open")?,
             room: column(row, "room")?,
             free: column(row, "free")?,
+            may_run: column(row, "may_run")?,
         })
     }
 
@@ -120,6 +133,8 @@ pub(super) async fn take(
     let open = looked.iter().filter(|lane| lane.open && lane.ready).take(claim.max as usize);
     let open: Vec<&LookedAt> = open.collect();
     let mut fates: HashMap<LaneId, Fate> = looked.iter().map(|lane| (lane.id, lane.fate())).collect();
+    let limits = looked.iter().filter(|_| claim.worker.is_some());
+    let limits = limits.map(|lane| (lane.id, u32::try_from(lane.may_run).unwrap_or(1))).collect();
     let mut blocked = looked.iter().any(|lane| lane.fate() == Fate::Full);
     let mut jobs = Vec::new();
     if !open.is_empty() {
@@ -129,7 +144,7 @@ pub(super) async fn take(
         for job in &jobs {
             *taken.entry(job.lease.lane).or_default() += 1;
         }
-        let closed = count(&transaction, &open, &taken).await?;
+        let closed = count(&transaction, claim, &open, &taken).await?;
         if !jobs.is_empty() {
             keep(&transaction, claim, taken.keys().copied().collect()).await?;
         }
@@ -159,7 +174,7 @@ pub(super) async fn take(
     let mut read = |lane: &LaneId| owners.remove(lane).zip(fates.get(lane).copied());
     let looked: Vec<Looked> = lanes.iter().map(|lane| Looked::read(*lane, read(lane))).collect();
     let left = turns.looked(&looked, jobs.len());
-    Ok(Taken { jobs: in_turn(jobs), left, blocked })
+    Ok(Taken { jobs: in_turn(jobs), left, blocked, limits })
 }
 
 /// How much of a claim a lane gets.
@@ -196,11 +211,15 @@ async fn look(
     claim: &Claim,
     lanes: &[LaneId],
 ) -> Result<Vec<LookedAt>, DatabaseError> {
-    let mut input = Batch::new(LANE);
+    let mut input = Batch::new(GIVEN);
     for lane in lanes {
-        input.push([lane.0.into()]);
+        input.push([lane.0.into(), claim.ahead_in(*lane).into()]);
     }
-    let own: [Value; 2] = [integer(claim.lane_concurrency.get()).into(), i64::from(u32::MAX).into()];
+    let own: [Value; 3] = [
+        integer(claim.lane_concurrency.get()).into(),
+        i64::from(u32::MAX).into(),
+        claim.worker.map(|worker| worker.0).into(),
+    ];
     let rows = input.query(transaction, LOOK.on(Dialect::Sqlite), own).await?;
     rows.iter().map(LookedAt::read).collect()
 }
@@ -226,6 +245,7 @@ async fn update(
 /// Counts what was taken. Returns for how many milliseconds the rates of lanes allow no more.
 async fn count(
     transaction: &Transaction,
+    claim: &Claim,
     open: &[&LookedAt],
     taken: &HashMap<LaneId, i64>,
 ) -> Result<HashMap<LaneId, i64>, DatabaseError> {
@@ -235,7 +255,9 @@ async fn count(
             input.push([lane.id.0.into(), (*jobs).into(), (*jobs >= lane.room).into()]);
         }
     }
-    let rows = input.query(transaction, COUNT.on(Dialect::Sqlite), []).await?;
+    let rows = input
+        .query(transaction, COUNT.on(Dialect::Sqlite), [claim.worker.map(|worker| worker.0).into()])
+        .await?;
     rows.iter().map(|row| Ok((LaneId(column(row, "id")?), column(row, "rate_for")?))).collect()
 }
 

@@ -15,6 +15,7 @@ mod memory;
 mod migration;
 mod notify;
 mod plans;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;

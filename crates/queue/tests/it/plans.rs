@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use postrider_database::{Config, Database, Guarded, Writes};
 use postrider_queue::{
-    Claim, ClaimedJob, Draining, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, NewJob, Rescue,
-    TransactionalQueue,
+    CheckIn, Claim, ClaimedJob, Draining, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, NewJob,
+    Rescue, TransactionalQueue, WorkerId,
 };
 use postrider_testkit::TestDatabase;
 use postrider_testkit::explain::Plans;
@@ -18,7 +18,8 @@ const LEASE: Duration = Duration::from_mins(1);
 /// Nothing but the test may analyse or vacuum: the states are states of what the planner knows, too.
 const BY_HAND: &str =
     "ALTER TABLE jobs SET (autovacuum_enabled = off); ALTER TABLE lanes SET (autovacuum_enabled = off);
-    ALTER TABLE scheduled_jobs SET (autovacuum_enabled = off); ALTER TABLE claims SET (autovacuum_enabled = off)";
+    ALTER TABLE scheduled_jobs SET (autovacuum_enabled = off); ALTER TABLE claims SET (autovacuum_enabled = off);
+    ALTER TABLE workers SET (autovacuum_enabled = off)";
 
 /// The states, each reached from the one before.
 const STATES: [(&str, &str); 6] = [
@@ -186,6 +187,12 @@ impl Test {
         check("depth");
         queue.longest_wait(Duration::from_secs(1)).await.unwrap();
         check("longest wait");
+        let (worker, host, version) = (WorkerId(Uuid::from_u128(1)), "here".to_owned(), "1.0.0".to_owned());
+        let check_in = CheckIn { worker, host, version, in_flight: 1, busy: false };
+        queue.check_in(&check_in).await.unwrap();
+        check("check in");
+        queue.check_out(worker).await.unwrap();
+        check("check out");
 
         // Nothing of this is left for the next state to find, except in the tables' files.
         let sql = "DELETE FROM jobs WHERE trace IS NOT NULL; DELETE FROM claims WHERE lease_until < 9000000000000;

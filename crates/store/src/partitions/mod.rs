@@ -51,6 +51,12 @@ impl Tables {
 }
 
 impl Store {
+    /// Returns the tables of the deliveries that are made now, if this process knows their partition.
+    pub(crate) fn tables_of_now(&self) -> Option<Tables> {
+        let suffix = self.partitions.of(std::iter::once(self.ids.clock().now()))?;
+        Some(Tables { suffix: Some(suffix) })
+    }
+
     /// Returns the tables in which these deliveries and their events are.
     pub(crate) fn tables_of(&self, deliveries: impl IntoIterator<Item = DeliveryId>) -> Tables {
         Tables { suffix: self.partitions.of(deliveries.into_iter().map(DeliveryId::made_at)) }

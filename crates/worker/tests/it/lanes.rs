@@ -12,6 +12,7 @@ on_both!(
     an_ordered_subscriber_gets_events_in_order_despite_failures,
     a_rate_limit_holds_over_all_workers,
     a_concurrency_limit_holds_over_all_workers,
+    a_concurrency_limit_holds_while_workers_claim_ahead,
     a_small_worker_does_not_wait_for_the_poll,
 );
 
@@ -92,6 +93,30 @@ async fn a_concurrency_limit_holds_over_all_workers(stage: &Stage) {
     }
     assert_eq!(stage.receiver.requests().len(), 40);
     assert_eq!(stage.receiver.peak_in_flight(), 3);
+}
+
+/// A worker claims ahead of what a fast receiver is done with, and still keeps the limit. So do all workers together.
+async fn a_concurrency_limit_holds_while_workers_claim_ahead(stage: &Stage) {
+    const EVENTS: usize = 1_500;
+    let policy = PolicyFields { concurrency: Some(4), ..PolicyFields::default() };
+    stage.subscriber_with("/hook", policy).await;
+    stage.receiver.on("/hook", Behaviour::Status(200).after(Duration::from_millis(1)));
+    let workers = [stage.worker(config()).await, stage.worker(config()).await];
+    for _ in 0..3 {
+        stage.dispatch_many(EVENTS / 3).await;
+    }
+    let mut most = 0;
+    while stage.receiver.requests().len() < EVENTS {
+        most = most.max(stage.count("SELECT CAST(max(running) AS bigint) FROM lanes").await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stage.settled().await;
+    for worker in workers {
+        worker.stop().await;
+    }
+    println!("at most {most} jobs were claimed, and {} in flight", stage.receiver.peak_in_flight());
+    assert_eq!(stage.receiver.peak_in_flight(), 4);
+    assert!(most > 4, "the worker claimed ahead");
 }
 
 /// Finished jobs free their slots at once, even if a single lane may not fill the worker.

@@ -31,6 +31,8 @@ mod requeuing;
 #[cfg(test)]
 mod retrying;
 #[cfg(test)]
+mod several;
+#[cfg(test)]
 mod stage;
 #[cfg(test)]
 mod states;

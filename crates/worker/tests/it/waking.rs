@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use postrider_core::DeliveryStatus;
+use postrider_database::Config as DatabaseConfig;
+use postrider_dispatch::Dispatcher;
 use postrider_testkit::Behaviour;
+use postrider_testkit::proxy::{Link, Proxy};
 use postrider_worker::Config;
 
 use crate::stage::{DEADLINE, Stage, config, event, on_both, retry};
@@ -37,6 +40,44 @@ async fn an_idle_worker_is_woken_by_a_dispatch(stage: &Stage) {
     assert!(began.elapsed() < 5 * DEADLINE / 2, "each wake-up was prompt: {:?}", began.elapsed());
     latencies.sort_unstable();
     println!("arrived {:?} after the commit at the median, {:?} at worst", latencies[5], latencies[9]);
+}
+
+/// Far from the database, only the number of round trips counts: the event's commit, which wakes the worker, takes half of
+/// one, the wake-up another half, and the claim a whole one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_arrives_within_two_and_a_half_round_trips() {
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+    let stage = Stage::postgres().await;
+    stage.subscriber("/one").await;
+    stage.subscriber("/two").await;
+    let (link, url) = Proxy::before(stage.database.url()).await;
+    let far = || DatabaseConfig::new(url.parse().unwrap());
+    let store = stage.store_over(far()).await;
+    let dispatcher = Dispatcher::new(store, postrider_dispatch::Config::default()).unwrap();
+    let worker = stage.worker_over(far(), Config { poll: LONG, ..config() }).await;
+    let mut took = Vec::new();
+    for number in 1..=20 {
+        // The first of them prepare the statements.
+        if number == 15 {
+            link.set(Link::Slow(ROUND_TRIP / 2));
+        }
+        let began = Instant::now();
+        dispatcher.dispatch(event(number)).await.unwrap();
+        let acknowledged = began.elapsed();
+        let requests = stage.receiver.wait_for(2 * number, DEADLINE).await;
+        let arrived = requests.last().unwrap().arrived.saturating_duration_since(began);
+        stage.settled().await;
+        if number >= 15 {
+            took.push((arrived, acknowledged));
+        }
+    }
+    link.set(Link::Open);
+    worker.stop().await;
+    println!("with a round trip of {ROUND_TRIP:?}, events arrived and were acknowledged within {took:?}");
+    // The best of six, because other tests run at the same time.
+    let (arrived, acknowledged) = took.into_iter().min().unwrap();
+    assert!(acknowledged < ROUND_TRIP * 3 / 2, "{acknowledged:?}");
+    assert!(arrived < ROUND_TRIP * 5 / 2, "{arrived:?}");
 }
 
 async fn a_worker_without_a_wake_up_polls(stage: &Stage) {

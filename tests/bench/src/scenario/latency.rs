@@ -1,8 +1,8 @@
-//! 500 events per second at a fixed rate; then a single caller with ten subscribers.
+//! 500 events per second at a fixed rate; a single caller with ten subscribers; and a database that is far away.
 
 use super::{
-    Arc, Arrivals, CONNECTIONS, Deployment, Goal, Manner, Receiver, Report, Shape, json, load, settled,
-    statements_of,
+    Arc, Arrivals, CONNECTIONS, Deployment, Duration, Goal, Manner, Receiver, Report, Shape, json, load,
+    settled, statements_of,
 };
 use crate::{latency::Latencies, statements};
 
@@ -32,6 +32,27 @@ pub(crate) async fn run(report: &mut Report, seconds: u64) {
     report.latencies(BENCH, "acknowledgement at 500 a second", &sent.acknowledged, Some((2.0, 10.0)));
     report.latencies(BENCH, "dispatch to arrival at 500 a second", &arrivals, Some((5.0, 25.0)));
     alone(report).await;
+    far(report).await;
+}
+
+/// Ten events per second with a database that is 10 ms away.
+async fn far(report: &mut Report) {
+    const EVENTS: usize = 100;
+    const ROUND_TRIP: Duration = Duration::from_millis(10);
+    let run = Arc::new(Arrivals::new(1, EVENTS));
+    let receiver = Receiver::start(&run).await;
+    let deployment = Deployment::start(Shape { round_trip: ROUND_TRIP, ..Shape::default() }).await;
+    deployment.subscribe(&receiver.url(Manner::Healthy, 0), json!({})).await;
+    deployment.warm().await;
+    let sent = load::open(&deployment.target("/v1/events"), &run, 1, EVENTS, 10.0, load::event).await;
+    run.wait_for(EVENTS as u64).await;
+    settled(report, BENCH, &deployment, &run, EVENTS).await;
+    let arrivals = Latencies::new(waited(&run, 0, &sent.due));
+    let trips = |times: &Latencies| times.percentile(50.0) / 1e3 / ROUND_TRIP.as_secs_f64();
+    let what = "acknowledgement with a database that is 10 ms away, p50";
+    report.add(BENCH, what, trips(&sent.acknowledged), "round trips");
+    let what = "arrival with a database that is 10 ms away, p50";
+    report.with_goal(BENCH, what, trips(&arrivals), "round trips", Goal::Under(2.5));
 }
 
 /// Sends one request after the other, with pauses in which everything is delivered.

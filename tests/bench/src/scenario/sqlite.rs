@@ -115,6 +115,6 @@ impl Dev {
     }
 
     fn target(&self) -> Target {
-        Target { address: self.address, path: "/v1/events".to_owned(), key: ADMIN_KEY, expected: 202 }
+        Target { addresses: vec![self.address], path: "/v1/events".to_owned(), key: ADMIN_KEY, expected: 202 }
     }
 }

@@ -62,7 +62,8 @@ fn read_addresses(child: Child, mut reader: PipeReader) -> Unread {
             let line = greeting.lines().find(|line| line.contains("listening") && line.contains(service))?;
             line.split("address=").nth(1)?.split_whitespace().next()?.parse().ok()
         };
-        let needs_api = !greeting.contains("worker");
+        // Not any "worker": a migration has that in its name.
+        let needs_api = !greeting.contains("worker started");
         let api = address(r#"service="api""#);
         if let Some(telemetry) = address(r#"service="telemetry""#)
             && (api.is_some() || !needs_api)

@@ -1,0 +1,82 @@
+//! The table of running workers.
+
+use std::time::Duration;
+
+use postrider_database::sql::{Template, column, execute, query_all};
+use postrider_database::{DatabaseError, Dialect};
+use sea_orm::{ConnectionTrait, Value};
+use uuid::Uuid;
+
+use crate::job::{CheckIn, WorkerId};
+use crate::tables::{integer, millis};
+use crate::workers::Live;
+
+/// A worker that has not checked in for this long has stopped, or cannot reach the database.
+const LAPSE: Duration = Duration::from_secs(3);
+
+/// How long the row of such a worker stays.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
+
+/// The other workers, of a thousand at most. In one statement, which writes a row that no other worker writes.
+static CHECK_IN: Template = Template::new(
+    "WITH checked_in AS (
+         INSERT INTO workers (id, host, version, started_at, seen_at, in_flight, busy)
+         VALUES ($1, $2, $3, {now}, {now}, $4, $5)
+         ON CONFLICT (id) DO UPDATE SET seen_at = {now}, in_flight = $4, busy = $5
+     ), forgotten AS (
+         DELETE FROM workers WHERE id = ANY (ARRAY(
+             SELECT id FROM workers WHERE seen_at < {now} - $7 ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
+         ))
+     )
+     SELECT id, busy FROM workers WHERE id <> $1 AND seen_at >= {now} - $6 ORDER BY id LIMIT 1000",
+    &[],
+);
+
+static REGISTER: Template = Template::new(
+    "INSERT INTO workers (id, host, version, started_at, seen_at, in_flight, busy)
+     VALUES ($1, $2, $3, {now}, {now}, $4, $5)
+     ON CONFLICT (id) DO UPDATE SET seen_at = {now}, in_flight = $4, busy = $5",
+    &[],
+);
+static FORGET: Template = Template::new("DELETE FROM workers WHERE seen_at < {now} - $1", &[]);
+
+/// Writes a worker's row, and returns the other workers that run, on PostgreSQL.
+pub(crate) async fn check_in(
+    connection: &impl ConnectionTrait,
+    worker: &CheckIn,
+) -> Result<Vec<Live>, DatabaseError> {
+    let [id, host, version, in_flight, busy] = row(worker);
+    let values = [id, host, version, in_flight, busy, millis(LAPSE).into(), millis(FORGOTTEN_AFTER).into()];
+    let rows = query_all(connection, CHECK_IN.on(Dialect::Postgres), values).await?;
+    let live = |row| Ok(Live { worker: WorkerId(column::<Uuid>(row, "id")?), busy: column(row, "busy")? });
+    rows.iter().map(live).collect()
+}
+
+/// Writes a worker's row on SQLite, where it is the only one.
+pub(crate) async fn register(
+    connection: &impl ConnectionTrait,
+    worker: &CheckIn,
+) -> Result<(), DatabaseError> {
+    execute(connection, REGISTER.on(Dialect::Sqlite), row(worker)).await?;
+    execute(connection, FORGET.on(Dialect::Sqlite), [millis(FORGOTTEN_AFTER).into()]).await?;
+    Ok(())
+}
+
+/// Removes a worker's row.
+pub(crate) async fn check_out(
+    connection: &impl ConnectionTrait,
+    worker: WorkerId,
+) -> Result<(), DatabaseError> {
+    execute(connection, "DELETE FROM workers WHERE id = $1", [worker.0.into()]).await?;
+    Ok(())
+}
+
+fn row(CheckIn { worker, host, version, in_flight, busy }: &CheckIn) -> [Value; 5] {
+    [
+        worker.0.into(),
+        host.as_str().into(),
+        version.as_str().into(),
+        integer(*in_flight).into(),
+        (*busy).into(),
+    ]
+}
