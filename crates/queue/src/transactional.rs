@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_database::{Database, Guarded, Transaction, Writes};
+use postrider_database::{Database, Guarded, Purpose, Transaction, Writes};
 use sea_orm::QueryResult;
 
 use crate::drain;
@@ -116,7 +116,7 @@ pub trait TransactionalQueue: Queue {
     /// # Errors
     /// Fails if the database is unavailable.
     async fn next_draining(&self, after: Option<LaneId>) -> Result<Option<LaneId>, QueueError> {
-        Ok(drain::next(self.database().connection(), after).await?)
+        Ok(drain::next(self.database().serving(Purpose::Delivery).connection(), after).await?)
     }
 
     /// Up to `max` jobs of a lane that no worker has claimed, whether they are due or not.
@@ -182,9 +182,10 @@ pub trait TransactionalQueue: Queue {
     /// # Errors
     /// Fails if the database is unavailable.
     async fn remove_lanes(&self, max: u32) -> Result<u64, QueueError> {
+        let database = self.database().serving(Purpose::Delivery);
         let mut removed = 0;
-        for lane in drain::gone(self.database().connection(), max).await? {
-            let transaction = self.database().begin().await?;
+        for lane in drain::gone(database.connection(), max).await? {
+            let transaction = database.begin().await?;
             drain::lock(&transaction, lane).await?;
             if self.waiting_in(&transaction, lane, 1).await?.is_empty() {
                 removed += drain::remove_lane(&transaction, lane).await?;

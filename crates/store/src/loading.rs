@@ -259,8 +259,13 @@ impl Store {
         let (mut places, mut others) = (Vec::new(), Vec::new());
         for (place, job) in jobs.iter().enumerate() {
             let row = fetched.0.get(&job.lease.job);
-            let found = row.map(|row| column::<Option<Uuid>>(row, "event_id")).transpose()?.flatten();
-            if let Some(row) = row.filter(|_| found.is_some()) {
+            // The event of a stale job is found without its delivery.
+            let is_found = |row| -> Result<bool, StoreError> {
+                let id = |name| column::<Option<Uuid>>(row, name);
+                Ok(id("delivery_id")?.is_some() && id("event_id")?.is_some())
+            };
+            let found = row.map(is_found).transpose()?.unwrap_or(false);
+            if let Some(row) = row.filter(|_| found) {
                 loaded.push(self.judge(row, &mut known)?);
             } else {
                 places.push(place);

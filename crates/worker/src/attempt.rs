@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain};
 use postrider_delivery::{Sent, Webhook};
-use postrider_queue::{ClaimedJob, Finish};
+use postrider_queue::{ClaimedJob, Finish, Lease};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::loading::{Body, Loaded, Work};
 use postrider_telemetry::context::{self, TraceParent};
@@ -102,8 +102,13 @@ async fn obtain<'a>(shared: &'a Shared, job: &ClaimedJob, loaded: Loaded) -> Obt
         }
     };
     let permit = shared.in_flight.request(job.lease.lane).await;
-    if started.elapsed() < STALE {
+    let waited = started.elapsed();
+    if waited < STALE {
         return Obtained::Ready(loaded, body, Some(permit));
+    }
+    // A lease that could not be extended may have been lost: another worker would be making the same request by now.
+    if waited >= shared.config.lease / 3 && !holds(shared, job.lease).await {
+        return Obtained::Instead(Finish::Release);
     }
     // The delivery may have been cancelled or its subscriber changed in the meantime.
     match shared.store.database().answered(shared.store.load(std::slice::from_ref(job))).await {
@@ -113,6 +118,12 @@ async fn obtain<'a>(shared: &'a Shared, job: &ClaimedJob, loaded: Loaded) -> Obt
             Obtained::Instead(Finish::Release)
         }
     }
+}
+
+/// Extends a lease, and returns whether it was still valid. If the database does not say, it may not be.
+async fn holds(shared: &Shared, lease: Lease) -> bool {
+    let extending = shared.store.queue().extend(std::slice::from_ref(&lease), shared.config.lease);
+    matches!(shared.store.database().answered(extending).await, Ok(held) if held.contains(&lease.job))
 }
 
 /// A span after the semantic conventions for HTTP clients. It has no query, header or body.

@@ -45,7 +45,9 @@ const TASKS: [Task; 12] = [
         Box::pin(drain::run(shared))
     }),
     Task::of_one("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
-    Task::of_one("remove idempotency keys", remove_keys::interval, |shared| Box::pin(remove_keys::run(shared))),
+    Task::of_one("remove idempotency keys", remove_keys::interval, |shared| {
+        Box::pin(remove_keys::run(shared))
+    }),
     Task::of_one("remove lanes", remove_lanes::interval, |shared| Box::pin(remove_lanes::run(shared))),
     Task::of_one("fold statistics", fold_statistics::interval, |shared| {
         Box::pin(fold_statistics::run(shared))
