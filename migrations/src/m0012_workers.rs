@@ -18,7 +18,7 @@ impl MigrationName for Migration {
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let table = match manager.get_connection().get_database_backend() {
-            // Written once a second by each worker, and of no use after a crash of the database: not worth a log.
+            // Written every few seconds by each worker, and of no use after a crash of the database: not worth a log.
             DbBackend::Postgres => "UNLOGGED TABLE",
             _ => "TABLE",
         };
@@ -27,7 +27,7 @@ impl MigrationTrait for Migration {
 }
 
 const SHARED: &str = "
--- The running workers, each of which refreshes its row about once a second.
+-- The running workers, each of which refreshes its row every few seconds.
 CREATE {table} workers (
     -- Ascending by when they started.
     id         {uuid} PRIMARY KEY,
@@ -35,6 +35,8 @@ CREATE {table} workers (
     version    text NOT NULL,
     started_at bigint NOT NULL,
     seen_at    bigint NOT NULL,
+    -- It has stopped, or cannot reach the database, if it has not checked in again by then.
+    lapses_at  bigint NOT NULL,
     in_flight  integer NOT NULL,
     -- Nearly all its worker slots are taken.
     busy       boolean NOT NULL

@@ -11,31 +11,28 @@ use crate::job::{CheckIn, WorkerId};
 use crate::tables::{integer, millis};
 use crate::workers::Live;
 
-/// A worker that has not checked in for this long has stopped, or cannot reach the database.
-const LAPSE: Duration = Duration::from_secs(3);
-
-/// How long the row of such a worker stays.
+/// How long the row of a worker stays that has not checked in again.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
 
 /// The other workers, of a thousand at most. In one statement, which writes a row that no other worker writes.
 static CHECK_IN: Template = Template::new(
     "WITH checked_in AS (
-         INSERT INTO workers (id, host, version, started_at, seen_at, in_flight, busy)
-         VALUES ($1, $2, $3, {now}, {now}, $4, $5)
-         ON CONFLICT (id) DO UPDATE SET seen_at = {now}, in_flight = $4, busy = $5
+         INSERT INTO workers (id, host, version, started_at, seen_at, lapses_at, in_flight, busy)
+         VALUES ($1, $2, $3, {now}, {now}, {now} + $6, $4, $5)
+         ON CONFLICT (id) DO UPDATE SET seen_at = {now}, lapses_at = {now} + $6, in_flight = $4, busy = $5
      ), forgotten AS (
          DELETE FROM workers WHERE id = ANY (ARRAY(
              SELECT id FROM workers WHERE seen_at < {now} - $7 ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
          ))
      )
-     SELECT id, busy FROM workers WHERE id <> $1 AND seen_at >= {now} - $6 ORDER BY id LIMIT 1000",
+     SELECT id, busy FROM workers WHERE id <> $1 AND lapses_at >= {now} ORDER BY id LIMIT 1000",
     &[],
 );
 
 static REGISTER: Template = Template::new(
-    "INSERT INTO workers (id, host, version, started_at, seen_at, in_flight, busy)
-     VALUES ($1, $2, $3, {now}, {now}, $4, $5)
-     ON CONFLICT (id) DO UPDATE SET seen_at = {now}, in_flight = $4, busy = $5",
+    "INSERT INTO workers (id, host, version, started_at, seen_at, lapses_at, in_flight, busy)
+     VALUES ($1, $2, $3, {now}, {now}, {now} + $6, $4, $5)
+     ON CONFLICT (id) DO UPDATE SET seen_at = {now}, lapses_at = {now} + $6, in_flight = $4, busy = $5",
     &[],
 );
 static FORGET: Template = Template::new("DELETE FROM workers WHERE seen_at < {now} - $1", &[]);
@@ -45,8 +42,8 @@ pub(crate) async fn check_in(
     connection: &impl ConnectionTrait,
     worker: &CheckIn,
 ) -> Result<Vec<Live>, DatabaseError> {
-    let [id, host, version, in_flight, busy] = row(worker);
-    let values = [id, host, version, in_flight, busy, millis(LAPSE).into(), millis(FORGOTTEN_AFTER).into()];
+    let [id, host, version, in_flight, busy, lapse] = row(worker);
+    let values = [id, host, version, in_flight, busy, lapse, millis(FORGOTTEN_AFTER).into()];
     let rows = query_all(connection, CHECK_IN.on(Dialect::Postgres), values).await?;
     let live = |row| Ok(Live { worker: WorkerId(column::<Uuid>(row, "id")?), busy: column(row, "busy")? });
     rows.iter().map(live).collect()
@@ -71,12 +68,13 @@ pub(crate) async fn check_out(
     Ok(())
 }
 
-fn row(CheckIn { worker, host, version, in_flight, busy }: &CheckIn) -> [Value; 5] {
+fn row(CheckIn { worker, host, version, in_flight, busy, lapse }: &CheckIn) -> [Value; 6] {
     [
         worker.0.into(),
         host.as_str().into(),
         version.as_str().into(),
         integer(*in_flight).into(),
         (*busy).into(),
+        millis(*lapse).into(),
     ]
 }

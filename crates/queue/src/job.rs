@@ -128,6 +128,8 @@ pub struct CheckIn {
     pub in_flight: u32,
     /// Nearly all its worker slots are taken: others should help.
     pub busy: bool,
+    /// It has stopped, or cannot reach the queue, if it does not check in again within this time.
+    pub lapse: Duration,
 }
 
 /// A worker's part among all that run.
@@ -136,14 +138,16 @@ pub struct Duties {
     /// It is the one that promotes, rescues and does whatever else one worker can do for all. Two may believe so for a
     /// moment, and none may: nothing depends on it.
     pub leads: bool,
-    /// How often at least to claim without a hint, and to check in again, for the sake of other workers' lanes.
+    /// It serves lanes, and is woken when they have jobs. If not, it only looks for lanes that nobody serves.
+    pub serves: bool,
+    /// How often to claim without a hint, and to check in again, for the sake of other workers' lanes.
     pub look_every: Option<Duration>,
 }
 
 impl Default for Duties {
     /// The duties of a worker that knows of no other one.
     fn default() -> Self {
-        Self { leads: true, look_every: None }
+        Self { leads: true, serves: true, look_every: None }
     }
 }
 

@@ -87,7 +87,7 @@ impl JobQueue for PostgresQueue {
     async fn check_in(&self, worker: &CheckIn) -> Result<Duties, QueueError> {
         let others = check_in::check_in(self.delivery.connection(), worker).await?;
         let me = Live { worker: worker.worker, busy: worker.busy };
-        let (duties, changed) = self.workers.checked_in(me, others);
+        let (duties, changed) = self.workers.checked_in(me, others, worker.lapse);
         if changed {
             self.notifier.wake_here(&[]);
         }

@@ -22,12 +22,14 @@ use crate::job::{Duties, LaneId, WorkerId};
 /// How long the jobs of another worker's lane wait, and how long nobody has served it, before this one does.
 pub(crate) const TAKE_OVER_AFTER: Duration = Duration::from_millis(300);
 
-/// How often workers look for such lanes: the one that is next to serve, those that serve beside others, and the rest.
+/// How often workers look for such lanes: the one that is next to serve, those that serve beside others, the one after the
+/// next, and the rest.
 const NEXT_LOOKS: Duration = Duration::from_millis(250);
 const SERVING_LOOKS: Duration = Duration::from_millis(500);
-const OTHERS_LOOK: Duration = Duration::from_secs(1);
+const AFTER_NEXT_LOOKS: Duration = Duration::from_secs(1);
+const OTHERS_LOOK: Duration = Duration::from_secs(5);
 
-/// After how long without an answer from the database this process knows of no other workers.
+/// After how long without an answer from the database this process knows of no other workers, at the earliest.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
 
 /// Another worker that runs.
@@ -48,7 +50,7 @@ pub(crate) struct Workers {
 /// The running workers at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
-    /// The workers of this process, and when they last checked in.
+    /// The workers of this process, and until when this is believed.
     here: HashMap<WorkerId, Instant>,
     /// All workers, oldest first.
     all: Vec<Live>,
@@ -75,19 +77,22 @@ impl Workers {
         self.asleep.subscribe()
     }
 
-    /// Takes note that a worker of this process has checked in beside these others. Returns its duties, and whether other
-    /// lanes are served here than before.
-    pub(crate) fn checked_in(&self, me: Live, others: Vec<Live>) -> (Duties, bool) {
+    /// Takes note that a worker of this process has checked in beside these others, for so long. Returns its duties, and
+    /// whether they have changed, or the lanes that are served here.
+    pub(crate) fn checked_in(&self, me: Live, others: Vec<Live>, lapse: Duration) -> (Duties, bool) {
         let now = Instant::now();
+        let until = now + lapse.max(KNOWN_FOR);
         let mut guard = self.lock();
+        let before = guard.duties(me.worker);
         let mut view = View::clone(&guard);
-        view.here.retain(|_, at| at.elapsed() < KNOWN_FOR);
-        view.here.insert(me.worker, now);
-        view.until = Some(now + KNOWN_FOR);
+        view.here.retain(|_, until| now < *until);
+        view.here.insert(me.worker, until);
+        view.until = Some(until);
         view.all = others;
         view.all.push(me);
-        let changed = self.replace(&mut guard, view);
-        (guard.duties(me.worker), changed)
+        let moved = self.replace(&mut guard, view);
+        let duties = guard.duties(me.worker);
+        (duties, moved || duties != before)
     }
 
     /// Takes note that a worker of this process claims nothing more. The others serve its lanes.
@@ -148,14 +153,17 @@ impl View {
     }
 
     fn duties(&self, me: WorkerId) -> Duties {
+        if self.all.len() <= 1 {
+            return Duties::default();
+        }
         let place = self.all.iter().position(|live| live.worker == me).unwrap_or(0);
-        let look_every = match place {
-            _ if self.all.len() == 1 => return Duties::default(),
-            place if place < self.serving => SERVING_LOOKS,
-            place if place == self.serving => NEXT_LOOKS,
-            _ => OTHERS_LOOK,
+        let look_every = match place.checked_sub(self.serving) {
+            None => SERVING_LOOKS,
+            Some(0) => NEXT_LOOKS,
+            Some(1) => AFTER_NEXT_LOOKS,
+            Some(_) => OTHERS_LOOK,
         };
-        Duties { leads: place == 0, look_every: Some(look_every) }
+        Duties { leads: place == 0, serves: place < self.serving, look_every: Some(look_every) }
     }
 }
 
@@ -182,6 +190,8 @@ mod tests {
 
     use super::*;
 
+    const LAPSE: Duration = Duration::from_secs(3);
+
     fn live(number: u128, busy: bool) -> Live {
         Live { worker: WorkerId(Uuid::from_u128(number)), busy }
     }
@@ -195,7 +205,7 @@ mod tests {
         let workers = Workers::default();
         let mut all: Vec<_> = (1..).zip(busy).map(|(number, busy)| live(number, *busy)).collect();
         let me = all.remove(me - 1);
-        let (duties, _) = workers.checked_in(me, all);
+        let (duties, _) = workers.checked_in(me, all, LAPSE);
         (workers, duties)
     }
 
@@ -238,7 +248,7 @@ mod tests {
         let unknown =
             |view: &View| !view.is_known() && !view.sleeps() && lanes().all(|lane| view.serves(lane));
         assert!(unknown(&workers.view()));
-        workers.checked_in(live(2, false), vec![live(1, false)]);
+        workers.checked_in(live(2, false), vec![live(1, false)], LAPSE);
         assert!(workers.view().sleeps());
         let mut view = View::clone(&workers.view());
         view.until = Some(Instant::now());
@@ -257,10 +267,10 @@ mod tests {
 
     #[test]
     fn the_next_to_serve_looks_more_often_than_the_rest() {
-        let look = |me| view_of(me, &[true, false, false, false]).1.look_every;
+        let look = |me| view_of(me, &[true, false, false, false, false]).1.look_every;
         assert_eq!(
-            [look(1), look(2), look(3), look(4)],
-            [SERVING_LOOKS, SERVING_LOOKS, NEXT_LOOKS, OTHERS_LOOK].map(Some)
+            [look(1), look(2), look(3), look(4), look(5)],
+            [SERVING_LOOKS, SERVING_LOOKS, NEXT_LOOKS, AFTER_NEXT_LOOKS, OTHERS_LOOK].map(Some)
         );
         assert_eq!(view_of(1, &[true]).1, Duties::default());
     }

@@ -1,8 +1,10 @@
 //! Reading what a worker needs to work on the jobs that it claimed.
 
+pub(crate) mod columns;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,20 +15,18 @@ use postrider_core::{
     TargetUrl, TenantId, Timestamp,
 };
 use postrider_database::sql::column;
-use postrider_database::{Batch, Column, Dialect, Kind};
-use postrider_queue::{Claim, Claimed, ClaimedJob, JobId, Join, QueueError};
+use postrider_database::{Batch, Column, Kind};
+use postrider_queue::{Claim, Claimed, ClaimedJob, JobId, QueueError};
 use sea_orm::QueryResult;
 use uuid::Uuid;
 
+pub use self::columns::SMALL_BODY;
+use self::columns::{INPUT, columns, joins};
 use crate::attempt::{DeliveryRef, End};
 use crate::partitions::Tables;
 use crate::row::{parse, status, target, unsigned};
 use crate::subscribers::{secrets, stored::read_policy};
 use crate::{Store, StoreError};
-
-/// The largest body in bytes that [`Store::load`] reads with its job. Larger ones are left to [`Store::envelopes`], so that
-/// the caller decides how many of them it holds.
-pub const SMALL_BODY: usize = 16 * 1024;
 
 /// The body of a request.
 #[derive(Clone, Debug)]
@@ -81,102 +81,6 @@ pub enum Loaded {
 /// What a claim has read about its jobs.
 #[derive(Debug)]
 pub struct Fetched(HashMap<JobId, QueryResult>);
-
-/// The join of claims, which names the partition of today.
-#[derive(Debug, Default)]
-pub(crate) struct ClaimedJoin(Mutex<Option<(Tables, Arc<Join>)>>);
-
-impl ClaimedJoin {
-    fn join(&self, tables: &Tables) -> Arc<Join> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, join)) = &*last
-            && of == tables
-        {
-            return Arc::clone(join);
-        }
-        let join = Join::new(columns(Dialect::Postgres), joins(Dialect::Postgres, &CLAIMED, tables));
-        let join = Arc::new(join);
-        *last = Some((tables.clone(), Arc::clone(&join)));
-        join
-    }
-}
-
-/// A table of jobs, and how its rows are joined: a claim must keep those without a delivery.
-struct Jobs {
-    tenant: &'static str,
-    job: &'static str,
-    delivery: &'static str,
-    event: &'static str,
-    outer: bool,
-}
-
-const INPUT: Jobs = Jobs {
-    tenant: "input.tenant",
-    job: "input.job_id",
-    delivery: "input.delivery_id",
-    event: "input.event_id",
-    outer: false,
-};
-const CLAIMED: Jobs = Jobs {
-    tenant: "taken.owner",
-    job: "taken.id",
-    delivery: "taken.subject",
-    // The last 20 bits are the number of the delivery.
-    event: "overlay(taken.subject::text PLACING '00000' FROM 32)::uuid",
-    outer: true,
-};
-
-/// What is read about a job: names and expressions. The names differ from those of a claim.
-fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
-    let now = dialect.now();
-    let failing = "CASE WHEN (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id LIMIT 1) \
-        IS NOT NULL THEN 1 ELSE 0 END";
-    let envelope = format!("CASE WHEN length(events.envelope) <= {SMALL_BODY} THEN events.envelope END");
-    let previous =
-        format!("CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END");
-    let of = |table: &str, names: &[&'static str]| {
-        names.iter().map(|name| (*name, format!("{table}.{name}"))).collect::<Vec<_>>()
-    };
-    let delivery =
-        ["tenant", "event_type", "subscriber_id", "status", "attempts", "round_start", "created_at"];
-    let subscriber = ["active", "deactivation_reason", "url", "policy", "secret", "headers"];
-    let mut columns = vec![("delivery_id", "deliveries.id".to_owned())];
-    columns.extend(of("deliveries", &delivery));
-    columns.push(("due_in", format!("deliveries.next_attempt_at - {now}")));
-    columns.push(("failing", failing.to_owned()));
-    columns.push(("event_id", "events.id".to_owned()));
-    columns.extend(of("events", &["agent_id"]));
-    columns.push(("size", "length(events.envelope)".to_owned()));
-    columns.push(("envelope", envelope));
-    columns.extend(of("subscribers", &subscriber));
-    columns.push(("previous_secret", previous));
-    columns
-}
-
-/// The tables of [`columns`], each row looked up by itself.
-fn joins(dialect: Dialect, jobs: &Jobs, tables: &Tables) -> String {
-    let Jobs { tenant, job, delivery, event, outer } = jobs;
-    let delivery =
-        format!("deliveries.tenant = {tenant} AND deliveries.id = {delivery} AND deliveries.job_id = {job}");
-    let event = format!("events.tenant = {tenant} AND events.id = coalesce(deliveries.event_id, {event})");
-    let subscriber = "subscribers.id = deliveries.subscriber_id AND subscribers.tenant = deliveries.tenant";
-    let left = |partition: &str, table: &str, condition: &str| match dialect {
-        Dialect::Postgres => format!(
-            "LEFT JOIN LATERAL (SELECT * FROM {partition} AS {table} WHERE {condition} LIMIT 1) AS {table} ON true"
-        ),
-        Dialect::Sqlite => format!("LEFT JOIN {partition} AS {table} ON {condition}"),
-    };
-    let look_up = |partition: &str, table: &str, condition: &str| {
-        if *outer {
-            left(partition, table, condition)
-        } else {
-            dialect.look_up_in(partition, table, condition)
-        }
-    };
-    let deliveries = look_up(&tables.deliveries(), "deliveries", &delivery);
-    let events = look_up(&tables.events(), "events", &event);
-    format!("{deliveries} {events} {}", left("subscribers", "subscribers", subscriber))
-}
 
 impl Store {
     /// Returns what to do about each of these jobs, in their order. One statement reads all of them, including changes

@@ -8,7 +8,7 @@ use postrider_core::{IdGenerator, Keyring};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
-use crate::loading::ClaimedJoin;
+use crate::loading::columns::ClaimedJoin;
 use crate::partitions::Known;
 
 /// The repositories of one database, with the queue in the same database. Clones are cheap and share everything.

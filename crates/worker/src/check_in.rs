@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::shared::Shared;
 
-/// The longest time between two check-ins: other workers take one that has not checked in for 3 s as stopped.
+/// The time between two check-ins, unless the worker's duties say otherwise.
 const CHECK_IN: Duration = Duration::from_secs(1);
 
 /// How long a worker counts as busy after it was seen so, so that lanes do not change hands all the time.
@@ -22,12 +22,16 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken, joined: im
     let mut joined = Some(joined);
     let mut busy_until = Instant::now();
     let mut failed = false;
+    let mut every = CHECK_IN;
     while !stop.is_cancelled() {
         let now = Instant::now();
         if is_busy(&shared) {
             busy_until = now + STAYS_BUSY;
         }
-        let result = shared.store.database().answered(check_in(&shared, now < busy_until)).await;
+        // The next one comes no later than it was announced, even if the duties have changed.
+        let announced = every.max(CHECK_IN);
+        let checking_in = check_in(&shared, now < busy_until, 3 * announced);
+        let result = shared.store.database().answered(checking_in).await;
         if let Err(error) = &result
             && !failed
             && !comes_from_trouble(error)
@@ -38,8 +42,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken, joined: im
         if let Some(joined) = joined.take() {
             joined();
         }
+        every = shared.presence.duties().look_every.unwrap_or(CHECK_IN);
         tokio::select! {
-            () = sleep(shared.presence.duties().look_every.unwrap_or(CHECK_IN)) => {}
+            () = sleep(every.min(announced)) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -49,9 +54,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken, joined: im
     }
 }
 
-async fn check_in(shared: &Shared, busy: bool) -> Result<(), QueueError> {
-    let check_in = shared.presence.check_in(shared.in_flight.len(), busy);
-    shared.presence.checked_in(shared.store.queue().check_in(&check_in).await?);
+async fn check_in(shared: &Shared, busy: bool, lapse: Duration) -> Result<(), QueueError> {
+    let check_in = shared.presence.check_in(shared.in_flight.len(), busy, lapse);
+    shared.presence.checked_in(shared.store.queue().check_in(&check_in).await?, lapse);
     Ok(())
 }
 

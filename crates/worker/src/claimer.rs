@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postrider_core::chain;
 use postrider_database::comes_from_trouble;
-use postrider_queue::{Claim, Claimed, ClaimedJob, Finish, LaneId, LeaseToken, QueueError, Wakeups};
+use postrider_queue::{Claim, Claimed, ClaimedJob, Duties, Finish, LaneId, LeaseToken, QueueError, Wakeups};
 use postrider_store::loading::Fetched;
 use postrider_telemetry::{context, metric, span};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -89,7 +89,11 @@ impl Claimer {
 
     async fn wait(&mut self, next: Next) {
         let Shared { signals, config, presence, .. } = &*self.shared;
-        let poll = presence.duties().look_every.map_or(config.poll, |often| often.min(config.poll));
+        let poll = match presence.duties() {
+            Duties { look_every: None, .. } => config.poll,
+            Duties { serves: true, look_every: Some(often), .. } => often.min(config.poll),
+            Duties { serves: false, look_every: Some(often), .. } => often,
+        };
         self.pace.wait(signals, next, self.wakeups.woken(), poll).await;
     }
 

@@ -58,6 +58,9 @@ const TASKS: [Task; 12] = [
     Task::of_each("measure the queue", measure::interval, |shared| Box::pin(measure::run(shared))),
 ];
 
+/// How often a worker that does not lead looks at least whether it does. Its process sleeps in between.
+const NOT_LEADING: Duration = Duration::from_secs(1);
+
 type Run = fn(&Shared) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + '_>>;
 
 /// A task that runs once per interval, counted from the end of its last run.
@@ -129,6 +132,7 @@ async fn repeat(task: &'static Task, shared: Arc<Shared>, outage: Arc<Outage>, s
         }
         pause = interval;
         if !task.each && !shared.presence.duties().leads {
+            pause = interval.max(NOT_LEADING);
             continue;
         }
         let run = (task.run)(&shared);

@@ -188,7 +188,7 @@ impl Test {
         queue.longest_wait(Duration::from_secs(1)).await.unwrap();
         check("longest wait");
         let (worker, host, version) = (WorkerId(Uuid::from_u128(1)), "here".to_owned(), "1.0.0".to_owned());
-        let check_in = CheckIn { worker, host, version, in_flight: 1, busy: false };
+        let check_in = CheckIn { worker, host, version, in_flight: 1, busy: false, lapse: LEASE };
         queue.check_in(&check_in).await.unwrap();
         check("check in");
         queue.check_out(worker).await.unwrap();

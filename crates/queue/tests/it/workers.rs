@@ -30,8 +30,14 @@ impl Worker {
 
     async fn check_in(&self, busy: bool) -> Duties {
         let worker = WorkerId(Uuid::from_u128(self.id));
-        let check_in =
-            CheckIn { worker, host: "here".to_owned(), version: "1.0.0".to_owned(), in_flight: 3, busy };
+        let check_in = CheckIn {
+            worker,
+            host: "here".to_owned(),
+            version: "1.0.0".to_owned(),
+            in_flight: 3,
+            busy,
+            lapse: Duration::from_secs(3),
+        };
         self.queue.check_in(&check_in).await.unwrap()
     }
 

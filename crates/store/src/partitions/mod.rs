@@ -9,56 +9,28 @@
 //! |---|---|
 //! | `known` | the partitions that this process knows |
 //! | `keep` | makes partitions, and reads which there are |
+//! | `tables` | the names under which a statement finds its rows |
 
 mod keep;
 mod known;
+mod tables;
 
 use postrider_core::DeliveryId;
 
 pub use self::keep::Kept;
 pub(crate) use self::known::Known;
+pub(crate) use self::tables::Tables;
 use crate::Store;
-
-/// The names under which a statement finds its rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tables {
-    /// The end of the partitions' names; `None` for the whole tables.
-    suffix: Option<String>,
-}
-
-impl Tables {
-    pub(crate) const WHOLE: Self = Self { suffix: None };
-
-    pub(crate) fn events(&self) -> String {
-        self.name("events")
-    }
-
-    pub(crate) fn deliveries(&self) -> String {
-        self.name("deliveries")
-    }
-
-    /// For an `UPDATE`, which calls its rows `deliveries`.
-    pub(crate) fn deliveries_to_update(&self) -> String {
-        match &self.suffix {
-            Some(suffix) => format!("deliveries_{suffix} AS deliveries"),
-            None => "deliveries".to_owned(),
-        }
-    }
-
-    fn name(&self, table: &str) -> String {
-        self.suffix.as_ref().map_or_else(|| table.to_owned(), |suffix| format!("{table}_{suffix}"))
-    }
-}
 
 impl Store {
     /// Returns the tables of the deliveries that are made now, if this process knows their partition.
     pub(crate) fn tables_of_now(&self) -> Option<Tables> {
         let suffix = self.partitions.of(std::iter::once(self.ids.clock().now()))?;
-        Some(Tables { suffix: Some(suffix) })
+        Some(Tables::of(Some(suffix)))
     }
 
     /// Returns the tables in which these deliveries and their events are.
     pub(crate) fn tables_of(&self, deliveries: impl IntoIterator<Item = DeliveryId>) -> Tables {
-        Tables { suffix: self.partitions.of(deliveries.into_iter().map(DeliveryId::made_at)) }
+        Tables::of(self.partitions.of(deliveries.into_iter().map(DeliveryId::made_at)))
     }
 }

@@ -46,7 +46,17 @@ async fn the_lanes_of_a_dead_worker_are_served_within_a_second() {
         checked_in(&stage, number).await;
     }
     let (mut late, mut expected) = (Vec::new(), 0);
-    for (link, _) in &workers[1..] {
+    for (link, _) in &workers[..5] {
+        // The others know that the last one has died, and one of them looks for waiting lanes in short intervals.
+        eventually(DEADLINE, || async {
+            let awake =
+                "SELECT count(*) FROM workers WHERE lapses_at > {now} AND lapses_at - seen_at <= 3000";
+            let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+            let live = format!("SELECT count(*) FROM workers WHERE lapses_at > {now}");
+            let (awake, live) = (stage.count(&awake.replace("{now}", now)).await, stage.count(&live).await);
+            (live == WORKERS - i64::try_from(late.len()).unwrap() && awake >= 2).then_some(())
+        })
+        .await;
         stage.dispatch().await;
         expected += 3;
         stage.receiver.wait_for(expected, DEADLINE).await;
@@ -60,8 +70,9 @@ async fn the_lanes_of_a_dead_worker_are_served_within_a_second() {
         stage.settled().await;
     }
     println!("after a worker had died, events arrived within {late:?}");
-    // The best of five, because other tests run at the same time.
-    assert!(late.iter().min().unwrap() < &Duration::from_secs(1), "{late:?}");
+    late.sort();
+    // Most of five, because other tests run at the same time.
+    assert!(late[2] < Duration::from_secs(1), "{late:?}");
     for (link, worker) in workers {
         link.set(Link::Open);
         worker.stop().await;
