@@ -24,24 +24,27 @@ pub(crate) async fn run(report: &mut Report, events: u32) {
     report.must(sent.refused == 0, format!("{BENCH}: {} requests were refused", sent.refused));
     report.add(BENCH, "events acknowledged and delivered", a_second(events, took), "events/s");
 
-    let [first, steady] = by_second(&run, &sent, from);
+    let tenths = per(&run, &sent, from, SECOND / 10);
+    eprintln!("bench: {BENCH}: deliveries in each tenth of the first second: {:?}", &tenths[..10]);
+    let mut seconds = per(&run, &sent, from, SECOND);
+    let first = seconds.remove(0);
+    seconds.sort_unstable();
+    let [first, steady] = [first, seconds[seconds.len() / 2]].map(f64::from);
     report.add(BENCH, "deliveries in the first second", first, "");
     report.add(BENCH, "deliveries in a second, median of the others", steady, "");
     let share = first / steady.max(1.0) * 100.0;
     report.with_goal(BENCH, "first second, relative to the others", share, "%", Goal::AtLeast(80.0));
 }
 
-/// How many deliveries arrived in the first second, and the median of the other seconds in which events were sent.
-fn by_second(run: &Arrivals, sent: &Sent, from: u32) -> [f64; 2] {
-    let seconds = usize::try_from(sent.took.as_secs()).unwrap_or(0).max(2);
-    let mut counts = vec![0_u32; seconds];
+/// How many deliveries arrived in each span of this many microseconds, while events were sent.
+fn per(run: &Arrivals, sent: &Sent, from: u32, span: u32) -> Vec<u32> {
+    let seconds = u32::try_from(sent.took.as_secs()).unwrap_or(0).max(2);
+    let mut counts = vec![0_u32; (seconds * SECOND / span) as usize];
     for event in 0..sent.due.len() {
-        let second = run.at(0, event).map(|at| at.saturating_sub(from) / SECOND);
-        if let Some(count) = second.and_then(|second| counts.get_mut(second as usize)) {
+        let place = run.at(0, event).map(|at| at.saturating_sub(from) / span);
+        if let Some(count) = place.and_then(|place| counts.get_mut(place as usize)) {
             *count += 1;
         }
     }
-    let first = counts.remove(0);
-    counts.sort_unstable();
-    [first, counts[counts.len() / 2]].map(f64::from)
+    counts
 }
