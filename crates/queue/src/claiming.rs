@@ -71,7 +71,7 @@ pub(crate) async fn claim(
     }
     let (mut blocked, mut limits) = (false, HashMap::new());
     loop {
-        let lanes = turns.take(claim.max, &claim.skip);
+        let lanes = turns.take(claim);
         let (mut jobs, mut joined, mut left) = (Vec::new(), Joined::new(), turns.left());
         if !lanes.is_empty() {
             let on_loan = Lent { turns, returned: false };
@@ -85,7 +85,8 @@ pub(crate) async fn claim(
             return Ok((Claimed { jobs, more: left.more, blocked, limits, opens_in: left.opens_in }, joined));
         }
         if !left.unvisited {
-            let Some(after) = turns.search_from(true) else {
+            // Beside a skipped owner there may be many lanes of its own, which a search would read for nothing.
+            let Some(after) = turns.search_from(claim.skip_owners.is_empty()) else {
                 return Ok((
                     Claimed { blocked, limits, opens_in: left.opens_in, ..Claimed::default() },
                     joined,

@@ -85,6 +85,7 @@ macro_rules! conformance_suite {
                 every_lane_is_served_in_turn
                 a_small_claim_serves_every_lane
                 a_claim_leaves_out_skipped_lanes
+                a_claim_leaves_out_skipped_owners
                 an_expired_lease_is_rescued_and_fenced
                 an_extended_lease_is_not_rescued
                 an_exhausted_job_is_leased_to_its_rescuer

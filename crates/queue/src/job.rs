@@ -162,6 +162,8 @@ pub struct Claim {
     pub lease: Duration,
     /// Lanes to skip.
     pub skip: Vec<LaneId>,
+    /// Owners whose lanes to skip.
+    pub skip_owners: Vec<String>,
     /// How many jobs of a lane without a limit of its own may run at once, over all workers.
     pub lane_concurrency: NonZeroU32,
     /// The worker that claims, if it keeps to the limits in [`Claimed::limits`] by itself.
@@ -183,6 +185,7 @@ impl Claim {
             max,
             lease,
             skip: Vec::new(),
+            skip_owners: Vec::new(),
             lane_concurrency,
             worker: None,
             ahead: HashMap::new(),

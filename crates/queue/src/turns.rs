@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use self::owners::Owners;
 use self::waiting::Waiting;
-use crate::job::LaneId;
+use crate::job::{Claim, LaneId};
 use crate::workers::{View, Workers};
 
 /// How many lanes a claim looks at beyond those it can serve.
@@ -144,16 +144,18 @@ impl Turns {
         self.state().next_round = None;
     }
 
-    /// Returns the lanes for a claim of `max` jobs, in turn. The caller gives them back with [`Turns::looked`].
-    pub(crate) fn take(&self, max: u32, skip: &[LaneId]) -> Vec<LaneId> {
+    /// Returns the lanes for a claim, in turn. The caller gives them back with [`Turns::looked`].
+    pub(crate) fn take(&self, claim: &Claim) -> Vec<LaneId> {
         let mut state = self.state();
         state.open_due(Instant::now());
-        let most = (max as usize).saturating_add(LOOK_AHEAD);
+        let skipped_owners = claim.skip_owners.iter().map(|owner| state.owners.named(owner)).collect();
+        state.waiting.set_aside(skipped_owners);
+        let most = (claim.max as usize).saturating_add(LOOK_AHEAD);
         let (mut taken, mut skipped) = (Vec::new(), Vec::new());
         while taken.len() < most
             && let Some((owner, lane)) = state.waiting.next()
         {
-            if skip.contains(&lane) { skipped.push((owner, lane)) } else { taken.push(lane) }
+            if claim.skip.contains(&lane) { skipped.push((owner, lane)) } else { taken.push(lane) }
         }
         for (owner, lane) in skipped {
             state.waiting.add_dry(owner, lane);

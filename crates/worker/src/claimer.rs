@@ -21,6 +21,7 @@ use crate::completion::{Completion, Completions};
 use crate::pace::{Backoff, ClaimPace, Found, Next, free_slots};
 use crate::point::point;
 use crate::shared::Shared;
+use crate::shares::{Allowance, Share};
 
 /// How many jobs of a lane are claimed at most to take the place of others before the next claim, so that few go to a
 /// receiver that starts to fail. Those of all lanes take a quarter of the worker slots at most.
@@ -106,14 +107,16 @@ impl Claimer {
         let most_of_the_slots = (config.concurrency.get() as usize * 3 / 4).max(1);
         let token = LeaseToken(self.shared.store.ids().next_uuid());
         let skip = self.shared.in_flight.lanes_with(most_of_the_slots);
-        let skipped = !skip.is_empty();
+        let Allowance { jobs, full } = self.shared.shares.allow(config.concurrency.get() as usize, free);
+        let skipped = !skip.is_empty() || !full.is_empty();
         let claim = Claim {
             skip,
+            skip_owners: full,
             lane_concurrency: config.subscriber_concurrency,
             worker: Some(self.shared.presence.id()),
             ahead: self.shared.in_flight.ahead(AHEAD, config.concurrency.get() / 4),
             ended: self.shared.in_flight.take_ended(),
-            ..Claim::new(token, free, config.lease)
+            ..Claim::new(token, jobs, config.lease)
         };
         let span = debug_span!("queue.claim", { span::JOBS } = field::Empty);
         let started = Instant::now();
@@ -167,8 +170,8 @@ impl Claimer {
         let cancels: Vec<_> = jobs.iter().map(|job| in_flight.add(job.lease)).collect();
         in_flight.limit(limits);
         let mut slots = Vec::with_capacity(jobs.len());
-        for _ in &jobs {
-            slots.push(take_slot(&self.shared.slots).await);
+        for job in &jobs {
+            slots.push((take_slot(&self.shared.slots).await, self.shared.shares.take(&job.owner)));
         }
         point("claimed");
         if let Some(loading) = self.loading.take()
@@ -188,7 +191,7 @@ impl Claimer {
 }
 
 /// What belongs to a claimed job: the token that cancels its attempt, and its worker slot.
-type Resources = (CancellationToken, Option<OwnedSemaphorePermit>);
+type Resources = (CancellationToken, (Option<OwnedSemaphorePermit>, Share));
 
 /// Loads claimed jobs and starts their attempts. Returns whether it could; if not, it gives the jobs back.
 async fn load(

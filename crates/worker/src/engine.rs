@@ -54,6 +54,7 @@ impl Worker {
             slots,
             labels: BoundedLabel::default(),
             in_flight: InFlight::default(),
+            shares: Arc::default(),
             presence,
             payloads: Payloads::new(config.payload_memory, config.concurrency.get()),
             clock: ClockMonitor::default(),

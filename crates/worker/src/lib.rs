@@ -18,6 +18,7 @@
 //! | `completion` | what becomes of a claimed job, on its way to the recorder |
 //! | `recorder` | records outcomes in batches, and finishes their jobs |
 //! | `in_flight` | the leases of this worker, from the claim to the record |
+//! | `shares` | how many worker slots the jobs of each owner take |
 //! | `presence` | who this worker is, and its part among all that run |
 //! | `check_in` | registers this worker, and learns its part |
 //! | `notice` | logs events about subscribers and deliveries, and dispatches them to operators |
@@ -43,6 +44,7 @@ mod recorder;
 #[cfg(feature = "program")]
 mod settings;
 mod shared;
+mod shares;
 mod upkeep;
 
 pub use config::{Config, ConfigError};

@@ -16,6 +16,7 @@ use crate::in_flight::InFlight;
 use crate::pace::Signals;
 use crate::payloads::Payloads;
 use crate::presence::Presence;
+use crate::shares::Shares;
 
 /// What all parts of a worker use.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// The worker slots: a permit for each request that may be in flight.
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) in_flight: InFlight,
+    /// How many of the slots each owner of jobs has.
+    pub(crate) shares: Arc<Shares>,
     /// Its part among all workers.
     pub(crate) presence: Presence,
     /// The payloads that deliveries share.

@@ -44,6 +44,22 @@ pub async fn owners_take_fair_turns(fixture: &dyn Fixture) {
     assert_eq!(served.len(), 3);
 }
 
+/// The jobs of a skipped owner stay ready for other claims, and do not hide those of others.
+pub async fn a_claim_leaves_out_skipped_owners(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    let wide: Vec<_> = (1..=300).flat_map(|number| jobs(lane(number), 1)).collect();
+    queue.enqueue(&wide).await.unwrap();
+    let others = jobs(lane(400), 3).into_iter().map(|job| NewJob { owner: "other".to_owned(), ..job });
+    queue.enqueue(&others.collect::<Vec<_>>()).await.unwrap();
+    let skipping = || Claim { skip_owners: vec!["acme".to_owned()], ..claim(10) };
+    let mut claimed = Vec::new();
+    for _ in 0..3 {
+        claimed.extend(queue.claim(&skipping()).await.unwrap().jobs);
+    }
+    assert_eq!(claimed.iter().map(|job| job.lease.lane).collect::<Vec<_>>(), [lane(400); 3]);
+    assert_eq!(take(&queue, 10).await.len(), 10);
+}
+
 /// With more lanes than room, each lane has its turn, whatever its position.
 pub async fn every_lane_is_served_in_turn(fixture: &dyn Fixture) {
     let queue = fixture.queue();

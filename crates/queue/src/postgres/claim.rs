@@ -47,7 +47,7 @@ pub(super) async fn take(
 ) -> Result<(Taken, Joined), DatabaseError> {
     let workers = turns.workers();
     let least_wait = |lane: &LaneId| millis(workers.take_over_after(*lane));
-    let values: [Value; 9] = [
+    let values: [Value; 10] = [
         lanes.iter().map(|lane| lane.0).collect::<Vec<Uuid>>().into(),
         i64::from(claim.max).into(),
         claim.token.0.into(),
@@ -57,6 +57,7 @@ pub(super) async fn take(
         lanes.iter().map(least_wait).collect::<Vec<i64>>().into(),
         claim.worker.map(|worker| worker.0).into(),
         lanes.iter().map(|lane| claim.ahead_in(*lane)).collect::<Vec<i32>>().into(),
+        claim.skip_owners.clone().into(),
     ];
     let sql = CLAIM.on(Dialect::Postgres);
     let sql = join.map_or(sql, |join| join.fill(sql));
@@ -73,7 +74,9 @@ pub(super) async fn take(
             let lane = LookedAt::read(&row)?;
             blocked |= lane.is_blocked();
             let id = LaneId(column(&row, "lane")?);
-            fates.insert(id, (column(&row, "owner")?, lane.fate(claim.max)));
+            let owner: String = column(&row, "owner")?;
+            let fate = lane.fate(claim.max, claim.skip_owners.contains(&owner));
+            fates.insert(id, (owner, fate));
             if claim.worker.is_some() {
                 limits.insert(id, u32::try_from(column::<i32>(&row, "may_run")?).unwrap_or(1));
             }
@@ -133,12 +136,12 @@ impl LookedAt {
         })
     }
 
-    fn fate(&self, max: u32) -> Fate {
+    fn fate(&self, max: u32, skipped: bool) -> Fate {
         match &self.locked {
             _ if !self.ready => Fate::Nothing,
             _ if self.closed_for > 0 => Fate::Closed(duration(self.closed_for)),
             _ if self.at_limit => Fate::Full,
-            None if self.lanes >= i64::from(max) => Fate::NotReached,
+            None if skipped || self.lanes >= i64::from(max) => Fate::NotReached,
             None => Fate::Contended,
             Some(lane) if lane.rate_for > 0 => Fate::Closed(duration(lane.rate_for)),
             Some(lane) if lane.is_full() => Fate::Full,

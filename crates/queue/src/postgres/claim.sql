@@ -3,7 +3,7 @@
 -- $1 the lanes in turn, $2 how many jobs, $3 the leases' token, $4 their duration in milliseconds, $5 the concurrency of
 -- lanes that have none of their own, $6 the tokens of claims that have ended, $7 for how long in milliseconds the jobs of
 -- each lane must have waited, and nobody have served it: zero, or more if another worker serves it, $8 the worker, $9 how
--- many jobs of each lane it claims ahead.
+-- many jobs of each lane it claims ahead, $10 owners to skip.
 --
 -- Tables are looked up row by row, by an array, or by a range of one; they are never joined. PostgreSQL keeps the plan,
 -- and a plan made while a table was nearly empty would join with all of it once it has grown.
@@ -18,7 +18,7 @@ WITH clock AS MATERIALIZED (
 ), looked AS MATERIALIZED (
     SELECT given.turn, given.ahead, lanes.id, lanes.owner, lanes.version, {may_run} AS may_run,
         GREATEST(paused_until - now, {rate_for}) AS closed_for, {at_limit} AS at_limit,
-        NOT draining AND {is_ready} AS ready, {may_claim} AS open
+        NOT draining AND {is_ready} AS ready, {may_claim} AND lanes.owner <> ALL ($10::text[]) AS open
     FROM unnest($1::uuid[], $7::bigint[], $9::integer[]) WITH ORDINALITY AS given(lane, least_wait, ahead, turn)
         CROSS JOIN LATERAL (SELECT ctid AS version, * FROM lanes WHERE lanes.id = given.lane LIMIT 1) AS lanes
         CROSS JOIN clock

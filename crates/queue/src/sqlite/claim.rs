@@ -130,7 +130,8 @@ pub(super) async fn take(
 ) -> Result<Taken, DatabaseError> {
     let transaction = database.begin().await?;
     let looked = look(&transaction, claim, lanes).await?;
-    let open = looked.iter().filter(|lane| lane.open && lane.ready).take(claim.max as usize);
+    let is_open = |lane: &&LookedAt| lane.open && lane.ready && !claim.skip_owners.contains(&lane.owner);
+    let open = looked.iter().filter(is_open).take(claim.max as usize);
     let open: Vec<&LookedAt> = open.collect();
     let mut fates: HashMap<LaneId, Fate> = looked.iter().map(|lane| (lane.id, lane.fate())).collect();
     let limits = looked.iter().filter(|_| claim.worker.is_some());

@@ -38,4 +38,8 @@ impl Owners {
         }
         self.newer.insert(lane, self.hasher.hash_one(owner));
     }
+
+    pub(super) fn named(&self, owner: &str) -> Owner {
+        Owner::Known(self.hasher.hash_one(owner))
+    }
 }

@@ -14,6 +14,8 @@ pub(super) struct Waiting {
     owners: VecDeque<Owner>,
     lanes: HashMap<Owner, VecDeque<Place>>,
     known: HashSet<LaneId>,
+    /// Owners that have no turn.
+    aside: Vec<Owner>,
     /// How many claims have found jobs.
     claims: u64,
     /// How many lanes are dry.
@@ -41,9 +43,18 @@ impl Waiting {
         self.known.contains(&lane)
     }
 
+    /// Gives these owners no turn from now on, and all others.
+    pub(super) fn set_aside(&mut self, owners: Vec<Owner>) {
+        self.aside = owners;
+    }
+
     /// Returns whether some lanes have not had their turn since a claim last found a job.
     pub(super) fn has_unvisited(&self) -> bool {
-        self.len() > self.dry
+        let unvisited_aside = |owner| {
+            let lanes = self.lanes.get(owner).into_iter().flatten();
+            lanes.filter(|place| place.dry_since != Some(self.claims)).count()
+        };
+        self.len() - self.dry > self.aside.iter().map(unvisited_aside).sum()
     }
 
     /// Lets a lane wait behind the others of its owner.
@@ -70,7 +81,8 @@ impl Waiting {
 
     /// Takes the next lane, of the owner whose turn it is.
     pub(super) fn next(&mut self) -> Option<(Owner, LaneId)> {
-        let owner = self.owners.pop_front()?;
+        let place = self.owners.iter().position(|owner| !self.aside.contains(owner))?;
+        let owner = self.owners.remove(place)?;
         let lanes = self.lanes.get_mut(&owner)?;
         let place = lanes.pop_front();
         if lanes.is_empty() {
@@ -161,6 +173,21 @@ mod tests {
         waiting.put_back(SMALL, lane(9));
         waiting.put_back(WIDE, lane(1));
         assert_eq!(taken(&mut waiting, 4), [9, 1, 2, 3].map(lane));
+    }
+
+    #[test]
+    fn owners_that_are_set_aside_have_no_turn_until_they_return() {
+        let mut waiting = Waiting::default();
+        waiting.add(WIDE, lane(1));
+        waiting.add_dry(WIDE, lane(2));
+        waiting.add(SMALL, lane(3));
+        waiting.set_aside(vec![WIDE]);
+        assert!(waiting.has_unvisited());
+        assert_eq!(taken(&mut waiting, 9), [lane(3)]);
+        assert!(!waiting.has_unvisited());
+        waiting.set_aside(Vec::new());
+        assert!(waiting.has_unvisited());
+        assert_eq!(taken(&mut waiting, 9), [1, 2].map(lane));
     }
 
     #[test]

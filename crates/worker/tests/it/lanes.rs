@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use postrider_core::TenantId;
 use postrider_core::subscriber::{PolicyFields, RateLimitFields};
+use postrider_dispatch::NewEvent;
 use postrider_testkit::Behaviour;
+use postrider_testkit::receiver::Gate;
 use postrider_worker::Config;
 
-use crate::stage::{DEADLINE, Stage, at_once, config, delays, on_both};
+use crate::stage::{DEADLINE, Stage, at_once, config, delays, event, on_both};
 
 on_both!(
     an_ordered_subscriber_gets_events_in_order_despite_failures,
@@ -14,6 +17,7 @@ on_both!(
     a_concurrency_limit_holds_over_all_workers,
     a_concurrency_limit_holds_while_workers_claim_ahead,
     a_small_worker_does_not_wait_for_the_poll,
+    a_tenant_whose_receivers_hang_leaves_room_for_others,
 );
 
 async fn an_ordered_subscriber_gets_events_in_order_despite_failures(stage: &Stage) {
@@ -134,4 +138,29 @@ async fn a_small_worker_does_not_wait_for_the_poll(stage: &Stage) {
         assert!(took < poll, "{took:?}");
         worker.stop().await;
     }
+}
+
+/// With many subscribers that each stay below their limit, a tenant could still take every slot of a worker.
+async fn a_tenant_whose_receivers_hang_leaves_room_for_others(stage: &Stage) {
+    const HANGING: usize = 20;
+    let gate = Gate::closed();
+    stage.receiver.on("/hanging", Behaviour::Status(200).behind(&gate));
+    for _ in 0..HANGING {
+        stage.subscriber("/hanging").await;
+    }
+    let small = Config { concurrency: at_once(16), ..config() };
+    let worker = stage.worker(small).await;
+    stage.dispatch_many(2).await;
+    stage.receiver.wait_for_path("/hanging", 14, DEADLINE).await;
+    let other: TenantId = "other".parse().unwrap();
+    stage.store.create_subscriber(&other, stage.new_subscriber("/healthy")).await.unwrap();
+    for number in 0..20 {
+        let event = NewEvent { tenant: other.clone(), ..event(number) };
+        stage.dispatcher.dispatch(event).await.unwrap();
+    }
+    stage.receiver.wait_for_path("/healthy", 20, DEADLINE).await;
+    assert_eq!(stage.receiver.requests_to("/hanging").len(), 14, "two of sixteen slots are left");
+    gate.open();
+    stage.settled().await;
+    worker.stop().await;
 }

@@ -231,9 +231,9 @@ impl State {
         claimed: &mut Claimed,
     ) -> (Vec<VecDeque<(LaneId, u32)>>, bool) {
         let mut open: BTreeMap<String, VecDeque<(LaneId, u32)>> = BTreeMap::new();
-        for (id, lane) in
-            self.lanes.iter().filter(|(id, lane)| !lane.ready.is_empty() && !claim.skip.contains(id))
-        {
+        for (id, lane) in self.lanes.iter().filter(|(id, lane)| {
+            !lane.ready.is_empty() && !claim.skip.contains(id) && !claim.skip_owners.contains(&lane.owner)
+        }) {
             let allowed = lane.allowed(claim.lane_concurrency.get());
             let (by_rate, wait) = lane.by_rate(now);
             let closed_for = lane.paused_until.saturating_sub(now).max(wait);
