@@ -54,7 +54,6 @@ pub(crate) async fn start_cluster(
             give_settings(connection, who, &program).await;
         }
         let mut member = Member::new(who, program, Some(link), chronicle, logbook);
-        // One after the other: the first server migrates the database.
         member.start(None).await;
         if matches!(who, Who::Worker(_)) { &mut workers } else { &mut servers }.push(member);
     }

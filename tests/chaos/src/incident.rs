@@ -60,6 +60,10 @@ pub(crate) enum Fault {
     Broken,
     /// A column was added to each main table, or removed again.
     Column,
+    /// Partitions were added and dropped.
+    Days,
+    /// Another client kept a transaction open.
+    Snapshot,
     /// Another process held SQLite's write lock.
     Locked,
 }
@@ -89,7 +93,9 @@ impl Fault {
             | Self::Partition
             | Self::Cut
             | Self::Backends
-            | Self::Idle => false,
+            | Self::Idle
+            | Self::Days
+            | Self::Snapshot => false,
         }
     }
 }
@@ -112,6 +118,8 @@ impl fmt::Display for Fault {
             Self::Full => "disk full",
             Self::Broken => "writes and syncs failed",
             Self::Column => "columns added or removed",
+            Self::Days => "partitions added and dropped",
+            Self::Snapshot => "transaction held open",
             Self::Locked => "write lock held by another process",
         })
     }

@@ -10,6 +10,7 @@
 //! | `cluster`, `member` | the programs, and a breakable link between each program and PostgreSQL |
 //! | `faults` | the faults of programs, and how they are chosen |
 //! | `postgres`, `bouncer`, `sqlite` | the databases and their faults |
+//! | `days` | partitions of PostgreSQL that begin, come and go |
 //! | `disk` | a file system that can be full |
 //! | `audience` | the subscribers, and how they answer |
 //! | `ledger` | the publisher: which events it sent, and which were acknowledged |
@@ -31,6 +32,7 @@ mod audience;
 mod bouncer;
 mod checks;
 mod cluster;
+mod days;
 mod deck;
 mod disk;
 mod facts;

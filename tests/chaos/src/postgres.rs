@@ -8,7 +8,7 @@ use std::{fmt, fs, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, tim
 
 use fastrand::Rng;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection,
+    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, TransactionTrait as _,
     sqlx::{Connection as _, postgres::PgConnection},
 };
 use tokio::{
@@ -21,6 +21,7 @@ use xtask::postgres::{Durability, Options, Postgres, Stop};
 
 use crate::{
     bouncer::Bouncer,
+    days,
     deck::Deck,
     disk::Disk,
     incident::{Chronicle, Fault},
@@ -53,9 +54,11 @@ enum Deed {
     Idle,
     Full,
     Column,
+    Partitions,
+    Snapshot,
 }
 
-const DEEDS: [Deed; 8] = [
+const DEEDS: [Deed; 10] = [
     Deed::Backends,
     Deed::Pooler,
     Deed::Crash,
@@ -64,6 +67,8 @@ const DEEDS: [Deed; 8] = [
     Deed::Idle,
     Deed::Full,
     Deed::Column,
+    Deed::Partitions,
+    Deed::Snapshot,
 ];
 
 impl Deed {
@@ -77,6 +82,8 @@ impl Deed {
             Self::Idle => Fault::Idle,
             Self::Full => Fault::Full,
             Self::Column => Fault::Column,
+            Self::Partitions => Fault::Days,
+            Self::Snapshot => Fault::Snapshot,
         }
     }
 }
@@ -202,6 +209,8 @@ impl PostgresServer {
                     change_columns(&connection, has_columns).await;
                     has_columns = !has_columns;
                 }
+                Deed::Partitions => days::come_and_go(&connection, &mut rng).await,
+                Deed::Snapshot => hold_snapshot(&connection, lasts, &stop).await,
             }
             chronicle.note(deed.fault(), None, from);
         }
@@ -257,7 +266,7 @@ async fn execute(database: &DatabaseConnection, sql: &str) {
 }
 
 /// Repeats a statement until it succeeds: an earlier crash may have ended our backends.
-async fn insist(database: &DatabaseConnection, sql: &str) {
+pub(crate) async fn insist(database: &DatabaseConnection, sql: &str) {
     let end = Instant::now() + Duration::from_secs(30);
     while let Err(error) = database.execute_unprepared(sql).await {
         assert!(Instant::now() < end, "{sql}: {error}");
@@ -287,6 +296,19 @@ async fn end_backends(database: &DatabaseConnection, rng: &mut Rng) {
     );
     // Fails only when the previous crash ended our own backend.
     let _ = database.execute_unprepared(&sql).await;
+}
+
+/// Keeps a transaction open, as a dump or a forgotten `BEGIN` does.
+async fn hold_snapshot(database: &DatabaseConnection, lasts: Duration, stop: &CancellationToken) {
+    // Fails only when the previous crash ended our own backend.
+    let Ok(open) = database.begin().await else { return };
+    let begun = open.execute_unprepared(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id(); SELECT count(*) FROM lanes",
+    );
+    if begun.await.is_ok() {
+        wait(lasts, stop).await;
+    }
+    let _ = open.rollback().await;
 }
 
 /// Adds a column to each table, as a migration does, or removes it.

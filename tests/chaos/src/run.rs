@@ -24,6 +24,7 @@ use crate::{
     bouncer::Bouncer,
     checks::{self, Evidence},
     cluster::{ADMIN_KEY, parts, start_cluster, start_whole},
+    days,
     facts::Facts,
     faults::torment,
     incident::Chronicle,
@@ -54,7 +55,7 @@ pub(crate) enum Kind {
 
 /// Runs faults for `seconds`, then checks every guarantee. Returns whether all of them held.
 pub(crate) async fn run(kind: Kind, seconds: u64, seed: u64, rate: f64) -> bool {
-    let (stage, members) = Stage::start(kind).await;
+    let (stage, members) = Stage::start(kind, Duration::from_secs(seconds)).await;
     let watching = CancellationToken::new();
     let watch = stage.start_watch(&members, watching.clone());
 
@@ -102,7 +103,7 @@ struct Settled {
 }
 
 impl Stage {
-    async fn start(kind: Kind) -> (Self, Members) {
+    async fn start(kind: Kind, faults: Duration) -> (Self, Members) {
         let (chronicle, logbook) = (Arc::<Chronicle>::default(), Arc::<Logbook>::default());
         let anchor = Anchor::new();
         let receiver = Arc::new(Receiver::start().await);
@@ -113,6 +114,7 @@ impl Stage {
                 let roles: Vec<String> = parts().map(referee::role).collect();
                 let server = PostgresServer::start(bouncer, &roles).await;
                 let connection = server.connect().await;
+                days::prepare(&connection, faults).await;
                 let members = start_cluster(&server, &chronicle, &logbook, &connection).await;
                 let records = Records::Postgres(connection.clone());
                 (Database::Postgres(server, connection), records, members)

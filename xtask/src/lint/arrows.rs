@@ -59,7 +59,7 @@ const RULES: &[Rule] = &[
     Rule { package: "postrider-blackbox", may_use: &[CORE, MIGRATIONS, KIT] },
     Rule { package: "postrider-fuzz", may_use: &[CORE, DELIVERY, TELEMETRY] },
     Rule { package: "xtask", may_use: &[] },
-    Rule { package: CHAOS, may_use: &[CORE, KIT, "xtask"] },
+    Rule { package: CHAOS, may_use: &[CORE, KIT, MIGRATIONS, "xtask"] },
     Rule { package: BENCH, may_use: &[KIT, "xtask"] },
 ];
 
