@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 
-use crate::{moment, postgres::insist};
+use crate::moment;
 
 /// The length of a short partition, in milliseconds.
 const SHORT: i64 = 20_000;
@@ -25,26 +25,23 @@ pub(crate) async fn prepare(database: &DatabaseConnection, faults: Duration) {
     database.execute_unprepared(&sql).await.expect("partitions");
 }
 
-/// Drops the last partition, which is empty and which the programs make again, and an old one with rows.
-pub(crate) async fn come_and_go(database: &DatabaseConnection, rng: &mut Rng) {
-    // Two short ones may meet in an old day, but never in the same second.
+/// Statements that make an old partition with a row and drop it, and drop the last one, which is empty and which the programs
+/// make again. To be repeated while they fail, since dropping gives way to others.
+pub(crate) fn coming_and_going(rng: &mut Rng) -> [String; 4] {
     let then = moment::now() - rng.i64(30..300) * DAY;
-    let add = format!("SELECT postrider_add_partition({then}, 1000)");
-    insist(database, &add).await;
-    let write = format!(
-        "INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at)
-         SELECT postrider_id_at({then}), 'default', 'old.event', 'default', ''::bytea, 1, {then}
-         ON CONFLICT DO NOTHING"
-    );
-    insist(database, &write).await;
-    drop_partition(database, &format!("starts_at <= {then} AND ends_at > {then}")).await;
-    drop_partition(database, "starts_at = (SELECT max(starts_at) FROM partitions)").await;
+    [
+        format!("SELECT postrider_add_partition({then}, 1000)"),
+        format!(
+            "INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at)
+             SELECT postrider_id_at({then}), 'default', 'old.event', 'default', ''::bytea, 1, {then}
+             ON CONFLICT DO NOTHING"
+        ),
+        dropping(&format!("starts_at <= {then} AND ends_at > {then}")),
+        dropping("starts_at = (SELECT max(starts_at) FROM partitions)"),
+    ]
 }
 
-/// Repeats the call until it succeeds, since it gives way to others.
-async fn drop_partition(database: &DatabaseConnection, which: &str) {
-    let sql = format!(
-        "SELECT postrider_drop_partition(suffix, 9000000000000000, 9000000000000000) FROM partitions WHERE {which}"
-    );
-    insist(database, &sql).await;
+fn dropping(which: &str) -> String {
+    const NEVER: i64 = 9_000_000_000_000_000;
+    format!("SELECT postrider_drop_partition(suffix, {NEVER}, {NEVER}) FROM partitions WHERE {which}")
 }

@@ -209,7 +209,11 @@ impl PostgresServer {
                     change_columns(&connection, has_columns).await;
                     has_columns = !has_columns;
                 }
-                Deed::Partitions => days::come_and_go(&connection, &mut rng).await,
+                Deed::Partitions => {
+                    for sql in days::coming_and_going(&mut rng) {
+                        insist(&connection, &sql).await;
+                    }
+                }
                 Deed::Snapshot => hold_snapshot(&connection, lasts, &stop).await,
             }
             chronicle.note(deed.fault(), None, from);
@@ -266,7 +270,7 @@ async fn execute(database: &DatabaseConnection, sql: &str) {
 }
 
 /// Repeats a statement until it succeeds: an earlier crash may have ended our backends.
-pub(crate) async fn insist(database: &DatabaseConnection, sql: &str) {
+async fn insist(database: &DatabaseConnection, sql: &str) {
     let end = Instant::now() + Duration::from_secs(30);
     while let Err(error) = database.execute_unprepared(sql).await {
         assert!(Instant::now() < end, "{sql}: {error}");
