@@ -25,6 +25,7 @@ mod m0008_subscriber_counts;
 mod m0009_rollups;
 mod m0010_ends;
 mod m0011_retention;
+mod m0013_first_attempts;
 mod schema;
 
 /// All migrations, oldest first.
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_rollups::Migration),
             Box::new(m0010_ends::Migration),
             Box::new(m0011_retention::Migration),
+            Box::new(m0013_first_attempts::Migration),
         ]
     }
 }

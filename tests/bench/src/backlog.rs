@@ -27,7 +27,8 @@ const UUID: &str = "CREATE OR REPLACE FUNCTION bench_uuid(at bigint) RETURNS uui
     SELECT postrider_add_partition((extract(epoch FROM now()) * 1000)::bigint - day * 86400000, 86400000) \
     FROM generate_series(-1, 1) AS day";
 
-/// Writes succeeded deliveries, ten for each event, each with its attempt, of the last `days` days before today.
+/// Writes succeeded deliveries, ten for each event, each with its attempt, of the last `days` days before today. The response
+/// has the header `content-length: 0`.
 pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days: u32) {
     execute(database, UUID).await;
     let partitions = format!(
@@ -54,12 +55,11 @@ pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days
                     SELECT bench_delivery(id, k) AS id, at, \
                         ('00000000-0000-7000-9000-' || lpad(to_hex((n * 10 + k) % {subscribers}), 12, '0'))::uuid AS subscriber \
                     FROM new_events, generate_series(1, 10) AS k \
-                ), delivered AS ( \
-                    INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, job_id, response_status, created_at, ended_at) \
-                    SELECT id, 'default', subscriber, 'old.event', 1, 1, 0, gen_random_uuid(), 200, at, at + 10 FROM new_deliveries \
                 ) \
-                INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_status, response_headers, response_body, response_truncated) \
-                SELECT bench_uuid(at + 5), 'default', id, 1, at + 5, 5000, 200, convert_to('[[\"content-length\",\"0\"]]', 'UTF8'), ''::bytea, false FROM new_deliveries"
+                INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, job_id, response_status, created_at, ended_at, \
+                    first_started_at, first_duration_us, first_status, first_response) \
+                SELECT id, 'default', subscriber, 'old.event', 1, 1, 0, gen_random_uuid(), 200, at, at + 10, at + 5, 5000, 200, '\\x010001050130'::bytea \
+                FROM new_deliveries"
             ),
         )
         .await;
