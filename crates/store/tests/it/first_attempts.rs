@@ -115,11 +115,12 @@ async fn later_attempts_have_rows_and_are_listed_before_the_first(stage: &Stage)
     record(stage, &held, attempt(&held.1, Verdict::Success, "first"), End::Succeeded).await;
     let failure = Verdict::failure(ErrorKind::Status, "the receiver answered 500");
     let ends = [
-        (failure, "x".repeat(1_100_000), End::RetryIn(Duration::ZERO)),
+        (failure, "x".repeat(1_100_000), End::RetryIn(Duration::from_secs(1))),
         (Verdict::Success, "third".into(), End::Succeeded),
     ];
     for (verdict, body, end) in ends {
         if verdict.is_success() {
+            stage.database.advance(Duration::from_mins(1)).await;
             stage.store.queue().promote(10).await.unwrap();
         } else {
             assert!(matches!(stage.store.retry(&stage.tenant, id).await.unwrap(), Changed::Done(_)));
