@@ -32,7 +32,8 @@ ALTER TABLE deliveries ADD COLUMN first_status smallint;
 ALTER TABLE deliveries ADD COLUMN first_response {bytes};
 ";
 
-/// The function of `m0007_partitions`, which leaves more room: a delivery grows by its attempt.
+/// The function of `m0007_partitions`, which leaves more room, since a delivery grows by its attempt, and lz4 for what
+/// PostgreSQL compresses, if it was built with lz4: it takes a fifth of the time of pglz.
 const POSTGRES: &str = "
 CREATE OR REPLACE FUNCTION postrider_add_partition(moment bigint, width bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -61,7 +62,8 @@ BEGIN
         child := parent || '_' || suffix;
         -- Deliveries that are created together end together, and each then needs room for itself and its attempt in the same
         -- page: two to three times its size.
-        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE) %s',
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE
+                INCLUDING COMPRESSION) %s',
             child, parent, CASE parent WHEN 'deliveries' THEN 'WITH (fillfactor = 30)' ELSE '' END);
         PERFORM postrider_copy_grants(parent::regclass, child::regclass);
         EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
@@ -73,5 +75,27 @@ END $$;
 -- Replacing a function removes its settings.
 DO $$ BEGIN
     EXECUTE format('ALTER FUNCTION postrider_add_partition SET search_path = %I, pg_temp', current_schema());
+END $$;
+
+-- The partitions that were made ahead have no rows yet, or room for more.
+DO $$
+DECLARE
+    has_lz4 CONSTANT boolean :=
+        (SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression');
+    ending text;
+BEGIN
+    FOR ending IN
+        SELECT '' UNION ALL SELECT '_' || suffix FROM partitions
+        WHERE NOT converted AND ends_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    LOOP
+        IF ending <> '' THEN
+            EXECUTE format('ALTER TABLE %I SET (fillfactor = 30)', 'deliveries' || ending);
+        END IF;
+        IF has_lz4 THEN
+            EXECUTE format('ALTER TABLE %I ALTER envelope SET COMPRESSION lz4', 'events' || ending);
+            EXECUTE format('ALTER TABLE %I ALTER first_response SET COMPRESSION lz4', 'deliveries' || ending);
+            EXECUTE format('ALTER TABLE %I ALTER response_body SET COMPRESSION lz4', 'attempts' || ending);
+        END IF;
+    END LOOP;
 END $$;
 ";

@@ -27,6 +27,13 @@ const UUID: &str = "CREATE OR REPLACE FUNCTION bench_uuid(at bigint) RETURNS uui
     SELECT postrider_add_partition((extract(epoch FROM now()) * 1000)::bigint - day * 86400000, 86400000) \
     FROM generate_series(-1, 1) AS day";
 
+/// Fills the pages of past deliveries as full as they are once their deliveries have ended.
+const DENSE: &str = "DO $$ DECLARE past text; BEGIN \
+        FOR past IN SELECT suffix FROM partitions WHERE ends_at <= (extract(epoch FROM now()) * 1000)::bigint LOOP \
+            EXECUTE format('ALTER TABLE %I SET (fillfactor = 55)', 'deliveries_' || past); \
+        END LOOP; \
+    END $$";
+
 /// Writes succeeded deliveries, ten for each event, each with its attempt, of the last `days` days before today. The response
 /// has the header `content-length: 0`.
 pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days: u32) {
@@ -35,6 +42,7 @@ pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days
         "SELECT postrider_add_partition({NOW} - day * 86400000, 86400000) FROM generate_series(0, {days}) AS day"
     );
     execute(database, &partitions).await;
+    execute(database, DENSE).await;
     execute(database, "SET synchronous_commit = off").await;
     for done in (0..deliveries).step_by(CHUNK as usize) {
         let count = CHUNK.min(deliveries - done);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_core::{DeliveryId, ErrorKind, Verdict, id};
+use postrider_migrations::{Migrator, migrate};
 use postrider_queue::Lease;
 use postrider_store::PageRequest;
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
@@ -12,6 +13,7 @@ use postrider_store::deliveries::{Changed, RecordedAttempt};
 use postrider_store::health::BreakerPolicy;
 use postrider_testkit::TestDatabase;
 use sea_orm::ConnectionTrait as _;
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 use crate::stage::{Stage, on_both};
 
@@ -38,7 +40,7 @@ fn attempt(delivery: &DeliveryRef, verdict: Verdict, body: impl Into<Bytes>) -> 
 
 async fn record(stage: &Stage, (lease, delivery): &(Lease, DeliveryRef), attempt: Attempt, end: End) {
     let outcome = Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end };
-    if stage.store.record_fast(&[&outcome]).await.unwrap() {
+    if outcome.qualifies_for_fast_path() && stage.store.record_fast(&[&outcome]).await.unwrap() {
         return;
     }
     let recorded = stage.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap();
@@ -185,4 +187,37 @@ async fn a_delivery_ends_in_its_page() {
     let after = pages().await;
     assert!(after.last().unwrap().1 > 1.0, "there are several pages: {after:?}");
     assert_eq!(before, after);
+}
+
+/// The schema before.
+struct Before;
+
+impl MigratorTrait for Before {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        let all = Migrator::migrations().into_iter();
+        all.take_while(|one| one.name() != "m0013_first_attempts").collect()
+    }
+}
+
+/// Partitions that there are, and those that are made later, have room for attempts and compress fast.
+#[tokio::test]
+async fn all_partitions_have_room_and_compress_with_lz4() {
+    let database = TestDatabase::postgres_with::<Before>().await;
+    let add = |days: u32| {
+        format!(
+            "SELECT postrider_add_partition((extract(epoch FROM now()) * 1000)::bigint + {days} * 86400000, 86400000)"
+        )
+    };
+    database.connection().execute_unprepared(&add(0)).await.unwrap();
+    migrate(&database.connection()).await.unwrap();
+    database.connection().execute_unprepared(&add(1)).await.unwrap();
+    let stage = Stage::of(database).await;
+    let with_room = "SELECT count(*) AS n FROM pg_class \
+        WHERE relispartition AND relname ~ '^deliveries_2' AND 'fillfactor=30' = ANY (reloptions) AND relkind = 'r'";
+    assert_eq!(stage.count(with_room).await, 2);
+    let with_lz4 = "SELECT count(*) AS n FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid \
+        WHERE relispartition AND attname IN ('envelope', 'first_response', 'response_body') AND attcompression = 'l'";
+    let is_possible = "SELECT count(*) AS n FROM pg_settings \
+        WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)";
+    assert_eq!(stage.count(with_lz4).await, 6 * stage.count(is_possible).await);
 }
