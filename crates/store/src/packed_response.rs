@@ -49,12 +49,11 @@ pub(crate) fn pack(response: &Response) -> Vec<u8> {
     let mut bytes = vec![FORMAT, u8::from(response.truncated)];
     write_number(&mut bytes, response.headers.len() as u64);
     for (name, value) in &response.headers {
-        match NAMES.iter().position(|known| known == name) {
-            Some(place) => write_number(&mut bytes, place as u64 * 2 + 1),
-            None => {
-                write_number(&mut bytes, name.len() as u64 * 2);
-                bytes.extend_from_slice(name.as_bytes());
-            }
+        if let Some(place) = NAMES.iter().position(|known| known == name) {
+            write_number(&mut bytes, place as u64 * 2 + 1);
+        } else {
+            write_number(&mut bytes, name.len() as u64 * 2);
+            bytes.extend_from_slice(name.as_bytes());
         }
         write_bytes(&mut bytes, value);
     }

@@ -126,22 +126,19 @@ fn read(row: &QueryResult) -> Result<RecordedAttempt, StoreError> {
     let id = AttemptId::from_uuid(column(row, "id")?);
     let status = response_status(column(row, "response_status")?);
     let packed: Option<Vec<u8>> = column(row, "packed")?;
-    let (headers, body, truncated) = match (status, packed) {
-        (Some(status), Some(packed)) => {
-            let response = packed_response::unpack(status, &packed).ok_or_else(|| {
-                DatabaseError::inconsistent("deliveries", "first_response", id, "not a packed response")
-            })?;
-            let headers = response.headers.into_iter().map(|(name, value)| (name, characters(&value)));
-            (headers.collect(), response.body, response.truncated)
-        }
-        _ => {
-            let headers: Option<Vec<u8>> = column(row, "response_headers")?;
-            let headers = headers.as_deref().map(serde_json::from_slice).transpose();
-            let headers = headers
-                .map_err(|error| DatabaseError::inconsistent("attempts", "response_headers", id, error))?;
-            let body: Option<Vec<u8>> = column(row, "response_body")?;
-            (headers.unwrap_or_default(), body.unwrap_or_default().into(), column(row, "response_truncated")?)
-        }
+    let (headers, body, truncated) = if let (Some(status), Some(packed)) = (status, packed) {
+        let response = packed_response::unpack(status, &packed).ok_or_else(|| {
+            DatabaseError::inconsistent("deliveries", "first_response", id, "not a packed response")
+        })?;
+        let headers = response.headers.into_iter().map(|(name, value)| (name, characters(&value)));
+        (headers.collect(), response.body, response.truncated)
+    } else {
+        let headers: Option<Vec<u8>> = column(row, "response_headers")?;
+        let headers = headers.as_deref().map(serde_json::from_slice).transpose();
+        let headers = headers
+            .map_err(|error| DatabaseError::inconsistent("attempts", "response_headers", id, error))?;
+        let body: Option<Vec<u8>> = column(row, "response_body")?;
+        (headers.unwrap_or_default(), body.unwrap_or_default().into(), column(row, "response_truncated")?)
     };
     Ok(RecordedAttempt {
         id,

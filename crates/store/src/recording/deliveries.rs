@@ -26,7 +26,7 @@ pub(super) struct Applied {
 
 impl Applied {
     /// Returns whether the outcome's attempt was the delivery's first and is in the delivery's row.
-    pub(super) fn is_first_in_row(&self, outcome: &Outcome) -> bool {
+    pub(super) fn is_first_in_row(self, outcome: &Outcome) -> bool {
         self.attempts == 1 && matches!(self.change, Change::Made) && outcome.first_success().is_some()
     }
 }
