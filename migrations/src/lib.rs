@@ -26,6 +26,7 @@ mod m0009_rollups;
 mod m0010_ends;
 mod m0011_retention;
 mod m0012_workers;
+mod m0013_first_attempts;
 mod schema;
 
 /// All migrations, oldest first.
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_ends::Migration),
             Box::new(m0011_retention::Migration),
             Box::new(m0012_workers::Migration),
+            Box::new(m0013_first_attempts::Migration),
         ]
     }
 }

@@ -31,6 +31,15 @@ impl Outcome {
             && self.attempt.as_ref().is_some_and(|attempt| attempt.verdict == Verdict::Success)
             && !self.delivery.failing
     }
+
+    /// Returns the attempt and its response if the attempt is to be stored in its delivery's row, should it turn out to be
+    /// the delivery's first.
+    pub(crate) fn first_success(&self) -> Option<(&Attempt, &Response)> {
+        let attempt = self.attempt.as_ref()?;
+        let plain = self.end == End::Succeeded && attempt.verdict == Verdict::Success;
+        let response = attempt.response.as_ref()?;
+        (plain && self.delivery.attempts == 0).then_some((attempt, response))
+    }
 }
 
 /// A delivery, as far as recording its outcome needs it.
@@ -110,6 +119,18 @@ pub struct Attempt {
     pub response: Option<Response>,
     /// Whether it succeeded, and if not, why.
     pub verdict: Verdict,
+}
+
+impl Attempt {
+    /// How long it took, in whole microseconds.
+    pub(crate) fn micros(&self) -> i64 {
+        i64::try_from(self.duration.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// The same for the narrower column of a delivery's row. An attempt takes a minute at most.
+    pub(crate) fn first_micros(&self) -> i32 {
+        i32::try_from(self.duration.as_micros()).unwrap_or(i32::MAX)
+    }
 }
 
 /// The part of a response that is stored.

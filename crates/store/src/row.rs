@@ -62,6 +62,12 @@ pub(crate) fn stored_status(code: Option<u16>) -> Option<i16> {
     code.and_then(|code| i16::try_from(code).ok())
 }
 
+/// A header's value as text. Each byte becomes the character with that number (ISO 8859-1, the original encoding of headers),
+/// so that no byte is lost.
+pub(crate) fn characters(value: &[u8]) -> String {
+    value.iter().map(|&byte| char::from(byte)).collect()
+}
+
 /// Reads a moment that may be missing.
 pub(crate) fn timestamp(millis: Option<i64>) -> Option<Timestamp> {
     millis.map(Timestamp::from_millis)

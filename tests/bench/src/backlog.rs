@@ -27,13 +27,22 @@ const UUID: &str = "CREATE OR REPLACE FUNCTION bench_uuid(at bigint) RETURNS uui
     SELECT postrider_add_partition((extract(epoch FROM now()) * 1000)::bigint - day * 86400000, 86400000) \
     FROM generate_series(-1, 1) AS day";
 
-/// Writes succeeded deliveries, ten for each event, each with its attempt, of the last `days` days before today.
+/// Fills the pages of past deliveries as full as they are once their deliveries have ended.
+const DENSE: &str = "DO $$ DECLARE past text; BEGIN \
+        FOR past IN SELECT suffix FROM partitions WHERE ends_at <= (extract(epoch FROM now()) * 1000)::bigint LOOP \
+            EXECUTE format('ALTER TABLE %I SET (fillfactor = 55)', 'deliveries_' || past); \
+        END LOOP; \
+    END $$";
+
+/// Writes succeeded deliveries, ten for each event, each with its attempt, of the last `days` days before today. The response
+/// has the header `content-length: 0`.
 pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days: u32) {
     execute(database, UUID).await;
     let partitions = format!(
         "SELECT postrider_add_partition({NOW} - day * 86400000, 86400000) FROM generate_series(0, {days}) AS day"
     );
     execute(database, &partitions).await;
+    execute(database, DENSE).await;
     execute(database, "SET synchronous_commit = off").await;
     for done in (0..deliveries).step_by(CHUNK as usize) {
         let count = CHUNK.min(deliveries - done);
@@ -54,12 +63,11 @@ pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days
                     SELECT bench_delivery(id, k) AS id, at, \
                         ('00000000-0000-7000-9000-' || lpad(to_hex((n * 10 + k) % {subscribers}), 12, '0'))::uuid AS subscriber \
                     FROM new_events, generate_series(1, 10) AS k \
-                ), delivered AS ( \
-                    INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, job_id, response_status, created_at, ended_at) \
-                    SELECT id, 'default', subscriber, 'old.event', 1, 1, 0, gen_random_uuid(), 200, at, at + 10 FROM new_deliveries \
                 ) \
-                INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_status, response_headers, response_body, response_truncated) \
-                SELECT bench_uuid(at + 5), 'default', id, 1, at + 5, 5000, 200, convert_to('[[\"content-length\",\"0\"]]', 'UTF8'), ''::bytea, false FROM new_deliveries"
+                INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, job_id, response_status, created_at, ended_at, \
+                    first_started_at, first_duration_us, first_status, first_response) \
+                SELECT id, 'default', subscriber, 'old.event', 1, 1, 0, gen_random_uuid(), 200, at, at + 10, at + 5, 5000, 200, '\\x010001050130'::bytea \
+                FROM new_deliveries"
             ),
         )
         .await;

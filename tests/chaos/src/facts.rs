@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use postrider_core::{DeliveryId, EventId};
-use postrider_testkit::Receiver;
+use postrider_testkit::{ATTEMPTS, Receiver};
 use sea_orm::{QueryResult, TryGetable};
 use serde_json::Value;
 use uuid::Uuid;
@@ -142,9 +142,11 @@ impl Facts {
             };
             facts.deliveries.insert(get(&row, "id"), delivery);
         }
-        let sql = "SELECT delivery_id, number, started_at, duration_us, response_status FROM attempts \
-            ORDER BY delivery_id, number, id";
-        for row in records.rows(sql).await {
+        let sql = format!(
+            "SELECT delivery_id, number, started_at, duration_us, response_status FROM {ATTEMPTS} \
+            ORDER BY delivery_id, number, id"
+        );
+        for row in records.rows(&sql).await {
             let started_at: i64 = get(&row, "started_at");
             let attempt = Attempt {
                 number: get(&row, "number"),

@@ -7,13 +7,13 @@ use postrider_core::id::{self, Id};
 use postrider_core::{AttemptId, DeliveryId, TenantId, Timestamp, Verdict};
 use postrider_database::DatabaseError;
 use postrider_database::sql::{column, query_all, query_one};
+use sea_orm::QueryResult;
 use sea_orm::prelude::Uuid;
-use sea_orm::{FromQueryResult as _, IdenStatic as _, Iterable as _};
 
 use crate::attempt::Attempt;
-use crate::entity::attempts;
+use crate::packed_response;
 use crate::page::{Page, PageRequest};
-use crate::row::{error_kind, response_status, unsigned};
+use crate::row::{characters, error_kind, response_status, unsigned};
 use crate::{Store, StoreError};
 
 /// How many bytes of responses and error messages a page holds. The attempt with which it exceeds them is its last.
@@ -54,16 +54,20 @@ impl Store {
         delivery: DeliveryId,
         page: PageRequest<id::Attempt>,
     ) -> Result<Page<RecordedAttempt, id::Attempt>, StoreError> {
-        let columns = attempts::Column::iter().map(|column| column.as_str()).collect::<Vec<_>>().join(", ");
         // Lengths are stored apart from the bytes, so that only the rows of the page are read whole.
         let sql = format!(
-            "SELECT {columns}, found FROM ( \
-                SELECT {columns}, count(*) OVER () AS found, \
+            "SELECT {COLUMNS}, found FROM ( \
+                SELECT {COLUMNS}, count(*) OVER () AS found, \
                     CAST(sum(size) OVER (ORDER BY id DESC) - size AS bigint) AS size_before \
                 FROM ( \
-                    SELECT {columns}, coalesce(length(response_headers), 0) + coalesce(length(response_body), 0) \
-                        + coalesce(length(error_detail), 0) AS size \
-                    FROM attempts WHERE delivery_id = $1 AND tenant = $2 AND id < $3 ORDER BY id DESC LIMIT $4 \
+                    SELECT {COLUMNS}, coalesce(length(response_headers), 0) + coalesce(length(response_body), 0) \
+                        + coalesce(length(error_detail), 0) + coalesce(length(packed), 0) AS size \
+                    FROM ( \
+                        SELECT {COLUMNS} FROM (SELECT *, CAST(NULL AS bytea) AS packed FROM attempts \
+                            WHERE delivery_id = $1 AND tenant = $2 AND id < $3 ORDER BY id DESC LIMIT $4) AS later \
+                        UNION ALL SELECT {IN_DELIVERY} FROM deliveries \
+                            WHERE id = $1 AND tenant = $2 AND id < $3 AND first_started_at IS NOT NULL \
+                    ) AS stored ORDER BY id DESC LIMIT $4 \
                 ) AS newest \
             ) AS measured WHERE size_before < $5 ORDER BY id DESC"
         );
@@ -76,7 +80,7 @@ impl Store {
         ];
         let rows = query_all(&self.database.reads(), sql, values).await?;
         let found: i64 = rows.first().map_or(Ok(0), |row| column(row, "found"))?;
-        let items = rows.iter().map(|row| read(attempts::Model::from_query_result(row, "")?));
+        let items = rows.iter().map(read);
         let mut items = items.collect::<Result<Vec<_>, StoreError>>()?;
         items.truncate(usize::from(page.limit));
         let more = i64::try_from(items.len()).is_ok_and(|items| items < found);
@@ -95,32 +99,56 @@ impl Store {
         delivery: DeliveryId,
         attempt: &Attempt,
     ) -> Result<bool, StoreError> {
-        let sql = "SELECT id FROM attempts \
-            WHERE delivery_id = $1 AND tenant = $2 AND started_at = $3 AND duration_us = $4 LIMIT 1";
+        let sql = "SELECT id FROM deliveries \
+                WHERE id = $1 AND tenant = $2 AND first_started_at = $3 AND first_duration_us = $5 \
+            UNION ALL SELECT id FROM attempts \
+                WHERE delivery_id = $1 AND tenant = $2 AND started_at = $3 AND duration_us = $4 LIMIT 1";
         let values = [
             delivery.uuid().into(),
             tenant.as_str().into(),
             attempt.started_at.millis().into(),
-            i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX).into(),
+            attempt.micros().into(),
+            attempt.first_micros().into(),
         ];
         Ok(query_one(&self.database.reads(), sql, values).await?.is_some())
     }
 }
 
-fn read(row: attempts::Model) -> Result<RecordedAttempt, StoreError> {
-    let id = AttemptId::from_uuid(row.id);
-    let headers = row.response_headers.as_deref().map(serde_json::from_slice).transpose();
+/// The columns that are read, as `attempts` has them. A response from the row of a delivery is packed.
+const COLUMNS: &str = "id, number, started_at, duration_us, response_status, response_headers, response_body, \
+    response_truncated, error_kind, error_detail, packed";
+
+/// The same columns of the first attempt, if it is in the row of its delivery: a success whose id is the delivery's.
+const IN_DELIVERY: &str =
+    "id, 1, first_started_at, first_duration_us, first_status, NULL, NULL, false, NULL, NULL, first_response";
+
+fn read(row: &QueryResult) -> Result<RecordedAttempt, StoreError> {
+    let id = AttemptId::from_uuid(column(row, "id")?);
+    let status = response_status(column(row, "response_status")?);
+    let packed: Option<Vec<u8>> = column(row, "packed")?;
+    let (headers, body, truncated) = if let (Some(status), Some(packed)) = (status, packed) {
+        let response = packed_response::unpack(status, &packed).ok_or_else(|| {
+            DatabaseError::inconsistent("deliveries", "first_response", id, "not a packed response")
+        })?;
+        let headers = response.headers.into_iter().map(|(name, value)| (name, characters(&value)));
+        (headers.collect(), response.body, response.truncated)
+    } else {
+        let headers: Option<Vec<u8>> = column(row, "response_headers")?;
+        let headers = headers.as_deref().map(serde_json::from_slice).transpose();
+        let headers = headers
+            .map_err(|error| DatabaseError::inconsistent("attempts", "response_headers", id, error))?;
+        let body: Option<Vec<u8>> = column(row, "response_body")?;
+        (headers.unwrap_or_default(), body.unwrap_or_default().into(), column(row, "response_truncated")?)
+    };
     Ok(RecordedAttempt {
         id,
-        number: unsigned(row.number),
-        started_at: Timestamp::from_millis(row.started_at),
-        duration: Duration::from_micros(u64::try_from(row.duration_us).unwrap_or(0)),
-        response_status: response_status(row.response_status),
-        response_headers: headers
-            .map_err(|error| DatabaseError::inconsistent("attempts", "response_headers", id, error))?
-            .unwrap_or_default(),
-        response_body: row.response_body.unwrap_or_default().into(),
-        response_truncated: row.response_truncated,
-        verdict: Verdict::from_parts(error_kind(row.error_kind), row.error_detail),
+        number: unsigned(column(row, "number")?),
+        started_at: Timestamp::from_millis(column(row, "started_at")?),
+        duration: Duration::from_micros(u64::try_from(column::<i64>(row, "duration_us")?).unwrap_or(0)),
+        response_status: status,
+        response_headers: headers,
+        response_body: body,
+        response_truncated: truncated,
+        verdict: Verdict::from_parts(error_kind(column(row, "error_kind")?), column(row, "error_detail")?),
     })
 }

@@ -9,9 +9,10 @@ use postrider_queue::JobId;
 
 use super::deliveries::Applied;
 use crate::attempt::Outcome;
-use crate::row::stored_status;
+use crate::row::{characters, stored_status};
 
-/// Adds the attempts of these outcomes to `writes`. A deleted delivery is not in `applied` and gets no attempt.
+/// Adds the attempts of these outcomes to `writes`, except those that are in the rows of their deliveries. A deleted
+/// delivery is not in `applied` and gets no attempt.
 pub(super) fn insert(
     ids: &IdGenerator,
     outcomes: &[&Outcome],
@@ -36,6 +37,9 @@ pub(super) fn insert(
     for outcome in outcomes {
         let Some(attempt) = &outcome.attempt else { continue };
         let Some(applied) = applied.get(&outcome.lease.job) else { continue };
+        if applied.is_first_in_row(outcome) {
+            continue;
+        }
         let id: AttemptId = ids.next();
         let response = attempt.response.as_ref();
         // PostgreSQL's `text` cannot hold a NUL.
@@ -46,7 +50,7 @@ pub(super) fn insert(
             outcome.delivery.id.uuid().into(),
             applied.attempts.into(),
             attempt.started_at.millis().into(),
-            i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX).into(),
+            attempt.micros().into(),
             stored_status(response.map(|response| response.status)).into(),
             response.map(|response| headers_text(&response.headers)).into(),
             response.map(|response| response.body.to_vec()).into(),
@@ -62,12 +66,9 @@ pub(super) fn insert(
     writes.push(input, sql);
 }
 
-/// Headers as JSON. A byte of a value becomes the character with that number (ISO 8859-1, the original encoding of
-/// headers), so that no byte is lost.
+/// Headers as JSON.
 fn headers_text(headers: &[(String, Bytes)]) -> Vec<u8> {
-    let pairs: Vec<(&str, String)> = headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.iter().map(|&byte| char::from(byte)).collect()))
-        .collect();
+    let pairs: Vec<(&str, String)> =
+        headers.iter().map(|(name, value)| (name.as_str(), characters(value))).collect();
     serde_json::to_vec(&pairs).unwrap_or_default()
 }

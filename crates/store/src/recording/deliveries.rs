@@ -6,9 +6,11 @@ use postrider_core::{DeliveryStatus, ErrorKind};
 use postrider_database::sql::{column, query_one};
 use postrider_database::{Batch, Column, Dialect, Kind, Transaction};
 use postrider_queue::JobId;
+use sea_orm::Value;
 
 use crate::StoreError;
 use crate::attempt::{End, Outcome};
+use crate::packed_response;
 use crate::partitions::Tables;
 use crate::row::{DEAD, PENDING, millis, status, stored_status};
 
@@ -20,6 +22,24 @@ pub(super) struct Applied {
     pub(super) change: Change,
     /// Whether the subscriber may have failed since its last success.
     pub(super) failing: bool,
+}
+
+impl Applied {
+    /// Returns whether the outcome's attempt was the delivery's first and is in the delivery's row.
+    pub(super) fn is_first_in_row(self, outcome: &Outcome) -> bool {
+        self.attempts == 1 && matches!(self.change, Change::Made) && outcome.first_success().is_some()
+    }
+}
+
+/// The values of the columns `first_…` of a delivery's row: the attempt, if it goes there.
+pub(super) fn first_columns(outcome: &Outcome) -> [Value; 4] {
+    let first = outcome.first_success();
+    [
+        first.map(|(attempt, _)| attempt.started_at.millis()).into(),
+        first.map(|(attempt, _)| attempt.first_micros()).into(),
+        stored_status(first.map(|(_, response)| response.status)).into(),
+        first.map(|(_, response)| packed_response::pack(response)).into(),
+    ]
 }
 
 /// Whether an outcome changed the status of its delivery.
@@ -50,6 +70,10 @@ pub(super) async fn update_deliveries(
         Column::nullable("answered", Kind::Small),
         Column::nullable("failed", Kind::Small),
         Column::nullable("reason", Kind::Small),
+        Column::nullable("started_at", Kind::Big),
+        Column::nullable("duration_us", Kind::Int),
+        Column::nullable("response_code", Kind::Small),
+        Column::nullable("response", Kind::Bytes),
     ];
     let mut input = Batch::new(DELIVERY);
     let Named { lock, deliveries, locked, theirs } = named(Dialect::of(transaction), tables);
@@ -63,6 +87,7 @@ pub(super) async fn update_deliveries(
             End::Dead(reason) => (None, Some(reason.code())),
             End::Succeeded | End::Cancelled => (None, None),
         };
+        let [started_at, duration, code, response] = first_columns(outcome);
         input.push([
             outcome.delivery.tenant.as_str().into(),
             outcome.delivery.id.uuid().into(),
@@ -73,6 +98,10 @@ pub(super) async fn update_deliveries(
             stored_status(answered).into(),
             failed.map(ErrorKind::code).into(),
             reason.into(),
+            started_at,
+            duration,
+            code,
+            response,
         ]);
     }
     let now = Dialect::of(transaction).now();
@@ -85,7 +114,11 @@ pub(super) async fn update_deliveries(
             error_kind = CASE WHEN input.tried = 1 THEN input.failed ELSE deliveries.error_kind END, \
             dead_reason = input.reason, \
             died_at = CASE WHEN input.new_status = {DEAD} THEN {now} END, \
-            ended_at = CASE WHEN input.new_status <> {PENDING} THEN {now} END \
+            ended_at = CASE WHEN input.new_status <> {PENDING} THEN {now} END, \
+            first_started_at = CASE WHEN deliveries.attempts = 0 THEN input.started_at ELSE first_started_at END, \
+            first_duration_us = CASE WHEN deliveries.attempts = 0 THEN input.duration_us ELSE first_duration_us END, \
+            first_status = CASE WHEN deliveries.attempts = 0 THEN input.response_code ELSE first_status END, \
+            first_response = CASE WHEN deliveries.attempts = 0 THEN input.response ELSE first_response END \
         FROM input \
         WHERE {locked}{theirs} \
             AND deliveries.status = {PENDING} \

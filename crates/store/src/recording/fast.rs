@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
 
-use super::deliveries::{Applied, Change};
+use super::deliveries::{Applied, Change, first_columns};
 use super::{attempts, counts};
 use crate::attempt::Outcome;
 use crate::partitions::Tables;
@@ -56,12 +56,17 @@ fn end_deliveries(tables: &Tables, outcomes: &[&Outcome], guarded: &mut Guarded)
         Column::new("tried", Kind::Int),
         Column::new("subscriber", Kind::Uuid),
         Column::nullable("answered", Kind::Small),
+        Column::nullable("started_at", Kind::Big),
+        Column::nullable("duration_us", Kind::Int),
+        Column::nullable("response_code", Kind::Small),
+        Column::nullable("response", Kind::Bytes),
     ];
     const SUBSCRIBER: &[Column] = &[Column::new("id", Kind::Uuid)];
     let (mut ended, mut subscribers) = (Batch::new(ENDED), Batch::new(SUBSCRIBER));
     for outcome in outcomes {
         let delivery = &outcome.delivery;
         let response = outcome.attempt.as_ref().and_then(|attempt| attempt.response.as_ref());
+        let [started_at, duration, code, packed] = first_columns(outcome);
         ended.push([
             delivery.tenant.as_str().into(),
             delivery.id.uuid().into(),
@@ -69,6 +74,10 @@ fn end_deliveries(tables: &Tables, outcomes: &[&Outcome], guarded: &mut Guarded)
             signed(delivery.attempts).into(),
             delivery.subscriber.uuid().into(),
             stored_status(response.map(|response| response.status)).into(),
+            started_at,
+            duration,
+            code,
+            packed,
         ]);
     }
     for subscriber in outcomes.iter().map(|outcome| outcome.delivery.subscriber).collect::<BTreeSet<_>>() {
@@ -83,7 +92,10 @@ fn end_deliveries(tables: &Tables, outcomes: &[&Outcome], guarded: &mut Guarded)
     let (now, deliveries) = (Dialect::Postgres.now(), tables.deliveries_to_update());
     let sql = format!(
         "UPDATE {deliveries} SET status = {SUCCEEDED}, attempts = attempts + 1, next_attempt_at = NULL, \
-            response_status = answered, error_kind = NULL, dead_reason = NULL, died_at = NULL, ended_at = {now} \
+            response_status = answered, error_kind = NULL, dead_reason = NULL, died_at = NULL, ended_at = {now}, \
+            first_started_at = coalesce(started_at, first_started_at), \
+            first_duration_us = coalesce(duration_us, first_duration_us), \
+            first_status = coalesce(response_code, first_status), first_response = coalesce(response, first_response) \
         FROM (SELECT * FROM input ORDER BY id) AS ended \
         WHERE deliveries.tenant = ANY (ARRAY[ended.tenant_id]) AND deliveries.id BETWEEN ended.id AND ended.id \
             AND status = {PENDING} AND job_id IS NOT DISTINCT FROM job AND attempts IS NOT DISTINCT FROM tried \

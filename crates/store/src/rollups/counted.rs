@@ -1,7 +1,7 @@
 //! What one roll-up counts: deliveries, and the attempts at them.
 
-use super::encoding::{read_bytes, read_signed, write_bytes, write_signed};
 use super::tally::Tally;
+use crate::encoding::{read_bytes, read_signed, write_bytes, write_signed};
 
 /// Counts of deliveries. Negative in what is added when a retry makes an ended delivery pending again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use postrider_database::{Batch, Column, Kind, Writes};
 use uuid::Uuid;
 
 use super::counted::{Counted, Encoded};
-use super::encoding::{read_bytes, read_number, read_signed, write_bytes, write_number, write_signed};
 use super::key::Key;
+use crate::encoding::{read_bytes, read_number, read_signed, write_bytes, write_number, write_signed};
 
 /// The first byte: the version of the format.
 const FORMAT: u8 = 1;

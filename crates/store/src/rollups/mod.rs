@@ -17,7 +17,6 @@
 //! | `counted` | what one row or one entry of a delta counts |
 //! | `tally` | the counts and histograms of attempts, and their encoding |
 //! | `histogram` | histograms that can be added up, and their percentiles |
-//! | `encoding` | numbers in few bytes |
 //! | `key` | what is counted together |
 //! | `clock` | minutes |
 
@@ -27,7 +26,6 @@ pub(crate) mod clock;
 pub(crate) mod counted;
 pub(crate) mod deliveries;
 pub(crate) mod deltas;
-mod encoding;
 mod folding;
 pub(crate) mod histogram;
 pub(crate) mod key;

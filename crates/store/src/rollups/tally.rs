@@ -6,9 +6,9 @@ use std::collections::btree_map::Entry;
 
 use postrider_core::{ErrorKind, Timestamp};
 
-use super::encoding::{read_number, write_number};
 use super::histogram::{self, Percentiles};
 use crate::attempt::Attempt;
+use crate::encoding::{read_number, write_number};
 
 /// Counts by code. The code says what is counted, and in which bucket.
 ///

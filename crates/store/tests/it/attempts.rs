@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_core::{Clock as _, ErrorKind, Verdict};
 use postrider_queue::{Claim, Lease, LeaseToken};
 use postrider_store::Store;
-use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome};
+use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::health::{BreakerPolicy, Notice};
 use postrider_store::loading::Loaded;
 
@@ -42,13 +42,14 @@ pub(crate) fn outcomes(claimed: Claimed, ending: Ending, duration: Duration) -> 
         Ending::Success => (Verdict::Success, End::Succeeded),
         Ending::Failure(kind) => (Verdict::failure(kind, "why it failed"), End::RetryIn(HOUR)),
     };
+    let response = Response { status: 200, headers: Vec::new(), body: "".into(), truncated: false };
     let outcome = |(lease, delivery)| Outcome {
         lease,
         delivery,
         attempt: Some(Attempt {
             started_at: postrider_core::SystemClock.now(),
             duration,
-            response: None,
+            response: verdict.is_success().then(|| response.clone()),
             verdict: verdict.clone(),
         }),
         end,

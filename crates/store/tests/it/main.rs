@@ -27,6 +27,8 @@ mod fast_path;
 #[cfg(test)]
 mod fault;
 #[cfg(test)]
+mod first_attempts;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod locks;

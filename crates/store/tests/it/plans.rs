@@ -181,6 +181,11 @@ impl Test {
         let recorded = store.record(&outcomes, &[], &BreakerPolicy::default()).await.unwrap();
         assert!(recorded.lost.is_empty());
         check("record");
+        for held in [&first[0], &second[0]] {
+            let made = outcome(held, End::Succeeded).attempt.unwrap();
+            assert!(store.has_attempt(tenant, held.1.id, &made).await.unwrap());
+        }
+        check("look up an attempt");
 
         let again = insert(&store, tenant, &rows(&store, tenant, subscriber));
         again.execute(store.database().connection()).await.unwrap();

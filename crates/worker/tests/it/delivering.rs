@@ -6,6 +6,7 @@ use postrider_core::signing::Verifier;
 use postrider_core::{AgentId, Clock as _, DeliveryStatus, EventData, SystemClock};
 use postrider_dispatch::NewEvent;
 use postrider_store::subscribers::NewSubscriber;
+use postrider_testkit::ATTEMPTS;
 
 use crate::stage::{DEADLINE, SECRET, Stage, config, on_both, tenant};
 
@@ -107,5 +108,5 @@ async fn two_workers_share_the_jobs(stage: &Stage) {
         .map(|request| (request.path().to_owned(), request.header("webhook-id").unwrap().to_owned()))
         .collect();
     assert_eq!((stage.receiver.requests().len(), distinct.len()), (400, 400), "one request per delivery");
-    assert_eq!(stage.count("SELECT count(*) FROM attempts").await, 400);
+    assert_eq!(stage.count(&format!("SELECT count(*) FROM {ATTEMPTS}")).await, 400);
 }

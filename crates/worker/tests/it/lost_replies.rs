@@ -61,7 +61,7 @@ async fn a_lease_lost_while_recording_fails_is_counted() {
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
             PERFORM nextval('refused'); RAISE EXCEPTION 'not now' USING ERRCODE = '40001'; \
         END $$; \
-        CREATE TRIGGER refuse BEFORE INSERT ON attempts FOR EACH ROW EXECUTE FUNCTION refuse()";
+        CREATE TRIGGER refuse BEFORE UPDATE ON deliveries FOR EACH ROW EXECUTE FUNCTION refuse()";
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -75,7 +75,7 @@ async fn a_lease_lost_while_recording_fails_is_counted() {
     eventually(DEADLINE, || async { (stage.count(refused).await == 1).then_some(()) }).await;
     // As if another worker had rescued and claimed the job. In one step, so that this worker cannot record in between. The
     // table comes first, as this worker's statement locks tables before rows.
-    let anothers = "DROP TRIGGER refuse ON attempts; UPDATE jobs SET lease_token = gen_random_uuid()";
+    let anothers = "DROP TRIGGER refuse ON deliveries; UPDATE jobs SET lease_token = gen_random_uuid()";
     stage.database.connection().execute_unprepared(anothers).await.unwrap();
     has_line(&metrics, "webhook_leases_lost_total 1").await;
     worker.stop().await;

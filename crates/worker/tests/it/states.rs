@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use postrider_core::{Clock as _, DeadReason, DeliveryId, DeliveryStatus, ErrorKind, SubscriberId, Verdict};
 use postrider_queue::{Claim, ClaimedJob, Finish, JobId, LaneId, Lease, LeaseToken, Place, Rescue};
-use postrider_store::attempt::{Attempt, End, Outcome};
+use postrider_store::attempt::{Attempt, End, Outcome, Response};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::loading::Loaded;
 use postrider_store::subscribers::SubscriberChange;
+use postrider_testkit::ATTEMPTS;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -309,7 +310,10 @@ impl World {
                 };
                 let started_at = self.stage.store.ids().clock().now();
                 let duration = Duration::from_millis(1);
-                (work.delivery, Some(Attempt { started_at, duration, response: None, verdict }), end)
+                let answer =
+                    |status| Response { status, headers: Vec::new(), body: "".into(), truncated: false };
+                let response = Some(answer(if verdict.is_success() { 200 } else { 500 }));
+                (work.delivery, Some(Attempt { started_at, duration, response, verdict }), end)
             }
         };
         let outcome = Outcome { lease: job.lease, delivery, attempt, end };
@@ -320,13 +324,17 @@ impl World {
     async fn finish(&self, outcomes: &[Outcome], others: &[(Lease, Finish)], lease: Lease) {
         let is_leased =
             self.jobs().await.iter().any(|job| job.id == lease.job && job.token == Some(lease.token.0));
-        let attempts = self.stage.count("SELECT count(*) FROM attempts").await;
+        let attempts = self.attempts().await;
         let breaker = BreakerPolicy { breaker_failures: 0, deactivate_after: None, ..config().breaker };
         let recorded = self.stage.store.record(outcomes, others, &breaker).await.unwrap();
         assert_eq!(recorded.lost.is_empty(), is_leased, "fenced by the lease and nothing else");
         if !is_leased {
-            assert_eq!(self.stage.count("SELECT count(*) FROM attempts").await, attempts);
+            assert_eq!(self.attempts().await, attempts);
         }
+    }
+
+    async fn attempts(&self) -> i64 {
+        self.stage.count(&format!("SELECT count(*) FROM {ATTEMPTS}")).await
     }
 
     /// Does what a worker's periodic rescue does.
@@ -427,14 +435,15 @@ impl World {
         assert_eq!(rolled("cancelled"), count(DeliveryStatus::Cancelled));
         let ended = deliveries.iter().filter(|one| one.status != DeliveryStatus::Pending);
         assert_eq!(rolled("spent"), ended.map(|one| one.attempts).sum::<i64>());
-        let attempts = self.stage.count("SELECT count(*) FROM attempts").await;
+        let attempts = self.attempts().await;
         assert_eq!(
             attempts,
             deliveries.iter().map(|one| one.attempts).sum::<i64>(),
-            "each attempt is a row and is counted"
+            "each attempt is stored and is counted"
         );
-        let numbers = "SELECT count(*) FROM (SELECT DISTINCT delivery_id, number FROM attempts) AS numbers";
-        assert_eq!(self.stage.count(numbers).await, attempts, "no attempt number occurs twice");
+        let numbers =
+            format!("SELECT count(*) FROM (SELECT DISTINCT delivery_id, number FROM {ATTEMPTS}) AS numbers");
+        assert_eq!(self.stage.count(&numbers).await, attempts, "no attempt number occurs twice");
     }
 
     /// With a working worker and receiver, every delivery ends.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use postrider_testkit::{Behaviour, Receiver, eventually};
+use postrider_testkit::{ATTEMPTS, Behaviour, Receiver, eventually};
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 use serde_json::json;
 use tokio::{
@@ -91,7 +91,7 @@ async fn the_metrics_of_all_processes_add_up_to_the_stores_counts() {
         outcomes(&connection).await
     );
     assert_eq!(sums(&all, "webhook_retry_count", &["attempt_number"]), retries(&connection).await);
-    let attempts = count(&connection, "SELECT count(*) AS count FROM attempts").await;
+    let attempts = count(&connection, &format!("SELECT count(*) AS count FROM {ATTEMPTS}")).await;
     assert_eq!(sums(&all, "webhook_delivery_duration_seconds_count", &[]), attempts);
     assert_eq!(sums(&all, "webhook_in_flight", &[]), Counts::new());
     assert_eq!(

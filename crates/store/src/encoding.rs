@@ -2,7 +2,7 @@
 //! the sign in the lowest bit.
 
 /// Appends a number.
-pub(super) fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
@@ -11,7 +11,7 @@ pub(super) fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Takes a number from the front. `None` if the bytes do not begin with one.
-pub(super) fn read_number(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn read_number(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..u64::BITS).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
@@ -29,24 +29,24 @@ pub(super) fn read_number(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 /// Appends a number that may be negative.
-pub(super) fn write_signed(bytes: &mut Vec<u8>, number: i64) {
+pub(crate) fn write_signed(bytes: &mut Vec<u8>, number: i64) {
     write_number(bytes, ((number << 1) ^ (number >> 63)).cast_unsigned());
 }
 
 /// Takes a number that may be negative.
-pub(super) fn read_signed(bytes: &mut &[u8]) -> Option<i64> {
+pub(crate) fn read_signed(bytes: &mut &[u8]) -> Option<i64> {
     let number = read_number(bytes)?;
     Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
 }
 
 /// Appends bytes after their number.
-pub(super) fn write_bytes(bytes: &mut Vec<u8>, content: &[u8]) {
+pub(crate) fn write_bytes(bytes: &mut Vec<u8>, content: &[u8]) {
     write_number(bytes, content.len() as u64);
     bytes.extend_from_slice(content);
 }
 
 /// Takes bytes that follow their number.
-pub(super) fn read_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn read_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(read_number(bytes)?).ok()?;
     let (content, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
