@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postrider_core::TenantId;
-use postrider_core::subscriber::{PolicyFields, RateLimitFields};
+use postrider_core::subscriber::{PolicyFields, RateLimitFields, Span};
 use postrider_dispatch::NewEvent;
 use postrider_testkit::Behaviour;
 use postrider_testkit::receiver::Gate;
@@ -145,18 +145,21 @@ async fn a_tenant_whose_receivers_hang_leaves_room_for_others(stage: &Stage) {
     const HANGING: usize = 20;
     let gate = Gate::closed();
     stage.receiver.on("/hanging", Behaviour::Status(200).behind(&gate));
+    let patient = PolicyFields { timeout: Some(Span(2 * DEADLINE)), ..PolicyFields::default() };
     for _ in 0..HANGING {
-        stage.subscriber("/hanging").await;
+        stage.subscriber_with("/hanging", patient.clone()).await;
     }
-    let small = Config { concurrency: at_once(16), ..config() };
-    let worker = stage.worker(small).await;
-    stage.dispatch_many(2).await;
-    stage.receiver.wait_for_path("/hanging", 14, DEADLINE).await;
     let other: TenantId = "other".parse().unwrap();
     stage.store.create_subscriber(&other, stage.new_subscriber("/healthy")).await.unwrap();
-    for number in 0..20 {
-        let event = NewEvent { tenant: other.clone(), ..event(number) };
-        stage.dispatcher.dispatch(event).await.unwrap();
+    let of_other = |number| NewEvent { tenant: other.clone(), ..event(number) };
+    let small = Config { concurrency: at_once(16), ..config() };
+    let worker = stage.worker(small).await;
+    stage.dispatcher.dispatch(of_other(0)).await.unwrap();
+    stage.receiver.wait_for_path("/healthy", 1, DEADLINE).await;
+    stage.dispatch_many(2).await;
+    stage.receiver.wait_for_path("/hanging", 14, DEADLINE).await;
+    for number in 1..20 {
+        stage.dispatcher.dispatch(of_other(number)).await.unwrap();
     }
     stage.receiver.wait_for_path("/healthy", 20, DEADLINE).await;
     assert_eq!(stage.receiver.requests_to("/hanging").len(), 14, "two of sixteen slots are left");
