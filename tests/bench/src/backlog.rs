@@ -4,7 +4,7 @@
 
 use sea_orm::DatabaseConnection;
 
-use crate::statements::{execute, number};
+use crate::statements::{self, execute};
 
 /// The number of lanes that hold the waiting jobs.
 const LANES: u32 = 1000;
@@ -39,7 +39,7 @@ const DENSE: &str = "DO $$ DECLARE past text; BEGIN \
 pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days: u32) {
     execute(database, UUID).await;
     let partitions = format!(
-        "SELECT postrider_add_partition({NOW} - day * 86400000, 86400000) FROM generate_series(0, {days}) AS day"
+        "SELECT postrider_add_partition({NOW} - day * 86400000, 86400000) FROM generate_series(0::bigint, {days}) AS day"
     );
     execute(database, &partitions).await;
     execute(database, DENSE).await;
@@ -78,13 +78,13 @@ pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days
     execute(database, "SET synchronous_commit = on").await;
 }
 
-/// Drops the oldest day, as retention does. Returns whether it did.
+/// Drops the oldest day, as retention does. Returns whether it did: it gives way to others.
 pub(crate) async fn drop_oldest_day(database: &DatabaseConnection) -> bool {
     let drop = format!(
         "SELECT (postrider_drop_partition(suffix, {NOW} - 86400000, {NOW}) = 'dropped')::int::float8 \
         FROM partitions ORDER BY ends_at LIMIT 1"
     );
-    number(database, &drop).await > 0.0
+    statements::attempt(database, &drop).await.is_some_and(|dropped| dropped > 0.0)
 }
 
 /// The state of the waiting jobs.

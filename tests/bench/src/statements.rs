@@ -108,6 +108,11 @@ pub(crate) async fn number(database: &DatabaseConnection, sql: &str) -> f64 {
     row.and_then(|row| row.try_get_by_index(0).ok()).unwrap_or_default()
 }
 
+/// The number, or `None` if the statement fails.
+pub(crate) async fn attempt(database: &DatabaseConnection, sql: &str) -> Option<f64> {
+    database.query_one_raw(statement(sql)).await.ok()??.try_get_by_index(0).ok()
+}
+
 fn statement(sql: &str) -> Statement {
     Statement::from_string(DbBackend::Postgres, sql)
 }
