@@ -27,6 +27,7 @@ mod m0010_ends;
 mod m0011_retention;
 mod m0012_workers;
 mod m0013_first_attempts;
+mod m0014_payloads;
 mod schema;
 
 /// All migrations, oldest first.
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_retention::Migration),
             Box::new(m0012_workers::Migration),
             Box::new(m0013_first_attempts::Migration),
+            Box::new(m0014_payloads::Migration),
         ]
     }
 }

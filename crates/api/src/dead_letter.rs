@@ -90,6 +90,10 @@ pub struct RecoverRequest {
 pub struct RequeuedView {
     /// The number of deliveries that are pending again.
     pub requeued: u64,
+    /// The number of matching dead letters that stay dead because the payload of their event was erased or has expired.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required = true))]
+    pub without_payload: u64,
     /// Whether there are, or may be, more dead letters than one call requeues or has time to examine. If so, call again.
     pub more: bool,
 }

@@ -148,6 +148,17 @@ pub struct EventView {
     pub fan_out: FanOut,
 }
 
+/// Why an event's data, and the responses to its deliveries, are not there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadGone {
+    /// They were erased on request.
+    Erased,
+    /// They were older than payloads are kept.
+    Expired,
+}
+
 /// An event with its data and its deliveries.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -155,9 +166,12 @@ pub struct EventDetail {
     /// The event.
     #[serde(flatten)]
     pub event: EventView,
-    /// The data, byte for byte as given.
-    #[cfg_attr(feature = "schema", schema(value_type = Data))]
+    /// The data, byte for byte as given; null once it is gone, see `payload`.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Data>, required = true))]
     pub data: Box<RawValue>,
+    /// Why the data is gone; absent while it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<PayloadGone>,
     /// The deliveries of the event, newest first; at most 250.
     pub deliveries: Vec<DeliveryView>,
     /// The `cursor` of `GET /v1/deliveries?event_id=…` for the remaining deliveries; null if all are here.

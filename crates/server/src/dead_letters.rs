@@ -34,8 +34,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(Needs::KEY, routes!(recover))
 }
 
-fn requeued_view(Requeued { deliveries, more }: Requeued) -> RequeuedView {
-    RequeuedView { requeued: deliveries, more }
+fn requeued_view(Requeued { deliveries, without_payload, more }: Requeued) -> RequeuedView {
+    RequeuedView { requeued: deliveries, without_payload, more }
 }
 
 /// List dead letters
@@ -66,7 +66,7 @@ async fn list(
 /// Requeue dead letters
 ///
 /// Requeues each selected dead letter once, even if two calls overlap; up to 10,000 per call, oldest first. Dead letters
-/// of subscribers that are not active stay dead.
+/// of subscribers that are not active stay dead, and so do those of events whose payload was erased or has expired.
 #[utoipa::path(
     post, path = "/v1/dead-letters/requeue", operation_id = "requeue_dead_letters", tag = "dead letters",
     request_body = Option<RequeueRequest>,

@@ -10,6 +10,7 @@ use postrider_api::delivery::{DeliveriesQuery, DeliveryList, DeliveryView, Respo
 use postrider_core::id;
 use postrider_store::deliveries::Changed;
 use postrider_store::deliveries::{Delivery, DeliveryFilter};
+use postrider_store::erasure::PayloadGone;
 use postrider_telemetry::metric;
 use utoipa_axum::routes;
 
@@ -98,7 +99,8 @@ async fn read(
     responses(
         (status = 202, description = "The delivery is pending again.", body = DeliveryView),
         (
-            status = 409, description = "The delivery is already pending.", body = postrider_api::Problem,
+            status = 409,
+            description = "The delivery is already pending, or the payload of its event was erased or has expired.", body = postrider_api::Problem,
             content_type = "application/problem+json"
         ),
     )
@@ -140,12 +142,23 @@ async fn cancel(
     Ok(Json(cancelled))
 }
 
+/// Why a delivery cannot be delivered again.
+fn why_gone(gone: PayloadGone) -> &'static str {
+    match gone {
+        PayloadGone::Erased => "the payload of the delivery's event was erased; it cannot be delivered again",
+        PayloadGone::Expired => {
+            "the payload of the delivery's event has expired (POSTRIDER_RETAIN_PAYLOADS); it cannot be delivered again"
+        }
+    }
+}
+
 fn changed(changed: Changed, rule: &str) -> Result<DeliveryView, Problem> {
     match changed {
         Changed::Done(delivery) => Ok(delivery_view(*delivery)),
         Changed::Not(status) => {
             Err(Problem::new(StatusCode::CONFLICT, format!("the delivery is {status}; {rule}")))
         }
+        Changed::PayloadGone(gone) => Err(Problem::new(StatusCode::CONFLICT, why_gone(gone))),
         Changed::Missing => Err(Problem::missing("delivery")),
     }
 }

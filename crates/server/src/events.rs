@@ -25,7 +25,7 @@ use crate::problem::{Errors, Problem};
 use crate::routes::Routes;
 use crate::state::ApiState;
 use request::{idempotency_key, validated};
-use view::event_view;
+use view::{event_view, payload_view};
 
 pub(crate) use view::dispatched_view;
 
@@ -35,6 +35,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(Needs::KEY.with_capacity(), routes!(dispatch))
         .add(Needs::KEY.with_capacity(), routes!(batch::dispatch_batch))
         .add(Needs::KEY, routes!(read))
+        .add(Needs::KEY, routes!(erase))
 }
 
 /// Dispatch an event
@@ -108,13 +109,46 @@ async fn read(
     let page = PageRequest { limit: PageRequest::<id::Delivery>::MAX_LIMIT, before: None };
     let deliveries = page::list(state.store.deliveries(&caller.tenant, &filter, page).await?, delivery_view);
     let mut envelopes = state.store.envelopes(&[(caller.tenant.clone(), id)]).await?;
-    let envelope = envelopes.remove(&id).ok_or_else(|| Problem::missing("event"))?;
+    let (data, payload) = match (envelopes.remove(&id), event.payload_gone) {
+        (Some(envelope), _) => (data(id, &envelope)?, None),
+        (None, Some(gone)) => (RawValue::NULL.to_owned(), Some(payload_view(gone))),
+        // It went between the two reads.
+        (None, None) => {
+            let event = state.store.event(&caller.tenant, id).await?;
+            let gone = event.and_then(|event| event.payload_gone).ok_or_else(|| Problem::missing("event"))?;
+            (RawValue::NULL.to_owned(), Some(payload_view(gone)))
+        }
+    };
     room.json(&EventDetail {
-        data: data(id, &envelope)?,
+        data,
+        payload,
         event: event_view(&event),
         deliveries: deliveries.data,
         deliveries_next_cursor: deliveries.next_cursor,
     })
+}
+
+/// Erase an event's payload
+///
+/// Erases the data at once and for good: the event then has `"data": null` and `"payload": "erased"`. Its pending deliveries
+/// end as `cancelled` without further requests, and the headers and bodies of the responses to its deliveries are erased;
+/// that follows within seconds, or minutes if there are very many, while a worker runs. Requests in flight finish. Their
+/// responses are erased within about an hour. May be repeated.
+#[utoipa::path(
+    delete, path = "/v1/events/{id}/payload", operation_id = "erase_payload", tag = "events",
+    params(("id" = String, Path, description = "The event's id, `evt_…`.")),
+    responses((status = 204, description = "The data is erased; the rest will be."))
+)]
+async fn erase(
+    State(state): State<ApiState>,
+    caller: Caller,
+    PathId(id): PathId<id::Event>,
+) -> Result<StatusCode, Problem> {
+    if state.store.erase_payload(&caller.tenant, id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::missing("event"))
+    }
 }
 
 /// The data of the stored envelope.

@@ -45,6 +45,8 @@ pub struct DeadFilter {
 pub struct Requeued {
     /// The number of deliveries that are pending again.
     pub deliveries: u64,
+    /// The number of those that match and stay dead because their event's payload is not there any more.
+    pub without_payload: u64,
     /// Whether more dead letters match. Another call requeues them.
     pub more: bool,
 }
@@ -104,7 +106,7 @@ impl Store {
     /// most.
     ///
     /// Each is requeued once, also if two calls run concurrently or it dies again before the call returns. Dead letters
-    /// of inactive and deleted subscribers stay dead.
+    /// of inactive and deleted subscribers stay dead, and those whose event's payload is gone.
     ///
     /// # Errors
     /// Fails if the database is unavailable. Batches before the failure stay requeued.
@@ -136,7 +138,11 @@ impl Store {
             allow_sorting(&transaction, true).await?;
             let is_full = rows.len() as u64 > limit;
             rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-            let dead = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            let mut dead = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            let events = dead.iter().map(|delivery| delivery.event_id);
+            let gone = self.gone_payloads(&transaction, tenant, events).await?;
+            dead.retain(|delivery| !gone.contains_key(&delivery.event_id));
+            requeued.without_payload += (rows.len() - dead.len()) as u64;
             restart(self, &transaction, tenant, &dead, budget).await?;
             transaction.commit().await?;
             if !dead.is_empty() {

@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use postrider_core::{DeactivationReason, DeliveryId, EventId, EventType, SubscriberId, TenantId, Timestamp};
 use postrider_database::sql::{column, query_one};
 use postrider_database::{Batch, Column, Dialect, Kind, Transaction, Writes};
-use postrider_queue::{Draining, LaneId, WaitingJob};
+use postrider_queue::{Draining, LaneId};
 use sea_orm::QueryResult;
+use uuid::Uuid;
 
 use crate::attempt::End;
 use crate::health::Notice;
@@ -37,8 +38,8 @@ pub struct Drained {
 }
 
 /// A delivery that was ended.
-struct Ended {
-    id: DeliveryId,
+pub(crate) struct Ended {
+    pub(crate) id: DeliveryId,
     tenant: TenantId,
     event_id: EventId,
     event_type: EventType,
@@ -91,7 +92,9 @@ impl Store {
         if let Some(end) = end {
             let waiting = self.queue.waiting_in(&transaction, lane, max).await?;
             let tables = self.tables_of(waiting.iter().map(|job| DeliveryId::from_uuid(job.subject)));
-            let ended = end_deliveries(&transaction, &tables, &waiting, end).await?;
+            let named: Vec<_> =
+                waiting.iter().map(|job| (job.owner.as_str(), job.subject, job.id.0)).collect();
+            let ended = end_deliveries(&transaction, &tables, &named, end).await?;
             let mut counts: HashMap<Key, Counts> = HashMap::new();
             for delivery in ended {
                 *drained.deliveries.entry(delivery.event_type.clone()).or_default() += 1;
@@ -141,18 +144,18 @@ async fn lock_subscriber(transaction: &Transaction, id: SubscriberId) -> Result<
     Ok(State::Inactive(reason.and_then(DeactivationReason::from_code)))
 }
 
-/// Ends those of the jobs' deliveries that are pending and belong to that job.
-async fn end_deliveries(
+/// Ends those deliveries that are pending and belong to that job. Each is given by its tenant, its id and the job's.
+pub(crate) async fn end_deliveries(
     transaction: &Transaction,
     tables: &Tables,
-    jobs: &[WaitingJob],
+    named_by_job: &[(&str, Uuid, Uuid)],
     end: End,
 ) -> Result<Vec<Ended>, StoreError> {
     const DELIVERY: &[Column] =
         &[Column::new("tenant", Kind::Text), Column::new("id", Kind::Uuid), Column::new("job", Kind::Uuid)];
     let mut input = Batch::new(DELIVERY);
-    for job in jobs {
-        input.push([job.owner.as_str().into(), job.subject.into(), job.id.0.into()]);
+    for &(tenant, delivery, job) in named_by_job {
+        input.push([tenant.into(), delivery.into(), job.into()]);
     }
     let dialect = Dialect::of(transaction);
     let Named { lock, deliveries, locked, theirs } = named(dialect, tables);
@@ -183,7 +186,7 @@ fn read(row: &QueryResult) -> Result<Ended, StoreError> {
     })
 }
 
-fn count(counts: &mut HashMap<Key, Counts>, subscriber: SubscriberId, ended: &Ended, end: End) {
+pub(crate) fn count(counts: &mut HashMap<Key, Counts>, subscriber: SubscriberId, ended: &Ended, end: End) {
     let key = Key::new(&ended.tenant, subscriber, &ended.event_type, ended.created_at);
     let counts = counts.entry(key).or_default();
     counts.spent += i64::from(ended.attempts);

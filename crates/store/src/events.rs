@@ -5,6 +5,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use crate::entity::events;
+use crate::erasure::PayloadGone;
 use crate::page::{Examined, Page, PageRequest};
 use crate::row::{parse, unsigned};
 use crate::{Store, StoreError};
@@ -20,6 +21,8 @@ pub struct Event {
     pub agent_id: AgentId,
     /// The size in bytes of its envelope, the body of every delivery; see [`Store::envelopes`].
     pub envelope_size: usize,
+    /// Why its payload is not there any more; `None` while it is.
+    pub payload_gone: Option<PayloadGone>,
     /// The number of subscribers that it was dispatched to.
     pub subscribers_found: u32,
     /// The number of jobs made for them so far.
@@ -84,6 +87,7 @@ struct Row {
     event_type: String,
     agent_id: String,
     envelope_size: i32,
+    payload_gone: Option<i16>,
     subscribers_found: i32,
     jobs_created: i32,
     continues: bool,
@@ -102,7 +106,8 @@ fn select(tenant: &TenantId) -> Select<events::Entity> {
         DispatchedAt,
     ]);
     columns
-        .expr_as(Expr::cust("length(envelope)"), "envelope_size")
+        .expr_as(Expr::cust("coalesce(length(envelope), 0)"), "envelope_size")
+        .expr_as(Expr::cust("payload_gone"), "payload_gone")
         .expr_as(Expr::cust(JOBS_CREATED), "jobs_created")
         .expr_as(Expr::cust(format!("{FAN_OUT_JOBS} IS NOT NULL")), "continues")
         .filter(Tenant.eq(tenant.as_str()))
@@ -116,6 +121,7 @@ fn read(row: Row) -> Result<Event, StoreError> {
         event_type: parse(&row.event_type, "events", "event_type", id)?,
         agent_id: parse(&row.agent_id, "events", "agent_id", id)?,
         envelope_size: usize::try_from(row.envelope_size).unwrap_or(0),
+        payload_gone: PayloadGone::from_code(row.payload_gone),
         subscribers_found: unsigned(row.subscribers_found),
         jobs_created: unsigned(row.jobs_created),
         continues: row.continues,

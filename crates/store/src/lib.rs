@@ -12,6 +12,7 @@
 //! | [`recording`] | records outcomes and ends their jobs, in one transaction or, on the fast path, in one statement |
 //! | [`health`] | circuit breakers, and the deactivation of subscribers that only fail |
 //! | [`draining`] | ends what waits for subscribers that receive nothing more |
+//! | [`erasure`] | erases an event's payload on request |
 //! | [`events`] | reads events |
 //! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
@@ -31,6 +32,7 @@ pub mod deliveries;
 pub mod draining;
 mod encoding;
 mod entity;
+pub mod erasure;
 mod error;
 pub mod events;
 pub mod fan_out;

@@ -74,6 +74,8 @@ pub enum Loaded {
     NotDue(Duration),
     /// The subscriber is inactive or deleted. End the delivery as given.
     Inactive(DeliveryRef, End),
+    /// The event's payload is gone. End the delivery as cancelled.
+    PayloadGone(DeliveryRef),
     /// A stored value cannot be read. Record a failed attempt that does not blame the receiver.
     Unreadable(DeliveryRef, Arc<StoreError>),
 }
@@ -185,7 +187,8 @@ impl Store {
         Ok(loaded)
     }
 
-    /// Returns the envelopes of tenants' events: the bodies of their deliveries. An event that does not exist has none.
+    /// Returns the envelopes of tenants' events: the bodies of their deliveries. An event that does not exist has none, nor
+    /// does one whose payload is gone.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -202,7 +205,9 @@ impl Store {
             .database
             .dialect()
             .look_up("events", "events.tenant = input.tenant AND events.id = input.event_id");
-        let sql = format!("SELECT events.id, events.envelope FROM input {events}");
+        let sql = format!(
+            "SELECT events.id, events.envelope FROM input {events} WHERE events.payload_gone IS NULL"
+        );
         let rows = input.query(self.database.connection(), &sql, []).await?;
         let envelope = |row: QueryResult| {
             let id = EventId::from_uuid(column(&row, "id")?);
@@ -232,6 +237,9 @@ impl Store {
             let reason =
                 column::<Option<i16>>(row, "deactivation_reason")?.and_then(DeactivationReason::from_code);
             return Ok(Loaded::Inactive(delivery, End::of_inactive(reason)));
+        }
+        if column::<Option<i16>>(row, "payload_gone")?.is_some() {
+            return Ok(Loaded::PayloadGone(delivery));
         }
         if let Some(due_in) = column::<Option<i64>>(row, "due_in")?
             && let Ok(due_in @ 1..) = u64::try_from(due_in)

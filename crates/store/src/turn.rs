@@ -14,6 +14,8 @@ impl Turn {
     pub(crate) const DRAINING: Self = Self(0x6472_6169_6e69_6e67);
     /// Fanning out events: "fan outs" in ASCII.
     pub(crate) const FANNING_OUT: Self = Self(0x6661_6e20_6f75_7473);
+    /// Erasing payloads: "erasures" in ASCII.
+    pub(crate) const ERASING: Self = Self(0x6572_6173_7572_6573);
     /// Folding statistics: "roll ups" in ASCII.
     pub(crate) const FOLDING: Self = Self(0x726f_6c6c_2075_7073);
 

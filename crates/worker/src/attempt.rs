@@ -44,6 +44,7 @@ pub(crate) async fn run(
         Loaded::Nothing => return Completion::Job { lease, finish: Finish::Done },
         Loaded::NotDue(delay) => return Completion::Job { lease, finish: Finish::RetryIn(delay) },
         Loaded::Inactive(delivery, end) => (delivery, (None, end)),
+        Loaded::PayloadGone(delivery) => (delivery, (None, End::Cancelled)),
         Loaded::Unreadable(delivery, error) => {
             tracing::error!(
                 error = %chain(&*error),

@@ -3,6 +3,7 @@
 //! Each task is a file with its interval and a function `run`, and a line in [`TASKS`].
 
 mod drain;
+mod erase;
 mod extend;
 mod fan_out;
 mod fold_statistics;
@@ -28,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 12] = [
+const TASKS: [Task; 13] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -44,6 +45,7 @@ const TASKS: [Task; 12] = [
     Task::of_one("end deliveries of inactive subscribers", drain::interval, |shared| {
         Box::pin(drain::run(shared))
     }),
+    Task::of_one("erase payloads", erase::interval, |shared| Box::pin(erase::run(shared))),
     Task::of_one("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
     Task::of_one("remove idempotency keys", remove_keys::interval, |shared| {
         Box::pin(remove_keys::run(shared))

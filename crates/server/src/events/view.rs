@@ -1,7 +1,8 @@
 //! Events as the API shows them.
 
-use postrider_api::event::{DispatchedView, EventView, FanOut};
+use postrider_api::event::{DispatchedView, EventView, FanOut, PayloadGone};
 use postrider_dispatch::Dispatched;
+use postrider_store::erasure;
 use postrider_store::events::Event;
 
 pub(crate) fn dispatched_view(dispatched: Dispatched) -> DispatchedView {
@@ -34,4 +35,11 @@ pub(super) fn event_view(event: &Event) -> EventView {
 
 fn fan_out(continues: bool) -> FanOut {
     if continues { FanOut::Continuing } else { FanOut::Complete }
+}
+
+pub(super) fn payload_view(gone: erasure::PayloadGone) -> PayloadGone {
+    match gone {
+        erasure::PayloadGone::Erased => PayloadGone::Erased,
+        erasure::PayloadGone::Expired => PayloadGone::Expired,
+    }
 }

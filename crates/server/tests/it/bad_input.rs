@@ -250,7 +250,7 @@ async fn requests_to_requeue_and_recover_are_validated() {
         let (status, problem) = server.api.post(path, &body).await;
         assert_eq!((status, fields(&problem)), (422, vec![wrong]), "{path}: {problem}");
     }
-    let nothing = (202, json!({"requeued": 0, "more": false}));
+    let nothing = (202, json!({"requeued": 0, "without_payload": 0, "more": false}));
     assert_eq!(server.api.post(requeue, &json!({"ids": [id], "since": 1_700_000_000})).await, nothing);
     assert_eq!(server.api.post(&recover, &json!({"since": "2026-01-01T00:00:00Z"})).await, nothing);
 }

@@ -108,7 +108,7 @@ async fn dead_letters_are_requeued_once() {
     }
     end_all(&server, USED_UP).await;
     let a = ids(&server, "?event=a").await;
-    let none = json!({"requeued": 0, "more": false});
+    let none = json!({"requeued": 0, "without_payload": 0, "more": false});
     let (_, answer) = server.tenant("other").post("/v1/dead-letters/requeue", &json!({"ids": [a[0]]})).await;
     assert_eq!(answer, none, "tenants are apart");
     for (body, requeued) in [
@@ -121,7 +121,11 @@ async fn dead_letters_are_requeued_once() {
         (json!({}), 2),
         (json!({}), 0),
     ] {
-        assert_eq!(requeue(&server, &body).await, json!({"requeued": requeued, "more": false}), "{body}");
+        assert_eq!(
+            requeue(&server, &body).await,
+            json!({"requeued": requeued, "without_payload": 0, "more": false}),
+            "{body}"
+        );
     }
     assert_eq!(ids(&server, "").await, [""; 0]);
     let (_, counted) = server.api.get("/v1/stats").await;
@@ -160,12 +164,18 @@ async fn one_call_requeues_at_most_ten_thousand_dead_letters() {
     server.event("a").await;
     end_all(&server, USED_UP).await;
     multiply(&server, 20_003).await;
-    assert_eq!(requeue(&server, &json!({})).await, json!({"requeued": 10_000, "more": true}));
+    assert_eq!(
+        requeue(&server, &json!({})).await,
+        json!({"requeued": 10_000, "without_payload": 0, "more": true})
+    );
     let recover = format!("/v1/subscribers/{}/recover", id(&one));
     let since = json!({"since": "2020-01-01T00:00:00Z"});
     for (requeued, more) in [(10_000, true), (3, false)] {
         let (status, answer) = server.api.post(&recover, &since).await;
-        assert_eq!((status, answer), (202, json!({"requeued": requeued, "more": more})));
+        assert_eq!(
+            (status, answer),
+            (202, json!({"requeued": requeued, "without_payload": 0, "more": more}))
+        );
     }
     assert_eq!(server.store.queue().depth().await.unwrap().ready, 20_003, "one job each");
 }
@@ -237,15 +247,15 @@ async fn recovering_a_subscriber_requeues_the_dead_letters_of_a_time_span() {
     assert_eq!(ids(&server, &format!("?subscriber_id={}", id(&one))).await.len(), 3, "nothing is lost");
     server.api.post(&format!("{path}/activate"), &json!({})).await;
 
-    let none = json!({"requeued": 0, "more": false});
+    let none = json!({"requeued": 0, "without_payload": 0, "more": false});
     assert_eq!(
         recover(id(&one), json!({"since": ages_ago, "until": ages_ago + 1})).await,
         (202, none.clone())
     );
-    let two = json!({"requeued": 2, "more": false});
+    let two = json!({"requeued": 2, "without_payload": 0, "more": false});
     assert_eq!(recover(id(&one), json!({"since": an_hour_ago})).await, (202, two));
     assert_eq!(recover(id(&one), json!({"since": an_hour_ago})).await, (202, none));
-    let one_more = json!({"requeued": 1, "more": false});
+    let one_more = json!({"requeued": 1, "without_payload": 0, "more": false});
     assert_eq!(recover(id(&one), json!({"since": ages_ago, "until": an_hour_ago})).await, (202, one_more));
     assert_eq!(ids(&server, "").await.len(), 3, "the other subscriber's");
 }

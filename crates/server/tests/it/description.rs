@@ -26,6 +26,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("post", "/v1/events"),
     ("post", "/v1/events/batch"),
     ("get", "/v1/events/{id}"),
+    ("delete", "/v1/events/{id}/payload"),
     ("get", "/v1/stats"),
     ("get", "/v1/stats/series"),
     ("get", "/v1/subscribers"),

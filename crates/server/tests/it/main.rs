@@ -17,6 +17,8 @@ mod deliveries;
 #[cfg(test)]
 mod description;
 #[cfg(test)]
+mod erasure;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod examples;

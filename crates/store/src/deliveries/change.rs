@@ -12,6 +12,7 @@ use sea_orm::{
 use super::read::{Delivery, read};
 use super::restart::{AttemptBudget, restart, rollup_key};
 use crate::entity::deliveries;
+use crate::erasure::PayloadGone;
 use crate::queue_ids::{lane_of, queued};
 use crate::rollups::deliveries::{Counts, add};
 use crate::row::{CANCELLED, PENDING};
@@ -24,6 +25,8 @@ pub enum Changed {
     Done(Box<Delivery>),
     /// The operation is not allowed in the delivery's current status, which this is.
     Not(DeliveryStatus),
+    /// It cannot be delivered again, since its event's payload is not there any more.
+    PayloadGone(PayloadGone),
     /// The tenant has no such delivery.
     Missing,
 }
@@ -43,6 +46,13 @@ impl Store {
         let before = read(&row)?;
         if before.status == DeliveryStatus::Pending {
             return Ok(Changed::Not(before.status));
+        }
+        let event = before.event_id;
+        if let Some(why) =
+            self.gone_payloads(&transaction, tenant, std::iter::once(event)).await?.remove(&event)
+        {
+            transaction.rollback().await?;
+            return Ok(Changed::PayloadGone(why));
         }
         restart(self, &transaction, tenant, std::slice::from_ref(&before), AttemptBudget::FromZero).await?;
         transaction.commit().await?;

@@ -14,5 +14,5 @@ pub(crate) mod restart;
 
 pub use self::attempts::RecordedAttempt;
 pub use self::change::Changed;
-pub(crate) use self::read::read;
 pub use self::read::{Delivery, DeliveryFilter};
+pub(crate) use self::read::{Numbering, of_event, read};

@@ -157,7 +157,7 @@ impl Store {
 
 /// How deliveries name their event.
 #[derive(Clone, Copy, Debug)]
-enum Numbering {
+pub(crate) enum Numbering {
     /// Their ids begin with its id.
     InIds,
     /// In a column of its own: those of the first edition.
@@ -165,7 +165,7 @@ enum Numbering {
 }
 
 /// The condition that a delivery is of this event.
-fn of_event(event: EventId, numbering: Numbering) -> Condition {
+pub(crate) fn of_event(event: EventId, numbering: Numbering) -> Condition {
     use deliveries::Column as C;
 
     let among = |ids: RangeInclusive<DeliveryId>| {

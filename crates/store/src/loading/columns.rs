@@ -74,7 +74,7 @@ pub(super) fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
     columns.push(("due_in", format!("deliveries.next_attempt_at - {now}")));
     columns.push(("failing", failing.to_owned()));
     columns.push(("event_id", "events.id".to_owned()));
-    columns.extend(of("events", &["agent_id"]));
+    columns.extend(of("events", &["agent_id", "payload_gone"]));
     columns.push(("size", "length(events.envelope)".to_owned()));
     columns.push(("envelope", envelope));
     columns.extend(of("subscribers", &subscriber));

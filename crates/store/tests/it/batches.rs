@@ -22,7 +22,7 @@ async fn a_transaction_requeues_at_most_five_hundred_dead_letters() {
     stage.database.connection().execute_unprepared(NOTE).await.unwrap();
     let any = DeadFilter::default();
     let requeued = stage.store.requeue(&stage.tenant, &any, AttemptBudget::FromZero, 10_000).await.unwrap();
-    assert_eq!(requeued, Requeued { deliveries: 1_203, more: false });
+    assert_eq!(requeued, Requeued { deliveries: 1_203, ..Requeued::default() });
     assert_eq!(
         stage.count("SELECT count(*) AS n FROM requeued").await,
         1_203,

@@ -110,7 +110,7 @@ async fn requeueing_starts_a_new_round(stage: &Stage) {
     stage.assert_counts_agree().await;
 
     let requeued = stage.requeue(AttemptBudget::FromZero, 10).await;
-    assert_eq!(requeued, Requeued { deliveries: 1, more: false });
+    assert_eq!(requeued, Requeued { deliveries: 1, more: false, without_payload: 0 });
     assert_eq!(
         stage.requeue(AttemptBudget::FromZero, 10).await,
         Requeued::default(),
@@ -157,8 +157,14 @@ async fn dead_letters_are_requeued_oldest_first_up_to_the_limit(stage: &Stage) {
     let dead = stage.bury(subscriber, 1_203).await;
     stage.assert_counts_agree().await;
 
-    assert_eq!(stage.requeue(AttemptBudget::FromZero, 0).await, Requeued { deliveries: 0, more: true });
-    assert_eq!(stage.requeue(AttemptBudget::FromZero, 3).await, Requeued { deliveries: 3, more: true });
+    assert_eq!(
+        stage.requeue(AttemptBudget::FromZero, 0).await,
+        Requeued { deliveries: 0, more: true, without_payload: 0 }
+    );
+    assert_eq!(
+        stage.requeue(AttemptBudget::FromZero, 3).await,
+        Requeued { deliveries: 3, more: true, without_payload: 0 }
+    );
     let page = stage
         .store
         .dead_letters(&stage.tenant, &DeadFilter::default(), PageRequest::default())
@@ -169,9 +175,15 @@ async fn dead_letters_are_requeued_oldest_first_up_to_the_limit(stage: &Stage) {
         assert_eq!(stage.delivery(*id).await.status, DeliveryStatus::Pending);
     }
     // More than one batch, and then exactly the rest.
-    assert_eq!(stage.requeue(AttemptBudget::FromZero, 700).await, Requeued { deliveries: 700, more: true });
+    assert_eq!(
+        stage.requeue(AttemptBudget::FromZero, 700).await,
+        Requeued { deliveries: 700, more: true, without_payload: 0 }
+    );
     stage.assert_counts_agree().await;
-    assert_eq!(stage.requeue(AttemptBudget::FromZero, 500).await, Requeued { deliveries: 500, more: false });
+    assert_eq!(
+        stage.requeue(AttemptBudget::FromZero, 500).await,
+        Requeued { deliveries: 500, more: false, without_payload: 0 }
+    );
     assert_eq!(stage.requeue(AttemptBudget::FromZero, 500).await, Requeued::default());
     assert_eq!(stage.jobs().await, 1_203);
     stage.assert_counts_agree().await;
@@ -186,11 +198,17 @@ async fn a_delivery_that_dies_again_during_the_call_is_left_out(stage: &Stage) {
     let statement =
         Statement::from_sql_and_values(connection.get_database_backend(), sql, [dead[0].uuid().into()]);
     connection.execute_raw(statement).await.unwrap();
-    assert_eq!(stage.requeue(AttemptBudget::Keep, 10).await, Requeued { deliveries: 2, more: false });
+    assert_eq!(
+        stage.requeue(AttemptBudget::Keep, 10).await,
+        Requeued { deliveries: 2, more: false, without_payload: 0 }
+    );
     assert_eq!(stage.delivery(dead[0]).await.status, DeliveryStatus::Dead);
     // The next call requeues it.
     stage.database.advance(Duration::from_hours(2)).await;
-    assert_eq!(stage.requeue(AttemptBudget::Keep, 10).await, Requeued { deliveries: 1, more: false });
+    assert_eq!(
+        stage.requeue(AttemptBudget::Keep, 10).await,
+        Requeued { deliveries: 1, more: false, without_payload: 0 }
+    );
 }
 
 async fn dead_letters_of_inactive_subscribers_are_not_requeued(stage: &Stage) {
@@ -199,7 +217,10 @@ async fn dead_letters_of_inactive_subscribers_are_not_requeued(stage: &Stage) {
     let of_inactive = stage.bury(inactive, 2).await;
     let of_active = stage.bury(active, 1).await;
     stage.set_active(inactive, false).await;
-    assert_eq!(stage.requeue(AttemptBudget::FromZero, 10).await, Requeued { deliveries: 1, more: false });
+    assert_eq!(
+        stage.requeue(AttemptBudget::FromZero, 10).await,
+        Requeued { deliveries: 1, more: false, without_payload: 0 }
+    );
     assert_eq!(stage.delivery(of_active[0]).await.status, DeliveryStatus::Pending);
     for id in &of_inactive {
         assert_eq!(
@@ -209,7 +230,10 @@ async fn dead_letters_of_inactive_subscribers_are_not_requeued(stage: &Stage) {
         );
     }
     stage.set_active(inactive, true).await;
-    assert_eq!(stage.requeue(AttemptBudget::FromZero, 10).await, Requeued { deliveries: 2, more: false });
+    assert_eq!(
+        stage.requeue(AttemptBudget::FromZero, 10).await,
+        Requeued { deliveries: 2, more: false, without_payload: 0 }
+    );
     stage.assert_counts_agree().await;
 }
 

@@ -59,13 +59,14 @@ enum Operation {
     Drain,
     RemoveLanes,
     FanOut,
+    ErasePayload,
     FoldStatistics,
     RemoveOldStatistics,
 }
 
 use Operation::*;
 
-const ALL: [Operation; 32] = [
+const ALL: [Operation; 33] = [
     Dispatch,
     RecordSuccesses,
     RecordSuccessesOfAFailingSubscriber,
@@ -96,6 +97,7 @@ const ALL: [Operation; 32] = [
     Drain,
     RemoveLanes,
     FanOut,
+    ErasePayload,
     FoldStatistics,
     RemoveOldStatistics,
 ];
@@ -116,6 +118,7 @@ const SLOW: &str = "
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON claims FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON lanes FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON fan_outs FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON events FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON health FOR EACH ROW EXECUTE FUNCTION rest()";
 
 /// How many pairs run at the same time, each on subscribers of its own.
@@ -385,6 +388,15 @@ impl Ground {
             Drain => drop(store.drain(None, 20).await.map_err(text)?),
             RemoveLanes => drop(queue.remove_lanes(20).await.map_err(text)?),
             FanOut => self.fan_out(stage).await?,
+            ErasePayload => {
+                let events = self.waiting.iter().chain(self.claimed.iter().map(|(_, delivery)| &delivery.id));
+                for id in events {
+                    store.erase_payload(tenant, id.event()).await.map_err(text)?;
+                }
+                for _ in 0..8 {
+                    store.erase_responses(20).await.map_err(text)?;
+                }
+            }
             FoldStatistics => drop(store.fold_statistics().await.map_err(text)?),
             RemoveOldStatistics => store.remove_old_statistics().await.map_err(text)?,
         }

@@ -23,6 +23,8 @@ mod dead_letters;
 #[cfg(test)]
 mod draining;
 #[cfg(test)]
+mod erasure;
+#[cfg(test)]
 mod fast_path;
 #[cfg(test)]
 mod fault;

@@ -218,6 +218,11 @@ impl Test {
         assert!(matches!(step, FannedOut::Step(step) if step.jobs > 0 && step.complete));
         assert!(!store.fan_outs_wait(Duration::from_mins(1)).await.unwrap());
         check("fan out");
+        for outcome in &outcomes {
+            assert!(store.erase_payload(tenant, outcome.delivery.event_id).await.unwrap());
+        }
+        while store.erase_responses(100).await.unwrap().is_some() {}
+        check("erase");
         // The next state's claims get jobs of its own.
         for sql in ["DELETE FROM fan_outs", "DELETE FROM jobs WHERE lease_token IS NULL"] {
             self.stage.database.connection().execute_unprepared(sql).await.unwrap();

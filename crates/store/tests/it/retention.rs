@@ -177,3 +177,26 @@ async fn dropping_a_partition_gives_way_to_readers() {
         "{expiring:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kept_a_partition_is_looked_up_without_stopping_writers() {
+    let stage = Stage::of(TestDatabase::postgres().await).await;
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let first = dispatch(&stage, &stage.tenant, subscriber, 95, None).await;
+    let second = dispatch(&stage, &stage.tenant, subscriber, 95, None).await;
+    let removed = stage.store.remove_expired(NINETY_DAYS).await.unwrap();
+    assert!(matches!(removed.stay[..], [(_, Stays::Pending)]), "{removed:?}");
+    let remembered = "SELECT count(*) AS n FROM partitions WHERE pending_tenant = 'default' AND pending_delivery IS NOT NULL";
+    assert_eq!(stage.count(remembered).await, 1);
+    // Reading the whole partition would have to wait for this writer, and give way.
+    let writer = stage.database.connection().begin().await.unwrap();
+    writer.execute_unprepared("UPDATE deliveries SET attempts = attempts").await.unwrap();
+    assert_eq!(stage.store.remove_expired(NINETY_DAYS).await.unwrap(), removed);
+    writer.rollback().await.unwrap();
+    // Whichever it remembered: the other one keeps the partition, and then nothing does.
+    for (id, stays) in [(first, 1), (second, 0)] {
+        stage.store.cancel(&stage.tenant, id).await.unwrap();
+        assert_eq!(stage.store.remove_expired(NINETY_DAYS).await.unwrap().stay.len(), stays);
+    }
+    assert_eq!(exist(&stage, first).await, [false; 3]);
+}

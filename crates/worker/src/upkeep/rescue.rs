@@ -38,11 +38,15 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
 
 /// Ends the deliveries of jobs that were rescued too often.
 async fn end(shared: &Shared, exhausted: &[ClaimedJob]) -> Result<(), StoreError> {
-    let (mut dead, mut finishes) = (Vec::new(), Vec::new());
+    let (mut ended, mut finishes) = (Vec::new(), Vec::new());
     for (job, loaded) in exhausted.iter().zip(shared.store.load(exhausted).await?) {
         let delivery = match loaded {
             Loaded::Deliver(work) => work.delivery,
             Loaded::Inactive(delivery, _) | Loaded::Unreadable(delivery, _) => delivery,
+            Loaded::PayloadGone(delivery) => {
+                ended.push(Outcome { lease: job.lease, delivery, attempt: None, end: End::Cancelled });
+                continue;
+            }
             Loaded::NotDue(delay) => {
                 finishes.push((job.lease, Finish::RetryIn(delay)));
                 continue;
@@ -60,12 +64,13 @@ async fn end(shared: &Shared, exhausted: &[ClaimedJob]) -> Result<(), StoreError
             "delivery is dead because its job was rescued too often"
         );
         let end = End::Dead(DeadReason::RescuedTooOften);
-        dead.push(Outcome { lease: job.lease, delivery, attempt: None, end });
+        ended.push(Outcome { lease: job.lease, delivery, attempt: None, end });
     }
-    let recorded = shared.store.record(&dead, &finishes, &shared.config.breaker).await?;
-    for outcome in dead.iter().filter(|outcome| !recorded.lost.contains(&outcome.lease.job)) {
+    let recorded = shared.store.record(&ended, &finishes, &shared.config.breaker).await?;
+    for outcome in ended.iter().filter(|outcome| !recorded.lost.contains(&outcome.lease.job)) {
         let label = shared.labels.value(outcome.delivery.event_type.as_str());
-        metrics::counter!(metric::DELIVERIES, metric::EVENT_TYPE => label, metric::STATUS => "dead")
+        let status = outcome.end.status().as_str();
+        metrics::counter!(metric::DELIVERIES, metric::EVENT_TYPE => label, metric::STATUS => status)
             .increment(1);
     }
     notify_operators(shared, recorded.notices).await;

@@ -11,6 +11,8 @@ mod delivering;
 #[cfg(test)]
 mod draining;
 #[cfg(test)]
+mod erasure;
+#[cfg(test)]
 mod fan_out;
 #[cfg(test)]
 mod hostile;

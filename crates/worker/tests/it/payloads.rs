@@ -146,7 +146,7 @@ async fn a_payload_that_takes_too_long_to_read_holds_up_no_other() {
             RETURN envelope;
         END $$;
         CREATE VIEW events AS SELECT id, tenant, event_type, agent_id, read(id, envelope) AS envelope,
-            subscribers_found, dispatched_at FROM stored_events"
+            subscribers_found, dispatched_at, payload_gone FROM stored_events"
     );
     stage.database.connection().execute_unprepared(&sql).await.unwrap();
     let database = DatabaseConfig {

@@ -296,6 +296,7 @@ impl World {
             }
             Loaded::Inactive(delivery, end) => (delivery, None, end),
             Loaded::Unreadable(_, error) => panic!("{error}"),
+            Loaded::PayloadGone(delivery) => panic!("{delivery:?}"),
             Loaded::Deliver(work) => {
                 let failed = work.delivery.attempts + 1 - work.delivery.round_start;
                 let end = match answer {
@@ -355,6 +356,7 @@ impl World {
                     continue;
                 }
                 Loaded::Unreadable(_, error) => panic!("{error}"),
+                Loaded::PayloadGone(delivery) => panic!("{delivery:?}"),
             };
             let end = End::Dead(DeadReason::RescuedTooOften);
             let outcome = Outcome { lease: job.lease, delivery, attempt: None, end };

@@ -25,13 +25,13 @@ async fn dead_letters_are_delivered_again_or_deleted() {
 
     // While the receiver is broken they die again; another tenant's call touches none of them.
     let other = api.clone().with_header("x-tenant-id", "other");
-    let none = (202, json!({"requeued": 0, "more": false}));
+    let none = (202, json!({"requeued": 0, "without_payload": 0, "more": false}));
     assert_eq!(other.post("/v1/dead-letters/requeue", &json!({})).await, none);
     assert_eq!(api.post("/v1/dead-letters/requeue", &json!({"event": "c"})).await, none);
     let one = json!({"ids": [dead[3]["id"]]});
     assert_eq!(
         api.post("/v1/dead-letters/requeue", &one).await,
-        (202, json!({"requeued": 1, "more": false}))
+        (202, json!({"requeued": 1, "without_payload": 0, "more": false}))
     );
     idle(api).await;
     assert_eq!((list(api, "/v1/dead-letters").await.len(), receiver.requests().len()), (4, 5));
@@ -51,7 +51,10 @@ async fn dead_letters_are_delivered_again_or_deleted() {
     let recover = format!("/v1/subscribers/{}/recover", text(&subscriber["id"]));
     assert_eq!(api.post(&recover, &json!({"since": 4_000_000_000_i64.to_string()})).await, none);
     let since = json!({"since": dead[3]["created_at"]});
-    assert_eq!(api.post(&recover, &since).await, (202, json!({"requeued": 1, "more": false})));
+    assert_eq!(
+        api.post(&recover, &since).await,
+        (202, json!({"requeued": 1, "without_payload": 0, "more": false}))
+    );
     idle(api).await;
     assert_eq!(list(api, "/v1/dead-letters").await, Vec::<Value>::new());
 

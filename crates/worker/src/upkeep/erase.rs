@@ -1,0 +1,43 @@
+//! Erases the responses to deliveries of events whose payload was erased.
+
+use std::time::Duration;
+
+use postrider_core::DeliveryStatus;
+use postrider_store::StoreError;
+use postrider_telemetry::metric;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::shared::Shared;
+
+/// How many deliveries one transaction looks at.
+const MAX: u32 = 100;
+
+/// How long one run goes on. The next run continues.
+const RUN: Duration = Duration::from_secs(1);
+
+pub(super) fn interval(_: &Config) -> Duration {
+    Duration::from_secs(1)
+}
+
+/// Takes step after step. It rests after each for as long as the step took, so that other work has the database for half of
+/// the time at least.
+pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
+    let started = Instant::now();
+    while started.elapsed() < RUN {
+        let began = Instant::now();
+        let Some(erasing) = shared.store.erase_responses(MAX).await? else { return Ok(()) };
+        let took = began.elapsed();
+        let status = DeliveryStatus::Cancelled.as_str();
+        for (event_type, deliveries) in &erasing.cancelled {
+            let label = shared.labels.value(event_type.as_str());
+            metrics::counter!(metric::DELIVERIES, metric::EVENT_TYPE => label, metric::STATUS => status)
+                .increment(*deliveries);
+        }
+        if erasing.complete {
+            tracing::debug!(tenant = %erasing.tenant, event = %erasing.event, "erased an event's payload");
+        }
+        tokio::time::sleep(took).await;
+    }
+    Ok(())
+}
