@@ -27,6 +27,13 @@ pub struct RetentionArgs {
     #[arg(long, env = "POSTRIDER_RETAIN_HISTORY", value_name = "AGE", value_parser = age)]
     pub retain_history: Option<Age>,
 
+    /// How long the data of events and the responses to their deliveries are kept: an age, or `forever` [default: as long as
+    /// the history]
+    ///
+    /// Never longer than the history. A dead letter whose event's data has gone cannot be delivered again.
+    #[arg(long, env = "POSTRIDER_RETAIN_PAYLOADS", value_name = "AGE", value_parser = age)]
+    pub retain_payloads: Option<Age>,
+
     /// How long dead letters are kept, with their events: an age, or `forever` [default: as long as the history]
     ///
     /// Never shorter than the history. A partition stays as long as one of its dead letters.

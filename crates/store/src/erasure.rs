@@ -33,7 +33,7 @@ const AGAIN_AFTER: i64 = 60 * 60 * 1000;
 const ATTEMPTS_AT_ONCE: u64 = 1_000;
 
 /// Removes the stored responses to the deliveries of a tenant within a range of ids.
-const ERASE_RESPONSES: [&str; 2] = [
+pub(crate) const ERASE_RESPONSES: [&str; 2] = [
     "UPDATE deliveries SET first_response = NULL WHERE tenant = $1 AND id BETWEEN $2 AND $3 AND first_response IS NOT NULL",
     "UPDATE attempts SET response_headers = NULL, response_body = NULL \
     WHERE tenant = $1 AND delivery_id BETWEEN $2 AND $3 \

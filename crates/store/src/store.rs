@@ -22,6 +22,8 @@ pub struct Store {
     pub(crate) partitions: Arc<Known>,
     /// On SQLite, the place of the event after which removing old ones goes on.
     pub(crate) swept: Arc<AtomicI64>,
+    /// On SQLite, the place of the event after which removing old payloads goes on.
+    pub(crate) stripped: Arc<AtomicI64>,
     /// What claims read beside their jobs.
     pub(crate) claimed: Arc<ClaimedJoin>,
     /// The span of time of the partitions that this process makes.
@@ -47,6 +49,7 @@ impl Store {
             ids,
             partitions: Arc::default(),
             swept: Arc::default(),
+            stripped: Arc::default(),
             claimed: Arc::default(),
             partition_width: Self::PARTITION,
         }

@@ -18,7 +18,7 @@ use postrider_core::Timestamp;
 use postrider_database::Dialect;
 use postrider_database::sql::query_one;
 
-pub use self::postgres::Expiring;
+pub use self::postgres::{Expiring, Payloads};
 use crate::{Store, StoreError};
 
 /// For how long something is kept.
@@ -39,6 +39,14 @@ impl Age {
         match self {
             Self::Forever => None,
             Self::For(age) => Some(now - age),
+        }
+    }
+
+    /// The shorter one.
+    fn min(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::For(one), Self::For(other)) => Self::For(one.min(other)),
+            (Self::Forever, age) | (age, Self::Forever) => age,
         }
     }
 
@@ -70,6 +78,9 @@ pub struct RetentionSettings {
     /// How long events, deliveries and attempts are kept. Unless set, 90 days; forever in a database that has data of the
     /// first edition, which knew no retention.
     pub history: Option<Age>,
+    /// How long the data of events and the responses to their deliveries are kept. Unless set, as long as the history; never
+    /// longer.
+    pub payloads: Option<Age>,
     /// How long dead letters are kept, and their events with them, from the moment at which they died. Unless set, as long
     /// as the history; never shorter.
     pub dead: Option<Age>,
@@ -80,6 +91,8 @@ pub struct RetentionSettings {
 pub struct Retention {
     /// Events, deliveries and attempts.
     pub history: Age,
+    /// The data of events, and the responses to their deliveries.
+    pub payloads: Age,
     /// Dead letters.
     pub dead: Age,
 }
@@ -110,7 +123,7 @@ pub struct Removed {
     pub partitions: Vec<String>,
     /// The suffixes of partitions that are old enough but stay, and why.
     pub stay: Vec<(String, Stays)>,
-    /// The number of events that were deleted, on SQLite.
+    /// The number of events that were deleted, or whose payload was, on SQLite.
     pub events: u64,
     /// Whether more can go soon: others held a lock, or the batch was full.
     pub more: bool,
@@ -127,7 +140,11 @@ impl Store {
             None if self.has_first_edition().await? => Age::Forever,
             None => Age::HISTORY,
         };
-        Ok(Retention { history, dead: settings.dead.map_or(history, |dead| dead.max(history)) })
+        Ok(Retention {
+            history,
+            payloads: settings.payloads.map_or(history, |payloads| payloads.min(history)),
+            dead: settings.dead.map_or(history, |dead| dead.max(history)),
+        })
     }
 
     /// Removes what is older than the retention, as much as one call may; the next call continues. Of several processes,
@@ -145,6 +162,24 @@ impl Store {
         };
         self.remove_keys_before(before).await?;
         Ok(removed)
+    }
+
+    /// Removes the payloads that are older than they are kept while their events are not, as much as one call may; the next
+    /// call continues. In the result, `partitions` are those whose payloads went. Of several processes, one at a time
+    /// removes something. On PostgreSQL it copies partitions, which can take minutes.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable. What was removed before stays removed.
+    pub async fn remove_expired_payloads(&self, retention: Retention) -> Result<Removed, StoreError> {
+        if retention.payloads == retention.history {
+            return Ok(Removed::default());
+        }
+        let now = self.ids.clock().now();
+        let Some(before) = retention.payloads.before(now) else { return Ok(Removed::default()) };
+        match self.database.dialect() {
+            Dialect::Postgres => postgres::strip_partitions(self, before).await,
+            Dialect::Sqlite => sqlite::strip_events(self, before).await,
+        }
     }
 
     async fn has_first_edition(&self) -> Result<bool, StoreError> {

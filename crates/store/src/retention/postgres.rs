@@ -3,7 +3,7 @@
 use postrider_core::Timestamp;
 use postrider_database::DatabaseError;
 use postrider_database::sql::{column, query_all, query_one};
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, Value};
 
 use super::{Age, Removed, Retention, Stays};
 use crate::{Store, StoreError};
@@ -24,8 +24,21 @@ pub struct Expiring {
     pub ends_at: Timestamp,
     /// When it goes, unless something in it is to stay. `None` if it is kept for ever.
     pub goes_at: Option<Timestamp>,
+    /// What becomes of its payloads before it goes.
+    pub payloads: Payloads,
     /// The size of its tables and indexes.
     pub bytes: u64,
+}
+
+/// What becomes of the payloads of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payloads {
+    /// They go with the partition.
+    WithIt,
+    /// They go at this moment, unless a delivery is pending.
+    GoAt(Timestamp),
+    /// They have gone.
+    Gone,
 }
 
 impl Store {
@@ -34,7 +47,7 @@ impl Store {
     /// # Errors
     /// Fails if the database is unavailable.
     pub async fn expiring(&self, retention: Retention) -> Result<Vec<Expiring>, StoreError> {
-        let sql = "SELECT suffix, starts_at, ends_at, \
+        let sql = "SELECT suffix, starts_at, ends_at, stripped, \
                 (SELECT coalesce(sum(pg_total_relation_size(to_regclass(name || suffix))), 0)::bigint \
                     FROM unnest(ARRAY['events_', 'deliveries_', 'attempts_']) AS name) AS bytes \
             FROM partitions WHERE starts_at <= $1 ORDER BY starts_at";
@@ -45,11 +58,17 @@ impl Store {
                 Age::Forever => None,
                 Age::For(age) => Some(ends_at + age),
             };
+            let payloads = match retention.payloads {
+                _ if column(row, "stripped")? => Payloads::Gone,
+                Age::For(age) if retention.payloads != retention.history => Payloads::GoAt(ends_at + age),
+                _ => Payloads::WithIt,
+            };
             Ok(Expiring {
                 suffix: column(row, "suffix")?,
                 starts_at: Timestamp::from_millis(column(row, "starts_at")?),
                 ends_at,
                 goes_at,
+                payloads,
                 bytes: u64::try_from(column::<i64>(row, "bytes")?).unwrap_or(0),
             })
         };
@@ -88,17 +107,46 @@ pub(super) async fn drop_partitions(
     Ok(removed)
 }
 
+/// Removes the payloads of the partitions that end before a moment, except those with pending deliveries.
+pub(super) async fn strip_partitions(store: &Store, before: Timestamp) -> Result<Removed, StoreError> {
+    let sql = format!(
+        "SELECT suffix FROM partitions WHERE ends_at <= $1 AND NOT stripped ORDER BY ends_at LIMIT {LOOKED_AT}"
+    );
+    let rows = query_all(&store.database.reads(), sql, [before.millis().into()]).await?;
+    let mut removed = Removed::default();
+    for row in &rows {
+        let suffix: String = column(row, "suffix")?;
+        let sql = "SELECT postrider_strip_partition($1, $2) AS done";
+        match run(store, sql, vec![suffix.as_str().into(), before.millis().into()]).await {
+            Ok(done) if done == "stripped" => removed.partitions.push(suffix),
+            Ok(done) if done == "pending" => removed.stay.push((suffix, Stays::Pending)),
+            Ok(_) => {}
+            // The function gave way to others.
+            Err(error) if error.is_unavailable() => {
+                removed.more = true;
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(removed)
+}
+
 async fn drop_partition(
     store: &Store,
     suffix: &str,
     before: Timestamp,
     dead_until: i64,
 ) -> Result<String, DatabaseError> {
+    let values = vec![suffix.into(), before.millis().into(), dead_until.into()];
+    run(store, "SELECT postrider_drop_partition($1, $2, $3) AS done", values).await
+}
+
+/// Calls a function that reads a whole partition, and returns what it did.
+async fn run(store: &Store, sql: &'static str, values: Vec<Value>) -> Result<String, DatabaseError> {
     let transaction = store.database.begin().await?;
     // It reads the whole partition, which takes longer than other statements may.
     transaction.execute_unprepared(NO_LIMIT).await?;
-    let values = [suffix.into(), before.millis().into(), dead_until.into()];
-    let sql = "SELECT postrider_drop_partition($1, $2, $3) AS done";
     let row = query_one(&transaction, sql, values).await?;
     transaction.commit().await?;
     row.map_or_else(|| Ok(String::new()), |row| column(&row, "done"))

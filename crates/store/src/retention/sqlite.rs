@@ -9,6 +9,7 @@ use sea_orm::ConnectionTrait as _;
 use sea_orm::prelude::Uuid;
 
 use super::Removed;
+use crate::erasure::{ERASE_RESPONSES, PayloadGone};
 use crate::row::{DEAD, PENDING};
 use crate::{Store, StoreError};
 
@@ -70,16 +71,11 @@ async fn delete(
     events: &[(String, EventId)],
     dead_before: Option<Timestamp>,
 ) -> Result<u64, StoreError> {
-    const EVENT: &[Column] =
-        &[Column::new("tenant", Kind::Text), Column::new("id", Kind::Uuid), Column::new("last", Kind::Uuid)];
     let dead_before = dead_before.map_or(i64::MIN, Timestamp::millis);
     let kept = format!(
         "(deliveries.status = {PENDING} OR deliveries.status = {DEAD} AND deliveries.died_at >= {dead_before})"
     );
-    let mut input = Batch::new(EVENT);
-    for (tenant, id) in events {
-        input.push([tenant.as_str().into(), id.uuid().into(), id.deliveries().end().uuid().into()]);
-    }
+    let input = batch_of(events);
     let transaction = store.database.begin().await?;
     let sql = format!(
         "SELECT input.tenant, input.id FROM input \
@@ -112,4 +108,80 @@ async fn delete(
     }
     transaction.commit().await?;
     Ok(gone)
+}
+
+/// Removes the payloads of events that were dispatched before a moment, except those with pending deliveries.
+pub(super) async fn strip_events(store: &Store, before: Timestamp) -> Result<Removed, StoreError> {
+    let mut removed = Removed::default();
+    let mut after = store.stripped.load(Ordering::Relaxed);
+    for _ in 0..BATCHES {
+        let sql = format!(
+            "SELECT rowid AS place, tenant, id FROM events WHERE rowid > $1 ORDER BY rowid LIMIT {AT_ONCE}"
+        );
+        let rows = query_all(store.database.connection(), sql, [after.into()]).await?;
+        let mut events = Vec::new();
+        for row in &rows {
+            let id = EventId::from_uuid(column(row, "id")?);
+            if id.made_at() >= before {
+                break;
+            }
+            after = column(row, "place")?;
+            events.push((column::<String>(row, "tenant")?, id));
+        }
+        if !events.is_empty() {
+            removed.events += strip(store, &events).await?;
+        }
+        if events.len() < AT_ONCE {
+            store.stripped.store(0, Ordering::Relaxed);
+            return Ok(removed);
+        }
+    }
+    store.stripped.store(after, Ordering::Relaxed);
+    removed.more = true;
+    Ok(removed)
+}
+
+async fn strip(store: &Store, events: &[(String, EventId)]) -> Result<u64, StoreError> {
+    let pending = format!("deliveries.status = {PENDING}");
+    let transaction = store.database.begin().await?;
+    let sql = format!(
+        "SELECT events.tenant, events.id FROM input \
+            JOIN events ON events.tenant = input.tenant AND events.id = input.id \
+        WHERE events.payload_gone IS NULL \
+            AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.tenant = input.tenant \
+                AND deliveries.id BETWEEN input.id AND input.last AND {pending}) \
+            AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_id = input.id \
+                AND deliveries.tenant = input.tenant AND {pending}) \
+            AND NOT EXISTS (SELECT 1 FROM fan_outs WHERE fan_outs.tenant = input.tenant AND fan_outs.event_id = input.id)"
+    );
+    let mut gone = 0;
+    for row in &batch_of(events).query(&transaction, &sql, []).await? {
+        let (tenant, id): (String, Uuid) = (column(row, "tenant")?, column(row, "id")?);
+        let last = *EventId::from_uuid(id).deliveries().end();
+        for sql in ERASE_RESPONSES {
+            execute(&transaction, sql, [tenant.as_str().into(), id.into(), last.uuid().into()]).await?;
+        }
+        let of_first_edition = "UPDATE attempts SET response_headers = NULL, response_body = NULL \
+            WHERE tenant = $1 AND delivery_id IN (SELECT id FROM deliveries WHERE event_id = $2)";
+        execute(&transaction, of_first_edition, [tenant.as_str().into(), id.into()]).await?;
+        let expired = PayloadGone::Expired.code();
+        let sql = format!(
+            "UPDATE events SET envelope = x'', payload_gone = {expired} WHERE tenant = $1 AND id = $2"
+        );
+        execute(&transaction, sql, [tenant.as_str().into(), id.into()]).await?;
+        gone += 1;
+    }
+    transaction.commit().await?;
+    Ok(gone)
+}
+
+/// The events and the ids of their last deliveries.
+fn batch_of(events: &[(String, EventId)]) -> Batch {
+    const EVENT: &[Column] =
+        &[Column::new("tenant", Kind::Text), Column::new("id", Kind::Uuid), Column::new("last", Kind::Uuid)];
+    let mut input = Batch::new(EVENT);
+    for (tenant, id) in events {
+        input.push([tenant.as_str().into(), id.uuid().into(), id.deliveries().end().uuid().into()]);
+    }
+    input
 }

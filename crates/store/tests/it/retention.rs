@@ -5,6 +5,8 @@ use std::time::Duration;
 use postrider_core::{DeadReason, DeliveryId, SubscriberId, TenantId};
 use postrider_store::PageRequest;
 use postrider_store::attempt::End;
+use postrider_store::deliveries::Changed;
+use postrider_store::erasure::PayloadGone;
 use postrider_store::intake::KeyRow;
 use postrider_store::retention::{Age, Removed, Retention, RetentionSettings, Stays};
 use postrider_testkit::{ATTEMPTS, TestDatabase};
@@ -20,6 +22,8 @@ on_both!(
     an_event_stays_as_long_as_its_dead_letter,
     history_is_kept_for_ninety_days_unless_a_setting_says_otherwise,
     old_idempotency_keys_go,
+    payloads_go_before_their_events,
+    payloads_are_kept_no_longer_than_the_history,
 );
 
 const DAY: Duration = Duration::from_hours(24);
@@ -28,7 +32,7 @@ const fn days(days: u32) -> Age {
     Age::For(Duration::from_hours(24 * days as u64))
 }
 
-const NINETY_DAYS: Retention = Retention { history: days(90), dead: days(90) };
+const NINETY_DAYS: Retention = Retention { history: days(90), payloads: days(90), dead: days(90) };
 
 /// Dispatches an event so many days ago, and ends its delivery.
 async fn dispatch(
@@ -64,7 +68,7 @@ async fn old_events_go_with_all_that_belongs_to_them(stage: &Stage) {
     let old = dispatch(stage, &stage.tenant, subscriber, 95, Some(End::Succeeded)).await;
     let of_another_tenant = dispatch(stage, &other, others, 95, Some(End::Cancelled)).await;
     let young = dispatch(stage, &stage.tenant, subscriber, 85, Some(End::Succeeded)).await;
-    let kept = Retention { history: Age::Forever, dead: Age::Forever };
+    let kept = Retention { history: Age::Forever, payloads: Age::Forever, dead: Age::Forever };
     assert_eq!(stage.store.remove_expired(kept).await.unwrap(), Removed::default());
     assert_eq!(exist(stage, old).await, [true; 3]);
     let removed = stage.store.remove_expired(NINETY_DAYS).await.unwrap();
@@ -126,17 +130,85 @@ async fn an_event_stays_as_long_as_its_dead_letter(stage: &Stage) {
 }
 
 async fn history_is_kept_for_ninety_days_unless_a_setting_says_otherwise(stage: &Stage) {
-    let retention =
-        async |history, dead| stage.store.retention(RetentionSettings { history, dead }).await.unwrap();
+    let retention = async |history, dead| {
+        stage.store.retention(RetentionSettings { history, dead, payloads: None }).await.unwrap()
+    };
     assert_eq!(retention(None, None).await, NINETY_DAYS);
-    assert_eq!(retention(Some(days(7)), None).await, Retention { history: days(7), dead: days(7) });
+    assert_eq!(
+        retention(Some(days(7)), None).await,
+        Retention { history: days(7), payloads: days(7), dead: days(7) }
+    );
     assert_eq!(retention(Some(days(7)), Some(days(3))).await.dead, days(7), "never shorter than the history");
     assert_eq!(retention(None, Some(Age::Forever)).await.dead, Age::Forever);
     let sql =
         "INSERT INTO partitions (starts_at, ends_at, suffix, converted) VALUES (0, 1000, 'converted', true)";
     stage.database.connection().execute_unprepared(sql).await.unwrap();
-    assert_eq!(retention(None, None).await, Retention { history: Age::Forever, dead: Age::Forever });
+    assert_eq!(
+        retention(None, None).await,
+        Retention { history: Age::Forever, payloads: Age::Forever, dead: Age::Forever }
+    );
     assert_eq!(retention(Some(days(7)), None).await.history, days(7));
+}
+
+async fn payloads_go_before_their_events(stage: &Stage) {
+    let week = Retention { payloads: days(7), ..NINETY_DAYS };
+    let subscriber = stage.subscribe(&stage.tenant, true).await;
+    let dead = End::Dead(DeadReason::AttemptsUsedUp);
+    let old = dispatch(stage, &stage.tenant, subscriber, 10, Some(dead)).await;
+    let at_once = dispatch(stage, &stage.tenant, subscriber, 10, Some(End::Succeeded)).await;
+    let young = dispatch(stage, &stage.tenant, subscriber, 3, Some(dead)).await;
+    let pending = dispatch(stage, &stage.tenant, subscriber, 20, None).await;
+    stage
+        .database
+        .connection()
+        .execute_unprepared("UPDATE attempts SET response_body = 'Ada'")
+        .await
+        .unwrap();
+    assert_eq!(stage.store.remove_expired_payloads(NINETY_DAYS).await.unwrap(), Removed::default());
+    let removed = stage.store.remove_expired_payloads(week).await.unwrap();
+    assert!(removed.partitions.len() == 1 || removed.events == 2, "{removed:?}");
+    assert!(removed.stay.iter().all(|(_, why)| *why == Stays::Pending), "{removed:?}");
+    let gone = async |id: DeliveryId| {
+        let event = stage.store.event(&stage.tenant, id.event()).await.unwrap().unwrap();
+        let envelopes = stage.store.envelopes(&[(stage.tenant.clone(), id.event())]).await.unwrap();
+        assert_eq!(envelopes.is_empty(), event.payload_gone.is_some());
+        event.payload_gone
+    };
+    assert_eq!(
+        (gone(old).await, gone(at_once).await),
+        (Some(PayloadGone::Expired), Some(PayloadGone::Expired))
+    );
+    assert_eq!((gone(young).await, gone(pending).await), (None, None));
+    assert_eq!((exist(stage, old).await, exist(stage, at_once).await), ([true; 3], [true; 3]));
+    let body = async |id| {
+        let page = stage.store.attempts(&stage.tenant, id, PageRequest::default()).await.unwrap();
+        String::from_utf8_lossy(&page.items[0].response_body).into_owned()
+    };
+    assert_eq!((body(old).await, body(young).await), (String::new(), "Ada".to_owned()));
+    assert_eq!(stage.count("SELECT count(*) AS n FROM deliveries WHERE first_response IS NOT NULL").await, 0);
+    let retried = stage.store.retry(&stage.tenant, old).await.unwrap();
+    assert!(matches!(retried, Changed::PayloadGone(PayloadGone::Expired)), "{retried:?}");
+    // Once is enough.
+    let again = stage.store.remove_expired_payloads(week).await.unwrap();
+    assert_eq!((again.partitions.len(), again.events), (0, 0));
+    stage.store.cancel(&stage.tenant, pending).await.unwrap();
+    stage.store.remove_expired_payloads(week).await.unwrap();
+    assert_eq!(gone(pending).await, Some(PayloadGone::Expired));
+    // The days go as any other.
+    stage.store.remove_expired(Retention { history: days(15), ..NINETY_DAYS }).await.unwrap();
+    assert_eq!((exist(stage, pending).await, exist(stage, old).await), ([false; 3], [true; 3]));
+}
+
+async fn payloads_are_kept_no_longer_than_the_history(stage: &Stage) {
+    let payloads = async |history, payloads| {
+        let settings = RetentionSettings { history, payloads, dead: None };
+        stage.store.retention(settings).await.unwrap().payloads
+    };
+    assert_eq!(payloads(Some(days(7)), None).await, days(7));
+    assert_eq!(payloads(Some(days(7)), Some(days(3))).await, days(3));
+    assert_eq!(payloads(Some(days(7)), Some(days(8))).await, days(7));
+    assert_eq!(payloads(Some(days(7)), Some(Age::Forever)).await, days(7));
+    assert_eq!(payloads(Some(Age::Forever), Some(days(8))).await, days(8));
 }
 
 async fn old_idempotency_keys_go(stage: &Stage) {

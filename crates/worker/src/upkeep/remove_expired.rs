@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use postrider_store::StoreError;
-use postrider_store::retention::Removed;
+use postrider_store::retention::{Removed, Retention};
 
 use crate::config::Config;
 use crate::shared::Shared;
@@ -24,8 +24,10 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     if shared.retention.lock().unwrap_or_else(PoisonError::into_inner).replace(retention) != Some(retention) {
         tracing::info!(
             history = %retention.history,
+            payloads = %retention.payloads,
             dead_letters = %retention.dead,
-            "retention: older data is removed (POSTRIDER_RETAIN_HISTORY, POSTRIDER_RETAIN_DEAD)"
+            "retention: older data is removed (POSTRIDER_RETAIN_HISTORY, POSTRIDER_RETAIN_PAYLOADS, \
+             POSTRIDER_RETAIN_DEAD)"
         );
     }
     let mut stayed = Vec::new();
@@ -45,6 +47,29 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     }
     for (partition, reason) in stayed {
         tracing::warn!(partition, reason = reason.as_str(), "an old partition stays");
+    }
+    remove_payloads(shared, retention).await
+}
+
+async fn remove_payloads(shared: &Shared, retention: Retention) -> Result<(), StoreError> {
+    let mut stayed = Vec::new();
+    for _ in 0..CALLS {
+        let Removed { partitions, stay, events, more } =
+            shared.store.remove_expired_payloads(retention).await?;
+        for partition in partitions {
+            tracing::info!(partition, "removed the payloads of an old partition");
+        }
+        if events > 0 {
+            tracing::info!(events, "removed old payloads");
+        }
+        stayed = stay;
+        if !more {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    for (partition, reason) in stayed {
+        tracing::warn!(partition, reason = reason.as_str(), "the payloads of an old partition stay");
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ async fn a_worker_drops_the_partitions_that_the_plan_names() {
     let line = |lines: &[String]| lines.iter().find(|line| line.starts_with("20010909 ")).unwrap().clone();
     let printed = plan("2d").await;
     assert!(line(&printed).contains("2001-09-12T00:00:00"), "{printed:#?}");
+    assert!(line(&printed).contains("with the partition"), "{printed:#?}");
     let printed = plan("forever").await;
     assert!(line(&printed).contains("never"), "{printed:#?}");
 
