@@ -84,7 +84,7 @@ impl Shares {
         let used: usize = slots.values().sum();
         let mut jobs = most(all.saturating_sub(used)).min(free as usize);
         let mut full = Vec::new();
-        for (owner, taken) in slots.iter() {
+        for (owner, taken) in slots {
             let room = most(all.saturating_sub(used - taken)).saturating_sub(*taken);
             if room == 0 {
                 full.push(owner.clone());

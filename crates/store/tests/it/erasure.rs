@@ -181,7 +181,7 @@ async fn a_response_that_comes_late_is_erased_an_hour_later(stage: &Stage) {
 
 async fn no_more_deliveries_are_made_of_an_erased_event(stage: &Stage) {
     let mut subscribers =
-        vec![stage.subscribe(&stage.tenant, true).await, stage.subscribe(&stage.tenant, true).await];
+        [stage.subscribe(&stage.tenant, true).await, stage.subscribe(&stage.tenant, true).await];
     subscribers.sort_unstable();
     // An event without deliveries so far, and the promise to make two.
     let event = stage.dispatch(&stage.tenant, subscribers[0], "a", stage.now()).await.event();
