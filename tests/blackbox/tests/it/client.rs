@@ -65,7 +65,8 @@ pub(crate) async fn attempts(api: &Api, delivery: &Value) -> Vec<Value> {
 
 /// Waits until no job is left.
 pub(crate) async fn idle(api: &Api) {
-    eventually(DEADLINE, || async {
+    // Jobs may wait in a lane whose breaker is open, which lasts a minute.
+    eventually(2 * DEADLINE, || async {
         let queue = &read(api, "/v1/stats").await["queue"];
         ["ready", "scheduled", "held", "running"].iter().all(|state| queue[state] == 0).then_some(())
     })
