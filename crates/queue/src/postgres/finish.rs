@@ -64,15 +64,17 @@ pub(super) fn done(done: &[Lease], guarded: &mut Guarded) {
     for (lane, jobs) in by_lane {
         lanes.push([lane.0.into(), jobs.into()]);
     }
-    // In the order of their places and ids, and by arrays and ranges of one, for which an index look-up per row is the only
-    // possible plan. By equality PostgreSQL might join the tables and read all of one; by comparisons of whole rows,
-    // `(lane, priority, seq) <= (…)`, it reads the index from the job to the end of its lane.
+    // Locked in the order of their places, each looked up by itself. Joined, PostgreSQL might look for the lane only, and read
+    // all its jobs for each: it did with plans made while the table was empty.
     guarded.push_exact(
         leases(done),
-        "DELETE FROM jobs USING (SELECT * FROM input ORDER BY lane, priority, seq) AS done \
-        WHERE jobs.lane = ANY (ARRAY[done.lane]) AND jobs.priority = ANY (ARRAY[done.priority]) \
-            AND jobs.seq BETWEEN done.seq AND done.seq \
-            AND jobs.id IS NOT DISTINCT FROM done.id AND jobs.lease_token IS NOT DISTINCT FROM done.token",
+        "DELETE FROM jobs WHERE ctid = ANY (ARRAY( \
+            SELECT mine.place FROM (SELECT * FROM input ORDER BY lane, priority, seq) AS done CROSS JOIN LATERAL ( \
+                SELECT jobs.ctid AS place FROM jobs \
+                WHERE jobs.lane = done.lane AND jobs.priority = done.priority AND jobs.seq = done.seq \
+                    AND jobs.id = done.id AND jobs.lease_token = done.token LIMIT 1 FOR UPDATE \
+            ) AS mine \
+        ))",
     );
     guarded.writes.push(
         lanes,
