@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_database::sql::{Template, column, execute, query_all};
+use postrider_database::sql::{Part, Template, column, execute, query_all};
 use postrider_database::{DatabaseError, Dialect};
 use sea_orm::{ConnectionTrait, Value};
 use uuid::Uuid;
@@ -17,24 +17,23 @@ const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
 /// The other workers, of a thousand at most. In one statement, which writes a row that no other worker writes.
 static CHECK_IN: Template = Template::new(
     "WITH checked_in AS (
-         INSERT INTO workers (id, host, version, started_at, seen_at, lapses_at, in_flight, busy)
-         VALUES ($1, $2, $3, {now}, {now}, {now} + $6, $4, $5)
-         ON CONFLICT (id) DO UPDATE SET seen_at = {now}, lapses_at = {now} + $6, in_flight = $4, busy = $5
+         {write_row}
      ), forgotten AS (
          DELETE FROM workers WHERE id = ANY (ARRAY(
              SELECT id FROM workers WHERE seen_at < {now} - $7 ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
          ))
      )
      SELECT id, busy FROM workers WHERE id <> $1 AND lapses_at >= {now} ORDER BY id LIMIT 1000",
-    &[],
+    &[WRITE_ROW],
 );
-
-static REGISTER: Template = Template::new(
+static REGISTER: Template = Template::new("{write_row}", &[WRITE_ROW]);
+const WRITE_ROW: &[Part] = &[(
+    "write_row",
     "INSERT INTO workers (id, host, version, started_at, seen_at, lapses_at, in_flight, busy)
      VALUES ($1, $2, $3, {now}, {now}, {now} + $6, $4, $5)
      ON CONFLICT (id) DO UPDATE SET seen_at = {now}, lapses_at = {now} + $6, in_flight = $4, busy = $5",
-    &[],
-);
+)];
+
 static FORGET: Template = Template::new("DELETE FROM workers WHERE seen_at < {now} - $1", &[]);
 
 /// Writes a worker's row, and returns the other workers that run, on PostgreSQL.

@@ -38,10 +38,14 @@ static WAITING: Template = Template::new(
     &[PRIORITIES],
 );
 
-/// In the order of their places, and by ranges of one: see `finish.rs`. A job that was claimed in between stays.
-static REMOVE_READY: &str = "DELETE FROM jobs USING (SELECT * FROM input ORDER BY priority, seq) AS given
-     WHERE jobs.lane = $1 AND jobs.priority = ANY (ARRAY[given.priority]) AND jobs.seq BETWEEN given.seq AND given.seq
-         AND jobs.id IS NOT DISTINCT FROM given.id AND lease_token IS NULL";
+/// Locked in the order of their places, each looked up by itself: see `finish.rs`. A job that was claimed in between stays.
+static REMOVE_READY: &str = "DELETE FROM jobs WHERE ctid = ANY (ARRAY(
+         SELECT mine.place FROM (SELECT * FROM input ORDER BY priority, seq) AS given CROSS JOIN LATERAL (
+             SELECT jobs.ctid AS place FROM jobs
+             WHERE jobs.lane = $1 AND jobs.priority = given.priority AND jobs.seq = given.seq
+                 AND jobs.id = given.id AND jobs.lease_token IS NULL LIMIT 1 FOR UPDATE
+         ) AS mine
+     ))";
 static REMOVE_SCHEDULED: &str =
     "DELETE FROM scheduled_jobs USING (SELECT * FROM input ORDER BY priority, seq) AS given
      WHERE scheduled_jobs.lane = $1 AND scheduled_jobs.seq BETWEEN given.seq AND given.seq

@@ -37,8 +37,9 @@ static PROMOTE: Template = Template::new(include_str!("postgres/promote.sql"), &
 
 /// A queue over the tables `jobs`, `scheduled_jobs`, `claims` and `lanes` of a PostgreSQL database.
 ///
-/// It wakes workers in other processes by `NOTIFY`, which names lanes, and which only those hear that serve lanes: outside the transaction that enqueues, and at most
-/// once per millisecond, since commits with notifications queue up behind one lock. From the first call of
+/// It wakes workers in other processes by `NOTIFY`, which names lanes; only processes that serve lanes listen. Under load it
+/// notifies outside the transaction that enqueues, and at most once per millisecond, since commits with notifications queue
+/// up behind one lock. From the first call of
 /// [`JobQueue::wakeups`] on it listens on a connection of its own.
 #[derive(Debug)]
 pub struct PostgresQueue {

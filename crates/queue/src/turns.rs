@@ -2,8 +2,9 @@
 //!
 //! A claim names the lanes that it looks at, each with one index look-up. This process remembers lanes that may have
 //! ready jobs, in the order of their turns, and lanes that are closed, until they open. Owners take turns, and so do the
-//! lanes of each owner: someone with a job in each of a hundred thousand lanes delays others no more than with one lane. It learns of them from wake-ups,
-//! from its own claims, and from a search that walks over all lanes with ready jobs, a page at a time: whenever it knows
+//! lanes of each owner: an owner with jobs in a hundred thousand lanes delays others no more than one with a single lane.
+//!
+//! The process learns of lanes from wake-ups, from its own claims, and from a search that walks over all lanes with ready jobs, a page at a time: whenever it knows
 //! of no lane, and a round of it every second, since a wake-up may be lost. So claims cost what they find, however many
 //! other lanes are paused, above their rate or full of removed jobs. If an owner has more lanes than a page, each of them is
 //! served once in a round.

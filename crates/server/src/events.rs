@@ -131,9 +131,9 @@ async fn read(
 /// Erase an event's payload
 ///
 /// Erases the data at once and for good: the event then has `"data": null` and `"payload": "erased"`. Its pending deliveries
-/// end as `cancelled` without further requests, and the headers and bodies of the responses to its deliveries are erased;
-/// that follows within seconds, or minutes if there are very many, while a worker runs. Requests in flight finish. Their
-/// responses are erased within about an hour. May be repeated.
+/// end as `cancelled` without further requests, and the headers and bodies of the responses to its deliveries are erased: a
+/// worker does that step by step, so it takes longer for an event with very many deliveries. Requests in flight finish, and
+/// their responses are erased an hour later. May be repeated.
 #[utoipa::path(
     delete, path = "/v1/events/{id}/payload", operation_id = "erase_payload", tag = "events",
     params(("id" = String, Path, description = "The event's id, `evt_…`.")),

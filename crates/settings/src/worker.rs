@@ -13,7 +13,7 @@ use crate::value::{count_in, duration, duration_in, size_in};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Worker")]
 pub struct WorkerArgs {
-    /// Maximum number of requests in flight in this worker; one of several tenants gets seven eighths of them
+    /// Maximum number of requests in flight in this worker, of which one of several tenants gets at most seven eighths
     #[arg(
         long, env = "POSTRIDER_CONCURRENCY", value_name = "N", default_value = "512",
         value_parser = count_in::<NonZeroU32>(bounds::CONCURRENCY)

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use postrider_core::{DeliveryStatus, EventId, EventType, TenantId};
 use postrider_database::sql::{column, execute, query_one};
-use postrider_database::{Batch, Column, Dialect, Kind, Transaction, Writes};
+use postrider_database::{Dialect, Transaction, Writes};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
@@ -198,15 +198,8 @@ impl Store {
         tenant: &TenantId,
         events: impl Iterator<Item = EventId>,
     ) -> Result<HashMap<EventId, PayloadGone>, StoreError> {
-        const EVENT: &[Column] = &[Column::new("tenant", Kind::Text), Column::new("event_id", Kind::Uuid)];
-        let mut input = Batch::new(EVENT);
-        for event in events {
-            input.push([tenant.as_str().into(), event.uuid().into()]);
-        }
-        let events = self
-            .database
-            .dialect()
-            .look_up("events", "events.tenant = input.tenant AND events.id = input.event_id");
+        let named = events.map(|event| (tenant, event));
+        let (input, events) = crate::events::look_up(self.database.dialect(), named);
         let sql = format!(
             "SELECT events.id, events.payload_gone FROM input {events} WHERE events.payload_gone IS NOT NULL"
         );

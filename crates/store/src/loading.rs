@@ -196,15 +196,8 @@ impl Store {
         &self,
         events: &[(TenantId, EventId)],
     ) -> Result<HashMap<EventId, Bytes>, StoreError> {
-        const EVENT: &[Column] = &[Column::new("tenant", Kind::Text), Column::new("event_id", Kind::Uuid)];
-        let mut input = Batch::new(EVENT);
-        for (tenant, event) in events {
-            input.push([tenant.as_str().into(), event.uuid().into()]);
-        }
-        let events = self
-            .database
-            .dialect()
-            .look_up("events", "events.tenant = input.tenant AND events.id = input.event_id");
+        let named = events.iter().map(|(tenant, event)| (tenant, *event));
+        let (input, events) = crate::events::look_up(self.database.dialect(), named);
         let sql = format!(
             "SELECT events.id, events.envelope FROM input {events} WHERE events.payload_gone IS NULL"
         );

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use postrider_migrations::{Migrator, migrate_with};
 use postrider_testkit::Receiver;
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::DatabaseConnection;
+use sea_orm_migration::sea_orm::{DatabaseConnection, DbBackend, Statement};
 use serde_json::json;
 
 use crate::client::{idle, subscribe_with, text};
@@ -51,21 +51,25 @@ impl MigrationTrait for Wider {
 
 /// Changes the type of every column of a type, which no migration does. Prepared statements that return such a column fail
 /// then, once on each connection: "cached plan must not change result type" (SQLSTATE 0A000).
+///
+/// A table at a time: the locks of all tables at once are hard to get beside programs that work.
 async fn retype(connection: &DatabaseConnection, old: &str, new: &str) {
-    let statements = format!(
-        "DO $$ DECLARE changed record; BEGIN \
-            FOR changed IN SELECT relname, attname FROM pg_attribute \
-                JOIN pg_class ON pg_class.oid = attrelid AND relkind IN ('r', 'p') AND NOT relispartition \
-                WHERE relnamespace = current_schema()::regnamespace AND atttypid = '{old}'::regtype LOOP \
-                EXECUTE format('ALTER TABLE %I ALTER %I TYPE {new}', changed.relname, changed.attname); \
-            END LOOP; \
-        END $$"
+    let changes = Statement::from_string(
+        DbBackend::Postgres,
+        format!(
+            "SELECT format('ALTER TABLE %I %s', relname, string_agg(format('ALTER %I TYPE {new}', attname), ', ')) \
+             FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid AND relkind IN ('r', 'p') AND NOT relispartition \
+             WHERE relnamespace = current_schema()::regnamespace AND atttypid = '{old}'::regtype GROUP BY relname"
+        ),
     );
-    postrider_testkit::eventually(DEADLINE, || async {
-        let limited = format!("SET lock_timeout = '300ms'; {statements}");
-        connection.execute_unprepared(&limited).await.ok()
-    })
-    .await;
+    for change in connection.query_all_raw(changes).await.expect("the columns") {
+        let change: String = change.try_get_by_index(0).expect("a statement");
+        postrider_testkit::eventually(DEADLINE, || async {
+            let limited = format!("SET lock_timeout = '300ms'; {change}");
+            connection.execute_unprepared(&limited).await.ok()
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
