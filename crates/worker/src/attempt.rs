@@ -22,24 +22,34 @@ use crate::shared::Shared;
 /// A job that has waited for its body or its turn for longer than this is loaded again.
 const STALE: Duration = Duration::from_secs(1);
 
-/// Runs a claimed job until its completion is known, or until `cancel`, which gives the job back to the queue.
-pub(crate) async fn run(
+/// Runs a claimed job until its completion is known, or until `cancel`, which gives the job back to the queue. Returns also
+/// the right to make the request, if it made one.
+pub(crate) async fn run<'a>(
+    shared: &'a Shared,
+    job: ClaimedJob,
+    loaded: Loaded,
+    cancel: &CancellationToken,
+) -> (Completion, Option<RequestPermit<'a>>) {
+    let lease = job.lease;
+    let obtained = tokio::select! {
+        obtained = obtain(shared, &job, loaded) => obtained,
+        () = cancel.cancelled() => Obtained::Instead(Finish::Release),
+    };
+    match obtained {
+        Obtained::Ready(loaded, body, permit) => (complete(shared, job, loaded, body, cancel).await, permit),
+        Obtained::Instead(finish) => (Completion::Job { lease, finish }, None),
+    }
+}
+
+async fn complete(
     shared: &Shared,
     job: ClaimedJob,
     loaded: Loaded,
+    body: Bytes,
     cancel: &CancellationToken,
 ) -> Completion {
     let lease = job.lease;
     let mut trace = None;
-    let obtained = tokio::select! {
-        obtained = obtain(shared, &job, loaded) => obtained,
-        () = cancel.cancelled() => return Completion::Job { lease, finish: Finish::Release },
-    };
-    // Held until the request has been answered.
-    let (loaded, body, _permit) = match obtained {
-        Obtained::Ready(loaded, body, permit) => (loaded, body, permit),
-        Obtained::Instead(finish) => return Completion::Job { lease, finish },
-    };
     let (delivery, (attempt, end)) = match loaded {
         Loaded::Nothing => return Completion::Job { lease, finish: Finish::Done },
         Loaded::NotDue(delay) => return Completion::Job { lease, finish: Finish::RetryIn(delay) },
@@ -102,7 +112,9 @@ async fn obtain<'a>(shared: &'a Shared, job: &ClaimedJob, loaded: Loaded) -> Obt
             return Obtained::Ready(Loaded::Unreadable(work.delivery, error), Bytes::new(), None);
         }
     };
-    let permit = shared.in_flight.request(job.lease.lane).await;
+    let Some(permit) = shared.in_flight.request(job.lease.lane).await else {
+        return Obtained::Instead(Finish::Release);
+    };
     let waited = started.elapsed();
     if waited < STALE {
         return Obtained::Ready(loaded, body, Some(permit));

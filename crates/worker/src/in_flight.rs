@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use postrider_queue::{JobId, LaneId, Lease, LeaseToken};
 use postrider_telemetry::metric;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+
+use crate::lately::Lately;
+use crate::requests::Requests;
 
 /// The leases that this worker holds, from the claim until the outcome is recorded.
 #[derive(Debug, Default)]
@@ -39,6 +43,7 @@ struct State {
     jobs: HashMap<JobId, LeasedJob>,
     claims: HashMap<LeaseToken, ClaimInFlight>,
     lanes: HashMap<LaneId, LaneInFlight>,
+    succeeded: Lately,
     /// Claims whose jobs have all been recorded.
     ended: Vec<LeaseToken>,
 }
@@ -53,43 +58,16 @@ struct LeasedJob {
     recording: bool,
     /// The job's attempt has succeeded.
     ended: bool,
+    /// Of an attempt that has failed: what is recorded about it may close the lane, so until then no other request takes
+    /// its place.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The jobs of one lane.
 #[derive(Debug, Default)]
 struct LaneInFlight {
     jobs: usize,
-    /// How many attempts have succeeded since the last claim.
-    lately: u32,
     requests: Option<Requests>,
-}
-
-/// The requests of a lane whose limit this worker keeps.
-#[derive(Debug)]
-struct Requests {
-    permits: Arc<Semaphore>,
-    limit: usize,
-    /// How many permits are too many since the limit was lowered.
-    surplus: usize,
-}
-
-impl Requests {
-    fn new(limit: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(limit)), limit, surplus: 0 }
-    }
-
-    fn set_limit(&mut self, limit: usize) {
-        if limit >= self.limit {
-            let more = limit - self.limit;
-            let kept = more.min(self.surplus);
-            self.surplus -= kept;
-            self.permits.add_permits(more - kept);
-        } else {
-            let fewer = self.limit - limit;
-            self.surplus += fewer - self.permits.forget_permits(fewer);
-        }
-        self.limit = limit;
-    }
 }
 
 /// The right to make a request to a lane's receiver.
@@ -102,12 +80,8 @@ pub(crate) struct RequestPermit<'a> {
 
 impl Drop for RequestPermit<'_> {
     fn drop(&mut self) {
-        let Some(permit) = self.permit.take() else { return };
-        let mut state = self.in_flight.state();
-        let requests = state.lanes.get_mut(&self.lane).and_then(|lane| lane.requests.as_mut());
-        if let Some(requests) = requests.filter(|requests| requests.surplus > 0) {
-            requests.surplus -= 1;
-            permit.forget();
+        if let Some(permit) = self.permit.take() {
+            self.in_flight.state().free(self.lane, permit);
         }
     }
 }
@@ -121,8 +95,11 @@ struct ClaimInFlight {
 }
 
 impl State {
-    fn leave(&mut self, lease: Lease, must_expire: bool) {
-        let Lease { token, lane, .. } = lease;
+    fn leave(&mut self, job: LeasedJob, must_expire: bool) {
+        let Lease { token, lane, .. } = job.lease;
+        if let Some(permit) = job.permit {
+            self.free(lane, permit);
+        }
         if let Entry::Occupied(mut lane) = self.lanes.entry(lane) {
             lane.get_mut().jobs = lane.get().jobs.saturating_sub(1);
             if lane.get().jobs == 0 {
@@ -136,6 +113,12 @@ impl State {
             self.ended.push(token);
         }
     }
+
+    fn free(&mut self, lane: LaneId, permit: OwnedSemaphorePermit) {
+        if let Some(requests) = self.lanes.get_mut(&lane).and_then(|lane| lane.requests.as_mut()) {
+            requests.free(permit);
+        }
+    }
 }
 
 impl InFlight {
@@ -145,16 +128,16 @@ impl InFlight {
     /// cancelled.
     pub(crate) fn add(&self, lease: Lease) -> CancellationToken {
         let cancel = CancellationToken::new();
-        let job = LeasedJob { lease, cancel: cancel.clone(), recording: false, ended: false };
+        let job = LeasedJob { lease, cancel: cancel.clone(), recording: false, ended: false, permit: None };
         let mut state = self.state();
         state.lanes.entry(lease.lane).or_default().jobs += 1;
         state.claims.entry(lease.token).or_default().jobs += 1;
         if let Some(lost) = state.jobs.insert(lease.job, job) {
-            state.leave(lost.lease, true);
             lost.cancel.cancel();
             if !lost.recording {
                 metrics::counter!(metric::LEASES_LOST).increment(1);
             }
+            state.leave(lost, true);
         }
         cancel
     }
@@ -163,39 +146,49 @@ impl InFlight {
     pub(crate) fn limit(&self, limits: &HashMap<LaneId, u32>) {
         let mut state = self.state();
         for (lane, limit) in limits {
-            let limit = (*limit as usize).min(Semaphore::MAX_PERMITS);
+            let limit = *limit as usize;
             if let Some(lane) = state.lanes.get_mut(lane) {
                 lane.requests.get_or_insert_with(|| Requests::new(limit)).set_limit(limit);
             }
         }
     }
 
-    /// Waits until the lane of a job may have one more request in flight.
-    pub(crate) async fn request(&self, lane: LaneId) -> RequestPermit<'_> {
-        let permits = {
+    /// Waits until the lane of a job may have one more request in flight. Returns `None` if the lane is closed before.
+    pub(crate) async fn request(&self, lane: LaneId) -> Option<RequestPermit<'_>> {
+        let turn = {
             let state = self.state();
-            let requests = state.lanes.get(&lane).and_then(|lane| lane.requests.as_ref());
-            requests.map(|requests| Arc::clone(&requests.permits))
+            state.lanes.get(&lane).and_then(|lane| lane.requests.as_ref()).map(Requests::turn)
         };
-        let permit = match permits {
-            Some(permits) => {
+        let permit = match turn {
+            Some(turn) => {
                 let _waiting = Waiting::new(&self.waiting);
-                // Never closed.
-                permits.acquire_owned().await.ok()
+                Some(turn.await?)
             }
             None => None,
         };
-        RequestPermit { in_flight: self, lane, permit }
+        Some(RequestPermit { in_flight: self, lane, permit })
+    }
+
+    /// Lets no job of a lane that waits for another one make its request.
+    pub(crate) fn close(&self, lane: LaneId) {
+        if let Some(requests) = self.state().lanes.get_mut(&lane).and_then(|lane| lane.requests.as_mut()) {
+            requests.close();
+        }
     }
 
     /// Takes note that a job's attempt has ended: nothing is in flight for it any more.
-    pub(crate) fn attempted(&self, lease: Lease, succeeded: bool) {
+    pub(crate) fn attempted(&self, lease: Lease, succeeded: bool, permit: Option<RequestPermit<'_>>) {
+        // Dropped after the state's guard, which its drop needs.
+        let mut permit = permit;
         let mut state = self.state();
-        let Some(job) = state.jobs.get_mut(&lease.job).filter(|job| job.lease == lease) else { return };
-        // What has failed may close the lane once it is recorded: until then it keeps its place.
+        let Some(job) = state.jobs.get_mut(&lease.job).filter(|job| job.lease == lease) else {
+            return;
+        };
         job.ended = succeeded;
-        if let Some(lane) = state.lanes.get_mut(&lease.lane).filter(|_| succeeded) {
-            lane.lately = lane.lately.saturating_add(1);
+        if succeeded {
+            state.succeeded.count(lease.lane, Instant::now());
+        } else {
+            job.permit = permit.as_mut().and_then(|permit| permit.permit.take());
         }
     }
 
@@ -206,20 +199,15 @@ impl InFlight {
 
     /// Returns how many jobs the next claim takes of each lane beyond its limit: as many as have ended and are not
     /// recorded, and up to `most`, of all lanes up to `of_all`, that will take the place of others before the claim after
-    /// that, going by how many succeeded since the last one.
+    /// that, going by how many succeeded lately.
     pub(crate) fn ahead(&self, most: u32, of_all: u32) -> HashMap<LaneId, u32> {
         let mut state = self.state();
-        let lanes = state.lanes.values().filter(|lane| lane.lately > 0).count();
-        let most = most.min(of_all / u32::try_from(lanes).unwrap_or(u32::MAX).max(1));
-        let mut ahead: HashMap<LaneId, u32> = HashMap::new();
+        let lately: Vec<_> = state.succeeded.lately(Instant::now()).collect();
+        let most = most.min(of_all / u32::try_from(lately.len()).unwrap_or(u32::MAX).max(1));
+        let mut ahead: HashMap<_, _> =
+            lately.into_iter().map(|(lane, count)| (lane, count.min(most))).collect();
         for job in state.jobs.values().filter(|job| job.ended) {
             *ahead.entry(job.lease.lane).or_default() += 1;
-        }
-        for (id, lane) in &mut state.lanes {
-            let lately = std::mem::take(&mut lane.lately).min(most);
-            if lately > 0 {
-                *ahead.entry(*id).or_default() += lately;
-            }
         }
         ahead
     }
@@ -251,8 +239,8 @@ impl InFlight {
             if let Entry::Occupied(entry) = state.jobs.entry(lease.job)
                 && entry.get().lease == lease
             {
-                entry.remove();
-                state.leave(lease, false);
+                let job = entry.remove();
+                state.leave(job, false);
             }
         }
     }
@@ -271,8 +259,9 @@ impl InFlight {
                 && entry.get().lease == *lease
                 && !entry.get().recording
             {
-                entry.remove().cancel.cancel();
-                state.leave(*lease, true);
+                let job = entry.remove();
+                job.cancel.cancel();
+                state.leave(job, true);
                 lost += 1;
             }
         }
@@ -382,7 +371,7 @@ mod tests {
     }
 
     fn free(in_flight: &InFlight) -> usize {
-        in_flight.state().lanes[&LANE].requests.as_ref().unwrap().permits.available_permits()
+        in_flight.state().lanes[&LANE].requests.as_ref().unwrap().free_now()
     }
 
     #[tokio::test]
@@ -394,7 +383,7 @@ mod tests {
         limited(&in_flight, 3);
         let mut requests = Vec::new();
         for _ in 0..3 {
-            requests.push(in_flight.request(LANE).await);
+            requests.push(in_flight.request(LANE).await.unwrap());
         }
         assert_eq!(free(&in_flight), 0);
         limited(&in_flight, 1);
@@ -415,11 +404,46 @@ mod tests {
         limited(&in_flight, 4);
         let requests =
             [in_flight.request(LANE).await, in_flight.request(LANE).await, in_flight.request(LANE).await];
+        assert!(requests.iter().all(Option::is_some));
         limited(&in_flight, 1);
         limited(&in_flight, 3);
         assert_eq!(free(&in_flight), 0);
         drop(requests);
         assert_eq!(free(&in_flight), 3);
+    }
+
+    #[tokio::test]
+    async fn a_failed_request_keeps_its_place_until_it_is_recorded() {
+        let in_flight = InFlight::default();
+        for job in 1..=3 {
+            in_flight.add(lease_on(job, 1));
+        }
+        limited(&in_flight, 1);
+        for (job, succeeded) in [(1, true), (2, false)] {
+            let request = in_flight.request(LANE).await;
+            in_flight.attempted(lease_on(job, 1), succeeded, request);
+            assert_eq!(free(&in_flight), usize::from(succeeded));
+        }
+        in_flight.remove(iter::once(lease_on(2, 1)));
+        assert_eq!(free(&in_flight), 1);
+    }
+
+    #[tokio::test]
+    async fn jobs_that_wait_in_a_lane_that_is_closed_make_no_request() {
+        let in_flight = InFlight::default();
+        for job in 1..=2 {
+            in_flight.add(lease_on(job, 1));
+        }
+        limited(&in_flight, 1);
+        let request = in_flight.request(LANE).await;
+        let closed = async {
+            tokio::task::yield_now().await;
+            in_flight.close(LANE);
+        };
+        let (waited, ()) = tokio::join!(in_flight.request(LANE), closed);
+        assert!(request.is_some() && waited.is_none());
+        drop(request);
+        assert!(in_flight.request(LANE).await.is_some(), "those that come later are not concerned");
     }
 
     #[test]
@@ -430,11 +454,10 @@ mod tests {
         }
         assert!(in_flight.ahead(2, 8).is_empty());
         for job in 1..=4 {
-            in_flight.attempted(lease_on(job, 1), job > 1);
+            in_flight.attempted(lease_on(job, 1), job > 1, None);
         }
         assert_eq!(in_flight.ahead(2, 8)[&LANE], 5, "three are not recorded, and two may follow soon");
-        assert_eq!(in_flight.ahead(2, 8)[&LANE], 3, "none has succeeded since then");
-        in_flight.remove((1..=4).map(|job| lease_on(job, 1)));
-        assert!(in_flight.ahead(2, 8).is_empty());
+        in_flight.remove((1..=6).map(|job| lease_on(job, 1)));
+        assert_eq!(in_flight.ahead(2, 8)[&LANE], 2, "also if the lane had nothing left for a moment");
     }
 }

@@ -34,6 +34,7 @@ mod completion;
 pub mod config;
 pub mod engine;
 mod in_flight;
+mod lately;
 mod notice;
 mod pace;
 mod payload_loader;
@@ -41,6 +42,7 @@ mod payloads;
 mod point;
 mod presence;
 mod recorder;
+mod requests;
 #[cfg(feature = "program")]
 mod settings;
 mod shared;

@@ -27,8 +27,9 @@
 //! - **contended**: waits for *jobs finished*, at most for the rest below and at least [`REST`]'s first value.
 //! - **idle**: waits for the first of: a wake-up; a due time; the moment when a lane's pause or rate lets a job through;
 //!   the poll interval; and, if lanes are full, *jobs finished*. After a claim of at least [`SEVERAL`] jobs, *jobs
-//!   finished* counts only [`CLAIM_INTERVAL`] after that claim began: a flood of jobs in full lanes is worked off in
-//!   large steps, while an ordered lane, which has one job at a time, waits for nothing.
+//!   finished* counts only [`CLAIM_INTERVAL`] after that claim began, or once all of this worker's jobs are finished: a
+//!   flood of jobs in full lanes is worked off in large steps, while an ordered lane, which has one job at a time, waits
+//!   for nothing.
 //! - **rest**: from the second claim in a row that found nothing, the claimer rests for [`REST`], doubling. The jobs are
 //!   locked by other workers or by our own recorder, or the wake-ups are about jobs that others claim. There is no rest
 //!   after the first, since a single wake-up is often about a job that the claim before it found.
@@ -83,13 +84,23 @@ pub(crate) struct Signals {
     lanes_full: AtomicBool,
     /// Notified after each recorded batch.
     finished: Notify,
+    /// Whether no job was left after the last batch.
+    all_finished: AtomicBool,
     due: Due,
 }
 
 impl Signals {
-    /// Recorder: jobs were finished, and their lanes may have room.
-    pub(crate) fn jobs_finished(&self) {
+    /// Recorder: jobs were finished, and their lanes may have room. `all`: this worker has no other.
+    pub(crate) fn jobs_finished(&self, all: bool) {
+        self.all_finished.store(all, Ordering::Relaxed);
         self.finished.notify_one();
+    }
+
+    /// Claimer: waits until no job is left after a batch.
+    async fn all_finished(&self) {
+        while !self.all_finished.load(Ordering::Relaxed) {
+            self.finished.notified().await;
+        }
     }
 
     /// Recorder and claimer: a job becomes due after this time.
@@ -196,7 +207,11 @@ impl ClaimPace {
                 };
                 let room = async {
                     signals.finished.notified().await;
-                    sleep_until(self.paced_until).await;
+                    // With nothing left to do, larger steps gain nothing.
+                    tokio::select! {
+                        () = signals.all_finished() => {}
+                        () = sleep_until(self.paced_until) => {}
+                    }
                 };
                 tokio::select! {
                     () = hinted => {}

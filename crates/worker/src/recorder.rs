@@ -8,6 +8,8 @@ use postrider_database::comes_from_trouble;
 use postrider_queue::{Finish, JobId};
 use postrider_store::StoreError;
 use postrider_store::attempt::{DeliveryRef, End, Outcome};
+use postrider_store::health::Notice;
+use postrider_store::queue_ids::lane_of;
 use postrider_store::recording::Recorded;
 use postrider_telemetry::{context, metric, span};
 use tokio::sync::mpsc;
@@ -68,7 +70,7 @@ async fn run(shared: Arc<Shared>, mut receiver: mpsc::Receiver<Completion>) {
         record_or_split(&shared, &batch).instrument(span).await;
         let mut finished_elsewhere: Vec<_> = batch.iter().map(|completion| completion.lease().lane).collect();
         shared.in_flight.remove(batch.drain(..).map(|completion| completion.lease()));
-        shared.signals.jobs_finished();
+        shared.signals.jobs_finished(shared.in_flight.len() == 0);
         finished_elsewhere.retain(|lane| !shared.store.queue().serves(*lane));
         if !finished_elsewhere.is_empty() {
             finished_elsewhere.sort_unstable();
@@ -154,6 +156,9 @@ async fn record(shared: &Shared, batch: &[Completion]) -> Result<(), StoreError>
         if let Finish::RetryIn(delay) = finish {
             shared.signals.job_due_in(*delay);
         }
+    }
+    for subscriber in notices.iter().filter_map(Notice::closes) {
+        shared.in_flight.close(lane_of(subscriber));
     }
     notify_operators(shared, notices).await;
     Ok(())

@@ -58,6 +58,16 @@ pub enum Notice {
 }
 
 impl Notice {
+    /// The subscriber that gets no more requests for now, if this is about one.
+    pub const fn closes(&self) -> Option<SubscriberId> {
+        match self {
+            Self::CircuitOpened { subscriber, .. } | Self::Deactivated { subscriber, .. } => {
+                Some(*subscriber)
+            }
+            Self::CircuitClosed { .. } | Self::Dead { .. } => None,
+        }
+    }
+
     /// The notice of a dead delivery; `None` for every other outcome.
     pub(super) fn of_dead(outcome: &Outcome) -> Option<Self> {
         let End::Dead(reason) = outcome.end else { return None };

@@ -70,7 +70,7 @@ async fn locked_jobs_are_claimed_after_a_rest_or_when_jobs_finish() {
         assert_eq!(next, Next::Contended);
         assert_eq!(waited(&pace, &signals, next, never()).await, ms(rest));
     }
-    signals.jobs_finished();
+    signals.jobs_finished(false);
     assert_eq!(waited(&pace, &signals, Next::Contended, never()).await, Duration::ZERO);
 }
 
@@ -78,7 +78,7 @@ async fn locked_jobs_are_claimed_after_a_rest_or_when_jobs_finish() {
 async fn finished_jobs_end_a_wait_only_if_lanes_are_full() {
     let (signals, mut pace) = (Signals::default(), ClaimPace::new());
     let found = Found { jobs: 1, ..NOTHING };
-    signals.jobs_finished();
+    signals.jobs_finished(false);
     let next = pace.claimed(&signals, Instant::now(), found);
     assert_eq!(waited(&pace, &signals, next, never()).await, POLL);
     let next = pace.claimed(&signals, Instant::now(), Found { lanes_full: true, ..found });
@@ -89,10 +89,18 @@ async fn finished_jobs_end_a_wait_only_if_lanes_are_full() {
 async fn after_a_claim_of_several_jobs_finished_ones_wait_for_the_claim_interval() {
     let (signals, mut pace) = (Signals::default(), ClaimPace::new());
     for (jobs, wait) in [(SEVERAL - 1, Duration::ZERO), (SEVERAL, CLAIM_INTERVAL)] {
-        signals.jobs_finished();
+        signals.jobs_finished(false);
         let next = pace.claimed(&signals, Instant::now(), Found { jobs, lanes_full: true, ..NOTHING });
         assert_eq!(waited(&pace, &signals, next, never()).await, wait, "{jobs} jobs");
     }
+    signals.jobs_finished(false);
+    let next = pace.claimed(&signals, Instant::now(), Found { jobs: SEVERAL, lanes_full: true, ..NOTHING });
+    let finish = async {
+        sleep(ms(3)).await;
+        signals.jobs_finished(true);
+    };
+    let (waited, ()) = tokio::join!(waited(&pace, &signals, next, never()), finish);
+    assert_eq!(waited, ms(3), "nothing else is in flight");
 }
 
 #[tokio::test(start_paused = true)]
