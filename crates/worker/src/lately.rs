@@ -69,10 +69,10 @@ mod tests {
         let start = Instant::now();
         let mut succeeded = Lately::default();
         succeeded.count(LANE, start);
-        succeeded.count(LANE, start + SPELL - Duration::from_nanos(1));
+        succeeded.count(LANE, start + SPELL * 9 / 10);
         let mut lately = |after| succeeded.lately(start + after).collect::<Vec<_>>();
         assert_eq!(lately(SPELL), [(LANE, 2)]);
-        assert_eq!(lately(2 * SPELL - Duration::from_nanos(1)), [(LANE, 2)]);
+        assert_eq!(lately(SPELL * 19 / 10), [(LANE, 2)]);
         assert_eq!(lately(2 * SPELL), []);
     }
 
