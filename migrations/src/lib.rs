@@ -28,6 +28,7 @@ mod m0011_retention;
 mod m0012_workers;
 mod m0013_first_attempts;
 mod m0014_payloads;
+mod m0016_tenants;
 mod schema;
 
 /// All migrations, oldest first.
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_workers::Migration),
             Box::new(m0013_first_attempts::Migration),
             Box::new(m0014_payloads::Migration),
+            Box::new(m0016_tenants::Migration),
         ]
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`event`] | dispatching events, one by one or in batches, and reading them |
 //! | [`subscriber`], [`secret`] | subscribers, their changes and their secrets |
+//! | [`tenant`] | tenants and their changes |
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
 //! | [`stats`], [`series`] | statistics |
@@ -29,6 +30,7 @@ pub mod secret;
 pub mod series;
 pub mod stats;
 pub mod subscriber;
+pub mod tenant;
 
 pub use list::{Cursor, Limit, List};
 pub use moment::Moment;

@@ -52,6 +52,8 @@ kinds! {
     Attempt, AttemptId = "att";
     /// The id of a job in the queue.
     Job, JobId = "job";
+    /// The place of a tenant in lists, which are in the order of registration.
+    TenantPlace, TenantPlaceId = "tnt";
 }
 
 /// How many of the last bits of a delivery's id are its number. They are zero in its event's id.

@@ -15,6 +15,7 @@
 //! | [`secret`], [`signing`] | signing secrets, signatures and their verification |
 //! | [`keyring`] | encryption of stored secrets |
 //! | [`header`] | the headers that a subscriber adds to its requests |
+//! | [`metadata`] | texts that applications note about something |
 //! | [`target`] | the URLs and addresses that deliveries may go to |
 //! | [`chain()`] | printing an error with its causes |
 
@@ -28,6 +29,7 @@ pub mod event;
 pub mod header;
 pub mod id;
 pub mod keyring;
+pub mod metadata;
 mod object;
 pub mod policy;
 pub mod random;
@@ -49,6 +51,7 @@ pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
 pub use header::CustomHeaders;
 pub use id::{AttemptId, DeliveryId, EventId, Id, IdGenerator, JobId, SubscriberId};
 pub use keyring::Keyring;
+pub use metadata::Metadata;
 pub use policy::Policy;
 pub use random::{Random, SystemRandom};
 pub use retry::{RetryPolicy, RetrySchedule};

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use postrider_core::TenantId;
 use postrider_core::id::{Id, IdKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -227,14 +228,27 @@ impl<K: IdKind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let parameters: Result<RawPathParams, RawPathParamsRejection> =
-            RawPathParams::from_request_parts(parts, state).await;
-        let id = parameters.ok().and_then(|parameters| {
-            let (_, id) = parameters.iter().find(|(name, _)| *name == "id")?;
-            Id::from_str(id).ok()
-        });
-        id.map(Self).ok_or_else(|| Problem::missing("object"))
+        id_in_path(parts, state).await.map(Self).ok_or_else(|| Problem::missing("object"))
     }
+}
+
+/// The `{id}` of the path, a tenant's. An invalid one is answered like an unknown one: 404.
+pub(crate) struct PathTenant(pub(crate) TenantId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathTenant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        id_in_path(parts, state).await.map(Self).ok_or_else(|| Problem::missing("tenant"))
+    }
+}
+
+async fn id_in_path<T: FromStr>(parts: &mut Parts, state: &(impl Send + Sync)) -> Option<T> {
+    let parameters: Result<RawPathParams, RawPathParamsRejection> =
+        RawPathParams::from_request_parts(parts, state).await;
+    let parameters = parameters.ok()?;
+    let (_, id) = parameters.iter().find(|(name, _)| *name == "id")?;
+    id.parse().ok()
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod openapi;
 mod page;
 mod pressure;
 mod problem;
+mod registry;
 mod room;
 mod router;
 mod routes;
@@ -38,6 +39,7 @@ mod server;
 mod state;
 mod stats;
 mod subscribers;
+mod tenants;
 mod webhook;
 
 pub use config::{Config, ConfigError};

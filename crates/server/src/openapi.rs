@@ -27,6 +27,7 @@ use crate::webhook;
         (name = "subscribers", description = "Endpoints that receive events"),
         (name = "deliveries", description = "One event on its way to one subscriber"),
         (name = "dead letters", description = "Deliveries that Postrider has given up"),
+        (name = "tenants", description = "The owners of data"),
         (name = "stats", description = "Counts and latencies"),
         (name = "operation", description = "For operators and monitoring; no key required"),
     ),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
 use bytes::Bytes;
+use postrider_core::TenantId;
 
 use crate::config::{Config, ConfigError};
 use crate::limits::{no_method, no_route};
@@ -17,7 +18,7 @@ use crate::observe::observed;
 use crate::problem::Problem;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
-use crate::{auth, dead_letters, deliveries, docs, events, limits, openapi, stats, subscribers};
+use crate::{auth, dead_letters, deliveries, docs, events, limits, openapi, stats, subscribers, tenants};
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
 ///
@@ -55,6 +56,7 @@ fn api_routes() -> Routes {
     let routes = subscribers::routes(routes);
     let routes = deliveries::routes(routes);
     let routes = dead_letters::routes(routes);
+    let routes = tenants::routes(routes);
     stats::routes(routes)
 }
 
@@ -68,7 +70,13 @@ struct Door {
 async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let Door { state, requirements } = door;
     let mut response = match admit(&state, &requirements, &mut request) {
-        Ok(()) => limits::bounded(&state, request, next).await,
+        Ok(writer) => {
+            let response = limits::bounded(&state, request, next).await;
+            if let Some(tenant) = writer.filter(|_| response.status().is_success()) {
+                state.tenants.has_written(&state.store, &tenant).await;
+            }
+            response
+        }
         Err(problem) => problem.into_response(),
     };
     // Responses hold secrets, and data that changes at any time.
@@ -76,15 +84,28 @@ async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Re
     response
 }
 
-fn admit(state: &ApiState, requirements: &Requirements, request: &mut Request) -> Result<(), Problem> {
+/// Returns the tenant for which the request may write.
+fn admit(
+    state: &ApiState,
+    requirements: &Requirements,
+    request: &mut Request,
+) -> Result<Option<TenantId>, Problem> {
     let needs = requirements.of(request);
     let caller = match needs.access {
         Access::OperatorKey => auth::caller(state, request.headers())?,
     };
     tracing::Span::current().record("postrider.tenant.id", caller.tenant.as_str());
+    let may_write = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+    let writer = may_write.then(|| caller.tenant.clone());
+    if let Some(tenant) = &writer {
+        state.tenants.admit(tenant)?;
+    }
     request.extensions_mut().insert(caller);
     // Before the request waits for a place: requests that wait for a slow database may hold all places.
-    if needs.capacity { state.pressure.admit_event() } else { Ok(()) }
+    if needs.capacity {
+        state.pressure.admit_event()?;
+    }
+    Ok(writer)
 }
 
 async fn described(State(description): State<Bytes>) -> Response {

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::pressure::Pressure;
+use crate::registry::Registry;
 use crate::room::Memory;
 
 /// The components that the API calls.
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     /// The memory for bodies.
     pub(crate) memory: Memory,
     pub(crate) pressure: Pressure,
+    pub(crate) tenants: Registry,
     /// The event types that metrics distinguish.
     pub(crate) event_types: BoundedLabel,
 }
@@ -52,8 +54,19 @@ impl ApiState {
         let permits = Semaphore::new(config.requests);
         let memory = Memory::new(config.request_memory, config.requests);
         let pressure = Pressure::start(config.shedding, &store);
+        let tenants = Registry::start(&store);
         let event_types = BoundedLabel::default();
-        Self(Arc::new(Inner { store, dispatcher, targets, config, permits, memory, pressure, event_types }))
+        Self(Arc::new(Inner {
+            store,
+            dispatcher,
+            targets,
+            config,
+            permits,
+            memory,
+            pressure,
+            tenants,
+            event_types,
+        }))
     }
 }
 

@@ -199,7 +199,7 @@ impl Store {
         events: impl Iterator<Item = EventId>,
     ) -> Result<HashMap<EventId, PayloadGone>, StoreError> {
         let named = events.map(|event| (tenant, event));
-        let (input, events) = crate::events::look_up(self.database.dialect(), named);
+        let (input, events) = crate::event_keys::look_up(self.database.dialect(), named);
         let sql = format!(
             "SELECT events.id, events.payload_gone FROM input {events} WHERE events.payload_gone IS NOT NULL"
         );

@@ -1,7 +1,6 @@
 //! Reading events.
 
 use postrider_core::{AgentId, EventId, EventType, TenantId, Timestamp, id};
-use postrider_database::{Batch, Column, Dialect, Kind};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select};
 
@@ -128,17 +127,4 @@ fn read(row: Row) -> Result<Event, StoreError> {
         continues: row.continues,
         dispatched_at: Timestamp::from_millis(row.dispatched_at),
     })
-}
-
-/// The input of a statement about these events, and the join that looks up each of them.
-pub(crate) fn look_up<'a>(
-    dialect: Dialect,
-    events: impl Iterator<Item = (&'a TenantId, EventId)>,
-) -> (Batch, String) {
-    const EVENT: &[Column] = &[Column::new("tenant", Kind::Text), Column::new("event_id", Kind::Uuid)];
-    let mut input = Batch::new(EVENT);
-    for (tenant, event) in events {
-        input.push([tenant.as_str().into(), event.uuid().into()]);
-    }
-    (input, dialect.look_up("events", "events.tenant = input.tenant AND events.id = input.event_id"))
 }

@@ -5,6 +5,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`subscribers`] | creates, reads, changes and deletes subscribers; encrypts their secrets and headers |
+//! | [`tenants`] | registers tenants, and deletes all that belongs to one |
 //! | [`intake`] | inserts a batch of events with their deliveries, within the caller's transaction |
 //! | [`fan_out`] | makes the deliveries of events that have many subscribers, step by step |
 //! | [`loading`] | reads what a worker needs to work on the jobs that it claimed |
@@ -34,6 +35,7 @@ mod encoding;
 mod entity;
 pub mod erasure;
 mod error;
+mod event_keys;
 pub mod events;
 pub mod fan_out;
 pub mod health;
@@ -50,6 +52,7 @@ mod row;
 pub mod stats;
 mod store;
 pub mod subscribers;
+pub mod tenants;
 mod turn;
 
 pub use error::StoreError;

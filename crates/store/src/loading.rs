@@ -197,7 +197,7 @@ impl Store {
         events: &[(TenantId, EventId)],
     ) -> Result<HashMap<EventId, Bytes>, StoreError> {
         let named = events.iter().map(|(tenant, event)| (tenant, *event));
-        let (input, events) = crate::events::look_up(self.database.dialect(), named);
+        let (input, events) = crate::event_keys::look_up(self.database.dialect(), named);
         let sql = format!(
             "SELECT events.id, events.envelope FROM input {events} WHERE events.payload_gone IS NULL"
         );

@@ -16,6 +16,8 @@ impl Turn {
     pub(crate) const FANNING_OUT: Self = Self(0x6661_6e20_6f75_7473);
     /// Erasing payloads: "erasures" in ASCII.
     pub(crate) const ERASING: Self = Self(0x6572_6173_7572_6573);
+    /// Deleting the data of tenants: "deleting" in ASCII.
+    pub(crate) const DELETING: Self = Self(0x6465_6c65_7469_6e67);
     /// Folding statistics: "roll ups" in ASCII.
     pub(crate) const FOLDING: Self = Self(0x726f_6c6c_2075_7073);
 

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::lately::Lately;
-use crate::requests::Requests;
+use crate::requests::{Requests, Waiting};
 
 /// The leases that this worker holds, from the claim until the outcome is recorded.
 #[derive(Debug, Default)]
@@ -20,22 +20,6 @@ pub(crate) struct InFlight {
     state: Mutex<State>,
     /// How many jobs wait for others of their lane.
     waiting: AtomicUsize,
-}
-
-/// Counts a job as waiting until dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 #[derive(Debug, Default)]

@@ -2,6 +2,7 @@
 //!
 //! Each task is a file with its interval and a function `run`, and a line in [`TASKS`].
 
+mod delete_tenants;
 mod drain;
 mod erase;
 mod extend;
@@ -29,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 13] = [
+const TASKS: [Task; 14] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -46,6 +47,7 @@ const TASKS: [Task; 13] = [
         Box::pin(drain::run(shared))
     }),
     Task::of_one("erase payloads", erase::interval, |shared| Box::pin(erase::run(shared))),
+    Task::of_one("delete tenants", delete_tenants::interval, |shared| Box::pin(delete_tenants::run(shared))),
     Task::of_one("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
     Task::of_one("remove idempotency keys", remove_keys::interval, |shared| {
         Box::pin(remove_keys::run(shared))

@@ -53,6 +53,21 @@ impl TestServer {
         let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
         let queue = postrider_queue::open(&database);
         let store = Store::new(database.clone(), queue, keyring, IdGenerator::system());
+        Self::of(Arc::new(test_database), store, telemetry(&database), change).await
+    }
+
+    /// Starts another server over the same store.
+    pub(crate) async fn beside(other: &Self) -> Self {
+        Self::of(Arc::clone(&other.test_database), other.store.clone(), Router::new(), |config| config).await
+    }
+
+    async fn of(
+        test_database: Arc<TestDatabase>,
+        store: Store,
+        telemetry: Router,
+        change: impl FnOnce(Config) -> Config,
+    ) -> Self {
+        let database = store.database().clone();
         // Loopback is allowed; other private addresses are not.
         let addresses = AddressPolicy::public_only().allowing(vec!["127.0.0.0/8".parse().unwrap()]);
         let targets = TargetPolicy { addresses, https_only: false };
@@ -61,7 +76,7 @@ impl TestServer {
             store: store.clone(),
             dispatcher: dispatcher.clone(),
             targets: Client::new(DeliveryConfig { targets, ..DeliveryConfig::default() }).unwrap(),
-            telemetry: telemetry(&database),
+            telemetry,
         };
         let config = change(Config::new(KEY.parse().unwrap()));
         let server = Server::bind(([127, 0, 0, 1], 0).into(), config, parts).await.unwrap();
@@ -71,7 +86,6 @@ impl TestServer {
             let _ = stopped.await;
         }));
         let api = Api::new(format!("http://{address}"), KEY).with_description(description());
-        let test_database = Arc::new(test_database);
         Self { api, address, store, dispatcher, database, test_database, stop: Some(stop), serving }
     }
 

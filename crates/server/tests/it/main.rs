@@ -30,3 +30,5 @@ mod series;
 mod server;
 #[cfg(test)]
 mod subscribers;
+#[cfg(test)]
+mod tenants;

@@ -51,15 +51,17 @@ impl Age {
     }
 }
 
-/// The seconds of a day.
-const DAY: u64 = 24 * 60 * 60;
+/// The seconds of an hour and of a day.
+const HOUR: u64 = 60 * 60;
+const DAY: u64 = 24 * HOUR;
 
 impl std::fmt::Display for Age {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Forever => f.write_str("forever"),
             Self::For(age) if age.as_secs() % DAY == 0 => write!(f, "{}d", age.as_secs() / DAY),
-            Self::For(age) => write!(f, "{age:?}"),
+            Self::For(age) if age.as_secs() % HOUR == 0 => write!(f, "{}h", age.as_secs() / HOUR),
+            Self::For(age) => write!(f, "{}s", age.as_secs()),
         }
     }
 }

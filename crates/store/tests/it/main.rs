@@ -54,3 +54,5 @@ mod stage;
 mod statistics;
 #[cfg(test)]
 mod subscriber_counts;
+#[cfg(test)]
+mod tenants;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use postrider_core::{AgentId, ErrorKind, EventId, EventType, SubscriberId, TenantId, Verdict, id};
 use postrider_database::{Guarded, Writes};
 use postrider_queue::{Claim, LaneId, Lease, LeaseToken, NewJob};
-use postrider_store::Store;
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
 use postrider_store::fan_out::{FanOutRow, FannedOut};
@@ -16,6 +15,8 @@ use postrider_store::intake::{Audience, Crowd, DeliveryRow, EventRow, KeyRow};
 use postrider_store::loading::Loaded;
 use postrider_store::stats::StatsFilter;
 use postrider_store::subscribers::SubscriberChange;
+use postrider_store::tenants::NewTenant;
+use postrider_store::{PageRequest, Store};
 use postrider_testkit::TestDatabase;
 use postrider_testkit::explain::Plans;
 use sea_orm::ConnectionTrait as _;
@@ -223,8 +224,23 @@ impl Test {
         }
         while store.erase_responses(100).await.unwrap().is_some() {}
         check("erase");
+        let gone: TenantId = "gone".parse().unwrap();
+        assert!(store.register_tenant(&NewTenant::named(gone.clone())).await.unwrap());
+        store.tenants(PageRequest { limit: 2, before: None }).await.unwrap();
+        self.stage.subscribe(&gone, true).await;
+        store.delete_tenant(&gone).await.unwrap();
+        store.tenants_being_deleted(10).await.unwrap();
+        self.plans.take();
+        self.stage.database.advance(Duration::from_mins(1)).await;
+        self.plans.take();
+        while store.delete_tenant_data().await.unwrap().is_some() {}
+        check("delete a tenant");
         // The next state's claims get jobs of its own.
-        for sql in ["DELETE FROM fan_outs", "DELETE FROM jobs WHERE lease_token IS NULL"] {
+        for sql in [
+            "DELETE FROM fan_outs",
+            "DELETE FROM jobs WHERE lease_token IS NULL",
+            "DELETE FROM lanes WHERE owner = 'gone'",
+        ] {
             self.stage.database.connection().execute_unprepared(sql).await.unwrap();
         }
         self.plans.take();

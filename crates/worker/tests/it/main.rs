@@ -41,4 +41,6 @@ mod states;
 #[cfg(test)]
 mod stopping;
 #[cfg(test)]
+mod tenants;
+#[cfg(test)]
 mod waking;

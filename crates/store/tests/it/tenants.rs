@@ -1,0 +1,215 @@
+//! The register of tenants, and deleting one with all its data.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use postrider_core::{Metadata, TenantId};
+use postrider_database::Dialect;
+use postrider_store::attempt::End;
+use postrider_store::tenants::{Deletable, NewTenant, TenantRetention};
+use postrider_store::{PageRequest, StoreError};
+use sea_orm::{ConnectionTrait as _, Statement};
+
+use crate::stage::{Stage, on_both};
+
+on_both!(
+    a_tenant_is_registered_once_and_changed,
+    tenants_are_listed_from_the_last_one_on,
+    a_failed_change_changes_nothing,
+    a_deleted_tenant_leaves_no_row_and_others_keep_theirs,
+    a_deletion_leaves_servers_time_to_hear_of_it,
+    tenants_that_postrider_needs_are_not_deleted,
+);
+
+fn tenant(id: &str) -> TenantId {
+    id.parse().unwrap()
+}
+
+fn metadata(name: &str, text: &str) -> Metadata {
+    BTreeMap::from([(name.to_owned(), text.to_owned())]).try_into().unwrap()
+}
+
+async fn a_tenant_is_registered_once_and_changed(stage: &Stage) {
+    let (store, acme) = (&stage.store, tenant("acme"));
+    assert_eq!(store.tenant(&acme).await.unwrap(), None);
+    let retention =
+        TenantRetention { payloads: Some(Duration::from_hours(24)), ..TenantRetention::default() };
+    let new = NewTenant { name: "Acme".into(), metadata: metadata("a", "1"), retention, id: acme.clone() };
+    assert!(store.register_tenant(&new).await.unwrap());
+    assert!(!store.register_tenant(&NewTenant::named(acme.clone())).await.unwrap());
+    let found = store.tenant(&acme).await.unwrap().unwrap();
+    assert_eq!((found.name.as_str(), found.retention), ("Acme", retention));
+    assert_eq!((&found.metadata, found.deletion), (&metadata("a", "1"), None));
+
+    let changed = store
+        .change_tenant(&acme, |tenant| {
+            tenant.name = "Acme Ltd.".into();
+            tenant.metadata = metadata("b", "2");
+            tenant.retention.history = Some(Duration::from_hours(48));
+            Ok::<_, StoreError>(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(changed, store.tenant(&acme).await.unwrap());
+    let changed = changed.unwrap();
+    assert_eq!((changed.name.as_str(), changed.metadata), ("Acme Ltd.", metadata("b", "2")));
+    assert_eq!(changed.retention.history, Some(Duration::from_hours(48)));
+    let unknown = store.change_tenant(&tenant("unknown"), |_| Ok::<_, StoreError>(())).await.unwrap();
+    assert_eq!(unknown, None);
+}
+
+async fn tenants_are_listed_from_the_last_one_on(stage: &Stage) {
+    for id in ["b", "c", "a"] {
+        assert!(stage.store.register_tenant(&NewTenant::named(tenant(id))).await.unwrap());
+    }
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let page = stage.store.tenants(PageRequest { limit: 2, before }).await.unwrap();
+        found.extend(page.items.into_iter().map(|tenant| tenant.id.to_string()));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    // The migration has registered the last two, in some order.
+    let (listed, first) = found.split_at(3);
+    assert_eq!(listed, ["a", "c", "b"]);
+    assert!(
+        first.contains(&"default".to_owned()) && first.contains(&"operator".to_owned()) && first.len() == 2
+    );
+}
+
+async fn a_failed_change_changes_nothing(stage: &Stage) {
+    let acme = tenant("acme");
+    stage.store.register_tenant(&NewTenant::named(acme.clone())).await.unwrap();
+    #[derive(Debug)]
+    struct Refused;
+    impl From<StoreError> for Refused {
+        fn from(error: StoreError) -> Self {
+            panic!("{error}")
+        }
+    }
+    let refuse = |tenant: &mut postrider_store::tenants::Tenant| {
+        tenant.name = "changed".into();
+        Err(Refused)
+    };
+    assert!(stage.store.change_tenant(&acme, refuse).await.is_err());
+    assert_eq!(stage.store.tenant(&acme).await.unwrap().unwrap().name, "");
+}
+
+/// How many rows of a tenant each table with a column `tenant` has, as the database's catalogue lists them.
+async fn rows_of(stage: &Stage, tenant: &TenantId) -> BTreeMap<String, i64> {
+    let connection = stage.store.database().connection();
+    let backend = connection.get_database_backend();
+    let tables = match stage.store.database().dialect() {
+        Dialect::Postgres => {
+            "SELECT relname::text AS name FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attname = 'tenant' \
+            WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"
+        }
+        Dialect::Sqlite => {
+            "SELECT tables.name FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns \
+            ON columns.name = 'tenant' WHERE tables.type = 'table'"
+        }
+    };
+    let mut rows = BTreeMap::new();
+    for row in connection.query_all_raw(Statement::from_string(backend, tables)).await.unwrap() {
+        let name: String = row.try_get("", "name").unwrap();
+        let count = format!("SELECT CAST(count(*) AS bigint) FROM {name} WHERE tenant = '{tenant}'");
+        let count = connection.query_one_raw(Statement::from_string(backend, count)).await.unwrap().unwrap();
+        rows.insert(name, count.try_get_by_index(0).unwrap());
+    }
+    rows
+}
+
+/// Leaves a delivery that was retried.
+async fn deliver(stage: &Stage, tenant: &TenantId) {
+    let subscriber = stage.subscribe(tenant, true).await;
+    stage.dispatch(tenant, subscriber, "order.created", stage.now()).await;
+    stage.attempt(End::RetryIn(Duration::from_secs(1))).await;
+    stage.attempt(End::Succeeded).await;
+}
+
+/// Leaves pending deliveries, and something in all other tables with a tenant's data.
+async fn fill(stage: &Stage, tenant: &TenantId) {
+    let (now, second) = (stage.now(), stage.subscribe(tenant, true).await);
+    for _ in 0..3 {
+        stage.dispatch(tenant, second, "order.created", now).await;
+    }
+    let connection = stage.store.database().connection();
+    let bytes = match stage.store.database().dialect() {
+        Dialect::Postgres => "'\\x00'::bytea",
+        Dialect::Sqlite => "x'00'",
+    };
+    let event = stage.store.events(tenant, None, PageRequest::default()).await.unwrap().items[0].id;
+    assert!(stage.store.erase_payload(tenant, event).await.unwrap());
+    for sql in [
+        format!(
+            "INSERT INTO fan_outs (tenant, event_id, event_type, dispatched_at, reached, last, jobs_created, created_at, \
+                touched_at) SELECT tenant, id, 'x', 0, id, id, 0, 0, 0 FROM events WHERE tenant = '{tenant}' LIMIT 1"
+        ),
+        format!(
+            "INSERT INTO idempotency_keys (tenant, key, request_hash, event_id, jobs, created_at) \
+                SELECT tenant, 'k', {bytes}, id, {bytes}, 0 FROM events WHERE tenant = '{tenant}' LIMIT 1"
+        ),
+    ] {
+        connection.execute_unprepared(&sql).await.unwrap();
+    }
+}
+
+async fn a_deleted_tenant_leaves_no_row_and_others_keep_theirs(stage: &Stage) {
+    let (gone, stays) = (tenant("gone"), tenant("stays"));
+    for tenant in [&gone, &stays] {
+        stage.store.register_tenant(&NewTenant::named(tenant.clone())).await.unwrap();
+        deliver(stage, tenant).await;
+    }
+    stage.database.advance(Duration::from_mins(1)).await;
+    stage.store.fold_statistics().await.unwrap();
+    for tenant in [&gone, &stays] {
+        fill(stage, tenant).await;
+    }
+    let (before, others) = (rows_of(stage, &gone).await, rows_of(stage, &stays).await);
+    let missing: Vec<_> = before.iter().filter(|(_, rows)| **rows == 0).map(|(name, _)| name).collect();
+    assert!(missing.is_empty(), "this test must also fill {missing:?}");
+
+    assert_eq!(stage.store.delete_tenant(&gone).await.unwrap(), Deletable::Begun);
+    assert_eq!(stage.store.tenants_being_deleted(10).await.unwrap(), [gone.clone()]);
+    stage.database.advance(Duration::from_mins(1)).await;
+    let mut deleted = 0;
+    while let Some(step) = stage.store.delete_tenant_data().await.unwrap() {
+        assert_eq!(step.tenant, gone);
+        deleted += step.rows;
+        if !step.complete {
+            assert!(stage.store.tenant(&gone).await.unwrap().unwrap().deletion.is_some());
+        }
+    }
+    assert!(deleted > 10, "{deleted}");
+    assert!(rows_of(stage, &gone).await.values().all(|rows| *rows == 0), "{:?}", rows_of(stage, &gone).await);
+    assert_eq!(rows_of(stage, &stays).await, others);
+    assert_eq!(stage.store.tenant(&gone).await.unwrap(), None);
+    assert!(stage.store.tenant(&stays).await.unwrap().is_some());
+    // Its jobs end with its lanes.
+    while stage.store.drain(None, 100).await.unwrap().is_some() {}
+    assert_eq!(stage.count("SELECT count(*) AS n FROM jobs WHERE owner = 'gone'").await, 0);
+    assert!(rows_of(stage, &gone).await.values().all(|rows| *rows == 0), "{:?}", rows_of(stage, &gone).await);
+}
+
+async fn a_deletion_leaves_servers_time_to_hear_of_it(stage: &Stage) {
+    let acme = tenant("acme");
+    stage.store.register_tenant(&NewTenant::named(acme.clone())).await.unwrap();
+    assert_eq!(stage.store.delete_tenant(&acme).await.unwrap(), Deletable::Begun);
+    stage.database.advance(Duration::from_secs(20)).await;
+    assert_eq!(stage.store.delete_tenant(&acme).await.unwrap(), Deletable::Begun, "repeating delays nothing");
+    assert_eq!(stage.store.delete_tenant_data().await.unwrap(), None);
+    stage.database.advance(Duration::from_secs(11)).await;
+    assert!(stage.store.delete_tenant_data().await.unwrap().unwrap().complete);
+    assert_eq!(stage.store.delete_tenant_data().await.unwrap(), None);
+    assert_eq!(stage.store.delete_tenant(&acme).await.unwrap(), Deletable::Missing);
+}
+
+async fn tenants_that_postrider_needs_are_not_deleted(stage: &Stage) {
+    for needed in [TenantId::default(), TenantId::operator()] {
+        assert_eq!(stage.store.delete_tenant(&needed).await.unwrap(), Deletable::Needed);
+    }
+    stage.database.advance(Duration::from_hours(1)).await;
+    assert_eq!(stage.store.delete_tenant_data().await.unwrap(), None);
+}
