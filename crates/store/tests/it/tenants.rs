@@ -79,16 +79,17 @@ async fn tenants_are_listed_from_the_last_one_on(stage: &Stage) {
     );
 }
 
+#[derive(Debug)]
+struct Refused;
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        panic!("{error}")
+    }
+}
+
 async fn a_failed_change_changes_nothing(stage: &Stage) {
     let acme = tenant("acme");
     stage.store.register_tenant(&NewTenant::named(acme.clone())).await.unwrap();
-    #[derive(Debug)]
-    struct Refused;
-    impl From<StoreError> for Refused {
-        fn from(error: StoreError) -> Self {
-            panic!("{error}")
-        }
-    }
     let refuse = |tenant: &mut postrider_store::tenants::Tenant| {
         tenant.name = "changed".into();
         Err(Refused)
@@ -172,7 +173,7 @@ async fn a_deleted_tenant_leaves_no_row_and_others_keep_theirs(stage: &Stage) {
     assert!(missing.is_empty(), "this test must also fill {missing:?}");
 
     assert_eq!(stage.store.delete_tenant(&gone).await.unwrap(), Deletable::Begun);
-    assert_eq!(stage.store.tenants_being_deleted(10).await.unwrap(), [gone.clone()]);
+    assert_eq!(stage.store.tenants_being_deleted(10).await.unwrap(), std::slice::from_ref(&gone));
     stage.database.advance(Duration::from_mins(1)).await;
     let mut deleted = 0;
     while let Some(step) = stage.store.delete_tenant_data().await.unwrap() {
