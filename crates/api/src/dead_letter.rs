@@ -39,9 +39,16 @@ pub struct DeadLettersQuery {
     pub cursor: Option<Cursor<id::Delivery>>,
 }
 
-/// Selects the dead letters to requeue. Fields that are absent select everything.
+/// Selects the dead letters to requeue, by a filter or all of them. Of several filters, all must fit.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "schema",
+    derive(utoipa::ToSchema),
+    schema(examples(
+        json!({"all": true}), json!({"ids": ["dlv_01h455vb4pex5vsknk084sn02q"]}), json!({"event": "order.created", "keep_attempts": true}),
+        json!({"subscriber_id": "sub_01h455vb4pex5vsknk084sn02q", "since": "2026-01-01T00:00:00Z", "until": 1_700_000_000})
+    ))
+)]
 #[serde(deny_unknown_fields)]
 pub struct RequeueRequest {
     /// Only these deliveries; at most 1000.
@@ -64,6 +71,10 @@ pub struct RequeueRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<MomentInput>))]
     pub until: Option<Moment>,
+    /// All dead letters of the tenant; without any filter.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub all: bool,
     /// Count the attempts so far: a delivery that has used them all gets one more. By default, a new round begins.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required = false))]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use postrider_core::{TenantId, id};
+use postrider_core::{TenantId, id, only_objects};
 use serde::{Deserialize, Serialize};
 
 use crate::subscriber::Change;
@@ -60,7 +60,7 @@ pub struct TenantChangeRequest {
 /// of the deployment, and so is what would be kept for longer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = TenantRetentionChange))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct TenantRetentionRequest {
     /// Events, deliveries and attempts.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
@@ -75,6 +75,8 @@ pub struct TenantRetentionRequest {
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "60d"))]
     pub dead: Change<String>,
 }
+
+only_objects!(TenantRetentionRequest);
 
 /// A tenant.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -52,6 +52,8 @@ kinds! {
     Attempt, AttemptId = "att";
     /// The id of a job in the queue.
     Job, JobId = "job";
+    /// The id of a request to the API.
+    Request, RequestId = "req";
     /// The place of a tenant in lists, which are in the order of registration.
     TenantPlace, TenantPlaceId = "tnt";
 }

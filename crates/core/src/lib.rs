@@ -5,7 +5,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…` |
+//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…`, `req_…` |
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`policy`] | a subscriber's delivery policy, in JSON and validated |
@@ -15,6 +15,7 @@
 //! | [`secret`], [`signing`] | signing secrets, signatures and their verification |
 //! | [`keyring`] | encryption of stored secrets |
 //! | [`header`] | the headers that a subscriber adds to its requests |
+//! | [`object`] | structs that deserialise from JSON objects only |
 //! | [`metadata`] | texts that applications note about something |
 //! | [`target`] | the URLs and addresses that deliveries may go to |
 //! | [`chain()`] | printing an error with its causes |
@@ -30,7 +31,7 @@ pub mod header;
 pub mod id;
 pub mod keyring;
 pub mod metadata;
-mod object;
+pub mod object;
 pub mod policy;
 pub mod random;
 pub mod retry;

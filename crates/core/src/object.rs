@@ -6,6 +6,20 @@ use serde::de::{Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 /// Implements serde's traits for structs that derive `Serialize` and `Deserialize` with `#[serde(remote = "Self")]`.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Debug, Deserialize, Serialize)]
+/// #[serde(remote = "Self")]
+/// struct Point {
+///     x: u8,
+/// }
+/// postrider_core::only_objects!(Point);
+///
+/// assert!(serde_json::from_str::<Point>(r#"{"x":1}"#).is_ok());
+/// assert!(serde_json::from_str::<Point>("[1]").is_err());
+/// ```
+#[macro_export]
 macro_rules! only_objects {
     ($($name:ident),+) => {$(
         impl serde::Serialize for $name {
@@ -22,10 +36,9 @@ macro_rules! only_objects {
         }
     )+};
 }
-pub(crate) use only_objects;
-
 /// Deserialises an object, whichever type the visitor asks for.
-pub(crate) struct OnlyObjects<D>(pub(crate) D);
+#[derive(Debug)]
+pub struct OnlyObjects<D>(pub D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for OnlyObjects<D> {
     type Error = D::Error;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use postrider_core::TenantId;
 
 use crate::problem::Problem;
@@ -17,6 +17,23 @@ pub(crate) const TENANT: &str = "x-tenant-id";
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
+}
+
+/// Headers that a request may have once. With two of them, programs in front could decide by another one than this server.
+const ONCE: [HeaderName; 3] =
+    [header::AUTHORIZATION, HeaderName::from_static(TENANT), HeaderName::from_static("idempotency-key")];
+
+/// Refuses a request with two of a header that must be unambiguous.
+///
+/// # Errors
+/// 400, with the name of the header.
+pub(crate) fn unambiguous(headers: &HeaderMap) -> Result<(), Problem> {
+    match ONCE.into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some()) {
+        Some(name) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, format!("the header `{name}` is given twice")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Authenticates a request.

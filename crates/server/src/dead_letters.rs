@@ -65,11 +65,11 @@ async fn list(
 
 /// Requeue dead letters
 ///
-/// Requeues each selected dead letter once, even if two calls overlap; up to 10,000 per call, oldest first. Dead letters
+/// Needs a filter, or `"all": true`. Requeues each selected dead letter once, even if two calls overlap; up to 10,000 per call, oldest first. Dead letters
 /// of subscribers that are not active stay dead, and so do those of events whose payload was erased or has expired.
 #[utoipa::path(
     post, path = "/v1/dead-letters/requeue", operation_id = "requeue_dead_letters", tag = "dead letters",
-    request_body = Option<RequeueRequest>,
+    request_body = RequeueRequest,
     responses((status = 202, description = "The number of deliveries that are pending again.", body = RequeuedView))
 )]
 async fn requeue(
@@ -77,9 +77,19 @@ async fn requeue(
     caller: Caller,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<RequeuedView>), Problem> {
-    let request: RequeueRequest = body.parse_or_default()?;
+    let request: RequeueRequest = body.parse()?;
     if request.ids.as_ref().is_some_and(|ids| ids.len() > MAX_IDS) {
         return Err(Problem::field("ids", &format!("must have at most {MAX_IDS} ids")));
+    }
+    let has_filter = request.ids.is_some()
+        || request.subscriber_id.is_some()
+        || request.event_type.is_some()
+        || request.since.is_some()
+        || request.until.is_some();
+    match (has_filter, request.all) {
+        (false, false) => return Err(Problem::field("all", "must be true if there is no filter")),
+        (true, true) => return Err(Problem::field("all", "must not be true beside a filter")),
+        _ => {}
     }
     let filter = DeadFilter {
         ids: request.ids,

@@ -209,10 +209,11 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Parameters<T> {
             if given.contains_key(&*name) {
                 return Err(Problem::field(name, "is given twice"));
             }
-            // HTML forms send `?status=` for a field that is not filled in.
-            if !value.is_empty() {
-                given.insert(name.into_owned(), Value::String(value.into_owned()));
+            // A filter that is empty by mistake must not mean everything.
+            if value.is_empty() {
+                return Err(Problem::field(name, "must not be empty; leave it out to select everything"));
             }
+            given.insert(name.into_owned(), Value::String(value.into_owned()));
         }
         match serde_path_to_error::deserialize(Value::Object(given)) {
             Ok(parameters) => Ok(Self(parameters)),

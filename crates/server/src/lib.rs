@@ -32,6 +32,7 @@ mod page;
 mod pressure;
 mod problem;
 mod registry;
+mod request_id;
 mod room;
 mod router;
 mod routes;

@@ -2,18 +2,21 @@
 
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use metrics::SharedString;
+use postrider_core::IdGenerator;
 use postrider_telemetry::{context, metric};
 use tracing::{Instrument as _, field};
+
+use crate::request_id;
 
 /// The label of paths without a route.
 const NO_ROUTE: &str = "none";
 
-pub(crate) async fn observed(request: Request, next: Next) -> Response {
+pub(crate) async fn observed(State(ids): State<IdGenerator>, request: Request, next: Next) -> Response {
     let method = method(request.method());
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or(SharedString::const_str(NO_ROUTE), |route| route.as_str().to_owned().into());
@@ -26,12 +29,16 @@ pub(crate) async fn observed(request: Request, next: Next) -> Response {
         "http.route" = &*route,
         "http.response.status_code" = field::Empty,
         "postrider.tenant.id" = field::Empty,
+        "postrider.request.id" = field::Empty,
     );
+    let id = request_id::of(request.headers(), &ids);
+    span.record("postrider.request.id", id.to_str().unwrap_or_default());
     if let Some(Ok(traceparent)) = request.headers().get("traceparent").map(|value| value.to_str()) {
         context::set_parent(&span, traceparent);
     }
     let started = Instant::now();
-    let response = next.run(request).instrument(span.clone()).await;
+    let mut response = request_id::within(id.clone(), next.run(request)).instrument(span.clone()).await;
+    response.headers_mut().insert(request_id::HEADER, id);
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {

@@ -10,6 +10,8 @@ use postrider_database::comes_from_trouble;
 use postrider_dispatch::DispatchError;
 use postrider_store::StoreError;
 
+use crate::request_id;
+
 /// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
@@ -25,6 +27,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            request_id: None,
         })
     }
 
@@ -67,7 +70,8 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.0.request_id = request_id::current();
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(self.0)).into_response();
         let headers = response.headers_mut();

@@ -26,7 +26,7 @@ use crate::{auth, dead_letters, deliveries, docs, events, limits, openapi, stats
 /// Fails if a value of `config` is out of bounds.
 pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
     config.validate()?;
-    let telemetry = parts.telemetry.clone();
+    let (telemetry, ids) = (parts.telemetry.clone(), parts.store.ids().clone());
     let state = ApiState::new(config, parts);
     let (api, requirements, description) = api_routes().into_parts();
     let door = Door { state: state.clone(), requirements: Arc::new(requirements) };
@@ -42,7 +42,7 @@ pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
         .merge(docs::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn(observed)))
+        .layer(middleware::from_fn_with_state(ids, observed)))
 }
 
 /// The OpenAPI description that the server answers at `/openapi.json`, as JSON.
@@ -90,6 +90,7 @@ fn admit(
     requirements: &Requirements,
     request: &mut Request,
 ) -> Result<Option<TenantId>, Problem> {
+    auth::unambiguous(request.headers())?;
     let needs = requirements.of(request);
     let caller = match needs.access {
         Access::OperatorKey => auth::caller(state, request.headers())?,

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::span::Span;
-use crate::object::only_objects;
+use crate::only_objects;
 
 /// How deliveries to a subscriber are made. The settings of the deployment apply to every field that is left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

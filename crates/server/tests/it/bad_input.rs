@@ -1,5 +1,7 @@
 use http::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::api::{KEY, TestServer, fields};
 
@@ -243,6 +245,7 @@ async fn requests_to_requeue_and_recover_are_validated() {
         (requeue, json!({"event": "a b"}), "event"),
         (requeue, json!({"since": "yesterday"}), "since"),
         (requeue, json!({"keep_attempts": "yes"}), "keep_attempts"),
+        (requeue, json!({}), "all"),
         (requeue, json!({"id": id}), "id"),
         (&recover, json!({}), "since"),
         (&recover, json!({"since": 1, "until": []}), "until"),
@@ -253,6 +256,53 @@ async fn requests_to_requeue_and_recover_are_validated() {
     let nothing = (202, json!({"requeued": 0, "without_payload": 0, "more": false}));
     assert_eq!(server.api.post(requeue, &json!({"ids": [id], "since": 1_700_000_000})).await, nothing);
     assert_eq!(server.api.post(&recover, &json!({"since": "2026-01-01T00:00:00Z"})).await, nothing);
+}
+
+/// Behind a proxy that appends a header of its own, the caller would choose the tenant.
+#[tokio::test]
+async fn a_header_that_must_be_unambiguous_is_refused_if_it_is_given_twice() {
+    let server = TestServer::start().await;
+    for header in ["X-Tenant-ID", "Authorization", "Idempotency-Key"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!(
+            "GET /v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\n{header}: one\r\n\
+            {header}: two\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        let named = format!("`{}` is given twice", header.to_ascii_lowercase());
+        assert!(answer.contains(&named), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_filter_does_not_select_everything() {
+    let server = TestServer::start().await;
+    for path in ["/v1/deliveries?subscriber_id=", "/v1/dead-letters?since=", "/v1/events?limit="] {
+        let (status, problem) = server.api.get(path).await;
+        assert_eq!(status, 422, "{path}: {problem}");
+    }
+}
+
+/// In the header of every answer, and in every problem.
+#[tokio::test]
+async fn an_answer_names_its_request() {
+    let server = TestServer::start().await;
+    let of = async |path: &str, id: Option<&str>| {
+        let headers: Vec<_> = id.map(|id| ("x-request-id", id)).into_iter().collect();
+        let answer = server.api.send(Method::GET, path, &headers, "").await;
+        let id = answer.headers["x-request-id"].to_str().unwrap().to_owned();
+        (answer.status, id, answer.json()["request_id"].as_str().map(str::to_owned))
+    };
+    assert_eq!(of("/v1/events", Some("mine-1")).await, (200, "mine-1".into(), None));
+    assert_eq!(of("/v1/events?limit=0", Some("mine-2")).await, (422, "mine-2".into(), Some("mine-2".into())));
+    let (status, id, named) = of("/v1/unknown", Some("not allowed")).await;
+    assert_eq!((status, named.as_deref()), (404, Some(&*id)));
+    assert!(id.starts_with("req_"), "{id}");
+    let without_key = server.without_key().send(Method::GET, "/v1/events", &[], "").await;
+    assert_eq!(without_key.json()["request_id"], without_key.headers["x-request-id"].to_str().unwrap());
 }
 
 #[tokio::test]

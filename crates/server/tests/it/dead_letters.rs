@@ -118,8 +118,8 @@ async fn dead_letters_are_requeued_once() {
         (json!({"ids": [a[0]]}), 0),
         (json!({"ids": [a[1]], "event": "b"}), 0),
         (json!({"subscriber_id": id(&one), "since": "2020-01-01T00:00:00Z"}), 2),
-        (json!({}), 2),
-        (json!({}), 0),
+        (json!({"all": true}), 2),
+        (json!({"all": true}), 0),
     ] {
         assert_eq!(
             requeue(&server, &body).await,
@@ -137,12 +137,16 @@ async fn dead_letters_are_requeued_once() {
         (json!({"since": "yesterday"}), "since"),
         (json!({"keep_attempts": "yes"}), "keep_attempts"),
         (json!({"everything": true}), "everything"),
+        (json!({}), "all"),
+        (json!({"all": false}), "all"),
+        (json!({"subscriber_id": null, "ids": null}), "all"),
+        (json!({"keep_attempts": true}), "all"),
+        (json!({"all": true, "event": "a"}), "all"),
     ] {
         let (status, problem) = server.api.post("/v1/dead-letters/requeue", &body).await;
         assert_eq!((status, fields(&problem)), (422, vec![field]), "{problem}");
     }
-    // An empty body is an empty object.
-    assert_eq!(server.api.post_raw("/v1/dead-letters/requeue", "").await.json(), none);
+    assert_eq!(server.api.post_raw("/v1/dead-letters/requeue", "").await.status, 400);
 }
 
 /// Multiplies the only dead letter.
@@ -165,7 +169,7 @@ async fn one_call_requeues_at_most_ten_thousand_dead_letters() {
     end_all(&server, USED_UP).await;
     multiply(&server, 20_003).await;
     assert_eq!(
-        requeue(&server, &json!({})).await,
+        requeue(&server, &json!({"all": true})).await,
         json!({"requeued": 10_000, "without_payload": 0, "more": true})
     );
     let recover = format!("/v1/subscribers/{}/recover", id(&one));
@@ -188,7 +192,10 @@ async fn a_requeued_delivery_keeps_its_attempts() {
     for keep_attempts in [false, true] {
         end_all(&server, USED_UP).await;
         let dead = ids(&server, "").await;
-        assert_eq!(requeue(&server, &json!({"keep_attempts": keep_attempts})).await["requeued"], 1);
+        assert_eq!(
+            requeue(&server, &json!({"all": true, "keep_attempts": keep_attempts})).await["requeued"],
+            1
+        );
         let (_, now) = server.api.get(&format!("/v1/deliveries/{}", dead[0])).await;
         assert_eq!((&now["status"], &now["dead_reason"]), (&json!("pending"), &json!(null)));
         assert_eq!(now["event_id"], event["id"]);

@@ -40,6 +40,11 @@ const ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/subscribers/{id}/secret"),
     ("post", "/v1/subscribers/{id}/secret/rotate"),
     ("post", "/v1/subscribers/{id}/test"),
+    ("get", "/v1/tenants"),
+    ("post", "/v1/tenants"),
+    ("delete", "/v1/tenants/{id}"),
+    ("get", "/v1/tenants/{id}"),
+    ("patch", "/v1/tenants/{id}"),
 ];
 
 async fn description(server: &TestServer) -> Value {

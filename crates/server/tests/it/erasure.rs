@@ -40,5 +40,5 @@ async fn a_delivery_of_an_erased_event_cannot_be_retried() {
     assert_eq!(status, 409, "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("payload"), "{problem}");
     let answer = json!({"requeued": 0, "without_payload": 1, "more": false});
-    assert_eq!(server.api.post("/v1/dead-letters/requeue", &json!({})).await, (202, answer));
+    assert_eq!(server.api.post("/v1/dead-letters/requeue", &json!({"all": true})).await, (202, answer));
 }

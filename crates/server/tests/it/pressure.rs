@@ -45,7 +45,7 @@ async fn events_are_rejected_while_jobs_wait_too_long() {
     for path in ["/v1/events", "/v1/deliveries", "/v1/stats"] {
         assert_eq!(server.api.get(path).await.0, 200, "{path}");
     }
-    assert_eq!(server.api.post("/v1/dead-letters/requeue", &json!({})).await.0, 202);
+    assert_eq!(server.api.post("/v1/dead-letters/requeue", &json!({"all": true})).await.0, 202);
     assert_eq!(server.store.queue().depth().await.unwrap().ready, stored, "nothing was taken in");
 
     // A worker claims the old jobs.

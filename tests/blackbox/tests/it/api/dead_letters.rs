@@ -26,7 +26,7 @@ async fn dead_letters_are_delivered_again_or_deleted() {
     // While the receiver is broken they die again; another tenant's call touches none of them.
     let other = api.clone().with_header("x-tenant-id", "other");
     let none = (202, json!({"requeued": 0, "without_payload": 0, "more": false}));
-    assert_eq!(other.post("/v1/dead-letters/requeue", &json!({})).await, none);
+    assert_eq!(other.post("/v1/dead-letters/requeue", &json!({"all": true})).await, none);
     assert_eq!(api.post("/v1/dead-letters/requeue", &json!({"event": "c"})).await, none);
     let one = json!({"ids": [dead[3]["id"]]});
     assert_eq!(
