@@ -1,7 +1,7 @@
 -- Looks at up to 200 events of a stripped partition that have kept their payloads, after the one with this key, and removes
 -- those payloads that nothing keeps any more: none of the event's deliveries is pending, died after `dead_until`, or is yet
--- to be made. The responses follow as after an erasure on request. Returns how many it removed and the key of the last event that
--- it looked at, which is NULL after the last one. Runs with the rights of the schema's owner, for every role that may
+-- to be made. The responses follow as after an erasure on request. Returns how many it removed, which is NULL if
+-- another process is at work, and the key of the last event that it looked at, which is NULL after the last one. Runs with the rights of the schema's owner, for every role that may
 -- delete events.
 CREATE FUNCTION postrider_strip_kept(given text, dead_until bigint, after_tenant text, after_id uuid,
     OUT removed bigint, OUT last_tenant text, OUT last_id uuid) LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -16,11 +16,11 @@ BEGIN
     IF NOT has_table_privilege(session_user, 'events', 'DELETE') THEN
         RAISE insufficient_privilege USING MESSAGE = 'stripping a partition needs the right to delete events';
     END IF;
-    removed := 0;
     -- 'payloads' in ASCII.
     IF NOT pg_try_advisory_xact_lock(8097887111620945011) THEN
         RETURN;
     END IF;
+    removed := 0;
     PERFORM FROM partitions WHERE suffix = given AND stripped FOR NO KEY UPDATE;
     IF NOT FOUND OR to_regclass(deliveries) IS NULL THEN
         RETURN;

@@ -40,7 +40,7 @@ BEGIN
     DELETE FROM stripping_changes WHERE number = ANY (numbers);
 END $$;
 
--- Puts the copies of a partition's tables in their place.
+-- Puts the copies of a partition's tables in their place. The caller has locked all of these tables.
 CREATE FUNCTION postrider_strip_exchange(given text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     parent text;
@@ -48,7 +48,6 @@ DECLARE
     copy text;
     bounds text;
 BEGIN
-    LOCK TABLE ONLY events, ONLY deliveries, ONLY attempts IN ACCESS EXCLUSIVE MODE;
     FOREACH parent IN ARRAY ARRAY['events', 'deliveries', 'attempts'] LOOP
         child := parent || '_' || given;
         copy := child || '_stripped';
@@ -67,8 +66,8 @@ END $$;
 -- gives way if it cannot have that. Nothing is done to a partition that ends after `until`, and a delivery that died after
 -- `dead_until` keeps the payload of its event.
 --
--- Returns 'more', 'stripped' after the last step, 'pending' if a delivery is pending, or 'gone' if the partition is not there,
--- has been stripped, or another process takes a step. Runs with the rights of the schema's owner, for every role that may
+-- Returns 'more', 'stripped' after the last step, 'pending' if a delivery is pending, 'gone' if the partition is not there or has
+-- been stripped, or 'busy' if another process takes a step. Runs with the rights of the schema's owner, for every role that may
 -- delete events.
 CREATE FUNCTION postrider_strip_step(given text, until bigint, dead_until bigint) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -98,7 +97,7 @@ BEGIN
     END IF;
     -- 'payloads' in ASCII.
     IF NOT pg_try_advisory_xact_lock(8097887111620945011) THEN
-        RETURN 'gone';
+        RETURN 'busy';
     END IF;
     -- Dropping the partition waits for this step, or the other way round.
     SELECT postrider_id_at(starts_at), postrider_id_at(ends_at), pending_tenant, pending_delivery
@@ -181,10 +180,14 @@ BEGIN
         EXECUTE format('ANALYZE %I, %I, %I', 'events_' || given || '_stripped', deliveries || '_stripped',
             'attempts_' || given || '_stripped');
     ELSE
-        -- Nobody writes to the old tables from here on. Reading goes on.
-        EXECUTE format('LOCK TABLE %I, %I, %I IN SHARE ROW EXCLUSIVE MODE',
-            'events_' || given, deliveries, 'attempts_' || given);
         SELECT * INTO known_tenant, known_id, complete FROM postrider_strip_changed(given, dead_until);
+        IF known_id IS NULL AND complete THEN
+            -- Others lock the whole tables first too. What has changed since is little.
+            LOCK TABLE ONLY events, ONLY deliveries, ONLY attempts IN ACCESS EXCLUSIVE MODE;
+            EXECUTE format('LOCK TABLE %I, %I, %I IN ACCESS EXCLUSIVE MODE',
+                'events_' || given, deliveries, 'attempts_' || given);
+            SELECT * INTO known_tenant, known_id, complete FROM postrider_strip_changed(given, dead_until);
+        END IF;
         IF known_id IS NULL THEN
             IF NOT complete THEN
                 RETURN 'more';

@@ -1,8 +1,8 @@
 //! Dropping partitions.
 
 use postrider_core::Timestamp;
-use postrider_database::DatabaseError;
 use postrider_database::sql::{column, query_all, query_one};
+use postrider_database::{DatabaseError, Transaction};
 use sea_orm::{ConnectionTrait as _, Value};
 
 use super::{Age, Removed, Retention, Stays};
@@ -141,7 +141,25 @@ pub(super) async fn run(
     let transaction = store.database.begin().await?;
     // It reads the whole partition, which takes longer than other statements may.
     transaction.execute_unprepared(NO_LIMIT).await?;
-    let row = query_one(&transaction, sql, values).await?;
-    transaction.commit().await?;
+    let found = query_one(&transaction, sql, values).await;
+    let row = ended(transaction, found).await?;
     row.map_or_else(|| Ok(String::new()), |row| column(&row, "done"))
+}
+
+/// Ends a transaction, so that its locks are free before the next step.
+pub(super) async fn ended<T>(
+    transaction: Transaction,
+    result: Result<T, DatabaseError>,
+) -> Result<T, DatabaseError> {
+    match result {
+        Ok(value) => {
+            transaction.commit().await?;
+            Ok(value)
+        }
+        Err(error) => {
+            // The statement's error says more than that of a rollback.
+            let _ = transaction.rollback().await;
+            Err(error)
+        }
+    }
 }

@@ -442,3 +442,50 @@ async fn a_role_without_the_right_to_change_the_schema_removes_payloads() {
     let drop = format!("RESET SESSION AUTHORIZATION; DROP OWNED BY {role}; DROP ROLE {role}");
     admin.execute_unprepared(&drop).await.unwrap();
 }
+
+/// Retries and cancels this delivery until its payload has expired. Returns how often it was retried.
+async fn change(stage: &Stage, id: DeliveryId) -> u32 {
+    let mut retried = 0;
+    loop {
+        match stage.store.retry(&stage.tenant, id).await.unwrap() {
+            Changed::PayloadGone(PayloadGone::Expired) => return retried,
+            Changed::Done(_) => retried += 1,
+            other => panic!("{other:?}"),
+        }
+        // A delivery that is pending has its payload.
+        assert_eq!(gone(stage, id).await, None);
+        let cancelled = stage.store.cancel(&stage.tenant, id).await.unwrap();
+        assert!(matches!(cancelled, Changed::Done(_)), "{cancelled:?}");
+    }
+}
+
+/// Whatever others do to the partition at the same time is in the copies, and no pending delivery loses its payload.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_during_each_step_are_not_lost() {
+    let (stage, subscriber) = postgres().await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(dispatch(&stage, &stage.tenant, subscriber, 10, Some(End::Succeeded)).await);
+    }
+    let expiring = async {
+        loop {
+            let steps = sweep(&stage, WEEK).await;
+            match steps[..] {
+                [.., PayloadStep::Removed(_)] => return,
+                [.., PayloadStep::Stays(_, Stays::Pending)] => {}
+                // Each run ends with one of them, whatever it gave way to.
+                _ => panic!("{steps:?}"),
+            }
+        }
+    };
+    let deadline = Duration::from_secs(60);
+    let all = async { tokio::join!(expiring, change(&stage, ids[0]), change(&stage, ids[1])) };
+    let ((), a, b) = tokio::time::timeout(deadline, all).await.expect("the partition is stripped in between");
+    for (id, retried) in ids.iter().zip([a, b]) {
+        let delivery = stage.store.delivery(&stage.tenant, *id).await.unwrap().unwrap();
+        let expected = if retried > 0 { DeliveryStatus::Cancelled } else { DeliveryStatus::Succeeded };
+        assert_eq!((delivery.status, delivery.attempts), (expected, 1), "{retried} retries");
+    }
+    assert!(a + b > 0);
+    assert_eq!(leftovers(&stage).await, 0);
+}

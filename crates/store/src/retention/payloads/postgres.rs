@@ -6,7 +6,7 @@ use postrider_database::sql::{column, query_all, query_one};
 use uuid::Uuid;
 
 use super::{Limits, PayloadStep, Stays, Sweep};
-use crate::retention::postgres::run;
+use crate::retention::postgres::{ended, run};
 use crate::{Store, StoreError};
 
 /// The partitions whose payloads are old enough to go, oldest first, and whether they have gone but for those of dead letters.
@@ -59,6 +59,7 @@ async fn next(
         let values = vec![suffix.as_str().into(), before.into(), limits.dead_until.into()];
         match &*run(store, sql, values).await? {
             "more" => return Ok(Some(PayloadStep::Taken)),
+            "busy" => return Ok(Some(PayloadStep::GaveWay)),
             "stripped" => {
                 sweep.done.insert(suffix.clone());
                 return Ok(Some(PayloadStep::Removed(suffix)));
@@ -87,12 +88,11 @@ async fn look_at_kept(
     let sql = "SELECT removed, last_tenant, last_id FROM postrider_strip_kept($1, $2, $3, $4)";
     let values = [suffix.as_str().into(), limits.dead_until.into(), tenant.into(), id.into()];
     let transaction = store.database.begin().await?;
-    let row = query_one(&transaction, sql, values).await?;
-    transaction.commit().await?;
-    let (removed, last_tenant, last_id): (i64, Option<String>, Option<Uuid>) = match &row {
-        Some(row) => (column(row, "removed")?, column(row, "last_tenant")?, column(row, "last_id")?),
-        None => (0, None, None),
-    };
+    let found = query_one(&transaction, sql, values).await;
+    let Some(row) = ended(transaction, found).await? else { return Ok(PayloadStep::GaveWay) };
+    let Some(removed) = column::<Option<i64>>(&row, "removed")? else { return Ok(PayloadStep::GaveWay) };
+    let (last_tenant, last_id): (Option<String>, Option<Uuid>) =
+        (column(&row, "last_tenant")?, column(&row, "last_id")?);
     match last_tenant.zip(last_id) {
         Some(key) => sweep.kept = Some((suffix, key)),
         None => {
