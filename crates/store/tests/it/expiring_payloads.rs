@@ -478,9 +478,10 @@ async fn changes_during_each_step_are_not_lost() {
             }
         }
     };
-    let deadline = Duration::from_secs(60);
+    let deadline = Duration::from_mins(1);
     let all = async { tokio::join!(expiring, change(&stage, ids[0]), change(&stage, ids[1])) };
-    let ((), a, b) = tokio::time::timeout(deadline, all).await.expect("the partition is stripped in between");
+    let ((), a, b) =
+        Box::pin(tokio::time::timeout(deadline, all)).await.expect("the partition is stripped in between");
     for (id, retried) in ids.iter().zip([a, b]) {
         let delivery = stage.store.delivery(&stage.tenant, *id).await.unwrap().unwrap();
         let expected = if retried > 0 { DeliveryStatus::Cancelled } else { DeliveryStatus::Succeeded };
