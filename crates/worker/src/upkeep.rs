@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 14] = [
+const TASKS: [Task; 15] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })

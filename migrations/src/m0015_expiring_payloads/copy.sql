@@ -18,13 +18,13 @@ BEGIN
         changed := NEW;
     END IF;
     IF TG_ARGV[0] = 'events' THEN
-        INSERT INTO stripping_changes (suffix, tenant, event_id) VALUES (TG_ARGV[1], changed.tenant, changed.id);
+        INSERT INTO stripping_changes (suffix, of_tenant, event_id) VALUES (TG_ARGV[1], changed.tenant, changed.id);
     ELSIF TG_ARGV[0] = 'deliveries' THEN
         -- Its event keeps its payload or not.
-        INSERT INTO stripping_changes (suffix, tenant, delivery_id, event_id)
+        INSERT INTO stripping_changes (suffix, of_tenant, delivery_id, event_id)
             VALUES (TG_ARGV[1], changed.tenant, changed.id, coalesce(changed.event_id, postrider_event_of(changed.id)));
     ELSE
-        INSERT INTO stripping_changes (suffix, tenant, delivery_id)
+        INSERT INTO stripping_changes (suffix, of_tenant, delivery_id)
             VALUES (TG_ARGV[1], changed.tenant, changed.delivery_id);
     END IF;
     RETURN NULL;

@@ -57,11 +57,12 @@ CREATE TABLE strippings (
     reached_then   uuid NOT NULL
 );
 
--- Rows of that partition that changed since its copies were begun. They are copied once more.
+-- The keys of rows of that partition that changed since its copies were begun. They are copied once more, and then the
+-- notes go. Deleting a tenant needs them: the copies have its rows, too.
 CREATE TABLE stripping_changes (
     number      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     suffix      text NOT NULL,
-    tenant      text NOT NULL,
+    of_tenant   text NOT NULL,
     delivery_id uuid,
     event_id    uuid
 );

@@ -17,7 +17,7 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('SELECT d.tenant, d.id FROM stripping_changes AS changed JOIN %I AS d
-            ON d.tenant = changed.tenant AND d.id = changed.delivery_id
+            ON d.tenant = changed.of_tenant AND d.id = changed.delivery_id
         WHERE changed.number = ANY ($1) AND d.status = 0 LIMIT 1', 'deliveries_' || given)
         INTO pending_tenant, pending_id USING numbers;
     IF pending_id IS NOT NULL THEN
@@ -28,11 +28,11 @@ BEGIN
         own_key := CASE parent WHEN 'attempts' THEN 'delivery_id' ELSE 'id' END;
         columns := postrider_columns_of(parent::regclass);
         EXECUTE format('DELETE FROM %I AS c USING stripping_changes AS changed
-            WHERE changed.number = ANY ($1) AND c.tenant = changed.tenant AND c.%I = changed.%I',
+            WHERE changed.number = ANY ($1) AND c.tenant = changed.of_tenant AND c.%I = changed.%I',
             parent || '_' || given || '_stripped', own_key, named) USING numbers;
         EXECUTE format('INSERT INTO %I (%s) SELECT %s FROM (SELECT c.*, %s AS strip_kept
-                FROM (SELECT DISTINCT tenant, %I AS id FROM stripping_changes WHERE number = ANY ($1)) AS changed
-                JOIN %I AS c ON c.tenant = changed.tenant AND c.%I = changed.id) AS c',
+                FROM (SELECT DISTINCT of_tenant, %I AS id FROM stripping_changes WHERE number = ANY ($1)) AS changed
+                JOIN %I AS c ON c.tenant = changed.of_tenant AND c.%I = changed.id) AS c',
             parent || '_' || given || '_stripped', (SELECT string_agg(quote_ident(name), ', ') FROM unnest(columns) AS name),
             postrider_stripped_cells(columns), postrider_keeps_payload(parent, given, dead_until),
             named, parent || '_' || given, own_key) USING numbers;
