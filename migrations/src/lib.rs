@@ -28,6 +28,7 @@ mod m0011_retention;
 mod m0012_workers;
 mod m0013_first_attempts;
 mod m0014_payloads;
+mod m0015_expiring_payloads;
 mod m0016_tenants;
 mod schema;
 
@@ -52,6 +53,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_workers::Migration),
             Box::new(m0013_first_attempts::Migration),
             Box::new(m0014_payloads::Migration),
+            Box::new(m0015_expiring_payloads::Migration),
             Box::new(m0016_tenants::Migration),
         ]
     }

@@ -6,7 +6,7 @@ use postrider_api::Moment;
 use postrider_database::Dialect;
 use postrider_program::{Purpose, StartError};
 use postrider_settings::{DatabaseArgs, RetentionArgs, SecretKeyArgs};
-use postrider_store::retention::Expiring;
+use postrider_store::retention::{Expiring, Payloads, Retention};
 
 use crate::say::say;
 
@@ -31,21 +31,41 @@ pub(crate) async fn run(Command::Plan(args): Command) -> Result<(), StartError> 
     let (database, store) =
         postrider_program::open_store(&args.database, keyring, Purpose::Api, false).await?;
     let retention = store.retention(postrider_worker::retention(args.retention)).await?;
-    say(format_args!("history is kept: {}; dead letters: {}", retention.history, retention.dead));
+    let Retention { history, payloads, dead } = retention;
+    say(format_args!("history is kept: {history}; payloads: {payloads}; dead letters: {dead}"));
     if database.dialect() == Dialect::Sqlite {
         say(format_args!("SQLite has no partitions: workers delete old events in small batches"));
     } else {
         let partitions = store.expiring(retention).await?;
-        say(format_args!("{:<20} {:<25} {:<25} {:>14}", "partition", "until", "dropped after", "bytes"));
-        let mut bytes = 0;
-        for Expiring { suffix, ends_at, goes_at, bytes: own, .. } in partitions {
-            let goes_at = goes_at.map_or_else(|| "never".to_owned(), |at| Moment(at).to_string());
-            say(format_args!("{suffix:<20} {:<25} {goes_at:<25} {own:>14}", Moment(ends_at).to_string()));
+        say(format_args!(
+            "{:<20} {:<25} {:<25} {:>14} {:<25} {:>14}",
+            "partition", "until", "payloads removed after", "bytes of them", "dropped after", "bytes"
+        ));
+        let (mut bytes, mut payload_bytes) = (0, 0);
+        for expiring in partitions {
+            let goes_at = expiring.goes_at.map_or_else(|| "never".to_owned(), |at| Moment(at).to_string());
+            let payloads = match expiring.payloads {
+                Payloads::WithIt => "with the partition".to_owned(),
+                Payloads::GoAt(at) => Moment(at).to_string(),
+                Payloads::Gone => "removed".to_owned(),
+            };
+            let Expiring { suffix, ends_at, payload_bytes: of_payloads, bytes: own, .. } = expiring;
+            let until = Moment(ends_at).to_string();
+            say(format_args!(
+                "{suffix:<20} {until:<25} {payloads:<25} {of_payloads:>14} {goes_at:<25} {own:>14}"
+            ));
             bytes += own;
+            payload_bytes += of_payloads;
         }
-        say(format_args!("{:<20} {:<25} {:<25} {bytes:>14}", "in all", "", ""));
+        say(format_args!(
+            "{:<20} {:<25} {:<25} {payload_bytes:>14} {:<25} {bytes:>14}",
+            "in all", "", "", ""
+        ));
         say(format_args!(
             "a partition stays while a delivery in it is pending, or a dead letter is to be kept"
+        ));
+        say(format_args!(
+            "payloads stay in a partition with a pending delivery, and those of dead letters; their bytes are an estimate"
         ));
     }
     database.close().await;

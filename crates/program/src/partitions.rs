@@ -24,7 +24,9 @@ pub fn keep_partitions(store: &Store, stop: &CancellationToken) {
             loop {
                 match store.database().answered(store.keep_partitions()).await {
                     Ok(Some(kept)) => {
-                        metric::partitions(kept.ahead, kept.oldest.since(Timestamp::from_millis(0)));
+                        let [oldest, payloads] = [kept.oldest, kept.oldest_payloads]
+                            .map(|moment| moment.since(Timestamp::from_millis(0)));
+                        metric::partitions(kept.ahead, oldest, payloads);
                     }
                     Ok(None) => {}
                     Err(error) if error.is_unavailable() || comes_from_trouble(&error) => {

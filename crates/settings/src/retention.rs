@@ -27,6 +27,15 @@ pub struct RetentionArgs {
     #[arg(long, env = "POSTRIDER_RETAIN_HISTORY", value_name = "AGE", value_parser = age)]
     pub retain_history: Option<Age>,
 
+    /// How long the data of events and the responses to their deliveries are kept: an age, or `forever` [default: as long as
+    /// the history]
+    ///
+    /// An age above that of the history, or `forever`, means as long as the history. The payload of an event stays while one
+    /// of its deliveries is pending, or is a dead letter that is kept. On PostgreSQL those of a whole partition stay while one
+    /// delivery in it is pending.
+    #[arg(long, env = "POSTRIDER_RETAIN_PAYLOADS", value_name = "AGE", value_parser = age)]
+    pub retain_payloads: Option<Age>,
+
     /// How long dead letters are kept, with their events: an age, or `forever` [default: as long as the history]
     ///
     /// Never shorter than the history. A partition stays as long as one of its dead letters.

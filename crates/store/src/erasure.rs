@@ -14,6 +14,8 @@ use postrider_database::{Dialect, Transaction, Writes};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
+pub use crate::payload_gone::PayloadGone;
+
 use crate::attempt::End;
 use crate::deliveries::{Delivery, Numbering, of_event, read};
 use crate::draining::{count, end_deliveries};
@@ -33,35 +35,12 @@ const AGAIN_AFTER: i64 = 60 * 60 * 1000;
 const ATTEMPTS_AT_ONCE: u64 = 1_000;
 
 /// Removes the stored responses to the deliveries of a tenant within a range of ids.
-const ERASE_RESPONSES: [&str; 2] = [
+pub(crate) const ERASE_RESPONSES: [&str; 2] = [
     "UPDATE deliveries SET first_response = NULL WHERE tenant = $1 AND id BETWEEN $2 AND $3 AND first_response IS NOT NULL",
     "UPDATE attempts SET response_headers = NULL, response_body = NULL \
     WHERE tenant = $1 AND delivery_id BETWEEN $2 AND $3 \
         AND (response_headers IS NOT NULL OR response_body IS NOT NULL)",
 ];
-
-/// Why an event's payload is not there any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PayloadGone {
-    /// It was erased on request.
-    Erased,
-    /// It was older than payloads are kept.
-    Expired,
-}
-
-impl PayloadGone {
-    pub(crate) const fn code(self) -> i16 {
-        match self {
-            Self::Erased => 1,
-            Self::Expired => 2,
-        }
-    }
-
-    /// Reads the column `events.payload_gone`.
-    pub(crate) fn from_code(code: Option<i16>) -> Option<Self> {
-        code.map(|code| if code == Self::Erased.code() { Self::Erased } else { Self::Expired })
-    }
-}
 
 /// The result of a step of [`Store::erase_responses`].
 #[derive(Clone, Debug)]

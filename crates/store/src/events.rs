@@ -5,8 +5,8 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use crate::entity::events;
-use crate::erasure::PayloadGone;
 use crate::page::{Examined, Page, PageRequest};
+use crate::payload_gone::PayloadGone;
 use crate::row::{parse, unsigned};
 use crate::{Store, StoreError};
 

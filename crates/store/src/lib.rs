@@ -44,6 +44,7 @@ pub mod loading;
 mod packed_response;
 pub mod page;
 pub mod partitions;
+mod payload_gone;
 pub mod queue_ids;
 pub mod recording;
 pub mod retention;

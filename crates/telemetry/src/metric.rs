@@ -47,6 +47,8 @@ pub const CLOCK_SKEW: &str = "webhook_clock_skew_seconds";
 pub const PARTITIONS_AHEAD: &str = "webhook_partitions_ahead_seconds";
 /// Unix time from which the oldest partition has events.
 pub const PARTITIONS_OLDEST: &str = "webhook_partitions_oldest_timestamp_seconds";
+/// Unix time from which the oldest partition that has its payloads has events.
+pub const PAYLOADS_OLDEST: &str = "webhook_payloads_oldest_timestamp_seconds";
 /// Duration of a dispatch transaction.
 pub const DISPATCH_DURATION: &str = "webhook_dispatch_duration_seconds";
 /// Number of events in one dispatch transaction.
@@ -269,6 +271,14 @@ pub const ALL: &[Metric] = {
             &[],
             Whole,
             "Unix time from which the oldest partition has events; 0 if it has those of the first edition.",
+        ),
+        metric(
+            PAYLOADS_OLDEST,
+            Gauge,
+            TIME,
+            &[],
+            Whole,
+            "Unix time from which the oldest partition has events whose payloads have not expired.",
         ),
         metric(
             DISPATCH_DURATION,

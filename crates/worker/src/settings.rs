@@ -40,7 +40,11 @@ pub fn retention(args: RetentionArgs) -> RetentionSettings {
         postrider_settings::Age::Forever => Age::Forever,
         postrider_settings::Age::For(time) => Age::For(time),
     };
-    RetentionSettings { history: args.retain_history.map(age), dead: args.retain_dead.map(age) }
+    RetentionSettings {
+        history: args.retain_history.map(age),
+        payloads: args.retain_payloads.map(age),
+        dead: args.retain_dead.map(age),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod measure;
 mod remove_expired;
 mod remove_keys;
 mod remove_lanes;
+mod remove_payloads;
 mod remove_statistics;
 mod rescue;
 mod tidy;
@@ -30,11 +31,16 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 14] = [
+const TASKS: [Task; 15] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
     .first_after(Duration::from_millis(700))
+    .of_any_length(),
+    Task::of_one("remove expired payloads", remove_payloads::interval, |shared| {
+        Box::pin(remove_payloads::run(shared))
+    })
+    .first_after(Duration::from_millis(900))
     .of_any_length(),
     Task::of_each("keep partitions", keep_partitions::interval, |shared| {
         Box::pin(keep_partitions::run(shared))

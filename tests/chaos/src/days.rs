@@ -25,9 +25,9 @@ pub(crate) async fn prepare(database: &DatabaseConnection, faults: Duration) {
     database.execute_unprepared(&sql).await.expect("partitions");
 }
 
-/// Statements that make an old partition with a row and drop it, and drop the last one, which is empty and which the programs
-/// make again. To be repeated while they fail, since dropping gives way to others.
-pub(crate) fn coming_and_going(rng: &mut Rng) -> [String; 4] {
+/// Statements that make an old partition with a row, remove its payload and drop it, and drop the last one, which is empty and which
+/// the programs make again. To be repeated while they fail, since dropping gives way to others.
+pub(crate) fn coming_and_going(rng: &mut Rng) -> [String; 5] {
     let then = moment::now() - rng.i64(30..300) * DAY;
     [
         format!("SELECT postrider_add_partition({then}, 1000)"),
@@ -36,12 +36,28 @@ pub(crate) fn coming_and_going(rng: &mut Rng) -> [String; 4] {
              SELECT postrider_id_at({then}), 'default', 'old.event', 'default', ''::bytea, 1, {then}
              ON CONFLICT DO NOTHING"
         ),
+        stripping(&format!("starts_at <= {then} AND ends_at > {then}")),
         dropping(&format!("starts_at <= {then} AND ends_at > {then}")),
         dropping("starts_at = (SELECT max(starts_at) FROM partitions)"),
     ]
 }
 
+const NEVER: i64 = 9_000_000_000_000_000;
+
 fn dropping(which: &str) -> String {
-    const NEVER: i64 = 9_000_000_000_000_000;
     format!("SELECT postrider_drop_partition(suffix, {NEVER}, {NEVER}) FROM partitions WHERE {which}")
+}
+
+fn stripping(which: &str) -> String {
+    format!(
+        "DO $$ DECLARE
+            given text;
+        BEGIN
+            FOR given IN SELECT suffix FROM partitions WHERE {which} LOOP
+                FOR step IN 1..20 LOOP
+                    EXIT WHEN postrider_strip_step(given, {NEVER}, {NEVER}) <> 'more';
+                END LOOP;
+            END LOOP;
+        END $$"
+    )
 }

@@ -42,3 +42,20 @@ async fn a_delivery_of_an_erased_event_cannot_be_retried() {
     let answer = json!({"requeued": 0, "without_payload": 1, "more": false});
     assert_eq!(server.api.post("/v1/dead-letters/requeue", &json!({"all": true})).await, (202, answer));
 }
+
+#[tokio::test]
+async fn an_event_whose_payload_has_expired_says_so() {
+    let server = TestServer::start().await;
+    server.subscriber(&["*"]).await;
+    let id = server.event("a").await["id"].as_str().unwrap().to_owned();
+    let expire =
+        "UPDATE deliveries SET status = 1, ended_at = 1; UPDATE events SET envelope = x'', payload_gone = 2";
+    server.database.connection().execute_unprepared(expire).await.unwrap();
+    let (status, event) = server.api.get(&format!("/v1/events/{id}")).await;
+    assert_eq!((status, &event["data"], &event["payload"]), (200, &json!(null), &json!("expired")));
+    let (_, page) = server.api.get("/v1/deliveries").await;
+    let delivery = page["data"][0]["id"].as_str().unwrap();
+    let (status, problem) = server.api.post(&format!("/v1/deliveries/{delivery}/retry"), &json!({})).await;
+    assert_eq!(status, 409, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("expired"), "{problem}");
+}

@@ -26,6 +26,8 @@ pub struct Kept {
     pub ahead: Duration,
     /// When the oldest partition starts; zero while it has the data of the first edition.
     pub oldest: Timestamp,
+    /// When the oldest partition starts whose payloads have not expired.
+    pub oldest_payloads: Timestamp,
 }
 
 impl Store {
@@ -40,7 +42,7 @@ impl Store {
         }
         let connection = self.database.connection();
         let now = self.ids.clock().now();
-        let oldest = self.learn_partitions(connection).await?;
+        let [oldest, oldest_payloads] = self.learn_partitions(connection).await?;
         let (mut end, mut made) = (now, 0);
         while end < now + AHEAD {
             if let Some(later) = self.partitions.end_of(end) {
@@ -52,7 +54,11 @@ impl Store {
                 break;
             }
         }
-        Ok(Some(Kept { ahead: end.since(now), oldest: oldest.unwrap_or(now) }))
+        Ok(Some(Kept {
+            ahead: end.since(now),
+            oldest: oldest.unwrap_or(now),
+            oldest_payloads: oldest_payloads.unwrap_or(now),
+        }))
     }
 
     /// Makes the partition of a moment if there is none. This is free if the process knows of one, and usually it does.
@@ -97,13 +103,13 @@ impl Store {
         }
     }
 
-    /// Reads which partitions there are. Returns when the oldest starts.
+    /// Reads which partitions there are. Returns when the oldest starts, and the oldest whose payloads have not expired.
     async fn learn_partitions(
         &self,
         connection: &impl ConnectionTrait,
-    ) -> Result<Option<Timestamp>, StoreError> {
+    ) -> Result<[Option<Timestamp>; 2], StoreError> {
         let sql = format!(
-            "SELECT starts_at, ends_at, suffix FROM partitions ORDER BY starts_at DESC LIMIT {MOST_KNOWN}"
+            "SELECT starts_at, ends_at, suffix, stripped FROM partitions ORDER BY starts_at DESC LIMIT {MOST_KNOWN}"
         );
         let rows = query_all(connection, sql, []).await?;
         let read = |row| {
@@ -115,7 +121,14 @@ impl Store {
         };
         let partitions = rows.iter().rev().map(read).collect::<Result<Vec<_>, DatabaseError>>()?;
         let oldest = partitions.first().map(|partition| partition.starts_at);
+        let mut oldest_payloads = None;
+        for (row, partition) in rows.iter().rev().zip(&partitions) {
+            if !column::<bool>(row, "stripped")? {
+                oldest_payloads = Some(partition.starts_at);
+                break;
+            }
+        }
         self.partitions.replace(partitions);
-        Ok(oldest)
+        Ok([oldest, oldest_payloads])
     }
 }

@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `postgres` | drops partitions, and says which will go |
 //! | `sqlite` | deletes events |
+//! | `payloads` | removes the payloads of events that stay |
 
+mod payloads;
 mod postgres;
 mod sqlite;
 
@@ -18,7 +20,8 @@ use postrider_core::Timestamp;
 use postrider_database::Dialect;
 use postrider_database::sql::query_one;
 
-pub use self::postgres::Expiring;
+pub use self::payloads::{PayloadStep, Sweep};
+pub use self::postgres::{Expiring, Payloads};
 use crate::{Store, StoreError};
 
 /// For how long something is kept.
@@ -39,6 +42,14 @@ impl Age {
         match self {
             Self::Forever => None,
             Self::For(age) => Some(now - age),
+        }
+    }
+
+    /// The shorter one.
+    fn min(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::For(one), Self::For(other)) => Self::For(one.min(other)),
+            (Self::Forever, age) | (age, Self::Forever) => age,
         }
     }
 
@@ -72,6 +83,9 @@ pub struct RetentionSettings {
     /// How long events, deliveries and attempts are kept. Unless set, 90 days; forever in a database that has data of the
     /// first edition, which knew no retention.
     pub history: Option<Age>,
+    /// How long the data of events and the responses to their deliveries are kept. Unless set, as long as the history; never
+    /// longer. A dead letter that is to be kept keeps them for longer.
+    pub payloads: Option<Age>,
     /// How long dead letters are kept, and their events with them, from the moment at which they died. Unless set, as long
     /// as the history; never shorter.
     pub dead: Option<Age>,
@@ -82,6 +96,8 @@ pub struct RetentionSettings {
 pub struct Retention {
     /// Events, deliveries and attempts.
     pub history: Age,
+    /// The data of events, and the responses to their deliveries.
+    pub payloads: Age,
     /// Dead letters.
     pub dead: Age,
 }
@@ -129,7 +145,11 @@ impl Store {
             None if self.has_first_edition().await? => Age::Forever,
             None => Age::HISTORY,
         };
-        Ok(Retention { history, dead: settings.dead.map_or(history, |dead| dead.max(history)) })
+        Ok(Retention {
+            history,
+            payloads: settings.payloads.map_or(history, |payloads| payloads.min(history)),
+            dead: settings.dead.map_or(history, |dead| dead.max(history)),
+        })
     }
 
     /// Removes what is older than the retention, as much as one call may; the next call continues. Of several processes,

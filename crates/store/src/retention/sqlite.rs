@@ -17,7 +17,7 @@ const AT_ONCE: usize = 200;
 const BATCHES: usize = 5;
 
 /// How many pages the file gives back to the system after each batch.
-const PAGES: u32 = 500;
+pub(super) const PAGES: u32 = 500;
 
 /// Deletes events that were dispatched before a moment, except those with pending deliveries, or with deliveries that did
 /// not die before another; if there is no such moment, with any dead letters.
@@ -70,16 +70,11 @@ async fn delete(
     events: &[(String, EventId)],
     dead_before: Option<Timestamp>,
 ) -> Result<u64, StoreError> {
-    const EVENT: &[Column] =
-        &[Column::new("tenant", Kind::Text), Column::new("id", Kind::Uuid), Column::new("last", Kind::Uuid)];
     let dead_before = dead_before.map_or(i64::MIN, Timestamp::millis);
     let kept = format!(
         "(deliveries.status = {PENDING} OR deliveries.status = {DEAD} AND deliveries.died_at >= {dead_before})"
     );
-    let mut input = Batch::new(EVENT);
-    for (tenant, id) in events {
-        input.push([tenant.as_str().into(), id.uuid().into(), id.deliveries().end().uuid().into()]);
-    }
+    let input = batch_of(events);
     let transaction = store.database.begin().await?;
     let sql = format!(
         "SELECT input.tenant, input.id FROM input \
@@ -112,4 +107,15 @@ async fn delete(
     }
     transaction.commit().await?;
     Ok(gone)
+}
+
+/// The events and the ids of their last deliveries.
+pub(super) fn batch_of(events: &[(String, EventId)]) -> Batch {
+    const EVENT: &[Column] =
+        &[Column::new("tenant", Kind::Text), Column::new("id", Kind::Uuid), Column::new("last", Kind::Uuid)];
+    let mut input = Batch::new(EVENT);
+    for (tenant, id) in events {
+        input.push([tenant.as_str().into(), id.uuid().into(), id.deliveries().end().uuid().into()]);
+    }
+    input
 }

@@ -25,6 +25,8 @@ mod draining;
 #[cfg(test)]
 mod erasure;
 #[cfg(test)]
+mod expiring_payloads;
+#[cfg(test)]
 mod fast_path;
 #[cfg(test)]
 mod fault;

@@ -20,18 +20,19 @@ on_both!(
     an_event_stays_as_long_as_its_dead_letter,
     history_is_kept_for_ninety_days_unless_a_setting_says_otherwise,
     old_idempotency_keys_go,
+    payloads_are_kept_no_longer_than_the_history,
 );
 
-const DAY: Duration = Duration::from_hours(24);
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 
-const fn days(days: u32) -> Age {
+pub(crate) const fn days(days: u32) -> Age {
     Age::For(Duration::from_hours(24 * days as u64))
 }
 
-const NINETY_DAYS: Retention = Retention { history: days(90), dead: days(90) };
+pub(crate) const NINETY_DAYS: Retention = Retention { history: days(90), payloads: days(90), dead: days(90) };
 
 /// Dispatches an event so many days ago, and ends its delivery.
-async fn dispatch(
+pub(crate) async fn dispatch(
     stage: &Stage,
     tenant: &TenantId,
     subscriber: SubscriberId,
@@ -50,7 +51,7 @@ async fn dispatch(
     id
 }
 
-async fn exist(stage: &Stage, id: DeliveryId) -> [bool; 3] {
+pub(crate) async fn exist(stage: &Stage, id: DeliveryId) -> [bool; 3] {
     let delivery = stage.store.delivery(&stage.tenant, id).await.unwrap().is_some();
     let event = stage.store.event(&stage.tenant, id.event()).await.unwrap().is_some();
     let attempts = stage.store.attempts(&stage.tenant, id, PageRequest::default()).await.unwrap();
@@ -64,7 +65,7 @@ async fn old_events_go_with_all_that_belongs_to_them(stage: &Stage) {
     let old = dispatch(stage, &stage.tenant, subscriber, 95, Some(End::Succeeded)).await;
     let of_another_tenant = dispatch(stage, &other, others, 95, Some(End::Cancelled)).await;
     let young = dispatch(stage, &stage.tenant, subscriber, 85, Some(End::Succeeded)).await;
-    let kept = Retention { history: Age::Forever, dead: Age::Forever };
+    let kept = Retention { history: Age::Forever, payloads: Age::Forever, dead: Age::Forever };
     assert_eq!(stage.store.remove_expired(kept).await.unwrap(), Removed::default());
     assert_eq!(exist(stage, old).await, [true; 3]);
     let removed = stage.store.remove_expired(NINETY_DAYS).await.unwrap();
@@ -126,17 +127,36 @@ async fn an_event_stays_as_long_as_its_dead_letter(stage: &Stage) {
 }
 
 async fn history_is_kept_for_ninety_days_unless_a_setting_says_otherwise(stage: &Stage) {
-    let retention =
-        async |history, dead| stage.store.retention(RetentionSettings { history, dead }).await.unwrap();
+    let retention = async |history, dead| {
+        stage.store.retention(RetentionSettings { history, dead, payloads: None }).await.unwrap()
+    };
     assert_eq!(retention(None, None).await, NINETY_DAYS);
-    assert_eq!(retention(Some(days(7)), None).await, Retention { history: days(7), dead: days(7) });
+    assert_eq!(
+        retention(Some(days(7)), None).await,
+        Retention { history: days(7), payloads: days(7), dead: days(7) }
+    );
     assert_eq!(retention(Some(days(7)), Some(days(3))).await.dead, days(7), "never shorter than the history");
     assert_eq!(retention(None, Some(Age::Forever)).await.dead, Age::Forever);
     let sql =
         "INSERT INTO partitions (starts_at, ends_at, suffix, converted) VALUES (0, 1000, 'converted', true)";
     stage.database.connection().execute_unprepared(sql).await.unwrap();
-    assert_eq!(retention(None, None).await, Retention { history: Age::Forever, dead: Age::Forever });
+    assert_eq!(
+        retention(None, None).await,
+        Retention { history: Age::Forever, payloads: Age::Forever, dead: Age::Forever }
+    );
     assert_eq!(retention(Some(days(7)), None).await.history, days(7));
+}
+
+async fn payloads_are_kept_no_longer_than_the_history(stage: &Stage) {
+    let payloads = async |history, payloads| {
+        let settings = RetentionSettings { history, payloads, dead: None };
+        stage.store.retention(settings).await.unwrap().payloads
+    };
+    assert_eq!(payloads(Some(days(7)), None).await, days(7));
+    assert_eq!(payloads(Some(days(7)), Some(days(3))).await, days(3));
+    assert_eq!(payloads(Some(days(7)), Some(days(8))).await, days(7));
+    assert_eq!(payloads(Some(days(7)), Some(Age::Forever)).await, days(7));
+    assert_eq!(payloads(Some(Age::Forever), Some(days(8))).await, days(8));
 }
 
 async fn old_idempotency_keys_go(stage: &Stage) {

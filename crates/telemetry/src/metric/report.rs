@@ -43,8 +43,9 @@ pub fn database_connections(idle: u32, in_use: u32, max: u32) {
     metrics::gauge!(metric::DATABASE_CONNECTIONS_MAX).set(max);
 }
 
-/// Sets [`metric::PARTITIONS_AHEAD`] and [`metric::PARTITIONS_OLDEST`].
-pub fn partitions(ahead: Duration, oldest: Duration) {
+/// Sets [`metric::PARTITIONS_AHEAD`], [`metric::PARTITIONS_OLDEST`] and [`metric::PAYLOADS_OLDEST`].
+pub fn partitions(ahead: Duration, oldest: Duration, oldest_payloads: Duration) {
     metrics::gauge!(metric::PARTITIONS_AHEAD).set(ahead.as_secs_f64());
     metrics::gauge!(metric::PARTITIONS_OLDEST).set(oldest.as_secs_f64());
+    metrics::gauge!(metric::PAYLOADS_OLDEST).set(oldest_payloads.as_secs_f64());
 }

@@ -16,7 +16,9 @@ pub(super) fn interval(_: &Config) -> Duration {
 /// Makes what is missing, and sets the gauges.
 pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     if let Some(kept) = shared.store.keep_partitions().await? {
-        metric::partitions(kept.ahead, kept.oldest.since(Timestamp::from_millis(0)));
+        let [oldest, payloads] =
+            [kept.oldest, kept.oldest_payloads].map(|moment| moment.since(Timestamp::from_millis(0)));
+        metric::partitions(kept.ahead, oldest, payloads);
     }
     Ok(())
 }

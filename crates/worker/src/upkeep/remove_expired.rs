@@ -24,8 +24,10 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     if shared.retention.lock().unwrap_or_else(PoisonError::into_inner).replace(retention) != Some(retention) {
         tracing::info!(
             history = %retention.history,
+            payloads = %retention.payloads,
             dead_letters = %retention.dead,
-            "retention: older data is removed (POSTRIDER_RETAIN_HISTORY, POSTRIDER_RETAIN_DEAD)"
+            "retention: older data is removed (POSTRIDER_RETAIN_HISTORY, POSTRIDER_RETAIN_PAYLOADS, \
+             POSTRIDER_RETAIN_DEAD)"
         );
     }
     let mut stayed = Vec::new();
