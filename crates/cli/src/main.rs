@@ -44,7 +44,7 @@ enum Command {
     /// To rotate the key: append the new key (old,new) and restart all programs; put it first (new,old) and restart them
     /// again; run this command; then remove the old key and restart them a last time.
     Rekey(rekey::Args),
-    /// Show what the retention removes
+    /// Show or remove what is older than the retention
     #[command(subcommand)]
     Retention(retention::Command),
 }

@@ -1,6 +1,11 @@
-//! `postrider retention`: what the retention removes, and when.
+//! `postrider retention`: what the retention removes, when, and removing it now.
 
 #![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
+
+mod apply;
+mod archive;
+mod folder;
+mod lines;
 
 use postrider_api::Moment;
 use postrider_database::Dialect;
@@ -14,6 +19,10 @@ use crate::say::say;
 pub(crate) enum Command {
     /// Print which partitions will be dropped, when, and how many bytes they have; changes nothing
     Plan(Args),
+    /// Remove now what is older than the retention; with --archive, write it to files first
+    ///
+    /// May be ended at any time and run again. Exits with 1 if something that should go is still there.
+    Apply(apply::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +35,14 @@ pub(crate) struct Args {
     retention: RetentionArgs,
 }
 
-pub(crate) async fn run(Command::Plan(args): Command) -> Result<(), StartError> {
+pub(crate) async fn run(command: Command) -> Result<(), StartError> {
+    match command {
+        Command::Plan(args) => plan(args).await,
+        Command::Apply(args) => apply::run(args).await,
+    }
+}
+
+async fn plan(args: Args) -> Result<(), StartError> {
     let keyring = args.secret_key.config()?;
     let (database, store) =
         postrider_program::open_store(&args.database, keyring, Purpose::Api, false).await?;

@@ -22,6 +22,8 @@ use crate::problem::Problem;
 use crate::routes::Routes;
 use crate::state::ApiState;
 
+pub(crate) use attempts::attempt_view;
+
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .add(Needs::KEY, routes!(list))

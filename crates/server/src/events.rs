@@ -12,7 +12,6 @@ use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest,
 use postrider_core::{EventId, id};
 use postrider_store::PageRequest;
 use postrider_store::deliveries::DeliveryFilter;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa_axum::routes;
 
@@ -25,9 +24,8 @@ use crate::problem::{Errors, Problem};
 use crate::routes::Routes;
 use crate::state::ApiState;
 use request::{idempotency_key, validated};
-use view::{event_view, payload_view};
 
-pub(crate) use view::dispatched_view;
+pub(crate) use view::{dispatched_view, event_view, payload_view};
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
@@ -153,13 +151,8 @@ async fn erase(
 
 /// The data of the stored envelope.
 fn data(event: EventId, envelope: &[u8]) -> Result<Box<RawValue>, Problem> {
-    #[derive(Deserialize)]
-    struct StoredEnvelope {
-        data: Box<RawValue>,
-    }
-    let envelope: StoredEnvelope = serde_json::from_slice(envelope).map_err(|error| {
+    crate::views::data(envelope).map_err(|error| {
         tracing::error!(%event, %error, "a stored envelope is not readable");
         Problem::internal()
-    })?;
-    Ok(envelope.data)
+    })
 }

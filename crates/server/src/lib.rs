@@ -15,6 +15,7 @@
 //! | `problem` | errors |
 //! | `openapi`, `webhook`, `docs` | the description, for programs and for people |
 //! | `server`, `router`, `state`, `config`, `key` | putting it together |
+//! | [`views`] | stored rows as the API shows them |
 
 mod auth;
 mod config;
@@ -41,6 +42,7 @@ mod state;
 mod stats;
 mod subscribers;
 mod tenants;
+pub mod views;
 mod webhook;
 
 pub use config::{Config, ConfigError};

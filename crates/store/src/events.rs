@@ -2,7 +2,9 @@
 
 use postrider_core::{AgentId, EventId, EventType, TenantId, Timestamp, id};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::{
+    ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect, Select,
+};
 
 use crate::entity::events;
 use crate::page::{Examined, Page, PageRequest};
@@ -111,6 +113,19 @@ fn select(tenant: &TenantId) -> Select<events::Entity> {
         .expr_as(Expr::cust(JOBS_CREATED), "jobs_created")
         .expr_as(Expr::cust(format!("{FAN_OUT_JOBS} IS NOT NULL")), "continues")
         .filter(Tenant.eq(tenant.as_str()))
+}
+
+/// The columns that [`read_row`] needs, and the envelope, of rows that are called `events`.
+pub(crate) fn row_columns() -> String {
+    format!(
+        "id, event_type, agent_id, envelope, coalesce(length(envelope), 0) AS envelope_size, payload_gone, \
+            subscribers_found, {JOBS_CREATED} AS jobs_created, {FAN_OUT_JOBS} IS NOT NULL AS continues, dispatched_at"
+    )
+}
+
+/// Reads an event from a row with these columns.
+pub(crate) fn read_row(row: &QueryResult) -> Result<Event, StoreError> {
+    read(Row::from_query_result(row, "")?)
 }
 
 #[allow(clippy::needless_pass_by_value)] // Passed to `map`, over owned rows.

@@ -20,12 +20,14 @@
 //! | [`stats`] | totals and time series, read from roll-ups |
 //! | [`partitions`] | the partitions in which events, deliveries and attempts are |
 //! | [`retention`] | removes what is older than the retention |
+//! | [`archive`] | reads the rows of an old day, and removes it once they were copied |
 //! | [`clock`] | compares the clock of this process with the database's |
 //! | [`queue_ids`] | the ids under which the queue knows subscribers and jobs |
 //!
 //! Every query names the tenant, except the worker's, whose jobs name deliveries. "Not found" is `Ok(None)`. A
 //! statement is written once where both databases accept the same text.
 
+pub mod archive;
 pub mod attempt;
 pub mod clock;
 pub mod dead_letters;

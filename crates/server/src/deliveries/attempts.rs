@@ -19,7 +19,7 @@ use crate::page;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
-fn attempt_view(attempt: RecordedAttempt) -> AttemptView {
+pub(crate) fn attempt_view(attempt: RecordedAttempt) -> AttemptView {
     let (error, note) = match attempt.verdict {
         Verdict::Success => (None, None),
         Verdict::SuccessWithNote(note) => (None, Some(note)),

@@ -20,7 +20,7 @@ pub(crate) fn dispatched_view(dispatched: Dispatched) -> DispatchedView {
     }
 }
 
-pub(super) fn event_view(event: &Event) -> EventView {
+pub(crate) fn event_view(event: &Event) -> EventView {
     EventView {
         id: event.id,
         event_type: event.event_type.clone(),
@@ -37,7 +37,7 @@ fn fan_out(continues: bool) -> FanOut {
     if continues { FanOut::Continuing } else { FanOut::Complete }
 }
 
-pub(super) fn payload_view(gone: erasure::PayloadGone) -> PayloadGone {
+pub(crate) fn payload_view(gone: erasure::PayloadGone) -> PayloadGone {
     match gone {
         erasure::PayloadGone::Erased => PayloadGone::Erased,
         erasure::PayloadGone::Expired => PayloadGone::Expired,

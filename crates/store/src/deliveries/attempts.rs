@@ -122,16 +122,49 @@ const COLUMNS: &str = "id, number, started_at, duration_us, response_status, res
 const IN_DELIVERY: &str =
     "id, 1, first_started_at, first_duration_us, first_status, NULL, NULL, false, NULL, NULL, first_response";
 
-fn read(row: &QueryResult) -> Result<RecordedAttempt, StoreError> {
+/// The headers, the body, and whether the body was longer.
+type Unpacked = (Vec<(String, String)>, Bytes, bool);
+
+fn unpack(id: AttemptId, status: u16, packed: &[u8]) -> Result<Unpacked, StoreError> {
+    let response = packed_response::unpack(status, packed).ok_or_else(|| {
+        DatabaseError::inconsistent("deliveries", "first_response", id, "not a packed response")
+    })?;
+    let headers = response.headers.into_iter().map(|(name, value)| (name, characters(&value)));
+    Ok((headers.collect(), response.body, response.truncated))
+}
+
+/// Reads the first attempt from the row of its delivery; `None` if it is not there.
+pub(crate) fn read_first(row: &QueryResult) -> Result<Option<RecordedAttempt>, StoreError> {
+    let started_at: Option<i64> = column(row, "first_started_at")?;
+    let Some(started_at) = started_at else { return Ok(None) };
+    let id = AttemptId::from_uuid(column(row, "id")?);
+    let status = response_status(column(row, "first_status")?);
+    let packed: Option<Vec<u8>> = column(row, "first_response")?;
+    let (response_headers, response_body, response_truncated) = match (status, packed) {
+        (Some(status), Some(packed)) => unpack(id, status, &packed)?,
+        _ => Unpacked::default(),
+    };
+    let micros: Option<i32> = column(row, "first_duration_us")?;
+    Ok(Some(RecordedAttempt {
+        id,
+        number: 1,
+        started_at: Timestamp::from_millis(started_at),
+        duration: Duration::from_micros(micros.map_or(0, |micros| unsigned(micros).into())),
+        response_status: status,
+        response_headers,
+        response_body,
+        response_truncated,
+        verdict: Verdict::Success,
+    }))
+}
+
+/// Reads an attempt from a row of `attempts`, or from one like it with a packed response.
+pub(crate) fn read(row: &QueryResult) -> Result<RecordedAttempt, StoreError> {
     let id = AttemptId::from_uuid(column(row, "id")?);
     let status = response_status(column(row, "response_status")?);
     let packed: Option<Vec<u8>> = column(row, "packed")?;
     let (headers, body, truncated) = if let (Some(status), Some(packed)) = (status, packed) {
-        let response = packed_response::unpack(status, &packed).ok_or_else(|| {
-            DatabaseError::inconsistent("deliveries", "first_response", id, "not a packed response")
-        })?;
-        let headers = response.headers.into_iter().map(|(name, value)| (name, characters(&value)));
-        (headers.collect(), response.body, response.truncated)
+        unpack(id, status, &packed)?
     } else {
         let headers: Option<Vec<u8>> = column(row, "response_headers")?;
         let headers = headers.as_deref().map(serde_json::from_slice).transpose();

@@ -13,6 +13,7 @@ mod read;
 pub(crate) mod restart;
 
 pub use self::attempts::RecordedAttempt;
+pub(crate) use self::attempts::{read as read_attempt, read_first as read_first_attempt};
 pub use self::change::Changed;
 pub use self::read::{Delivery, DeliveryFilter};
 pub(crate) use self::read::{Numbering, of_event, read};

@@ -38,7 +38,7 @@ impl Age {
     pub const HISTORY: Self = Self::For(Duration::from_hours(90 * 24));
 
     /// The moment before which nothing is kept; `None` if everything is.
-    fn before(self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn before(self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Forever => None,
             Self::For(age) => Some(now - age),
