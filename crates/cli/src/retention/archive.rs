@@ -29,8 +29,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Why a day that should go is still there, or went without a copy.
-#[derive(Debug)]
-pub(super) enum Left {
+#[derive(Clone, Copy, Debug)]
+enum Left {
     /// A row of it was written while it was being copied.
     Changed,
     /// Others held its tables for too long.
@@ -49,10 +49,15 @@ pub(super) async fn run(store: &Store, retention: Retention, path: &Path) -> Res
         if let Err(why) = day_of(store, &folder, &day).await? {
             let name = &day.name;
             match why {
-                Left::Changed => say(format_args!("{name}: changed while it was being archived; it stays until the next run")),
-                Left::Busy => say(format_args!("{name}: others use its tables, such as a dump; it stays until the next run")),
+                Left::Changed => say(format_args!(
+                    "{name}: changed while it was being archived; it stays until the next run"
+                )),
+                Left::Busy => say(format_args!(
+                    "{name}: others use its tables, such as a dump; it stays until the next run"
+                )),
                 Left::Lost => say(format_args!(
-                    "{name}: ANOTHER PROCESS REMOVED IT before it was archived: set POSTRIDER_RETAIN_HISTORY=forever for all workers"
+                    "{name}: ANOTHER PROCESS REMOVED IT while it was being archived: \
+                    set POSTRIDER_RETAIN_HISTORY=forever for all workers"
                 )),
             }
             left += 1;
@@ -63,17 +68,14 @@ pub(super) async fn run(store: &Store, retention: Retention, path: &Path) -> Res
 
 async fn day_of(store: &Store, folder: &Folder, day: &OldDay) -> Result<Result<(), Left>, StartError> {
     match one_day(store, folder, day).await {
-        Err(error) if is_missing(&*error) => Ok(Err(Left::Lost)),
+        Err(error) if error.downcast_ref().is_some_and(is_missing) => Ok(Err(Left::Lost)),
         other => other,
     }
 }
 
 /// Whether PostgreSQL did not have the tables of the day any more.
-fn is_missing(error: &(dyn std::error::Error + 'static)) -> bool {
-    match error.downcast_ref() {
-        Some(StoreError::Database(error)) => error.is_missing_table(),
-        _ => false,
-    }
+fn is_missing(error: &StoreError) -> bool {
+    matches!(error, StoreError::Database(error) if error.is_missing_table())
 }
 
 async fn one_day(store: &Store, folder: &Folder, day: &OldDay) -> Result<Result<(), Left>, StartError> {
@@ -98,12 +100,14 @@ async fn one_day(store: &Store, folder: &Folder, day: &OldDay) -> Result<Result<
             }
             removal
         }
+        // What changes from here on is noticed when it is compared with the copy.
         Dialect::Sqlite => match copy(store, folder, day, async || Ok(false)).await? {
-            Some(Copy::Empty) | None => Removal::Removed,
             Some(Copy::In(path)) => {
                 let mut readers = Readers::open(&path)?;
                 store.delete_day(day, &mut |row| readers.have(row)).await?
             }
+            Some(Copy::Empty) => Removal::Removed,
+            None => Removal::Changed,
         },
     };
     match removal {
@@ -154,6 +158,12 @@ async fn copy(
     let file = file.finish()?;
     match has_changed().await {
         Ok(false) => {}
+        Err(error) if is_missing(&error) => {
+            // Nobody has more of the day than this.
+            let path = file.keep()?;
+            say(format_args!("{name}: wrote {written} lines to {}", path.display()));
+            return Err(error.into());
+        }
         changed => {
             file.discard();
             return changed.map(|_| None).map_err(Into::into);

@@ -62,7 +62,15 @@ pub(super) fn write(row: &Row, lines: &mut Vec<u8>) -> Result<u64, serde_json::E
     };
     let mut written = 0;
     for line in std::iter::once(first).chain(second) {
+        let start = lines.len();
         serde_json::to_writer(&mut *lines, &line)?;
+        // The data is as it was given, which may be several lines. Outside of strings, any white space means the same, and
+        // inside of them JSON has no line breaks.
+        for byte in &mut lines[start..] {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
         lines.push(b'\n');
         written += 1;
     }

@@ -23,6 +23,7 @@ use sea_orm::prelude::Uuid;
 
 pub use self::postgres::Mark;
 pub use self::rows::{Row, Rows};
+pub use self::sqlite::Copied;
 use crate::retention::{Retention, Stays};
 use crate::{Store, StoreError};
 

@@ -97,11 +97,7 @@ async fn drop_day(store: &Store, day: &OldDay, mark: Mark) -> Result<Removal, Da
 /// Rows keep the 32 bits of their transaction's id for ever, so one that is two or four thousand million transactions old
 /// may look as if it was new: then a day that has not changed waits until the ids have gone on. The first call in a
 /// transaction decides what the present is (`age`), so locks are taken before.
-async fn has_changed(
-    transaction: &Transaction,
-    day: &OldDay,
-    mark: Mark,
-) -> Result<bool, DatabaseError> {
+async fn has_changed(transaction: &Transaction, day: &OldDay, mark: Mark) -> Result<bool, DatabaseError> {
     let new = |table: &str| {
         format!(
             "EXISTS (SELECT 1 FROM {table}_{} WHERE age(xmin) BETWEEN 0 AND age('{}'::xid))",

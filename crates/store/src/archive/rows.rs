@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use postrider_core::{DeliveryId, TenantId};
+use postrider_database::DatabaseError;
 use postrider_database::sql::{column, query_all, query_one};
-use postrider_database::{DatabaseError, Dialect};
 use sea_orm::prelude::Uuid;
 use sea_orm::{ConnectionTrait, FromQueryResult as _, QueryResult};
 

@@ -59,8 +59,9 @@ pub(super) async fn first_day(store: &Store, from: Timestamp) -> Result<Option<Q
         tenant = next;
         for table in Table::ALL {
             let (name, id) = (table.name(), table.id());
-            let sql =
-                format!("SELECT {id} AS id FROM {name} WHERE tenant = $1 AND {id} >= $2 ORDER BY {id} LIMIT 1");
+            let sql = format!(
+                "SELECT {id} AS id FROM {name} WHERE tenant = $1 AND {id} >= $2 ORDER BY {id} LIMIT 1"
+            );
             let values = [tenant.as_str().into(), first_id(from).into()];
             if let Some(row) = query_one(connection, sql, values).await? {
                 let found = column(&row, "id")?;

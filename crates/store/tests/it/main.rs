@@ -1,6 +1,8 @@
 //! Tests of the store on both databases.
 
 #[cfg(test)]
+mod archive;
+#[cfg(test)]
 mod attempts;
 #[cfg(test)]
 mod backlogs;

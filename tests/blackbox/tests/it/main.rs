@@ -9,6 +9,7 @@
 
 mod answers;
 mod api;
+mod archive;
 mod client;
 mod clock;
 mod crowd;
