@@ -64,7 +64,7 @@ impl Folder {
 
     /// Returns the complete files of a day, oldest first.
     pub(super) fn files_of(&self, day: &str) -> Vec<PathBuf> {
-        (1..).map(|number| self.file(day, number)).take_while(|path| path.exists()).collect()
+        (1..=u32::MAX).map(|number| self.file(day, number)).take_while(|path| path.exists()).collect()
     }
 
     /// Begins a new file of a day. What a run that has ended early has left of one is overwritten.

@@ -30,11 +30,12 @@ impl Store {
         let sql = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS transaction";
         let row = query_one(&self.database.reads(), sql, []).await?;
         let text: String = row.map_or_else(|| Ok(String::new()), |row| column(&row, "transaction"))?;
-        let number: u64 = text.parse().map_err(|_| {
+        // The epoch is cut off: rows have none.
+        let transaction = text.parse().map(|number: u64| number & u64::from(u32::MAX)).ok();
+        let transaction = transaction.and_then(|number| u32::try_from(number).ok()).ok_or_else(|| {
             DatabaseError::inconsistent("pg_current_snapshot", "xmin", text, "not the id of a transaction")
         })?;
-        // The epoch is cut off: rows have none.
-        Ok(Mark { transaction: (number & u64::from(u32::MAX)) as u32 })
+        Ok(Mark { transaction })
     }
 
     /// Returns whether a day of a PostgreSQL database has rows that may have been written after this mark.

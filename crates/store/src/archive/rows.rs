@@ -120,9 +120,10 @@ impl Rows<'_> {
         while let Some(table) = self.table {
             let name = self.day.table(database.dialect(), table.name());
             let Some(after) = self.after else {
-                match next_tenant(&reads, &name, &self.tenant).await? {
-                    Some(tenant) => (self.tenant, self.after) = (tenant, Some(FIRST)),
-                    None => (self.table, self.tenant) = (self.tables.next().copied(), String::new()),
+                if let Some(tenant) = next_tenant(&reads, &name, &self.tenant).await? {
+                    (self.tenant, self.after) = (tenant, Some(FIRST));
+                } else {
+                    (self.table, self.tenant) = (self.tables.next().copied(), String::new());
                 }
                 continue;
             };

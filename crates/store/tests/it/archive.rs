@@ -161,13 +161,13 @@ async fn a_day_stays_while_something_in_it_must(stage: &Stage) {
 }
 
 /// Marks the present, once all transactions have ended that other tests had begun before the day's last change.
-async fn settled_mark(stage: &Stage, day: &OldDay) -> Mark {
+pub(crate) async fn settled_mark(stage: &Stage, day: &OldDay) -> Mark {
     let settled = async || {
         let mark = stage.store.mark().await.unwrap();
         let changed = stage.store.day_has_changed(day, mark).await.unwrap();
         (!changed).then_some(mark)
     };
-    eventually(Duration::from_secs(60), settled).await
+    eventually(Duration::from_mins(1), settled).await
 }
 
 /// Removes a day that has been copied just now.

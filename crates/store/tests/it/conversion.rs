@@ -4,19 +4,23 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use postrider_core::id::{self, Id, IdKind};
-use postrider_core::{DeliveryId, DeliveryStatus, EventId, IdGenerator, JobId};
+use postrider_core::{DeliveryId, DeliveryStatus, EventId, IdGenerator, JobId, Timestamp};
 use postrider_database::{Config, Database};
 use postrider_migrations::{Migrator, migrate};
 use postrider_queue::NewJob;
 use postrider_store::PageRequest;
+use postrider_store::archive::{Removal, Row};
 use postrider_store::attempt::End;
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
 use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::queue_ids::{lane_of, queued};
+use postrider_store::retention::{Age, Retention};
 use postrider_testkit::TestDatabase;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 use sea_orm_migration::prelude::*;
 
+use crate::archive::settled_mark;
+use crate::partitions::off;
 use crate::stage::Stage;
 
 /// The schema of the first edition.
@@ -96,6 +100,69 @@ async fn everything_of_the_first_edition_survives_the_migration_on_postgres() {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_of_the_first_edition_survives_the_migration_on_sqlite() {
     survives(TestDatabase::sqlite_with::<Before>().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_of_the_first_edition_is_one_old_day_on_postgres() {
+    is_one_old_day(TestDatabase::postgres_with::<Before>().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_of_the_first_edition_is_one_old_day_on_sqlite() {
+    is_one_old_day(TestDatabase::sqlite_with::<Before>().await).await;
+}
+
+/// It is read and removed as any other day.
+async fn is_one_old_day(database: TestDatabase) {
+    let old = Old::insert(&database).await;
+    migrate(&database.connection()).await.unwrap();
+    let stage = Stage::of(database).await;
+    let end = "UPDATE deliveries SET status = 3, died_at = NULL";
+    stage.database.connection().execute_unprepared(end).await.unwrap();
+    let in_half_a_year = off(&stage, Duration::from_hours(180 * 24), Duration::ZERO);
+    let history = Age::For(Duration::from_hours(90 * 24));
+    let retention = Retention { history, dead: history };
+    let from = Timestamp::from_millis(0);
+    let day = in_half_a_year.next_old_day(retention, from).await.unwrap().unwrap();
+    assert_eq!((&*day.name, day.starts_at), ("converted", from));
+    let mut rows = in_half_a_year.rows_of(&day);
+    let (mut events, mut deliveries, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        let page = rows.next().await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        for row in page {
+            match row {
+                Row::Event { event, .. } => events.push(event.id),
+                Row::Delivery { delivery, .. } => deliveries.push((delivery.event_id, delivery.id)),
+                Row::Attempt { delivery, .. } => attempts.push(delivery),
+            }
+        }
+    }
+    let mut expected: Vec<_> = (0..2)
+        .flat_map(|place| [old.pending[place], old.dead[place]].map(|id| (old.events[place], id)))
+        .collect();
+    expected.sort_by_key(|(_, id)| *id);
+    assert_eq!((events, &deliveries), (old.events.to_vec(), &expected));
+    assert_eq!(attempts, expected.iter().map(|(_, id)| *id).collect::<Vec<_>>());
+    let removal = if stage.store.database().dialect() == postrider_database::Dialect::Postgres {
+        in_half_a_year.drop_day(&day, settled_mark(&stage, &day).await).await
+    } else {
+        in_half_a_year.delete_day(&day, &mut |_| true).await
+    };
+    assert_eq!(removal.unwrap(), Removal::Removed);
+    for table in ["events", "deliveries", "attempts"] {
+        assert_eq!(stage.count(&format!("SELECT count(*) AS n FROM {table}")).await, 0, "{table}");
+    }
+    assert_eq!(
+        in_half_a_year.next_old_day(retention, from).await.unwrap().map(|day| day.starts_at > from),
+        {
+            // The partitions of today have become old, too. SQLite has none.
+            let is_postgres = stage.store.database().dialect() == postrider_database::Dialect::Postgres;
+            is_postgres.then_some(true)
+        }
+    );
 }
 
 async fn survives(database: TestDatabase) {
