@@ -398,7 +398,13 @@ async fn a_day_that_another_process_removes_first_is_reported() {
         .await
         .unwrap();
     let mut process = place.apply(&["--archive", folder.path().to_str().unwrap()]).start();
-    process.wait_for_line(|line| line.contains("history is kept"), DEADLINE).await;
+    // It knows the day, and waits to read it.
+    let waits = async || {
+        let sql = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'deliveries_20010909'::regclass";
+        let waiting = Statement::from_string(DbBackend::Postgres, sql);
+        deployment.database.connection().query_one_raw(waiting).await.unwrap()
+    };
+    eventually(DEADLINE, waits).await;
     others.commit().await.unwrap();
     let status = process.wait(DEADLINE).await;
     assert!(
