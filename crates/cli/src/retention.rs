@@ -19,7 +19,7 @@ use crate::say::say;
 pub(crate) enum Command {
     /// Print which partitions will be dropped, when, and how many bytes they have; changes nothing
     Plan(Args),
-    /// Remove now what is older than the retention; with --archive, write it to files first
+    /// Remove now the events that are older than the history; with --archive, write them to files first
     ///
     /// May be ended at any time and run again. Exits with 1 if something that should go is still there.
     Apply(apply::Args),

@@ -24,7 +24,7 @@ const fn days(days: u64) -> Age {
     Age::For(Duration::from_hours(24 * days))
 }
 
-const NINETY_DAYS: Retention = Retention { history: days(90), dead: days(90) };
+const NINETY_DAYS: Retention = Retention { history: days(90), payloads: days(90), dead: days(90) };
 
 const START: Timestamp = Timestamp::from_millis(0);
 
@@ -185,7 +185,7 @@ async fn a_day_that_is_not_old_is_none(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     dispatch(stage, &stage.tenant, subscriber, 89, Some(End::Succeeded)).await;
     assert_eq!(old_days(stage).await, []);
-    let forever = Retention { history: Age::Forever, dead: Age::Forever };
+    let forever = Retention { history: Age::Forever, payloads: Age::Forever, dead: Age::Forever };
     dispatch(stage, &stage.tenant, subscriber, 1000, Some(End::Succeeded)).await;
     assert_eq!(stage.store.next_old_day(forever, START).await.unwrap(), None);
     dispatch(stage, &stage.tenant, subscriber, 900, Some(End::Succeeded)).await;

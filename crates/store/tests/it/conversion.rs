@@ -121,7 +121,7 @@ async fn is_one_old_day(database: TestDatabase) {
     stage.database.connection().execute_unprepared(end).await.unwrap();
     let in_half_a_year = off(&stage, Duration::from_hours(180 * 24), Duration::ZERO);
     let history = Age::For(Duration::from_hours(90 * 24));
-    let retention = Retention { history, dead: history };
+    let retention = Retention { history, payloads: history, dead: history };
     let from = Timestamp::from_millis(0);
     let day = in_half_a_year.next_old_day(retention, from).await.unwrap().unwrap();
     assert_eq!((&*day.name, day.starts_at), ("converted", from));
