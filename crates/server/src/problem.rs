@@ -15,20 +15,20 @@ use crate::request_id;
 /// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
-/// A response that is a problem document.
+/// A response that is a problem document. Boxed, because it is the error of most results here.
 #[derive(Clone, Debug)]
-pub(crate) struct Problem(postrider_api::Problem);
+pub(crate) struct Problem(Box<postrider_api::Problem>);
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self(postrider_api::Problem {
+        Self(Box::new(postrider_api::Problem {
             kind: "about:blank".into(),
             title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
             request_id: None,
-        })
+        }))
     }
 
     pub(crate) fn unauthorized(detail: &str) -> Self {
@@ -65,7 +65,7 @@ impl Problem {
 
     /// The document, for a response that contains several.
     pub(crate) fn into_body(self) -> postrider_api::Problem {
-        self.0
+        *self.0
     }
 }
 

@@ -45,7 +45,8 @@ mod tests {
     fn the_callers_id_is_kept_if_it_is_well_formed() {
         let ids = IdGenerator::system();
         let of = |given: &[u8]| {
-            let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_bytes(given).unwrap())]);
+            let mut headers = HeaderMap::new();
+            headers.insert(HEADER, HeaderValue::from_bytes(given).unwrap());
             super::of(&headers, &ids)
         };
         let longest = "x".repeat(LONGEST);

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use postrider_core::{SubscriberId, TenantId};
-use postrider_database::sql::{column, execute, query_all, query_one};
+use postrider_database::sql::{column, execute, lock_clause, query_all, query_one};
 use postrider_database::{Dialect, Transaction};
 use sea_orm::Value;
 use uuid::Uuid;
@@ -184,7 +184,9 @@ impl Table {
             let sql = format!("DELETE FROM {name} WHERE {place} {of}({some}))");
             return Ok(execute(transaction, sql, [tenant.as_str().into()]).await?);
         };
-        let sql = format!("SELECT {id} AS id FROM {name} WHERE tenant = $1 ORDER BY {id} LIMIT {ROWS}");
+        // Locked in order, as all others lock them.
+        let lock = lock_clause(Dialect::of(transaction));
+        let sql = format!("SELECT {id} AS id FROM {name} WHERE tenant = $1 ORDER BY {id} LIMIT {ROWS}{lock}");
         let found = query_all(transaction, sql, [tenant.as_str().into()]).await?;
         let Some((first, last)) = found.first().zip(found.last()) else { return Ok(0) };
         // A range, so that PostgreSQL opens the partitions of these rows only.
