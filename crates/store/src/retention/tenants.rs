@@ -9,7 +9,7 @@ use std::time::Duration;
 use postrider_core::{DeliveryStatus, EventId, TenantId, Timestamp};
 use postrider_database::sql::{column, execute, lock_clause, query_all, query_one};
 use postrider_database::{Dialect, Transaction};
-use sea_orm::{ConnectionTrait as _, QueryResult};
+use sea_orm::QueryResult;
 use uuid::Uuid;
 
 use super::{Age, Retention};
@@ -121,14 +121,11 @@ impl Store {
         retention: Retention,
         sweep: &mut TenantSweep,
     ) -> Result<Option<OfTenant>, StoreError> {
-        let left = match &mut sweep.left {
-            Some(left) => left,
-            None => {
-                sweep.reached = self.end_of_first_edition().await?;
-                sweep.left.insert(self.with_own_retention(retention).await?)
-            }
-        };
-        let Some(own) = left.front() else { return Ok(None) };
+        if sweep.left.is_none() {
+            sweep.reached = self.end_of_first_edition().await?;
+            sweep.left = Some(self.with_own_retention(retention).await?);
+        }
+        let Some(own) = sweep.left.as_ref().and_then(VecDeque::front) else { return Ok(None) };
         let sql = format!(
             "SELECT id, subscribers_found, payload_gone FROM events WHERE tenant = $1 AND id > $2 AND id < $3 \
             ORDER BY id LIMIT {LOOKED_AT}"
@@ -136,8 +133,8 @@ impl Store {
         let values = [own.tenant.as_str().into(), sweep.reached.into(), own.end().into()];
         let found = query_all(&self.database.reads(), &sql, values).await?;
         let Some(last) = found.last() else {
-            left.pop_front();
             sweep.reached = self.end_of_first_edition().await?;
+            sweep.left.as_mut().and_then(VecDeque::pop_front);
             return Ok(Some(OfTenant::default()));
         };
         let mut reached = column(last, "id")?;
