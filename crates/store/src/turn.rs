@@ -18,6 +18,8 @@ impl Turn {
     pub(crate) const ERASING: Self = Self(0x6572_6173_7572_6573);
     /// Deleting the data of tenants: "deleting" in ASCII.
     pub(crate) const DELETING: Self = Self(0x6465_6c65_7469_6e67);
+    /// Removing the data of tenants with a shorter retention: "expiring" in ASCII.
+    pub(crate) const EXPIRING: Self = Self(0x6578_7069_7269_6e67);
     /// Folding statistics: "roll ups" in ASCII.
     pub(crate) const FOLDING: Self = Self(0x726f_6c6c_2075_7073);
 

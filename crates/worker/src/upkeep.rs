@@ -13,6 +13,7 @@ mod measure;
 mod remove_expired;
 mod remove_keys;
 mod remove_lanes;
+mod remove_of_tenants;
 mod remove_payloads;
 mod remove_statistics;
 mod rescue;
@@ -31,7 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 15] = [
+const TASKS: [Task; 16] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -41,6 +42,11 @@ const TASKS: [Task; 15] = [
         Box::pin(remove_payloads::run(shared))
     })
     .first_after(Duration::from_millis(900))
+    .of_any_length(),
+    Task::of_one("remove expired data of tenants", remove_of_tenants::interval, |shared| {
+        Box::pin(remove_of_tenants::run(shared))
+    })
+    .first_after(Duration::from_millis(1100))
     .of_any_length(),
     Task::of_each("keep partitions", keep_partitions::interval, |shared| {
         Box::pin(keep_partitions::run(shared))

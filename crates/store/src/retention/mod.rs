@@ -9,10 +9,12 @@
 //! | `postgres` | drops partitions, and says which will go |
 //! | `sqlite` | deletes events |
 //! | `payloads` | removes the payloads of events that stay |
+//! | `tenants` | removes the data of tenants with a shorter retention of their own |
 
 mod payloads;
 mod postgres;
 mod sqlite;
+mod tenants;
 
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use postrider_database::sql::query_one;
 
 pub use self::payloads::{PayloadStep, Sweep};
 pub use self::postgres::{Expiring, Payloads};
+pub use self::tenants::{OfTenant, TenantSweep};
 use crate::{Store, StoreError};
 
 /// For how long something is kept.

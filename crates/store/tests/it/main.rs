@@ -59,4 +59,6 @@ mod statistics;
 #[cfg(test)]
 mod subscriber_counts;
 #[cfg(test)]
+mod tenant_retention;
+#[cfg(test)]
 mod tenants;
