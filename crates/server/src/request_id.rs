@@ -44,18 +44,18 @@ mod tests {
     #[test]
     fn the_callers_id_is_kept_if_it_is_well_formed() {
         let ids = IdGenerator::system();
-        let of = |given: &[u8]| {
+        let named = |given: &[u8]| {
             let mut headers = HeaderMap::new();
             headers.insert(HEADER, HeaderValue::from_bytes(given).unwrap());
-            super::of(&headers, &ids)
+            of(&headers, &ids)
         };
         let longest = "x".repeat(LONGEST);
         for kept in ["a", "7f3.A_b-c:d", &longest] {
-            assert_eq!(of(kept.as_bytes()), kept);
+            assert_eq!(named(kept.as_bytes()), kept);
         }
         for replaced in ["", "a b", "a\tb", &format!("{longest}x"), "\u{e9}"] {
-            assert!(of(replaced.as_bytes()).to_str().unwrap().starts_with("req_"), "{replaced}");
+            assert!(named(replaced.as_bytes()).to_str().unwrap().starts_with("req_"), "{replaced}");
         }
-        assert_ne!(super::of(&HeaderMap::new(), &ids), super::of(&HeaderMap::new(), &ids));
+        assert_ne!(of(&HeaderMap::new(), &ids), of(&HeaderMap::new(), &ids));
     }
 }
