@@ -85,7 +85,7 @@ pub type AttemptList = List<AttemptView>;
 /// Selects attempts.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct AttemptsQuery {
     /// The most items: 1 to 250. Default: 50.
     #[serde(skip_serializing_if = "Option::is_none")]

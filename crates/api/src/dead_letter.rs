@@ -8,7 +8,7 @@ use crate::{Cursor, Limit, Moment};
 /// Selects dead letters.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct DeadLettersQuery {
     /// Only dead letters of this subscriber.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub struct DeadLettersQuery {
         json!({"subscriber_id": "sub_01h455vb4pex5vsknk084sn02q", "since": "2026-01-01T00:00:00Z", "until": 1_700_000_000})
     ))
 )]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RequeueRequest {
     /// Only these deliveries; at most 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ pub struct RequeueRequest {
 /// Selects the dead letters of a subscriber to deliver again.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RecoverRequest {
     /// Only deliveries that died at or after this time.
     #[cfg_attr(feature = "schema", schema(value_type = MomentInput))]

@@ -56,7 +56,7 @@ pub type DeliveryList = List<DeliveryView>;
 /// Selects deliveries.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct DeliveriesQuery {
     /// Only deliveries to this subscriber.
     #[serde(skip_serializing_if = "Option::is_none")]

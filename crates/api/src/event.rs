@@ -10,7 +10,7 @@ use crate::{Cursor, Limit, List, Moment, Problem};
 /// An event to dispatch.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct EventRequest {
     /// The event type: 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
@@ -51,7 +51,7 @@ impl EventRequest {
 /// Events to dispatch.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct BatchRequest {
     /// 1 to 1000 events.
     #[cfg_attr(feature = "schema", schema(min_items = 1, max_items = 1000))]
@@ -204,7 +204,7 @@ pub type EventList = List<EventView>;
 /// Selects events.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct EventsQuery {
     /// Only events of this type.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]

@@ -29,7 +29,7 @@ impl From<&Secret> for SecretView {
 // No Debug: it holds a secret.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RotateRequest {
     /// The new secret: 8 to 256 characters, or a `whsec_` or `whsk_` key. Default: the server generates one.
     #[serde(skip_serializing_if = "Option::is_none")]

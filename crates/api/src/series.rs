@@ -64,7 +64,7 @@ pub struct AttemptStatsView {
 /// Selects the attempts to count, and the steps.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct SeriesQuery {
     /// When the first step begins, rounded down to a multiple of the step. Default: one hour before `to`.
     #[serde(skip_serializing_if = "Option::is_none")]

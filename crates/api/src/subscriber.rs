@@ -19,7 +19,7 @@ pub use fields::{Change, HeaderPairs};
 // No Debug: it holds a secret.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct SubscriberRequest {
     /// The endpoint: an `https` or `http` URL without user information, at an address that the server allows.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ impl SubscriberRequest {
 /// Changes to a subscriber. Fields that are absent keep their value; null resets a description, headers or a policy.
 #[derive(Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct ChangeRequest {
     /// The endpoint.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
@@ -210,7 +210,7 @@ pub type SubscriberList = List<SubscriberView>;
 /// Selects a page of subscribers.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct SubscribersQuery {
     /// The number of items: 1 to 250. Default: 50.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ use crate::{Cursor, Limit, List, Moment};
 /// A tenant to register.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct TenantRequest {
     /// The tenant's name in `X-Tenant-ID`: 1 to 64 characters of `a-z`, `0-9`, `-` and `_`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,7 +37,7 @@ pub struct TenantRequest {
 /// one, and null removes them (RFC 7396).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct TenantChangeRequest {
     /// A name for people: up to 200 characters.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
@@ -60,7 +60,7 @@ pub struct TenantChangeRequest {
 /// of the deployment, and so is what would be kept for longer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = TenantRetentionChange))]
-#[serde(deny_unknown_fields, remote = "Self")]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct TenantRetentionRequest {
     /// Events, deliveries and attempts.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
@@ -131,7 +131,7 @@ pub type TenantList = List<TenantView>;
 /// Selects a page of tenants.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct TenantsQuery {
     /// The number of items: 1 to 250. Default: 50.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -77,7 +77,7 @@ async fn requeue(
     caller: Caller,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<RequeuedView>), Problem> {
-    let request: RequeueRequest = body.parse()?;
+    let request: RequeueRequest = body.parse_or_default()?;
     if request.ids.as_ref().is_some_and(|ids| ids.len() > MAX_IDS) {
         return Err(Problem::field("ids", &format!("must have at most {MAX_IDS} ids")));
     }

@@ -161,6 +161,8 @@ async fn an_array_is_never_accepted_for_an_object() {
                     let problem = answer.json();
                     let wrong = (answer.status, fields(&problem));
                     assert_eq!(wrong, (422, vec![&*field]), "{method} {path} {body}: {problem}");
+                    let message = problem["errors"][0]["message"].as_str().unwrap();
+                    assert!(!message.contains("struct"), "no word for a user: {message}");
                 }
                 tried.insert(format!("{method} {path} {field}"));
             }
