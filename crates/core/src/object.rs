@@ -36,6 +36,7 @@ macro_rules! only_objects {
         }
     )+};
 }
+
 /// Deserialises an object, whichever type the visitor asks for.
 #[derive(Debug)]
 pub struct OnlyObjects<D>(pub D);

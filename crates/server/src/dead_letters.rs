@@ -65,8 +65,9 @@ async fn list(
 
 /// Requeue dead letters
 ///
-/// Needs a filter, or `"all": true`. Requeues each selected dead letter once, even if two calls overlap; up to 10,000 per call, oldest first. Dead letters
-/// of subscribers that are not active stay dead, and so do those of events whose payload was erased or has expired.
+/// Needs a filter, or `"all": true`. Requeues each selected dead letter once, even if two calls overlap; up to 10,000 per
+/// call, oldest first. Dead letters of subscribers that are not active stay dead, and so do those of events whose payload
+/// was erased or has expired.
 #[utoipa::path(
     post, path = "/v1/dead-letters/requeue", operation_id = "requeue_dead_letters", tag = "dead letters",
     request_body = RequeueRequest,

@@ -10,8 +10,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `events`, `subscribers`, `deliveries`, `dead_letters`, `stats` | the handlers of one resource each |
-//! | `needs`, `routes`, `auth`, `extract`, `limits`, `pressure`, `observe` | what every request passes through |
+//! | `events`, `subscribers`, `deliveries`, `dead_letters`, `tenants`, `stats` | the handlers of one resource each |
+//! | `needs`, `routes`, `auth`, `extract`, `limits`, `pressure`, `observe`, `request_id` | what every request passes through |
+//! | `registry` | which tenants are registered, and which are being deleted |
 //! | `problem` | errors |
 //! | `openapi`, `webhook`, `docs` | the description, for programs and for people |
 //! | `server`, `router`, `state`, `config`, `key` | putting it together |

@@ -18,7 +18,9 @@ use crate::webhook;
         title = "Postrider",
         description = "Events in, webhooks out. Every path under `/v1` requires the operator's key. Errors are problem \
             documents (RFC 9457) that name the invalid fields; a request that fails with 4xx stores nothing. Lists are \
-            newest first, one page at a time.",
+            newest first, one page at a time. Every answer has the header `x-request-id`: the caller's, if the request has \
+            one of up to 128 characters of `A-Za-z0-9._:-`, or a new one; problems repeat it. Writes of a tenant that is \
+            being deleted are answered with 409.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     servers((url = "/", description = "The server that answers this description")),

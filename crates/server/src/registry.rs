@@ -16,9 +16,10 @@ use crate::problem::Problem;
 /// How often the server looks which tenants are being deleted. Their data stays for much longer than this.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// How many tenants are remembered, of each kind. Those that are being deleted are refused oldest first, so with more than
-/// this the youngest wait for their turn.
+/// How many registered tenants are remembered.
 const MOST: usize = 100_000;
+
+/// How many tenants are refused. If more are being deleted, those whose deletion was requested last are not refused yet.
 const MOST_DELETED: u32 = 10_000;
 
 /// What this server knows of tenants.
@@ -37,6 +38,8 @@ struct Tenants {
     registered: HashSet<TenantId>,
     /// They are being deleted.
     refused: HashSet<TenantId>,
+    /// How many deletions this server was asked for. What was read before the last of them does not know it.
+    requested: u64,
 }
 
 impl Registry {
@@ -62,6 +65,7 @@ impl Registry {
     /// Refuses a tenant's writes from now on.
     pub(crate) fn refuse(&self, tenant: &TenantId) {
         let mut tenants = self.known.tenants();
+        tenants.requested += 1;
         tenants.registered.remove(tenant);
         tenants.refused.insert(tenant.clone());
     }
@@ -81,8 +85,9 @@ impl Registry {
 
 async fn look(store: Store, known: Arc<Known>) {
     loop {
+        let requested = known.tenants().requested;
         match store.tenants_being_deleted(MOST_DELETED).await {
-            Ok(deleted) => known.tenants().replace(deleted),
+            Ok(deleted) => known.tenants().replace(deleted, requested),
             Err(error) => {
                 // Without news for long, a tenant may have been deleted: its next write registers it again.
                 known.tenants().registered.clear();
@@ -109,10 +114,32 @@ impl Tenants {
         }
     }
 
-    fn replace(&mut self, deleted: Vec<TenantId>) {
+    /// Takes note of the tenants that are being deleted, unless another was added since they were read.
+    fn replace(&mut self, deleted: Vec<TenantId>, requested: u64) {
+        if requested != self.requested {
+            return;
+        }
         for tenant in &deleted {
             self.registered.remove(tenant);
         }
         self.refused = deleted.into_iter().collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_before_a_deletion_was_requested_does_not_undo_it() {
+        let (known, acme) = (Arc::new(Known::default()), TenantId::operator());
+        let registry = Registry { known: Arc::clone(&known), _looking: JoinSet::new() };
+        let requested = known.tenants().requested;
+        registry.refuse(&acme);
+        known.tenants().replace(Vec::new(), requested);
+        assert!(registry.admit(&acme).is_err());
+        let requested = known.tenants().requested;
+        known.tenants().replace(Vec::new(), requested);
+        assert!(registry.admit(&acme).is_ok(), "it is deleted by now");
     }
 }

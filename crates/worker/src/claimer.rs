@@ -24,7 +24,7 @@ use crate::shared::Shared;
 use crate::shares::{Allowance, Share};
 
 /// How many jobs of a lane are claimed at most to take the place of others before the next claim: what a lane finishes in
-/// 10 to 20 ms at 10,000 jobs a second. If its receiver starts to fail, so many more requests go there.
+/// 10 to 20 ms at 10,000 jobs a second. Up to this many more requests may go to a receiver that starts to fail.
 const AHEAD: u32 = 192;
 
 /// How many due jobs are promoted at once.

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use postrider_queue::LaneId;
 
-/// A lane is expected to finish as much until the jobs of the claim after the next one arrive as it finished in the last one
-/// to two spells: two claims and the pause between them take about as long.
+/// What a lane finished in the last one to two spells is what it is expected to finish before the jobs of the claim after the
+/// next one arrive: two claims and the pause between them take about that long.
 const SPELL: Duration = Duration::from_millis(10);
 
-/// How many jobs of each lane have succeeded lately. It knows no lane in which none has, and remembers those that have
-/// nothing left: a lane may finish all that it has before the next claim.
+/// How many jobs of each lane have succeeded lately. A lane without jobs stays known: a fast receiver may finish all of them
+/// before the next claim.
 #[derive(Debug, Default)]
 pub(crate) struct Lately(HashMap<LaneId, Count>);
 

@@ -2,8 +2,8 @@
 //!
 //! From the request on, servers refuse the tenant's writes, each once it has heard of it. Some seconds later the data goes
 //! in small steps, each a transaction, which any process can take: first the subscribers, so that nothing is delivered any
-//! more, then everything else, table by table. What a request in flight has written in the meantime is found by another
-//! round. When a round has found nothing, the tenant is registered no more.
+//! more, then everything else, table by table. The tables are gone through again until nothing is found in any of them, which
+//! also finds what a request in flight has written. Then the tenant's own row goes.
 
 use std::time::Duration;
 
