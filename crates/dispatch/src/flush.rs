@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::commit::{Answer, MAX_DELIVERIES, Prepared, commit_narrow, commit_wide};
@@ -21,6 +21,13 @@ const MAX_EVENTS: usize = 500;
 
 /// The longest that a batch waits for the commit of another, which may hang.
 const MAX_WAIT: Duration = Duration::from_millis(20);
+
+/// After a commit of this many events or more, the next batch gathers events for twice as long as the commit took. A busy
+/// database therefore gets fewer and larger statements. A few callers who send one event after another do not wait.
+const MANY_EVENTS: usize = 8;
+
+/// The longest that a batch gathers events because of the previous commit.
+const MAX_REST: Duration = Duration::from_millis(6);
 
 /// An event that waits for its batch.
 struct Waiting {
@@ -41,6 +48,8 @@ struct Flow {
     receiver: Mutex<mpsc::Receiver<Waiting>>,
     /// How many events are being committed now.
     committing: AtomicUsize,
+    /// When the next batch may be committed.
+    rested_at: watch::Sender<Instant>,
     /// Notified when a batch has been committed.
     committed: Notify,
     /// Takes the events that have many subscribers.
@@ -54,6 +63,7 @@ impl Flushers {
         let flow = Arc::new(Flow {
             receiver: Mutex::new(receiver),
             committing: AtomicUsize::new(0),
+            rested_at: watch::Sender::new(Instant::now()),
             committed: Notify::new(),
             wide,
         });
@@ -112,10 +122,12 @@ impl Flow {
     ///
     /// A batch that is smaller than the one being committed waits for more events until that commit is done: under load,
     /// few large batches cost less than many small ones. On an idle server at most one event is being committed, so a
-    /// single event never waits.
+    /// single event never waits. [`MANY_EVENTS`] says when a batch also waits after a commit.
     async fn gather(&self, shared: &Shared) -> Option<(Vec<Waiting>, Committing<'_>)> {
         let mut receiver = self.receiver.lock().await;
         let first = receiver.recv().await?;
+        let rested_at = *self.rested_at.borrow();
+        sleep_until(rested_at).await;
         let until = Instant::now() + MAX_WAIT;
         let (mut bytes, mut deliveries) = (first.event.size(), expected_deliveries(shared, &first.event));
         let mut batch = vec![first];
@@ -137,7 +149,7 @@ impl Flow {
             batch.push(next);
         }
         self.committing.fetch_add(batch.len(), Ordering::Relaxed);
-        let committing = Committing { events: batch.len(), flow: self };
+        let committing = Committing { events: batch.len(), since: Instant::now(), flow: self };
         Some((batch, committing))
     }
 }
@@ -152,12 +164,17 @@ fn expected_deliveries(shared: &Shared, Prepared { event, only, .. }: &Prepared)
 /// Counts events as being committed until dropped. Also dropped by a panic, after which no flusher waits for them.
 struct Committing<'a> {
     events: usize,
+    since: Instant,
     flow: &'a Flow,
 }
 
 impl Drop for Committing<'_> {
     fn drop(&mut self) {
         self.flow.committing.fetch_sub(self.events, Ordering::Relaxed);
+        if self.events >= MANY_EVENTS {
+            let now = Instant::now();
+            self.flow.rested_at.send_replace(now + (2 * (now - self.since)).min(MAX_REST));
+        }
         self.flow.committed.notify_one();
     }
 }

@@ -99,8 +99,10 @@ enum Bench {
     Wide,
     /// One process over SQLite
     Sqlite,
-    /// Many workers and servers where one is enough
+    /// Many workers where one is enough
     Workers,
+    /// Four servers where one is enough
+    Servers,
 }
 
 #[tokio::main]
@@ -143,6 +145,7 @@ async fn measure(args: &Args) -> ExitCode {
             }
             Bench::Wide => scenario::wide::run(&mut report, args.seconds, args.crowd).await,
             Bench::Sqlite => scenario::sqlite::run(&mut report, args.events / 3).await,
+            Bench::Servers => scenario::workers::servers(&mut report, args.events).await,
             Bench::Workers => scenario::workers::run(&mut report, args.seconds, args.events).await,
         }
     }
