@@ -4,7 +4,6 @@ mod fields;
 
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeactivationReason, SubscriberId, id};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -13,7 +12,7 @@ use crate::policy::PolicySchema;
 use crate::secret::SecretView;
 use crate::{Cursor, Limit, List, Moment};
 
-pub use fields::{Change, HeaderPairs};
+pub use fields::{Change, HeaderChanges, HeaderPairs, Pairs};
 
 /// A subscriber to create.
 // No Debug: it holds a secret.
@@ -77,7 +76,9 @@ impl SubscriberRequest {
     }
 }
 
-/// Changes to a subscriber. Fields that are absent keep their value; null resets a description, headers or a policy.
+/// Changes to a subscriber: a JSON merge patch (RFC 7396). Fields that are absent keep their value; null resets a
+/// description, a policy or one of its fields, and removes headers or one of them.
+// No Debug: it may hold a secret.
 #[derive(Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
@@ -103,26 +104,34 @@ pub struct ChangeRequest {
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, max_length = 1000))]
     pub description: Change<String>,
-    /// Headers to add to deliveries. They replace all previous ones.
+    /// Headers to add to deliveries, change or remove (null), by name. Others stay as they are.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(
         feature = "schema",
-        schema(value_type = Option<std::collections::HashMap<String, String>>, example = json!({"authorization": "Bearer 1234"}))
+        schema(
+            value_type = Option<std::collections::HashMap<String, Option<String>>>,
+            example = json!({"authorization": "Bearer 1234", "x-old": null})
+        )
     )]
-    pub headers: Change<HeaderPairs>,
+    pub headers: Change<HeaderChanges>,
     /// Whether the subscriber receives events.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = bool, required = false))]
     pub active: Change<bool>,
-    /// The delivery policy. It replaces the previous one as a whole.
+    /// Fields of the delivery policy to change. Others stay as they are.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<PolicySchema>))]
-    pub policy: Change<PolicyFields>,
-    /// Not a field of a change. It is read only so that the server can name the call that rotates secrets.
-    #[doc(hidden)]
-    #[serde(skip_serializing)]
-    #[cfg_attr(feature = "schema", schema(ignore))]
-    pub secret: Option<IgnoredAny>,
+    pub policy: Change<serde_json::Map<String, serde_json::Value>>,
+    /// The secret, if `url` moves to another host: the present one or another, which then signs at once and alone. In all
+    /// other cases call `POST /v1/subscribers/{id}/secret/rotate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, min_length = 8, max_length = 256))]
+    pub secret: Option<Zeroizing<String>>,
+    /// Lets the secret and the headers go to another host when `url` moves there. Otherwise such a change must repeat the
+    /// secret, and name every header.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub keep_secrets: bool,
 }
 
 /// A subscriber, without its secret and the values of its headers.

@@ -135,6 +135,40 @@ impl CustomHeaders {
         Ok(Self(taken))
     }
 
+    /// Merges changes by name: a value replaces that of the header, or adds it at the end, and `None` removes it (RFC 7396).
+    ///
+    /// # Errors
+    /// Fails as [`try_new`](Self::try_new) does, also if a name is invalid that is to be removed, or is given twice.
+    ///
+    /// ```
+    /// use postrider_core::CustomHeaders;
+    ///
+    /// let headers = CustomHeaders::try_new([("x-a".into(), "1".into()), ("x-b".into(), "2".into())])?;
+    /// let headers = headers.merged([("X-A".into(), None), ("x-c".into(), Some("3".into()))])?;
+    /// assert_eq!(headers.iter().collect::<Vec<_>>(), [("x-b", "2"), ("x-c", "3")]);
+    /// # Ok::<(), postrider_core::header::HeaderError>(())
+    /// ```
+    pub fn merged(
+        self,
+        changes: impl IntoIterator<Item = (String, Option<String>)>,
+    ) -> Result<Self, HeaderError> {
+        let mut named: Vec<String> = Vec::new();
+        let mut headers = self.0;
+        for (name, value) in changes {
+            let name = checked_name(name)?;
+            if named.contains(&name) {
+                return Err(HeaderError::Duplicate(name));
+            }
+            match (headers.iter_mut().find(|(other, _)| *other == name), value) {
+                (Some((_, old)), Some(value)) => *old = Zeroizing::new(value),
+                (None, Some(value)) => headers.push((name.clone(), Zeroizing::new(value))),
+                (_, None) => headers.retain(|(other, _)| *other != name),
+            }
+            named.push(name);
+        }
+        Self::try_new(headers.into_iter().map(|(name, mut value)| (name, std::mem::take(&mut *value))))
+    }
+
     /// Returns the names and values, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

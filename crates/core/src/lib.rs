@@ -30,6 +30,7 @@ pub mod event;
 pub mod header;
 pub mod id;
 pub mod keyring;
+pub mod merge_patch;
 pub mod metadata;
 pub mod object;
 pub mod policy;

@@ -16,7 +16,7 @@ use postrider_api::subscriber::{
 };
 use postrider_core::id;
 use postrider_store::health::{Breaker, Health};
-use postrider_store::subscribers::{Subscriber, SubscriberChange, SubscriberState};
+use postrider_store::subscribers::{Changing, Subscriber, SubscriberChange, SubscriberState};
 use utoipa_axum::routes;
 
 use crate::auth::Caller;
@@ -132,8 +132,9 @@ async fn read(
 
 /// Change a subscriber
 ///
-/// Fields that are absent keep their value. A change takes effect with the next attempt. To change the secret, call
-/// `POST /v1/subscribers/{id}/secret/rotate`.
+/// A JSON merge patch (RFC 7396): fields that are absent keep their value, also within `policy` and `headers`, and null
+/// resets or removes one. A change takes effect with the next attempt. To change the secret, call
+/// `POST /v1/subscribers/{id}/secret/rotate`. A URL at another host needs `keep_secrets`, or the secret and every header.
 #[utoipa::path(
     patch, path = "/v1/subscribers/{id}", operation_id = "change_subscriber", tag = "subscribers",
     params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
@@ -147,8 +148,9 @@ async fn change(
     body: JsonBody,
 ) -> Result<Json<SubscriberView>, Problem> {
     let request: ChangeRequest = body.parse()?;
-    let change = request::subscriber_change(request, &state.targets).await?;
-    shown(state.store.change_subscriber(&caller.tenant, id, change).await?)
+    request::check_new_target(&request, &state.targets).await?;
+    let change = |present: Changing<'_>| request::subscriber_change(request, &present);
+    shown(state.store.change_subscriber_with(&caller.tenant, id, change).await?)
 }
 
 /// Delete a subscriber
@@ -173,7 +175,8 @@ async fn delete(
 
 /// Activate a subscriber
 ///
-/// The subscriber receives events that are dispatched from now on.
+/// The subscriber receives events that are dispatched from now on. Earlier failures no longer count, so its circuit
+/// breaker closes, also if it was active already.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/activate", operation_id = "activate_subscriber", tag = "subscribers",
     params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
@@ -184,7 +187,8 @@ async fn activate(
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<Json<SubscriberView>, Problem> {
-    let change = SubscriberChange { active: Some(true), ..SubscriberChange::default() };
+    let change =
+        SubscriberChange { active: Some(true), forget_failures: true, ..SubscriberChange::default() };
     shown(state.store.change_subscriber(&caller.tenant, id, change).await?)
 }
 

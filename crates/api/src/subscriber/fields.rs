@@ -1,6 +1,7 @@
 //! Fields that JSON by itself does not express: changes, and headers in their order.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use postrider_core::header::{HeaderError, MAX_HEADERS};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -41,28 +42,34 @@ impl<T: Serialize> Serialize for Change<T> {
 }
 
 /// Header names and values in the order of the JSON, so that the server can find a name that is given twice.
+pub type HeaderPairs = Pairs<String>;
+
+/// Changes to headers by name: null removes one.
+pub type HeaderChanges = Pairs<Option<String>>;
+
+/// The members of a JSON object in their order.
 // No Debug: values are secret.
 #[derive(Clone, Default)]
-pub struct HeaderPairs(pub Vec<(String, String)>);
+pub struct Pairs<V>(pub Vec<(String, V)>);
 
-impl Serialize for HeaderPairs {
+impl<V: Serialize> Serialize for Pairs<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
-impl<'de> Deserialize<'de> for HeaderPairs {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsVisitor;
+        struct PairsVisitor<V>(PhantomData<V>);
 
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = HeaderPairs;
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for PairsVisitor<V> {
+            type Value = Pairs<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of header names and values")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeaderPairs, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<V>, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry()? {
                     if pairs.len() > MAX_HEADERS {
@@ -70,10 +77,10 @@ impl<'de> Deserialize<'de> for HeaderPairs {
                     }
                     pairs.push(pair);
                 }
-                Ok(HeaderPairs(pairs))
+                Ok(Pairs(pairs))
             }
         }
 
-        deserializer.deserialize_map(PairsVisitor)
+        deserializer.deserialize_map(PairsVisitor(PhantomData))
     }
 }

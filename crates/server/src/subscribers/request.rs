@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use postrider_api::subscriber::{Change, ChangeRequest, HeaderPairs, SubscriberRequest};
+use axum::http::StatusCode;
+use postrider_api::subscriber::{Change, ChangeRequest, HeaderPairs, Pairs, SubscriberRequest};
+use postrider_core::merge_patch::merge;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{CustomHeaders, ErrorKind, EventPattern, Policy, Random, Secret, TargetUrl};
 use postrider_delivery::Client;
-use postrider_store::subscribers::{NewSubscriber, SubscriberChange};
+use postrider_store::StoreError;
+use postrider_store::subscribers::{Changing, NewSubscriber, SubscriberChange};
+use serde_json::{Map, Value};
 
+use crate::extract::parse;
 use crate::problem::{Errors, Problem};
 
 const MAX_DESCRIPTION: usize = 1000;
@@ -47,30 +52,100 @@ pub(super) async fn new_subscriber(
     Ok(new)
 }
 
-/// The change, or a problem that names every invalid field.
-pub(super) async fn subscriber_change(
+/// Refuses the new URL of a change at a forbidden address.
+pub(super) async fn check_new_target(request: &ChangeRequest, targets: &Client) -> Result<(), Problem> {
+    match &request.url {
+        // `subscriber_change` names what is wrong with a URL.
+        Change::Set(url) => match TargetUrl::parse(url) {
+            Ok(url) => check_target(targets, &url).await,
+            Err(_) => Ok(()),
+        },
+        Change::Keep | Change::Reset => Ok(()),
+    }
+}
+
+/// The change to a subscriber, or a problem that names every invalid field.
+pub(super) fn subscriber_change(
     request: ChangeRequest,
-    targets: &Client,
+    present: &Changing<'_>,
 ) -> Result<SubscriberChange, Problem> {
     let mut errors = Errors::default();
-    if request.secret.is_some() {
-        errors.add("secret", "must be changed by POST /v1/subscribers/{id}/secret/rotate");
+    let url = not_null(request.url, "url", &mut errors).and_then(|url| target_url(&url, &mut errors));
+    let moves = url.as_ref().is_some_and(|url| url.host() != present.url.host());
+    let secret = match request.secret {
+        Some(secret) if moves => errors.check("secret", Secret::parse(&secret)),
+        Some(_) => {
+            errors.add(
+                "secret",
+                "must be changed by POST /v1/subscribers/{id}/secret/rotate, unless `url` moves to another host",
+            );
+            None
+        }
+        None => None,
+    };
+    if moves && !request.keep_secrets {
+        let headers = match &request.headers {
+            Change::Keep => Some(&[][..]),
+            Change::Set(Pairs(pairs)) => Some(pairs.as_slice()),
+            Change::Reset => None,
+        };
+        if secret.is_none() || !headers.map_or(Ok(true), |named| names_all(named, present))? {
+            errors.add(
+                "url",
+                "moves to another host: repeat the secret, and name every header in `headers`, or set `keep_secrets` to true",
+            );
+        }
     }
-    let url = not_null(request.url, "url", &mut errors);
+    let headers = match request.headers {
+        Change::Keep => None,
+        Change::Reset => Some(CustomHeaders::default()),
+        Change::Set(Pairs(changes)) => errors.check("headers", present_headers(present)?.merged(changes)),
+    };
+    let policy = match request.policy {
+        Change::Keep => None,
+        Change::Reset => Some(Policy::default()),
+        Change::Set(changes) => changed_policy(&present.policy, changes, &mut errors)?,
+    };
     let events = not_null(request.events, "events", &mut errors);
     let change = SubscriberChange {
-        url: url.and_then(|url| target_url(&url, &mut errors)),
+        url,
         events: events.and_then(|events| patterns(&events, &mut errors)),
         description: value_or_reset(request.description).and_then(|text| description(text, &mut errors)),
-        headers: value_or_reset(request.headers).and_then(|pairs| custom_headers(pairs, &mut errors)),
+        headers,
         active: not_null(request.active, "active", &mut errors),
-        policy: value_or_reset(request.policy).and_then(|fields| policy(fields, &mut errors)),
+        policy,
+        secret,
+        forget_failures: false,
     };
-    let change = errors.finish(Some(change))?;
-    if let Some(url) = &change.url {
-        check_target(targets, url).await?;
-    }
-    Ok(change)
+    errors.finish(Some(change))
+}
+
+/// Whether changes name every present header, so that none goes to another host unknown to the caller.
+fn names_all(changes: &[(String, Option<String>)], present: &Changing<'_>) -> Result<bool, Problem> {
+    let headers = present_headers(present)?;
+    Ok(headers.names().all(|name| changes.iter().any(|(named, _)| named.eq_ignore_ascii_case(name))))
+}
+
+fn present_headers(present: &Changing<'_>) -> Result<CustomHeaders, Problem> {
+    present.headers().map_err(|error| match error {
+        StoreError::Keyring(_) => Problem::new(
+            StatusCode::CONFLICT,
+            "the present headers cannot be decrypted with the server's keys; remove them with `\"headers\": null` first",
+        ),
+        error => error.into(),
+    })
+}
+
+/// The policy with changes merged into it.
+fn changed_policy(
+    present: &Policy,
+    changes: Map<String, Value>,
+    errors: &mut Errors,
+) -> Result<Option<Policy>, Problem> {
+    let mut merged = serde_json::to_value(present.fields()).map_err(|_| Problem::internal())?;
+    merge(&mut merged, Value::Object(changes));
+    let fields = parse(merged.to_string().as_bytes(), "policy")?;
+    Ok(policy(fields, errors))
 }
 
 /// The new value of a field that cannot be reset.
@@ -136,7 +211,7 @@ fn description(text: String, errors: &mut Errors) -> Option<String> {
     Some(text)
 }
 
-fn custom_headers(HeaderPairs(pairs): HeaderPairs, errors: &mut Errors) -> Option<CustomHeaders> {
+fn custom_headers(Pairs(pairs): HeaderPairs, errors: &mut Errors) -> Option<CustomHeaders> {
     errors.check("headers", CustomHeaders::try_new(pairs))
 }
 

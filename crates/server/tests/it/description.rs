@@ -122,7 +122,10 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
         ["active", "description", "events", "headers", "policy", "secret", "url"]
     );
     assert_eq!(schema("SubscriberRequest")["required"], serde_json::json!(["url", "events"]));
-    assert_eq!(keys("ChangeRequest"), ["active", "description", "events", "headers", "policy", "url"]);
+    assert_eq!(
+        keys("ChangeRequest"),
+        ["active", "description", "events", "headers", "keep_secrets", "policy", "secret", "url"]
+    );
     // The API accepts the described fields of a policy, and its message about an unknown field lists the same ones.
     let body =
         |policy: &Value| serde_json::json!({"url": "http://127.0.0.1/", "events": ["*"], "policy": policy});

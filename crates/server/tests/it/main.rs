@@ -11,6 +11,8 @@ mod bad_input;
 #[cfg(test)]
 mod breaker;
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
 mod deliveries;

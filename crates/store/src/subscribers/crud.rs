@@ -4,20 +4,21 @@ use std::collections::HashMap;
 
 use postrider_core::keyring::Purpose;
 use postrider_core::{DeactivationReason, EventPattern, SubscriberId, TenantId, id};
+use postrider_database::Transaction;
 use postrider_queue::Draining;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait as _, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
 
 use super::counts::{self, CountChange};
-use super::query::{delete, find, lock_active, update};
-use super::secrets::{seal, seal_headers};
-use super::stored::{insert_patterns, lane_settings, policy_text, read, set_active};
-use super::subscriber::{NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
+use super::query::{delete, find, update};
+use super::secrets::{open_headers, seal, seal_headers};
+use super::stored::{insert_patterns, lane_settings, policy_text, read, read_policy, set_active};
+use super::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::{subscribers, subscriptions};
 use crate::health::{Health, deactivate::drain_lane, state};
 use crate::page::{Page, PageRequest};
 use crate::queue_ids::lane_of;
-use crate::row::parse;
+use crate::row::{parse, target};
 use crate::{Store, StoreError};
 
 impl Store {
@@ -121,13 +122,50 @@ impl Store {
         id: SubscriberId,
         change: SubscriberChange,
     ) -> Result<Option<Subscriber>, StoreError> {
+        self.change_subscriber_with(tenant, id, |_| Ok(change)).await
+    }
+
+    /// Changes a subscriber by what `change` makes of its present state. Nothing else changes it meanwhile.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable, the headers cannot be encrypted, or with the error of `change`.
+    pub async fn change_subscriber_with<E: From<StoreError>>(
+        &self,
+        tenant: &TenantId,
+        id: SubscriberId,
+        change: impl FnOnce(Changing<'_>) -> Result<SubscriberChange, E>,
+    ) -> Result<Option<Subscriber>, E> {
+        let locked = async {
+            let transaction = self.database.begin().await?;
+            let row = find(tenant, id).lock_exclusive().one(&transaction).await?;
+            let Some(row) = row else { return Ok(None) };
+            let (url, policy) = (target(&row.url, id)?, read_policy(&row.policy, id)?);
+            Ok::<_, StoreError>(Some((transaction, row, url, policy)))
+        };
+        let Some((transaction, row, url, policy)) = locked.await? else { return Ok(None) };
+        let change = {
+            let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
+            change(Changing { url, policy, open_headers: &open_headers })?
+        };
+        self.write_change(&transaction, tenant, id, &row, &change).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        self.queue.wake(&[lane_of(id)]);
+        Ok(self.subscriber(tenant, id).await?)
+    }
+
+    /// Writes a change to a subscriber, whose row is locked.
+    async fn write_change(
+        &self,
+        transaction: &Transaction,
+        tenant: &TenantId,
+        id: SubscriberId,
+        row: &subscribers::Model,
+        change: &SubscriberChange,
+    ) -> Result<(), StoreError> {
         let now = self.ids.clock().now();
-        let transaction = self.database.begin().await?;
-        let mut counted = CountChange::default();
-        if let Some(active) = change.active {
-            let Some(was_active) = lock_active(&transaction, tenant, id).await? else { return Ok(None) };
-            counted = CountChange::activity(was_active, active);
-        }
+        // What is asked for may be so already.
+        let activity = change.active.filter(|active| *active != row.active);
+        let moved = change.url.as_ref().is_some_and(|url| url.as_str() != row.url);
         let mut update = update(tenant, id).col_expr(subscribers::Column::UpdatedAt, Expr::val(now.millis()));
         if let Some(url) = &change.url {
             update = update.col_expr(subscribers::Column::Url, Expr::val(url.as_str()));
@@ -142,36 +180,37 @@ impl Store {
         if let Some(policy) = &change.policy {
             update = update.col_expr(subscribers::Column::Policy, Expr::val(policy_text(policy)));
         }
-        if let Some(active) = change.active {
+        if let Some(secret) = &change.secret {
+            let secret = secret.expose().as_bytes();
+            let sealed = seal(&self.keyring, &self.ids, tenant, id, Purpose::Secret, secret)?;
+            update = update
+                .col_expr(subscribers::Column::Secret, Expr::val(sealed))
+                .col_expr(subscribers::Column::PreviousSecret, Expr::val(Value::Bytes(None)))
+                .col_expr(subscribers::Column::PreviousSecretUntil, Expr::val(Value::BigInt(None)));
+        }
+        if let Some(active) = activity {
             update = set_active(update, active, now);
         }
-        if update.exec(&transaction).await?.rows_affected == 0 {
-            return Ok(None);
-        }
+        update.exec(transaction).await?;
         if let Some(events) = &change.events {
             let old = subscriptions::Column::SubscriberId.eq(id.uuid());
-            subscriptions::Entity::delete_many().filter(old).exec(&transaction).await?;
-            insert_patterns(&transaction, tenant, id, events).await?;
+            subscriptions::Entity::delete_many().filter(old).exec(transaction).await?;
+            insert_patterns(transaction, tenant, id, events).await?;
         }
         if let Some(policy) = &change.policy {
-            self.queue
-                .configure_in(&transaction, lane_of(id), tenant.as_str(), lane_settings(policy))
-                .await?;
+            self.queue.configure_in(transaction, lane_of(id), tenant.as_str(), lane_settings(policy)).await?;
         }
-        match change.active {
-            Some(false) => drain_lane(&*self.queue, &transaction, id, Draining::Yes).await?,
+        match activity {
+            Some(false) => drain_lane(&*self.queue, transaction, id, Draining::Yes).await?,
             // What has not been ended by now is delivered after all.
-            Some(true) => self.queue.drain_in(&transaction, lane_of(id), Draining::No).await?,
+            Some(true) => self.queue.drain_in(transaction, lane_of(id), Draining::No).await?,
             None => {}
         }
-        if change.active == Some(true) || change.url.is_some() {
-            // The owner has reactivated it or chosen another receiver, so earlier failures no longer count.
-            state::reset(&*self.queue, &transaction, id).await?;
+        if change.forget_failures || activity == Some(true) || moved {
+            state::reset(&*self.queue, transaction, id).await?;
         }
-        counts::add(&transaction, [(tenant, id, counted)]).await?;
-        transaction.commit().await?;
-        self.queue.wake(&[lane_of(id)]);
-        self.subscriber(tenant, id).await
+        let counted = activity.map_or_else(CountChange::default, |is| CountChange::activity(row.active, is));
+        counts::add(transaction, [(tenant, id, counted)]).await
     }
 
     /// Deletes a subscriber. Its events, deliveries and attempts stay; pending deliveries end as cancelled.

@@ -19,4 +19,4 @@ pub(crate) mod stored;
 mod subscriber;
 
 pub use self::rekey::{RekeyError, Rekeyed};
-pub use self::subscriber::{NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
+pub use self::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};

@@ -1,10 +1,13 @@
 //! The types of subscribers.
 
+use std::fmt;
+
 use postrider_core::{
     CustomHeaders, DeactivationReason, EventPattern, Policy, Secret, SubscriberId, TargetUrl, TenantId,
     Timestamp,
 };
 
+use crate::StoreError;
 use crate::health::Health;
 
 /// A subscriber, without its secrets.
@@ -82,6 +85,34 @@ impl NewSubscriber {
     }
 }
 
+/// A subscriber that is about to be changed, under its lock.
+pub struct Changing<'a> {
+    /// Where deliveries go now.
+    pub url: TargetUrl,
+    /// How they are made now.
+    pub policy: Policy,
+    pub(super) open_headers: &'a dyn Fn() -> Result<CustomHeaders, StoreError>,
+}
+
+impl Changing<'_> {
+    /// Decrypts its headers.
+    ///
+    /// # Errors
+    /// Fails if the keyring lacks their key.
+    pub fn headers(&self) -> Result<CustomHeaders, StoreError> {
+        (self.open_headers)()
+    }
+}
+
+impl fmt::Debug for Changing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changing")
+            .field("url", &self.url)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Changes to a subscriber. `None` keeps the current value.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriberChange {
@@ -97,4 +128,9 @@ pub struct SubscriberChange {
     pub active: Option<bool>,
     /// How to deliver to it. It replaces the whole earlier policy.
     pub policy: Option<Policy>,
+    /// The secret that signs its deliveries from now on, without any earlier one.
+    pub secret: Option<Secret>,
+    /// Whether earlier failures no longer count, so that its breaker closes. They also end when it is activated again or
+    /// gets another URL.
+    pub forget_failures: bool,
 }

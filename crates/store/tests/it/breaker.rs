@@ -224,15 +224,27 @@ async fn a_late_success_closes_the_breaker(stage: &Stage) {
 }
 
 async fn reactivation_or_a_new_url_closes_the_breaker(stage: &Stage) {
+    let change = |subscriber, change| async move {
+        stage.store.change_subscriber(&stage.tenant, subscriber, change).await.unwrap().unwrap()
+    };
+    let active = |active| SubscriberChange { active: Some(active), ..SubscriberChange::default() };
     let url = Some("https://example.com/another".parse().unwrap());
-    for change in [
-        SubscriberChange { active: Some(true), ..SubscriberChange::default() },
+    for closes in [
+        active(true),
         SubscriberChange { url, ..SubscriberChange::default() },
+        SubscriberChange { forget_failures: true, ..SubscriberChange::default() },
     ] {
         let subscriber = open(stage, 5).await;
+        // What is so already changes nothing.
+        let url = Some(stage.store.subscriber(&stage.tenant, subscriber).await.unwrap().unwrap().url);
+        for same in [active(true), SubscriberChange { url, ..SubscriberChange::default() }] {
+            assert_eq!(change(subscriber, same).await.health.failures, 10);
+        }
         assert_paused(stage).await;
-        let changed =
-            stage.store.change_subscriber(&stage.tenant, subscriber, change).await.unwrap().unwrap();
+        if closes.active.is_some() {
+            change(subscriber, active(false)).await;
+        }
+        let changed = change(subscriber, closes).await;
         assert_eq!(changed.health, Health::default());
         let waiting = claim(&stage.store, 100).await;
         assert_eq!(waiting.len(), 5);
