@@ -24,18 +24,30 @@ pub struct Moment(pub Timestamp);
 
 /// The text is not a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a point in time is RFC 3339 text (2026-11-14T22:13:20Z) or whole Unix seconds")]
+#[error("a point in time is RFC 3339 text (2026-11-14T22:13:20Z) or whole Unix seconds, from 1970 to 9999")]
 pub struct MomentError;
+
+/// The last second that RFC 3339 can write: the end of the year 9999.
+const LAST_SECOND: i64 = 253_402_300_799;
+
+/// A moment of Unix seconds. Milliseconds given for seconds are out of range.
+fn of_seconds(seconds: i64) -> Result<Moment, MomentError> {
+    if !(0..=LAST_SECOND).contains(&seconds) {
+        return Err(MomentError);
+    }
+    Ok(Moment(Timestamp::from_seconds(seconds)))
+}
 
 impl FromStr for Moment {
     type Err = MomentError;
 
     fn from_str(text: &str) -> Result<Self, MomentError> {
         if let Ok(seconds) = text.parse() {
-            return Ok(Self(Timestamp::from_seconds(seconds)));
+            return of_seconds(seconds);
         }
         // A `+` of an offset that was not percent-encoded arrives as a space.
         let moment = OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339).map_err(|_| MomentError)?;
+        of_seconds(moment.unix_timestamp())?;
         let millis = moment.unix_timestamp_nanos().div_euclid(1_000_000);
         Ok(Self(Timestamp::from_millis(i64::try_from(millis).map_err(|_| MomentError)?)))
     }
@@ -54,7 +66,7 @@ impl TryFrom<Written> for Moment {
 
     fn try_from(written: Written) -> Result<Self, MomentError> {
         match written {
-            Written::Seconds(seconds) => Ok(Self(Timestamp::from_seconds(seconds))),
+            Written::Seconds(seconds) => of_seconds(seconds),
             Written::Text(text) => text.parse(),
         }
     }
@@ -120,7 +132,11 @@ mod schema {
 
     impl PartialSchema for MomentInput {
         fn schema() -> RefOr<Schema> {
-            let seconds = ObjectBuilder::new().schema_type(Type::Integer).description(Some("Unix seconds"));
+            let seconds = ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .minimum(Some(0))
+                .maximum(Some(super::LAST_SECOND))
+                .description(Some("Unix seconds"));
             let description = "A point in time: RFC 3339 text, or whole Unix seconds.";
             OneOfBuilder::new()
                 .item(text())
@@ -167,7 +183,17 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Moment(Timestamp::from_millis(millis))), "{text}");
         }
-        for text in ["", "yesterday", "2023-11-14", "1.5", "2023-11-14T25:00:00Z"] {
+        for text in [
+            "",
+            "yesterday",
+            "2023-11-14",
+            "1.5",
+            "2023-11-14T25:00:00Z",
+            "1700000000000",
+            "-1",
+            "253402300800",
+            "1969-12-31T23:59:59Z",
+        ] {
             assert_eq!(text.parse::<Moment>(), Err(MomentError), "{text}");
         }
     }

@@ -14,7 +14,7 @@ use postrider_settings::{
     DeliveryArgs, DispatchArgs, RetryArgs, SecretKeyArgs, ServerArgs, SettingsError, ShutdownArgs,
     TelemetryArgs, WorkerArgs,
 };
-use postrider_telemetry::{Program, listener};
+use postrider_telemetry::Program;
 use postrider_worker::Worker;
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +69,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     let mut config = postrider_server::Config {
         body_limit: server.body_limit,
         request_memory: server.request_memory,
+        connections_per_address: server.connections_per_address,
         delay,
         grace,
         ..postrider_server::Config::new(server.admin_key()?)
@@ -94,11 +95,15 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
         dispatcher: Dispatcher::new(store.clone(), dispatch)?,
         store: store.clone(),
         targets: client.clone(),
-        telemetry: listener::routes(observed.metrics().clone(), readiness.clone()),
+        telemetry: observed.api_routes(&readiness, server.api_metrics),
     };
     let stop = postrider_program::stop_signal()?;
     let api = Server::bind(server.listen, config, parts).await;
     let api = api.map_err(|error| SettingsError::refused("POSTRIDER_LISTEN", error))?;
+    let places = api.places();
+    readiness.require(move || {
+        if places.all_taken() { Err("all places for connections are taken".to_owned()) } else { Ok(()) }
+    });
     observed.serve(&args.telemetry, &database, &readiness).await?;
     tracing::info!(service = "api", address = %api.local_addr(), "listening");
     greet(&format!("http://{}", api.local_addr()), &admin_key, &args.data);

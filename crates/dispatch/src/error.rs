@@ -28,13 +28,19 @@ pub enum DispatchError {
     /// More subscribers than an event can have deliveries ([`EventId::MAX_DELIVERIES`](postrider_core::EventId)).
     #[error("the event has more than {} subscribers", postrider_core::EventId::MAX_DELIVERIES)]
     TooManySubscribers,
-    /// A hook or a configured transform failed, or panicked.
+    /// A hook or a configured transform does not fit the event's data.
     #[error("the hook `{name}` failed")]
     Hook {
         /// The hook's name; for a configured transform, its place in the settings.
         name: Box<str>,
-        /// The hook's own error. After a panic it says only that the hook panicked.
+        /// The hook's own error.
         source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A hook panicked.
+    #[error("the hook `{name}` panicked")]
+    HookPanicked {
+        /// The hook's name.
+        name: Box<str>,
     },
     /// The store failed, or did not answer in time. Events that were written together share the error.
     #[error(transparent)]
@@ -48,7 +54,9 @@ impl DispatchError {
     /// Returns whether the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::KeyConflict | Self::TooManySubscribers | Self::Hook { .. } => false,
+            Self::KeyConflict | Self::TooManySubscribers | Self::Hook { .. } | Self::HookPanicked { .. } => {
+                false
+            }
             Self::Store(error) => error.is_unavailable(),
             Self::Closed => true,
         }

@@ -2,8 +2,8 @@
 //!
 //! Transforms run once per event, before it fans out, in this order: hooks for every event (`*`) in the order of
 //! registration, hooks for the event's type, configured transforms for its type, configured transforms for every event.
-//! Each sees the result of the one before it. If one fails or panics, its event fails with [`DispatchError::Hook`] and
-//! nothing of that event is stored.
+//! Each sees the result of the one before it. If one fails or panics, its event fails with [`DispatchError::Hook`] or
+//! [`DispatchError::HookPanicked`], and nothing of that event is stored.
 //!
 //! ```
 //! use postrider_dispatch::transform::{Transforms, hook};
@@ -161,30 +161,26 @@ impl Transforms {
         }
         let mut draft = EventDraft::new(tenant, event_type, agent_id, data);
         for hook in all {
-            run(hook.as_ref(), &mut draft)
-                .map_err(|source| DispatchError::Hook { name: hook.name().into(), source: source.into() })?;
+            run(hook.as_ref(), &mut draft)?;
         }
         Ok(draft.into_changed())
     }
 }
 
-/// A hook panicked. The process's panic hook has printed the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the hook panicked")]
-struct Panicked;
-
-fn run(hook: &dyn Hook, draft: &mut EventDraft) -> Result<(), HookError> {
+fn run(hook: &dyn Hook, draft: &mut EventDraft) -> Result<(), DispatchError> {
     // Unwind safe: the draft is dropped after a panic, so no half-changed draft is visible.
     let applied = catch_unwind(AssertUnwindSafe(|| hook.apply(draft)));
-    applied.map_err(|panic: Box<dyn Any + Send>| {
+    let applied = applied.map_err(|panic: Box<dyn Any + Send>| {
         // Dropping a panic's payload may panic again. In that case the second payload is leaked.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
             std::mem::forget(again);
         }
-        Panicked
-    })??;
-    draft.settle()?;
-    Ok(())
+        // The process's panic hook has printed the message.
+        DispatchError::HookPanicked { name: hook.name().into() }
+    })?;
+    let failed = |source: HookError| DispatchError::Hook { name: hook.name().into(), source: source.into() };
+    applied.map_err(failed)?;
+    draft.settle().map_err(|error| failed(error.into()))
 }
 
 impl Registry {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use postrider_database::{Connections, Database};
 use postrider_settings::{SettingsError, TelemetryArgs};
 use postrider_telemetry::listener::{self, Readiness};
@@ -53,6 +54,14 @@ impl Observed {
         let (fitting, telemetry) = descriptors::fit(database_connections, bounds, self.connections);
         self.connections = telemetry;
         fitting
+    }
+
+    /// Returns the routes that the API's address has beside the API: `/healthz` and `/readyz`, and `/metrics` if asked for.
+    pub fn api_routes(&self, readiness: &Readiness, metrics: bool) -> Router {
+        match metrics {
+            true => listener::routes(self.metrics.clone(), readiness.clone()),
+            false => listener::health_routes(readiness.clone()),
+        }
     }
 
     /// Serves `/metrics`, `/healthz` and `/readyz` on the telemetry address. The program is ready while the database

@@ -16,14 +16,20 @@ pub struct Config {
     /// The largest request body in bytes, within [`Config::BODY_LIMIT`].
     pub body_limit: usize,
     /// The bytes of request bodies and of events in responses that the server holds at once, within
-    /// [`Config::REQUEST_MEMORY`]. Bodies of up to 16 KiB do not count. Further requests wait before their body is read.
+    /// [`Config::REQUEST_MEMORY`]. Bodies of up to 16 KiB do not count; there is at most one per connection. Further
+    /// requests wait before their body is read.
     pub request_memory: usize,
-    /// How long a request may take, including its body and all waiting, within [`Config::REQUEST_TIMEOUT`].
+    /// How long the body of a request may take to arrive, and then how long the request may take, including all waiting,
+    /// within [`Config::REQUEST_TIMEOUT`]. A body that arrives at less than 16 KiB a second is refused sooner.
     pub request_timeout: Duration,
     /// How many requests run at once, within [`Config::REQUESTS`]. Further requests wait.
     pub requests: usize,
     /// How many connections are open at once, within [`Config::CONNECTIONS`]. Further clients wait to connect.
     pub connections: usize,
+    /// How many connections one client may have, by its IPv4 address or the first 64 bits of its IPv6 address, within
+    /// [`Config::CONNECTIONS`]. Further ones are closed. By default there is no limit: all clients behind a proxy share an
+    /// address.
+    pub connections_per_address: Option<usize>,
     /// How long to go on accepting connections and requests after a stop has been asked for, within [`Config::DELAY`].
     /// Every response then closes its connection.
     pub delay: Duration,
@@ -52,6 +58,9 @@ pub enum ConfigError {
     /// [`Config::connections`] is outside of [`Config::CONNECTIONS`].
     #[error("connections: must be between {least} and {most}, got {0}", least = Config::CONNECTIONS.start(), most = Config::CONNECTIONS.end())]
     Connections(usize),
+    /// [`Config::connections_per_address`] is outside of [`Config::CONNECTIONS`].
+    #[error("connections_per_address: must be between {least} and {most}, got {0}", least = Config::CONNECTIONS.start(), most = Config::CONNECTIONS.end())]
+    ConnectionsPerAddress(usize),
     /// [`Config::delay`] is outside of [`Config::DELAY`].
     #[error("delay: must be at most {most:?}, got {0:?}", most = Config::DELAY.end())]
     Delay(Duration),
@@ -92,6 +101,7 @@ impl Config {
             request_timeout: Duration::from_secs(30),
             requests: 512,
             connections: 4096,
+            connections_per_address: None,
             delay: Duration::from_secs(1),
             grace: Duration::from_secs(30),
             shedding: Shedding::default(),
@@ -117,6 +127,9 @@ impl Config {
         }
         if !Self::CONNECTIONS.contains(&self.connections) {
             return Err(ConfigError::Connections(self.connections));
+        }
+        if let Some(most) = self.connections_per_address.filter(|most| !Self::CONNECTIONS.contains(most)) {
+            return Err(ConfigError::ConnectionsPerAddress(most));
         }
         if !Self::DELAY.contains(&self.delay) {
             return Err(ConfigError::Delay(self.delay));
@@ -151,6 +164,10 @@ mod tests {
             (Config { request_timeout: zero, ..good.clone() }, ConfigError::RequestTimeout(zero)),
             (Config { requests: 0, ..good.clone() }, ConfigError::Requests(0)),
             (Config { connections: 0, ..good.clone() }, ConfigError::Connections(0)),
+            (
+                Config { connections_per_address: Some(0), ..good.clone() },
+                ConfigError::ConnectionsPerAddress(0),
+            ),
             (Config { delay: long, ..good.clone() }, ConfigError::Delay(long)),
             (Config { grace: long, ..good.clone() }, ConfigError::Grace(long)),
             (Config { shedding: shedding(Some(zero), None), ..good.clone() }, ConfigError::QueueAge(zero)),

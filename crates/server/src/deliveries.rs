@@ -102,7 +102,7 @@ async fn read(
         (status = 202, description = "The delivery is pending again.", body = DeliveryView),
         (
             status = 409,
-            description = "The delivery is already pending, or the payload of its event was erased or has expired.", body = postrider_api::Problem,
+            description = "The delivery is already pending, its subscriber is not active, or the payload of its event was erased or has expired.", body = postrider_api::Problem,
             content_type = "application/problem+json"
         ),
     )
@@ -161,6 +161,10 @@ fn changed(changed: Changed, rule: &str) -> Result<DeliveryView, Problem> {
             Err(Problem::new(StatusCode::CONFLICT, format!("the delivery is {status}; {rule}")))
         }
         Changed::PayloadGone(gone) => Err(Problem::new(StatusCode::CONFLICT, why_gone(gone))),
+        Changed::Inactive => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "the subscriber is not active; activate it first, or give the event to another one",
+        )),
         Changed::Missing => Err(Problem::missing("delivery")),
     }
 }

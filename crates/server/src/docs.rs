@@ -22,7 +22,7 @@ pub(crate) fn routes() -> Router {
     let html = Html(format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Postrider API</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head>\
-         <body><main id=\"api\"><p>Loading /openapi.json …</p></main><script>{SCRIPT}</script></body></html>\n"
+         <body><main id=\"api\"><p>Loading openapi.json …</p></main><script>{SCRIPT}</script></body></html>\n"
     ));
     let policy = format!(
         "default-src 'none'; connect-src 'self'; script-src '{}'; style-src '{}'; \
@@ -38,7 +38,6 @@ pub(crate) fn routes() -> Router {
 async fn page(State(page): State<Page>) -> Response {
     let headers = [
         (header::CONTENT_SECURITY_POLICY, page.policy),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
     (headers, page.html).into_response()

@@ -4,26 +4,19 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
+use bytes::Bytes;
 use postrider_core::TenantId;
 use postrider_core::id::{Id, IdKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tokio::time::{Duration, timeout};
 
+use crate::body::Received;
 use crate::problem::{Errors, Problem};
-use crate::room::{Room, SMALL};
-use crate::state::ApiState;
-
-/// How much of a body beyond the limit the server still reads, as a multiple of the limit, and for how long. A client
-/// that is still sending would otherwise miss the answer.
-const DRAIN_TIMES: usize = 4;
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+use crate::room::Room;
 
 /// The bytes of a JSON body, up to the limit.
 pub(crate) struct JsonBody {
@@ -57,80 +50,18 @@ impl JsonBody {
     }
 }
 
-impl FromRequest<ApiState> for JsonBody {
+impl<S: Sync> FromRequestParts<S> for JsonBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
-        let (mut parts, body) = request.into_parts();
-        let room = parts.extensions.remove::<Arc<Room>>();
-        let (bytes, room) = read(&parts.headers, body, room, state).await?;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // `body::received` has put it there.
+        let Received { bytes, room } = parts.extensions.remove().unwrap_or_default();
         if !bytes.is_empty() && !is_json(&parts.headers) {
             let detail = "send JSON with `Content-Type: application/json`";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
         Ok(Self { bytes, room: BodyRoom(room) })
     }
-}
-
-/// Reads a body. If its length was announced, there is `room` for it already, unless it is small.
-async fn read(
-    headers: &HeaderMap,
-    mut body: axum::body::Body,
-    mut room: Option<Arc<Room>>,
-    state: &ApiState,
-) -> Result<(Bytes, Option<Arc<Room>>), Problem> {
-    let limit = state.config.body_limit;
-    let announced = announced(headers);
-    let too_large = || {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds the limit of {limit} bytes"))
-    };
-    if announced.is_some_and(|announced| announced > limit) {
-        // A client that sent `Expect` (RFC 9110, section 10.1.1) has not sent the body yet.
-        if !headers.contains_key(header::EXPECT) {
-            drain(&mut body, limit).await;
-        }
-        return Err(too_large());
-    }
-    let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0));
-    let mut unannounced = None;
-    while let Some(frame) = body.frame().await {
-        let broken = |_| Problem::new(StatusCode::BAD_REQUEST, "the body is incomplete");
-        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        if bytes.len() + data.len() > limit {
-            drain(&mut body, limit).await;
-            return Err(too_large());
-        }
-        if announced.is_none() && unannounced.is_none() && bytes.len() + data.len() > SMALL {
-            unannounced = Some(state.memory.room_while_running(limit).await?);
-        }
-        bytes.extend_from_slice(&data);
-    }
-    if let Some(mut unannounced) = unannounced {
-        unannounced.shrink_to(bytes.len());
-        room = Some(Arc::new(unannounced));
-    }
-    Ok((bytes.freeze(), room))
-}
-
-/// The length of the body, if the request announces it.
-pub(crate) fn announced(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Reads what a client is still sending, so that it does not miss the answer.
-pub(crate) async fn drain(body: &mut axum::body::Body, limit: usize) {
-    let most = limit.saturating_mul(DRAIN_TIMES);
-    let reading = async {
-        let mut seen = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-            if seen > most {
-                break;
-            }
-        }
-    };
-    // The answer is the same whether or not the client finished in time.
-    let _ = timeout(DRAIN_TIME, reading).await;
 }
 
 /// Whether the type is `application/json` or `application/…+json` (RFC 6839, section 3.1). Parameters do not matter.

@@ -19,6 +19,7 @@
 //! | [`views`] | stored rows as the API shows them |
 
 mod auth;
+mod body;
 mod config;
 mod dead_letters;
 mod deliveries;
@@ -31,6 +32,7 @@ mod needs;
 mod observe;
 mod openapi;
 mod page;
+mod places;
 mod pressure;
 mod problem;
 mod registry;
@@ -48,6 +50,7 @@ mod webhook;
 
 pub use config::{Config, ConfigError};
 pub use key::{AdminKey, AdminKeyError};
+pub use places::Places;
 pub use pressure::Shedding;
 pub use router::{openapi_json, router};
 pub use server::{BindError, Server};

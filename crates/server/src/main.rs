@@ -10,7 +10,7 @@ use postrider_settings::{
     DatabaseArgs, DeliveryArgs, DispatchArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig,
     ShutdownArgs, TelemetryArgs,
 };
-use postrider_telemetry::{Program, listener};
+use postrider_telemetry::Program;
 
 /// Serve the HTTP API: accept events, manage subscribers, report on deliveries
 #[derive(Debug, Parser)]
@@ -69,6 +69,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     let mut config = Config {
         body_limit: args.server.body_limit,
         request_memory: args.server.request_memory,
+        connections_per_address: args.server.connections_per_address,
         delay,
         grace,
         shedding: Shedding { queue_age, latency },
@@ -89,10 +90,14 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         dispatcher: Dispatcher::new(store.clone(), dispatch)?,
         store,
         targets,
-        telemetry: listener::routes(observed.metrics().clone(), readiness.clone()),
+        telemetry: observed.api_routes(&readiness, args.server.api_metrics),
     };
     let api = Server::bind(args.server.listen, config, parts).await;
     let api = api.map_err(|error| SettingsError::refused("POSTRIDER_LISTEN", error))?;
+    let places = api.places();
+    readiness.require(move || {
+        if places.all_taken() { Err("all places for connections are taken".to_owned()) } else { Ok(()) }
+    });
     observed.serve(&args.telemetry, &database, &readiness).await?;
     tracing::info!(service = "api", address = %api.local_addr(), "listening");
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::Method;
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use metrics::SharedString;
@@ -39,6 +39,7 @@ pub(crate) async fn observed(State(ids): State<IdGenerator>, request: Request, n
     let started = Instant::now();
     let mut response = request_id::within(id.clone(), next.run(request)).instrument(span.clone()).await;
     response.headers_mut().insert(request_id::HEADER, id);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {

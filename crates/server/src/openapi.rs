@@ -40,10 +40,9 @@ pub(crate) struct Api;
 const KEY: &str = "operator_key";
 
 /// The routes without a key, which are not handlers of this crate's API router.
-const PUBLIC: [(&str, &str, &str, &str); 5] = [
+const PUBLIC: [(&str, &str, &str, &str); 4] = [
     ("/healthz", "get_health", "Whether the process is alive", "application/json"),
     ("/readyz", "get_readiness", "Whether the server can work", "application/json"),
-    ("/metrics", "get_metrics", "Metrics for Prometheus", "text/plain"),
     ("/openapi.json", "get_description", "This description", "application/json"),
     ("/docs", "get_docs", "This description, for people", "text/html"),
 ];

@@ -58,6 +58,16 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable; try again")
     }
 
+    /// The same problem with a part of the request, `path` being its place there.
+    pub(crate) fn within(mut self, path: &str) -> Self {
+        let errors = std::mem::take(&mut self.0.errors);
+        if errors.is_empty() {
+            return self;
+        }
+        let within = |error: FieldError| FieldError { field: format!("{path}.{}", error.field), ..error };
+        Self::fields(errors.into_iter().map(within).collect())
+    }
+
     /// A failure that the caller can neither cause nor correct.
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the server failed; its log has the cause")
@@ -79,6 +89,10 @@ impl IntoResponse for Problem {
         match status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::REQUEST_TIMEOUT => {
+                // The rest of the body may still arrive (RFC 9110, section 15.5.9).
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
@@ -114,6 +128,9 @@ impl From<DispatchError> for Problem {
             DispatchError::KeyConflict => Self::new(StatusCode::CONFLICT, error.to_string()),
             DispatchError::TooManySubscribers => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+            }
+            DispatchError::Hook { name, source } => {
+                Self::field("data", &format!("does not fit the transform `{name}`: {}", chain(&*source)))
             }
             error if comes_from_trouble(&error) => {
                 tracing::debug!(trace_id, error = %chain(&error), "event not dispatched");

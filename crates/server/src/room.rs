@@ -1,7 +1,7 @@
 //! Room in memory for the bodies of requests and for the events in responses.
 //!
 //! A request whose body is large waits for room before the body is read, and without taking one of the places of running
-//! requests, so that no request waits behind it. Small bodies do not count: there are no more of them than running requests.
+//! requests, so that no request waits behind it. Small bodies do not count: there are no more of them than connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

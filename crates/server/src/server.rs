@@ -18,11 +18,12 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use postrider_core::chain;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 
 use crate::config::{Config, ConfigError};
+use crate::places::{Place, Places};
 use crate::router::router;
 use crate::state::Parts;
 
@@ -30,6 +31,8 @@ use crate::state::Parts;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes.
 const HEAD_LIMIT: usize = 32 * 1024;
+/// How long a client may take to read something of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause after the system had no file descriptors or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -42,7 +45,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
-    connections: Arc<Semaphore>,
+    places: Places,
     delay: Duration,
     grace: Duration,
 }
@@ -70,18 +73,23 @@ impl Server {
     /// # Errors
     /// Fails if a value of `config` is out of bounds, or the address is taken or not this machine's.
     pub async fn bind(address: SocketAddr, config: Config, parts: Parts) -> Result<Self, BindError> {
-        let connections = Arc::new(Semaphore::new(config.connections));
+        let places = Places::new(config.connections, config.connections_per_address);
         let (delay, grace) = (config.delay, config.grace);
         let router = router(config, parts)?;
         let listening = TcpListener::bind(address).await;
         let listening = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = listening.map_err(|source| BindError::Listen { address, source })?;
-        Ok(Self { listener, address, router, connections, delay, grace })
+        Ok(Self { listener, address, router, places, delay, grace })
     }
 
     /// The address, with the actual port.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the places for connections, to report when all are taken.
+    pub fn places(&self) -> Places {
+        self.places.clone()
     }
 
     /// Answers requests until `shutdown` ends and the delay is over, and then lets requests in flight finish within the
@@ -91,18 +99,18 @@ impl Server {
     /// is idle: it cannot know that a request is on its way (RFC 9112, §9.5). Report the server as not ready when
     /// `shutdown` ends, so that load balancers send new clients elsewhere.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { listener, router, connections, delay, grace, address: _ } = self;
+        let Self { listener, router, places, delay, grace, address: _ } = self;
         let mut open = Open {
             router,
             graceful: GracefulShutdown::new(),
             tasks: JoinSet::new(),
             closing: Arc::default(),
         };
-        open.accept_until(&listener, &connections, shutdown).await;
+        open.accept_until(&listener, &places, shutdown).await;
         open.closing.store(true, Ordering::SeqCst);
-        open.accept_until(&listener, &connections, sleep(delay)).await;
+        open.accept_until(&listener, &places, sleep(delay)).await;
         // The system refuses connections from here on.
-        open.accept_waiting(listener, &connections);
+        open.accept_waiting(listener, &places);
         let ended = async {
             open.linger().await;
             open.graceful.shutdown().await;
@@ -122,36 +130,33 @@ struct Open {
 }
 
 impl Open {
-    async fn accept_until(
-        &mut self,
-        listener: &TcpListener,
-        connections: &Arc<Semaphore>,
-        end: impl Future<Output = ()>,
-    ) {
+    async fn accept_until(&mut self, listener: &TcpListener, places: &Places, end: impl Future<Output = ()>) {
         let mut end = pin!(end);
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = &mut end => return,
                 Some(_) = self.tasks.join_next() => continue,
-                accepted = accept(listener, connections) => accepted,
+                accepted = accept(listener, places) => accepted,
             };
-            if let Some((stream, permit)) = accepted {
-                self.serve(stream, permit);
+            if let Some((stream, place)) = accepted {
+                self.serve(stream, place);
             }
         }
     }
 
     /// Stops listening, after accepting the connections that the system has established already and would reset.
-    fn accept_waiting(&mut self, listener: TcpListener, connections: &Arc<Semaphore>) {
+    fn accept_waiting(&mut self, listener: TcpListener, places: &Places) {
         // Without Tokio, which may not have heard of them yet. It has made the listener non-blocking.
         let Ok(listener) = listener.into_std() else { return };
-        while let Ok(permit) = Arc::clone(connections).try_acquire_owned()
-            && let Ok((stream, _)) = listener.accept()
+        while let Some(free) = places.try_free()
+            && let Ok((stream, peer)) = listener.accept()
             && stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            self.serve(stream, permit);
+            if let Some(place) = free.take(peer.ip()) {
+                self.serve(stream, place);
+            }
         }
     }
 
@@ -163,7 +168,9 @@ impl Open {
         let _ = timeout(LINGER, all_closed).await;
     }
 
-    fn serve(&mut self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    fn serve(&mut self, stream: TcpStream, place: Place) {
+        let mut stream = Box::pin(TimeoutStream::new(stream));
+        stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
         let (router, closing) = (TowerToHyperService::new(self.router.clone()), Arc::clone(&self.closing));
@@ -183,24 +190,21 @@ impl Open {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %chain(&error), "connection failed");
             }
-            drop(permit);
+            drop(place);
         });
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, places: &Places) -> Option<(TcpStream, Place)> {
+    let free = places.free().await?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
+            let place = free.take(peer.ip())?;
             // Responses are small and written whole, so waiting to fill a packet would only delay them.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(error = %chain(&error), "TCP_NODELAY not set");
             }
-            Some((stream, permit))
+            Some((stream, place))
         }
         Err(error) if is_of_connection(&error) => None,
         Err(error) => {

@@ -23,8 +23,8 @@ pub struct Parts {
     pub dispatcher: Dispatcher,
     /// Checks the URLs of subscribers when they are created or changed.
     pub targets: Client,
-    /// Routes beside the API that require no key. With those of `postrider_telemetry::listener`, the address also serves
-    /// `/metrics`, `/healthz` and `/readyz`. [`Router::new`] adds none.
+    /// Routes beside the API that require no key, such as the `health_routes` of `postrider_telemetry::listener`:
+    /// `/healthz` and `/readyz`. [`Router::new`] adds none.
     pub telemetry: Router,
 }
 

@@ -19,6 +19,9 @@ pub const DATABASE_CONNECTIONS: RangeInclusive<u32> = 1..=1000;
 /// `POSTRIDER_PARTITION`: the span of time of a partition. Many short ones cost every statement that reads all of them.
 pub const PARTITION: RangeInclusive<Duration> = Duration::from_hours(1)..=Duration::from_hours(30 * 24);
 
+/// `POSTRIDER_CONNECTIONS_PER_ADDRESS`: connections of one client of the API.
+pub const CONNECTIONS_PER_ADDRESS: RangeInclusive<u32> = 1..=1_000_000;
+
 /// `POSTRIDER_BODY_LIMIT`: bytes of a request body.
 pub const BODY_LIMIT: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
 
@@ -61,6 +64,7 @@ pub(crate) fn shown(id: &str) -> Option<String> {
         "partition" => duration_range(&PARTITION),
         "body_limit" => size_range(&BODY_LIMIT),
         "request_memory" => size_range(&REQUEST_MEMORY),
+        "connections_per_address" => count_range(&CONNECTIONS_PER_ADDRESS),
         "shed_queue_age" => or_zero(&SHED_QUEUE_AGE),
         "shed_latency" => or_zero(&SHED_LATENCY),
         "shutdown_delay" => duration_range(&SHUTDOWN_DELAY),

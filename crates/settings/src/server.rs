@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use crate::value::{duration_in, size_in, yes_or_no};
+use crate::value::{count_in, duration_in, size_in, yes_or_no};
 use crate::{SecretText, SettingsError, bounds};
 
 /// The server.
@@ -49,6 +49,23 @@ pub struct ServerArgs {
         value_parser = size_in(bounds::REQUEST_MEMORY)
     )]
     pub request_memory: usize,
+
+    /// Most connections of one client; absent for no limit
+    ///
+    /// A client is an IPv4 address, or the first 64 bits of an IPv6 address. Behind a proxy all clients have the proxy's
+    /// address: limit them there.
+    #[arg(
+        long, env = "POSTRIDER_CONNECTIONS_PER_ADDRESS", value_name = "N",
+        value_parser = count_in::<usize>(bounds::CONNECTIONS_PER_ADDRESS)
+    )]
+    pub connections_per_address: Option<usize>,
+
+    /// Also serve /metrics on the API's address, where it needs no key
+    #[arg(
+        long, env = "POSTRIDER_API_METRICS", value_name = "BOOL", default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = yes_or_no()
+    )]
+    pub api_metrics: bool,
 
     /// Time to go on serving after SIGTERM or Ctrl-C, while `/readyz` already says that the server is not ready
     ///

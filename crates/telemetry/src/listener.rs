@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -25,6 +25,7 @@ pub const MAX_AGE: Duration = Duration::from_millis(250);
 /// The result of a probe: ready, or a reason that contains neither addresses nor secrets.
 pub type Probed = Result<(), String>;
 
+type Condition = dyn Fn() -> Probed + Send;
 type Probe = dyn Fn() -> Pin<Box<dyn Future<Output = Probed> + Send>> + Send + Sync;
 
 /// Checks with a probe, within a time limit, whether this process can do its work.
@@ -40,6 +41,7 @@ pub struct Readiness {
     probe: Arc<Probe>,
     limit: Duration,
     stopping: Arc<AtomicBool>,
+    conditions: Arc<StdMutex<Vec<Box<Condition>>>>,
     last: Arc<Mutex<Option<(Instant, Probed)>>>,
 }
 
@@ -56,6 +58,7 @@ impl Readiness {
             probe: Arc::new(move || Box::pin(probe())),
             limit,
             stopping: Arc::default(),
+            conditions: Arc::default(),
             last: Arc::default(),
         }
     }
@@ -70,6 +73,15 @@ impl Readiness {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
+    /// Adds a condition that is checked each time before the probe. Applies to all clones.
+    pub fn require(&self, condition: impl Fn() -> Probed + Send + 'static) {
+        self.conditions().push(Box::new(condition));
+    }
+
+    fn conditions(&self) -> MutexGuard<'_, Vec<Box<Condition>>> {
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs the probe, or returns its last result if that is younger than [`MAX_AGE`].
     ///
     /// # Errors
@@ -78,6 +90,7 @@ impl Readiness {
         if self.stopping.load(Ordering::SeqCst) {
             return Err("stopping".to_owned());
         }
+        self.conditions().iter().try_for_each(|condition| condition())?;
         let mut last = self.last.lock().await;
         if let Some((at, probed)) = &*last
             && at.elapsed() < MAX_AGE
@@ -99,12 +112,14 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// Returns the routes `/metrics`, `/healthz` and `/readyz`. The server has them on its API address too.
+/// Returns the routes `/metrics`, `/healthz` and `/readyz`.
 pub fn routes(handle: PrometheusHandle, readiness: Readiness) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics).with_state(handle))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz).with_state(readiness))
+    health_routes(readiness).route("/metrics", get(metrics).with_state(handle))
+}
+
+/// Returns the routes `/healthz` and `/readyz`, which the server has on its API address too.
+pub fn health_routes(readiness: Readiness) -> Router {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz).with_state(readiness))
 }
 
 async fn metrics(State(handle): State<PrometheusHandle>) -> Response {

@@ -116,7 +116,10 @@ async fn a_failed_way_does_not_stop_the_others(stage: &Stage) {
     transforms.register("*", hook("broken", |_| panic!("a hook that panics"))).unwrap();
     let broken = stage.dispatcher_with(Config { transforms, ..Config::default() });
     let report = LeadNotifier { dispatcher: Some(broken), ..notifier(&receiver) }.qualified(&lead()).await;
-    assert!(matches!(report.dispatched, Some(Err(NotifyError::Dispatch(DispatchError::Hook { .. })))));
+    assert!(matches!(
+        report.dispatched,
+        Some(Err(NotifyError::Dispatch(DispatchError::HookPanicked { .. })))
+    ));
     assert!(matches!((report.slack, report.webhook), (Some(Ok(())), Some(Ok(_)))));
 
     // With neither a database nor a receiver, each way reports its own error.

@@ -70,7 +70,8 @@ const show = (api) => {
   for (const [name, one] of Object.entries(api.components.schemas)) page.append(schema(name, one));
 };
 
-fetch("/openapi.json")
+// Relative, so that it also works below a path prefix.
+fetch("openapi.json")
   .then((response) => response.json())
   .then(show)
-  .catch((error) => document.getElementById("api").replaceChildren(make("p", `Cannot show /openapi.json: ${error}`)));
+  .catch((error) => document.getElementById("api").replaceChildren(make("p", `Cannot show openapi.json: ${error}`)));

@@ -61,10 +61,11 @@ pub(super) async fn dispatch_batch(
     }
     let mut dispatched = dispatched.into_iter();
     let mut results = Vec::with_capacity(problems.len());
-    for event in problems {
+    for (place, event) in problems.into_iter().enumerate() {
         let result = event.and_then(|()| {
             // The dispatcher returns one result per event.
-            dispatched.next().unwrap_or(Err(DispatchError::Closed)).map_err(Problem::from)
+            let dispatched = dispatched.next().unwrap_or(Err(DispatchError::Closed));
+            dispatched.map_err(|error| Problem::from(error).within(&format!("events[{place}]")))
         });
         results.push(match result {
             Ok(dispatched) => BatchResult::Dispatched(dispatched_view(dispatched)),

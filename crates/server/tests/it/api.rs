@@ -9,6 +9,7 @@ use postrider_core::{AddressPolicy, IdGenerator, Keyring, SystemRandom};
 use postrider_database::{Config as DatabaseConfig, Database};
 use postrider_delivery::{Client, Config as DeliveryConfig};
 use postrider_dispatch::Dispatcher;
+use postrider_dispatch::transform::Transforms;
 use postrider_server::{Config, Parts, Server};
 use postrider_store::Store;
 use postrider_testkit::api::Description;
@@ -53,25 +54,35 @@ impl TestServer {
         let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
         let queue = postrider_queue::open(&database);
         let store = Store::new(database.clone(), queue, keyring, IdGenerator::system());
-        Self::of(Arc::new(test_database), store, telemetry(&database), change).await
+        Self::of(Arc::new(test_database), store, telemetry(&database), Default::default(), change).await
+    }
+
+    /// Starts a server whose dispatcher has these transforms.
+    pub(crate) async fn transforming(transforms: Transforms) -> Self {
+        let other = Self::start().await;
+        let dispatch = postrider_dispatch::Config { transforms, ..Default::default() };
+        let database = Arc::clone(&other.test_database);
+        Self::of(database, other.store.clone(), Router::new(), dispatch, |config| config).await
     }
 
     /// Starts another server over the same store.
     pub(crate) async fn beside(other: &Self) -> Self {
-        Self::of(Arc::clone(&other.test_database), other.store.clone(), Router::new(), |config| config).await
+        let database = Arc::clone(&other.test_database);
+        Self::of(database, other.store.clone(), Router::new(), Default::default(), |config| config).await
     }
 
     async fn of(
         test_database: Arc<TestDatabase>,
         store: Store,
         telemetry: Router,
+        dispatch: postrider_dispatch::Config,
         change: impl FnOnce(Config) -> Config,
     ) -> Self {
         let database = store.database().clone();
         // Loopback is allowed; other private addresses are not.
         let addresses = AddressPolicy::public_only().allowing(vec!["127.0.0.0/8".parse().unwrap()]);
         let targets = TargetPolicy { addresses, https_only: false };
-        let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default()).unwrap();
+        let dispatcher = Dispatcher::new(store.clone(), dispatch).unwrap();
         let parts = Parts {
             store: store.clone(),
             dispatcher: dispatcher.clone(),

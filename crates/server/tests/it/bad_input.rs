@@ -346,7 +346,7 @@ async fn query_parameters_are_validated() {
         ("/v1/stats/series?step=99999999999999999d", "step"),
         // More steps than the maximum.
         ("/v1/stats/series?from=1700000000&step=1d&to=1900000000", "step"),
-        ("/v1/stats/series?from=-9223372036854775808&to=9223372036854775807&step=1d", "step"),
+        ("/v1/stats/series?from=0&to=253402300799&step=1d", "step"),
         // Nothing that long ago is stored by the day.
         ("/v1/stats/series?from=1700000000&to=1700003600&step=1d", "from"),
         // Minutes and hours that long ago are not stored.
@@ -391,5 +391,29 @@ async fn an_unknown_path_or_object_is_a_problem_document() {
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{method} {path}");
         assert_eq!(answer.json()["status"], status);
         assert_eq!(answer.header("allow").is_some(), status == 405, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_refused() {
+    let server = TestServer::start().await;
+    let body = r#"{"event":"a","data":{}}"#;
+    let json = ("content-type", "application/json");
+    for (encoding, status) in [("gzip", 415), ("identity, br", 415), ("Identity", 202), ("", 415)] {
+        let headers = [json, ("content-encoding", encoding)];
+        let answer = server.api.send(http::Method::POST, "/v1/events", &headers, body).await;
+        assert_eq!(answer.status, status, "{encoding:?}: {}", answer.text());
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    }
+}
+
+#[tokio::test]
+async fn a_time_out_of_range_is_refused() {
+    let server = TestServer::start().await;
+    for since in ["1700000000000", "-1", "99999999999999999999"] {
+        for list in ["deliveries", "dead-letters", "stats"] {
+            let (status, problem) = server.api.get(&format!("/v1/{list}?since={since}")).await;
+            assert_eq!((status, fields(&problem)), (422, vec!["since"]), "{list} {since}: {problem}");
+        }
     }
 }

@@ -11,7 +11,6 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const ROUTES: &[(&str, &str)] = &[
     ("get", "/docs"),
     ("get", "/healthz"),
-    ("get", "/metrics"),
     ("get", "/openapi.json"),
     ("get", "/readyz"),
     ("get", "/v1/dead-letters"),

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use postrider_dispatch::transform::{Transforms, hook};
 use postrider_testkit::eventually;
 use serde_json::{Value, json};
 
@@ -213,4 +214,22 @@ async fn tenants_do_not_see_each_other() {
     assert_eq!(server.api.get(&path).await.1["active"], true, "nothing has changed");
     let (_, stats) = acme.get("/v1/stats").await;
     assert_eq!((&stats["subscribers"]["total"], &stats["deliveries"]["total"]), (&json!(0), &json!(0)));
+}
+
+#[tokio::test]
+async fn data_that_a_transform_does_not_fit_is_the_callers_to_correct() {
+    let mut transforms = Transforms::new();
+    transforms.register("order.created", hook("stamp", |event| Ok(event.set("/card/seen", &true)?))).unwrap();
+    let server = TestServer::transforming(transforms).await;
+    let event = |data: Value| json!({"event": "order.created", "data": data});
+    let (status, problem) = server.api.post("/v1/events", &event(json!({"card": 5}))).await;
+    assert_eq!((status, fields(&problem)), (422, vec!["data"]), "{problem}");
+    let message = problem["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("`stamp`") && message.contains("`/card/seen`"), "{message}");
+    let batch = json!({"events": [event(json!({})), event(json!({"card": []}))]});
+    let (status, answer) = server.api.post("/v1/events/batch", &batch).await;
+    assert_eq!(status, 202, "{answer}");
+    let [first, second] = answer["results"].as_array().unwrap().as_slice() else { panic!("{answer}") };
+    assert!(first["id"].is_string(), "{first}");
+    assert_eq!((&second["status"], fields(second)), (&json!(422), vec!["events[1].data"]), "{second}");
 }

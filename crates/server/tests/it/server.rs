@@ -66,17 +66,6 @@ async fn requests_are_aborted_after_the_grace_period() {
 }
 
 #[tokio::test]
-async fn a_slow_body_ends_with_the_request_timeout() {
-    let server =
-        TestServer::with(|config| Config { request_timeout: Duration::from_secs(1), ..config }).await;
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream.write_all(format!("{}\r\n{{", head(BODY.len())).as_bytes()).await.unwrap();
-    let text = answer(&mut stream).await;
-    assert!(text.starts_with("HTTP/1.1 503"), "{text}");
-    assert!(text.contains("retry-after:"), "{text}");
-}
-
-#[tokio::test]
 async fn a_declared_body_over_the_limit_is_answered_at_once() {
     let server = TestServer::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -130,4 +119,63 @@ async fn a_taken_address_is_named_in_the_error() {
     let config = Config::new(KEY.parse().unwrap());
     let error = Server::bind(server.address, config, parts).await.unwrap_err();
     assert!(error.to_string().contains(&server.address.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn slow_bodies_take_no_place_and_get_408() {
+    let server = TestServer::with(|config| Config { requests: 1, ..config }).await;
+    let mut slow = Vec::new();
+    for announced in [BODY.len(), 100_000] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(format!("{}\r\n{{", head(announced)).as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(server.event("a").await["jobs_created"], 0, "another request runs at once");
+    for mut stream in slow {
+        let text = answer(&mut stream).await;
+        assert!(text.contains("HTTP/1.1 408") && text.contains("connection: close"), "{text}");
+        assert!(text.contains("too slowly"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_has_no_longer_than_the_time_of_a_request() {
+    let timeout = Duration::from_secs(1);
+    let server = TestServer::with(|config| Config { request_timeout: timeout, ..config }).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let fast = "{".repeat(100_000);
+    stream.write_all(format!("{}\r\n{fast}", head(200_000)).as_bytes()).await.unwrap();
+    let text = answer(&mut stream).await;
+    assert!(text.contains("HTTP/1.1 408"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_answer_loses_its_place() {
+    let server = TestServer::with(|config| Config { connections: 1, ..config }).await;
+    let mut deaf = TcpStream::connect(server.address).await.unwrap();
+    let request = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(200);
+    deaf.write_all(request.as_bytes()).await.unwrap();
+    // The server holds the only place for it until the answers that it does not read have waited for 20 s.
+    let waiting = timeout(4 * DEADLINE, server.event("a")).await.expect("a place after all");
+    assert_eq!(waiting["jobs_created"], 0);
+    drop(deaf);
+}
+
+#[tokio::test]
+async fn a_client_has_no_more_connections_than_it_may() {
+    let server = TestServer::with(|config| Config { connections_per_address: Some(2), ..config }).await;
+    let get = "GET /openapi.json HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut allowed = Vec::new();
+    for _ in 0..2 {
+        allowed.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let mut refused = TcpStream::connect(server.address).await.unwrap();
+    let _ = refused.write_all(get.as_bytes()).await;
+    let mut nothing = Vec::new();
+    let ended = timeout(DEADLINE, refused.read_to_end(&mut nothing)).await.expect("an end in time");
+    assert!(ended.is_err() || nothing.is_empty(), "it is closed without an answer");
+    for mut stream in allowed {
+        stream.write_all(get.as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+    }
 }

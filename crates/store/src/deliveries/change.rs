@@ -16,6 +16,7 @@ use crate::erasure::PayloadGone;
 use crate::queue_ids::{lane_of, queued};
 use crate::rollups::deliveries::{Counts, add};
 use crate::row::{CANCELLED, PENDING};
+use crate::subscribers::is_active;
 use crate::{Store, StoreError};
 
 /// The result of a request to retry or cancel a delivery.
@@ -27,6 +28,8 @@ pub enum Changed {
     Not(DeliveryStatus),
     /// It cannot be delivered again, since its event's payload is not there any more.
     PayloadGone(PayloadGone),
+    /// It cannot be delivered again, since its subscriber is not active or was deleted.
+    Inactive,
     /// The tenant has no such delivery.
     Missing,
 }
@@ -53,6 +56,10 @@ impl Store {
         {
             transaction.rollback().await?;
             return Ok(Changed::PayloadGone(why));
+        }
+        if !is_active(&transaction, tenant, before.subscriber).await? {
+            transaction.rollback().await?;
+            return Ok(Changed::Inactive);
         }
         restart(self, &transaction, tenant, std::slice::from_ref(&before), AttemptBudget::FromZero).await?;
         transaction.commit().await?;

@@ -18,5 +18,6 @@ pub(crate) mod secrets;
 pub(crate) mod stored;
 mod subscriber;
 
+pub(crate) use self::query::is_active;
 pub use self::rekey::{RekeyError, Rekeyed};
 pub use self::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};

@@ -20,6 +20,17 @@ pub(super) fn update(tenant: &TenantId, id: SubscriberId) -> sea_orm::UpdateMany
         .filter(subscribers::Column::Tenant.eq(tenant.as_str()))
 }
 
+/// Returns whether the tenant has this subscriber, and it is active.
+pub(crate) async fn is_active(
+    transaction: &Transaction,
+    tenant: &TenantId,
+    id: SubscriberId,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT active FROM subscribers WHERE id = $1 AND tenant = $2";
+    let row = query_one(transaction, sql, [id.uuid().into(), tenant.as_str().into()]).await?;
+    Ok(row.map(|row| column(&row, "active")).transpose()?.unwrap_or(false))
+}
+
 /// Deletes a subscriber of a tenant, and returns whether it was active. `None` if there is none.
 pub(super) async fn delete(
     transaction: &Transaction,

@@ -2,9 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use postrider_core::{ErrorKind, SubscriberId};
+use postrider_core::{DeliveryStatus, ErrorKind, SubscriberId};
 use postrider_queue::{Claim, Finish, LaneRate, LaneSettings, LeaseToken};
-use postrider_store::attempt::End;
 use postrider_store::deliveries::Changed;
 use postrider_store::health::BreakerPolicy;
 use postrider_store::loading::Loaded;
@@ -23,7 +22,7 @@ on_both!(
     other_lanes_are_claimed_while_one_drains,
     the_lane_of_a_deleted_subscriber_is_removed_an_hour_later,
     a_lane_with_a_running_job_is_not_removed,
-    a_retried_delivery_of_a_deleted_subscriber_ends,
+    nothing_is_retried_for_a_subscriber_that_is_not_active,
     a_cancelled_delivery_takes_no_turn_of_its_lane,
 );
 
@@ -191,27 +190,18 @@ async fn a_lane_with_a_running_job_is_not_removed(stage: &Stage) {
     assert_eq!(stage.store.queue().remove_lanes(100).await.unwrap(), 1);
 }
 
-async fn a_retried_delivery_of_a_deleted_subscriber_ends(stage: &Stage) {
+async fn nothing_is_retried_for_a_subscriber_that_is_not_active(stage: &Stage) {
     let subscriber = stage.subscribe(&stage.tenant, true).await;
     let delivery = stage.dispatch(&stage.tenant, subscriber, "a.b", stage.now()).await;
-    stage.store.delete_subscriber(&stage.tenant, subscriber).await.unwrap();
+    let off = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
+    stage.store.change_subscriber(&stage.tenant, subscriber, off).await.unwrap();
     drain(stage, 100).await;
-    stage.database.advance(2 * HOUR).await;
-    assert_eq!(stage.store.queue().remove_lanes(100).await.unwrap(), 1);
-    let retried = stage.store.retry(&stage.tenant, delivery).await.unwrap();
-    assert!(matches!(retried, Changed::Done(_)), "{retried:?}");
-    let token = LeaseToken(stage.store.ids().next_uuid());
-    let claimed = stage.store.queue().claim(&Claim::new(token, 9, HOUR)).await.unwrap().jobs;
-    let Loaded::Inactive(delivery, End::Cancelled) = stage.store.load(&claimed).await.unwrap().remove(0)
-    else {
-        panic!("its subscriber was deleted");
-    };
-    stage.record_untried(claimed[0].lease, &delivery, End::Cancelled).await;
-    // The lane that the retry made is removed like the first one.
-    assert_eq!(drain(stage, 100).await, [0]);
-    assert_eq!((lanes(stage).await, stage.store.queue().remove_lanes(100).await.unwrap()), (1, 0));
-    stage.database.advance(2 * HOUR).await;
-    assert_eq!((stage.store.queue().remove_lanes(100).await.unwrap(), lanes(stage).await), (1, 0));
+    let retry = async || stage.store.retry(&stage.tenant, delivery).await.unwrap();
+    assert!(matches!(retry().await, Changed::Inactive));
+    stage.store.delete_subscriber(&stage.tenant, subscriber).await.unwrap();
+    assert!(matches!(retry().await, Changed::Inactive));
+    let status = stage.store.delivery(&stage.tenant, delivery).await.unwrap().unwrap().status;
+    assert_eq!(status, DeliveryStatus::Cancelled, "it stays what it was");
 }
 
 async fn a_cancelled_delivery_takes_no_turn_of_its_lane(stage: &Stage) {

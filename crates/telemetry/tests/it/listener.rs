@@ -60,6 +60,19 @@ async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String, String)
 }
 
 #[tokio::test]
+async fn a_condition_is_checked_besides_the_probe() {
+    let taken = Arc::new(AtomicBool::new(false));
+    let readiness = Readiness::always();
+    let condition = Arc::clone(&taken);
+    readiness.clone().require(move || {
+        if condition.load(Ordering::SeqCst) { Err("all places are taken".to_owned()) } else { Ok(()) }
+    });
+    assert_eq!(readiness.check().await, Ok(()));
+    taken.store(true, Ordering::SeqCst);
+    assert_eq!(readiness.check().await, Err("all places are taken".to_owned()), "at once");
+}
+
+#[tokio::test]
 async fn metrics_are_served_to_scrapers() {
     let served = serve(Readiness::always()).await;
     metrics::counter!(metric::LEASES_LOST).increment(3);
