@@ -6,12 +6,12 @@
 pub mod bench;
 pub mod cargo;
 pub mod chaos;
+mod debian;
 pub mod lint;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod test;
 
 mod error;
-mod faketime;
 
 pub use error::Error;

@@ -9,13 +9,17 @@ use std::{
 use crate::{
     Error,
     cargo::{cargo, status_of, without_own_variables, workspace_root},
-    chaos, faketime,
+    chaos,
+    debian::{self, FAKETIME, NGINX},
     pgbouncer::{self, PGBOUNCERS_VARIABLE},
     postgres::{Durability, Options, Postgres, URL_VARIABLE, with_version},
 };
 
 /// The package whose tests run the programs of the others.
 const BLACKBOX: &str = "postrider-blackbox";
+
+/// The package whose tests deliver to real web servers.
+const DELIVERY: &str = "postrider-delivery";
 
 /// A separate workspace that uses the crates as another project would.
 pub(crate) const EMBEDDING: &str = "tests/embedding";
@@ -34,8 +38,12 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
 
     // Black-box tests run the programs, but cargo builds only the programs of the tested package. With `--tests`, both
     // builds have the same features, so nothing is compiled twice.
-    if everything || cargo_arguments.iter().any(|argument| argument.to_string_lossy().contains(BLACKBOX)) {
-        faketime::install_if_missing();
+    let names = |package| cargo_arguments.iter().any(|argument| argument.to_string_lossy().contains(package));
+    if everything || names(DELIVERY) {
+        debian::install_if_missing(&NGINX);
+    }
+    if everything || names(BLACKBOX) {
+        debian::install_if_missing(&FAKETIME);
         let mut build = cargo(&root);
         build.args(["build", "--workspace", "--bins", "--tests"]).args(build_arguments(cargo_arguments));
         let status = status_of(&mut build)?;

@@ -19,15 +19,67 @@ pub struct AttemptView {
     /// How long the attempt took, in milliseconds.
     #[cfg_attr(feature = "schema", schema(example = 12.5))]
     pub duration_ms: f64,
+    /// The request; null if the attempt made none, or if it was erased or is older than this field.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub request: Option<RequestView>,
+    /// The receiver's address and port; null if no connection was made, or as `request`.
+    #[cfg_attr(feature = "schema", schema(required, example = "93.184.215.14:443"))]
+    pub remote_addr: Option<String>,
+    /// How long each phase took, in milliseconds; null as `request`.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub timings_ms: Option<TimingsView>,
+    /// Whether the request was sent a second time within the attempt, because a reused connection was closed before any
+    /// answer. The receiver may have processed both.
+    pub resent: bool,
     /// The response; null if there was none.
     #[cfg_attr(feature = "schema", schema(required))]
     pub response: Option<ResponseView>,
     /// Why the attempt failed; null if it succeeded.
     #[cfg_attr(feature = "schema", schema(required))]
     pub error: Option<AttemptErrorView>,
-    /// A flaw of a response that counts as a success, such as a body that was cut short; null if there was none.
+    /// A flaw of the response, such as a body that was cut short or a header that could not be read; null if there was
+    /// none.
     #[cfg_attr(feature = "schema", schema(required))]
     pub note: Option<String>,
+}
+
+/// The request of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Request))]
+pub struct RequestView {
+    /// The URL. The values of its query are masked.
+    #[cfg_attr(feature = "schema", schema(example = "https://example.com/hooks?token=***"))]
+    pub url: String,
+    /// The HTTP method.
+    #[cfg_attr(feature = "schema", schema(example = "POST"))]
+    pub method: String,
+    /// The headers in the order of sending, without `Host` and `Content-Length`. Signatures and the subscriber's own
+    /// headers are masked.
+    pub headers: Vec<HeaderView>,
+    /// The SHA-256 of the body, in hexadecimal.
+    pub body_sha256: String,
+}
+
+/// How long the phases of an attempt took, in milliseconds. A phase that the attempt did not enter is null: one that reuses a
+/// connection does not resolve, connect or shake hands.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Timings))]
+pub struct TimingsView {
+    /// Resolving the host.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub resolve: Option<f64>,
+    /// Connecting, through the egress proxy if there is one.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub connect: Option<f64>,
+    /// The TLS handshake.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub tls: Option<f64>,
+    /// From the end of the above until the headers of the response.
+    #[cfg_attr(feature = "schema", schema(required, example = 12.1))]
+    pub first_byte: Option<f64>,
+    /// From the headers until the end of the response.
+    #[cfg_attr(feature = "schema", schema(required, example = 0.1))]
+    pub body: Option<f64>,
 }
 
 /// A receiver's response.
@@ -59,7 +111,7 @@ pub enum BodyEncoding {
     Base64,
 }
 
-/// A header of a response.
+/// A header of a request or a response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Header))]
 pub struct HeaderView {

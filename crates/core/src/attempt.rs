@@ -38,13 +38,17 @@ words! {
         Proxy = 14, "proxy";
         /// Postrider could not make the request. The receiver was not reached and is not at fault.
         Internal = 15, "internal";
+        /// The receiver ended every connection, or refused the request on it, before it processed the request, as HTTP/2
+        /// allows. It has done nothing wrong.
+        Unprocessed = 16, "unprocessed";
     }
 }
 
 impl ErrorKind {
-    /// Returns whether the failure counts against the receiver; `false` for failures of Postrider or its egress proxy.
+    /// Returns whether the failure counts against the receiver; `false` for failures of Postrider or its egress proxy, and
+    /// for connections that the receiver ended as the protocol allows.
     pub const fn blames_receiver(self) -> bool {
-        !matches!(self, Self::Proxy | Self::Internal)
+        !matches!(self, Self::Proxy | Self::Internal | Self::Unprocessed)
     }
 }
 

@@ -43,6 +43,13 @@
 
 mod verifier;
 
+/// Returns the SHA-256 of bytes.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    hash
+}
+
 #[cfg(test)]
 mod tests;
 

@@ -1,24 +1,26 @@
 //! The client, its requests and their results.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use http_body_util::Full;
+use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use postrider_core::policy::AttemptTimeout;
 use postrider_core::{ErrorKind, TargetUrl, Verdict};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Config, ConfigError};
+use crate::connection::{Message, NoAnswer};
 use crate::connector::{Connector, ConnectorConfig};
 use crate::failure::Failure;
-use crate::progress::{PROGRESS, Phase, Progress};
+use crate::keep_alive::keep_alive;
+use crate::origin::{Destination, Origin};
+use crate::pool::{Lease, Pool};
+use crate::progress::{Phase, Progress, Timings};
+use crate::resend::{Resend, Resends};
 use crate::resolve::{Resolve, SystemResolver};
 use crate::response::Response;
 use crate::tls::Tls;
@@ -28,7 +30,7 @@ use crate::tls::Tls;
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    http: legacy::Client<Connector, Full<Bytes>>,
+    pool: Pool,
     connector: Connector,
     config: Config,
 }
@@ -53,9 +55,27 @@ pub struct Sent {
     pub duration: Duration,
     /// The receiver's response, whatever its status, or why there is none.
     pub result: Result<Response, Failure>,
+    /// How it came about.
+    pub trail: Trail,
+}
+
+/// How an attempt's result came about.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    /// The address of the receiver that got the request; `None` if no connection was made.
+    pub remote: Option<SocketAddr>,
+    /// How long each phase took.
+    pub timings: Timings,
+    /// Whether the request was sent a second time although the receiver may have processed the first.
+    pub resent: bool,
 }
 
 impl Sent {
+    /// Makes the result of an attempt whose request was not sent.
+    pub fn unsent(failure: Failure) -> Self {
+        Self { duration: Duration::ZERO, result: Err(failure), trail: Trail::default() }
+    }
+
     /// Returns whether the receiver answered 2xx.
     pub fn is_success(&self) -> bool {
         self.verdict().is_success()
@@ -75,22 +95,6 @@ impl Sent {
         }
     }
 }
-
-/// Idle connections per host, so that the connections of one burst serve the next. There are never more than attempts
-/// were in flight at once, and each is closed after [`Config::idle_timeout`].
-const MAX_IDLE: usize = 512;
-
-/// The read buffer of an HTTP/1.1 connection; a response's headers must fit into it.
-const H1_BUFFER: usize = 16 * 1024;
-/// The greatest size of an HTTP/2 response's headers (`SETTINGS_MAX_HEADER_LIST_SIZE`, RFC 9113, §6.5.2).
-const H2_HEADERS: u32 = 16 * 1024;
-/// What an HTTP/2 receiver may send ahead: for one response, and for all responses of a connection.
-const H2_STREAM_WINDOW: u32 = 32 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 256 * 1024;
-const H2_SEND_BUFFER: usize = 64 * 1024;
-/// A busy HTTP/2 connection that does not answer a ping is closed. Attempts share it, so a dead one would fail them all
-/// until TCP notices a quarter of an hour later.
-const H2_PING: Duration = Duration::from_secs(5);
 
 impl Client {
     /// Makes a client that resolves names with the operating system's resolver.
@@ -114,23 +118,8 @@ impl Client {
             tls: Tls::new(&config.extra_roots_pem)?,
             timeout: config.connect_timeout,
         });
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(config.idle_timeout)
-            .pool_max_idle_per_host(MAX_IDLE)
-            // Repeats a request only if nothing of it was sent because its pooled connection had gone stale.
-            .retry_canceled_requests(true)
-            // hyper limits the number of header lines to 100 by default.
-            .http1_max_buf_size(H1_BUFFER)
-            .http2_max_header_list_size(H2_HEADERS)
-            .http2_initial_stream_window_size(H2_STREAM_WINDOW)
-            .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .http2_max_send_buf_size(H2_SEND_BUFFER)
-            .http2_keep_alive_interval(H2_PING)
-            .http2_keep_alive_timeout(H2_PING)
-            .build(connector.clone());
-        Ok(Self(Arc::new(Inner { http, connector, config })))
+        let pool = Pool::new(config.idle_timeout);
+        Ok(Self(Arc::new(Inner { pool, connector, config })))
     }
 
     /// Checks whether deliveries may go to a URL now: resolves its host and judges every address, without connecting.
@@ -151,36 +140,78 @@ impl Client {
     }
 
     /// Makes one attempt. It ends by its time limit, whatever the receiver does.
+    ///
+    /// A request that the receiver says it has not processed is sent again at once, on another connection. A request on a
+    /// reused connection that closes before any answer is sent once more on a new one, and marked as
+    /// [`resent`](Trail::resent), because the receiver may have processed it.
     pub async fn send(&self, request: Request) -> Sent {
         let started = Instant::now();
         let timeout = request.timeout.map_or(self.0.config.request_timeout, AttemptTimeout::duration);
         let host = request.url.host().to_owned();
-        let result = self.attempt(request, started + timeout).await;
+        let progress = Progress::until(started + timeout);
+        let mut trail = Trail::default();
+        let result = self.attempt(request, &progress, &mut trail).await;
         if let Err(failure) = &result {
             tracing::debug!(host, kind = %failure.kind, detail = %failure, "no response");
         }
-        Sent { duration: started.elapsed(), result }
+        trail.timings = progress.end();
+        Sent { duration: started.elapsed(), result, trail }
     }
 
-    async fn attempt(&self, request: Request, deadline: Instant) -> Result<Response, Failure> {
-        let Inner { http, config, .. } = &*self.0;
+    async fn attempt(
+        &self,
+        request: Request,
+        progress: &Progress,
+        trail: &mut Trail,
+    ) -> Result<Response, Failure> {
+        let config = &self.0.config;
         config.targets.check(&request.url)?;
-        let mut request = http_request(request)?;
+        let origin = Origin::of(&request.url);
+        let destination = Destination::of(&request.url)?;
+        let message = Message { destination, headers: request.headers, body: request.body };
+        let deadline = progress.deadline();
+        let exchange = timeout_at(deadline, self.exchange(&origin, &message, progress, trail));
+        let (response, lease) = exchange.await.unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))?;
+        progress.enter(Phase::Body);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failure::new(
+                ErrorKind::Protocol,
+                "the receiver tried to switch to another protocol (status 101)",
+            ));
+        }
+        let keep_alive = keep_alive(response.headers());
+        let response = Response::read(response, config.response_limit, deadline).await;
+        lease.finish(keep_alive);
+        Ok(response)
+    }
 
-        let connection = capture_connection(&mut request);
-        let progress = Progress::until(deadline);
-        let exchange = timeout_at(deadline, http.request(request));
-        let response = match PROGRESS.scope(progress.clone(), exchange).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(Failure::exchange(&error)),
-            // The request was sent on a pooled connection while a new one was still being made: the connector's phase
-            // does not apply.
-            Err(_) if connection.connection_metadata().is_some() => {
-                return Err(Failure::timeout(Phase::Headers));
+    /// Sends a request until it is answered or has failed.
+    async fn exchange(
+        &self,
+        origin: &Origin,
+        message: &Message,
+        progress: &Progress,
+        trail: &mut Trail,
+    ) -> Result<(http::Response<Incoming>, Lease), Failure> {
+        let Inner { pool, connector, .. } = &*self.0;
+        let mut on_new_connection = false;
+        let mut resends = Resends::default();
+        loop {
+            let mut lease = pool.lease(connector, origin, on_new_connection, progress).await?;
+            trail.remote = Some(lease.remote());
+            progress.enter(Phase::Headers);
+            let NoAnswer { resend, failure, .. } = match lease.send(message).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(unanswered) => unanswered,
+            };
+            if !resends.allow(resend) {
+                return Err(failure);
             }
-            Err(_) => return Err(Failure::timeout(progress.phase())),
-        };
-        accept(response, config.response_limit, deadline).await
+            trail.resent = resends.repeated;
+            tracing::debug!(origin = &*origin.host, ?resend, "request sent again");
+            // Other idle HTTP/1.1 connections may have been closed as well.
+            on_new_connection = !lease.is_http2() || resend == Resend::MaybeProcessed;
+        }
     }
 }
 
@@ -198,48 +229,5 @@ impl fmt::Debug for Request {
             .field("body", &format_args!("{} bytes", self.body.len()))
             .field("timeout", &self.timeout)
             .finish()
-    }
-}
-
-fn http_request(request: Request) -> Result<http::Request<Full<Bytes>>, Failure> {
-    let mut post = http::Request::new(Full::new(request.body));
-    *post.method_mut() = Method::POST;
-    *post.uri_mut() = request.url.as_str().parse().map_err(|_| {
-        Failure::new(ErrorKind::Internal, "the URL contains characters that cannot be sent over HTTP")
-    })?;
-    *post.headers_mut() = request.headers;
-    Ok(post)
-}
-
-async fn accept(
-    response: http::Response<Incoming>,
-    limit: usize,
-    deadline: Instant,
-) -> Result<Response, Failure> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Failure::new(
-            ErrorKind::Protocol,
-            "the receiver tried to switch to another protocol (status 101)",
-        ));
-    }
-    Ok(Response::read(response, limit, deadline).await)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn every_target_url_can_be_requested(text in "https?://[!-~é]{1,12}(/[ -~é]{0,20})?") {
-            if let Ok(url) = TargetUrl::parse(&text) {
-                let host = url.host().to_owned();
-                let request = Request { url, headers: HeaderMap::new(), body: Bytes::new(), timeout: None };
-                let post = http_request(request);
-                prop_assert!(post.is_ok(), "{text}: {post:?}");
-                prop_assert_eq!(post.unwrap().uri().host().map(str::to_owned), Some(host));
-            }
-        }
     }
 }

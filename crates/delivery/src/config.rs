@@ -36,7 +36,8 @@ pub struct Config {
     pub proxy: Option<ProxyUrl>,
     /// PEM certificates to trust in addition to the web's roots. Each entry is the content of one file.
     pub extra_roots_pem: Vec<Vec<u8>>,
-    /// The time after which an idle connection is closed, within [`bounds::IDLE_TIMEOUT`].
+    /// The time after which an idle connection is closed, within [`bounds::IDLE_TIMEOUT`]. It should be shorter than
+    /// what receivers allow, and ends earlier if a receiver announces less (`Keep-Alive: timeout`).
     pub idle_timeout: Duration,
 }
 
@@ -98,7 +99,7 @@ pub enum ConfigError {
 }
 
 impl Default for Config {
-    /// Connect 10 s, whole attempt 30 s, 5,000 bytes of the body, idle 10 s; public addresses only, no proxy.
+    /// Connect 10 s, whole attempt 30 s, 5,000 bytes of the body, idle 4 s; public addresses only, no proxy.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
@@ -107,7 +108,8 @@ impl Default for Config {
             targets: TargetPolicy::default(),
             proxy: None,
             extra_roots_pem: Vec::new(),
-            idle_timeout: Duration::from_secs(10),
+            // Node, Apache and uvicorn close connections that are idle for 5 s.
+            idle_timeout: Duration::from_secs(4),
         }
     }
 }

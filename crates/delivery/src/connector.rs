@@ -3,31 +3,23 @@
 //! It resolves the host, judges every address, and connects only to an address that it has judged. The HTTP client
 //! never connects by itself, so a name that resolves differently after the judgement (DNS rebinding) gains nothing.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use std::{fmt, io};
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::TokioIo;
 use postrider_core::target::TargetPolicy;
 use postrider_core::{ErrorKind, chain};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tower::Service;
 
 use crate::failure::Failure;
+use crate::origin::Origin;
 use crate::progress::{Phase, Progress};
 use crate::proxy::ProxyUrl;
 use crate::resolve::Resolve;
-use crate::tls::{self, Tls};
+use crate::stream::Stream;
+use crate::tls::{self, Tls, Versions};
 
 /// The number of addresses to try. Further addresses of a name are judged, but not tried.
 const MAX_TRIED: usize = 8;
@@ -35,6 +27,16 @@ const MAX_TRIED: usize = 8;
 /// Connects to addresses that the target policy allows.
 #[derive(Clone)]
 pub(crate) struct Connector(Arc<ConnectorConfig>);
+
+/// A new connection to a receiver.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) stream: Stream,
+    /// Whether both ends agreed on HTTP/2.
+    pub(crate) h2: bool,
+    /// The receiver's address, also if a proxy connects to it.
+    pub(crate) remote: SocketAddr,
+}
 
 pub(crate) struct ConnectorConfig {
     pub(crate) targets: TargetPolicy,
@@ -68,29 +70,36 @@ impl Connector {
         Ok(addresses)
     }
 
-    async fn connect(
+    /// Connects to `origin`, within the connect timeout and the attempt's deadline.
+    pub(crate) async fn connect(
         &self,
-        destination: &Uri,
+        origin: &Origin,
+        versions: Versions,
+        progress: &Progress,
+    ) -> Result<Opened, Failure> {
+        let deadline = progress.within(self.0.timeout);
+        timeout_at(deadline, self.connect_by(origin, versions, deadline, progress))
+            .await
+            .unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))
+    }
+
+    async fn connect_by(
+        &self,
+        origin: &Origin,
+        versions: Versions,
         deadline: Instant,
         progress: &Progress,
-    ) -> Result<Stream, Failure> {
+    ) -> Result<Opened, Failure> {
         progress.enter(Phase::Dns);
-        let https = destination.scheme_str() == Some("https");
-        let Some(host) = destination.host() else {
-            return Err(Failure::new(ErrorKind::Internal, "the URL has no host"));
-        };
-        let port = destination.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let addresses = self.vetted(host).await?;
-        let tcp = self.first_to_accept(&addresses, port, deadline, progress).await?;
-        if !https {
-            progress.enter(Phase::Headers);
-            return Ok(Stream { io: TokioIo::new(Box::new(tcp)), h2: false });
+        let addresses = self.vetted(&origin.host).await?;
+        let (tcp, remote) = self.first_to_accept(&addresses, origin.port, deadline, progress).await?;
+        if !origin.https {
+            return Ok(Opened { stream: Stream::new(tcp), h2: false, remote });
         }
         progress.enter(Phase::Tls);
-        let tls = self.0.tls.handshake(host, tcp).await?;
-        progress.enter(Phase::Headers);
+        let tls = self.0.tls.handshake(&origin.host, versions, tcp).await?;
         let h2 = tls::is_h2(&tls);
-        Ok(Stream { io: TokioIo::new(Box::new(tls)), h2 })
+        Ok(Opened { stream: Stream::new(tls), h2, remote })
     }
 
     /// Tries the addresses in turn. Each gets an equal share of the remaining time, so that an address that never
@@ -101,18 +110,18 @@ impl Connector {
         port: u16,
         deadline: Instant,
         progress: &Progress,
-    ) -> Result<TcpStream, Failure> {
+    ) -> Result<(TcpStream, SocketAddr), Failure> {
         let tried = addresses.len().min(MAX_TRIED);
         let mut failure = None;
         for (remaining, address) in (1..=tried).rev().zip(addresses) {
             let now = Instant::now();
             let share = deadline.saturating_duration_since(now) / u32::try_from(remaining).unwrap_or(1);
-            failure =
-                match timeout_at(now + share, self.dial(SocketAddr::new(*address, port), progress)).await {
-                    Ok(Ok(stream)) => return Ok(stream),
-                    Ok(Err(error)) => Some(error),
-                    Err(_) => Some(Failure::timeout(progress.phase())),
-                };
+            let remote = SocketAddr::new(*address, port);
+            failure = match timeout_at(now + share, self.dial(remote, progress)).await {
+                Ok(Ok(stream)) => return Ok((stream, remote)),
+                Ok(Err(error)) => Some(error),
+                Err(_) => Some(Failure::timeout(progress.phase())),
+            };
         }
         Err(failure.unwrap_or_else(|| Failure::new(ErrorKind::Dns, "the host name has no address")))
     }
@@ -139,84 +148,5 @@ impl Connector {
             ));
         }
         Ok(stream)
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = Failure;
-    type Future = BoxFuture<'static, Result<Stream, Failure>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, destination: Uri) -> Self::Future {
-        let (connector, progress) = (self.clone(), Progress::current());
-        async move {
-            let deadline = progress.within(connector.0.timeout);
-            timeout_at(deadline, connector.connect(&destination, deadline, &progress))
-                .await
-                .unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))
-        }
-        .boxed()
-    }
-}
-
-/// A connection, with or without TLS.
-pub(crate) struct Stream {
-    io: TokioIo<Box<dyn Io>>,
-    h2: bool,
-}
-
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-impl fmt::Debug for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("h2", &self.h2).finish_non_exhaustive()
-    }
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new();
-        if self.h2 { connected.negotiated_h2() } else { connected }
-    }
-}
-
-impl Read for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl Write for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 }

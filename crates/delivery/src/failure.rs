@@ -1,12 +1,13 @@
 //! Why an attempt got no response.
 
-use std::error::Error;
 use std::io;
 
 use postrider_core::ErrorKind;
 use postrider_core::target::{Forbidden, TargetRejected};
 
+use crate::cause::is_closed;
 use crate::progress::Phase;
+use crate::resend::EndReason;
 
 /// Why an attempt got no response. The text is stored and shown to the subscriber's owner.
 ///
@@ -48,11 +49,11 @@ impl Failure {
             Phase::Proxy => {
                 (ErrorKind::Proxy, "time ran out before the egress proxy accepted the connection")
             }
-            Phase::Connect => {
+            Phase::Start | Phase::Connect => {
                 (ErrorKind::TimeoutConnect, "time ran out before the receiver accepted the connection")
             }
             Phase::Tls => (ErrorKind::TimeoutTls, "time ran out during the TLS handshake"),
-            Phase::Headers => (
+            Phase::Headers | Phase::Body => (
                 ErrorKind::TimeoutHeaders,
                 "the receiver accepted the connection, but time ran out before it answered",
             ),
@@ -76,21 +77,24 @@ impl Failure {
         Self::new(ErrorKind::Connect, text)
     }
 
-    /// Translates an error of the HTTP client. A failure of the connector passes through unchanged.
-    pub(crate) fn exchange(error: &hyper_util::client::legacy::Error) -> Self {
-        if let Some(failure) = cause::<Self>(error) {
-            return failure.clone();
+    /// A request that got no answer on an open connection.
+    pub(crate) fn unanswered(error: &hyper::Error, reason: EndReason, http2: bool) -> Self {
+        match reason {
+            EndReason::Refused | EndReason::Http1Required => Self::unprocessed(),
+            EndReason::Unsent if http2 => Self::unprocessed(),
+            _ => Self::http(error),
         }
-        if let Some(error) = cause::<hyper::Error>(error) {
-            return Self::http(error);
-        }
-        if cause::<io::Error>(error).is_some() {
-            return Self::reset();
-        }
-        Self::new(ErrorKind::Internal, "the request could not be sent")
     }
 
-    fn http(error: &hyper::Error) -> Self {
+    fn unprocessed() -> Self {
+        Self::new(
+            ErrorKind::Unprocessed,
+            "the receiver ended every HTTP/2 connection, or refused the request on it, before it processed the request",
+        )
+    }
+
+    /// An error of the HTTP client.
+    pub(crate) fn http(error: &hyper::Error) -> Self {
         if error.is_parse() {
             let text = "the response is not valid HTTP, or its headers exceed 16 KiB or 100 lines";
             return Self::new(ErrorKind::Protocol, text);
@@ -98,13 +102,7 @@ impl Failure {
         if error.is_user() {
             return Self::new(ErrorKind::Internal, "the request could not be built");
         }
-        let io = cause::<io::Error>(error).is_some();
-        if io
-            || error.is_incomplete_message()
-            || error.is_closed()
-            || error.is_canceled()
-            || error.is_timeout()
-        {
+        if is_closed(error) {
             return Self::reset();
         }
         Self::new(ErrorKind::Protocol, "the receiver violated the HTTP protocol, or ended the stream early")
@@ -113,18 +111,6 @@ impl Failure {
     fn reset() -> Self {
         Self::new(ErrorKind::Reset, "the receiver closed the connection before it answered")
     }
-}
-
-/// Returns the first cause of type `T`.
-fn cause<T: Error + 'static>(error: &dyn Error) -> Option<&T> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        cause = error.source();
-    }
-    None
 }
 
 impl From<Forbidden> for Failure {

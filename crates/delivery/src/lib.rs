@@ -33,26 +33,37 @@
 //! | [`webhook`] | the headers of a webhook request |
 //! | [`response`] | the receiver's response, cut to its limits |
 //! | [`failure`] | why an attempt got no response |
+//! | [`progress`] | how long the phases of an attempt took |
 //! | [`resolve`] | name resolution |
 //! | [`proxy`] | the egress proxy |
 //! | [`mod@retry_after`] | when the receiver asks for the next attempt |
 
 pub mod bounds;
+mod cause;
 pub mod client;
 pub mod config;
+mod connection;
 mod connector;
 pub mod failure;
-mod progress;
+mod h2_settings;
+mod habits;
+mod keep_alive;
+mod origin;
+mod pool;
+pub mod progress;
 pub mod proxy;
+mod resend;
 pub mod resolve;
 pub mod response;
 pub mod retry_after;
+mod stream;
 mod tls;
 pub mod webhook;
 
-pub use client::{Client, Request, Sent};
+pub use client::{Client, Request, Sent, Trail};
 pub use config::{Config, ConfigError};
 pub use failure::Failure;
+pub use progress::Timings;
 pub use proxy::{ProxyUrl, ProxyUrlError};
 pub use resolve::{Resolve, ResolveError, SystemResolver};
 pub use response::{BodyNote, Response};

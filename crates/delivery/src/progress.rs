@@ -1,21 +1,17 @@
-//! How far an attempt has got, so that a timeout can say what it was waiting for.
+//! How far an attempt has got and how long each phase took, so that a timeout can say what it was waiting for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-tokio::task_local! {
-    /// The progress of the attempt for which the current task connects. The HTTP client passes its connector only a
-    /// URI, so the progress travels in the task.
-    pub(crate) static PROGRESS: Progress;
-}
 
 /// What an attempt is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
+    /// Nothing yet.
+    Start,
     /// The addresses of the host name.
     Dns,
     /// A connection to the egress proxy.
@@ -26,44 +22,102 @@ pub(crate) enum Phase {
     Tls,
     /// The headers of the response.
     Headers,
+    /// The rest of the response.
+    Body,
 }
 
-/// The phase and the deadline of one attempt, shared by the attempt and its connector.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Progress {
-    phase: Arc<AtomicU8>,
-    deadline: Option<Instant>,
+impl Phase {
+    const ALL: [Self; 7] =
+        [Self::Start, Self::Dns, Self::Proxy, Self::Connect, Self::Tls, Self::Headers, Self::Body];
+}
+
+/// How long the phases of an attempt took. A phase that was not entered is `None`: an attempt that reuses a connection
+/// does not resolve, connect or shake hands. If a request was sent again, its phases are added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Resolving the host.
+    pub resolve: Option<Duration>,
+    /// Connecting to the receiver, through the egress proxy if there is one.
+    pub connect: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// From the end of the above until the headers of the response.
+    pub first_byte: Option<Duration>,
+    /// From the headers until the end of the response.
+    pub body: Option<Duration>,
+}
+
+/// The phases and the deadline of one attempt, shared by the attempt and its connector.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress(Arc<Marks>);
+
+#[derive(Debug)]
+struct Marks {
+    started: Instant,
+    deadline: Instant,
+    phase: AtomicU8,
+    /// When the current phase began, in microseconds since `started`.
+    entered: AtomicU64,
+    /// One more than the microseconds spent in each phase; 0 if it was not entered.
+    spent: [AtomicU64; Phase::ALL.len()],
 }
 
 impl Progress {
-    /// The progress of an attempt that ends at `deadline`.
+    /// The progress of an attempt that begins now and ends at `deadline`.
     pub(crate) fn until(deadline: Instant) -> Self {
-        Self { phase: Arc::default(), deadline: Some(deadline) }
+        Self(Arc::new(Marks {
+            started: Instant::now(),
+            deadline,
+            phase: AtomicU8::new(Phase::Start as u8),
+            entered: AtomicU64::new(0),
+            spent: Default::default(),
+        }))
     }
 
-    /// Returns the progress of the attempt that the current task makes, or a new one without a deadline if the task
-    /// makes none.
-    pub(crate) fn current() -> Self {
-        PROGRESS.try_with(Self::clone).unwrap_or_default()
+    /// Returns the deadline of the attempt.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.0.deadline
     }
 
     /// Returns the deadline of a step that may take `timeout`: at the latest the attempt's own deadline.
     pub(crate) fn within(&self, timeout: Duration) -> Instant {
-        let end = Instant::now() + timeout;
-        self.deadline.map_or(end, |deadline| deadline.min(end))
+        self.0.deadline.min(Instant::now() + timeout)
     }
 
+    /// Ends the current phase and begins `phase`.
     pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
+        let marks = &*self.0;
+        let now = u64::try_from(marks.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let before = marks.entered.swap(now, Ordering::Relaxed);
+        let ended = marks.phase.swap(phase as u8, Ordering::Relaxed);
+        if let Some(spent) = marks.spent.get(usize::from(ended)) {
+            let total = spent.load(Ordering::Relaxed).max(1).saturating_add(now.saturating_sub(before));
+            spent.store(total, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Relaxed) {
-            0 => Phase::Dns,
-            1 => Phase::Proxy,
-            2 => Phase::Connect,
-            3 => Phase::Tls,
-            _ => Phase::Headers,
+        let phase = usize::from(self.0.phase.load(Ordering::Relaxed));
+        Phase::ALL.get(phase).copied().unwrap_or(Phase::Body)
+    }
+
+    /// Ends the current phase, and returns how long each took.
+    pub(crate) fn end(&self) -> Timings {
+        self.enter(Phase::Start);
+        let spent = |phase: Phase| {
+            let spent = self.0.spent.get(phase as usize)?.load(Ordering::Relaxed);
+            spent.checked_sub(1).map(Duration::from_micros)
+        };
+        let connect = match (spent(Phase::Proxy), spent(Phase::Connect)) {
+            (None, connect) => connect,
+            (Some(proxy), connect) => Some(proxy + connect.unwrap_or_default()),
+        };
+        Timings {
+            resolve: spent(Phase::Dns),
+            connect,
+            tls: spent(Phase::Tls),
+            first_byte: spent(Phase::Headers),
+            body: spent(Phase::Body),
         }
     }
 }
@@ -72,13 +126,36 @@ impl Progress {
 mod tests {
     use super::*;
 
+    fn progress() -> Progress {
+        Progress::until(Instant::now() + Duration::from_mins(1))
+    }
+
     #[test]
     fn clones_share_the_phase() {
-        let progress = Progress::default();
-        assert_eq!(progress.phase(), Phase::Dns);
-        for phase in [Phase::Proxy, Phase::Connect, Phase::Tls, Phase::Headers, Phase::Dns] {
+        let progress = progress();
+        assert_eq!(progress.phase(), Phase::Start);
+        for phase in Phase::ALL {
             progress.enter(phase);
             assert_eq!(progress.clone().phase(), phase);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn phases_are_timed_and_added_up() {
+        let progress = progress();
+        let spend = async |phase, millis| {
+            progress.enter(phase);
+            tokio::time::advance(Duration::from_millis(millis)).await;
+        };
+        spend(Phase::Dns, 1).await;
+        spend(Phase::Proxy, 2).await;
+        spend(Phase::Connect, 3).await;
+        spend(Phase::Headers, 4).await;
+        spend(Phase::Connect, 5).await;
+        spend(Phase::Headers, 0).await;
+        let millis = |millis| Some(Duration::from_millis(millis));
+        let timings =
+            Timings { resolve: millis(1), connect: millis(10), tls: None, first_byte: millis(4), body: None };
+        assert_eq!(progress.end(), timings);
     }
 }

@@ -14,9 +14,21 @@ use tokio_rustls::client::TlsStream;
 use crate::config::ConfigError;
 use crate::failure::Failure;
 
-/// Makes TLS handshakes. They offer HTTP/2 and HTTP/1.1.
+/// Makes TLS handshakes.
 #[derive(Clone)]
-pub(crate) struct Tls(TlsConnector);
+pub(crate) struct Tls {
+    both: TlsConnector,
+    http1: TlsConnector,
+}
+
+/// The versions of HTTP that a handshake offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// HTTP/2 and HTTP/1.1.
+    Both,
+    /// HTTP/1.1, for a receiver that has asked for it.
+    Http1,
+}
 
 impl Tls {
     /// Trusts Mozilla's root certificates and those in `extra_roots_pem`.
@@ -40,20 +52,27 @@ impl Tls {
             .map_err(ConfigError::Tls)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let http1 = TlsConnector::from(Arc::new(config.clone()));
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+        Ok(Self { both: TlsConnector::from(Arc::new(config)), http1 })
     }
 
     /// Makes a handshake on `stream`. The receiver's certificate must be valid for `host`.
     pub(crate) async fn handshake(
         &self,
         host: &str,
+        versions: Versions,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, Failure> {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(bare.to_owned())
             .map_err(|_| Failure::new(ErrorKind::Tls, "no certificate can be issued for this host name"))?;
-        self.0.connect(name, stream).await.map_err(|error| failure(&error))
+        let connector = match versions {
+            Versions::Both => &self.both,
+            Versions::Http1 => &self.http1,
+        };
+        connector.connect(name, stream).await.map_err(|error| failure(&error))
     }
 }
 

@@ -10,6 +10,9 @@ use postrider_core::{
 };
 use postrider_queue::{Finish, Lease};
 
+use crate::exchange::Exchange;
+use crate::packed_exchange;
+
 /// The outcome of a claimed job, to be recorded.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -119,9 +122,22 @@ pub struct Attempt {
     pub response: Option<Response>,
     /// Whether it succeeded, and if not, why.
     pub verdict: Verdict,
+    /// What it sent, and where to; `None` if it made no request.
+    pub exchange: Option<Box<Exchange>>,
 }
 
 impl Attempt {
+    /// What it sent, for the database.
+    pub(crate) fn packed_exchange(&self, delivery: DeliveryId) -> Option<Vec<u8>> {
+        let exchange = self.exchange.as_deref()?;
+        Some(packed_exchange::pack(exchange, delivery, self.started_at))
+    }
+
+    /// Whether its request was sent again, for the database, which does not store `false`.
+    pub(crate) fn resent(&self) -> Option<bool> {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.resent).then_some(true)
+    }
+
     /// How long it took, in whole microseconds.
     pub(crate) fn micros(&self) -> i64 {
         i64::try_from(self.duration.as_micros()).unwrap_or(i64::MAX)

@@ -34,12 +34,13 @@ const AGAIN_AFTER: i64 = 60 * 60 * 1000;
 /// A step ends with the delivery with which its attempts are more than this.
 const ATTEMPTS_AT_ONCE: u64 = 1_000;
 
-/// Removes the stored responses to the deliveries of a tenant within a range of ids.
+/// Removes what was sent and answered in the deliveries of a tenant within a range of ids.
 pub(crate) const ERASE_RESPONSES: [&str; 2] = [
-    "UPDATE deliveries SET first_response = NULL WHERE tenant = $1 AND id BETWEEN $2 AND $3 AND first_response IS NOT NULL",
-    "UPDATE attempts SET response_headers = NULL, response_body = NULL \
+    "UPDATE deliveries SET first_response = NULL, first_exchange = NULL \
+    WHERE tenant = $1 AND id BETWEEN $2 AND $3 AND (first_response IS NOT NULL OR first_exchange IS NOT NULL)",
+    "UPDATE attempts SET response_headers = NULL, response_body = NULL, exchange = NULL \
     WHERE tenant = $1 AND delivery_id BETWEEN $2 AND $3 \
-        AND (response_headers IS NOT NULL OR response_body IS NOT NULL)",
+        AND (response_headers IS NOT NULL OR response_body IS NOT NULL OR exchange IS NOT NULL)",
 ];
 
 /// The result of a step of [`Store::erase_responses`].

@@ -47,9 +47,10 @@ pub(crate) fn dead_reason(code: Option<i16>) -> Option<DeadReason> {
     code.and_then(DeadReason::from_code)
 }
 
-/// Reads why an attempt failed. `None` if it did not, or for a kind that a newer version has stored.
+/// Reads why an attempt failed; `None` if it did not. A kind that a newer version has stored reads as
+/// [`ErrorKind::Internal`], as statistics count it: the attempt failed all the same.
 pub(crate) fn error_kind(code: Option<i16>) -> Option<ErrorKind> {
-    code.and_then(ErrorKind::from_code)
+    code.map(|code| ErrorKind::from_code(code).unwrap_or(ErrorKind::Internal))
 }
 
 /// Reads an HTTP status.

@@ -7,6 +7,7 @@ use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Timestamp, 
 use postrider_delivery::{Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish, Lease};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
+use postrider_store::exchange::SentRequest;
 use postrider_store::loading::{Body, Loaded, Work};
 use postrider_telemetry::context::{self, TraceParent};
 use postrider_telemetry::{metric, span};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug_span, field};
 
 use crate::completion::Completion;
+use crate::exchange;
 use crate::in_flight::RequestPermit;
 use crate::payloads::{Refused, Requested};
 use crate::point::{during, point};
@@ -197,9 +199,12 @@ async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>)
         metrics::histogram!(metric::DELIVERY_LATENCY).record(latency.as_secs_f64());
     }
     let _in_flight = InFlightGauge::increment();
-    let sent = match webhook.request(work.recipient.url.clone(), work.recipient.policy.timeout()) {
-        Ok(request) => during("sent", shared.client.send(request)).await,
-        Err(failure) => Sent { duration: Duration::ZERO, result: Err(failure) },
+    let (request, sent) = match webhook.request(work.recipient.url.clone(), work.recipient.policy.timeout()) {
+        Ok(request) => {
+            let about = exchange::request(&request);
+            (Some(about), during("sent", shared.client.send(request)).await)
+        }
+        Err(failure) => (None, Sent::unsent(failure)),
     };
     let sent = Sent { duration: began.elapsed(), ..sent };
     point("answered");
@@ -207,7 +212,7 @@ async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>)
 
     let gone = sent.result.as_ref().is_ok_and(postrider_delivery::Response::is_gone);
     let retry_after = sent.result.as_ref().ok().and_then(|response| response.retry_delay(ids.clock().now()));
-    let attempt = attempt(started_at, sent);
+    let attempt = attempt(started_at, request, sent);
     let end = if attempt.verdict.is_success() {
         End::Succeeded
     } else if gone {
@@ -230,15 +235,17 @@ fn retry_or_dead(shared: &Shared, work: &Work, retry_after: Option<Duration>) ->
     }
 }
 
-fn attempt(started_at: Timestamp, sent: Sent) -> Attempt {
+fn attempt(started_at: Timestamp, request: Option<SentRequest>, sent: Sent) -> Attempt {
     let verdict = sent.verdict();
-    let response = sent.result.ok().map(|response| Response {
+    let Sent { duration, result, trail } = sent;
+    let response = result.ok().map(|response| Response {
         status: response.status,
         headers: response.headers,
         body: response.body,
         truncated: response.truncated,
     });
-    Attempt { started_at, duration: sent.duration, response, verdict }
+    let exchange = request.map(|request| Box::new(exchange::of(request, &trail)));
+    Attempt { started_at, duration, response, verdict, exchange }
 }
 
 /// Returns a failed attempt for a delivery that could not be read. It is retried like any other, in case the key or the
@@ -250,6 +257,7 @@ fn unreadable(shared: &Shared, delivery: &DeliveryRef) -> (Option<Attempt>, End)
         duration: Duration::ZERO,
         response: None,
         verdict: Verdict::failure(ErrorKind::Internal, detail),
+        exchange: None,
     };
     let failed = (delivery.attempts + 1).saturating_sub(delivery.round_start);
     let delay = shared.config.retry.delay_after(failed, None, &**shared.store.ids().random());

@@ -33,6 +33,7 @@ mod claimer;
 mod completion;
 pub mod config;
 pub mod engine;
+mod exchange;
 mod in_flight;
 mod lately;
 mod notice;

@@ -146,6 +146,7 @@ impl Stage {
                 duration: Duration::from_millis(3),
                 response: Some(response),
                 verdict: postrider_core::Verdict::Success,
+                exchange: None,
             };
             Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end: End::Succeeded }
         };

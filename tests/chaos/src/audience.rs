@@ -122,6 +122,11 @@ impl Subscriber {
         self.manner == Manner::Steady
     }
 
+    /// Whether its receiver may close a connection instead of answering, so that the request is sent a second time.
+    pub(crate) fn resets_connections(&self) -> bool {
+        self.manner == Manner::Rough
+    }
+
     fn behaviour(&self, rng: &mut Rng) -> Behaviour {
         let late = |rng: &mut Rng, most| Duration::from_millis(rng.u64(20..most));
         match (self.manner, rng.u32(..10)) {

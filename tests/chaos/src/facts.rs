@@ -77,6 +77,8 @@ pub(crate) struct Attempt {
     /// Rounded down to a millisecond.
     pub(crate) ended_at: i64,
     pub(crate) status: Option<i16>,
+    /// Whether its request was sent a second time, since a reused connection was closed before it was answered.
+    pub(crate) resent: bool,
 }
 
 /// A worker's claim on a delivery's job. Times are Unix milliseconds.
@@ -143,7 +145,7 @@ impl Facts {
             facts.deliveries.insert(get(&row, "id"), delivery);
         }
         let sql = format!(
-            "SELECT delivery_id, number, started_at, duration_us, response_status FROM {ATTEMPTS} \
+            "SELECT delivery_id, number, started_at, duration_us, response_status, resent FROM {ATTEMPTS} \
             ORDER BY delivery_id, number, id"
         );
         for row in records.rows(&sql).await {
@@ -153,6 +155,7 @@ impl Facts {
                 started_at,
                 ended_at: started_at + get::<i64>(&row, "duration_us") / 1000,
                 status: get(&row, "response_status"),
+                resent: get::<Option<bool>>(&row, "resent").unwrap_or(false),
             };
             facts.attempts.entry(get(&row, "delivery_id")).or_default().push(attempt);
         }

@@ -63,7 +63,10 @@ pub(crate) fn print(evidence: Evidence<'_>, repeats: Repeats, settled: Duration)
     }
     println!("deliveries  {}, of which dead {dead}; {} deleted", facts.deliveries.len(), facts.deleted.len());
     println!("attempts    {attempts} recorded, {requests} requests received");
-    println!("repeats     {}, of {} lost claims", repeats.found, repeats.allowed);
+    println!(
+        "repeats     {}, of {} lost claims; {} attempts sent their request again",
+        repeats.found, repeats.allowed, repeats.resent
+    );
     println!("operator");
     for (what, count) in evidence.operator.done() {
         println!("            {count:>6} × {what}");

@@ -42,6 +42,6 @@ pub use small_disk::SmallDisk;
 
 /// All attempts, as SQL can read them from: a first one that succeeds is in the row of its delivery, all others have rows of
 /// their own.
-pub const ATTEMPTS: &str = "(SELECT delivery_id, number, started_at, duration_us, response_status, id FROM attempts \
-    UNION ALL SELECT id, 1, first_started_at, first_duration_us, first_status, id FROM deliveries \
+pub const ATTEMPTS: &str = "(SELECT delivery_id, number, started_at, duration_us, response_status, id, resent FROM attempts \
+    UNION ALL SELECT id, 1, first_started_at, first_duration_us, first_status, id, first_resent FROM deliveries \
     WHERE first_started_at IS NOT NULL) AS attempts";

@@ -31,7 +31,7 @@ enum Line<'a> {
         tenant: &'a TenantId,
         delivery_id: DeliveryId,
         #[serde(flatten)]
-        attempt: AttemptView,
+        attempt: Box<AttemptView>,
     },
 }
 
@@ -43,7 +43,7 @@ pub(super) fn write(row: &Row, lines: &mut Vec<u8>) -> Result<u64, serde_json::E
     let attempt_of = |tenant, delivery_id, attempt: &RecordedAttempt| Line::Attempt {
         tenant,
         delivery_id,
-        attempt: views::attempt(attempt.clone()),
+        attempt: Box::new(views::attempt(attempt.clone())),
     };
     let (first, second) = match row {
         Row::Event { tenant, event, envelope } => {

@@ -136,11 +136,32 @@ impl TargetUrl {
         self.0.scheme() == "https"
     }
 
+    /// Returns the URL with the values of its query masked: `https://example.com/hook?token=***`.
+    pub fn masked(&self) -> String {
+        match self.0.as_str().split_once('?') {
+            Some((before, query)) => format!("{before}?{}", masked(query)),
+            None => self.0.as_str().to_owned(),
+        }
+    }
+
     /// Returns the URL without its query, for logs.
     pub fn redacted(&self) -> &str {
         let url = self.0.as_str();
         url.split_once('?').map_or(url, |(before, _)| before)
     }
+}
+
+/// What is shown instead of a secret.
+const MASK: &str = "***";
+
+/// Masks the values of a query, and parts that have no name.
+fn masked(query: &str) -> String {
+    let part = |part: &str| match part.split_once('=') {
+        Some((name, _)) => format!("{name}={MASK}"),
+        None if part.is_empty() => String::new(),
+        None => MASK.to_owned(),
+    };
+    query.split('&').map(part).collect::<Vec<_>>().join("&")
 }
 
 /// Returns whether a host that is not an address could be a DNS name.
@@ -193,6 +214,19 @@ fn has_authority(text: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_values_of_a_query_are_masked() {
+        for (url, masked) in [
+            ("https://a.example/p", "https://a.example/p"),
+            ("https://a.example/p?token=s3cret&x=1", "https://a.example/p?token=***&x=***"),
+            ("https://a.example/?s3cret", "https://a.example/?***"),
+            ("https://a.example/?a=b=c&&d", "https://a.example/?a=***&&***"),
+            ("https://a.example/?", "https://a.example/?"),
+        ] {
+            assert_eq!(url.parse::<TargetUrl>().unwrap().masked(), masked);
+        }
+    }
 
     #[test]
     fn hosts_are_normalised() {

@@ -1,5 +1,7 @@
 //! Connections: reused, stale, refused.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postrider_core::ErrorKind;
@@ -86,18 +88,88 @@ async fn a_stale_connection_is_replaced_without_a_duplicate_request() {
     assert_eq!((receiver.requests().len(), receiver.accepted()), (5, 5));
 }
 
+/// Answers the first `answered` requests of each connection, and closes it when the next has arrived.
+async fn closing_after(answered: usize) -> Receiver {
+    Receiver::start(move |mut connection| async move {
+        for _ in 0..answered {
+            connection.request().await;
+            let _ = connection.write(OK).await;
+        }
+        connection.request().await;
+    })
+    .await
+}
+
 #[tokio::test]
-async fn a_request_that_may_have_been_read_is_not_repeated() {
-    let receiver = Receiver::start(|mut connection| async move {
-        connection.request().await;
-        let _ = connection.write(OK).await;
-        connection.request().await;
+async fn a_request_on_a_reused_connection_that_closes_is_sent_once_more() {
+    let receiver = closing_after(1).await;
+    let client = client(long_timeout());
+    let first = client.send(post(&receiver.url("/"))).await;
+    assert!(first.is_success() && !first.trail.resent, "{first:?}");
+    let second = client.send(post(&receiver.url("/"))).await;
+    assert!(second.is_success() && second.trail.resent, "{second:?}");
+    assert_eq!((receiver.requests().len(), receiver.accepted()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_request_is_sent_once_more_and_not_twice() {
+    let closing = Arc::new(AtomicBool::new(false));
+    let for_script = closing.clone();
+    let receiver = Receiver::start(move |mut connection| {
+        let closing = for_script.clone();
+        async move {
+            while connection.request().await.is_some() && !closing.load(Ordering::SeqCst) {
+                let _ = connection.write(OK).await;
+            }
+        }
     })
     .await;
     let client = client(long_timeout());
     assert!(client.send(post(&receiver.url("/"))).await.is_success());
-    assert_eq!(failure_of(client.send(post(&receiver.url("/"))).await).kind, ErrorKind::Reset);
+    closing.store(true, Ordering::SeqCst);
+    let sent = client.send(post(&receiver.url("/"))).await;
+    assert!(sent.trail.resent);
+    assert_eq!(failure_of(sent).kind, ErrorKind::Reset);
+    assert_eq!((receiver.requests().len(), receiver.accepted()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_request_on_a_new_connection_that_closes_is_not_sent_again() {
+    let receiver = closing_after(0).await;
+    let sent = send(long_timeout(), &receiver.url("/")).await;
+    assert!(!sent.trail.resent);
+    assert_eq!(failure_of(sent).kind, ErrorKind::Reset);
+    assert_eq!((receiver.requests().len(), receiver.accepted()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_has_begun_is_not_sent_again() {
+    let receiver = Receiver::start(|mut connection| async move {
+        connection.request().await;
+        let _ = connection.write(OK).await;
+        connection.request().await;
+        let _ = connection.write(b"HTTP/1.1 2").await;
+    })
+    .await;
+    let client = client(long_timeout());
+    assert!(client.send(post(&receiver.url("/"))).await.is_success());
+    let sent = client.send(post(&receiver.url("/"))).await;
+    assert!(!sent.trail.resent);
+    assert_eq!(failure_of(sent).kind, ErrorKind::Reset);
     assert_eq!((receiver.requests().len(), receiver.accepted()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_connection_is_not_reused_after_the_time_that_its_receiver_keeps_it() {
+    for (header, accepted) in [("timeout=0", 3), ("timeout=5", 1)] {
+        let answer = format!("HTTP/1.1 200 OK\r\nKeep-Alive: {header}\r\nContent-Length: 0\r\n\r\n");
+        let receiver = Receiver::answering(answer).await;
+        let client = client(Config { idle_timeout: Duration::from_mins(1), ..long_timeout() });
+        for _ in 0..3 {
+            assert!(client.send(post(&receiver.url("/"))).await.is_success());
+        }
+        assert_eq!((receiver.requests().len(), receiver.accepted()), (3, accepted), "{header}");
+    }
 }
 
 #[tokio::test]

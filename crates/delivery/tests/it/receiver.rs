@@ -90,8 +90,9 @@ impl Receiver {
                 for_task.accepted.fetch_add(1, Ordering::SeqCst);
                 let (script, seen, tls) = (script.clone(), for_task.clone(), tls.clone());
                 tokio::spawn(async move {
-                    if let Some(stream) = secured(stream, tls).await {
-                        script(Connection { stream, seen: seen.clone(), unread: Vec::new() }).await;
+                    if let Some((stream, alpn_http1)) = secured(stream, tls).await {
+                        script(Connection { stream, alpn_http1, seen: seen.clone(), unread: Vec::new() })
+                            .await;
                     }
                     seen.ended.fetch_add(1, Ordering::SeqCst);
                 });
@@ -139,11 +140,12 @@ pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Duplex>> {
-    match tls {
-        None => Some(Box::new(stream)),
-        Some(tls) => tls.accept(stream).await.ok().map(|stream| Box::new(stream) as Box<dyn Duplex>),
-    }
+/// Returns also whether both ends agreed on HTTP/1.1.
+async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<(Box<dyn Duplex>, bool)> {
+    let Some(tls) = tls else { return Some((Box::new(stream), false)) };
+    let stream = tls.accept(stream).await.ok()?;
+    let http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
+    Some((Box::new(stream), http1))
 }
 
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -152,6 +154,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A connection, as a script sees it.
 pub(crate) struct Connection {
     pub(crate) stream: Box<dyn Duplex>,
+    /// Whether both ends agreed on HTTP/1.1 in their TLS handshake.
+    pub(crate) alpn_http1: bool,
     seen: Arc<Seen>,
     unread: Vec<u8>,
 }

@@ -31,6 +31,13 @@ impl Authority {
         Config { extra_roots_pem: vec![self.0.pem().into_bytes()], ..config }
     }
 
+    /// Returns a certificate for `host` and its key as PEM.
+    pub(crate) fn pem(&self, host: &str) -> (String, String) {
+        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
     /// Returns a server configuration that offers `alpn`, with a certificate for `host` that `change` has altered.
     pub(crate) fn server(
         &self,

@@ -8,10 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use postrider_api::attempt::{
-    AttemptErrorView, AttemptList, AttemptView, AttemptsQuery, BodyEncoding, HeaderView, ResponseView,
+    AttemptErrorView, AttemptList, AttemptView, AttemptsQuery, BodyEncoding, HeaderView, RequestView,
+    ResponseView, TimingsView,
 };
 use postrider_core::{Verdict, id};
 use postrider_store::deliveries::RecordedAttempt;
+use postrider_store::exchange::{Exchange, Phases, SentRequest, SentValue};
 
 use crate::auth::Caller;
 use crate::extract::{Parameters, PathId};
@@ -20,11 +22,21 @@ use crate::problem::Problem;
 use crate::state::ApiState;
 
 pub(crate) fn attempt_view(attempt: RecordedAttempt) -> AttemptView {
-    let (error, note) = match attempt.verdict {
+    let (error, flaw) = match attempt.verdict {
         Verdict::Success => (None, None),
         Verdict::SuccessWithNote(note) => (None, Some(note)),
         Verdict::Failure { kind, detail } => (Some(AttemptErrorView { kind, message: detail }), None),
     };
+    let (request, remote_addr, timings_ms, note) = match attempt.exchange {
+        Some(Exchange { request, remote, phases, resent: _, note }) => (
+            Some(request_view(request)),
+            remote.map(|remote| remote.to_string()),
+            Some(timings_view(phases)),
+            note,
+        ),
+        None => (None, None, None, None),
+    };
+    let notes: Vec<_> = flaw.into_iter().chain(note).collect();
     let (body, body_encoding) = readable(&attempt.response_body);
     let headers = attempt.response_headers.into_iter();
     let response = attempt.response_status.map(|status| ResponseView {
@@ -39,9 +51,38 @@ pub(crate) fn attempt_view(attempt: RecordedAttempt) -> AttemptView {
         number: attempt.number,
         started_at: attempt.started_at.into(),
         duration_ms: millis(attempt.duration),
+        request,
+        remote_addr,
+        timings_ms,
+        resent: attempt.resent,
         response,
         error,
-        note,
+        note: if notes.is_empty() { None } else { Some(notes.join("; ")) },
+    }
+}
+
+fn request_view(request: SentRequest) -> RequestView {
+    let shown = |value| match value {
+        SentValue::Shown(value) => value,
+        SentValue::Masked => "***".to_owned(),
+    };
+    let headers = request.headers.into_iter();
+    RequestView {
+        url: request.url,
+        method: request.method,
+        headers: headers.map(|(name, value)| HeaderView { name, value: shown(value) }).collect(),
+        body_sha256: hex::encode(request.body_sha256),
+    }
+}
+
+fn timings_view(phases: Phases) -> TimingsView {
+    let Phases { resolve, connect, tls, first_byte, body } = phases;
+    TimingsView {
+        resolve: resolve.map(millis),
+        connect: connect.map(millis),
+        tls: tls.map(millis),
+        first_byte: first_byte.map(millis),
+        body: body.map(millis),
     }
 }
 

@@ -21,6 +21,7 @@ async fn fail_all(server: &TestServer) {
             duration: Duration::from_millis(1),
             response: None,
             verdict: Verdict::failure(ErrorKind::Connect, "nobody there"),
+            exchange: None,
         };
         let end = End::RetryIn(Duration::from_hours(1));
         Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }

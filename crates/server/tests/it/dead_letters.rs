@@ -34,6 +34,7 @@ async fn end_all(server: &TestServer, end: End) {
                     duration: Duration::from_millis(1),
                     response: Some(response),
                     verdict: postrider_core::Verdict::Success,
+                    exchange: None,
                 };
                 Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }
             })

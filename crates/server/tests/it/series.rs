@@ -39,6 +39,7 @@ async fn attempt(server: &TestServer, started_at: Timestamp) {
                 } else {
                     Verdict::Success
                 },
+                exchange: None,
             };
             let end = if fails { End::Dead(DeadReason::AttemptsUsedUp) } else { End::Succeeded };
             Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }

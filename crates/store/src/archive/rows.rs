@@ -180,11 +180,16 @@ pub(super) async fn page(
 fn statement(table: Table, name: &str) -> String {
     let (columns, size, order, rest) = match table {
         Table::Events => (events::row_columns(), "coalesce(length(envelope), 0)", "id", "id > $4"),
-        Table::Deliveries => ("*".to_owned(), "coalesce(length(first_response), 0)", "id", "id > $4"),
+        Table::Deliveries => (
+            "*".to_owned(),
+            "coalesce(length(first_response), 0) + coalesce(length(first_exchange), 0)",
+            "id",
+            "id > $4",
+        ),
         Table::Attempts => (
             "*, CAST(NULL AS bytea) AS packed".to_owned(),
             "coalesce(length(response_headers), 0) + coalesce(length(response_body), 0) \
-                + coalesce(length(error_detail), 0)",
+                + coalesce(length(error_detail), 0) + coalesce(length(exchange), 0)",
             "delivery_id, id",
             "(delivery_id, id) > ($4, $5)",
         ),
@@ -216,7 +221,7 @@ fn read(table: Table, row: &QueryResult, tenant: &TenantId) -> Result<Row, Store
         }
         Table::Attempts => {
             let delivery = DeliveryId::from_uuid(column(row, "delivery_id")?);
-            Ok(Row::Attempt { tenant, delivery, attempt: deliveries::read_attempt(row)? })
+            Ok(Row::Attempt { tenant, delivery, attempt: deliveries::read_attempt(row, delivery)? })
         }
     }
 }

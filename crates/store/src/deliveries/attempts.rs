@@ -11,6 +11,8 @@ use sea_orm::QueryResult;
 use sea_orm::prelude::Uuid;
 
 use crate::attempt::Attempt;
+use crate::exchange::Exchange;
+use crate::packed_exchange;
 use crate::packed_response;
 use crate::page::{Page, PageRequest};
 use crate::row::{characters, error_kind, response_status, unsigned};
@@ -40,6 +42,10 @@ pub struct RecordedAttempt {
     pub response_truncated: bool,
     /// Whether it succeeded, and if not, why.
     pub verdict: Verdict,
+    /// What it sent, and where to; `None` if it made no request, or that was erased.
+    pub exchange: Option<Exchange>,
+    /// Whether its request was sent a second time although the receiver may have processed the first.
+    pub resent: bool,
 }
 
 impl Store {
@@ -61,7 +67,8 @@ impl Store {
                     CAST(sum(size) OVER (ORDER BY id DESC) - size AS bigint) AS size_before \
                 FROM ( \
                     SELECT {COLUMNS}, coalesce(length(response_headers), 0) + coalesce(length(response_body), 0) \
-                        + coalesce(length(error_detail), 0) + coalesce(length(packed), 0) AS size \
+                        + coalesce(length(error_detail), 0) + coalesce(length(packed), 0) \
+                        + coalesce(length(exchange), 0) AS size \
                     FROM ( \
                         SELECT {COLUMNS} FROM (SELECT *, CAST(NULL AS bytea) AS packed FROM attempts \
                             WHERE delivery_id = $1 AND tenant = $2 AND id < $3 ORDER BY id DESC LIMIT $4) AS later \
@@ -80,7 +87,7 @@ impl Store {
         ];
         let rows = query_all(&self.database.reads(), sql, values).await?;
         let found: i64 = rows.first().map_or(Ok(0), |row| column(row, "found"))?;
-        let items = rows.iter().map(read);
+        let items = rows.iter().map(|row| read(row, delivery));
         let mut items = items.collect::<Result<Vec<_>, StoreError>>()?;
         items.truncate(usize::from(page.limit));
         let more = i64::try_from(items.len()).is_ok_and(|items| items < found);
@@ -116,11 +123,11 @@ impl Store {
 
 /// The columns that are read, as `attempts` has them. A response from the row of a delivery is packed.
 const COLUMNS: &str = "id, number, started_at, duration_us, response_status, response_headers, response_body, \
-    response_truncated, error_kind, error_detail, packed";
+    response_truncated, error_kind, error_detail, packed, exchange, resent";
 
 /// The same columns of the first attempt, if it is in the row of its delivery: a success whose id is the delivery's.
-const IN_DELIVERY: &str =
-    "id, 1, first_started_at, first_duration_us, first_status, NULL, NULL, false, NULL, NULL, first_response";
+const IN_DELIVERY: &str = "id, 1, first_started_at, first_duration_us, first_status, NULL, NULL, false, NULL, NULL, \
+    first_response, first_exchange, first_resent";
 
 /// The headers, the body, and whether the body was longer.
 type Unpacked = (Vec<(String, String)>, Bytes, bool);
@@ -131,6 +138,16 @@ fn unpack(id: AttemptId, status: u16, packed: &[u8]) -> Result<Unpacked, StoreEr
     })?;
     let headers = response.headers.into_iter().map(|(name, value)| (name, characters(&value)));
     Ok((headers.collect(), response.body, response.truncated))
+}
+
+/// Reads an exchange. It may be in a format that a newer version wrote, and the rest of its attempt is still worth showing.
+fn exchange(
+    packed: Option<Vec<u8>>,
+    resent: bool,
+    delivery: DeliveryId,
+    started_at: Timestamp,
+) -> Option<Exchange> {
+    packed_exchange::unpack(&packed?, resent, delivery, started_at)
 }
 
 /// Reads the first attempt from the row of its delivery; `None` if it is not there.
@@ -145,21 +162,27 @@ pub(crate) fn read_first(row: &QueryResult) -> Result<Option<RecordedAttempt>, S
         _ => Unpacked::default(),
     };
     let micros: Option<i32> = column(row, "first_duration_us")?;
+    let resent = column::<Option<bool>>(row, "first_resent")?.unwrap_or(false);
+    let started_at = Timestamp::from_millis(started_at);
+    let delivery = DeliveryId::from_uuid(id.uuid());
+    let exchange = exchange(column(row, "first_exchange")?, resent, delivery, started_at);
     Ok(Some(RecordedAttempt {
         id,
         number: 1,
-        started_at: Timestamp::from_millis(started_at),
+        started_at,
         duration: Duration::from_micros(micros.map_or(0, |micros| unsigned(micros).into())),
         response_status: status,
         response_headers,
         response_body,
         response_truncated,
         verdict: Verdict::Success,
+        exchange,
+        resent,
     }))
 }
 
-/// Reads an attempt from a row of `attempts`, or from one like it with a packed response.
-pub(crate) fn read(row: &QueryResult) -> Result<RecordedAttempt, StoreError> {
+/// Reads an attempt at `delivery` from a row of `attempts`, or from one like it with a packed response.
+pub(crate) fn read(row: &QueryResult, delivery: DeliveryId) -> Result<RecordedAttempt, StoreError> {
     let id = AttemptId::from_uuid(column(row, "id")?);
     let status = response_status(column(row, "response_status")?);
     let packed: Option<Vec<u8>> = column(row, "packed")?;
@@ -173,15 +196,19 @@ pub(crate) fn read(row: &QueryResult) -> Result<RecordedAttempt, StoreError> {
         let body: Option<Vec<u8>> = column(row, "response_body")?;
         (headers.unwrap_or_default(), body.unwrap_or_default().into(), column(row, "response_truncated")?)
     };
+    let started_at = Timestamp::from_millis(column(row, "started_at")?);
+    let resent = column::<Option<bool>>(row, "resent")?.unwrap_or(false);
     Ok(RecordedAttempt {
         id,
         number: unsigned(column(row, "number")?),
-        started_at: Timestamp::from_millis(column(row, "started_at")?),
+        started_at,
         duration: Duration::from_micros(u64::try_from(column::<i64>(row, "duration_us")?).unwrap_or(0)),
         response_status: status,
         response_headers: headers,
         response_body: body,
         response_truncated: truncated,
         verdict: Verdict::from_parts(error_kind(column(row, "error_kind")?), column(row, "error_detail")?),
+        exchange: exchange(column(row, "exchange")?, resent, delivery, started_at),
+        resent,
     })
 }

@@ -32,6 +32,8 @@ pub(super) fn insert(
         Column::new("response_truncated", Kind::Bool),
         Column::nullable("error_kind", Kind::Small),
         Column::nullable("error_detail", Kind::Text),
+        Column::nullable("exchange", Kind::Bytes),
+        Column::nullable("resent", Kind::Bool),
     ];
     let mut input = Batch::new(ATTEMPT);
     for outcome in outcomes {
@@ -57,12 +59,14 @@ pub(super) fn insert(
             response.is_some_and(|response| response.truncated).into(),
             attempt.verdict.error_kind().map(ErrorKind::code).into(),
             detail.into(),
+            attempt.packed_exchange(outcome.delivery.id).into(),
+            attempt.resent().into(),
         ]);
     }
     let sql = "INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_status, \
-            response_headers, response_body, response_truncated, error_kind, error_detail) \
+            response_headers, response_body, response_truncated, error_kind, error_detail, exchange, resent) \
         SELECT id, tenant, delivery_id, number, started_at, duration_us, response_status, \
-            response_headers, response_body, response_truncated, error_kind, error_detail FROM input";
+            response_headers, response_body, response_truncated, error_kind, error_detail, exchange, resent FROM input";
     writes.push(input, sql);
 }
 

@@ -32,13 +32,15 @@ impl Applied {
 }
 
 /// The values of the columns `first_…` of a delivery's row: the attempt, if it goes there.
-pub(super) fn first_columns(outcome: &Outcome) -> [Value; 4] {
+pub(super) fn first_columns(outcome: &Outcome) -> [Value; 6] {
     let first = outcome.first_success();
     [
         first.map(|(attempt, _)| attempt.started_at.millis()).into(),
         first.map(|(attempt, _)| attempt.first_micros()).into(),
         stored_status(first.map(|(_, response)| response.status)).into(),
         first.map(|(_, response)| packed_response::pack(response)).into(),
+        first.and_then(|(attempt, _)| attempt.packed_exchange(outcome.delivery.id)).into(),
+        first.and_then(|(attempt, _)| attempt.resent()).into(),
     ]
 }
 
@@ -74,6 +76,8 @@ pub(super) async fn update_deliveries(
         Column::nullable("duration_us", Kind::Int),
         Column::nullable("response_code", Kind::Small),
         Column::nullable("response", Kind::Bytes),
+        Column::nullable("exchange", Kind::Bytes),
+        Column::nullable("resent", Kind::Bool),
     ];
     let mut input = Batch::new(DELIVERY);
     let Named { lock, deliveries, locked, theirs } = named(Dialect::of(transaction), tables);
@@ -87,7 +91,7 @@ pub(super) async fn update_deliveries(
             End::Dead(reason) => (None, Some(reason.code())),
             End::Succeeded | End::Cancelled => (None, None),
         };
-        let [started_at, duration, code, response] = first_columns(outcome);
+        let [started_at, duration, code, response, exchange, resent] = first_columns(outcome);
         input.push([
             outcome.delivery.tenant.as_str().into(),
             outcome.delivery.id.uuid().into(),
@@ -102,6 +106,8 @@ pub(super) async fn update_deliveries(
             duration,
             code,
             response,
+            exchange,
+            resent,
         ]);
     }
     let now = Dialect::of(transaction).now();
@@ -118,7 +124,9 @@ pub(super) async fn update_deliveries(
             first_started_at = CASE WHEN deliveries.attempts = 0 THEN input.started_at ELSE first_started_at END, \
             first_duration_us = CASE WHEN deliveries.attempts = 0 THEN input.duration_us ELSE first_duration_us END, \
             first_status = CASE WHEN deliveries.attempts = 0 THEN input.response_code ELSE first_status END, \
-            first_response = CASE WHEN deliveries.attempts = 0 THEN input.response ELSE first_response END \
+            first_response = CASE WHEN deliveries.attempts = 0 THEN input.response ELSE first_response END, \
+            first_exchange = CASE WHEN deliveries.attempts = 0 THEN input.exchange ELSE first_exchange END, \
+            first_resent = CASE WHEN deliveries.attempts = 0 THEN input.resent ELSE first_resent END \
         FROM input \
         WHERE {locked}{theirs} \
             AND deliveries.status = {PENDING} \

@@ -60,13 +60,15 @@ fn end_deliveries(tables: &Tables, outcomes: &[&Outcome], guarded: &mut Guarded)
         Column::nullable("duration_us", Kind::Int),
         Column::nullable("response_code", Kind::Small),
         Column::nullable("response", Kind::Bytes),
+        Column::nullable("exchange", Kind::Bytes),
+        Column::nullable("resent", Kind::Bool),
     ];
     const SUBSCRIBER: &[Column] = &[Column::new("id", Kind::Uuid)];
     let (mut ended, mut subscribers) = (Batch::new(ENDED), Batch::new(SUBSCRIBER));
     for outcome in outcomes {
         let delivery = &outcome.delivery;
         let response = outcome.attempt.as_ref().and_then(|attempt| attempt.response.as_ref());
-        let [started_at, duration, code, packed] = first_columns(outcome);
+        let [started_at, duration, code, packed, exchange, resent] = first_columns(outcome);
         ended.push([
             delivery.tenant.as_str().into(),
             delivery.id.uuid().into(),
@@ -78,6 +80,8 @@ fn end_deliveries(tables: &Tables, outcomes: &[&Outcome], guarded: &mut Guarded)
             duration,
             code,
             packed,
+            exchange,
+            resent,
         ]);
     }
     for subscriber in outcomes.iter().map(|outcome| outcome.delivery.subscriber).collect::<BTreeSet<_>>() {
@@ -95,7 +99,8 @@ fn end_deliveries(tables: &Tables, outcomes: &[&Outcome], guarded: &mut Guarded)
             response_status = answered, error_kind = NULL, dead_reason = NULL, died_at = NULL, ended_at = {now}, \
             first_started_at = coalesce(started_at, first_started_at), \
             first_duration_us = coalesce(duration_us, first_duration_us), \
-            first_status = coalesce(response_code, first_status), first_response = coalesce(response, first_response) \
+            first_status = coalesce(response_code, first_status), first_response = coalesce(response, first_response), \
+            first_exchange = coalesce(exchange, first_exchange), first_resent = coalesce(resent, first_resent) \
         FROM (SELECT * FROM input ORDER BY id) AS ended \
         WHERE deliveries.tenant = ANY (ARRAY[ended.tenant_id]) AND deliveries.id BETWEEN ended.id AND ended.id \
             AND status = {PENDING} AND job_id IS NOT DISTINCT FROM job AND attempts IS NOT DISTINCT FROM tried \

@@ -22,7 +22,8 @@ const EXPIRING: &str = "\
             sum(CASE WHEN own.reltoastrelid <> 0 THEN pg_total_relation_size(own.reltoastrelid) ELSE 0 END \
                 + (SELECT coalesce(sum(greatest(own.reltuples, 0) * (1 - null_frac) * avg_width), 0) FROM pg_stats \
                     WHERE schemaname = own.relnamespace::regnamespace::text AND tablename = own.relname \
-                        AND attname IN ('envelope', 'first_response', 'response_headers', 'response_body')) \
+                        AND attname IN ('envelope', 'first_response', 'first_exchange', 'response_headers', \
+                            'response_body', 'exchange')) \
             )::bigint AS payload_bytes \
         FROM unnest(ARRAY['events_', 'deliveries_', 'attempts_']) AS name \
         JOIN pg_class AS own ON own.oid = to_regclass(name || suffix)) AS sums \

@@ -133,6 +133,7 @@ mod tests {
             duration: Duration::from_millis(millis),
             response: None,
             verdict,
+            exchange: None,
         }
     }
 

@@ -51,6 +51,7 @@ pub(crate) fn outcomes(claimed: Claimed, ending: Ending, duration: Duration) -> 
             duration,
             response: verdict.is_success().then(|| response.clone()),
             verdict: verdict.clone(),
+            exchange: None,
         }),
         end,
     };

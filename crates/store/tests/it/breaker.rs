@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_core::ErrorKind::{self, Internal, Proxy, Status, TimeoutHeaders};
+use postrider_core::ErrorKind::{self, Internal, Proxy, Status, TimeoutHeaders, Unprocessed};
 use postrider_core::{DeliveryStatus, SubscriberId};
 use postrider_queue::Lease;
 use postrider_store::attempt::DeliveryRef;
@@ -75,10 +75,15 @@ async fn probe_after(stage: &Stage, pause: Duration) -> Claimed {
 }
 
 async fn a_breaker_opens_at_the_tenth_failure_and_not_before(stage: &Stage) {
-    let subscriber = backlog(stage, 40).await;
+    let subscriber = backlog(stage, 49).await;
     for failures in 1..=9 {
-        // Failures of the proxy and of Postrider itself are not counted.
-        for (kind, count) in [(Proxy, failures - 1), (Internal, failures - 1), (TimeoutHeaders, failures)] {
+        // Failures of the proxy and of Postrider itself are not counted, nor connections that the receiver was allowed to end.
+        for (kind, count) in [
+            (Proxy, failures - 1),
+            (Internal, failures - 1),
+            (Unprocessed, failures - 1),
+            (TimeoutHeaders, failures),
+        ] {
             let notices = record(&stage.store, claim(&stage.store, 1).await, Ending::Failure(kind)).await;
             assert_eq!((notices.len(), health(stage, subscriber).await.failures), (0, count), "{kind:?}");
         }
@@ -92,7 +97,7 @@ async fn a_breaker_opens_at_the_tenth_failure_and_not_before(stage: &Stage) {
     assert_eq!((stage.store.breakers().await.unwrap().open, breaker.as_str()), (1, "open"));
     assert_paused(stage).await;
     // Waiting deliveries spend no attempts.
-    assert_eq!(attempts(stage).await, [vec![0; 12], vec![1; 28]].concat());
+    assert_eq!(attempts(stage).await, [vec![0; 12], vec![1; 37]].concat());
 }
 
 /// The attempts of all deliveries, sorted.
@@ -180,7 +185,7 @@ async fn a_successful_probe_closes_the_breaker(stage: &Stage) {
 async fn another_probe_follows_one_that_failed_on_our_side(stage: &Stage) {
     let subscriber = open(stage, 20).await;
     let mut probe = probe_after(stage, PAUSE).await;
-    for kind in [Internal, Proxy] {
+    for kind in [Internal, Proxy, Unprocessed] {
         assert_eq!(record(&stage.store, probe, Ending::Failure(kind)).await, []);
         assert_eq!(health(stage, subscriber).await.breaker, Breaker::HalfOpen);
         probe = claim(&stage.store, 100).await;
@@ -282,8 +287,8 @@ async fn record_all(store: &Store, batch: Vec<((Lease, DeliveryRef), Ending)>) -
 }
 
 #[test]
-fn only_proxy_and_internal_failures_do_not_blame_the_receiver() {
+fn only_failures_that_are_not_the_receivers_do_not_blame_it() {
     let not_the_receivers: Vec<_> =
         (0..).map_while(ErrorKind::from_code).filter(|kind| !kind.blames_receiver()).collect();
-    assert_eq!(not_the_receivers, [Proxy, Internal]);
+    assert_eq!(not_the_receivers, [Proxy, Internal, Unprocessed]);
 }

@@ -134,6 +134,7 @@ async fn deliver(stage: &Stage, to: &[SubscriberId], all: &mut Costs) {
                 duration: Duration::from_millis(3),
                 response: Some(response),
                 verdict: postrider_core::Verdict::Success,
+                exchange: None,
             };
             Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end: End::Succeeded }
         })

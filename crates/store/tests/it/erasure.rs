@@ -69,6 +69,7 @@ async fn record(stage: &Stage, lease: postrider_queue::Lease, delivery: Delivery
         duration: Duration::from_millis(3),
         response: Some(response),
         verdict: Verdict::Success,
+        exchange: None,
     };
     let outcome = Outcome { lease, delivery, attempt: Some(attempt), end };
     stage.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap();

@@ -35,6 +35,7 @@ fn outcome((lease, delivery): &(Lease, DeliveryRef), end: End) -> Outcome {
         } else {
             Verdict::failure(ErrorKind::Status, "HTTP 500")
         },
+        exchange: None,
     };
     Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end }
 }

@@ -33,6 +33,7 @@ async fn fail(stage: &Stage, error: ErrorKind) -> Health {
                 duration: Duration::from_millis(3),
                 response: None,
                 verdict: Verdict::failure(error, "why it failed"),
+                exchange: None,
             }),
             delivery,
             end: End::RetryIn(Duration::from_hours(1)),

@@ -35,6 +35,7 @@ fn attempt(delivery: &DeliveryRef, verdict: Verdict, body: impl Into<Bytes>) -> 
         duration: Duration::from_micros(3456),
         response: Some(Response { status, headers, body: body.into(), truncated: true }),
         verdict,
+        exchange: None,
     }
 }
 

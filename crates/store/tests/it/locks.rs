@@ -458,6 +458,7 @@ impl Ground {
                 duration: Duration::from_millis(1),
                 response: None,
                 verdict: verdict.clone(),
+                exchange: None,
             }),
             end,
         };

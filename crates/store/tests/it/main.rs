@@ -27,6 +27,8 @@ mod draining;
 #[cfg(test)]
 mod erasure;
 #[cfg(test)]
+mod exchanges;
+#[cfg(test)]
 mod expiring_payloads;
 #[cfg(test)]
 mod fast_path;

@@ -343,6 +343,7 @@ fn outcome((lease, delivery): &(Lease, DeliveryRef), end: End) -> Outcome {
         duration: Duration::from_millis(3),
         response: Some(response),
         verdict,
+        exchange: None,
     };
     Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end }
 }

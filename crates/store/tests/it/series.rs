@@ -63,6 +63,7 @@ async fn attempt(
         duration: Duration::from_millis(8),
         response: (status != 0).then_some(response),
         verdict: kind.map_or(Verdict::Success, |kind| Verdict::failure(kind, "why")),
+        exchange: None,
     };
     let end = if kind.is_none() { End::Succeeded } else { End::Dead(DeadReason::AttemptsUsedUp) };
     let outcome = Outcome { lease: *lease, delivery: delivery.clone(), attempt: Some(attempt), end };

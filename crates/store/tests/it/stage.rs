@@ -10,6 +10,7 @@ use postrider_database::{Transaction, Writes};
 use postrider_queue::{Claim, Finish, Lease, LeaseToken, NewJob};
 use postrider_store::Store;
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
+use postrider_store::exchange::{Exchange, Phases, SentRequest, SentValue};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{DeliveryRow, EventRow};
 use postrider_store::loading::Loaded;
@@ -129,6 +130,7 @@ impl Stage {
             duration: Duration::from_millis(3),
             response: Some(response),
             verdict: postrider_core::Verdict::Success,
+            exchange: Some(exchange(false)),
         };
         let outcome = Outcome { lease, delivery: delivery.clone(), attempt: Some(attempt), end };
         self.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap()
@@ -141,6 +143,7 @@ impl Stage {
             duration: Duration::from_millis(3),
             response: None,
             verdict: postrider_core::Verdict::failure(ErrorKind::Status, "HTTP 500"),
+            exchange: Some(exchange(false)),
         };
         let outcome = Outcome { lease, delivery: delivery.clone(), attempt: Some(attempt), end };
         self.store.record(&[outcome], &[], &BreakerPolicy::default()).await.unwrap();
@@ -194,4 +197,27 @@ async fn insert(
     store.queue().enqueue_with(&[job], &mut writes);
     writes.execute(transaction).await.unwrap();
     id
+}
+
+/// What an attempt could have sent.
+pub(crate) fn exchange(resent: bool) -> Box<Exchange> {
+    let shown = |value: &str| SentValue::Shown(value.to_owned());
+    let headers = [
+        ("content-type", shown("application/json")),
+        ("x-agent-id", shown("billing")),
+        ("webhook-signature", SentValue::Masked),
+        ("x-api-key", SentValue::Masked),
+    ];
+    Box::new(Exchange {
+        request: SentRequest {
+            method: "POST".to_owned(),
+            url: "https://example.com/hook?token=***".to_owned(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+            body_sha256: [9; 32],
+        },
+        remote: Some(([192, 0, 2, 1], 443).into()),
+        phases: Phases { first_byte: Some(Duration::from_micros(700)), ..Phases::default() },
+        resent,
+        note: None,
+    })
 }

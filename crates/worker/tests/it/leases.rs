@@ -206,6 +206,7 @@ async fn outcome(stage: &Stage, event: EventId, end: End, status: u16) -> Outcom
         duration: Duration::from_millis(1),
         response: Some(response),
         verdict: postrider_core::Verdict::Success,
+        exchange: None,
     };
     Outcome { lease: job.lease, delivery: work.delivery, attempt: Some(attempt), end }
 }

@@ -314,7 +314,11 @@ impl World {
                 let answer =
                     |status| Response { status, headers: Vec::new(), body: "".into(), truncated: false };
                 let response = Some(answer(if verdict.is_success() { 200 } else { 500 }));
-                (work.delivery, Some(Attempt { started_at, duration, response, verdict }), end)
+                (
+                    work.delivery,
+                    Some(Attempt { started_at, duration, response, verdict, exchange: None }),
+                    end,
+                )
             }
         };
         let outcome = Outcome { lease: job.lease, delivery, attempt, end };

@@ -13,7 +13,7 @@ use crate::client::{idle, subscribe};
 use crate::deployment::{ADMIN_KEY, DEADLINE, program, settings};
 
 /// More lines than a pipe and the program's own buffer hold, at the level `trace`.
-const EVENTS: usize = 2000;
+const EVENTS: usize = 12_000;
 
 /// A program whose standard output and error are one pipe, read by nobody once the program has started.
 struct Unread {

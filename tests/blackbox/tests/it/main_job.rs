@@ -1,6 +1,7 @@
 //! The main job: an event goes in, and signed deliveries arrive.
 
 use postrider_testkit::{Behaviour, Receiver, TestDatabase};
+use ring::digest::{SHA256, digest};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use serde_json::{Value, json};
 
@@ -65,7 +66,8 @@ async fn the_main_job() {
         );
     }
     let to_made = deliveries.iter().find(|delivery| delivery["subscriber_id"] == made["id"]).unwrap();
-    assert_attempt(&attempts(&api, to_made).await);
+    let made_attempts = attempts(&api, to_made).await;
+    assert_attempt(&made_attempts);
 
     // No more requests can arrive once all programs have ended.
     deployment.stop().await;
@@ -82,6 +84,26 @@ async fn the_main_job() {
         verify(request, &[secret]);
     }
     assert_eq!(hook[0].target, "/hook?key=1");
+    assert_sent(&made_attempts[0], &hook[0], &receiver);
+}
+
+/// The API shows what was sent, without secrets.
+fn assert_sent(attempt: &Value, request: &postrider_testkit::receiver::ReceivedRequest, receiver: &Receiver) {
+    let sent = &attempt["request"];
+    assert_eq!((&sent["method"], &sent["url"]), (&json!("POST"), &json!(receiver.url("/hook?key=***"))));
+    assert_eq!(sent["body_sha256"], hex::encode(digest(&SHA256, &request.body)));
+    let address = receiver.url("/").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    assert_eq!((&attempt["remote_addr"], &attempt["resent"]), (&json!(address), &json!(false)));
+    let timings = &attempt["timings_ms"];
+    assert!(timings["first_byte"].as_f64().unwrap() > 0.0 && timings["body"].is_number(), "{timings}");
+    assert_eq!(timings["tls"], Value::Null);
+    for shown in sent["headers"].as_array().unwrap() {
+        let name = text(&shown["name"]);
+        let masked = name.ends_with("signature");
+        let value = if masked { "***" } else { header(request, name) };
+        assert_eq!(shown["value"], value, "{name}");
+    }
+    assert_eq!(sent["headers"].as_array().unwrap().len(), 9);
 }
 
 fn assert_headers(request: &postrider_testkit::receiver::ReceivedRequest, event: &Value) {

@@ -65,7 +65,9 @@ async fn a_receiver_that_recovers_gets_the_event() {
     let api = &deployment.api;
     let receiver = Receiver::start().await;
     let failure = Behaviour::respond(503, vec![0xff; LIMIT]);
-    receiver.on("/hook", Behaviour::Sequence(vec![failure, Behaviour::Reset, Behaviour::Status(204)]));
+    // The second attempt's connection is reused, so its request is sent once more.
+    let behaviours = vec![failure, Behaviour::Reset, Behaviour::Reset, Behaviour::Status(204)];
+    receiver.on("/hook", Behaviour::Sequence(behaviours));
     subscribe(api, &receiver.url("/hook")).await;
     let event = dispatch(api, "order.created").await;
 
@@ -77,6 +79,8 @@ async fn a_receiver_that_recovers_gets_the_event() {
     assert_eq!((&first["truncated"], &first["body_encoding"]), (&json!(false), &json!("base64")));
     assert_eq!(text(&first["body"]).len(), LIMIT.div_ceil(3) * 4);
     assert_eq!((&attempts[1]["response"], &attempts[1]["error"]["kind"]), (&Value::Null, &json!("reset")));
+    let resent: Vec<_> = attempts.iter().map(|attempt| attempt["resent"].as_bool().unwrap()).collect();
+    assert_eq!((&resent[..], receiver.requests().len()), (&[false, true, false][..], 4));
     assert_eq!((&attempts[2]["response"]["status"], &attempts[2]["error"]), (&json!(204), &Value::Null));
 
     let stats = read(api, "/v1/stats").await;
@@ -86,7 +90,7 @@ async fn a_receiver_that_recovers_gets_the_event() {
         (&json!(3.0), &json!(1.0))
     );
     deployment.stop().await;
-    assert_eq!(receiver.requests().len(), 3);
+    assert_eq!(receiver.requests().len(), 4);
 }
 
 /// `Retry-After` lengthens the delay.

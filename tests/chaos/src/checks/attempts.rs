@@ -73,7 +73,7 @@ mod tests {
     }
 
     fn attempt(number: i32, started_at: i64) -> Attempt {
-        Attempt { number, started_at, ended_at: started_at + 10, status: Some(500) }
+        Attempt { number, started_at, ended_at: started_at + 10, status: Some(500), resent: false }
     }
 
     #[test]

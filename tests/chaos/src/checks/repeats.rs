@@ -25,6 +25,8 @@ pub(crate) struct Repeats {
     pub(crate) found: u64,
     /// Rescued and released claims, each of which may have made one request.
     pub(crate) allowed: u64,
+    /// Attempts whose request was sent a second time, as they recorded.
+    pub(crate) resent: u64,
 }
 
 pub(super) fn check(evidence: Evidence<'_>) -> (Repeats, Vec<String>) {
@@ -37,7 +39,11 @@ pub(super) fn check(evidence: Evidence<'_>) -> (Repeats, Vec<String>) {
         repeats.found += unrecorded.len() as u64;
         let lost = evidence.facts.claims_of(*id).iter().filter(|claim| claim.is_lost()).count();
         repeats.allowed += lost as u64;
-        if unrecorded.len() > lost {
+        repeats.resent += attempts.iter().filter(|attempt| attempt.resent).count() as u64;
+        // An attempt that was not recorded may have sent its request a second time, too.
+        let resets =
+            evidence.facts.subscribers.get(&delivery.subscriber).is_some_and(|one| one.resets_connections());
+        if unrecorded.len() > if resets { 2 * lost } else { lost } {
             wrong.push(format!(
                 "delivery {id} had {} surplus requests, but only {lost} of its claims were lost",
                 unrecorded.len()
@@ -55,7 +61,8 @@ pub(super) fn check(evidence: Evidence<'_>) -> (Repeats, Vec<String>) {
     (repeats, wrong)
 }
 
-/// Returns arrivals without an attempt, and answered attempts without an arrival.
+/// Returns arrivals without an attempt, and answered attempts without an arrival. An attempt whose request was sent again
+/// accounts for two arrivals.
 fn unmatched(arrivals: &[i64], attempts: &[Attempt]) -> (Vec<i64>, Vec<Attempt>) {
     let mut free = arrivals.to_vec();
     let mut invented = Vec::new();
@@ -64,6 +71,11 @@ fn unmatched(arrivals: &[i64], attempts: &[Attempt]) -> (Vec<i64>, Vec<Attempt>)
         match free.iter().position(|at| within.contains(at)) {
             Some(place) => {
                 free.remove(place);
+                if attempt.resent
+                    && let Some(second) = free.iter().position(|at| within.contains(at))
+                {
+                    free.remove(second);
+                }
             }
             None if attempt.status.is_some() => invented.push(*attempt),
             None => {}
@@ -188,13 +200,20 @@ mod tests {
 
     #[test]
     fn each_attempt_accounts_for_one_arrival() {
-        let attempt =
-            |started_at, status| Attempt { number: 1, started_at, ended_at: started_at + 100, status };
+        let attempt = |started_at, status| Attempt {
+            number: 1,
+            started_at,
+            ended_at: started_at + 100,
+            status,
+            resent: false,
+        };
         let (free, invented) =
             unmatched(&[1010, 1020, 5000], &[attempt(1000, Some(200)), attempt(9000, None)]);
         assert_eq!(free, [1020, 5000]);
         assert!(invented.is_empty(), "a failed attempt may not have arrived");
         assert_eq!(unmatched(&[], &[attempt(1000, Some(500))]).1.len(), 1);
+        let resent = Attempt { resent: true, ..attempt(1000, Some(200)) };
+        assert_eq!(unmatched(&[1010, 1020, 1030], &[resent]).0, [1030], "it accounts for two");
     }
 
     #[test]

@@ -99,7 +99,7 @@ async fn strip(store: &Store, events: &[(String, EventId)], limits: Limits) -> R
                 execute(&transaction, sql, [tenant.as_str().into(), id.into(), last.into()]).await?;
             }
             // Deliveries of the first edition are found by their event.
-            let sql = "UPDATE attempts SET response_headers = NULL, response_body = NULL \
+            let sql = "UPDATE attempts SET response_headers = NULL, response_body = NULL, exchange = NULL \
                 WHERE tenant = $1 AND delivery_id IN (SELECT id FROM deliveries WHERE event_id = $2)";
             execute(&transaction, sql, key()).await?;
         }
