@@ -30,6 +30,7 @@ mod m0013_first_attempts;
 mod m0014_payloads;
 mod m0015_expiring_payloads;
 mod m0016_tenants;
+mod m0018_keys;
 mod schema;
 
 /// All migrations, oldest first.
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_payloads::Migration),
             Box::new(m0015_expiring_payloads::Migration),
             Box::new(m0016_tenants::Migration),
+            Box::new(m0018_keys::Migration),
         ]
     }
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::address::Peer;
 use crate::config::{Config, ConfigError};
 use crate::router::router;
 use crate::state::Parts;
@@ -167,7 +169,11 @@ impl Open {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
         let (router, closing) = (TowerToHyperService::new(self.router.clone()), Arc::clone(&self.closing));
-        let service = service_fn(move |request| {
+        let peer = stream.peer_addr().map(|address| Peer(address.ip())).ok();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
             let (response, closing) = (router.call(request), Arc::clone(&closing));
             async move {
                 let mut response = response.await?;
