@@ -31,6 +31,7 @@ mod m0014_payloads;
 mod m0015_expiring_payloads;
 mod m0016_tenants;
 mod m0017_exchanges;
+mod m0018_keys;
 mod schema;
 
 /// All migrations, oldest first.
@@ -57,6 +58,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0015_expiring_payloads::Migration),
             Box::new(m0016_tenants::Migration),
             Box::new(m0017_exchanges::Migration),
+            Box::new(m0018_keys::Migration),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use postrider_core::{AttemptId, ErrorKind, id};
 use serde::{Deserialize, Serialize};
 
+use crate::event::PayloadGone;
 use crate::{Cursor, Limit, List, Moment};
 
 /// One HTTP request of a delivery.
@@ -97,6 +98,10 @@ pub struct ResponseView {
     pub body_encoding: BodyEncoding,
     /// Whether the body was longer than what is shown.
     pub truncated: bool,
+    /// `hidden` if `headers` and `body` are empty because the key lacks the scope `payloads:read`; otherwise absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub payload: Option<PayloadGone>,
 }
 
 /// How a response's body is written in JSON: `utf-8` as it is, or `base64` if it is not UTF-8.

@@ -148,7 +148,7 @@ pub struct EventView {
     pub fan_out: FanOut,
 }
 
-/// Why an event's data, and the responses to its deliveries, are not there any more.
+/// Why an event's data, or the headers and the body of a response, are not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -157,6 +157,8 @@ pub enum PayloadGone {
     Erased,
     /// They were older than payloads are kept.
     Expired,
+    /// The key lacks the scope `payloads:read`.
+    Hidden,
 }
 
 /// An event with its data and its deliveries.
@@ -166,10 +168,10 @@ pub struct EventDetail {
     /// The event.
     #[serde(flatten)]
     pub event: EventView,
-    /// The data, byte for byte as given; null once it is gone, see `payload`.
+    /// The data, byte for byte as given; null if it is not shown, see `payload`.
     #[cfg_attr(feature = "schema", schema(value_type = Option<Data>, required = true))]
     pub data: Box<RawValue>,
-    /// Why the data is gone; absent while it is there.
+    /// Why the data is not shown; absent if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<PayloadGone>,
     /// The deliveries of the event, newest first; at most 250.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`event`] | dispatching events, one by one or in batches, and reading them |
 //! | [`subscriber`], [`secret`] | subscribers, their changes and their secrets |
+//! | [`key`] | API keys |
 //! | [`tenant`] | tenants and their changes |
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
@@ -21,6 +22,7 @@ pub mod attempt;
 pub mod dead_letter;
 pub mod delivery;
 pub mod event;
+pub mod key;
 pub mod list;
 pub mod moment;
 #[cfg(feature = "schema")]

@@ -25,6 +25,10 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schema(required = false))]
     pub errors: Vec<FieldError>,
+    /// The scope that the key lacks; absent if that is not the problem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = String, required = false, example = "deliveries:retry"))]
+    pub needs: Option<Cow<'static, str>>,
     /// The request's id, as in the header `x-request-id`; absent in problems of single events of a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = String, required = false, example = "req_01h455vb4pex5vsknk084sn02q"))]

@@ -15,8 +15,9 @@ pub struct StatsView {
     pub deliveries: DeliveryStatsView,
     /// The time from dispatch to the first attempt.
     pub latency_ms: PercentilesView,
-    /// The queue.
-    pub queue: QueueView,
+    /// The queue; null for the key of a tenant.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub queue: Option<QueueView>,
 }
 
 /// The number of subscribers of the tenant. Filters do not apply.

@@ -72,7 +72,8 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
         connections_per_address: server.connections_per_address,
         delay,
         grace,
-        ..postrider_server::Config::new(server.admin_key()?)
+        trusted_proxies: server.trusted_proxies.clone(),
+        ..postrider_server::Config::new(server.admin_keys()?.unwrap_or_default())
     };
     let mut dispatch = postrider_dispatch::Config {
         default_agent: args.dispatch.agent_id.clone(),
@@ -106,7 +107,9 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     });
     observed.serve(&args.telemetry, &database, &readiness).await?;
     tracing::info!(service = "api", address = %api.local_addr(), "listening");
-    greet(&format!("http://{}", api.local_addr()), &admin_key, &args.data);
+    // The new one, if it replaces an old one.
+    let shown = admin_key.rsplit(',').next().unwrap_or_default().trim();
+    greet(&format!("http://{}", api.local_addr()), shown, &args.data);
 
     // The worker stops after the API, so that it still attempts the events that were accepted last.
     let api_ended = CancellationToken::new();

@@ -54,6 +54,8 @@ kinds! {
     Job, JobId = "job";
     /// The id of a request to the API.
     Request, RequestId = "req";
+    /// The id of an API key. Its text begins with another prefix.
+    Key, KeyId = "key";
     /// The place of a tenant in lists, which are in the order of registration.
     TenantPlace, TenantPlaceId = "tnt";
 }
@@ -97,6 +99,19 @@ impl<K> Id<K> {
     /// Makes an id of the UUID in the database.
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self { uuid, kind: PhantomData }
+    }
+
+    /// Reads the part of an id after its prefix; `None` if it is malformed.
+    pub(crate) fn from_suffix(suffix: &str) -> Option<Self> {
+        // 26 digits hold 130 bits, so a first digit above 7 would overflow.
+        if suffix.len() != SUFFIX || suffix.as_bytes()[0] > b'7' {
+            return None;
+        }
+        let bits = suffix.bytes().try_fold(0_u128, |bits, byte| {
+            let digit = ALPHABET.iter().position(|&letter| letter == byte)?;
+            Some(bits << 5 | digit as u128)
+        })?;
+        Some(Self::from_uuid(Uuid::from_u128(bits)))
     }
 
     /// Returns the UUID in the database.
@@ -181,15 +196,7 @@ impl<K: IdKind> FromStr for Id<K> {
             .and_then(|rest| rest.strip_prefix('_'))
             .ok_or(IdError::Prefix(K::PREFIX))?;
         let wrong = IdError::Suffix(K::PREFIX);
-        // 26 digits hold 130 bits, so a first digit above 7 would overflow.
-        if suffix.len() != SUFFIX || suffix.as_bytes()[0] > b'7' {
-            return Err(wrong);
-        }
-        let bits = suffix.bytes().try_fold(0_u128, |bits, byte| {
-            let digit = ALPHABET.iter().position(|&letter| letter == byte).ok_or(wrong)?;
-            Ok(bits << 5 | digit as u128)
-        })?;
-        Ok(Self::from_uuid(Uuid::from_u128(bits)))
+        Self::from_suffix(suffix).ok_or(wrong)
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…`, `req_…` |
+//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…`, `req_…`, `key_…` |
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`policy`] | a subscriber's delivery policy, in JSON and validated |
@@ -13,6 +13,7 @@
 //! | [`bounds`] | the smallest and greatest values that a policy may have |
 //! | [`retry`] | how often, and after which delays, a delivery is attempted again |
 //! | [`secret`], [`signing`] | signing secrets, signatures and their verification |
+//! | [`key`] | API keys: their form, their scopes and limits |
 //! | [`keyring`] | encryption of stored secrets |
 //! | [`header`] | the headers that a subscriber adds to its requests |
 //! | [`object`] | structs that deserialise from JSON objects only |
@@ -29,6 +30,7 @@ pub mod delivery;
 pub mod event;
 pub mod header;
 pub mod id;
+pub mod key;
 pub mod keyring;
 pub mod merge_patch;
 pub mod metadata;
@@ -51,7 +53,7 @@ pub use clock::{Clock, SystemClock, Timestamp};
 pub use delivery::{DeadReason, DeliveryStatus};
 pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
 pub use header::CustomHeaders;
-pub use id::{AttemptId, DeliveryId, EventId, Id, IdGenerator, JobId, SubscriberId};
+pub use id::{AttemptId, DeliveryId, EventId, Id, IdGenerator, JobId, KeyId, SubscriberId};
 pub use keyring::Keyring;
 pub use metadata::Metadata;
 pub use policy::Policy;

@@ -1,23 +1,23 @@
-//! Authentication: the operator's key, and the tenant for which the operator acts.
+//! Authentication and authorisation: whose key a request shows, for which tenant it acts, and whether it may.
 
 use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, StatusCode, header};
 use postrider_core::TenantId;
+use postrider_core::key::{KeyHash, PresentedKey, PresentedKeyError};
 
+use crate::address;
+use crate::caller::{Actor, Caller};
+use crate::known_keys::Fresh;
+use crate::needs::Needs;
 use crate::problem::Problem;
+use crate::rate::Quota;
 use crate::state::ApiState;
 
-/// The header that names the tenant for which the operator acts.
+/// The header that names the tenant for which an operator acts.
 pub(crate) const TENANT: &str = "x-tenant-id";
-
-/// The tenant for which an authenticated request acts.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    pub(crate) tenant: TenantId,
-}
 
 /// Headers that a request may have once. With two of them, programs in front could decide by another one than this server.
 const ONCE: [HeaderName; 3] =
@@ -36,22 +36,112 @@ pub(crate) fn unambiguous(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Authenticates a request.
+/// Finds out whose key a request shows.
 ///
 /// # Errors
-/// 401 if the key is missing or wrong, 422 if the tenant's name is invalid.
-pub(crate) fn caller(state: &ApiState, headers: &HeaderMap) -> Result<Caller, Problem> {
+/// 401 if the key is missing, wrong, expired or revoked; 429 after too many wrong ones from the same address.
+pub(crate) async fn actor(
+    state: &ApiState,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Actor, Problem> {
     let Some(given) = headers.get(header::AUTHORIZATION) else {
-        return Err(Problem::unauthorized("send the operator's key as `Authorization: Bearer <key>`"));
+        return Err(Problem::unauthorized("send a key as `Authorization: Bearer <key>`"));
     };
-    if !bearer(given.as_bytes()).is_some_and(|key| state.config.admin_key.admits(key)) {
-        return Err(Problem::unauthorized("the key is wrong"));
+    let wrong = |detail: &str| {
+        let address = address::of(extensions, headers, &state.config.trusted_proxies);
+        match state.guesses.note(address) {
+            Ok(()) => Problem::unauthorized(detail),
+            Err(exceeded) => {
+                state.counts.limited_addresses.increment(1);
+                Problem::limited("too many wrong keys from this address; try again later", exceeded)
+            }
+        }
+    };
+    let Some(text) = bearer(given.as_bytes()) else { return Err(wrong("the key is wrong")) };
+    let hash = KeyHash::of(text);
+    if state.config.admin_keys.admit(&hash) {
+        return Ok(Actor::Environment);
     }
-    let Some(tenant) = headers.get(TENANT) else { return Ok(Caller { tenant: TenantId::default() }) };
-    match tenant.to_str().unwrap_or_default().parse() {
-        Ok(tenant) => Ok(Caller { tenant }),
-        Err(error) => Err(Problem::field("X-Tenant-ID", &error)),
+    let presented = std::str::from_utf8(text).unwrap_or_default().parse::<PresentedKey>();
+    let presented = presented.map_err(|error| match error {
+        PresentedKeyError::Prefix => wrong("the key is wrong"),
+        PresentedKeyError::Mistyped => wrong(&error.to_string()),
+    })?;
+    let known = match state.keys.fresh(presented.id()) {
+        Fresh::Known(known) => Some(known),
+        Fresh::Missing => None,
+        Fresh::Unread => {
+            let address = address::of(extensions, headers, &state.config.trusted_proxies);
+            state.keys.find(presented.id(), state.guesses.is_used_up(address)).await?
+        }
+    };
+    let now = state.store.ids().clock().now();
+    let Some(known) = known.filter(|known| known.key.accepts(&hash, now)) else {
+        return Err(wrong("the key is wrong"));
+    };
+    if known.key.revoked_at.is_some() {
+        return Err(Problem::unauthorized("the key was revoked"));
     }
+    if known.key.powers.expires_at.is_some_and(|expires_at| expires_at <= now) {
+        return Err(Problem::unauthorized("the key has expired"));
+    }
+    state.keys.note_use(&known, now);
+    Ok(Actor::Key(known))
+}
+
+/// Counts the request, if the key has a rate.
+///
+/// # Errors
+/// 403 if the key may not be used from the caller's address, 429 if it makes too many requests.
+pub(crate) fn within_limits(
+    state: &ApiState,
+    actor: &Actor,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Option<Quota>, Problem> {
+    let Actor::Key(known) = actor else { return Ok(None) };
+    let limits = &known.key.powers.limits;
+    if !limits.networks.is_empty()
+        && !limits.allow_address(address::of(extensions, headers, &state.config.trusted_proxies))
+    {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "the key may not be used from this address"));
+    }
+    let Some(rate) = limits.rate else { return Ok(None) };
+    known.meter().take(rate, state.keys.now()).map(Some).map_err(|exceeded| {
+        state.counts.limited_keys.increment(1);
+        Problem::limited("the key makes more requests than it may; try again later", exceeded)
+    })
+}
+
+/// Decides for which tenant a request acts, and whether it may.
+///
+/// # Errors
+/// 403 if the key acts for another tenant, lacks a scope or is limited to some subscribers; 422 if the tenant's name is
+/// invalid.
+pub(crate) fn caller(actor: Actor, needs: Option<Needs>, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let named = headers.get(TENANT).map(|tenant| tenant.to_str().unwrap_or_default().parse::<TenantId>());
+    let named = named.transpose().map_err(|error| Problem::field("X-Tenant-ID", &error))?;
+    let one_tenant = named.is_some() || actor.tenant().is_some();
+    let tenant = match (actor.tenant(), named) {
+        (Some(own), Some(named)) if *own != named => {
+            let detail = "the key acts for another tenant; leave out `X-Tenant-ID`";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
+        (Some(own), _) => own.clone(),
+        (None, named) => named.unwrap_or_default(),
+    };
+    if let Some(needs) = needs {
+        if let Some(scope) = needs.scopes.missing_from(actor.scopes()) {
+            return Err(Problem::needs(scope));
+        }
+        let is_limited = actor.limits().is_some_and(|limits| !limits.subscribers.is_empty());
+        if is_limited && !needs.some_subscribers {
+            let detail = "the key is limited to some subscribers, which this call is not";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
+    }
+    Ok(Caller { tenant, actor, one_tenant })
 }
 
 /// The key of `Bearer <key>`; the scheme's case does not matter (RFC 9110, §11.1).
@@ -59,17 +149,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     let space = value.iter().position(|byte| *byte == b' ')?;
     let (scheme, key) = value.split_at(space);
     scheme.eq_ignore_ascii_case(b"bearer").then(|| key.trim_ascii())
-}
-
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get().cloned().ok_or_else(|| {
-            tracing::error!("a route of the API did not pass through authentication");
-            Problem::internal()
-        })
-    }
 }
 
 /// The `traceparent` of the request, if it has a valid one.

@@ -3,16 +3,29 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::key::AdminKey;
+use ipnet::IpNet;
+use postrider_core::key::KeyRate;
+
+use crate::admin_key::AdminKeys;
 use crate::pressure::Shedding;
+
+/// Enough for programs that were given an old key, and little for those that guess.
+const WRONG_KEYS: KeyRate = match KeyRate::new(1, 20) {
+    Ok(rate) => rate,
+    Err(_) => unreachable!(),
+};
 
 /// How the API is served.
 ///
 /// [`Server::bind`](crate::Server::bind) and [`router`](crate::router()) check the values against their bounds.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The operator's key.
-    pub admin_key: AdminKey,
+    /// The operator's keys from the environment. There may be none, if keys of operators are stored.
+    pub admin_keys: AdminKeys,
+    /// The networks of proxies whose `X-Forwarded-For` names the caller.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many wrong keys an address may show. Further ones are answered with 429.
+    pub wrong_keys: KeyRate,
     /// The largest request body in bytes, within [`Config::BODY_LIMIT`].
     pub body_limit: usize,
     /// The bytes of request bodies and of events in responses that the server holds at once, within
@@ -92,10 +105,13 @@ impl Config {
     pub const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
     /// The defaults: bodies up to 1 MiB, 64 MiB of them at once, 30 s per request, 512 requests at once on up to 4096
-    /// connections, and a stop with 1 s of delay and 30 s of grace.
-    pub fn new(admin_key: AdminKey) -> Self {
+    /// connections, a wrong key per second and address and 20 at once, no proxies, and a stop with 1 s of delay and 30 s of
+    /// grace.
+    pub fn new(admin_keys: AdminKeys) -> Self {
         Self {
-            admin_key,
+            admin_keys,
+            trusted_proxies: Vec::new(),
+            wrong_keys: WRONG_KEYS,
             body_limit: 1024 * 1024,
             request_memory: 64 * 1024 * 1024,
             request_timeout: Duration::from_secs(30),

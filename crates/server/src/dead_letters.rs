@@ -7,12 +7,13 @@ use postrider_api::Moment;
 use postrider_api::dead_letter::{DeadLettersQuery, RecoverRequest, RequeueRequest, RequeuedView};
 use postrider_api::delivery::DeliveryList;
 use postrider_core::id;
+use postrider_core::key::Scope;
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter, Deleted, Requeued};
 use postrider_store::subscribers::SubscriberState;
 use utoipa_axum::routes;
 
-use crate::auth::Caller;
-use crate::deliveries::delivery_view;
+use crate::caller::Caller;
+use crate::deliveries::{self, delivery_view};
 use crate::extract::{JsonBody, Parameters, PathId};
 use crate::needs::Needs;
 use crate::page;
@@ -26,12 +27,14 @@ const MAX_REQUEUED: u64 = 10_000;
 /// The most ids that one call may name.
 const MAX_IDS: usize = 1_000;
 
+const RETRY: Needs = Needs::scope(Scope::DeliveriesRetry).for_some_subscribers();
+
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .add(Needs::KEY, routes!(list))
-        .add(Needs::KEY, routes!(requeue))
-        .add(Needs::KEY, routes!(delete))
-        .add(Needs::KEY, routes!(recover))
+        .add(Needs::scope(Scope::DeliveriesRead).for_some_subscribers(), routes!(list))
+        .add(RETRY, routes!(requeue))
+        .add(RETRY, routes!(delete))
+        .add(RETRY, routes!(recover))
 }
 
 fn requeued_view(Requeued { deliveries, without_payload, more }: Requeued) -> RequeuedView {
@@ -52,7 +55,7 @@ async fn list(
 ) -> Result<Json<DeliveryList>, Problem> {
     let filter = DeadFilter {
         ids: None,
-        subscriber: query.subscriber_id,
+        subscriber: caller.filtered(query.subscriber_id)?,
         event_type: query.event_type,
         reason: query.reason,
         since: query.since.map(|Moment(since)| since),
@@ -94,7 +97,7 @@ async fn requeue(
     }
     let filter = DeadFilter {
         ids: request.ids,
-        subscriber: request.subscriber_id,
+        subscriber: caller.filtered(request.subscriber_id)?,
         event_type: request.event_type,
         reason: None,
         since: request.since.map(|Moment(since)| since),
@@ -124,6 +127,7 @@ async fn delete(
     caller: Caller,
     PathId(id): PathId<id::Delivery>,
 ) -> Result<StatusCode, Problem> {
+    deliveries::reach(&state, &caller, id, "dead letter").await?;
     match state.store.delete_dead_letter(&caller.tenant, id).await? {
         Deleted::Done => Ok(StatusCode::NO_CONTENT),
         Deleted::Not(status) => Err(Problem::new(
@@ -156,6 +160,7 @@ async fn recover(
     body: JsonBody,
 ) -> Result<(StatusCode, Json<RequeuedView>), Problem> {
     let request: RecoverRequest = body.parse()?;
+    caller.reach(id, "subscriber")?;
     let subscriber = state.store.subscriber(&caller.tenant, id).await?;
     if subscriber.ok_or_else(|| Problem::missing("subscriber"))?.state != SubscriberState::Active {
         return Err(Problem::new(

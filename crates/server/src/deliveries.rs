@@ -7,14 +7,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use postrider_api::Moment;
 use postrider_api::delivery::{DeliveriesQuery, DeliveryList, DeliveryView, ResponseCode};
-use postrider_core::id;
+use postrider_core::key::Scope;
+use postrider_core::{DeliveryId, id};
 use postrider_store::deliveries::Changed;
 use postrider_store::deliveries::{Delivery, DeliveryFilter};
 use postrider_store::erasure::PayloadGone;
 use postrider_telemetry::metric;
 use utoipa_axum::routes;
 
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::extract::{Parameters, PathId};
 use crate::needs::Needs;
 use crate::page;
@@ -24,13 +25,16 @@ use crate::state::ApiState;
 
 pub(crate) use attempts::attempt_view;
 
+const READ: Needs = Needs::scope(Scope::DeliveriesRead).for_some_subscribers();
+const RETRY: Needs = Needs::scope(Scope::DeliveriesRetry).for_some_subscribers();
+
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .add(Needs::KEY, routes!(list))
-        .add(Needs::KEY, routes!(read))
-        .add(Needs::KEY, routes!(attempts::list_attempts))
-        .add(Needs::KEY, routes!(retry))
-        .add(Needs::KEY, routes!(cancel))
+        .add(READ, routes!(list))
+        .add(READ, routes!(read))
+        .add(READ, routes!(attempts::list_attempts))
+        .add(RETRY, routes!(retry))
+        .add(RETRY, routes!(cancel))
 }
 
 pub(crate) fn delivery_view(delivery: Delivery) -> DeliveryView {
@@ -64,7 +68,7 @@ async fn list(
     Parameters(query): Parameters<DeliveriesQuery>,
 ) -> Result<Json<DeliveryList>, Problem> {
     let filter = DeliveryFilter {
-        subscriber: query.subscriber_id,
+        subscriber: caller.filtered(query.subscriber_id)?,
         event_type: query.event_type,
         event_id: query.event_id,
         status: query.status,
@@ -89,7 +93,23 @@ async fn read(
     PathId(id): PathId<id::Delivery>,
 ) -> Result<Json<DeliveryView>, Problem> {
     let found = state.store.delivery(&caller.tenant, id).await?;
-    found.map(|delivery| Json(delivery_view(delivery))).ok_or_else(|| Problem::missing("delivery"))
+    let delivery = found.ok_or_else(|| Problem::missing("delivery"))?;
+    caller.reach(delivery.subscriber, "delivery")?;
+    Ok(Json(delivery_view(delivery)))
+}
+
+/// Answers a delivery that the key does not reach as an unknown one.
+pub(crate) async fn reach(
+    state: &ApiState,
+    caller: &Caller,
+    id: DeliveryId,
+    what: &str,
+) -> Result<(), Problem> {
+    if caller.subscribers().is_none() {
+        return Ok(());
+    }
+    let found = state.store.delivery(&caller.tenant, id).await?;
+    caller.reach(found.ok_or_else(|| Problem::missing(what))?.subscriber, what)
 }
 
 /// Retry a delivery
@@ -112,6 +132,7 @@ async fn retry(
     caller: Caller,
     PathId(id): PathId<id::Delivery>,
 ) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
+    reach(&state, &caller, id, "delivery").await?;
     let delivery = changed(state.store.retry(&caller.tenant, id).await?, "it needs no retry")?;
     Ok((StatusCode::ACCEPTED, Json(delivery)))
 }
@@ -135,6 +156,7 @@ async fn cancel(
     caller: Caller,
     PathId(id): PathId<id::Delivery>,
 ) -> Result<Json<DeliveryView>, Problem> {
+    reach(&state, &caller, id, "delivery").await?;
     let cancelled =
         changed(state.store.cancel(&caller.tenant, id).await?, "only pending deliveries can be cancelled")?;
     // Workers count the deliveries that they end. No worker ended this one.

@@ -8,14 +8,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest, EventsQuery};
-use postrider_core::{EventId, id};
+use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest, EventsQuery, PayloadGone};
+use postrider_core::key::Scope;
+use postrider_core::{EventId, TenantId, id};
 use postrider_store::PageRequest;
 use postrider_store::deliveries::DeliveryFilter;
 use serde_json::value::RawValue;
 use utoipa_axum::routes;
 
-use crate::auth::{Caller, Trace};
+use crate::auth::Trace;
+use crate::caller::Caller;
 use crate::deliveries::delivery_view;
 use crate::extract::{JsonBody, Parameters, PathId};
 use crate::needs::Needs;
@@ -29,11 +31,11 @@ pub(crate) use view::{dispatched_view, event_view, payload_view};
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .add(Needs::KEY, routes!(list))
-        .add(Needs::KEY.with_capacity(), routes!(dispatch))
-        .add(Needs::KEY.with_capacity(), routes!(batch::dispatch_batch))
-        .add(Needs::KEY, routes!(read))
-        .add(Needs::KEY, routes!(erase))
+        .add(Needs::scope(Scope::EventsRead), routes!(list))
+        .add(Needs::scope(Scope::EventsWrite).with_capacity(), routes!(dispatch))
+        .add(Needs::scope(Scope::EventsWrite).with_capacity(), routes!(batch::dispatch_batch))
+        .add(Needs::scope(Scope::EventsRead), routes!(read))
+        .add(Needs::scope(Scope::EventsWrite), routes!(erase))
 }
 
 /// Dispatch an event
@@ -64,8 +66,10 @@ async fn dispatch(
     let (request, _room): (EventRequest, _) = body.into_parsed()?;
     let mut errors = Errors::default();
     let header = idempotency_key(&headers, &mut errors);
-    let event = validated(request, caller.tenant, header, trace.0, &mut errors);
-    let dispatched = state.pressure.timed(state.dispatcher.dispatch(errors.finish(event)?)).await?;
+    let event = validated(request, caller.tenant.clone(), header, trace.0, &mut errors);
+    let event = errors.finish(event)?;
+    caller.may_dispatch(&event.event_type)?;
+    let dispatched = state.pressure.timed(state.dispatcher.dispatch(event)).await?;
     Ok((StatusCode::ACCEPTED, Json(dispatched_view(dispatched))))
 }
 
@@ -88,7 +92,7 @@ async fn list(
 
 /// Get an event
 ///
-/// With its data and its deliveries.
+/// With its data and its deliveries. Without the scope `payloads:read` the data is null, and `payload` is `hidden`.
 #[utoipa::path(
     get, path = "/v1/events/{id}", operation_id = "get_event", tag = "events",
     params(("id" = String, Path, description = "The event's id, `evt_…`.")),
@@ -101,21 +105,17 @@ async fn read(
 ) -> Result<Response, Problem> {
     let found = state.store.event(&caller.tenant, id).await?;
     let event = found.ok_or_else(|| Problem::missing("event"))?;
+    let is_hidden = !caller.may(Scope::PayloadsRead);
     // The data is in memory twice while the response is being built.
-    let room = state.memory.room_while_running(2 * event.envelope_size).await?;
+    let size = if is_hidden { 0 } else { event.envelope_size };
+    let room = state.memory.room_while_running(2 * size).await?;
     let filter = DeliveryFilter { event_id: Some(id), ..DeliveryFilter::default() };
     let page = PageRequest { limit: PageRequest::<id::Delivery>::MAX_LIMIT, before: None };
     let deliveries = page::list(state.store.deliveries(&caller.tenant, &filter, page).await?, delivery_view);
-    let mut envelopes = state.store.envelopes(&[(caller.tenant.clone(), id)]).await?;
-    let (data, payload) = match (envelopes.remove(&id), event.payload_gone) {
-        (Some(envelope), _) => (data(id, &envelope)?, None),
-        (None, Some(gone)) => (RawValue::NULL.to_owned(), Some(payload_view(gone))),
-        // It went between the two reads.
-        (None, None) => {
-            let event = state.store.event(&caller.tenant, id).await?;
-            let gone = event.and_then(|event| event.payload_gone).ok_or_else(|| Problem::missing("event"))?;
-            (RawValue::NULL.to_owned(), Some(payload_view(gone)))
-        }
+    let (data, payload) = match event.payload_gone {
+        Some(gone) => (RawValue::NULL.to_owned(), Some(payload_view(gone))),
+        None if is_hidden => (RawValue::NULL.to_owned(), Some(PayloadGone::Hidden)),
+        None => payload(&state, &caller.tenant, id).await?,
     };
     room.json(&EventDetail {
         data,
@@ -124,6 +124,22 @@ async fn read(
         deliveries: deliveries.data,
         deliveries_next_cursor: deliveries.next_cursor,
     })
+}
+
+/// The data of an event, or why it is gone.
+async fn payload(
+    state: &ApiState,
+    tenant: &TenantId,
+    id: EventId,
+) -> Result<(Box<RawValue>, Option<PayloadGone>), Problem> {
+    let mut envelopes = state.store.envelopes(&[(tenant.clone(), id)]).await?;
+    if let Some(envelope) = envelopes.remove(&id) {
+        return Ok((data(id, &envelope)?, None));
+    }
+    // It went between the two reads.
+    let event = state.store.event(tenant, id).await?;
+    let gone = event.and_then(|event| event.payload_gone).ok_or_else(|| Problem::missing("event"))?;
+    Ok((RawValue::NULL.to_owned(), Some(payload_view(gone))))
 }
 
 /// Erase an event's payload
@@ -142,6 +158,10 @@ async fn erase(
     caller: Caller,
     PathId(id): PathId<id::Event>,
 ) -> Result<StatusCode, Problem> {
+    if caller.actor.limits().is_some_and(|limits| !limits.event_types.is_empty()) {
+        let found = state.store.event(&caller.tenant, id).await?;
+        caller.may_dispatch(&found.ok_or_else(|| Problem::missing("event"))?.event_type)?;
+    }
     if state.store.erase_payload(&caller.tenant, id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {

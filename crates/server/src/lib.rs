@@ -3,30 +3,38 @@
 //! [`Server::bind`] listens on an address. [`Server::serve`] answers until its shutdown future ends, and then lets
 //! requests in flight finish. [`router`] is the API alone, for an application that serves it itself.
 //!
-//! Every path under `/v1` requires the operator's key ([`AdminKey`]) and acts for one tenant. Every error is a problem
+//! Every path under `/v1` requires a key, the operator's ([`AdminKeys`]) or a stored one, and acts for one tenant. Every error is a problem
 //! document (RFC 9457) whose `errors` name the invalid fields. A request that fails with 4xx stores nothing.
 //! `/openapi.json` describes the API and `/docs` shows the description. The types of requests and responses are those
 //! of `postrider_api`.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `events`, `subscribers`, `deliveries`, `dead_letters`, `tenants`, `stats` | the handlers of one resource each |
-//! | `needs`, `routes`, `auth`, `extract`, `limits`, `pressure`, `observe`, `request_id` | what every request passes through |
+//! | `events`, `subscribers`, `deliveries`, `dead_letters`, `tenants`, `keys`, `stats` | the handlers of one resource each |
+//! | `needs`, `routes`, `auth`, `caller`, `extract`, `limits`, `pressure`, `observe`, `request_id` | what every request passes through |
+//! | `known_keys`, `guesses`, `rate`, `address` | keys in use, wrong keys, requests per second, and who makes them |
+//! | `counts` | metrics of keys |
 //! | `registry` | which tenants are registered, and which are being deleted |
 //! | `problem` | errors |
 //! | `openapi`, `webhook`, `docs` | the description, for programs and for people |
-//! | `server`, `router`, `state`, `config`, `key` | putting it together |
+//! | `server`, `router`, `state`, `config`, `admin_key` | putting it together |
 //! | [`views`] | stored rows as the API shows them |
 
+mod address;
+mod admin_key;
 mod auth;
 mod body;
+mod caller;
 mod config;
+mod counts;
 mod dead_letters;
 mod deliveries;
 mod docs;
 mod events;
 mod extract;
-mod key;
+mod guesses;
+mod keys;
+mod known_keys;
 mod limits;
 mod needs;
 mod observe;
@@ -35,6 +43,7 @@ mod page;
 mod places;
 mod pressure;
 mod problem;
+mod rate;
 mod registry;
 mod request_id;
 mod room;
@@ -48,8 +57,8 @@ mod tenants;
 pub mod views;
 mod webhook;
 
+pub use admin_key::{AdminKeys, AdminKeysError};
 pub use config::{Config, ConfigError};
-pub use key::{AdminKey, AdminKeyError};
 pub use places::Places;
 pub use pressure::Shedding;
 pub use router::{openapi_json, router};

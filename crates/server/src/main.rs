@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use postrider_dispatch::Dispatcher;
 use postrider_program::{Bounded, Observed, Purpose, StartError, Transforms, readiness};
-use postrider_server::{Config, Parts, Server, Shedding};
+use postrider_server::{AdminKeys, Config, Parts, Server, Shedding};
 use postrider_settings::{
     DatabaseArgs, DeliveryArgs, DispatchArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig,
     ShutdownArgs, TelemetryArgs,
@@ -54,7 +54,8 @@ fn main() -> ExitCode {
 
 async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     // All settings are checked before anything is opened.
-    let admin_key = args.server.admin_key()?;
+    let admin_keys: AdminKeys = args.server.admin_keys()?.unwrap_or_default();
+    let has_key = !admin_keys.is_empty();
     let keyring = args.secret_key.config()?;
     let mut dispatch = postrider_dispatch::Config {
         default_agent: args.dispatch.agent_id,
@@ -73,7 +74,8 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         delay,
         grace,
         shedding: Shedding { queue_age, latency },
-        ..Config::new(admin_key)
+        trusted_proxies: args.server.trusted_proxies.clone(),
+        ..Config::new(admin_keys)
     };
 
     let mut observed = Observed::start(&args.telemetry, Program::Server, env!("CARGO_PKG_VERSION"))?;
@@ -82,6 +84,9 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     config.connections = connections as usize;
     let (database, store) =
         postrider_program::open_store(&args.database, keyring, Purpose::Api, args.server.migrate).await?;
+    if !has_key && !store.has_operator_key().await? {
+        return Err(ServerArgs::no_operator_key().into());
+    }
     let stop = postrider_program::stop_signal()?;
     postrider_program::watch_clock(&store, &stop.token());
     postrider_program::keep_partitions(&store, &stop.token());

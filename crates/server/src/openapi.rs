@@ -1,5 +1,6 @@
 //! The OpenAPI description, generated from the routes.
 
+use postrider_core::key::Scope;
 use utoipa::OpenApi;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{
@@ -8,7 +9,7 @@ use utoipa::openapi::path::{
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Response, ResponseBuilder, Schema, Type};
 
-use crate::needs::{Access, Needs};
+use crate::needs::Needs;
 use crate::webhook;
 
 /// Everything that does not belong to one route.
@@ -16,7 +17,9 @@ use crate::webhook;
 #[openapi(
     info(
         title = "Postrider",
-        description = "Events in, webhooks out. Every path under `/v1` requires the operator's key. Errors are problem \
+        description = "Events in, webhooks out. Every path under `/v1` requires a key with the scopes \
+            that it names: the operator's from the server's environment, which has all of them, or one made with `POST /v1/keys`. \
+            The key of a tenant acts for that tenant. Errors are problem \
             documents (RFC 9457) that name the invalid fields; a request that fails with 4xx stores nothing. Lists are \
             newest first, one page at a time. Every answer has the header `x-request-id`: the caller's, if the request has \
             one of up to 128 characters of `A-Za-z0-9._:-`, or a new one; problems repeat it. Writes of a tenant that is \
@@ -30,6 +33,7 @@ use crate::webhook;
         (name = "deliveries", description = "One event on its way to one subscriber"),
         (name = "dead letters", description = "Deliveries that Postrider has given up"),
         (name = "tenants", description = "The owners of data"),
+        (name = "keys", description = "Who may call the API, and what they may do"),
         (name = "stats", description = "Counts and latencies"),
         (name = "operation", description = "For operators and monitoring; no key required"),
     ),
@@ -37,7 +41,7 @@ use crate::webhook;
 )]
 pub(crate) struct Api;
 
-const KEY: &str = "operator_key";
+const KEY: &str = "key";
 
 /// The routes without a key, which are not handlers of this crate's API router.
 const PUBLIC: [(&str, &str, &str, &str); 4] = [
@@ -64,7 +68,9 @@ pub(crate) fn document(mut api: utoipa::openapi::OpenApi) -> String {
         }
         api.paths.paths.insert(path.to_owned(), PathItem::new(HttpMethod::Get, operation));
     }
-    let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The operator's key"));
+    let key = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A key. The roles that an operation names are scopes."));
     let components = api.components.get_or_insert_default();
     components.add_security_scheme(KEY, SecurityScheme::Http(key.build()));
     components.schemas.extend(webhook::schemas());
@@ -75,9 +81,11 @@ pub(crate) fn document(mut api: utoipa::openapi::OpenApi) -> String {
 
 /// Adds to an operation what follows from `needs`, and what all operations have in common.
 pub(crate) fn complete(operation: &mut Operation, needs: Needs) {
-    operation.security = Some(match needs.access {
-        Access::OperatorKey => vec![SecurityRequirement::new::<_, _, String>(KEY, [])],
-    });
+    let scopes: Vec<_> = needs.scopes.iter().map(Scope::as_str).collect();
+    let named = scopes.iter().map(|scope| format!("`{scope}`")).collect::<Vec<_>>().join(" and ");
+    let before = operation.description.take().map_or_else(String::new, |text| format!("{text}\n\n"));
+    operation.description = Some(format!("{before}Needs {named}."));
+    operation.security = Some(vec![SecurityRequirement::new(KEY, scopes)]);
     let parameters = operation.parameters.get_or_insert_default();
     let is_id =
         |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.name == "id");
@@ -85,11 +93,20 @@ pub(crate) fn complete(operation: &mut Operation, needs: Needs) {
     let tenant = ParameterBuilder::new()
         .name("X-Tenant-ID")
         .parameter_in(ParameterIn::Header)
-        .description(Some("The tenant for which the operator acts. Default: `default`."))
+        .description(Some(if needs.deployment {
+            "The tenant for which an operator acts. Default: the whole deployment."
+        } else {
+            "The tenant for which an operator acts. Default: `default`."
+        }))
         .schema(Some(Object::with_type(Type::String)));
     parameters.push(tenant.build().into());
     let mut errors = vec![
-        ("401", "The key is missing or wrong."),
+        ("401", "The key is missing, wrong, expired or revoked."),
+        (
+            "403",
+            "The key lacks a scope, which `needs` names, or its limits or its tenant do not allow the request.",
+        ),
+        ("429", "The key has made too many requests, or the address has shown too many wrong keys."),
         ("422", "A field, parameter or header is invalid; `errors` names it."),
         ("500", "The server failed; its log has the cause."),
         ("503", "The server cannot handle the request now. Try again after `Retry-After` seconds."),
@@ -142,7 +159,7 @@ fn headers(status: &str) -> impl Iterator<Item = (&'static str, Header)> {
     let own = match status {
         "201" => Some(("Location", Type::String, "The path of what was created.")),
         "401" => Some(("WWW-Authenticate", Type::String, "Always `Bearer`.")),
-        "503" => Some(("Retry-After", Type::Integer, "After how many seconds to try again.")),
+        "429" | "503" => Some(("Retry-After", Type::Integer, "After how many seconds to try again.")),
         _ => None,
     };
     let common = ("Cache-Control", Type::String, "Always `no-store`.");

@@ -6,10 +6,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use postrider_api::FieldError;
 use postrider_core::chain;
+use postrider_core::key::Scope;
 use postrider_database::comes_from_trouble;
 use postrider_dispatch::DispatchError;
 use postrider_store::StoreError;
 
+use crate::rate::Exceeded;
 use crate::request_id;
 
 /// The `Retry-After` of a 503, in seconds.
@@ -17,18 +19,46 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 /// A response that is a problem document. Boxed, because it is the error of most results here.
 #[derive(Clone, Debug)]
-pub(crate) struct Problem(Box<postrider_api::Problem>);
+pub(crate) struct Problem {
+    body: Box<postrider_api::Problem>,
+    /// The `Retry-After` in seconds, unless it follows from the status.
+    retry_after: Option<u64>,
+}
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self(Box::new(postrider_api::Problem {
+        let body = postrider_api::Problem {
             kind: "about:blank".into(),
             title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            needs: None,
             request_id: None,
-        }))
+        };
+        Self { body: Box::new(body), retry_after: None }
+    }
+
+    /// The key lacks a scope.
+    pub(crate) fn needs(scope: Scope) -> Self {
+        let mut problem = Self::new(StatusCode::FORBIDDEN, format!("the key lacks the scope `{scope}`"));
+        problem.body.needs = Some(scope.as_str().into());
+        problem
+    }
+
+    /// Too many requests.
+    pub(crate) fn limited(detail: &str, exceeded: Exceeded) -> Self {
+        Self { retry_after: Some(exceeded.retry_after), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+    }
+
+    /// A key would be stronger than the one that gives it its powers, in these fields.
+    pub(crate) fn stronger(errors: Vec<FieldError>) -> Self {
+        let mut problem = Self::new(
+            StatusCode::FORBIDDEN,
+            "the key would be stronger than the one that this request shows; see `errors`",
+        );
+        problem.body.errors = errors;
+        problem
     }
 
     pub(crate) fn unauthorized(detail: &str) -> Self {
@@ -50,7 +80,7 @@ impl Problem {
         let named = errors.iter().map(|error| format!("`{}`", error.field)).collect::<Vec<_>>().join(", ");
         let mut problem =
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("invalid: {named}; see `errors`"));
-        problem.0.errors = errors;
+        problem.body.errors = errors;
         problem
     }
 
@@ -60,7 +90,7 @@ impl Problem {
 
     /// The same problem with a part of the request, `path` being its place there.
     pub(crate) fn within(mut self, path: &str) -> Self {
-        let errors = std::mem::take(&mut self.0.errors);
+        let errors = std::mem::take(&mut self.body.errors);
         if errors.is_empty() {
             return self;
         }
@@ -75,15 +105,15 @@ impl Problem {
 
     /// The document, for a response that contains several.
     pub(crate) fn into_body(self) -> postrider_api::Problem {
-        *self.0
+        *self.body
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        self.0.request_id = request_id::current();
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(self.0)).into_response();
+        self.body.request_id = request_id::current();
+        let status = StatusCode::from_u16(self.body.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self.body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match status {
@@ -98,6 +128,9 @@ impl IntoResponse for Problem {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -13,12 +13,14 @@ use postrider_core::TenantId;
 
 use crate::config::{Config, ConfigError};
 use crate::limits::{no_method, no_route};
-use crate::needs::Access;
 use crate::observe::observed;
 use crate::problem::Problem;
+use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
-use crate::{auth, dead_letters, deliveries, docs, events, limits, openapi, stats, subscribers, tenants};
+use crate::{
+    auth, dead_letters, deliveries, docs, events, keys, limits, openapi, stats, subscribers, tenants,
+};
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
 ///
@@ -57,6 +59,7 @@ fn api_routes() -> Routes {
     let routes = deliveries::routes(routes);
     let routes = dead_letters::routes(routes);
     let routes = tenants::routes(routes);
+    let routes = keys::routes(routes);
     stats::routes(routes)
 }
 
@@ -69,7 +72,8 @@ struct Door {
 /// Checks what the route requires. One layer for all checks, because every layer costs an allocation per request.
 async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let Door { state, requirements } = door;
-    let mut response = match admit(&state, &requirements, &mut request) {
+    let mut quota = None;
+    let mut response = match admit(&state, &requirements, &mut request, &mut quota).await {
         Ok(writer) => {
             let response = limits::bounded(&state, request, next).await;
             if let Some(tenant) = writer.filter(|_| response.status().is_success()) {
@@ -79,22 +83,37 @@ async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Re
         }
         Err(problem) => problem.into_response(),
     };
+    if response.status() == StatusCode::FORBIDDEN {
+        state.counts.forbidden.increment(1);
+    }
+    if let Some(quota) = quota {
+        quota.announce(response.headers_mut());
+    }
     // Responses hold secrets, and data that changes at any time.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// Returns the tenant for which the request may write.
-fn admit(
+/// Returns the tenant for which the request may write. Notes what is left of the key's rate, if it has one.
+async fn admit(
     state: &ApiState,
     requirements: &Requirements,
     request: &mut Request,
+    quota: &mut Option<Quota>,
 ) -> Result<Option<TenantId>, Problem> {
-    auth::unambiguous(request.headers())?;
-    let needs = requirements.of(request);
-    let caller = match needs.access {
-        Access::OperatorKey => auth::caller(state, request.headers())?,
+    let (headers, extensions) = (request.headers(), request.extensions());
+    auth::unambiguous(headers)?;
+    let actor = match auth::actor(state, headers, extensions).await {
+        Ok(actor) => actor,
+        Err(problem) => {
+            state.counts.without_key.increment(1);
+            return Err(problem);
+        }
     };
+    state.counts.of(&actor).increment(1);
+    *quota = auth::within_limits(state, &actor, headers, extensions)?;
+    let needs = requirements.of(request);
+    let caller = auth::caller(actor, needs, headers)?;
     tracing::Span::current().record("postrider.tenant.id", caller.tenant.as_str());
     let may_write = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
     let writer = may_write.then(|| caller.tenant.clone());
@@ -103,7 +122,7 @@ fn admit(
     }
     request.extensions_mut().insert(caller);
     // Before the request waits for a place: requests that wait for a slow database may hold all places.
-    if needs.capacity {
+    if needs.is_some_and(|needs| needs.capacity) {
         state.pressure.admit_event()?;
     }
     Ok(writer)

@@ -63,13 +63,13 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
 }
 
 impl Requirements {
-    /// What the route of `request` requires. A method that the path does not have requires the key, so that nothing
-    /// about the API is visible without it.
-    pub(crate) fn of(&self, request: &Request) -> Needs {
+    /// What the route of `request` requires. `None` for a method that the path does not have: any key, so that nothing about
+    /// the API is visible without one.
+    pub(crate) fn of(&self, request: &Request) -> Option<Needs> {
         let path = request.extensions().get::<MatchedPath>();
         let declared = path.and_then(|path| self.0.get(path.as_str())).map_or(&[][..], Vec::as_slice);
         // axum answers HEAD with the handler of GET.
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        declared.iter().find(|(declared, _)| declared == method).map_or(Needs::KEY, |(_, needs)| *needs)
+        declared.iter().find(|(declared, _)| declared == method).map(|(_, needs)| *needs)
     }
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
+use crate::address::Peer;
 use crate::config::{Config, ConfigError};
 use crate::places::{Place, Places};
 use crate::router::router;
@@ -169,12 +171,16 @@ impl Open {
     }
 
     fn serve(&mut self, stream: TcpStream, place: Place) {
+        let peer = stream.peer_addr().map(|address| Peer(address.ip())).ok();
         let mut stream = Box::pin(TimeoutStream::new(stream));
         stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
         let (router, closing) = (TowerToHyperService::new(self.router.clone()), Arc::clone(&self.closing));
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
             let (response, closing) = (router.call(request), Arc::clone(&closing));
             async move {
                 let mut response = response.await?;

@@ -8,8 +8,12 @@ use postrider_dispatch::Dispatcher;
 use postrider_store::Store;
 use postrider_telemetry::BoundedLabel;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::counts::Counts;
+use crate::guesses::Guesses;
+use crate::known_keys::KnownKeys;
 use crate::pressure::Pressure;
 use crate::registry::Registry;
 use crate::room::Memory;
@@ -44,8 +48,13 @@ pub(crate) struct Inner {
     pub(crate) memory: Memory,
     pub(crate) pressure: Pressure,
     pub(crate) tenants: Registry,
+    pub(crate) keys: KnownKeys,
+    pub(crate) guesses: Guesses,
+    pub(crate) counts: Counts,
     /// The event types that metrics distinguish.
     pub(crate) event_types: BoundedLabel,
+    /// The task that writes uses of keys. It ends when this is dropped.
+    _noting: JoinSet<()>,
 }
 
 impl ApiState {
@@ -55,6 +64,8 @@ impl ApiState {
         let memory = Memory::new(config.request_memory, config.requests);
         let pressure = Pressure::start(config.shedding, &store);
         let tenants = Registry::start(&store);
+        let (keys, noting) = KnownKeys::start(store.clone());
+        let guesses = Guesses::new(config.wrong_keys);
         let event_types = BoundedLabel::default();
         Self(Arc::new(Inner {
             store,
@@ -65,7 +76,11 @@ impl ApiState {
             memory,
             pressure,
             tenants,
+            keys,
+            guesses,
+            counts: Counts::default(),
             event_types,
+            _noting: noting,
         }))
     }
 }

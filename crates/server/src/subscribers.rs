@@ -15,11 +15,12 @@ use postrider_api::subscriber::{
     SubscriberView, SubscribersQuery,
 };
 use postrider_core::id;
+use postrider_core::key::Scope;
 use postrider_store::health::{Breaker, Health};
 use postrider_store::subscribers::{Changing, Subscriber, SubscriberChange, SubscriberState};
 use utoipa_axum::routes;
 
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::extract::{JsonBody, Parameters, PathId};
 use crate::needs::Needs;
 use crate::page;
@@ -27,18 +28,22 @@ use crate::problem::Problem;
 use crate::routes::Routes;
 use crate::state::ApiState;
 
+const READ: Needs = Needs::scope(Scope::SubscribersRead).for_some_subscribers();
+const WRITE: Needs = Needs::scope(Scope::SubscribersWrite).for_some_subscribers();
+const TEST: Needs = Needs::scope(Scope::EventsWrite).for_some_subscribers();
+
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .add(Needs::KEY, routes!(list))
-        .add(Needs::KEY, routes!(create))
-        .add(Needs::KEY, routes!(read))
-        .add(Needs::KEY, routes!(change))
-        .add(Needs::KEY, routes!(delete))
-        .add(Needs::KEY, routes!(activate))
-        .add(Needs::KEY, routes!(deactivate))
-        .add(Needs::KEY, routes!(test_event::test_subscriber))
-        .add(Needs::KEY, routes!(secret::read_secret))
-        .add(Needs::KEY, routes!(secret::rotate_secret))
+        .add(READ, routes!(list))
+        .add(Needs::scope(Scope::SubscribersWrite), routes!(create))
+        .add(READ, routes!(read))
+        .add(WRITE, routes!(change))
+        .add(WRITE, routes!(delete))
+        .add(WRITE, routes!(activate))
+        .add(WRITE, routes!(deactivate))
+        .add(TEST, routes!(test_event::test_subscriber))
+        .add(Needs::scope(Scope::SecretsRead).for_some_subscribers(), routes!(secret::read_secret))
+        .add(Needs::scope(Scope::SecretsRotate).for_some_subscribers(), routes!(secret::rotate_secret))
 }
 
 fn breaker_view(health: Health) -> BreakerView {
@@ -112,7 +117,10 @@ async fn list(
     Parameters(query): Parameters<SubscribersQuery>,
 ) -> Result<Json<SubscriberList>, Problem> {
     let page = page::request(query.limit, query.cursor);
-    let subscribers = state.store.subscribers(&caller.tenant, page).await?;
+    let subscribers = match caller.subscribers() {
+        None => state.store.subscribers(&caller.tenant, page).await?,
+        Some(only) => state.store.subscribers_among(&caller.tenant, only, page).await?,
+    };
     Ok(Json(page::list(subscribers, subscriber_view)))
 }
 
@@ -127,6 +135,7 @@ async fn read(
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<Json<SubscriberView>, Problem> {
+    caller.reach(id, "subscriber")?;
     shown(state.store.subscriber(&caller.tenant, id).await?)
 }
 
@@ -148,6 +157,7 @@ async fn change(
     body: JsonBody,
 ) -> Result<Json<SubscriberView>, Problem> {
     let request: ChangeRequest = body.parse()?;
+    caller.reach(id, "subscriber")?;
     request::check_new_target(&request, &state.targets).await?;
     let change = |present: Changing<'_>| request::subscriber_change(request, &present);
     shown(state.store.change_subscriber_with(&caller.tenant, id, change).await?)
@@ -166,6 +176,7 @@ async fn delete(
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<StatusCode, Problem> {
+    caller.reach(id, "subscriber")?;
     if state.store.delete_subscriber(&caller.tenant, id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -187,6 +198,7 @@ async fn activate(
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<Json<SubscriberView>, Problem> {
+    caller.reach(id, "subscriber")?;
     let change =
         SubscriberChange { active: Some(true), forget_failures: true, ..SubscriberChange::default() };
     shown(state.store.change_subscriber(&caller.tenant, id, change).await?)
@@ -206,6 +218,7 @@ async fn deactivate(
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<Json<SubscriberView>, Problem> {
+    caller.reach(id, "subscriber")?;
     let change = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
     shown(state.store.change_subscriber(&caller.tenant, id, change).await?)
 }

@@ -6,14 +6,18 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use postrider_api::Cursor;
 use postrider_api::tenant::{
     TenantChangeRequest, TenantDeletionView, TenantList, TenantRequest, TenantRetentionView, TenantView,
     TenantsQuery,
 };
+use postrider_core::TenantId;
+use postrider_core::key::Scope;
 use postrider_store::retention::Age;
 use postrider_store::tenants::{Deletable, Tenant, TenantRetention};
 use utoipa_axum::routes;
 
+use crate::caller::Caller;
 use crate::extract::{JsonBody, Parameters, PathTenant};
 use crate::needs::Needs;
 use crate::page;
@@ -21,13 +25,15 @@ use crate::problem::Problem;
 use crate::routes::Routes;
 use crate::state::ApiState;
 
+const MANAGE: Needs = Needs::scope(Scope::TenantsManage).on_deployment();
+
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .add(Needs::KEY, routes!(list))
-        .add(Needs::KEY, routes!(register))
-        .add(Needs::KEY, routes!(read))
-        .add(Needs::KEY, routes!(change))
-        .add(Needs::KEY, routes!(delete))
+        .add(MANAGE, routes!(list))
+        .add(MANAGE, routes!(register))
+        .add(MANAGE, routes!(read))
+        .add(MANAGE, routes!(change))
+        .add(MANAGE, routes!(delete))
 }
 
 fn tenant_view(tenant: Tenant) -> TenantView {
@@ -59,8 +65,15 @@ fn tenant_view(tenant: Tenant) -> TenantView {
         ),
     )
 )]
-async fn register(State(state): State<ApiState>, body: JsonBody) -> Result<Response, Problem> {
+async fn register(
+    State(state): State<ApiState>,
+    caller: Caller,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     let new = request::new_tenant(body.parse::<TenantRequest>()?)?;
+    if !caller.concerns(&new.id) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "the request acts for another tenant"));
+    }
     if !state.store.register_tenant(&new).await? {
         return Err(Problem::new(StatusCode::CONFLICT, "there is a tenant with this id"));
     }
@@ -82,8 +95,15 @@ async fn register(State(state): State<ApiState>, body: JsonBody) -> Result<Respo
 )]
 async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     Parameters(query): Parameters<TenantsQuery>,
 ) -> Result<Json<TenantList>, Problem> {
+    if caller.one_tenant {
+        let found = state.store.tenant(&caller.tenant).await?;
+        let is_after = |tenant: &Tenant| query.cursor.is_none_or(|Cursor(before)| tenant.place < before);
+        let data = found.filter(is_after).map(tenant_view).into_iter().collect();
+        return Ok(Json(TenantList { data, next_cursor: None }));
+    }
     let tenants = state.store.tenants(page::request(query.limit, query.cursor)).await?;
     Ok(Json(page::list(tenants, tenant_view)))
 }
@@ -96,8 +116,10 @@ async fn list(
 )]
 async fn read(
     State(state): State<ApiState>,
+    caller: Caller,
     PathTenant(id): PathTenant,
 ) -> Result<Json<TenantView>, Problem> {
+    reach(&caller, &id)?;
     shown(state.store.tenant(&id).await?)
 }
 
@@ -112,10 +134,12 @@ async fn read(
 )]
 async fn change(
     State(state): State<ApiState>,
+    caller: Caller,
     PathTenant(id): PathTenant,
     body: JsonBody,
 ) -> Result<Json<TenantView>, Problem> {
     let request: TenantChangeRequest = body.parse()?;
+    reach(&caller, &id)?;
     shown(state.store.change_tenant(&id, |tenant| request::change(tenant, request)).await?)
 }
 
@@ -137,8 +161,10 @@ async fn change(
 )]
 async fn delete(
     State(state): State<ApiState>,
+    caller: Caller,
     PathTenant(id): PathTenant,
 ) -> Result<(StatusCode, Json<TenantView>), Problem> {
+    reach(&caller, &id)?;
     match state.store.delete_tenant(&id).await? {
         Deletable::Needed => {
             return Err(Problem::new(StatusCode::CONFLICT, format!("the tenant `{id}` cannot be deleted")));
@@ -147,6 +173,11 @@ async fn delete(
         Deletable::Missing => {}
     }
     Ok((StatusCode::ACCEPTED, shown(state.store.tenant(&id).await?)?))
+}
+
+/// Answers a tenant that the request does not concern as an unknown one.
+fn reach(caller: &Caller, tenant: &TenantId) -> Result<(), Problem> {
+    if caller.concerns(tenant) { Ok(()) } else { Err(Problem::missing("tenant")) }
 }
 
 fn shown(found: Option<Tenant>) -> Result<Json<TenantView>, Problem> {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use ipnet::IpNet;
 
 use crate::value::{count_in, duration_in, size_in, yes_or_no};
 use crate::{SecretText, SettingsError, bounds};
@@ -20,10 +21,10 @@ pub struct ServerArgs {
     #[arg(long, env = "POSTRIDER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Operator's API key: 32 characters or more of visible ASCII
+    /// Operator's API key: 32 characters or more of visible ASCII; two, separated by a comma, while one replaces the other
     ///
-    /// It may act for every tenant. `openssl rand -hex 32` makes one; keep it in the environment or in the settings
-    /// file.
+    /// It may do everything, for every tenant. `openssl rand -hex 32` makes one; keep it in the environment or in the
+    /// settings file. It may be absent once an operator has a key that was made with `POST /v1/keys`.
     #[arg(
         long,
         env = "POSTRIDER_ADMIN_KEY",
@@ -32,6 +33,13 @@ pub struct ServerArgs {
         hide_default_value = true
     )]
     pub admin_key: Option<SecretText>,
+
+    /// Networks of proxies whose X-Forwarded-For names the caller: CIDRs separated by commas
+    ///
+    /// The caller's address counts for the limits of keys and for wrong keys. Name only proxies that append to this header
+    /// the address that they see; anyone else in these networks can pretend to be any address.
+    #[arg(long, env = "POSTRIDER_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
 
     /// Largest request body; the API answers larger ones with 413
     #[arg(
@@ -86,14 +94,24 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Returns the operator's key as the type that checks it, `postrider_server::AdminKey`.
+    /// Returns the operator's keys as the type that checks them, `postrider_server::AdminKeys`. `None` if there are none.
     ///
     /// # Errors
-    /// Fails if the key is missing, or `K` rejects it.
-    pub fn admin_key<K: FromStr<Err: Error + Send + Sync + 'static>>(&self) -> Result<K, SettingsError> {
-        const NAME: &str = "POSTRIDER_ADMIN_KEY";
+    /// Fails if `K` rejects them.
+    pub fn admin_keys<K: FromStr<Err: Error + Send + Sync + 'static>>(
+        &self,
+    ) -> Result<Option<K>, SettingsError> {
+        let text = self.admin_key.as_ref().and_then(SecretText::trimmed);
+        let keys = text.map(str::parse).transpose();
+        keys.map_err(|error| SettingsError::refused(ADMIN_KEY, error))
+    }
+
+    /// Returns the error of a server that nobody could use: it has no key, and no operator has one.
+    pub fn no_operator_key() -> SettingsError {
         const HINT: &str = "set it to the operator's API key, 32 characters or more; \
-            make one with `openssl rand -hex 32`";
-        SecretText::parse(self.admin_key.as_ref(), NAME, HINT)
+            make one with `openssl rand -hex 32`. It may be absent once an operator has a key made with POST /v1/keys";
+        SettingsError::Missing { name: ADMIN_KEY, hint: HINT }
     }
 }
+
+const ADMIN_KEY: &str = "POSTRIDER_ADMIN_KEY";

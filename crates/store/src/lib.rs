@@ -5,6 +5,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`subscribers`] | creates, reads, changes and deletes subscribers; encrypts their secrets and headers |
+//! | [`keys`] | creates, finds, changes and revokes API keys |
 //! | [`tenants`] | registers tenants, and deletes all that belongs to one |
 //! | [`intake`] | inserts a batch of events with their deliveries, within the caller's transaction |
 //! | [`fan_out`] | makes the deliveries of events that have many subscribers, step by step |
@@ -43,6 +44,7 @@ pub mod exchange;
 pub mod fan_out;
 pub mod health;
 pub mod intake;
+pub mod keys;
 pub mod loading;
 mod packed_exchange;
 mod packed_response;

@@ -79,6 +79,12 @@ pub const DATABASE_CONNECTIONS_MAX: &str = "webhook_database_connections_max";
 pub const HTTP_REQUESTS: &str = "http_server_requests_total";
 /// Duration of API requests, by [`METHOD`] and [`ROUTE`].
 pub const HTTP_REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+/// API requests by [`KEY_KIND`]: `environment`, `operator`, `tenant`, `none` (no valid key).
+pub const API_REQUESTS: &str = "webhook_api_requests_total";
+/// API requests answered with 403.
+pub const API_FORBIDDEN: &str = "webhook_api_forbidden_total";
+/// API requests answered with 429, by [`REASON`]: `key` (above its rate), `address` (too many wrong keys).
+pub const API_LIMITED: &str = "webhook_api_limited_total";
 /// Log lines that were dropped because nobody read them in time.
 pub const LOG_LINES_DROPPED: &str = "webhook_log_lines_dropped_total";
 /// Always 1; the labels [`PROGRAM`] and [`VERSION`] carry the information.
@@ -92,8 +98,10 @@ pub const STATUS: &str = "status";
 pub const STATE: &str = "state";
 /// Label: the number of an attempt, from 1.
 pub const ATTEMPT_NUMBER: &str = "attempt_number";
-/// Label: why a subscriber was deactivated.
+/// Label: why a subscriber was deactivated, or a request refused.
 pub const REASON: &str = "reason";
+/// Label: the kind of an API key.
+pub const KEY_KIND: &str = "key_kind";
 /// Label: an HTTP method. Callers replace unknown methods by `other`.
 pub const METHOD: &str = "method";
 /// Label: a route's template, such as `/v1/events/{id}`, never a path.
@@ -350,6 +358,16 @@ pub const ALL: &[Metric] = {
             &[METHOD, ROUTE],
             Server,
             "Duration of API requests.",
+        ),
+        metric(API_REQUESTS, Counter, COUNT, &[KEY_KIND], Server, "API requests by the kind of their key."),
+        metric(API_FORBIDDEN, Counter, COUNT, &[], Server, "API requests that their key may not make (403)."),
+        metric(
+            API_LIMITED,
+            Counter,
+            COUNT,
+            &[REASON],
+            Server,
+            "API requests above the rate of their key, or with too many wrong keys from one address (429).",
         ),
         metric(
             LOG_LINES_DROPPED,

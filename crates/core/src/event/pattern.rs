@@ -50,6 +50,14 @@ impl EventPattern {
             None => *self.0 == *event_type.as_str(),
         }
     }
+
+    /// Returns whether the pattern matches everything that `other` matches.
+    pub fn covers(&self, other: &Self) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => other.0.starts_with(prefix),
+            None => self == other,
+        }
+    }
 }
 
 impl EventType {

@@ -11,11 +11,13 @@ use postrider_api::attempt::{
     AttemptErrorView, AttemptList, AttemptView, AttemptsQuery, BodyEncoding, HeaderView, RequestView,
     ResponseView, TimingsView,
 };
+use postrider_api::event::PayloadGone;
+use postrider_core::key::Scope;
 use postrider_core::{Verdict, id};
 use postrider_store::deliveries::RecordedAttempt;
 use postrider_store::exchange::{Exchange, Phases, SentRequest, SentValue};
 
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::extract::{Parameters, PathId};
 use crate::page;
 use crate::problem::Problem;
@@ -45,6 +47,7 @@ pub(crate) fn attempt_view(attempt: RecordedAttempt) -> AttemptView {
         body,
         body_encoding,
         truncated: attempt.response_truncated,
+        payload: None,
     });
     AttemptView {
         id: attempt.id,
@@ -86,6 +89,18 @@ fn timings_view(phases: Phases) -> TimingsView {
     }
 }
 
+/// An attempt for a key that may not read payloads.
+fn hidden(attempt: AttemptView) -> AttemptView {
+    let response = attempt.response.map(|response| ResponseView {
+        headers: Vec::new(),
+        body: String::new(),
+        body_encoding: BodyEncoding::Utf8,
+        payload: Some(PayloadGone::Hidden),
+        ..response
+    });
+    AttemptView { response, ..attempt }
+}
+
 /// Milliseconds with three decimal places.
 fn millis(duration: Duration) -> f64 {
     // An attempt takes at most a minute, so its microseconds fit.
@@ -102,7 +117,8 @@ fn readable(bytes: &Bytes) -> (String, BodyEncoding) {
 
 /// List the attempts of a delivery
 ///
-/// Newest first. A page of large responses ends early; its `next_cursor` leads on.
+/// Newest first. A page of large responses ends early; its `next_cursor` leads on. Without the scope `payloads:read` the
+/// headers and the body of each response are empty, and its `payload` is `hidden`.
 #[utoipa::path(
     get, path = "/v1/deliveries/{id}/attempts", operation_id = "list_attempts", tag = "deliveries",
     params(("id" = String, Path, description = "The delivery's id, `dlv_…`."), AttemptsQuery),
@@ -114,13 +130,16 @@ pub(super) async fn list_attempts(
     PathId(id): PathId<id::Delivery>,
     Parameters(query): Parameters<AttemptsQuery>,
 ) -> Result<Json<AttemptList>, Problem> {
+    super::reach(&state, &caller, id, "delivery").await?;
     let page = page::request(query.limit, query.cursor);
     let attempts = state.store.attempts(&caller.tenant, id, page).await?;
     // Distinguishes a delivery without attempts from one that does not exist.
     if attempts.items.is_empty() && state.store.delivery(&caller.tenant, id).await?.is_none() {
         return Err(Problem::missing("delivery"));
     }
-    Ok(Json(page::list(attempts, attempt_view)))
+    let is_hidden = !caller.may(Scope::PayloadsRead);
+    let view = |attempt| if is_hidden { hidden(attempt_view(attempt)) } else { attempt_view(attempt) };
+    Ok(Json(page::list(attempts, view)))
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use postrider_api::event::{BatchRequest, BatchResult, BatchView, EventRequest};
-use postrider_core::TenantId;
 use postrider_dispatch::{DispatchError, Dispatched, Dispatcher, NewEvent};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::{IDEMPOTENCY_KEY, validated};
 use super::view::dispatched_view;
-use crate::auth::{Caller, Trace};
+use crate::auth::Trace;
+use crate::caller::Caller;
 use crate::extract::{BodyRoom, JsonBody, parse};
 use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
@@ -50,7 +50,7 @@ pub(super) async fn dispatch_batch(
             "a batch has no key of its own; give each event an `id` instead",
         ));
     }
-    let (parsed, _room) = read_all(body, &caller.tenant, &trace)?;
+    let (parsed, _room) = read_all(body, &caller, &trace)?;
     let (mut valid, mut problems) = (Vec::with_capacity(parsed.len()), Vec::with_capacity(parsed.len()));
     for event in parsed {
         problems.push(event.map(|event| valid.push(event)));
@@ -76,22 +76,24 @@ pub(super) async fn dispatch_batch(
 }
 
 /// Reads the events, each with its own problems, and drops the bytes of the body.
-fn read_all(body: JsonBody, tenant: &TenantId, trace: &Trace) -> Result<(Vec<Read>, BodyRoom), Problem> {
+fn read_all(body: JsonBody, caller: &Caller, trace: &Trace) -> Result<(Vec<Read>, BodyRoom), Problem> {
     let request: RawBatch<'_> = body.parse()?;
     let events = request.events.ok_or_else(|| Problem::field("events", "is required"))?;
     if !(1..=MAX_EVENTS).contains(&events.len()) {
         return Err(Problem::field("events", &format!("a batch has 1 to {MAX_EVENTS} events")));
     }
-    let parsed = (0..).zip(events).map(|(place, json)| read(place, json, tenant, trace)).collect();
+    let parsed = (0..).zip(events).map(|(place, json)| read(place, json, caller, trace)).collect();
     Ok((parsed, body.into_room()))
 }
 
-fn read(place: usize, json: &RawValue, tenant: &TenantId, trace: &Trace) -> Read {
+fn read(place: usize, json: &RawValue, caller: &Caller, trace: &Trace) -> Read {
     let within = format!("events[{place}]");
     let request: EventRequest = parse(json.get().as_bytes(), &within)?;
     let mut errors = Errors::within(within);
-    let event = validated(request, tenant.clone(), None, trace.0.clone(), &mut errors);
-    errors.finish(event)
+    let event = validated(request, caller.tenant.clone(), None, trace.0.clone(), &mut errors);
+    let event = errors.finish(event)?;
+    caller.may_dispatch(&event.event_type)?;
+    Ok(event)
 }
 
 /// Whether no event is known to be dispatched, and at least one of them only because the store is unavailable.

@@ -10,7 +10,7 @@ use postrider_core::Clock as _;
 use postrider_store::stats::{AttemptCounts, Detail, Steps, StepsError};
 
 use super::view::percentiles_view;
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::extract::Parameters;
 use crate::problem::Problem;
 use crate::state::ApiState;
@@ -34,12 +34,13 @@ pub(super) async fn series(
     let now = state.store.ids().clock().now();
     let to = query.to.map_or(now, |Moment(to)| to);
     let from = query.from.map_or_else(|| to - SPAN, |Moment(from)| from);
-    let detail = Detail::of(query.subscriber_id.is_some(), query.event_type.is_some());
+    let subscriber = caller.filtered(query.subscriber_id)?;
+    let detail = Detail::of(subscriber.is_some(), query.event_type.is_some());
     let step = query.step.map_or_else(|| default_step(detail), |Step(step)| step);
     let steps =
         Steps::new(from, to, step, now, detail).map_err(|error| problem(error, query.from.is_some()))?;
     let (tenant, event_type) = (&caller.tenant, query.event_type.as_ref());
-    let series = state.store.series(tenant, query.subscriber_id, event_type, steps).await?;
+    let series = state.store.series(tenant, subscriber, event_type, steps).await?;
     let point = |(at, attempts)| SeriesPointView { at: Moment(at), attempts: attempt_stats_view(attempts) };
     Ok(Json(SeriesView {
         from: steps.from().into(),

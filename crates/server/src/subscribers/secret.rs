@@ -7,7 +7,7 @@ use axum::extract::State;
 use postrider_api::secret::{RotateRequest, SecretView};
 use postrider_core::{Secret, id};
 
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::extract::{JsonBody, PathId};
 use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
@@ -23,6 +23,7 @@ pub(super) async fn read_secret(
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<Json<SecretView>, Problem> {
+    caller.reach(id, "subscriber")?;
     let secret = state.store.secret(&caller.tenant, id).await?;
     secret.map(|secret| Json(SecretView::from(&secret))).ok_or_else(|| Problem::missing("subscriber"))
 }
@@ -44,6 +45,7 @@ pub(super) async fn rotate_secret(
     body: JsonBody,
 ) -> Result<Json<SecretView>, Problem> {
     let request: RotateRequest = body.parse_or_default()?;
+    caller.reach(id, "subscriber")?;
     let mut errors = Errors::default();
     let secret = match request.secret {
         Some(secret) => errors.check("secret", Secret::parse(&secret)),

@@ -9,7 +9,8 @@ use postrider_dispatch::NewEvent;
 use postrider_store::subscribers::SubscriberState;
 use serde_json::json;
 
-use crate::auth::{Caller, Trace};
+use crate::auth::Trace;
+use crate::caller::Caller;
 use crate::events::dispatched_view;
 use crate::extract::PathId;
 use crate::problem::Problem;
@@ -39,6 +40,7 @@ pub(super) async fn test_subscriber(
     trace: Trace,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<(StatusCode, Json<DispatchedView>), Problem> {
+    caller.reach(id, "subscriber")?;
     let found = state.store.subscriber(&caller.tenant, id).await?;
     let subscriber = found.ok_or_else(|| Problem::missing("subscriber"))?;
     if subscriber.state != SubscriberState::Active {
@@ -46,6 +48,7 @@ pub(super) async fn test_subscriber(
     }
     let data = json!({"subscriber_id": id, "message": "This is a test event from Postrider."});
     let event = NewEvent::new(EVENT_TYPE, &data).map_err(|_| Problem::internal())?;
+    caller.may_dispatch(&event.event_type)?;
     let event = NewEvent { tenant: caller.tenant, trace: trace.0, ..event };
     let dispatched = state.dispatcher.dispatch_to(id, event).await?;
     Ok((StatusCode::ACCEPTED, Json(dispatched_view(dispatched))))

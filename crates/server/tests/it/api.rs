@@ -104,6 +104,11 @@ impl TestServer {
         Api::without_key(format!("http://{}", self.address)).with_description(description())
     }
 
+    /// A client with this key.
+    pub(crate) fn with_key(&self, key: &str) -> Api {
+        Api::new(format!("http://{}", self.address), key).with_description(description())
+    }
+
     pub(crate) fn tenant(&self, tenant: &str) -> Api {
         self.api.clone().with_header("x-tenant-id", tenant)
     }

@@ -401,7 +401,7 @@ async fn an_encoded_body_is_refused() {
     let json = ("content-type", "application/json");
     for (encoding, status) in [("gzip", 415), ("identity, br", 415), ("Identity", 202), ("", 415)] {
         let headers = [json, ("content-encoding", encoding)];
-        let answer = server.api.send(http::Method::POST, "/v1/events", &headers, body).await;
+        let answer = server.api.send(Method::POST, "/v1/events", &headers, body).await;
         assert_eq!(answer.status, status, "{encoding:?}: {}", answer.text());
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     }

@@ -26,6 +26,12 @@ const ROUTES: &[(&str, &str)] = &[
     ("post", "/v1/events/batch"),
     ("get", "/v1/events/{id}"),
     ("delete", "/v1/events/{id}/payload"),
+    ("get", "/v1/keys"),
+    ("post", "/v1/keys"),
+    ("delete", "/v1/keys/{id}"),
+    ("get", "/v1/keys/{id}"),
+    ("patch", "/v1/keys/{id}"),
+    ("post", "/v1/keys/{id}/rotate"),
     ("get", "/v1/stats"),
     ("get", "/v1/stats/series"),
     ("get", "/v1/subscribers"),
@@ -71,14 +77,19 @@ async fn every_route_is_described_with_its_answers() {
                 assert_eq!(operation["security"], serde_json::json!([]), "{method} {path} needs no key");
                 continue;
             }
-            for status in ["401", "422", "503"] {
+            for status in ["401", "403", "422", "429", "503"] {
                 let content = &responses[status]["content"]["application/problem+json"];
                 assert_eq!(
                     content["schema"]["$ref"], "#/components/schemas/Problem",
                     "{method} {path} {status}"
                 );
             }
-            assert_eq!(operation["security"][0]["operator_key"], serde_json::json!([]), "{method} {path}");
+            let scopes = operation["security"][0]["key"].as_array().unwrap();
+            assert!(!scopes.is_empty(), "{method} {path}");
+            for scope in scopes {
+                let said = operation["description"].as_str().unwrap();
+                assert!(said.contains(&format!("`{}`", scope.as_str().unwrap())), "{method} {path}: {said}");
+            }
         }
     }
     assert_eq!(described, ROUTES.iter().copied().collect::<BTreeSet<_>>());
@@ -144,6 +155,10 @@ async fn an_array_is_never_accepted_for_an_object() {
     let server = TestServer::start().await;
     let api = description(&server).await;
     let subscriber = server.subscriber(&["*"]).await;
+    let (_, key) = server
+        .api
+        .post("/v1/keys", &serde_json::json!({"name": "n", "tenant": "*", "scopes": ["operator"]}))
+        .await;
     let mut tried = BTreeSet::new();
     for (path, item) in api["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -151,7 +166,8 @@ async fn an_array_is_never_accepted_for_an_object() {
             let mut objects = Vec::new();
             find_objects(&api, body, &[], &mut objects);
             let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
-            let url = path.replace("{id}", subscriber["id"].as_str().unwrap());
+            let id = if path.starts_with("/v1/keys") { &key["id"] } else { &subscriber["id"] };
+            let url = path.replace("{id}", id.as_str().unwrap());
             for object in objects {
                 let field = if object.is_empty() { "body".to_owned() } else { object.join(".") };
                 // Serde would read an array as the fields of a struct in their order, so try as many items as structs have fields.

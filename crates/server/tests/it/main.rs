@@ -25,6 +25,12 @@ mod events;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod limits_of_keys;
+#[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod pressure;
 #[cfg(test)]
 mod series;

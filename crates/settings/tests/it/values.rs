@@ -46,7 +46,8 @@ fn a_missing_setting_is_named_with_a_hint() {
     let missing = message(args.secret_key.config());
     assert!(missing.starts_with("POSTRIDER_SECRET_KEY is missing: "), "{missing}");
     assert!(missing.contains("openssl rand -base64 32"), "{missing}");
-    let missing = message(args.server.admin_key::<Parsed>());
+    assert!(args.server.admin_keys::<Parsed>().unwrap().is_none(), "stored keys may do");
+    let missing = postrider_settings::ServerArgs::no_operator_key().to_string();
     assert!(missing.starts_with("POSTRIDER_ADMIN_KEY is missing: "), "{missing}");
 }
 
@@ -70,7 +71,7 @@ fn an_invalid_setting_is_named_without_its_value() {
         let errors = [
             args.database.url::<Parsed>().err(),
             args.secret_key.config().err(),
-            args.server.admin_key::<Parsed>().err(),
+            args.server.admin_keys::<Parsed>().err(),
             args.delivery.client().err(),
             args.retry.config().err(),
         ];
@@ -143,6 +144,7 @@ fn given_values_are_returned() {
         &format!("--secret-key={secret_key}\n"),
         "--body-limit=64KiB",
         "--migrate",
+        "--trusted-proxies=10.0.0.0/8,fd00::/8",
         "--allow-nets=127.0.0.0/8,::1/128",
         "--https-only",
         "--proxy=http://u:p@proxy:3128",
@@ -159,9 +161,10 @@ fn given_values_are_returned() {
     );
     assert_eq!(args.database.url::<Parsed>().unwrap().0, "postgres://u:p@h/n");
     assert_eq!(args.database.database_connections, 3);
-    let given = args.server.admin_key::<String>().unwrap();
+    let given = args.server.admin_keys::<String>().unwrap().unwrap();
     assert_eq!(given, admin_key, "without the line break that was copied along");
     assert_eq!((args.server.body_limit, args.server.migrate), (65_536, true));
+    assert_eq!(args.server.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]);
     assert!(args.secret_key.config().is_ok());
     let delivery = args.delivery.config().unwrap();
     assert!(delivery.targets.https_only && delivery.proxy.is_some());

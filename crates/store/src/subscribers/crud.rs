@@ -112,6 +112,26 @@ impl Store {
         Ok(Page::cut(items, page.limit, |subscriber| subscriber.id))
     }
 
+    /// Returns a page of those of the tenant's subscribers whose ids are in `ids`, newest first.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn subscribers_among(
+        &self,
+        tenant: &TenantId,
+        ids: &[SubscriberId],
+        page: PageRequest<id::Subscriber>,
+    ) -> Result<Page<Subscriber, id::Subscriber>, StoreError> {
+        let wanted =
+            ids.iter().filter(|id| page.before.is_none_or(|before| **id < before)).map(|id| id.uuid());
+        let query = subscribers::Entity::find()
+            .filter(subscribers::Column::Tenant.eq(tenant.as_str()))
+            .filter(subscribers::Column::Id.is_in(wanted));
+        let query = query.order_by_desc(subscribers::Column::Id).limit(page.rows());
+        let items = self.read_subscribers(query.all(&self.database.reads()).await?).await?;
+        Ok(Page::cut(items, page.limit, |subscriber| subscriber.id))
+    }
+
     /// Changes a subscriber. The change takes effect with the next attempt of each delivery.
     ///
     /// # Errors

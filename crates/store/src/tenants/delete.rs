@@ -26,7 +26,8 @@ const ROWS: u32 = 500;
 
 /// The tables with a tenant's data. Attempts go before deliveries and those before events, so that nothing is left without
 /// what it belongs to.
-const TABLES: [Table; 9] = [
+const TABLES: [Table; 10] = [
+    Table::whole("api_keys"),
     Table::whole("fan_outs"),
     Table::whole("erasures"),
     Table::whole("idempotency_keys"),

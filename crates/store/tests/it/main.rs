@@ -1,6 +1,8 @@
 //! Tests of the store on both databases.
 
 #[cfg(test)]
+mod api_keys;
+#[cfg(test)]
 mod archive;
 #[cfg(test)]
 mod attempts;

@@ -132,6 +132,7 @@ async fn deliver(stage: &Stage, tenant: &TenantId) {
 
 /// Leaves pending deliveries, and something in all other tables with a tenant's data.
 async fn fill(stage: &Stage, tenant: &TenantId) {
+    stage.store.create_key(&crate::api_keys::key(stage, Some(tenant)).1).await.unwrap();
     let (now, second) = (stage.now(), stage.subscribe(tenant, true).await);
     for _ in 0..3 {
         stage.dispatch(tenant, second, "order.created", now).await;

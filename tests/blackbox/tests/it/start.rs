@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use postrider_testkit::{Program, TestDatabase};
+use postrider_testkit::{Api, Program, TestDatabase};
 use sea_orm::ConnectionTrait as _;
 
 use crate::client::{dispatch, subscribe};
@@ -44,7 +44,15 @@ async fn a_missing_or_invalid_setting_is_named() {
         ("postrider-server", "POSTRIDER_DATABASE_LISTEN_URL", &["postgres://me:pass-of-the-test/@x"]),
         ("postrider-server", "POSTRIDER_DATABASE_POOLER", &["session"]),
         ("postrider-server", "POSTRIDER_SECRET_KEY", &["", "short", "bm90IHRoaXJ0eS10d28gYnl0ZXM="]),
-        ("postrider-server", "POSTRIDER_ADMIN_KEY", &["", "thirty-one-characters-0123456789"[1..].as_ref()]),
+        (
+            "postrider-server",
+            "POSTRIDER_ADMIN_KEY",
+            &[
+                "thirty-one-characters-0123456789"[1..].as_ref(),
+                "operator-key-operator-key-operator-key,short",
+            ],
+        ),
+        ("postrider-server", "POSTRIDER_TRUSTED_PROXIES", &["10.0.0.0/33", "proxy"]),
         ("postrider-server", "POSTRIDER_LISTEN", &["8080", "nowhere:1"]),
         ("postrider-server", "POSTRIDER_BODY_LIMIT", &["1", "much"]),
         ("postrider-server", "POSTRIDER_ALLOW_NETS", &["127.0.0.1/33", "intranet"]),
@@ -112,6 +120,32 @@ async fn a_wrong_encryption_key_is_reported() {
         let program = program(name, database.url(), &[("POSTRIDER_SECRET_KEY", &keys)]);
         Member::start(&program).await.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_needs_a_key_of_an_operator() {
+    let deployment = Deployment::start(0).await;
+    let without = program("postrider-server", deployment.database.url(), &[("POSTRIDER_ADMIN_KEY", "")]);
+    let errors = complaint(&without).await;
+    assert!(
+        errors.contains("POSTRIDER_ADMIN_KEY is missing") && errors.contains("POST /v1/keys"),
+        "{errors}"
+    );
+    let request = serde_json::json!({"name": "root", "tenant": "*", "scopes": ["operator"]});
+    let (status, created) = deployment.api.post("/v1/keys", &request).await;
+    assert_eq!(status, 201, "{created}");
+    let server = Member::start(&without).await;
+    let url = format!("http://{}", server.api_address().await);
+    let key = created["key"].as_str().unwrap();
+    assert_eq!(Api::new(&*url, key).get("/v1/tenants").await.0, 200);
+    assert_eq!(Api::new(&*url, ADMIN_KEY).get("/v1/tenants").await.0, 401);
+    assert!(!server.output().contains(&key[31..]), "a secret was logged");
+    server.stop().await;
+    // A revoked one does not count.
+    let path = format!("/v1/keys/{}", created["id"].as_str().unwrap());
+    assert_eq!(deployment.api.delete(&path).await.0, 204);
+    complaint(&without).await;
+    deployment.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
