@@ -32,6 +32,7 @@ mod m0015_expiring_payloads;
 mod m0016_tenants;
 mod m0017_exchanges;
 mod m0018_keys;
+mod m0020_older_secrets;
 mod schema;
 
 /// All migrations, oldest first.
@@ -59,6 +60,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_tenants::Migration),
             Box::new(m0017_exchanges::Migration),
             Box::new(m0018_keys::Migration),
+            Box::new(m0020_older_secrets::Migration),
         ]
     }
 }

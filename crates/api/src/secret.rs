@@ -6,6 +6,8 @@ use postrider_core::Secret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::Moment;
+
 /// A secret. This type has no `Debug`, so that no log can show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Secret))]
@@ -17,6 +19,28 @@ pub struct SecretView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = String, required = false))]
     pub public_key: Option<String>,
+}
+
+/// A subscriber's secret, and the replaced ones that still sign beside it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Secrets))]
+pub struct SecretsView {
+    /// The secret.
+    #[serde(flatten)]
+    pub secret: SecretView,
+    /// The replaced secrets that still sign, newest first; at most 10.
+    pub previous: Vec<PreviousSecretView>,
+}
+
+/// A secret that was replaced.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = PreviousSecret))]
+pub struct PreviousSecretView {
+    /// The secret.
+    #[serde(flatten)]
+    pub secret: SecretView,
+    /// Until when it signs.
+    pub expires_at: Moment,
 }
 
 impl From<&Secret> for SecretView {
@@ -41,7 +65,8 @@ pub struct RotateRequest {
         )
     )]
     pub secret: Option<Zeroizing<String>>,
-    /// For how many seconds the previous secret signs beside the new one: up to seven days. Default: one day.
+    /// For how many seconds the present secret signs beside the new one: up to seven days. Default: one day. With 0, no
+    /// replaced secret signs any more, whenever it was replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(maximum = 604_800))]
     pub overlap_seconds: Option<u64>,

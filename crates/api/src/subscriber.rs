@@ -149,9 +149,9 @@ pub struct SubscriberView {
     pub events: Vec<String>,
     /// A description for people.
     pub description: String,
-    /// The names of the headers that are added to deliveries.
-    #[cfg_attr(feature = "schema", schema(example = json!(["authorization"])))]
-    pub headers: Vec<String>,
+    /// The names of the headers that are added to deliveries; null if the server lacks the key that decrypts them.
+    #[cfg_attr(feature = "schema", schema(required, example = json!(["authorization"])))]
+    pub headers: Option<Vec<String>>,
     /// Whether the subscriber receives events.
     pub active: bool,
     /// When the subscriber was deactivated; null while it is active.

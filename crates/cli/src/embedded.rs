@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use postrider_core::Keyring;
 use postrider_program::{OpenError, Purpose};
-use postrider_settings::DatabaseArgs;
+use postrider_settings::{DatabaseArgs, SecretKeys};
 use postrider_store::Store;
 
 /// Opens the database in `folder`, which it creates and migrates as needed.
-pub(crate) async fn open(folder: &Path, keyring: Keyring) -> Result<Store, OpenError> {
+pub(crate) async fn open(folder: &Path, keys: impl Into<SecretKeys>) -> Result<Store, OpenError> {
     let file = folder.join("postrider.db");
     let url = format!("sqlite://{}?mode=rwc", file.display());
     let args = DatabaseArgs {
@@ -19,6 +18,6 @@ pub(crate) async fn open(folder: &Path, keyring: Keyring) -> Result<Store, OpenE
         // Of no use to SQLite.
         partition: Store::PARTITION,
     };
-    let (_, store) = postrider_program::open_store(&args, keyring, Purpose::Api, true).await?;
+    let (_, store) = postrider_program::open_store(&args, keys, Purpose::Api, true).await?;
     Ok(store)
 }

@@ -81,6 +81,8 @@ pub enum Purpose {
     Secret,
     /// A replaced signing secret, which still signs during the overlap of a rotation.
     PreviousSecret,
+    /// Signing secrets that were replaced before that one, and still sign.
+    OlderSecrets,
     /// The subscriber's own headers.
     Headers,
 }
@@ -255,6 +257,7 @@ impl Purpose {
         match self {
             Self::Secret => "secret",
             Self::PreviousSecret => "previous secret",
+            Self::OlderSecrets => "older secrets",
             Self::Headers => "headers",
         }
     }

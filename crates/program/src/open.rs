@@ -1,8 +1,8 @@
 //! The database with the schema that this program needs, and the store over it.
 
-use postrider_core::{IdGenerator, Keyring};
+use postrider_core::{IdGenerator, chain};
 use postrider_database::{Config, Database, DatabaseError, DatabaseUrl, Purpose, RoleSettings};
-use postrider_settings::{DatabaseArgs, SettingsError};
+use postrider_settings::{DatabaseArgs, SecretKeys, SettingsError};
 use postrider_store::{Store, StoreError};
 
 /// Why the database or the store cannot be used.
@@ -31,7 +31,8 @@ pub enum OpenError {
     Migration(#[source] DatabaseError),
     /// The keys do not decrypt the stored secrets.
     #[error(
-        "POSTRIDER_SECRET_KEY does not decrypt the stored secrets; it must have the key that encrypted them"
+        "POSTRIDER_SECRET_KEY does not decrypt the stored secrets; it must have the key that encrypted them. If that key is lost, \
+        set POSTRIDER_SECRET_KEY_LOST to true and rotate the secrets"
     )]
     Keyring(#[source] StoreError),
     /// The stored secrets could not be read.
@@ -83,23 +84,29 @@ async fn bring_up_to_date(database: &Database) -> Result<(), OpenError> {
     migrated.map_err(|error| OpenError::Migration(error.into()))
 }
 
-/// Opens the database as [`open_database`] does, and the store over it for `purpose`, and checks that `keyring` decrypts its secrets.
+/// Opens the database as [`open_database`] does, and the store over it for `purpose`, and checks that `keys` decrypt its secrets.
 ///
 /// # Errors
-/// Fails as [`open_database`] does, or if `keyring` lacks the key of a stored secret.
+/// Fails as [`open_database`] does, or if `keys` lack the key of a stored secret and it is not said to be lost.
 pub async fn open_store(
     args: &DatabaseArgs,
-    keyring: Keyring,
+    keys: impl Into<SecretKeys>,
     purpose: Purpose,
     migrate: bool,
 ) -> Result<(Database, Store), OpenError> {
     let database = open_database(args, migrate).await?.serving(purpose);
     let queue = postrider_queue::open(&database);
+    let SecretKeys { keyring, lost } = keys.into();
     let store = Store::new(database.clone(), queue, keyring, IdGenerator::system())
         .with_partitions_of(args.partition);
-    store.check_keyring().await.map_err(|error| match error {
-        StoreError::Keyring(_) => OpenError::Keyring(error),
-        error => OpenError::Store(error),
-    })?;
+    match store.check_keyring().await {
+        Ok(()) => {}
+        Err(error @ StoreError::Keyring(_)) if lost => tracing::warn!(
+            error = %chain(&error),
+            "stored secrets cannot be decrypted; rotate them, and set the headers of their subscribers again"
+        ),
+        Err(error @ StoreError::Keyring(_)) => return Err(OpenError::Keyring(error)),
+        Err(error) => return Err(OpenError::Store(error)),
+    }
     Ok((database, store))
 }

@@ -6,10 +6,10 @@ use std::error::Error;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use postrider_core::Keyring;
 
-use crate::value::{count_in, duration_in};
+use crate::value::{count_in, duration_in, yes_or_no};
 use crate::{SecretText, SettingsError, bounds};
 
 /// The database.
@@ -116,6 +116,32 @@ pub struct SecretKeyArgs {
         hide_default_value = true
     )]
     pub secret_key: Option<SecretText>,
+
+    /// Start although the key of stored secrets is lost
+    ///
+    /// Without it, a program exits if it cannot decrypt the newest stored secret. With it, deliveries to subscribers whose
+    /// secrets cannot be decrypted wait until these are rotated and their headers set again.
+    #[arg(
+        long, env = "POSTRIDER_SECRET_KEY_LOST", value_name = "BOOL", default_value = "false",
+        default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set,
+        value_parser = yes_or_no()
+    )]
+    pub secret_key_lost: bool,
+}
+
+/// The keys that encrypt subscribers' secrets, and whether a key of stored ones may be missing.
+#[derive(Clone, Debug)]
+pub struct SecretKeys {
+    /// The keys.
+    pub keyring: Keyring,
+    /// Whether to start although the keyring cannot decrypt what is stored.
+    pub lost: bool,
+}
+
+impl From<Keyring> for SecretKeys {
+    fn from(keyring: Keyring) -> Self {
+        Self { keyring, lost: false }
+    }
 }
 
 impl SecretKeyArgs {
@@ -123,11 +149,12 @@ impl SecretKeyArgs {
     ///
     /// # Errors
     /// Fails if the key is missing, or one of the keys is not the base64 of 32 bytes.
-    pub fn config(&self) -> Result<Keyring, SettingsError> {
+    pub fn config(&self) -> Result<SecretKeys, SettingsError> {
         const NAME: &str = "POSTRIDER_SECRET_KEY";
         const HINT: &str = "set it to the base64 of 32 random bytes, which encrypts subscribers' secrets at rest; \
             make one with `openssl rand -base64 32`, keep it safe, and give every server and worker the same";
         let text = SecretText::required(self.secret_key.as_ref(), NAME, HINT)?;
-        Keyring::parse(text).map_err(|error| SettingsError::refused(NAME, error))
+        let keyring = Keyring::parse(text).map_err(|error| SettingsError::refused(NAME, error))?;
+        Ok(SecretKeys { keyring, lost: self.secret_key_lost })
     }
 }

@@ -48,7 +48,7 @@ mod text;
 mod value;
 mod worker;
 
-pub use database::{DatabaseArgs, SecretKeyArgs};
+pub use database::{DatabaseArgs, SecretKeyArgs, SecretKeys};
 pub use delivery::{DeliveryArgs, DispatchArgs, RetryArgs};
 pub use entry::{Settings, parse};
 pub use error::SettingsError;

@@ -271,13 +271,19 @@ impl Store {
             secrets::open_secret(&self.keyring, tenant, subscriber, purpose, &sealed)
         };
         let secret = open(Purpose::Secret, column(row, "secret")?)?;
-        let previous = column::<Option<Vec<u8>>>(row, "previous_secret")?
-            .map(|sealed| open(Purpose::PreviousSecret, sealed))
-            .transpose()?;
+        let mut previous = Vec::new();
+        if let Some(sealed) = column::<Option<Vec<u8>>>(row, "previous_secret")? {
+            previous.push(open(Purpose::PreviousSecret, sealed)?);
+        }
+        if let Some(sealed) = column::<Option<Vec<u8>>>(row, "older_secrets")? {
+            let now = self.ids.clock().now();
+            let older = secrets::open_older(&self.keyring, tenant, subscriber, &sealed)?;
+            previous.extend(older.into_iter().filter(|older| older.until > now).map(|older| older.secret));
+        }
         let headers: Option<Vec<u8>> = column(row, "headers")?;
         Ok(Recipient {
             url: target(&column::<String>(row, "url")?, subscriber)?,
-            signer: Signer::new(&secret, previous.as_slice()),
+            signer: Signer::new(&secret, &previous),
             headers: secrets::open_headers(&self.keyring, tenant, subscriber, headers.as_deref())?,
             policy: read_policy(&column::<String>(row, "policy")?, subscriber)?,
         })

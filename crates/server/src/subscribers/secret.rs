@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use postrider_api::secret::{RotateRequest, SecretView};
+use axum::http::StatusCode;
+use postrider_api::secret::{PreviousSecretView, RotateRequest, SecretView, SecretsView};
 use postrider_core::{Secret, id};
+use postrider_store::subscribers::{PreviousSecret, Rotated};
 
 use crate::caller::Caller;
 use crate::extract::{JsonBody, PathId};
@@ -13,30 +15,44 @@ use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
 
 /// Get a subscriber's secret
+///
+/// With the replaced ones that still sign beside it.
 #[utoipa::path(
     get, path = "/v1/subscribers/{id}/secret", operation_id = "get_secret", tag = "subscribers",
     params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
-    responses((status = 200, description = "The secret.", body = SecretView))
+    responses((status = 200, description = "The secrets.", body = SecretsView))
 )]
 pub(super) async fn read_secret(
     State(state): State<ApiState>,
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
-) -> Result<Json<SecretView>, Problem> {
+) -> Result<Json<SecretsView>, Problem> {
     caller.reach(id, "subscriber")?;
-    let secret = state.store.secret(&caller.tenant, id).await?;
-    secret.map(|secret| Json(SecretView::from(&secret))).ok_or_else(|| Problem::missing("subscriber"))
+    let found = state.store.secret(&caller.tenant, id).await?;
+    let (secret, previous) = found.ok_or_else(|| Problem::missing("subscriber"))?;
+    let previous = previous.into_iter().map(|PreviousSecret { secret, until }| PreviousSecretView {
+        secret: SecretView::from(&secret),
+        expires_at: until.into(),
+    });
+    Ok(Json(SecretsView { secret: SecretView::from(&secret), previous: previous.collect() }))
 }
 
 /// Rotate a subscriber's secret
 ///
 /// During the overlap both secrets sign every delivery, so that receivers can switch from the old one to the new one
-/// without rejecting anything.
+/// without rejecting anything. Several rotations may overlap: up to 10 replaced secrets sign beside the newest one. If the
+/// server lacks the key that decrypts the present secret, there is no overlap.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/secret/rotate", operation_id = "rotate_secret", tag = "subscribers",
     params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
     request_body = Option<RotateRequest>,
-    responses((status = 200, description = "The new secret.", body = SecretView))
+    responses(
+        (status = 200, description = "The new secret.", body = SecretView),
+        (
+            status = 409, description = "10 replaced secrets still sign.", body = postrider_api::Problem,
+            content_type = "application/problem+json"
+        ),
+    )
 )]
 pub(super) async fn rotate_secret(
     State(state): State<ApiState>,
@@ -57,9 +73,12 @@ pub(super) async fn rotate_secret(
         errors.add("overlap_seconds", &format!("must be at most {max}"));
     }
     let secret = errors.finish(secret)?;
-    if state.store.rotate_secret(&caller.tenant, id, &secret, overlap).await? {
-        Ok(Json(SecretView::from(&secret)))
-    } else {
-        Err(Problem::missing("subscriber"))
+    match state.store.rotate_secret(&caller.tenant, id, &secret, overlap).await? {
+        Rotated::Done(_) => Ok(Json(SecretView::from(&secret))),
+        Rotated::TooManyPrevious => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "10 replaced secrets still sign; wait until one expires, or rotate with `overlap_seconds` 0, which ends all of them",
+        )),
+        Rotated::Missing => Err(Problem::missing("subscriber")),
     }
 }

@@ -109,13 +109,19 @@ async fn a_secret_is_read_and_rotated() {
     let body = json!({"url": "http://127.0.0.1/", "events": ["*"], "secret": "correct horse battery"});
     let (_, subscriber) = server.api.post("/v1/subscribers", &body).await;
     let secret = format!("{}/secret", path(&subscriber));
-    assert_eq!(server.api.get(&secret).await, (200, json!({"secret": "correct horse battery"})));
+    assert_eq!(
+        server.api.get(&secret).await,
+        (200, json!({"secret": "correct horse battery", "previous": []}))
+    );
     let rotate = format!("{secret}/rotate");
     let answer = server.api.send(http::Method::POST, &rotate, &[], "").await;
     assert_eq!(answer.status, 200, "no body is needed: {}", answer.text());
     let made = answer.json();
     assert!(made["secret"].as_str().unwrap().starts_with("whsec_"));
-    assert_eq!(server.api.get(&secret).await, (200, made));
+    let (_, both) = server.api.get(&secret).await;
+    assert_eq!(both["secret"], made["secret"]);
+    assert_eq!(both["previous"][0]["secret"], "correct horse battery");
+    assert!(both["previous"][0]["expires_at"].as_str().unwrap().ends_with('Z'), "{both}");
     let given = json!({"secret": "another secret", "overlap_seconds": 0});
     assert_eq!(server.api.post(&rotate, &given).await, (200, json!({"secret": "another secret"})));
     for (body, wrong) in [
@@ -139,15 +145,20 @@ async fn the_public_key_of_an_ed25519_secret_is_shown() {
     assert_eq!(status, 201, "{subscriber}");
     let public = subscriber["public_key"].as_str().unwrap();
     assert!(public.starts_with("whpk_"), "{subscriber}");
-    let shown = json!({"secret": secret, "public_key": public});
+    let shown = json!({"secret": secret, "public_key": public, "previous": []});
     let secret = format!("{}/secret", path(&subscriber));
     assert_eq!(server.api.get(&secret).await, (200, shown.clone()));
 
     let another = json!({"secret": format!("whsk_{}A=", "B".repeat(42))});
     let (status, rotated) = server.api.post(&format!("{secret}/rotate"), &another).await;
     assert_eq!((status, &rotated["secret"]), (200, &another["secret"]));
-    assert!(rotated["public_key"].as_str().unwrap().starts_with("whpk_") && rotated != shown, "{rotated}");
-    assert_eq!(server.api.get(&secret).await, (200, rotated));
+    assert!(
+        rotated["public_key"].as_str().unwrap().starts_with("whpk_")
+            && rotated["public_key"] != shown["public_key"],
+        "{rotated}"
+    );
+    let (_, shown) = server.api.get(&secret).await;
+    assert_eq!((&shown["secret"], &shown["public_key"]), (&rotated["secret"], &rotated["public_key"]));
 }
 
 #[tokio::test]

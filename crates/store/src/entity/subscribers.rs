@@ -11,6 +11,8 @@ pub(crate) struct Model {
     pub(crate) secret: Vec<u8>,
     pub(crate) previous_secret: Option<Vec<u8>>,
     pub(crate) previous_secret_until: Option<i64>,
+    pub(crate) older_secrets: Option<Vec<u8>>,
+    pub(crate) older_secrets_until: Option<i64>,
     pub(crate) headers: Option<Vec<u8>>,
     pub(crate) policy: String,
     pub(crate) active: bool,

@@ -63,6 +63,8 @@ pub(super) fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
     let envelope = format!("CASE WHEN length(events.envelope) <= {SMALL_BODY} THEN events.envelope END");
     let previous =
         format!("CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END");
+    let older =
+        format!("CASE WHEN subscribers.older_secrets_until > {now} THEN subscribers.older_secrets END");
     let of = |table: &str, names: &[&'static str]| {
         names.iter().map(|name| (*name, format!("{table}.{name}"))).collect::<Vec<_>>()
     };
@@ -79,6 +81,7 @@ pub(super) fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
     columns.push(("envelope", envelope));
     columns.extend(of("subscribers", &subscriber));
     columns.push(("previous_secret", previous));
+    columns.push(("older_secrets", older));
     columns
 }
 

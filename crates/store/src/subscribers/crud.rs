@@ -48,6 +48,8 @@ impl Store {
             secret: seal(&self.keyring, &self.ids, tenant, id, Purpose::Secret, secret)?,
             previous_secret: None,
             previous_secret_until: None,
+            older_secrets: None,
+            older_secrets_until: None,
             headers: seal_headers(&self.keyring, &self.ids, tenant, id, &new.headers)?,
             policy: policy_text(&new.policy),
             active: new.active,
@@ -71,7 +73,7 @@ impl Store {
             url: new.url,
             events: new.events,
             description: new.description,
-            header_names,
+            header_names: Some(header_names),
             state,
             policy: new.policy,
             health: Health::default(),
@@ -206,7 +208,9 @@ impl Store {
             update = update
                 .col_expr(subscribers::Column::Secret, Expr::val(sealed))
                 .col_expr(subscribers::Column::PreviousSecret, Expr::val(Value::Bytes(None)))
-                .col_expr(subscribers::Column::PreviousSecretUntil, Expr::val(Value::BigInt(None)));
+                .col_expr(subscribers::Column::PreviousSecretUntil, Expr::val(Value::BigInt(None)))
+                .col_expr(subscribers::Column::OlderSecrets, Expr::val(Value::Bytes(None)))
+                .col_expr(subscribers::Column::OlderSecretsUntil, Expr::val(Value::BigInt(None)));
         }
         if let Some(active) = activity {
             update = set_active(update, active, now);

@@ -8,16 +8,19 @@
 //! | `stored` | between rows and types: patterns, policies, lane settings |
 //! | `counts` | how many subscribers each tenant has |
 //! | `secrets` | encrypting secrets and headers; rotating a secret |
+//! | `previous` | replaced secrets that still sign |
 //! | `rekey` | encrypting all of them under a new key |
 
 pub(crate) mod counts;
 mod crud;
+mod previous;
 mod query;
 mod rekey;
 pub(crate) mod secrets;
 pub(crate) mod stored;
 mod subscriber;
 
+pub use self::previous::{MAX_PREVIOUS, PreviousSecret};
 pub(crate) use self::query::is_active;
 pub use self::rekey::{RekeyError, Rekeyed};
-pub use self::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
+pub use self::subscriber::{Changing, NewSubscriber, Rotated, Subscriber, SubscriberChange, SubscriberState};

@@ -74,7 +74,7 @@ impl Store {
         for row in rows {
             let id = SubscriberId::from_uuid(row.id);
             let resealed = self.reseal(id, &row).map_err(|source| RekeyError::Unopened { id, source })?;
-            let Some([secret, previous, headers]) = resealed else {
+            let Some([secret, previous, older, headers]) = resealed else {
                 rekeyed.current += 1;
                 continue;
             };
@@ -82,6 +82,7 @@ impl Store {
                 .filter(subscribers::Column::Id.eq(row.id))
                 .col_expr(subscribers::Column::Secret, Expr::val(Value::Bytes(secret)))
                 .col_expr(subscribers::Column::PreviousSecret, Expr::val(Value::Bytes(previous)))
+                .col_expr(subscribers::Column::OlderSecrets, Expr::val(Value::Bytes(older)))
                 .col_expr(subscribers::Column::Headers, Expr::val(Value::Bytes(headers)))
                 .exec(&transaction)
                 .await
@@ -92,12 +93,12 @@ impl Store {
         Ok(last)
     }
 
-    /// The secret, the previous secret and the headers, encrypted under the first key. `None` if they were already.
+    /// The secret, the replaced secrets and the headers, encrypted under the first key. `None` if they were already.
     fn reseal(
         &self,
         id: SubscriberId,
         row: &subscribers::Model,
-    ) -> Result<Option<[Option<Vec<u8>>; 3]>, StoreError> {
+    ) -> Result<Option<[Option<Vec<u8>>; 4]>, StoreError> {
         let tenant: TenantId = parse(&row.tenant, "subscribers", "tenant", id)?;
         let mut changed = false;
         let mut reseal = |purpose, sealed: Option<&[u8]>| -> Result<Option<Vec<u8>>, StoreError> {
@@ -110,6 +111,7 @@ impl Store {
         let all = [
             reseal(Purpose::Secret, Some(&row.secret))?,
             reseal(Purpose::PreviousSecret, row.previous_secret.as_deref())?,
+            reseal(Purpose::OlderSecrets, row.older_secrets.as_deref())?,
             reseal(Purpose::Headers, row.headers.as_deref())?,
         ];
         Ok(changed.then_some(all))

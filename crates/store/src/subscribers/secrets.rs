@@ -3,58 +3,89 @@
 use std::time::Duration;
 
 use postrider_core::keyring::{Purpose, SealContext};
-use postrider_core::{CustomHeaders, IdGenerator, Keyring, Secret, SubscriberId, TenantId};
+use postrider_core::{CustomHeaders, IdGenerator, Keyring, Secret, SubscriberId, TenantId, Timestamp};
 use postrider_database::DatabaseError;
 use sea_orm::sea_query::Expr;
 use sea_orm::{EntityTrait, QueryOrder, QuerySelect, Value};
 
+use super::previous::{PreviousSecret, after_rotation, from_bytes, to_bytes};
 use super::query::{find, update};
+use super::subscriber::Rotated;
 use crate::entity::subscribers;
 use crate::row::parse;
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Returns a subscriber's secret.
+    /// Returns a subscriber's secret, and the replaced ones that still sign, newest first.
     ///
     /// # Errors
-    /// Fails if the database is unavailable or the secret cannot be decrypted.
-    pub async fn secret(&self, tenant: &TenantId, id: SubscriberId) -> Result<Option<Secret>, StoreError> {
-        let row = find(tenant, id).one(&self.database.reads()).await?;
-        row.map(|row| open_secret(&self.keyring, tenant, id, Purpose::Secret, &row.secret)).transpose()
+    /// Fails if the database is unavailable or a secret cannot be decrypted.
+    pub async fn secret(
+        &self,
+        tenant: &TenantId,
+        id: SubscriberId,
+    ) -> Result<Option<(Secret, Vec<PreviousSecret>)>, StoreError> {
+        let Some(row) = find(tenant, id).one(&self.database.reads()).await? else { return Ok(None) };
+        let secret = open_secret(&self.keyring, tenant, id, Purpose::Secret, &row.secret)?;
+        let now = self.ids.clock().now();
+        let mut previous = open_previous(&self.keyring, tenant, id, &row)?;
+        previous.retain(|previous| previous.until > now);
+        Ok(Some((secret, previous)))
     }
 
-    /// Gives a subscriber a new secret. During `overlap` deliveries are also signed with the old one.
+    /// Gives a subscriber a new secret. During `overlap` deliveries are also signed with the present one, and with those
+    /// before it for as long as was asked for then; without an overlap with none of them.
     ///
-    /// Returns whether the tenant has the subscriber.
+    /// If the keyring lacks the key of the present secret, nothing can be signed with it, and there is no overlap.
     ///
     /// # Errors
-    /// Fails if the database is unavailable or a secret cannot be encrypted or decrypted.
+    /// Fails if the database is unavailable or a secret cannot be encrypted.
     pub async fn rotate_secret(
         &self,
         tenant: &TenantId,
         id: SubscriberId,
         secret: &Secret,
         overlap: Duration,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Rotated, StoreError> {
         let now = self.ids.clock().now();
         let transaction = self.database.begin().await?;
         // Of two concurrent rotations, the second must see the secret of the first.
-        let Some(row) = find(tenant, id).lock_exclusive().one(&transaction).await? else { return Ok(false) };
-        let old = open_secret(&self.keyring, tenant, id, Purpose::Secret, &row.secret)?;
-        let seal = |purpose, secret: &Secret| {
-            seal(&self.keyring, &self.ids, tenant, id, purpose, secret.expose().as_bytes())
+        let Some(row) = find(tenant, id).lock_exclusive().one(&transaction).await? else {
+            return Ok(Rotated::Missing);
         };
-        let previous = if overlap.is_zero() { None } else { Some(seal(Purpose::PreviousSecret, &old)?) };
-        let until = previous.is_some().then(|| (now + overlap).millis());
+        let present = if_opened(open_secret(&self.keyring, tenant, id, Purpose::Secret, &row.secret))?;
+        let previous = if_opened(open_previous(&self.keyring, tenant, id, &row))?.unwrap_or_default();
+        let Some(previous) = after_rotation(present, previous, overlap, now) else {
+            return Ok(Rotated::TooManyPrevious);
+        };
+        let seal = |purpose, plain: &[u8]| seal(&self.keyring, &self.ids, tenant, id, purpose, plain);
+        let (newest, older) = match previous.split_first() {
+            Some((newest, older)) => (Some(newest), older),
+            None => (None, &[][..]),
+        };
+        let sealed_newest = newest
+            .map(|newest| seal(Purpose::PreviousSecret, newest.secret.expose().as_bytes()))
+            .transpose()?;
+        let sealed_older = match older {
+            [] => None,
+            older => Some(seal(Purpose::OlderSecrets, &to_bytes(older))?),
+        };
+        let newest_until = newest.map(|newest| newest.until.millis());
+        let older_until = older.iter().map(|older| older.until.millis()).max();
         update(tenant, id)
-            .col_expr(subscribers::Column::Secret, Expr::val(seal(Purpose::Secret, secret)?))
-            .col_expr(subscribers::Column::PreviousSecret, Expr::val(Value::Bytes(previous)))
-            .col_expr(subscribers::Column::PreviousSecretUntil, Expr::val(Value::BigInt(until)))
+            .col_expr(
+                subscribers::Column::Secret,
+                Expr::val(seal(Purpose::Secret, secret.expose().as_bytes())?),
+            )
+            .col_expr(subscribers::Column::PreviousSecret, Expr::val(Value::Bytes(sealed_newest)))
+            .col_expr(subscribers::Column::PreviousSecretUntil, Expr::val(Value::BigInt(newest_until)))
+            .col_expr(subscribers::Column::OlderSecrets, Expr::val(Value::Bytes(sealed_older)))
+            .col_expr(subscribers::Column::OlderSecretsUntil, Expr::val(Value::BigInt(older_until)))
             .col_expr(subscribers::Column::UpdatedAt, Expr::val(now.millis()))
             .exec(&transaction)
             .await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(Rotated::Done(previous))
     }
 
     /// Checks that the keyring decrypts what is stored, so that a wrong key is found at start-up rather than by the
@@ -71,6 +102,47 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What was decrypted; `None` if the keyring lacks the key.
+fn if_opened<T>(opened: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(StoreError::Keyring(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Decrypts the replaced secrets of a subscriber, newest first. Some may have stopped signing.
+fn open_previous(
+    keyring: &Keyring,
+    tenant: &TenantId,
+    id: SubscriberId,
+    row: &subscribers::Model,
+) -> Result<Vec<PreviousSecret>, StoreError> {
+    let mut all = Vec::new();
+    if let (Some(sealed), Some(until)) = (&row.previous_secret, row.previous_secret_until) {
+        let secret = open_secret(keyring, tenant, id, Purpose::PreviousSecret, sealed)?;
+        all.push(PreviousSecret { secret, until: Timestamp::from_millis(until) });
+    }
+    if let Some(sealed) = &row.older_secrets {
+        all.extend(open_older(keyring, tenant, id, sealed)?);
+    }
+    Ok(all)
+}
+
+/// Decrypts the secrets that were replaced before the previous one, newest first.
+pub(crate) fn open_older(
+    keyring: &Keyring,
+    tenant: &TenantId,
+    id: SubscriberId,
+    sealed: &[u8],
+) -> Result<Vec<PreviousSecret>, StoreError> {
+    let plain =
+        keyring.open(&SealContext { tenant, subscriber: id, purpose: Purpose::OlderSecrets }, sealed)?;
+    from_bytes(&plain).ok_or_else(|| {
+        DatabaseError::inconsistent("subscribers", "older_secrets", id, "not a list of secrets").into()
+    })
 }
 
 /// Encrypts a value of a subscriber.

@@ -23,7 +23,12 @@ pub(super) fn read(
 ) -> Result<Subscriber, StoreError> {
     let id = SubscriberId::from_uuid(row.id);
     let tenant: TenantId = parse(&row.tenant, "subscribers", "tenant", id)?;
-    let headers = secrets::open_headers(keyring, &tenant, id, row.headers.as_deref())?;
+    let headers = match secrets::open_headers(keyring, &tenant, id, row.headers.as_deref()) {
+        Ok(headers) => Some(headers),
+        // The subscriber can still be read, and be given new ones.
+        Err(StoreError::Keyring(_)) => None,
+        Err(error) => return Err(error),
+    };
     let state = if row.active {
         SubscriberState::Active
     } else {
@@ -40,7 +45,7 @@ pub(super) fn read(
         url: target(&row.url, id)?,
         events,
         description: row.description,
-        header_names: headers.names().map(str::to_owned).collect(),
+        header_names: headers.map(|headers| headers.names().map(str::to_owned).collect()),
         state,
         policy: read_policy(&row.policy, id)?,
         health,

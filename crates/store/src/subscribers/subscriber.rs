@@ -7,6 +7,9 @@ use postrider_core::{
     Timestamp,
 };
 
+#[cfg(doc)]
+use super::previous::MAX_PREVIOUS;
+use super::previous::PreviousSecret;
 use crate::StoreError;
 use crate::health::Health;
 
@@ -23,8 +26,9 @@ pub struct Subscriber {
     pub events: Vec<EventPattern>,
     /// The owner's description.
     pub description: String,
-    /// The names of the headers that are added to its deliveries. The values are secret.
-    pub header_names: Vec<String>,
+    /// The names of the headers that are added to its deliveries. The values are secret. `None` if they cannot be
+    /// decrypted.
+    pub header_names: Option<Vec<String>>,
     /// Whether it receives deliveries.
     pub state: SubscriberState,
     /// How to deliver to it.
@@ -111,6 +115,16 @@ impl fmt::Debug for Changing<'_> {
             .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
+}
+
+/// The result of rotating a secret.
+pub enum Rotated {
+    /// The new secret signs. These sign beside it, newest first.
+    Done(Vec<PreviousSecret>),
+    /// [`MAX_PREVIOUS`] replaced secrets still sign.
+    TooManyPrevious,
+    /// The tenant has no such subscriber.
+    Missing,
 }
 
 /// Changes to a subscriber. `None` keeps the current value.

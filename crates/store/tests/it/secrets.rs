@@ -9,7 +9,9 @@ use postrider_core::{
 };
 use postrider_queue::{Claim, ClaimedJob, LeaseToken};
 use postrider_store::loading::Loaded;
-use postrider_store::subscribers::{NewSubscriber, RekeyError, Rekeyed, SubscriberChange};
+use postrider_store::subscribers::{
+    NewSubscriber, PreviousSecret, RekeyError, Rekeyed, Rotated, SubscriberChange,
+};
 use postrider_store::{Store, StoreError};
 
 use postrider_stage::subscriber_of;
@@ -22,7 +24,9 @@ on_both!(
     rekey_reencrypts_more_than_one_batch,
     rekey_names_the_subscriber_that_no_key_decrypts,
     a_concurrent_rotation_is_not_overwritten,
-    the_old_secret_signs_until_the_overlap_ends,
+    replaced_secrets_sign_until_their_overlaps_end,
+    ten_replaced_secrets_sign_and_no_more,
+    a_secret_whose_key_is_lost_is_replaced,
     without_an_overlap_the_old_secret_stops_signing_at_once,
 );
 
@@ -47,6 +51,20 @@ async fn subscribe(stage: &Stage, store: &Store, headers: CustomHeaders) -> (Sub
     let secret = Secret::generate(&SystemRandom);
     let new = NewSubscriber { secret: secret.clone(), headers, ..subscriber_of(&["*"]) };
     (store.create_subscriber(&stage.tenant, new).await.unwrap().id, secret)
+}
+
+/// Rotates a secret, and returns what still signs beside the new one.
+async fn rotate(
+    stage: &Stage,
+    store: &Store,
+    id: SubscriberId,
+    secret: &Secret,
+    overlap: Duration,
+) -> Vec<PreviousSecret> {
+    match store.rotate_secret(&stage.tenant, id, secret, overlap).await.unwrap() {
+        Rotated::Done(previous) => previous,
+        Rotated::TooManyPrevious | Rotated::Missing => panic!("{id} is not rotated"),
+    }
 }
 
 fn authorization() -> CustomHeaders {
@@ -101,11 +119,11 @@ async fn rekey_replaces_a_key(stage: &Stage) {
     assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 0, current: 2 }, "repeated");
 
     assert_eq!(signed(&only_new, &jobs).await.unwrap(), before);
-    assert_eq!(only_new.secret(&stage.tenant, first).await.unwrap(), Some(first_secret));
-    assert_eq!(only_new.secret(&stage.tenant, second).await.unwrap(), Some(second_secret));
+    assert_eq!(only_new.secret(&stage.tenant, first).await.unwrap().unwrap().0, first_secret);
+    assert_eq!(only_new.secret(&stage.tenant, second).await.unwrap().unwrap().0, second_secret);
     only_new.check_keyring().await.unwrap();
     let shown = only_new.subscriber(&stage.tenant, first).await.unwrap().unwrap();
-    assert_eq!(shown.header_names, ["authorization"]);
+    assert_eq!(shown.header_names, Some(vec!["authorization".to_owned()]));
     // The old key no longer decrypts anything, which is the purpose of replacing it.
     assert!(signed(&under_old, &jobs).await.is_err());
     assert!(under_old.secret(&stage.tenant, second).await.is_err());
@@ -119,7 +137,7 @@ async fn rekey_reencrypts_secrets_previous_secrets_and_headers(stage: &Stage) {
     let (rotated, first) = subscribe(stage, &under_old, authorization()).await;
     let second = Secret::generate(&SystemRandom);
     // The secret and the previous secret are under the new key, the headers under the old one.
-    assert!(with_both.rotate_secret(&stage.tenant, rotated, &second, DAY).await.unwrap());
+    rotate(stage, &with_both, rotated, &second, DAY).await;
     // Only the headers are under the new key.
     let (changed, third) = subscribe(stage, &under_old, CustomHeaders::default()).await;
     let headers = SubscriberChange { headers: Some(authorization()), ..SubscriberChange::default() };
@@ -127,7 +145,7 @@ async fn rekey_reencrypts_secrets_previous_secrets_and_headers(stage: &Stage) {
     // Everything is under the old key, including a previous secret.
     let (overlapping, fourth) = subscribe(stage, &under_old, authorization()).await;
     let fifth = Secret::generate(&SystemRandom);
-    assert!(under_old.rotate_secret(&stage.tenant, overlapping, &fifth, DAY).await.unwrap());
+    rotate(stage, &under_old, overlapping, &fifth, DAY).await;
 
     assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 3, current: 0 });
     assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 0, current: 3 }, "again");
@@ -156,7 +174,7 @@ async fn rekey_reencrypts_more_than_one_batch(stage: &Stage) {
     assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 205, current: 1 });
     let only_new = store_with(stage, &[&new]);
     for (id, secret) in subscribed {
-        assert_eq!(only_new.secret(&stage.tenant, id).await.unwrap(), Some(secret), "{id}");
+        assert_eq!(only_new.secret(&stage.tenant, id).await.unwrap().unwrap().0, secret, "{id}");
     }
 }
 
@@ -189,7 +207,7 @@ async fn a_concurrent_rotation_is_not_overwritten(stage: &Stage) {
         for (id, secret) in subscribed.iter().zip(&secrets) {
             // A program that still encrypts with the old key.
             let store = store_with(stage, &[&old, &new]);
-            assert!(store.rotate_secret(&stage.tenant, *id, secret, DAY).await.unwrap());
+            rotate(stage, &store, *id, secret, DAY).await;
         }
     };
     let rekeying = async {
@@ -201,34 +219,81 @@ async fn a_concurrent_rotation_is_not_overwritten(stage: &Stage) {
     with_both.rekey().await.unwrap();
     let only_new = store_with(stage, &[&new]);
     for (id, secret) in subscribed.into_iter().zip(secrets) {
-        assert_eq!(only_new.secret(&stage.tenant, id).await.unwrap(), Some(secret));
+        assert_eq!(only_new.secret(&stage.tenant, id).await.unwrap().unwrap().0, secret);
     }
 }
 
-async fn the_old_secret_signs_until_the_overlap_ends(stage: &Stage) {
+async fn replaced_secrets_sign_until_their_overlaps_end(stage: &Stage) {
     let key = key();
     let store = store_with(stage, &[&key]);
-    let (id, first) = subscribe(stage, &store, CustomHeaders::default()).await;
+    let (minute, almost) = (Duration::from_mins(1), DAY - Duration::from_mins(1));
+    // When the rotations were, and which of the secrets sign now: the first is that of the creation.
+    for (rotations, signing) in [
+        (vec![], vec![0]),
+        (vec![almost], vec![1, 0]),
+        (vec![DAY + minute], vec![1]),
+        (vec![almost, minute], vec![2, 1, 0]),
+        (vec![DAY + minute, almost, minute], vec![3, 2, 1]),
+        // Here the stored list still has one that signs no more.
+        (vec![DAY + 2 * minute, almost, almost], vec![3, 2, 1]),
+    ] {
+        let (id, first) = subscribe(stage, &store, CustomHeaders::default()).await;
+        let jobs = jobs(stage, id).await;
+        let mut secrets = vec![first];
+        for ago in &rotations {
+            let late = IdGenerator::new(Arc::new(Late(*ago)), Arc::new(SystemRandom));
+            let secret = Secret::generate(&SystemRandom);
+            rotate(stage, &store_at(stage, &[&key], late), id, &secret, DAY).await;
+            secrets.push(secret);
+        }
+        let expected: Vec<_> = signing.iter().map(|place| signature_of(&secrets[*place])).collect();
+        assert_eq!(signatures(&store, &jobs).await, expected, "{rotations:?}");
+        let (newest, previous) = store.secret(&stage.tenant, id).await.unwrap().unwrap();
+        let shown: Vec<_> =
+            std::iter::once(newest).chain(previous.into_iter().map(|one| one.secret)).collect();
+        let signing: Vec<_> = signing.iter().map(|place| secrets[*place].clone()).collect();
+        assert_eq!(shown, signing, "{rotations:?}");
+        // Its job is claimed no more.
+        stage.store.delete_subscriber(&stage.tenant, id).await.unwrap();
+    }
+}
+
+async fn ten_replaced_secrets_sign_and_no_more(stage: &Stage) {
+    let (id, first) = subscribe(stage, &stage.store, CustomHeaders::default()).await;
     let jobs = jobs(stage, id).await;
-    let secrets: Vec<Secret> = (0..3).map(|_| Secret::generate(&SystemRandom)).collect();
-    let rotate = async |ago: Duration, secret: &Secret| {
-        let late = IdGenerator::new(Arc::new(Late(ago)), Arc::new(SystemRandom));
-        let store = store_at(stage, &[&key], late);
-        assert!(store.rotate_secret(&stage.tenant, id, secret, DAY).await.unwrap());
-    };
-    assert_eq!(signatures(&store, &jobs).await, [signature_of(&first)]);
+    let mut secrets = vec![first];
+    for count in 1..=10 {
+        let secret = Secret::generate(&SystemRandom);
+        assert_eq!(rotate(stage, &stage.store, id, &secret, DAY).await.len(), count);
+        secrets.push(secret);
+    }
+    let expected: Vec<_> = secrets.iter().rev().map(signature_of).collect();
+    assert_eq!(signatures(&stage.store, &jobs).await, expected);
+    let another = Secret::generate(&SystemRandom);
+    let refused = stage.store.rotate_secret(&stage.tenant, id, &another, DAY).await.unwrap();
+    assert!(matches!(refused, Rotated::TooManyPrevious));
+    assert_eq!(signatures(&stage.store, &jobs).await, expected, "nothing was lost");
+    assert!(rotate(stage, &stage.store, id, &another, Duration::ZERO).await.is_empty());
+    assert_eq!(signatures(&stage.store, &jobs).await, [signature_of(&another)]);
+}
 
-    let (minute, almost) = (Duration::from_mins(1), Duration::from_mins(24 * 60 - 1));
-    rotate(almost, &secrets[0]).await;
-    let both = [signature_of(&secrets[0]), signature_of(&first)];
-    assert_eq!(signatures(&store, &jobs).await, both, "a minute before the end of the overlap");
-    rotate(DAY + minute, &secrets[1]).await;
-    assert_eq!(signatures(&store, &jobs).await, [signature_of(&secrets[1])], "a minute after it");
+async fn a_secret_whose_key_is_lost_is_replaced(stage: &Stage) {
+    let under_lost = store_with(stage, &[&key()]);
+    let (id, _) = subscribe(stage, &under_lost, authorization()).await;
+    rotate(stage, &under_lost, id, &Secret::generate(&SystemRandom), DAY).await;
+    let jobs = jobs(stage, id).await;
+    let store = store_with(stage, &[&key()]);
+    assert!(matches!(store.check_keyring().await, Err(StoreError::Keyring(_))));
+    assert_eq!(store.subscriber(&stage.tenant, id).await.unwrap().unwrap().header_names, None);
 
-    // At most the two newest secrets sign.
-    rotate(minute, &secrets[0]).await;
-    rotate(minute, &secrets[2]).await;
-    assert_eq!(signatures(&store, &jobs).await, [signature_of(&secrets[2]), signature_of(&secrets[0])]);
+    let secret = Secret::generate(&SystemRandom);
+    assert!(rotate(stage, &store, id, &secret, DAY).await.is_empty(), "what cannot be decrypted cannot sign");
+    assert_eq!(store.secret(&stage.tenant, id).await.unwrap().unwrap().0, secret);
+    store.check_keyring().await.unwrap();
+    let headers = SubscriberChange { headers: Some(authorization()), ..SubscriberChange::default() };
+    store.change_subscriber(&stage.tenant, id, headers).await.unwrap().unwrap();
+    let (webhook, _, headers) = signed(&store, &jobs).await.unwrap();
+    assert_eq!((webhook, headers), (signature_of(&secret), authorization()));
 }
 
 /// A clock that is behind by this much, so that what a store does with it seems to have happened that long ago.
@@ -244,6 +309,6 @@ async fn without_an_overlap_the_old_secret_stops_signing_at_once(stage: &Stage) 
     let (id, _) = subscribe(stage, &stage.store, CustomHeaders::default()).await;
     let jobs = jobs(stage, id).await;
     let second = Secret::generate(&SystemRandom);
-    assert!(stage.store.rotate_secret(&stage.tenant, id, &second, Duration::ZERO).await.unwrap());
+    rotate(stage, &stage.store, id, &second, Duration::ZERO).await;
     assert_eq!(signatures(&stage.store, &jobs).await, [signature_of(&second)]);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_core::signing::Verifier;
 use postrider_core::{Clock as _, DeliveryStatus, EventId, Secret, SubscriberId, SystemClock};
-use postrider_store::subscribers::SubscriberChange;
+use postrider_store::subscribers::{Rotated, SubscriberChange};
 use postrider_testkit::Behaviour;
 use postrider_testkit::receiver::Gate;
 use postrider_worker::Config;
@@ -43,7 +43,8 @@ async fn a_new_url_and_secret_apply_from_the_next_attempt(stage: &Stage) {
     let change = SubscriberChange { url, ..SubscriberChange::default() };
     stage.store.change_subscriber(&tenant(), subscriber, change).await.unwrap().unwrap();
     let secret = Secret::parse(NEW_SECRET).unwrap();
-    assert!(stage.store.rotate_secret(&tenant(), subscriber, &secret, Duration::ZERO).await.unwrap());
+    let rotated = stage.store.rotate_secret(&tenant(), subscriber, &secret, Duration::ZERO).await.unwrap();
+    assert!(matches!(rotated, Rotated::Done(_)));
     five_minutes_pass(stage).await;
     let request = stage.receiver.wait_for_path("/new", 1, DEADLINE).await.remove(0);
     assert_eq!(stage.ended(event).await.status, DeliveryStatus::Succeeded);
