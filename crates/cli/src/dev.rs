@@ -9,15 +9,16 @@ use postrider_core::{Keyring, Random as _, SystemRandom};
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_program::{Bounded, Observed, StartError, Transforms, readiness};
-use postrider_server::{Parts, Server};
+use postrider_server::{Parts, Server, Shedding};
 use postrider_settings::{
-    DeliveryArgs, DispatchArgs, RetryArgs, SecretKeyArgs, ServerArgs, SettingsError, ShutdownArgs,
-    TelemetryArgs, WorkerArgs,
+    DeliveryArgs, DispatchArgs, RetryArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig,
+    ShutdownArgs, TelemetryArgs, WorkerArgs,
 };
 use postrider_telemetry::Program;
 use postrider_worker::Worker;
 use tokio_util::sync::CancellationToken;
 
+use crate::data_folder::{DataFolder, FileError};
 use crate::embedded;
 use crate::say::say;
 
@@ -28,6 +29,8 @@ pub(crate) struct Args {
     data: PathBuf,
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    shed: ShedArgs,
     #[command(flatten)]
     secret_key: SecretKeyArgs,
     #[command(flatten)]
@@ -45,12 +48,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
-    let created = fs::create_dir_all(&args.data);
-    created.map_err(|source| FileError {
-        action: "create the data folder",
-        path: args.data.clone(),
-        source,
-    })?;
+    refuse_settings_without_effect()?;
+    // Held until the program ends.
+    let _folder = DataFolder::open(&args.data)?;
     let mut server = args.server.clone();
     let admin_key = match &server.admin_key {
         Some(key) => key.expose().trim().to_owned(),
@@ -66,12 +66,14 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     let client = client(&args)?;
     let mut worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
     let (delay, grace) = (server.shutdown_delay, args.shutdown.shutdown_grace);
+    let ShedConfig { queue_age, latency } = args.shed.config();
     let mut config = postrider_server::Config {
         body_limit: server.body_limit,
         request_memory: server.request_memory,
         connections_per_address: server.connections_per_address,
         delay,
         grace,
+        shedding: Shedding { queue_age, latency },
         trusted_proxies: server.trusted_proxies.clone(),
         ..postrider_server::Config::new(server.admin_keys()?.unwrap_or_default())
     };
@@ -136,7 +138,7 @@ fn client(args: &Args) -> Result<Client, StartError> {
 
 /// Returns the key in `file`. If the file does not exist, creates it with a new key, readable by its owner only.
 fn key_in(file: &Path, make: impl FnOnce() -> String) -> Result<String, FileError> {
-    let failed = |action| move |source| FileError { action, path: file.to_owned(), source };
+    let failed = |action| FileError::of(action, file);
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Ok(mut new) => {
             let key = make();
@@ -150,13 +152,27 @@ fn key_in(file: &Path, make: impl FnOnce() -> String) -> Result<String, FileErro
     }
 }
 
-/// A file or folder cannot be used.
+/// Settings of a database, of which `dev` has its own.
+const WITHOUT_EFFECT: [&str; 6] = [
+    "POSTRIDER_DATABASE_URL",
+    "POSTRIDER_DATABASE_CONNECTIONS",
+    "POSTRIDER_DATABASE_POOLER",
+    "POSTRIDER_DATABASE_LISTEN_URL",
+    "POSTRIDER_PARTITION",
+    "POSTRIDER_MIGRATE",
+];
+
+/// A setting has no effect in `postrider dev`.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}", path.display())]
-struct FileError {
-    action: &'static str,
-    path: PathBuf,
-    source: std::io::Error,
+#[error(
+    "{0} has no effect in `postrider dev`, which has a database of its own in its data folder; unset it, or run \
+    postrider-server and postrider-worker"
+)]
+struct WithoutEffect(&'static str);
+
+fn refuse_settings_without_effect() -> Result<(), WithoutEffect> {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    WITHOUT_EFFECT.into_iter().find(is_set).map_or(Ok(()), |name| Err(WithoutEffect(name)))
 }
 
 fn new_admin_key() -> String {

@@ -1,6 +1,7 @@
 //! `postrider`: the commands for a person at a terminal.
 #![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
 
+mod data_folder;
 mod demo;
 mod dev;
 mod embedded;

@@ -131,6 +131,43 @@ async fn curl_works(dev: &Dev) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_folder_of_dev_is_private_and_its_own() {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mode = |file: &Path| std::fs::metadata(file).unwrap().permissions().mode() & 0o777;
+    let dev = Dev::start(&data).await;
+    let is_private = || {
+        assert_eq!(mode(&data), 0o700);
+        for file in std::fs::read_dir(&data).unwrap() {
+            let file = file.unwrap().path();
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+    };
+    is_private();
+    let refused = async |name: &str, value: &str| {
+        let program = Program::named("postrider").args(["dev", "--data"]).arg(&data);
+        let mut process = program.env("POSTRIDER_LISTEN", "127.0.0.1:0").env(name, value).start();
+        assert!(!process.wait(DEADLINE).await.success(), "{name}");
+        process.stderr().join("\n")
+    };
+    let second = refused("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0").await;
+    assert!(second.contains("another `postrider dev` uses the folder"), "{second}");
+    dev.stop("TERM").await;
+    let unused = refused("POSTRIDER_DATABASE_URL", "postgres://127.0.0.1/postrider").await;
+    assert!(unused.contains("POSTRIDER_DATABASE_URL has no effect"), "{unused}");
+
+    // As earlier versions made them.
+    std::fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(data.join("postrider.db"), Permissions::from_mode(0o644)).unwrap();
+    let again = Dev::start(&data).await;
+    is_private();
+    again.stop("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn demo_checks_every_delivery_and_passes() {
     let mut demo = Program::named("postrider").arg("demo").start();
     let status = demo.wait(DEMO).await;

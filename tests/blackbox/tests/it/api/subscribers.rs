@@ -25,7 +25,7 @@ async fn a_subscribers_changes_apply_to_deliveries() {
     let secret = shown.as_object_mut().unwrap().remove("secret").unwrap();
     assert_eq!(read(api, &path).await, shown, "the same without the secret");
     assert_eq!(list(api, "/v1/subscribers").await, [shown]);
-    assert_eq!(read(api, &format!("{path}/secret")).await, json!({"secret": secret}));
+    assert_eq!(read(api, &format!("{path}/secret")).await, json!({"secret": secret, "previous": []}));
 
     assert_eq!(dispatch(api, "order.created").await["subscribers_found"], 1);
     let request = receiver.wait_for_path("/one", 1, DEADLINE).await.remove(0);
@@ -76,7 +76,11 @@ async fn both_secrets_sign_while_one_is_rotated() {
     let (status, second) = api.post(&rotate, &json!({})).await;
     assert_eq!(status, 200, "{second}");
     assert!(text(&second["secret"]).starts_with("whsec_"));
-    assert_eq!(read(api, &path).await, second);
+    let shown = read(api, &path).await;
+    assert_eq!(
+        (&shown["secret"], &shown["previous"][0]["secret"]),
+        (&second["secret"], &json!("the first secret"))
+    );
     ended(api, &dispatch(api, "a").await).await;
     // No overlap: from now on the new one alone signs.
     let (status, third) =
@@ -93,7 +97,7 @@ async fn both_secrets_sign_while_one_is_rotated() {
     for body in [json!({"overlap_seconds": 604_801}), json!({"secret": "short"}), json!({"secrets": "x"})] {
         assert_eq!(api.post(&rotate, &body).await.0, 422, "{body}");
     }
-    assert_eq!(read(api, &path).await, third);
+    assert_eq!(read(api, &path).await, json!({"secret": "the third secret", "previous": []}));
     deployment.stop().await;
 }
 
