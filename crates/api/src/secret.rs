@@ -28,7 +28,9 @@ pub struct SecretsView {
     /// The secret.
     #[serde(flatten)]
     pub secret: SecretView,
-    /// The replaced secrets that still sign, newest first; at most 10.
+    /// The replaced secrets that still sign, newest first; at most 10. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schema(required = false))]
     pub previous: Vec<PreviousSecretView>,
 }
 

@@ -71,6 +71,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
         body_limit: server.body_limit,
         request_memory: server.request_memory,
         connections_per_address: server.connections_per_address,
+        log_requests: server.log_requests,
         delay,
         grace,
         shedding: Shedding { queue_age, latency },

@@ -58,9 +58,10 @@ impl Observed {
 
     /// Returns the routes that the API's address has beside the API: `/healthz` and `/readyz`, and `/metrics` if asked for.
     pub fn api_routes(&self, readiness: &Readiness, metrics: bool) -> Router {
-        match metrics {
-            true => listener::routes(self.metrics.clone(), readiness.clone()),
-            false => listener::health_routes(readiness.clone()),
+        if metrics {
+            listener::routes(self.metrics.clone(), readiness.clone())
+        } else {
+            listener::health_routes(readiness.clone())
         }
     }
 

@@ -20,8 +20,12 @@ use crate::state::ApiState;
 pub(crate) const TENANT: &str = "x-tenant-id";
 
 /// Headers that a request may have once. With two of them, programs in front could decide by another one than this server.
-const ONCE: [HeaderName; 3] =
-    [header::AUTHORIZATION, HeaderName::from_static(TENANT), HeaderName::from_static("idempotency-key")];
+const ONCE: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    header::HOST,
+    HeaderName::from_static(TENANT),
+    HeaderName::from_static("idempotency-key"),
+];
 
 /// Refuses a request with two of a header that must be unambiguous.
 ///

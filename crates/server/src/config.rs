@@ -48,6 +48,8 @@ pub struct Config {
     pub delay: Duration,
     /// How long requests in flight may take to finish after the delay, within [`Config::GRACE`].
     pub grace: Duration,
+    /// Whether each request has a line in the log, at the level info. By default it has none.
+    pub log_requests: bool,
     /// When the API rejects events with 503. By default it never does.
     pub shedding: Shedding,
 }
@@ -120,6 +122,7 @@ impl Config {
             connections_per_address: None,
             delay: Duration::from_secs(1),
             grace: Duration::from_secs(30),
+            log_requests: false,
             shedding: Shedding::default(),
         }
     }

@@ -71,6 +71,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         body_limit: args.server.body_limit,
         request_memory: args.server.request_memory,
         connections_per_address: args.server.connections_per_address,
+        log_requests: args.server.log_requests,
         delay,
         grace,
         shedding: Shedding { queue_age, latency },

@@ -11,9 +11,10 @@ use axum::{Router, middleware};
 use bytes::Bytes;
 use postrider_core::TenantId;
 
+use crate::caller::Caller;
 use crate::config::{Config, ConfigError};
 use crate::limits::{no_method, no_route};
-use crate::observe::observed;
+use crate::observe::{Observer, observed};
 use crate::problem::Problem;
 use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
@@ -28,7 +29,8 @@ use crate::{
 /// Fails if a value of `config` is out of bounds.
 pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
     config.validate()?;
-    let (telemetry, ids) = (parts.telemetry.clone(), parts.store.ids().clone());
+    let telemetry = parts.telemetry.clone();
+    let observer = Observer { ids: parts.store.ids().clone(), log: config.log_requests };
     let state = ApiState::new(config, parts);
     let (api, requirements, description) = api_routes().into_parts();
     let door = Door { state: state.clone(), requirements: Arc::new(requirements) };
@@ -44,7 +46,7 @@ pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
         .merge(docs::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(ids, observed)))
+        .layer(middleware::from_fn_with_state(observer, observed)))
 }
 
 /// The OpenAPI description that the server answers at `/openapi.json`, as JSON.
@@ -75,7 +77,10 @@ async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Re
     let mut quota = None;
     let mut response = match admit(&state, &requirements, &mut request, &mut quota).await {
         Ok(writer) => {
-            let response = limits::bounded(&state, request, next).await;
+            let caller = request.extensions().get::<Caller>().filter(|_| state.config.log_requests).cloned();
+            let mut response = limits::bounded(&state, request, next).await;
+            // For the line in the log.
+            caller.map(|caller| response.extensions_mut().insert(caller));
             if let Some(tenant) = writer.filter(|_| response.status().is_success()) {
                 state.tenants.has_written(&state.store, &tenant).await;
             }

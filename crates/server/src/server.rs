@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request};
+use axum::http::header::{CONNECTION, HOST};
+use axum::http::{HeaderValue, Request, StatusCode, Version};
+use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -26,6 +27,7 @@ use tokio_io_timeout::TimeoutStream;
 use crate::address::Peer;
 use crate::config::{Config, ConfigError};
 use crate::places::{Place, Places};
+use crate::problem::Problem;
 use crate::router::router;
 use crate::state::Parts;
 
@@ -181,9 +183,15 @@ impl Open {
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }
+            // RFC 9112, section 3.2.
+            let without_host = request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST);
             let (response, closing) = (router.call(request), Arc::clone(&closing));
             async move {
-                let mut response = response.await?;
+                let mut response = if without_host {
+                    Problem::new(StatusCode::BAD_REQUEST, "send the header `Host`").into_response()
+                } else {
+                    response.await?
+                };
                 if closing.load(Ordering::SeqCst) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

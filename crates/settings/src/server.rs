@@ -68,6 +68,15 @@ pub struct ServerArgs {
     )]
     pub connections_per_address: Option<usize>,
 
+    /// Log a line for each request, at the level info
+    ///
+    /// It has the method, route, status, duration, key, tenant and request id.
+    #[arg(
+        long, env = "POSTRIDER_LOG_REQUESTS", value_name = "BOOL", default_value = "true", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = yes_or_no()
+    )]
+    pub log_requests: bool,
+
     /// Also serve /metrics on the API's address, where it needs no key
     #[arg(
         long, env = "POSTRIDER_API_METRICS", value_name = "BOOL", default_value = "false", default_missing_value = "true",

@@ -8,8 +8,8 @@ use postrider_core::target::TargetPolicy;
 use postrider_core::{AddressPolicy, IdGenerator, Keyring, SystemRandom};
 use postrider_database::{Config as DatabaseConfig, Database};
 use postrider_delivery::{Client, Config as DeliveryConfig};
-use postrider_dispatch::Dispatcher;
 use postrider_dispatch::transform::Transforms;
+use postrider_dispatch::{Config as DispatchConfig, Dispatcher};
 use postrider_server::{Config, Parts, Server};
 use postrider_store::Store;
 use postrider_testkit::api::Description;
@@ -54,13 +54,14 @@ impl TestServer {
         let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom)).unwrap();
         let queue = postrider_queue::open(&database);
         let store = Store::new(database.clone(), queue, keyring, IdGenerator::system());
-        Self::of(Arc::new(test_database), store, telemetry(&database), Default::default(), change).await
+        Self::of(Arc::new(test_database), store, telemetry(&database), DispatchConfig::default(), change)
+            .await
     }
 
     /// Starts a server whose dispatcher has these transforms.
     pub(crate) async fn transforming(transforms: Transforms) -> Self {
         let other = Self::start().await;
-        let dispatch = postrider_dispatch::Config { transforms, ..Default::default() };
+        let dispatch = DispatchConfig { transforms, ..DispatchConfig::default() };
         let database = Arc::clone(&other.test_database);
         Self::of(database, other.store.clone(), Router::new(), dispatch, |config| config).await
     }
@@ -68,14 +69,15 @@ impl TestServer {
     /// Starts another server over the same store.
     pub(crate) async fn beside(other: &Self) -> Self {
         let database = Arc::clone(&other.test_database);
-        Self::of(database, other.store.clone(), Router::new(), Default::default(), |config| config).await
+        Self::of(database, other.store.clone(), Router::new(), DispatchConfig::default(), |config| config)
+            .await
     }
 
     async fn of(
         test_database: Arc<TestDatabase>,
         store: Store,
         telemetry: Router,
-        dispatch: postrider_dispatch::Config,
+        dispatch: DispatchConfig,
         change: impl FnOnce(Config) -> Config,
     ) -> Self {
         let database = store.database().clone();

@@ -179,3 +179,21 @@ async fn a_client_has_no_more_connections_than_it_may() {
         assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"));
     }
 }
+
+#[tokio::test]
+async fn a_request_names_one_host() {
+    let server = TestServer::start().await;
+    let key = format!("authorization: Bearer {KEY}\r\n");
+    for (request, status) in [
+        (format!("GET /v1/events HTTP/1.1\r\nconnection: close\r\n{key}\r\n"), "400"),
+        (format!("GET /v1/events HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n{key}\r\n"), "400"),
+        (format!("GET /v1/events HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{key}\r\n"), "200"),
+        // Before HTTP/1.1 there was no such header.
+        (format!("GET /v1/events HTTP/1.0\r\n{key}\r\n"), "200"),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let text = answer(&mut stream).await;
+        assert_eq!(text.split(' ').nth(1), Some(status), "{request:?}: {text}");
+    }
+}

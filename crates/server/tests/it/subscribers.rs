@@ -109,10 +109,7 @@ async fn a_secret_is_read_and_rotated() {
     let body = json!({"url": "http://127.0.0.1/", "events": ["*"], "secret": "correct horse battery"});
     let (_, subscriber) = server.api.post("/v1/subscribers", &body).await;
     let secret = format!("{}/secret", path(&subscriber));
-    assert_eq!(
-        server.api.get(&secret).await,
-        (200, json!({"secret": "correct horse battery", "previous": []}))
-    );
+    assert_eq!(server.api.get(&secret).await, (200, json!({"secret": "correct horse battery"})));
     let rotate = format!("{secret}/rotate");
     let answer = server.api.send(http::Method::POST, &rotate, &[], "").await;
     assert_eq!(answer.status, 200, "no body is needed: {}", answer.text());
@@ -145,7 +142,7 @@ async fn the_public_key_of_an_ed25519_secret_is_shown() {
     assert_eq!(status, 201, "{subscriber}");
     let public = subscriber["public_key"].as_str().unwrap();
     assert!(public.starts_with("whpk_"), "{subscriber}");
-    let shown = json!({"secret": secret, "public_key": public, "previous": []});
+    let shown = json!({"secret": secret, "public_key": public});
     let secret = format!("{}/secret", path(&subscriber));
     assert_eq!(server.api.get(&secret).await, (200, shown.clone()));
 
