@@ -72,6 +72,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
         connections_per_address: server.connections_per_address,
         delay,
         grace,
+        audit_payloads: server.audit_payloads,
         trusted_proxies: server.trusted_proxies.clone(),
         ..postrider_server::Config::new(server.admin_keys()?.unwrap_or_default())
     };
