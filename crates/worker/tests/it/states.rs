@@ -17,7 +17,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
-use crate::stage::{Stage, at_once, config, tenant};
+use crate::stage::{Stage, at_once, config, event, tenant};
 
 const LEASE: Duration = Duration::from_mins(1);
 const DELAY: Duration = Duration::from_secs(20);
@@ -29,6 +29,8 @@ const AT_ONCE: u32 = 2;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Dispatch,
+    /// To one subscriber, active or not.
+    DispatchTo(usize),
     Claim(u32),
     Record(usize, Answer),
     Release(usize),
@@ -54,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
     let answer = prop_oneof![4 => Just(Answer::Success), 6 => Just(Answer::Failure), 1 => Just(Answer::Gone)];
     prop_oneof![
         4 => Just(Step::Dispatch),
+        2 => any::<usize>().prop_map(Step::DispatchTo),
         6 => (1_u32..4).prop_map(Step::Claim),
         8 => (any::<usize>(), answer).prop_map(|(which, answer)| Step::Record(which, answer)),
         1 => any::<usize>().prop_map(Step::Release),
@@ -73,7 +76,7 @@ impl Step {
     /// The operation as `states.md` calls it; `None` if it changes no state.
     const fn operation(self) -> Option<&'static str> {
         Some(match self {
-            Self::Dispatch => "dispatch",
+            Self::Dispatch | Self::DispatchTo(_) => "dispatch",
             Self::Claim(_) => "claim",
             Self::Record(..) => "record",
             Self::Release(_) => "release",
@@ -146,6 +149,11 @@ async fn every_drawn_transition_is_taken() {
     const MOST_STEPS: usize = 5_000;
     let mut runner = TestRunner::deterministic();
     let mut world = World::new().await;
+    // What a walk takes seldom: cancelling what waits for its next attempt, and a delivery that is rescued too often.
+    let failure = Step::Record(0, Answer::Failure);
+    for step in [Step::Dispatch, Step::Claim(2), failure, failure, Step::Cancel(0), Step::Cancel(1)] {
+        world.take(step).await;
+    }
     world.take(Step::Dispatch).await;
     for _ in 0..=MAX_RESCUES {
         for step in [Step::Claim(2), Step::Pass(61), Step::Rescue] {
@@ -232,6 +240,12 @@ impl World {
             Step::Dispatch => {
                 let event = self.stage.dispatch().await.id;
                 self.deliveries.extend(self.stage.deliveries(event).await.iter().map(|delivery| delivery.id));
+            }
+            Step::DispatchTo(which) => {
+                let id = pick(&self.subscribers, which).unwrap();
+                let dispatched = self.stage.dispatcher.dispatch_to(id, event(0)).await.unwrap();
+                let deliveries = self.stage.deliveries(dispatched.id).await;
+                self.deliveries.extend(deliveries.iter().map(|delivery| delivery.id));
             }
             Step::Claim(max) => self.claim(max).await,
             Step::Record(which, answer) => self.record(which, answer).await,
