@@ -32,6 +32,7 @@ mod m0015_expiring_payloads;
 mod m0016_tenants;
 mod m0017_exchanges;
 mod m0018_keys;
+mod m0019_audit;
 mod m0020_older_secrets;
 mod schema;
 
@@ -60,6 +61,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_tenants::Migration),
             Box::new(m0017_exchanges::Migration),
             Box::new(m0018_keys::Migration),
+            Box::new(m0019_audit::Migration),
             Box::new(m0020_older_secrets::Migration),
         ]
     }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`event`] | dispatching events, one by one or in batches, and reading them |
 //! | [`subscriber`], [`secret`] | subscribers, their changes and their secrets |
-//! | [`key`] | API keys |
+//! | [`key`], [`audit`] | API keys, and who changed what |
 //! | [`tenant`] | tenants and their changes |
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
@@ -19,6 +19,7 @@
 //! The feature `schema` adds the OpenAPI description of each type (`utoipa::ToSchema`).
 
 pub mod attempt;
+pub mod audit;
 pub mod dead_letter;
 pub mod delivery;
 pub mod event;

@@ -75,6 +75,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
         delay,
         grace,
         shedding: Shedding { queue_age, latency },
+        audit_payloads: server.audit_payloads,
         trusted_proxies: server.trusted_proxies.clone(),
         ..postrider_server::Config::new(server.admin_keys()?.unwrap_or_default())
     };

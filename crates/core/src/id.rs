@@ -56,6 +56,8 @@ kinds! {
     Request, RequestId = "req";
     /// The id of an API key. Its text begins with another prefix.
     Key, KeyId = "key";
+    /// The id of a row of the audit trail.
+    Audit, AuditId = "aud";
     /// The place of a tenant in lists, which are in the order of registration.
     TenantPlace, TenantPlaceId = "tnt";
 }

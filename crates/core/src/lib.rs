@@ -5,9 +5,10 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…`, `req_…`, `key_…` |
+//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…`, `req_…`, `key_…`, `aud_…` |
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
+//! | [`audit`] | what the audit trail records |
 //! | [`policy`] | a subscriber's delivery policy, in JSON and validated |
 //! | [`budget`] | who may hold how many bytes at once |
 //! | [`bounds`] | the smallest and greatest values that a policy may have |
@@ -22,6 +23,7 @@
 //! | [`chain()`] | printing an error with its causes |
 
 pub mod attempt;
+pub mod audit;
 pub mod bounds;
 pub mod budget;
 mod chain;
@@ -53,7 +55,7 @@ pub use clock::{Clock, SystemClock, Timestamp};
 pub use delivery::{DeadReason, DeliveryStatus};
 pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
 pub use header::CustomHeaders;
-pub use id::{AttemptId, DeliveryId, EventId, Id, IdGenerator, JobId, KeyId, SubscriberId};
+pub use id::{AttemptId, AuditId, DeliveryId, EventId, Id, IdGenerator, JobId, KeyId, SubscriberId};
 pub use keyring::Keyring;
 pub use metadata::Metadata;
 pub use policy::Policy;

@@ -61,8 +61,16 @@ impl Actor {
         }
     }
 
-    /// The word that stands for the actor in what it has created.
+    /// The name of the key.
     pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Environment => "environment".to_owned(),
+            Self::Key(known) => known.key.name.clone(),
+        }
+    }
+
+    /// The word that stands for the actor in what it has created and changed.
+    pub(crate) fn id(&self) -> String {
         match self {
             Self::Environment => "environment".to_owned(),
             Self::Key(known) => known.key.id.to_string(),

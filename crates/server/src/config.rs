@@ -24,6 +24,8 @@ pub struct Config {
     pub admin_keys: AdminKeys,
     /// The networks of proxies whose `X-Forwarded-For` names the caller.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether the audit trail also records who reads payloads.
+    pub audit_payloads: bool,
     /// How many wrong keys an address may show. Further ones are answered with 429.
     pub wrong_keys: KeyRate,
     /// The largest request body in bytes, within [`Config::BODY_LIMIT`].
@@ -113,6 +115,7 @@ impl Config {
         Self {
             admin_keys,
             trusted_proxies: Vec::new(),
+            audit_payloads: false,
             wrong_keys: WRONG_KEYS,
             body_limit: 1024 * 1024,
             request_memory: 64 * 1024 * 1024,

@@ -12,6 +12,7 @@ use postrider_store::dead_letters::{AttemptBudget, DeadFilter, Deleted, Requeued
 use postrider_store::subscribers::SubscriberState;
 use utoipa_axum::routes;
 
+use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::deliveries::{self, delivery_view};
 use crate::extract::{JsonBody, Parameters, PathId};
@@ -77,7 +78,7 @@ async fn list(
     responses((status = 202, description = "The number of deliveries that are pending again.", body = RequeuedView))
 )]
 async fn requeue(
-    State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<RequeuedView>), Problem> {
@@ -104,7 +105,7 @@ async fn requeue(
         until: request.until.map(|Moment(until)| until),
     };
     let attempts = if request.keep_attempts { AttemptBudget::Keep } else { AttemptBudget::FromZero };
-    let requeued = state.store.requeue(&caller.tenant, &filter, attempts, MAX_REQUEUED).await?;
+    let requeued = store.requeue(&caller.tenant, &filter, attempts, MAX_REQUEUED).await?;
     Ok((StatusCode::ACCEPTED, Json(requeued_view(requeued))))
 }
 
@@ -124,11 +125,12 @@ async fn requeue(
 )]
 async fn delete(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Delivery>,
 ) -> Result<StatusCode, Problem> {
     deliveries::reach(&state, &caller, id, "dead letter").await?;
-    match state.store.delete_dead_letter(&caller.tenant, id).await? {
+    match store.delete_dead_letter(&caller.tenant, id).await? {
         Deleted::Done => Ok(StatusCode::NO_CONTENT),
         Deleted::Not(status) => Err(Problem::new(
             StatusCode::CONFLICT,
@@ -155,6 +157,7 @@ async fn delete(
 )]
 async fn recover(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
     body: JsonBody,
@@ -174,7 +177,6 @@ async fn recover(
         until: request.until.map(|Moment(until)| until),
         ..DeadFilter::default()
     };
-    let requeued =
-        state.store.requeue(&caller.tenant, &filter, AttemptBudget::FromZero, MAX_REQUEUED).await?;
+    let requeued = store.requeue(&caller.tenant, &filter, AttemptBudget::FromZero, MAX_REQUEUED).await?;
     Ok((StatusCode::ACCEPTED, Json(requeued_view(requeued))))
 }

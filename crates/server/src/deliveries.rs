@@ -15,6 +15,7 @@ use postrider_store::erasure::PayloadGone;
 use postrider_telemetry::metric;
 use utoipa_axum::routes;
 
+use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::{Parameters, PathId};
 use crate::needs::Needs;
@@ -32,7 +33,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .add(READ, routes!(list))
         .add(READ, routes!(read))
-        .add(READ, routes!(attempts::list_attempts))
+        .add(READ.with_audited_read(), routes!(attempts::list_attempts))
         .add(RETRY, routes!(retry))
         .add(RETRY, routes!(cancel))
 }
@@ -129,11 +130,12 @@ pub(crate) async fn reach(
 )]
 async fn retry(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Delivery>,
 ) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     reach(&state, &caller, id, "delivery").await?;
-    let delivery = changed(state.store.retry(&caller.tenant, id).await?, "it needs no retry")?;
+    let delivery = changed(store.retry(&caller.tenant, id).await?, "it needs no retry")?;
     Ok((StatusCode::ACCEPTED, Json(delivery)))
 }
 
@@ -153,12 +155,13 @@ async fn retry(
 )]
 async fn cancel(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Delivery>,
 ) -> Result<Json<DeliveryView>, Problem> {
     reach(&state, &caller, id, "delivery").await?;
     let cancelled =
-        changed(state.store.cancel(&caller.tenant, id).await?, "only pending deliveries can be cancelled")?;
+        changed(store.cancel(&caller.tenant, id).await?, "only pending deliveries can be cancelled")?;
     // Workers count the deliveries that they end. No worker ended this one.
     let label = state.event_types.value(cancelled.event_type.as_str());
     metrics::counter!(metric::DELIVERIES, metric::EVENT_TYPE => label, metric::STATUS => cancelled.status.as_str())

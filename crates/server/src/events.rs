@@ -16,6 +16,7 @@ use postrider_store::deliveries::DeliveryFilter;
 use serde_json::value::RawValue;
 use utoipa_axum::routes;
 
+use crate::audit::Audited;
 use crate::auth::Trace;
 use crate::caller::Caller;
 use crate::deliveries::delivery_view;
@@ -34,7 +35,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(Needs::scope(Scope::EventsRead), routes!(list))
         .add(Needs::scope(Scope::EventsWrite).with_capacity(), routes!(dispatch))
         .add(Needs::scope(Scope::EventsWrite).with_capacity(), routes!(batch::dispatch_batch))
-        .add(Needs::scope(Scope::EventsRead), routes!(read))
+        .add(Needs::scope(Scope::EventsRead).with_audited_read(), routes!(read))
         .add(Needs::scope(Scope::EventsWrite), routes!(erase))
 }
 
@@ -100,6 +101,7 @@ async fn list(
 )]
 async fn read(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Event>,
 ) -> Result<Response, Problem> {
@@ -115,7 +117,12 @@ async fn read(
     let (data, payload) = match event.payload_gone {
         Some(gone) => (RawValue::NULL.to_owned(), Some(payload_view(gone))),
         None if is_hidden => (RawValue::NULL.to_owned(), Some(PayloadGone::Hidden)),
-        None => payload(&state, &caller.tenant, id).await?,
+        None => {
+            if state.config.audit_payloads {
+                store.audit_read(&caller.tenant, id).await?;
+            }
+            payload(&state, &caller.tenant, id).await?
+        }
     };
     room.json(&EventDetail {
         data,
@@ -155,6 +162,7 @@ async fn payload(
 )]
 async fn erase(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Event>,
 ) -> Result<StatusCode, Problem> {
@@ -162,7 +170,7 @@ async fn erase(
         let found = state.store.event(&caller.tenant, id).await?;
         caller.may_dispatch(&found.ok_or_else(|| Problem::missing("event"))?.event_type)?;
     }
-    if state.store.erase_payload(&caller.tenant, id).await? {
+    if store.erase_payload(&caller.tenant, id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Problem::missing("event"))

@@ -13,12 +13,14 @@ use postrider_api::key::{
     CreatedKeyView, KeyChangeRequest, KeyLimitsView, KeyList, KeyRequest, KeyTenant, KeyView, KeysQuery,
     RotateKeyRequest,
 };
+use postrider_core::audit::AuditAction;
 use postrider_core::id;
 use postrider_core::key::{KeyKind, KeyLimits, KeyRate, NewKey, Scope};
 use postrider_store::keys::ApiKey;
 use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
+use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::{JsonBody, Parameters, PathId};
 use crate::needs::Needs;
@@ -79,7 +81,12 @@ fn created_view(key: ApiKey, new: &NewKey) -> CreatedKeyView {
         ),
     )
 )]
-async fn create(State(state): State<ApiState>, caller: Caller, body: JsonBody) -> Result<Response, Problem> {
+async fn create(
+    State(state): State<ApiState>,
+    Audited(store): Audited,
+    caller: Caller,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     let (name, powers) = request::new_key(body.parse::<KeyRequest>()?, &caller)?;
     request::no_stronger(&powers, &caller)?;
     if let Some(tenant) = &powers.tenant {
@@ -88,8 +95,8 @@ async fn create(State(state): State<ApiState>, caller: Caller, body: JsonBody) -
     let kind = if powers.tenant.is_some() { KeyKind::Tenant } else { KeyKind::Operator };
     let new = NewKey::generate(kind, state.store.ids());
     let now = state.store.ids().clock().now();
-    let key = ApiKey::new(&new, name, powers, now, caller.actor.name());
-    state.store.create_key(&key).await?;
+    let key = ApiKey::new(&new, name, powers, now, caller.actor.id());
+    store.create_key(&key).await?;
     state.keys.forget(key.id);
     if let Some(tenant) = &key.powers.tenant {
         state.tenants.has_written(&state.store, tenant).await;
@@ -151,6 +158,7 @@ async fn read(
 )]
 async fn change(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Key>,
     body: JsonBody,
@@ -161,7 +169,7 @@ async fn change(
         request::change(key, request)?;
         request::no_stronger(&key.powers, &caller)
     };
-    let changed = state.store.change_key(caller.keys_of(), id, change).await?;
+    let changed = store.change_key(caller.keys_of(), id, AuditAction::KeyChanged, change).await?;
     state.keys.forget(id);
     shown(changed)
 }
@@ -177,10 +185,11 @@ async fn change(
 )]
 async fn revoke(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Key>,
 ) -> Result<StatusCode, Problem> {
-    let found = state.store.revoke_key(caller.keys_of(), id).await?;
+    let found = store.revoke_key(caller.keys_of(), id).await?;
     state.keys.forget(id);
     if found { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::missing("key")) }
 }
@@ -204,6 +213,7 @@ async fn revoke(
 )]
 async fn rotate(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Key>,
     body: JsonBody,
@@ -225,7 +235,7 @@ async fn rotate(
         let rotated = key.rotate(made, now, now + overlap);
         rotated.map_err(|error| Problem::new(StatusCode::CONFLICT, error.to_string()))
     };
-    let rotated = state.store.change_key(caller.keys_of(), id, rotate).await?;
+    let rotated = store.change_key(caller.keys_of(), id, AuditAction::KeyRotated, rotate).await?;
     state.keys.forget(id);
     match (rotated, new) {
         (Some(key), Some(new)) => Ok(Json(created_view(key, &new))),

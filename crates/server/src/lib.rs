@@ -10,7 +10,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `events`, `subscribers`, `deliveries`, `dead_letters`, `tenants`, `keys`, `stats` | the handlers of one resource each |
+//! | `events`, `subscribers`, `deliveries`, `dead_letters`, `tenants`, `keys`, `audit`, `stats` | the handlers of one resource each |
 //! | `needs`, `routes`, `auth`, `caller`, `extract`, `limits`, `pressure`, `observe`, `request_id` | what every request passes through |
 //! | `known_keys`, `guesses`, `rate`, `address` | keys in use, wrong keys, requests per second, and who makes them |
 //! | `counts` | metrics of keys |
@@ -22,6 +22,7 @@
 
 mod address;
 mod admin_key;
+mod audit;
 mod auth;
 mod body;
 mod caller;

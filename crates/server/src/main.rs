@@ -75,6 +75,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         delay,
         grace,
         shedding: Shedding { queue_age, latency },
+        audit_payloads: args.server.audit_payloads,
         trusted_proxies: args.server.trusted_proxies.clone(),
         ..Config::new(admin_keys)
     };

@@ -1,5 +1,6 @@
 //! What a route may require of a request.
 
+use axum::http::Method;
 use postrider_core::key::{Scope, Scopes};
 
 /// What a route requires. Both the check of each request and the OpenAPI description follow from it. There is no route
@@ -12,24 +13,59 @@ pub(crate) struct Needs {
     /// Whether a key that is limited to some subscribers may call it. The handler then sees to it that the key reaches no
     /// other subscriber.
     pub(crate) some_subscribers: bool,
+    /// What of it is written to the audit trail.
+    pub(crate) trail: Trail,
     /// Whether an operator acts on the whole deployment unless the request names a tenant.
     pub(crate) deployment: bool,
+}
+
+/// What the audit trail has of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trail {
+    /// Changes. A request with a safe method (RFC 9110, section 9.2.1) makes none.
+    Changes,
+    /// That something was read.
+    Reads,
+    /// Nothing.
+    Nothing,
+}
+
+impl Trail {
+    /// Whether a request with this method can leave something in the audit trail.
+    pub(crate) fn has(self, method: &Method) -> bool {
+        match self {
+            Self::Changes => !method.is_safe(),
+            Self::Reads => true,
+            Self::Nothing => false,
+        }
+    }
 }
 
 impl Needs {
     /// A key with this scope.
     pub(crate) const fn scope(scope: Scope) -> Self {
-        Self { scopes: Scopes::NONE.with(scope), capacity: false, some_subscribers: false, deployment: false }
+        Self {
+            scopes: Scopes::NONE.with(scope),
+            capacity: false,
+            some_subscribers: false,
+            trail: Trail::Changes,
+            deployment: false,
+        }
     }
 
-    /// The same, on a route that accepts events.
+    /// The same, on a route that accepts events, which are on record themselves.
     pub(crate) const fn with_capacity(self) -> Self {
-        Self { capacity: true, ..self }
+        Self { capacity: true, trail: Trail::Nothing, ..self }
     }
 
     /// The same, on a route whose handler observes the limit to some subscribers.
     pub(crate) const fn for_some_subscribers(self) -> Self {
         Self { some_subscribers: true, ..self }
+    }
+
+    /// The same, on a route that reads what must not be read unnoticed.
+    pub(crate) const fn with_audited_read(self) -> Self {
+        Self { trail: Trail::Reads, ..self }
     }
 
     /// The same, on a route that concerns the whole deployment.

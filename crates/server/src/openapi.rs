@@ -33,11 +33,12 @@ use crate::webhook;
         (name = "deliveries", description = "One event on its way to one subscriber"),
         (name = "dead letters", description = "Deliveries that Postrider has given up"),
         (name = "tenants", description = "The owners of data"),
+        (name = "audit", description = "Who changed what, and when"),
         (name = "keys", description = "Who may call the API, and what they may do"),
         (name = "stats", description = "Counts and latencies"),
         (name = "operation", description = "For operators and monitoring; no key required"),
     ),
-    components(schemas(postrider_api::Problem))
+    components(schemas(postrider_api::Problem, postrider_core::audit::AuditAction))
 )]
 pub(crate) struct Api;
 

@@ -10,6 +10,7 @@ use axum::routing::get;
 use axum::{Router, middleware};
 use bytes::Bytes;
 use postrider_core::TenantId;
+use postrider_store::audit::Auditor;
 
 use crate::caller::Caller;
 use crate::config::{Config, ConfigError};
@@ -20,7 +21,8 @@ use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
 use crate::{
-    auth, dead_letters, deliveries, docs, events, keys, limits, openapi, stats, subscribers, tenants,
+    address, audit, auth, dead_letters, deliveries, docs, events, keys, limits, openapi, request_id, stats,
+    subscribers, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -62,6 +64,7 @@ fn api_routes() -> Routes {
     let routes = dead_letters::routes(routes);
     let routes = tenants::routes(routes);
     let routes = keys::routes(routes);
+    let routes = audit::routes(routes);
     stats::routes(routes)
 }
 
@@ -77,10 +80,18 @@ async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Re
     let mut quota = None;
     let mut response = match admit(&state, &requirements, &mut request, &mut quota).await {
         Ok(writer) => {
+            let auditor = request.extensions().get::<Arc<Auditor>>().cloned();
             let caller = request.extensions().get::<Caller>().filter(|_| state.config.log_requests).cloned();
             let mut response = limits::bounded(&state, request, next).await;
             // For the line in the log.
             caller.map(|caller| response.extensions_mut().insert(caller));
+            // After a failure nobody knows whether the rows are there.
+            if let Some(auditor) = auditor.filter(|_| response.status().is_success()) {
+                let written = auditor.take_written();
+                if !written.is_empty() {
+                    audit::notify_operators(&state, written).await;
+                }
+            }
             if let Some(tenant) = writer.filter(|_| response.status().is_success()) {
                 state.tenants.has_written(&state.store, &tenant).await;
             }
@@ -124,6 +135,12 @@ async fn admit(
     let writer = may_write.then(|| caller.tenant.clone());
     if let Some(tenant) = &writer {
         state.tenants.admit(tenant)?;
+    }
+    if needs.is_some_and(|needs| needs.trail.has(request.method())) {
+        let address = address::of(request.extensions(), request.headers(), &state.config.trusted_proxies);
+        let actor = &caller.actor;
+        let auditor = Auditor::new(actor.id(), actor.name(), address, request_id::current());
+        request.extensions_mut().insert(Arc::new(auditor));
     }
     request.extensions_mut().insert(caller);
     // Before the request waits for a place: requests that wait for a slow database may hold all places.

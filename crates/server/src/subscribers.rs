@@ -20,6 +20,7 @@ use postrider_store::health::{Breaker, Health};
 use postrider_store::subscribers::{Changing, Subscriber, SubscriberChange, SubscriberState};
 use utoipa_axum::routes;
 
+use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::{JsonBody, Parameters, PathId};
 use crate::needs::Needs;
@@ -42,7 +43,10 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(WRITE, routes!(activate))
         .add(WRITE, routes!(deactivate))
         .add(TEST, routes!(test_event::test_subscriber))
-        .add(Needs::scope(Scope::SecretsRead).for_some_subscribers(), routes!(secret::read_secret))
+        .add(
+            Needs::scope(Scope::SecretsRead).for_some_subscribers().with_audited_read(),
+            routes!(secret::read_secret),
+        )
         .add(Needs::scope(Scope::SecretsRotate).for_some_subscribers(), routes!(secret::rotate_secret))
 }
 
@@ -90,11 +94,16 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
     request_body = SubscriberRequest,
     responses((status = 201, description = "The subscriber, with its secret.", body = CreatedSubscriberView))
 )]
-async fn create(State(state): State<ApiState>, caller: Caller, body: JsonBody) -> Result<Response, Problem> {
+async fn create(
+    State(state): State<ApiState>,
+    Audited(store): Audited,
+    caller: Caller,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     let request: SubscriberRequest = body.parse()?;
     let new = request::new_subscriber(request, &state.targets, state.store.ids().random()).await?;
     let secret = SecretView::from(&new.secret);
-    let subscriber = state.store.create_subscriber(&caller.tenant, new).await?;
+    let subscriber = store.create_subscriber(&caller.tenant, new).await?;
     let location = HeaderValue::try_from(format!("/v1/subscribers/{}", subscriber.id));
     let created = CreatedSubscriberView { subscriber: subscriber_view(subscriber), secret };
     let mut response = (StatusCode::CREATED, Json(created)).into_response();
@@ -152,6 +161,7 @@ async fn read(
 )]
 async fn change(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
     body: JsonBody,
@@ -160,7 +170,7 @@ async fn change(
     caller.reach(id, "subscriber")?;
     request::check_new_target(&request, &state.targets).await?;
     let change = |present: Changing<'_>| request::subscriber_change(request, &present);
-    shown(state.store.change_subscriber_with(&caller.tenant, id, change).await?)
+    shown(store.change_subscriber_with(&caller.tenant, id, change).await?)
 }
 
 /// Delete a subscriber
@@ -172,12 +182,12 @@ async fn change(
     responses((status = 204, description = "The subscriber is deleted."))
 )]
 async fn delete(
-    State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<StatusCode, Problem> {
     caller.reach(id, "subscriber")?;
-    if state.store.delete_subscriber(&caller.tenant, id).await? {
+    if store.delete_subscriber(&caller.tenant, id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Problem::missing("subscriber"))
@@ -194,14 +204,14 @@ async fn delete(
     responses((status = 200, description = "The changed subscriber.", body = SubscriberView))
 )]
 async fn activate(
-    State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<Json<SubscriberView>, Problem> {
     caller.reach(id, "subscriber")?;
     let change =
         SubscriberChange { active: Some(true), forget_failures: true, ..SubscriberChange::default() };
-    shown(state.store.change_subscriber(&caller.tenant, id, change).await?)
+    shown(store.change_subscriber(&caller.tenant, id, change).await?)
 }
 
 /// Deactivate a subscriber
@@ -214,13 +224,13 @@ async fn activate(
     responses((status = 200, description = "The changed subscriber.", body = SubscriberView))
 )]
 async fn deactivate(
-    State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<Json<SubscriberView>, Problem> {
     caller.reach(id, "subscriber")?;
     let change = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
-    shown(state.store.change_subscriber(&caller.tenant, id, change).await?)
+    shown(store.change_subscriber(&caller.tenant, id, change).await?)
 }
 
 fn shown(found: Option<Subscriber>) -> Result<Json<SubscriberView>, Problem> {

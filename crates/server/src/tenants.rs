@@ -17,6 +17,7 @@ use postrider_store::retention::Age;
 use postrider_store::tenants::{Deletable, Tenant, TenantRetention};
 use utoipa_axum::routes;
 
+use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::{JsonBody, Parameters, PathTenant};
 use crate::needs::Needs;
@@ -67,6 +68,7 @@ fn tenant_view(tenant: Tenant) -> TenantView {
 )]
 async fn register(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     body: JsonBody,
 ) -> Result<Response, Problem> {
@@ -74,7 +76,7 @@ async fn register(
     if !caller.concerns(&new.id) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "the request acts for another tenant"));
     }
-    if !state.store.register_tenant(&new).await? {
+    if !store.register_tenant(&new).await? {
         return Err(Problem::new(StatusCode::CONFLICT, "there is a tenant with this id"));
     }
     let tenant = state.store.tenant(&new.id).await?.ok_or_else(|| Problem::missing("tenant"))?;
@@ -133,14 +135,14 @@ async fn read(
     responses((status = 200, description = "The changed tenant.", body = TenantView))
 )]
 async fn change(
-    State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathTenant(id): PathTenant,
     body: JsonBody,
 ) -> Result<Json<TenantView>, Problem> {
     let request: TenantChangeRequest = body.parse()?;
     reach(&caller, &id)?;
-    shown(state.store.change_tenant(&id, |tenant| request::change(tenant, request)).await?)
+    shown(store.change_tenant(&id, |tenant| request::change(tenant, request)).await?)
 }
 
 /// Delete a tenant
@@ -161,11 +163,12 @@ async fn change(
 )]
 async fn delete(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathTenant(id): PathTenant,
 ) -> Result<(StatusCode, Json<TenantView>), Problem> {
     reach(&caller, &id)?;
-    match state.store.delete_tenant(&id).await? {
+    match store.delete_tenant(&id).await? {
         Deletable::Needed => {
             return Err(Problem::new(StatusCode::CONFLICT, format!("the tenant `{id}` cannot be deleted")));
         }

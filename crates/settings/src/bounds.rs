@@ -53,7 +53,7 @@ pub const PAYLOAD_MEMORY: RangeInclusive<usize> = 1024 * 1024..=64 * 1024 * 1024
 /// jobs waiting.
 pub const LEASE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_hours(1);
 
-/// `POSTRIDER_RETAIN_HISTORY` and `POSTRIDER_RETAIN_DEAD`, unless they are `forever`.
+/// `POSTRIDER_RETAIN_HISTORY`, `POSTRIDER_RETAIN_DEAD` and `POSTRIDER_RETAIN_AUDIT`, unless they are `forever`.
 pub const AGE: RangeInclusive<Duration> = Duration::from_hours(1)..=Duration::from_hours(100 * 365 * 24);
 
 /// The bounds of the argument `id` as its help shows them, or `None` if it has none.
@@ -73,7 +73,7 @@ pub(crate) fn shown(id: &str) -> Option<String> {
         "subscriber_concurrency" => count_range(&SUBSCRIBER_CONCURRENCY),
         "payload_memory" => size_range(&PAYLOAD_MEMORY),
         "lease" => duration_range(&LEASE),
-        "retain_history" | "retain_dead" => duration_range(&AGE),
+        "retain_history" | "retain_dead" | "retain_audit" => duration_range(&AGE),
         "connect_timeout" => duration_range(&CONNECT_TIMEOUT),
         "request_timeout" => duration_range(&REQUEST_TIMEOUT),
         "response_limit" => size_range(&RESPONSE_LIMIT),

@@ -44,7 +44,7 @@ pub struct RetentionArgs {
 }
 
 /// Parses an age such as `90d`, or `forever`.
-fn age(text: &str) -> Result<Age, String> {
+pub(crate) fn age(text: &str) -> Result<Age, String> {
     if text.trim() == "forever" {
         return Ok(Age::Forever);
     }

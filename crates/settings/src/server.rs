@@ -41,6 +41,15 @@ pub struct ServerArgs {
     #[arg(long, env = "POSTRIDER_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
 
+    /// Record in the audit trail who reads the data of events and the responses to deliveries
+    ///
+    /// Each such read then writes a row.
+    #[arg(
+        long, env = "POSTRIDER_AUDIT_PAYLOADS", value_name = "BOOL", default_value = "false", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = yes_or_no()
+    )]
+    pub audit_payloads: bool,
+
     /// Largest request body; the API answers larger ones with 413
     #[arg(
         long, env = "POSTRIDER_BODY_LIMIT", value_name = "SIZE", default_value = "1MiB",

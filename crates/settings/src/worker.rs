@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::RetentionArgs;
 use crate::bounds;
+use crate::retention::age;
 use crate::value::{count_in, duration, duration_in, size_in};
+use crate::{Age, RetentionArgs};
 
 /// A worker's limits, and when it stops sending to a failing subscriber.
 #[derive(Args, Clone, Debug)]
@@ -55,6 +56,12 @@ pub struct WorkerArgs {
         value_parser = duration
     )]
     pub deactivate_after: Duration,
+
+    /// How long the audit trail is kept: an age, or `forever`
+    #[arg(
+        long, env = "POSTRIDER_RETAIN_AUDIT", value_name = "AGE", default_value = "365d", value_parser = age
+    )]
+    pub retain_audit: Age,
 
     /// How long events, deliveries and attempts are kept.
     #[command(flatten)]

@@ -5,6 +5,7 @@ mod walk;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use postrider_core::audit::AuditAction;
 use postrider_core::{
     DeadReason, DeliveryId, DeliveryStatus, EventType, SubscriberId, TenantId, Timestamp, id,
 };
@@ -12,6 +13,7 @@ use postrider_database::sql::{column, execute, query_one};
 use postrider_database::{Dialect, Transaction};
 use sea_orm::sea_query::{self, Expr, LockBehavior, LockType};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use serde_json::{Value, json};
 
 use self::walk::Walk;
 
@@ -144,6 +146,11 @@ impl Store {
             dead.retain(|delivery| !gone.contains_key(&delivery.event_id));
             requeued.without_payload += (rows.len() - dead.len()) as u64;
             restart(self, &transaction, tenant, &dead, budget).await?;
+            if !dead.is_empty() {
+                let (target, after) = (filter.described(), json!({"requeued": dead.len()}));
+                let action = AuditAction::DeadLettersRequeued;
+                self.audit(&transaction, tenant, action, target, Value::Null, after).await?;
+            }
             transaction.commit().await?;
             if !dead.is_empty() {
                 let lanes: BTreeSet<_> = dead.iter().map(|delivery| lane_of(delivery.subscriber)).collect();
@@ -184,6 +191,8 @@ impl Store {
             SELECT id FROM attempts WHERE delivery_id = $1 AND tenant = $2 ORDER BY id LIMIT $3)";
         let values = || [id.uuid().into(), tenant.as_str().into(), ATTEMPTS_AT_ONCE.into()];
         while execute(&transaction, sql, values()).await? >= ATTEMPTS_AT_ONCE.unsigned_abs() {}
+        self.audit(&transaction, tenant, AuditAction::DeadLetterDeleted, id, Value::Null, Value::Null)
+            .await?;
         transaction.commit().await?;
         Ok(Deleted::Done)
     }
@@ -208,6 +217,16 @@ async fn allow_sorting(transaction: &Transaction, allow: bool) -> Result<(), Sto
 }
 
 impl DeadFilter {
+    /// What it selects, for the audit trail.
+    fn described(&self) -> String {
+        match (&self.subscriber, &self.ids) {
+            (Some(subscriber), _) => subscriber.to_string(),
+            (None, Some(ids)) if ids.len() == 1 => ids[0].to_string(),
+            (None, Some(_)) => "several dead letters".to_owned(),
+            (None, None) => "all subscribers".to_owned(),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         let Self { ids, subscriber, event_type, reason, since, until } = self;
         ids.is_none()

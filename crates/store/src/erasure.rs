@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 
+use postrider_core::audit::AuditAction;
 use postrider_core::{DeliveryStatus, EventId, EventType, TenantId};
 use postrider_database::sql::{column, execute, query_one};
 use postrider_database::{Dialect, Transaction, Writes};
@@ -96,6 +97,8 @@ impl Store {
         );
         let values = [tenant.as_str().into(), event.uuid().into(), Uuid::nil().into()];
         execute(&transaction, sql, values).await?;
+        let nothing = serde_json::Value::Null;
+        self.audit(&transaction, tenant, AuditAction::PayloadErased, event, nothing.clone(), nothing).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`subscribers`] | creates, reads, changes and deletes subscribers; encrypts their secrets and headers |
 //! | [`keys`] | creates, finds, changes and revokes API keys |
+//! | [`audit`] | records who changed what, in the transaction of the change |
 //! | [`tenants`] | registers tenants, and deletes all that belongs to one |
 //! | [`intake`] | inserts a batch of events with their deliveries, within the caller's transaction |
 //! | [`fan_out`] | makes the deliveries of events that have many subscribers, step by step |
@@ -30,6 +31,8 @@
 
 pub mod archive;
 pub mod attempt;
+pub mod audit;
+mod auditor;
 pub mod clock;
 pub mod dead_letters;
 pub mod deliveries;

@@ -8,6 +8,7 @@ use postrider_core::{IdGenerator, Keyring};
 use postrider_database::Database;
 use postrider_queue::TransactionalQueue;
 
+use crate::auditor::Auditor;
 use crate::loading::columns::ClaimedJoin;
 use crate::partitions::Known;
 
@@ -26,6 +27,8 @@ pub struct Store {
     pub(crate) claimed: Arc<ClaimedJoin>,
     /// The span of time of the partitions that this process makes.
     pub(crate) partition_width: Duration,
+    /// Who makes changes, if they are written to the audit trail.
+    pub(crate) auditor: Option<Arc<Auditor>>,
 }
 
 impl Store {
@@ -49,6 +52,7 @@ impl Store {
             swept: Arc::default(),
             claimed: Arc::default(),
             partition_width: Self::PARTITION,
+            auditor: None,
         }
     }
 

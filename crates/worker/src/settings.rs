@@ -24,6 +24,10 @@ impl Config {
             shutdown_grace: shutdown.shutdown_grace,
             retry: retry.config()?,
             retention: retention(worker.retention),
+            retain_audit: match worker.retain_audit {
+                postrider_settings::Age::Forever => None,
+                postrider_settings::Age::For(age) => Some(age),
+            },
             breaker: BreakerPolicy {
                 breaker_failures: worker.breaker_failures,
                 deactivate_after: worker.deactivate_after(),

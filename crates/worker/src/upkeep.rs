@@ -10,6 +10,7 @@ mod fan_out;
 mod fold_statistics;
 mod keep_partitions;
 mod measure;
+mod remove_audit;
 mod remove_expired;
 mod remove_keys;
 mod remove_lanes;
@@ -32,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 16] = [
+const TASKS: [Task; 17] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -63,6 +64,9 @@ const TASKS: [Task; 16] = [
     Task::of_one("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
     Task::of_one("remove idempotency keys", remove_keys::interval, |shared| {
         Box::pin(remove_keys::run(shared))
+    }),
+    Task::of_one("remove old rows of the audit trail", remove_audit::interval, |shared| {
+        Box::pin(remove_audit::run(shared))
     }),
     Task::of_one("remove lanes", remove_lanes::interval, |shared| Box::pin(remove_lanes::run(shared))),
     Task::of_one("fold statistics", fold_statistics::interval, |shared| {

@@ -17,6 +17,7 @@ use postrider_core::{Verdict, id};
 use postrider_store::deliveries::RecordedAttempt;
 use postrider_store::exchange::{Exchange, Phases, SentRequest, SentValue};
 
+use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::{Parameters, PathId};
 use crate::page;
@@ -126,6 +127,7 @@ fn readable(bytes: &Bytes) -> (String, BodyEncoding) {
 )]
 pub(super) async fn list_attempts(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Delivery>,
     Parameters(query): Parameters<AttemptsQuery>,
@@ -138,6 +140,9 @@ pub(super) async fn list_attempts(
         return Err(Problem::missing("delivery"));
     }
     let is_hidden = !caller.may(Scope::PayloadsRead);
+    if state.config.audit_payloads && !is_hidden {
+        store.audit_read(&caller.tenant, id).await?;
+    }
     let view = |attempt| if is_hidden { hidden(attempt_view(attempt)) } else { attempt_view(attempt) };
     Ok(Json(page::list(attempts, view)))
 }

@@ -9,6 +9,7 @@ use postrider_api::secret::{PreviousSecretView, RotateRequest, SecretView, Secre
 use postrider_core::{Secret, id};
 use postrider_store::subscribers::{PreviousSecret, Rotated};
 
+use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::{JsonBody, PathId};
 use crate::problem::{Errors, Problem};
@@ -23,12 +24,12 @@ use crate::state::ApiState;
     responses((status = 200, description = "The secrets.", body = SecretsView))
 )]
 pub(super) async fn read_secret(
-    State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<Json<SecretsView>, Problem> {
     caller.reach(id, "subscriber")?;
-    let found = state.store.secret(&caller.tenant, id).await?;
+    let found = store.secret(&caller.tenant, id).await?;
     let (secret, previous) = found.ok_or_else(|| Problem::missing("subscriber"))?;
     let previous = previous.into_iter().map(|PreviousSecret { secret, until }| PreviousSecretView {
         secret: SecretView::from(&secret),
@@ -56,6 +57,7 @@ pub(super) async fn read_secret(
 )]
 pub(super) async fn rotate_secret(
     State(state): State<ApiState>,
+    Audited(store): Audited,
     caller: Caller,
     PathId(id): PathId<id::Subscriber>,
     body: JsonBody,
@@ -73,7 +75,7 @@ pub(super) async fn rotate_secret(
         errors.add("overlap_seconds", &format!("must be at most {max}"));
     }
     let secret = errors.finish(secret)?;
-    match state.store.rotate_secret(&caller.tenant, id, &secret, overlap).await? {
+    match store.rotate_secret(&caller.tenant, id, &secret, overlap).await? {
         Rotated::Done(_) => Ok(Json(SecretView::from(&secret))),
         Rotated::TooManyPrevious => Err(Problem::new(
             StatusCode::CONFLICT,

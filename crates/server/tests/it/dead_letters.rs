@@ -50,6 +50,12 @@ async fn ids(server: &TestServer, query: &str) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(|dead| dead["id"].as_str().unwrap().to_owned()).collect()
 }
 
+/// What the audit trail has of an action, newest first.
+async fn audited(server: &TestServer, action: &str) -> Vec<Value> {
+    let (_, page) = server.api.get(&format!("/v1/audit?action={action}")).await;
+    page["data"].as_array().unwrap().clone()
+}
+
 async fn requeue(server: &TestServer, body: &Value) -> Value {
     let (status, answer) = server.api.post("/v1/dead-letters/requeue", body).await;
     assert_eq!(status, 202, "{body}: {answer}");
@@ -129,6 +135,9 @@ async fn dead_letters_are_requeued_once() {
         );
     }
     assert_eq!(ids(&server, "").await, [""; 0]);
+    let noted = audited(&server, "dead_letters.requeued").await;
+    assert_eq!(noted.len(), 3, "one for each call that has requeued something: {noted:#?}");
+    assert_eq!((&noted[0]["after"], &noted[1]["target"]), (&json!({"requeued": 2}), &one["id"]));
     let (_, counted) = server.api.get("/v1/stats").await;
     assert_eq!((&counted["deliveries"]["pending"], &counted["deliveries"]["dead"]), (&json!(5), &json!(0)));
     assert_eq!(counted["queue"]["ready"], 5, "one job each");
@@ -224,6 +233,8 @@ async fn only_a_dead_letter_can_be_deleted() {
     let answer = server.api.send(Method::DELETE, &format!("/v1/dead-letters/{id}"), &[], "").await;
     assert_eq!((answer.status, answer.body.len()), (204, 0));
     assert_eq!(delete().await.0, 404);
+    let noted = audited(&server, "dead_letter.deleted").await;
+    assert_eq!((noted.len(), &noted[0]["target"]), (1, &json!(id)), "{noted:#?}");
     assert_eq!(server.api.get(&format!("/v1/deliveries/{id}")).await.0, 404);
     assert_eq!(server.api.delete("/v1/dead-letters/nonsense").await.0, 404);
     assert_eq!(requeue(&server, &json!({"ids": [id]})).await["requeued"], 0);
@@ -267,6 +278,7 @@ async fn recovering_a_subscriber_requeues_the_dead_letters_of_a_time_span() {
     let one_more = json!({"requeued": 1, "without_payload": 0, "more": false});
     assert_eq!(recover(id(&one), json!({"since": ages_ago, "until": an_hour_ago})).await, (202, one_more));
     assert_eq!(ids(&server, "").await.len(), 3, "the other subscriber's");
+    assert_eq!(audited(&server, "dead_letters.requeued").await.len(), 2);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("get", "/healthz"),
     ("get", "/openapi.json"),
     ("get", "/readyz"),
+    ("get", "/v1/audit"),
     ("get", "/v1/dead-letters"),
     ("post", "/v1/dead-letters/requeue"),
     ("delete", "/v1/dead-letters/{id}"),

@@ -5,6 +5,8 @@ mod abandoned;
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod away;
 #[cfg(test)]
 mod bad_input;

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use postrider_core::audit::AuditAction;
 use postrider_core::{DeliveryId, DeliveryStatus, TenantId};
 use postrider_database::Writes;
 use postrider_database::sql::query_one;
 use sea_orm::{
     ColumnTrait, EntityTrait, FromQueryResult as _, IdenStatic as _, Iterable as _, QueryFilter, QuerySelect,
 };
+use serde_json::json;
 
 use super::read::{Delivery, read};
 use super::restart::{AttemptBudget, restart, rollup_key};
@@ -62,6 +64,8 @@ impl Store {
             return Ok(Changed::Inactive);
         }
         restart(self, &transaction, tenant, std::slice::from_ref(&before), AttemptBudget::FromZero).await?;
+        let (was, now) = (json!({"status": before.status}), json!({"status": DeliveryStatus::Pending}));
+        self.audit(&transaction, tenant, AuditAction::DeliveryRetried, id, was, now).await?;
         transaction.commit().await?;
         self.queue.wake(&[lane_of(before.subscriber)]);
         Ok(self.delivery(tenant, id).await?.map_or(Changed::Missing, |now| Changed::Done(Box::new(now))))
@@ -96,6 +100,9 @@ impl Store {
         if let Some(job) = delivery.job {
             self.queue.cancel_in(&transaction, lane_of(delivery.subscriber), queued(job)).await?;
         }
+        let now = json!({"status": delivery.status});
+        let was = json!({"status": DeliveryStatus::Pending});
+        self.audit(&transaction, tenant, AuditAction::DeliveryCancelled, id, was, now).await?;
         transaction.commit().await?;
         Ok(Changed::Done(Box::new(delivery)))
     }

@@ -5,17 +5,22 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `describe` | what the audit trail says about a key |
 //! | `stored` | between rows and keys |
 //! | `used` | when keys were used last |
 
+mod describe;
 mod stored;
 mod used;
 
+use postrider_core::audit::AuditAction;
 use postrider_core::key::{KeyHash, NewKey, Powers};
 use postrider_core::{KeyId, TenantId, Timestamp, id};
 use postrider_database::sql::{lock_clause, query_all, query_one};
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::ConnectionTrait;
+use serde_json::Value;
 
+use self::describe::described;
 use crate::page::{Page, PageRequest};
 use crate::{Store, StoreError};
 
@@ -123,7 +128,12 @@ impl Store {
     /// # Errors
     /// Fails if the database is unavailable.
     pub async fn create_key(&self, key: &ApiKey) -> Result<(), StoreError> {
-        stored::insert(self.database.connection(), key).await
+        let transaction = self.database.begin().await?;
+        stored::insert(&transaction, key).await?;
+        let (owner, after) = (owner(key), described(key));
+        self.audit(&transaction, &owner, AuditAction::KeyCreated, key.id, Value::Null, after).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Returns a key.
@@ -143,7 +153,7 @@ impl Store {
         of: KeysOf<'_>,
         page: PageRequest<id::Key>,
     ) -> Result<Page<ApiKey, id::Key>, StoreError> {
-        let before: Value = page.before.map_or(uuid::Uuid::max(), postrider_core::Id::uuid).into();
+        let before: sea_orm::Value = page.before.map_or(uuid::Uuid::max(), postrider_core::Id::uuid).into();
         let (filter, values) = match of {
             KeysOf::Everyone => ("", vec![before]),
             KeysOf::Tenant(tenant) => ("tenant = $2 AND ", vec![before, tenant.as_str().into()]),
@@ -156,7 +166,8 @@ impl Store {
         Ok(Page::cut(keys, page.limit, |key| key.id))
     }
 
-    /// Changes a key with what `change` makes of it. Returns what it is then, or `None` if there is no such key.
+    /// Changes a key with what `change` makes of it, which is an `action`. Returns what it is then, or `None` if there is no
+    /// such key.
     ///
     /// # Errors
     /// Fails if the database is unavailable, or with the error of `change`. Then nothing has changed.
@@ -164,6 +175,7 @@ impl Store {
         &self,
         of: KeysOf<'_>,
         id: KeyId,
+        action: AuditAction,
         change: impl FnOnce(&mut ApiKey) -> Result<(), E>,
     ) -> Result<Option<ApiKey>, E>
     where
@@ -176,9 +188,11 @@ impl Store {
         };
         let (transaction, found) = finding.await?;
         let Some(mut key) = found else { return Ok(None) };
+        let before = described(&key);
         change(&mut key)?;
         let writing = async {
             stored::update(&transaction, &key).await?;
+            self.audit(&transaction, &owner(&key), action, id, before, described(&key)).await?;
             transaction.commit().await?;
             Ok::<_, StoreError>(())
         };
@@ -195,7 +209,7 @@ impl Store {
             key.revoked_at = key.revoked_at.or(Some(self.ids.clock().now()));
             Ok::<_, StoreError>(())
         };
-        Ok(self.change_key(of, id, revoke).await?.is_some())
+        Ok(self.change_key(of, id, AuditAction::KeyRevoked, revoke).await?.is_some())
     }
 
     /// Returns whether an operator has a key that is valid now.
@@ -208,6 +222,11 @@ impl Store {
             WHERE kind = 1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1) LIMIT 1";
         Ok(query_one(&self.database.reads(), sql, [now.into()]).await?.is_some())
     }
+}
+
+/// The tenant whose audit trail has what is done to a key.
+fn owner(key: &ApiKey) -> TenantId {
+    key.powers.tenant.clone().unwrap_or_else(TenantId::operator)
 }
 
 async fn find(

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
 use postrider_core::{DeactivationReason, EventPattern, SubscriberId, TenantId, id};
 use postrider_database::Transaction;
 use postrider_queue::Draining;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait as _, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
+use serde_json::Value as Json;
 
 use super::counts::{self, CountChange};
 use super::query::{delete, find, update};
@@ -66,6 +68,8 @@ impl Store {
             .configure_in(&transaction, lane_of(id), tenant.as_str(), lane_settings(&new.policy))
             .await?;
         counts::add(&transaction, [(tenant, id, CountChange::created(new.active))]).await?;
+        let after = self.subscriber_json(&transaction, tenant, id).await?;
+        self.audit(&transaction, tenant, AuditAction::SubscriberCreated, id, Json::Null, after).await?;
         transaction.commit().await?;
         Ok(Subscriber {
             id,
@@ -169,7 +173,13 @@ impl Store {
             let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
             change(Changing { url, policy, open_headers: &open_headers })?
         };
-        self.write_change(&transaction, tenant, id, &row, &change).await?;
+        let writing = async {
+            let before = self.subscriber_json(&transaction, tenant, id).await?;
+            self.write_change(&transaction, tenant, id, &row, &change).await?;
+            let after = self.subscriber_json(&transaction, tenant, id).await?;
+            self.audit(&transaction, tenant, AuditAction::SubscriberChanged, id, before, after).await
+        };
+        writing.await?;
         transaction.commit().await.map_err(StoreError::from)?;
         self.queue.wake(&[lane_of(id)]);
         Ok(self.subscriber(tenant, id).await?)
@@ -245,9 +255,11 @@ impl Store {
     /// Fails if the database is unavailable.
     pub async fn delete_subscriber(&self, tenant: &TenantId, id: SubscriberId) -> Result<bool, StoreError> {
         let transaction = self.database.begin().await?;
+        let before = self.subscriber_json(&transaction, tenant, id).await?;
         let Some(was_active) = delete(&transaction, tenant, id).await? else { return Ok(false) };
         drain_lane(&*self.queue, &transaction, id, Draining::ThenRemoved).await?;
         counts::add(&transaction, [(tenant, id, CountChange::deleted(was_active))]).await?;
+        self.audit(&transaction, tenant, AuditAction::SubscriberDeleted, id, before, Json::Null).await?;
         transaction.commit().await?;
         self.queue.wake(&[lane_of(id)]);
         Ok(true)

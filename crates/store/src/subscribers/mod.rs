@@ -13,6 +13,7 @@
 
 pub(crate) mod counts;
 mod crud;
+mod describe;
 mod previous;
 mod query;
 mod rekey;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use postrider_core::audit::AuditAction;
 use postrider_core::keyring::{Purpose, SealContext};
 use postrider_core::{CustomHeaders, IdGenerator, Keyring, Secret, SubscriberId, TenantId, Timestamp};
 use postrider_database::DatabaseError;
 use sea_orm::sea_query::Expr;
 use sea_orm::{EntityTrait, QueryOrder, QuerySelect, Value};
+use serde_json::Value as Json;
 
 use super::previous::{PreviousSecret, after_rotation, from_bytes, to_bytes};
 use super::query::{find, update};
@@ -16,7 +18,8 @@ use crate::row::parse;
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Returns a subscriber's secret, and the replaced ones that still sign, newest first.
+    /// Returns a subscriber's secret, and the replaced ones that still sign, newest first. With an auditor, they
+    /// are returned only once it is written that they were read.
     ///
     /// # Errors
     /// Fails if the database is unavailable or a secret cannot be decrypted.
@@ -26,6 +29,8 @@ impl Store {
         id: SubscriberId,
     ) -> Result<Option<(Secret, Vec<PreviousSecret>)>, StoreError> {
         let Some(row) = find(tenant, id).one(&self.database.reads()).await? else { return Ok(None) };
+        let connection = self.database.connection();
+        self.audit(connection, tenant, AuditAction::SecretRead, id, Json::Null, Json::Null).await?;
         let secret = open_secret(&self.keyring, tenant, id, Purpose::Secret, &row.secret)?;
         let now = self.ids.clock().now();
         let mut previous = open_previous(&self.keyring, tenant, id, &row)?;
@@ -72,6 +77,7 @@ impl Store {
         };
         let newest_until = newest.map(|newest| newest.until.millis());
         let older_until = older.iter().map(|older| older.until.millis()).max();
+        let before = self.subscriber_json(&transaction, tenant, id).await?;
         update(tenant, id)
             .col_expr(
                 subscribers::Column::Secret,
@@ -84,6 +90,8 @@ impl Store {
             .col_expr(subscribers::Column::UpdatedAt, Expr::val(now.millis()))
             .exec(&transaction)
             .await?;
+        let after = self.subscriber_json(&transaction, tenant, id).await?;
+        self.audit(&transaction, tenant, AuditAction::SecretRotated, id, before, after).await?;
         transaction.commit().await?;
         Ok(Rotated::Done(previous))
     }

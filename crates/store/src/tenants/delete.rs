@@ -7,10 +7,12 @@
 
 use std::time::Duration;
 
+use postrider_core::audit::AuditAction;
 use postrider_core::{SubscriberId, TenantId};
 use postrider_database::sql::{column, execute, lock_clause, query_all, query_one};
 use postrider_database::{Dialect, Transaction};
 use sea_orm::Value;
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::row::{millis, parse};
@@ -26,8 +28,9 @@ const ROWS: u32 = 500;
 
 /// The tables with a tenant's data. Attempts go before deliveries and those before events, so that nothing is left without
 /// what it belongs to.
-const TABLES: [Table; 10] = [
+const TABLES: [Table; 11] = [
     Table::whole("api_keys"),
+    Table::whole("audit"),
     Table::whole("fan_outs"),
     Table::whole("erasures"),
     Table::whole("idempotency_keys"),
@@ -80,7 +83,13 @@ impl Store {
         let sql = format!(
             "UPDATE tenants SET deletion_requested_at = coalesce(deletion_requested_at, {now}) WHERE id = $1"
         );
-        let found = execute(self.database.connection(), sql, [tenant.as_str().into()]).await? > 0;
+        let transaction = self.database.begin().await?;
+        let found = execute(&transaction, sql, [tenant.as_str().into()]).await? > 0;
+        if found {
+            let (operator, action) = (TenantId::operator(), AuditAction::TenantDeleted);
+            self.audit(&transaction, &operator, action, tenant, Json::Null, Json::Null).await?;
+        }
+        transaction.commit().await?;
         Ok(if found { Deletable::Begun } else { Deletable::Missing })
     }
 

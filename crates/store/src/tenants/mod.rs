@@ -5,19 +5,24 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `describe` | what the audit trail says about a tenant |
 //! | `delete` | deletes all data of a tenant |
 
 mod delete;
+mod describe;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use postrider_core::audit::AuditAction;
 use postrider_core::{Id, Metadata, TenantId, Timestamp, id};
 use postrider_database::DatabaseError;
 use postrider_database::sql::{column, execute, query_all, query_one};
 use sea_orm::{ConnectionTrait, QueryResult, Value};
+use serde_json::Value as Json;
 
 pub use self::delete::{Deletable, Deleting};
+use self::describe::described;
 use crate::page::{Page, PageRequest};
 use crate::row::{millis, parse};
 use crate::{Store, StoreError};
@@ -109,7 +114,15 @@ impl Store {
         ];
         let sql = "INSERT INTO tenants (id, number, name, metadata, retain_history, retain_payloads, retain_dead, created_at) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
-        Ok(execute(self.database.connection(), sql, values).await? > 0)
+        let transaction = self.database.begin().await?;
+        let registered = execute(&transaction, sql, values).await? > 0;
+        if registered && self.is_audited() {
+            let after = find(&transaction, &new.id, "").await?.as_ref().map_or(Json::Null, described);
+            let (operator, action) = (TenantId::operator(), AuditAction::TenantRegistered);
+            self.audit(&transaction, &operator, action, &new.id, Json::Null, after).await?;
+        }
+        transaction.commit().await?;
+        Ok(registered)
     }
 
     /// Returns a tenant.
@@ -158,6 +171,7 @@ impl Store {
         };
         let (transaction, found) = changing.await?;
         let Some(mut found) = found else { return Ok(None) };
+        let before = described(&found);
         change(&mut found)?;
         let writing = async {
             let TenantRetention { history, payloads, dead } = found.retention;
@@ -172,6 +186,8 @@ impl Store {
                 dead.map(millis).into(),
             ];
             execute(&transaction, sql, values).await?;
+            let (operator, after) = (TenantId::operator(), described(&found));
+            self.audit(&transaction, &operator, AuditAction::TenantChanged, tenant, before, after).await?;
             transaction.commit().await?;
             Ok::<_, StoreError>(())
         };

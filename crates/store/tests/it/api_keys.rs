@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postrider_core::audit::AuditAction;
 use postrider_core::key::{KeyHash, KeyKind, KeyLimits, KeyRate, NewKey, Powers, Scope, Scopes};
 use postrider_core::{TenantId, Timestamp};
 use postrider_store::keys::{ApiKey, KeysOf, TooManyPrevious};
@@ -72,7 +73,14 @@ async fn a_tenant_has_only_its_own_keys(stage: &Stage) {
         key.name = "changed".into();
         Ok::<_, StoreError>(())
     };
-    assert!(stage.store.change_key(KeysOf::Tenant(&other), key.id, change).await.unwrap().is_none());
+    assert!(
+        stage
+            .store
+            .change_key(KeysOf::Tenant(&other), key.id, AuditAction::KeyChanged, change)
+            .await
+            .unwrap()
+            .is_none()
+    );
     let kept = found(stage, &key).await;
     assert_eq!((&*kept.name, kept.revoked_at), ("a key", None));
 }
@@ -115,7 +123,7 @@ async fn a_refused_change_of_a_key_changes_nothing(stage: &Stage) {
         key.name = "changed".into();
         Err(Refused)
     };
-    assert!(stage.store.change_key(KeysOf::Everyone, key.id, refuse).await.is_err());
+    assert!(stage.store.change_key(KeysOf::Everyone, key.id, AuditAction::KeyChanged, refuse).await.is_err());
     assert_eq!(found(stage, &key).await.name, "a key");
 }
 
@@ -128,7 +136,12 @@ async fn a_rotated_key_is_accepted_until_the_overlap_ends(stage: &Stage) {
             key.rotate(&new, now, now + Duration::from_secs(overlap)).unwrap();
             Ok::<_, StoreError>(())
         };
-        stage.store.change_key(KeysOf::Everyone, key.id, rotate).await.unwrap().unwrap();
+        stage
+            .store
+            .change_key(KeysOf::Everyone, key.id, AuditAction::KeyRotated, rotate)
+            .await
+            .unwrap()
+            .unwrap();
         new
     };
     let second = rotated(100).await;

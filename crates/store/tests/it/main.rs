@@ -7,6 +7,8 @@ mod archive;
 #[cfg(test)]
 mod attempts;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod backlogs;
 #[cfg(test)]
 mod batches;

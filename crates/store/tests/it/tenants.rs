@@ -1,11 +1,13 @@
 //! The register of tenants, and deleting one with all its data.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_core::{Metadata, TenantId};
 use postrider_database::Dialect;
 use postrider_store::attempt::End;
+use postrider_store::audit::Auditor;
 use postrider_store::tenants::{Deletable, NewTenant, TenantRetention};
 use postrider_store::{PageRequest, StoreError};
 use sea_orm::{ConnectionTrait as _, Statement};
@@ -132,7 +134,9 @@ async fn deliver(stage: &Stage, tenant: &TenantId) {
 
 /// Leaves pending deliveries, and something in all other tables with a tenant's data.
 async fn fill(stage: &Stage, tenant: &TenantId) {
-    stage.store.create_key(&crate::api_keys::key(stage, Some(tenant)).1).await.unwrap();
+    let auditor = Auditor::new("environment".into(), "environment".into(), None, None);
+    let audited = stage.store.audited(Arc::new(auditor));
+    audited.create_key(&crate::api_keys::key(stage, Some(tenant)).1).await.unwrap();
     let (now, second) = (stage.now(), stage.subscribe(tenant, true).await);
     for _ in 0..3 {
         stage.dispatch(tenant, second, "order.created", now).await;
