@@ -65,7 +65,7 @@ pub(crate) async fn observed(State(observer): State<Observer>, request: Request,
             route = &*route,
             status = status.as_u16(),
             duration_ms = elapsed.as_secs_f64() * 1000.0,
-            key = caller.map(|caller| caller.actor.name()),
+            key = caller.map(|caller| caller.actor.id()),
             tenant = caller.map(|caller| caller.tenant.as_str()),
             request_id = id.to_str().unwrap_or_default(),
             "request"
