@@ -96,7 +96,7 @@ impl Failure {
     /// An error of the HTTP client.
     pub(crate) fn http(error: &hyper::Error) -> Self {
         if error.is_parse() {
-            let text = "the response is not valid HTTP, or its headers exceed 16 KiB or 100 lines";
+            let text = "the response is not valid HTTP, or its headers exceed 64 KiB or 1,000 lines";
             return Self::new(ErrorKind::Protocol, text);
         }
         if error.is_user() {

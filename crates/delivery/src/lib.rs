@@ -47,6 +47,7 @@ mod connector;
 pub mod failure;
 mod h2_settings;
 mod habits;
+mod head;
 mod keep_alive;
 mod origin;
 mod pool;

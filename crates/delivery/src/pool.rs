@@ -19,6 +19,7 @@ use crate::connection::{Facts, Message, NoAnswer, Sender};
 use crate::connector::Connector;
 use crate::failure::Failure;
 use crate::habits::Habits;
+use crate::head::Flaws;
 use crate::origin::Origin;
 use crate::progress::{Phase, Progress};
 use crate::resend::EndReason;
@@ -364,6 +365,11 @@ impl Lease {
 
     pub(crate) fn is_http2(&self) -> bool {
         self.sender.is_http2()
+    }
+
+    /// Returns what was wrong with the head of the response.
+    pub(crate) fn flaws(&self) -> Flaws {
+        self.facts.flaws()
     }
 
     /// Stops using an HTTP/2 connection that its receiver is ending, and learns how many requests it has served.

@@ -244,7 +244,7 @@ fn attempt(started_at: Timestamp, request: Option<SentRequest>, sent: Sent) -> A
         body: response.body,
         truncated: response.truncated,
     });
-    let exchange = request.map(|request| Box::new(exchange::of(request, &trail)));
+    let exchange = request.map(|request| Box::new(exchange::of(request, trail)));
     Attempt { started_at, duration, response, verdict, exchange }
 }
 
