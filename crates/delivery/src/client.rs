@@ -125,6 +125,11 @@ impl Client {
         Ok(Self(Arc::new(Inner { pool, connector, config })))
     }
 
+    /// Keeps at most this many idle HTTP/1.1 connections from now on, since each has a file descriptor.
+    pub fn keep_idle(&self, most: usize) {
+        self.0.pool.keep_idle(most);
+    }
+
     /// Checks whether deliveries may go to a URL now: resolves its host and judges every address, without connecting.
     ///
     /// The server calls this when a subscriber is created. Each attempt judges the addresses again.
