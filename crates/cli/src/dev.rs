@@ -109,6 +109,9 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     readiness.require(move || {
         if places.all_taken() { Err("all places for connections are taken".to_owned()) } else { Ok(()) }
     });
+    let worker = Worker::new(store, client, worker)?;
+    let trouble = worker.trouble();
+    readiness.require(move || trouble.ready());
     observed.serve(&args.telemetry, &database, &readiness).await?;
     tracing::info!(service = "api", address = %api.local_addr(), "listening");
     // The new one, if it replaces an old one.
@@ -117,7 +120,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
 
     // The worker stops after the API, so that it still attempts the events that were accepted last.
     let api_ended = CancellationToken::new();
-    let working = tokio::spawn(Worker::new(store, client, worker)?.run(api_ended.clone()));
+    let working = tokio::spawn(worker.run(api_ended.clone()));
     let asked = async {
         stop.cancelled().await;
         readiness.stop();

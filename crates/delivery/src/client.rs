@@ -16,13 +16,14 @@ use crate::config::{Config, ConfigError};
 use crate::connection::{Message, NoAnswer};
 use crate::connector::{Connector, ConnectorConfig};
 use crate::failure::Failure;
+use crate::head::Flaws;
 use crate::keep_alive::keep_alive;
 use crate::origin::{Destination, Origin};
 use crate::pool::{Lease, Pool};
 use crate::progress::{Phase, Progress, Timings};
 use crate::resend::{Resend, Resends};
 use crate::resolve::{Resolve, SystemResolver};
-use crate::response::Response;
+use crate::response::{Response, exceeds};
 use crate::tls::Tls;
 
 /// Makes attempts. Clones are cheap and share connections.
@@ -68,6 +69,8 @@ pub struct Trail {
     pub timings: Timings,
     /// Whether the request was sent a second time although the receiver may have processed the first.
     pub resent: bool,
+    /// What was wrong with the head of the response, for the subscriber's owner.
+    pub note: Option<String>,
 }
 
 impl Sent {
@@ -122,6 +125,11 @@ impl Client {
         Ok(Self(Arc::new(Inner { pool, connector, config })))
     }
 
+    /// Keeps at most this many idle HTTP/1.1 connections from now on, since each has a file descriptor.
+    pub fn keep_idle(&self, most: usize) {
+        self.0.pool.keep_idle(most);
+    }
+
     /// Checks whether deliveries may go to a URL now: resolves its host and judges every address, without connecting.
     ///
     /// The server calls this when a subscriber is created. Each attempt judges the addresses again.
@@ -173,6 +181,9 @@ impl Client {
         let exchange = timeout_at(deadline, self.exchange(&origin, &message, progress, trail));
         let (response, lease) = exchange.await.unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))?;
         progress.enter(Phase::Body);
+        let flaws = lease.flaws();
+        let cut = flaws.cut || exceeds(response.headers());
+        trail.note = Flaws { cut, ..flaws }.note();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::new(
                 ErrorKind::Protocol,

@@ -14,14 +14,16 @@ use tokio::sync::oneshot;
 
 use crate::connector::Opened;
 use crate::failure::Failure;
+use crate::head::Flaws;
 use crate::origin::Destination;
 use crate::resend::{EndReason, Resend, Unanswered};
-use crate::stream::{Received, Stream};
+use crate::stream::{Expected, Received, Stream};
 
-/// The read buffer of an HTTP/1.1 connection; a response's headers must fit into it.
+/// The read buffer of an HTTP/1.1 connection. What is kept of a response's head fits into it.
 const H1_BUFFER: usize = 16 * 1024;
-/// The greatest size of an HTTP/2 response's headers (`SETTINGS_MAX_HEADER_LIST_SIZE`, RFC 9113, §6.5.2).
-const H2_HEADERS: u32 = 16 * 1024;
+/// The greatest size of an HTTP/2 response's headers, of which each counts 32 bytes more than it has
+/// (`SETTINGS_MAX_HEADER_LIST_SIZE`, RFC 9113, §6.5.2).
+const H2_HEADERS: u32 = 96 * 1024;
 /// What an HTTP/2 receiver may send ahead: for one response, and for all responses of a connection.
 const H2_STREAM_WINDOW: u32 = 32 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 256 * 1024;
@@ -44,6 +46,8 @@ pub(crate) enum Sender {
 pub(crate) struct Facts {
     pub(crate) remote: SocketAddr,
     received: Received,
+    /// The next response on an HTTP/1.1 connection.
+    expected: Option<Expected>,
     /// Whether it has answered a request.
     answered: AtomicBool,
     pub(crate) streams: Streams,
@@ -104,7 +108,8 @@ impl Sender {
         opened: Opened,
     ) -> Result<(Self, Facts, Option<oneshot::Receiver<usize>>), Failure> {
         let Opened { mut stream, h2, remote } = opened;
-        let facts = Facts::new(remote, stream.received());
+        let expected = if h2 { None } else { Some(stream.heads()) };
+        let facts = Facts::new(remote, stream.received(), expected);
         if h2 {
             let settings = stream.settings();
             return Ok((Self::http2(stream).await?, facts, Some(settings)));
@@ -114,7 +119,7 @@ impl Sender {
 
     async fn http1(stream: Stream) -> Result<Self, Failure> {
         let (sender, connection) = http1::Builder::new()
-            // hyper limits the number of header lines to 100 by default.
+            // hyper limits the number of header lines to 100 by default. What exceeds that is left out before.
             .max_buf_size(H1_BUFFER)
             .handshake(TokioIo::new(stream))
             .await
@@ -169,6 +174,9 @@ impl Sender {
         let http2 = self.is_http2();
         let request = message.request(http2);
         let (received, reused) = (facts.received.bytes(), facts.answered.load(Ordering::Acquire));
+        if let Some(expected) = &facts.expected {
+            expected.begin();
+        }
         let answer = match self {
             Self::Http1(sender) => sender.try_send_request(request).await,
             Self::Http2(sender) => sender.try_send_request(request).await,
@@ -191,7 +199,12 @@ impl Sender {
 }
 
 impl Facts {
-    fn new(remote: SocketAddr, received: Received) -> Self {
+    /// Returns what was wrong with the head of the last response.
+    pub(crate) fn flaws(&self) -> Flaws {
+        self.expected.as_ref().map_or_else(Flaws::default, Expected::flaws)
+    }
+
+    fn new(remote: SocketAddr, received: Received, expected: Option<Expected>) -> Self {
         let streams = Streams {
             active: AtomicUsize::new(1),
             opened: AtomicUsize::new(1),
@@ -200,7 +213,7 @@ impl Facts {
             refusing: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         };
-        Self { remote, received, answered: AtomicBool::new(false), streams }
+        Self { remote, received, expected, answered: AtomicBool::new(false), streams }
     }
 }
 

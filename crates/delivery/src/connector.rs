@@ -58,7 +58,10 @@ impl Connector {
             Ok(address) => vec![address],
             Err(_) => self.0.resolver.resolve(host).await.map_err(|error| {
                 tracing::debug!(host, error = %chain(&error), "host name not resolved");
-                Failure::dns("the host name could not be resolved", host)
+                match error.local_trouble() {
+                    Some(trouble) => Failure::local(trouble),
+                    None => Failure::dns("the host name could not be resolved", host),
+                }
             })?,
         };
         if addresses.is_empty() {
@@ -132,14 +135,14 @@ impl Connector {
             return proxy.tunnel(address, progress).await;
         }
         progress.enter(Phase::Connect);
-        let stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error))?;
+        let stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error, address))?;
         let _ = stream.set_nodelay(true);
         // The kernel must have connected to the judged address. Equal ends mean that the socket connected to itself.
         let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
-            return Err(Failure::connect(&io::ErrorKind::NotConnected.into()));
+            return Err(Failure::connect(&io::ErrorKind::NotConnected.into(), address));
         };
         if peer == local {
-            return Err(Failure::connect(&io::ErrorKind::ConnectionRefused.into()));
+            return Err(Failure::connect(&io::ErrorKind::ConnectionRefused.into(), address));
         }
         if (peer.ip().to_canonical(), peer.port()) != (address.ip().to_canonical(), address.port()) {
             return Err(Failure::new(

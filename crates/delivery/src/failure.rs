@@ -1,11 +1,13 @@
 //! Why an attempt got no response.
 
 use std::io;
+use std::net::SocketAddr;
 
 use postrider_core::ErrorKind;
 use postrider_core::target::{Forbidden, TargetRejected};
 
 use crate::cause::is_closed;
+use crate::local::LocalTrouble;
 use crate::progress::Phase;
 use crate::resend::EndReason;
 
@@ -18,6 +20,8 @@ use crate::resend::EndReason;
 pub struct Failure {
     /// The kind of failure, as counted and stored.
     pub kind: ErrorKind,
+    /// What this machine lacked. Then no request was sent, and it is to be made again later; `None` otherwise.
+    pub local: Option<LocalTrouble>,
     text: Text,
 }
 
@@ -34,21 +38,30 @@ enum Text {
 
 impl Failure {
     pub(crate) fn new(kind: ErrorKind, text: &'static str) -> Self {
-        Self { kind, text: Text::Literal(text) }
+        Self { kind, local: None, text: Text::Literal(text) }
+    }
+
+    /// A request that could not be made for want of something on this machine.
+    pub(crate) fn local(trouble: LocalTrouble) -> Self {
+        let (kind, text) = match trouble {
+            LocalTrouble::Proxy => {
+                (ErrorKind::Proxy, "the egress proxy could not be reached; the receiver is not at fault")
+            }
+            _ => (ErrorKind::Internal, "Postrider could not make the request; the receiver is not at fault"),
+        };
+        Self { local: Some(trouble), ..Self::new(kind, text) }
     }
 
     /// A host that could not be resolved. `host` is as the subscriber's owner gave it.
     pub(crate) fn dns(text: &'static str, host: &str) -> Self {
-        Self { kind: ErrorKind::Dns, text: Text::WithHost { text, host: host.to_owned() } }
+        Self { kind: ErrorKind::Dns, local: None, text: Text::WithHost { text, host: host.to_owned() } }
     }
 
     /// A timeout while waiting for `phase`.
     pub(crate) fn timeout(phase: Phase) -> Self {
         let (kind, text) = match phase {
             Phase::Dns => (ErrorKind::TimeoutDns, "time ran out before the host name was resolved"),
-            Phase::Proxy => {
-                (ErrorKind::Proxy, "time ran out before the egress proxy accepted the connection")
-            }
+            Phase::Proxy => return Self::local(LocalTrouble::Proxy),
             Phase::Start | Phase::Connect => {
                 (ErrorKind::TimeoutConnect, "time ran out before the receiver accepted the connection")
             }
@@ -61,8 +74,14 @@ impl Failure {
         Self::new(kind, text)
     }
 
-    /// A failed TCP connection to the receiver.
-    pub(crate) fn connect(error: &io::Error) -> Self {
+    /// A failed TCP connection to the receiver at `address`.
+    pub(crate) fn connect(error: &io::Error, address: SocketAddr) -> Self {
+        // Without IPv6, no address is available for an IPv6 receiver.
+        let trouble =
+            LocalTrouble::of(error).filter(|trouble| *trouble != LocalTrouble::Ports || address.is_ipv4());
+        if let Some(trouble) = trouble {
+            return Self::local(trouble);
+        }
         let text = match error.kind() {
             io::ErrorKind::ConnectionRefused => "the receiver refused the connection",
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
@@ -96,7 +115,7 @@ impl Failure {
     /// An error of the HTTP client.
     pub(crate) fn http(error: &hyper::Error) -> Self {
         if error.is_parse() {
-            let text = "the response is not valid HTTP, or its headers exceed 16 KiB or 100 lines";
+            let text = "the response is not valid HTTP, or its headers exceed 64 KiB or 1,000 lines";
             return Self::new(ErrorKind::Protocol, text);
         }
         if error.is_user() {
@@ -121,6 +140,6 @@ impl From<Forbidden> for Failure {
 
 impl From<TargetRejected> for Failure {
     fn from(rejected: TargetRejected) -> Self {
-        Self { kind: ErrorKind::Blocked, text: rejected.into() }
+        Self { kind: ErrorKind::Blocked, local: None, text: rejected.into() }
     }
 }

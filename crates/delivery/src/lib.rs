@@ -34,6 +34,7 @@
 //! | [`response`] | the receiver's response, cut to its limits |
 //! | [`failure`] | why an attempt got no response |
 //! | [`progress`] | how long the phases of an attempt took |
+//! | [`local`] | what this machine lacks |
 //! | [`resolve`] | name resolution |
 //! | [`proxy`] | the egress proxy |
 //! | [`mod@retry_after`] | when the receiver asks for the next attempt |
@@ -47,7 +48,9 @@ mod connector;
 pub mod failure;
 mod h2_settings;
 mod habits;
+mod head;
 mod keep_alive;
+pub mod local;
 mod origin;
 mod pool;
 pub mod progress;
@@ -63,6 +66,7 @@ pub mod webhook;
 pub use client::{Client, Request, Sent, Trail};
 pub use config::{Config, ConfigError};
 pub use failure::Failure;
+pub use local::LocalTrouble;
 pub use progress::Timings;
 pub use proxy::{ProxyUrl, ProxyUrlError};
 pub use resolve::{Resolve, ResolveError, SystemResolver};

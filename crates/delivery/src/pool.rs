@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use crate::connection::{Facts, Message, NoAnswer, Sender};
 use crate::connector::Connector;
 use crate::failure::Failure;
 use crate::habits::Habits;
+use crate::head::Flaws;
+use crate::local::LocalTrouble;
 use crate::origin::Origin;
 use crate::progress::{Phase, Progress};
 use crate::resend::EndReason;
@@ -30,6 +32,9 @@ pub(crate) struct Pool {
     open: Arc<Mutex<Open>>,
     /// How long a connection may wait for its next request.
     idle_timeout: Duration,
+    /// How many HTTP/1.1 connections wait, and how many may.
+    idle: Arc<AtomicUsize>,
+    max_idle: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -60,6 +65,28 @@ struct Idle {
     sender: Sender,
     facts: Arc<Facts>,
     until: Instant,
+    _counted: CountedIdle,
+}
+
+/// An idle connection, counted until dropped.
+struct CountedIdle(Arc<AtomicUsize>);
+
+impl CountedIdle {
+    /// Returns `None` if there are as many as may be.
+    fn new(pool: &Pool) -> Option<Self> {
+        let most = pool.max_idle.load(Ordering::Relaxed);
+        if pool.idle.fetch_add(1, Ordering::AcqRel) >= most {
+            pool.idle.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        Some(Self(pool.idle.clone()))
+    }
+}
+
+impl Drop for CountedIdle {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// An HTTP/2 connection.
@@ -119,7 +146,13 @@ impl Drop for Stream {
 
 impl Pool {
     pub(crate) fn new(idle_timeout: Duration) -> Self {
-        Self { open: Arc::default(), idle_timeout }
+        let max_idle = Arc::new(AtomicUsize::new(usize::MAX));
+        Self { open: Arc::default(), idle_timeout, idle: Arc::default(), max_idle }
+    }
+
+    /// Keeps at most this many idle HTTP/1.1 connections from now on.
+    pub(crate) fn keep_idle(&self, most: usize) {
+        self.max_idle.store(most, Ordering::Relaxed);
     }
 
     /// Returns the right to send a request to `origin`, on an open connection unless `new` asks for a new one.
@@ -156,6 +189,10 @@ impl Pool {
                     opened
                 }
                 Err(failure) => {
+                    if failure.local == Some(LocalTrouble::Descriptors) {
+                        // Idle connections have some.
+                        self.lock().origins.values_mut().for_each(|connections| connections.http1.clear());
+                    }
                     if Instant::now() < progress.deadline() {
                         let _ = outcome.send(Opening::Failed(failure.clone()));
                     }
@@ -366,6 +403,11 @@ impl Lease {
         self.sender.is_http2()
     }
 
+    /// Returns what was wrong with the head of the response.
+    pub(crate) fn flaws(&self) -> Flaws {
+        self.facts.flaws()
+    }
+
     /// Stops using an HTTP/2 connection that its receiver is ending, and learns how many requests it has served.
     fn learn(&self, reason: EndReason) {
         let streams = &self.facts.streams;
@@ -395,7 +437,8 @@ impl Lease {
             return;
         }
         let keep = keep_alive.map_or(pool.idle_timeout, |keep| keep.min(pool.idle_timeout));
-        let idle = Idle { sender, facts, until: Instant::now() + keep };
+        let Some(counted) = CountedIdle::new(&pool) else { return };
+        let idle = Idle { sender, facts, until: Instant::now() + keep, _counted: counted };
         let mut open = pool.lock();
         let connections = open.origins.entry(origin).or_default();
         if connections.http1.len() < MAX_IDLE {

@@ -19,6 +19,7 @@ use tower::Service;
 use url::{Host, Url};
 
 use crate::failure::Failure;
+use crate::local::LocalTrouble;
 use crate::progress::{Phase, Progress};
 
 /// The URL of an HTTP proxy, `http://[user:password@]host:port`. `Debug` shows no credentials.
@@ -117,12 +118,9 @@ impl ProxyUrl {
             .parse()
             .map_err(|_| Failure::new(ErrorKind::Internal, "the address could not be written as a URI"))?;
         // The operator chose the proxy, so its address is not judged.
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|_| {
-            Failure::new(
-                ErrorKind::Proxy,
-                "the egress proxy could not be reached; the receiver is not at fault",
-            )
-        })?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| Failure::local(LocalTrouble::of(&error).unwrap_or(LocalTrouble::Proxy)))?;
         let _ = stream.set_nodelay(true);
         progress.enter(Phase::Connect);
 

@@ -10,6 +10,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 
+use crate::local::LocalTrouble;
+
 /// Resolves host names.
 ///
 /// The client judges every address that an implementation returns, so implementations need not filter.
@@ -32,9 +34,23 @@ pub enum ResolveError {
     /// The name does not exist, or no name server answered; the operating system does not say which.
     #[error("the name could not be resolved")]
     Failed(#[source] Arc<io::Error>),
+    /// The resolver itself is unavailable, which says nothing about the name.
+    #[error("the resolver is unavailable")]
+    Unavailable,
     /// The lookup was cancelled, as when the runtime shuts down.
     #[error("the lookup was cancelled")]
     Cancelled,
+}
+
+impl ResolveError {
+    /// Returns what this machine lacked for the lookup; `None` if the failure is about the name.
+    pub(crate) fn local_trouble(&self) -> Option<LocalTrouble> {
+        match self {
+            Self::Failed(error) => LocalTrouble::of(error),
+            Self::Unavailable => Some(LocalTrouble::Resolver),
+            Self::NoAddress | Self::Cancelled => None,
+        }
+    }
 }
 
 /// The operating system's resolver (`getaddrinfo`), which also reads `/etc/hosts`.
@@ -89,8 +105,11 @@ impl Resolve for SystemResolver {
 }
 
 async fn getaddrinfo(host: &str) -> Result<Vec<IpAddr>, ResolveError> {
-    let answers =
-        tokio::net::lookup_host((host, 0)).await.map_err(|error| ResolveError::Failed(error.into()))?;
+    let answers = tokio::net::lookup_host((host, 0)).await.map_err(|error| {
+        // getaddrinfo does not say that it could open neither file nor socket.
+        let want = std::fs::File::open("/dev/null").err().filter(|error| LocalTrouble::of(error).is_some());
+        ResolveError::Failed(want.unwrap_or(error).into())
+    })?;
     let mut addresses = Vec::new();
     for answer in answers {
         if !addresses.contains(&answer.ip()) {

@@ -159,6 +159,12 @@ async fn drain(mut incoming: Incoming, deadline: Instant) {
     while let Ok(Some(Ok(_))) = timeout_at(until, incoming.frame()).await {}
 }
 
+/// Returns whether there are more or longer headers than are recorded.
+pub(crate) fn exceeds(headers: &HeaderMap) -> bool {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES
+}
+
 fn recorded_headers(headers: &HeaderMap) -> Vec<(String, Bytes)> {
     let mut room = MAX_HEADER_BYTES;
     headers

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain};
-use postrider_delivery::{Sent, Webhook};
+use postrider_delivery::{LocalTrouble, Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish, Lease};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::exchange::SentRequest;
@@ -20,6 +20,7 @@ use crate::in_flight::RequestPermit;
 use crate::payloads::{Refused, Requested};
 use crate::point::{during, point};
 use crate::shared::Shared;
+use crate::trouble;
 
 /// A job that has waited for its body or its turn for longer than this is loaded again.
 const STALE: Duration = Duration::from_secs(1);
@@ -77,7 +78,15 @@ async fn complete(
                 // If another worker has the job by now, the release changes nothing.
                 () = cancel.cancelled() => return Completion::Job { lease, finish: Finish::Release },
             };
-            (work.delivery, made)
+            match made {
+                Ok(made) => (work.delivery, made),
+                Err(trouble) => {
+                    let in_flight =
+                        shared.config.concurrency.get() as usize - shared.slots.available_permits();
+                    shared.trouble.note(trouble, in_flight);
+                    return Completion::Job { lease, finish: Finish::RetryIn(trouble::RETRY_IN) };
+                }
+            }
         }
     };
     Completion::Delivery { outcome: Box::new(Outcome { lease, delivery, attempt, end }), trace }
@@ -172,7 +181,13 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
     span
 }
 
-async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>) -> (Option<Attempt>, End) {
+/// Makes an attempt. Fails if this machine could not make the request, which is then no attempt.
+async fn deliver(
+    shared: &Shared,
+    work: &Work,
+    body: Bytes,
+    trace: Option<&str>,
+) -> Result<(Option<Attempt>, End), LocalTrouble> {
     let ids = shared.store.ids();
     // Both clocks, this one first: if the process is stopped in between, the attempt is recorded as too long, and not as
     // ended before its request was sent.
@@ -194,10 +209,6 @@ async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>)
         headers: &work.recipient.headers,
         traceparent: Some(&traceparent),
     };
-    if delivery.attempts == 0 {
-        let latency = started_at.since(delivery.created_at);
-        metrics::histogram!(metric::DELIVERY_LATENCY).record(latency.as_secs_f64());
-    }
     let _in_flight = InFlightGauge::increment();
     let (request, sent) = match webhook.request(work.recipient.url.clone(), work.recipient.policy.timeout()) {
         Ok(request) => {
@@ -207,6 +218,13 @@ async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>)
         Err(failure) => (None, Sent::unsent(failure)),
     };
     let sent = Sent { duration: began.elapsed(), ..sent };
+    if let Some(trouble) = sent.result.as_ref().err().and_then(|failure| failure.local) {
+        return Err(trouble);
+    }
+    if delivery.attempts == 0 {
+        let latency = started_at.since(delivery.created_at);
+        metrics::histogram!(metric::DELIVERY_LATENCY).record(latency.as_secs_f64());
+    }
     point("answered");
     metrics::histogram!(metric::DELIVERY_DURATION).record(sent.duration.as_secs_f64());
 
@@ -221,7 +239,7 @@ async fn deliver(shared: &Shared, work: &Work, body: Bytes, trace: Option<&str>)
         retry_or_dead(shared, work, retry_after)
     };
     log_attempt(work, &attempt, end, &traceparent);
-    (Some(attempt), end)
+    Ok((Some(attempt), end))
 }
 
 /// Returns when the next attempt is due, or that the delivery is dead.
@@ -244,7 +262,7 @@ fn attempt(started_at: Timestamp, request: Option<SentRequest>, sent: Sent) -> A
         body: response.body,
         truncated: response.truncated,
     });
-    let exchange = request.map(|request| Box::new(exchange::of(request, &trail)));
+    let exchange = request.map(|request| Box::new(exchange::of(request, trail)));
     Attempt { started_at, duration, response, verdict, exchange }
 }
 

@@ -30,6 +30,9 @@ const AHEAD: u32 = 192;
 /// How many due jobs are promoted at once.
 const PROMOTE: u32 = 1_000;
 
+/// How often to look again whether a job may be claimed while this machine lacks what requests need.
+const TROUBLED: Duration = Duration::from_millis(100);
+
 /// The wait after claimed jobs could not be loaded. They were given back and would be claimed again at once.
 const LOAD_FAILED: Duration = Duration::from_millis(100);
 
@@ -67,6 +70,12 @@ impl Claimer {
                 free = free_slots(&self.shared.slots, concurrency) => free,
                 () = shutdown.cancelled() => return,
             };
+            let Some(free) = self.allowed(free, concurrency) else {
+                tokio::select! {
+                    () = tokio::time::sleep(TROUBLED) => continue,
+                    () = shutdown.cancelled() => return,
+                }
+            };
             match self.claim(free).await {
                 Ok(next) => {
                     backoff.reset();
@@ -86,6 +95,17 @@ impl Claimer {
                 }
             }
         }
+    }
+
+    /// Returns how many jobs to claim if so many slots are free: fewer while this machine lacks what requests need.
+    fn allowed(&self, free: u32, concurrency: usize) -> Option<u32> {
+        let limit = self.shared.trouble.limit(concurrency);
+        if limit >= concurrency {
+            return Some(free);
+        }
+        let busy = concurrency.saturating_sub(free as usize);
+        let allowed = u32::try_from(limit.saturating_sub(busy)).unwrap_or(free);
+        (allowed > 0).then_some(allowed.min(free))
     }
 
     async fn wait(&mut self, next: Next) {

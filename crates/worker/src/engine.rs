@@ -24,6 +24,7 @@ use crate::payloads::Payloads;
 use crate::presence::Presence;
 use crate::recorder::Recorder;
 use crate::shared::Shared;
+use crate::trouble::TroubleMonitor;
 use crate::upkeep;
 
 /// The least time that the last claim and the last batch of outcomes get at shutdown, even with a shorter grace period.
@@ -44,6 +45,7 @@ impl Worker {
         config.validate()?;
         let database = store.database().serving(Purpose::Delivery);
         let store = store.over(database);
+        client.keep_idle(config.concurrency.get() as usize);
         let slots = Arc::new(Semaphore::new(config.concurrency.get() as usize));
         let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default())?;
         let presence = Presence::new(WorkerId(store.ids().next_uuid()));
@@ -60,10 +62,16 @@ impl Worker {
             clock: ClockMonitor::default(),
             drained: Mutex::default(),
             retention: Mutex::default(),
+            trouble: TroubleMonitor::default(),
             signals: Signals::default(),
             config,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Returns what tells whether this machine lacks what requests need.
+    pub fn trouble(&self) -> TroubleMonitor {
+        self.shared.trouble.clone()
     }
 
     /// Works until `shutdown` is cancelled. Then it stops claiming, lets requests in flight end within the grace

@@ -22,14 +22,14 @@ pub(crate) fn request(request: &Request) -> SentRequest {
 }
 
 /// Describes the exchange of a request that was made.
-pub(crate) fn of(request: SentRequest, trail: &Trail) -> Exchange {
+pub(crate) fn of(request: SentRequest, trail: Trail) -> Exchange {
     let Timings { resolve, connect, tls, first_byte, body } = trail.timings;
     Exchange {
         request,
         remote: trail.remote,
         phases: Phases { resolve, connect, tls, first_byte, body },
         resent: trail.resent,
-        note: None,
+        note: trail.note,
     }
 }
 

@@ -22,6 +22,7 @@
 //! | `presence` | who this worker is, and its part among all that run |
 //! | `check_in` | registers this worker, and learns its part |
 //! | `notice` | logs events about subscribers and deliveries, and dispatches them to operators |
+//! | [`trouble`] | what this machine lacks, so that it claims less |
 //! | `upkeep` | the periodic tasks: a table, and one file each |
 //! | `point` | where the chaos test ends the process; empty without the feature `failpoints` |
 //!
@@ -48,12 +49,14 @@ mod requests;
 mod settings;
 mod shared;
 mod shares;
+pub mod trouble;
 mod upkeep;
 
 pub use config::{Config, ConfigError};
 pub use engine::Worker;
 #[cfg(feature = "program")]
 pub use settings::retention;
+pub use trouble::TroubleMonitor;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -54,6 +54,8 @@ async fn run(args: Args) -> Result<(), StartError> {
     // Before readiness is served: whatever sees this worker as ready may send it a signal.
     let stop = postrider_program::stop_signal()?;
     let readiness = readiness(&database);
+    let trouble = worker.trouble();
+    readiness.require(move || trouble.ready());
     observed.serve(&args.telemetry, &database, &readiness).await?;
 
     let stopping = async {

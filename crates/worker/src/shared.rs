@@ -17,6 +17,7 @@ use crate::pace::Signals;
 use crate::payloads::Payloads;
 use crate::presence::Presence;
 use crate::shares::Shares;
+use crate::trouble::TroubleMonitor;
 
 /// What all parts of a worker use.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) drained: Mutex<Option<LaneId>>,
     /// The retention that was last logged.
     pub(crate) retention: Mutex<Option<Retention>>,
+    /// What this machine lacks.
+    pub(crate) trouble: TroubleMonitor,
     /// The signals between the claimer and the recorder.
     pub(crate) signals: Signals,
 }

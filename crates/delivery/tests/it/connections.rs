@@ -195,3 +195,20 @@ async fn the_next_address_is_tried_if_one_refuses_the_connection() {
     assert!(client.send(post(&url)).await.is_success());
     until("the receiver was reached", || receiver.accepted() == 1).await;
 }
+
+#[tokio::test]
+async fn idle_connections_are_limited_over_all_receivers() {
+    let client = client(Config { idle_timeout: Duration::from_mins(1), ..long_timeout() });
+    client.keep_idle(2);
+    let mut receivers = Vec::new();
+    for _ in 0..4 {
+        receivers.push(Receiver::answering(OK).await);
+    }
+    for _ in 0..2 {
+        for receiver in &receivers {
+            assert!(client.send(post(&receiver.url("/"))).await.is_success());
+        }
+    }
+    let accepted: Vec<_> = receivers.iter().map(Receiver::accepted).collect();
+    assert_eq!(accepted, [1, 1, 2, 2]);
+}

@@ -119,7 +119,7 @@ async fn http2_silence_and_oversized_headers_are_failures() {
 
     let (client, _receiver, url) = pair(long_timeout(), |_| async {
         let mut response = full("");
-        response.headers_mut().insert("x-long", http::HeaderValue::try_from("y".repeat(64 * 1024)).unwrap());
+        response.headers_mut().insert("x-long", http::HeaderValue::try_from("y".repeat(128 * 1024)).unwrap());
         response
     })
     .await;

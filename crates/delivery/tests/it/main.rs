@@ -10,6 +10,7 @@ mod h2_receiver;
 mod http2;
 mod logs;
 mod nginx;
+mod odd_answers;
 mod proxies;
 mod receiver;
 mod setup;

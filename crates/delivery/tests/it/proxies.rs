@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postrider_core::ErrorKind;
 use postrider_core::target::TargetPolicy;
-use postrider_delivery::{Client, Config};
+use postrider_delivery::{Client, Config, LocalTrouble};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -98,6 +98,7 @@ async fn a_failure_of_the_proxy_is_not_blamed_on_the_receiver() {
         let failure = failure(through(&proxy, long_timeout()), "http://127.0.0.1:9/").await;
         assert_eq!(failure.kind, ErrorKind::Proxy, "{answer:?}");
         assert!(!failure.kind.blames_receiver());
+        assert_eq!(failure.local, None, "the proxy has answered");
         assert!(!failure.to_string().contains("s3cret"));
     }
 
@@ -117,7 +118,8 @@ async fn a_failure_of_the_proxy_is_not_blamed_on_the_receiver() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let config = Config { proxy: Some(url.parse().unwrap()), ..long_timeout() };
-    assert_eq!(failure(config, "http://127.0.0.1:9/").await.kind, ErrorKind::Proxy);
+    let failure = failure(config, "http://127.0.0.1:9/").await;
+    assert_eq!((failure.kind, failure.local), (ErrorKind::Proxy, Some(LocalTrouble::Proxy)));
 }
 
 #[tokio::test]

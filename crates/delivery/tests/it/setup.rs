@@ -115,3 +115,13 @@ impl Resolve for Silent {
         std::future::pending().await
     }
 }
+
+/// A resolver that is unavailable.
+pub(crate) struct Unavailable;
+
+#[async_trait]
+impl Resolve for Unavailable {
+    async fn resolve(&self, _: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        Err(ResolveError::Unavailable)
+    }
+}

@@ -1,5 +1,7 @@
 //! Forbidden targets are not connected to, however their address is written or resolved.
 
+use std::sync::Arc;
+
 use postrider_core::ErrorKind;
 use postrider_core::target::TargetPolicy;
 use postrider_delivery::{Client, Config};
@@ -126,4 +128,12 @@ async fn https_only_blocks_plain_http() {
     assert_eq!(client.check(&request.url).await.unwrap_err().kind, ErrorKind::Blocked);
     assert_eq!(failure_of(client.send(request).await).kind, ErrorKind::Blocked);
     assert_eq!(receiver.accepted(), 0);
+}
+
+#[tokio::test]
+async fn an_unavailable_resolver_is_local_trouble() {
+    let client = Client::with_resolver(long_timeout(), Arc::new(Unavailable)).unwrap();
+    let failure = failure_of(client.send(post("http://receiver.test/")).await);
+    assert_eq!(failure.local, Some(postrider_delivery::LocalTrouble::Resolver));
+    assert!(!failure.kind.blames_receiver());
 }

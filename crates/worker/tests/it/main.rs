@@ -21,6 +21,8 @@ mod lanes;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod local_trouble;
+#[cfg(test)]
 mod lost_replies;
 #[cfg(test)]
 mod operators;

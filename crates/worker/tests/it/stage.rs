@@ -1,5 +1,6 @@
 //! A database, a receiver, and workers between them.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use postrider_store::health::BreakerPolicy;
 use postrider_store::subscribers::NewSubscriber;
 use postrider_store::{PageRequest, Store};
 use postrider_testkit::{Receiver, TestDatabase, eventually};
-use postrider_worker::{Config, Worker};
+use postrider_worker::{Config, TroubleMonitor, Worker};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,12 @@ impl Stage {
 
     pub(crate) async fn worker(&self, config: Config) -> Running {
         start(self.another_store().await, config)
+    }
+
+    /// A worker that sends through an egress proxy.
+    pub(crate) async fn worker_through(&self, proxy: SocketAddr, config: Config) -> Running {
+        let proxy = Some(format!("http://{proxy}").parse().unwrap());
+        start_with(self.another_store().await, DeliveryConfig { proxy, ..DeliveryConfig::default() }, config)
     }
 
     /// A worker with a database configuration of its own.
@@ -155,17 +162,22 @@ impl Stage {
 
 /// Starts a worker over a store that the test uses as well.
 pub(crate) fn start(store: Store, config: Config) -> Running {
-    let mut delivery = DeliveryConfig::default();
+    start_with(store, DeliveryConfig::default(), config)
+}
+
+fn start_with(store: Store, mut delivery: DeliveryConfig, config: Config) -> Running {
     let here = vec!["127.0.0.1/32".parse().unwrap()];
     delivery.targets.addresses = delivery.targets.addresses.allowing(here);
     let worker = Worker::new(store, Client::new(delivery).unwrap(), config).unwrap();
     let stop = CancellationToken::new();
-    Running { task: tokio::spawn(worker.run(stop.clone())), stop }
+    let trouble = worker.trouble();
+    Running { task: tokio::spawn(worker.run(stop.clone())), stop, trouble }
 }
 
 /// A worker that runs in this process.
 pub(crate) struct Running {
     pub(crate) stop: CancellationToken,
+    pub(crate) trouble: TroubleMonitor,
     task: JoinHandle<()>,
 }
 

@@ -20,6 +20,7 @@ mod exposition;
 mod failover;
 mod full_disk;
 mod limits;
+mod local_trouble;
 mod logs;
 mod main_job;
 mod memory;
