@@ -80,7 +80,6 @@ async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Re
     let mut quota = None;
     let mut response = match admit(&state, &requirements, &mut request, &mut quota).await {
         Ok(writer) => {
-            let auditor = request.extensions().get::<Arc<Auditor>>().cloned();
             let caller = request.extensions().get::<Caller>().filter(|_| state.config.log_requests).cloned();
             let auditor = request.extensions().get::<Arc<Auditor>>().cloned();
             let mut response = limits::bounded(&state, request, next).await;
