@@ -16,6 +16,7 @@ use crate::{SecretText, SettingsError, bounds};
 /// The server.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct ServerArgs {
     /// Address of the API, in plain HTTP
     #[arg(long, env = "POSTRIDER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]

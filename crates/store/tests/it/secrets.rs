@@ -226,7 +226,7 @@ async fn a_concurrent_rotation_is_not_overwritten(stage: &Stage) {
 async fn replaced_secrets_sign_until_their_overlaps_end(stage: &Stage) {
     let key = key();
     let store = store_with(stage, &[&key]);
-    let (minute, almost) = (Duration::from_mins(1), DAY - Duration::from_mins(1));
+    let (minute, almost) = (Duration::from_mins(1), Duration::from_mins(24 * 60 - 1));
     // When the rotations were, and which of the secrets sign now: the first is that of the creation.
     for (rotations, signing) in [
         (vec![], vec![0]),
