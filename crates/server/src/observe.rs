@@ -11,7 +11,7 @@ use postrider_core::IdGenerator;
 use postrider_telemetry::{context, metric};
 use tracing::{Instrument as _, field};
 
-use crate::caller::Caller;
+use crate::caller::{Actor, Caller};
 use crate::request_id;
 
 /// The label of paths without a route.
@@ -60,12 +60,13 @@ pub(crate) async fn observed(State(observer): State<Observer>, request: Request,
     let elapsed = started.elapsed();
     if observer.log && !(status.is_success() && PROBES.contains(&&*route)) {
         let caller = response.extensions().get::<Caller>();
+        let refused = response.extensions().get::<Actor>();
         tracing::info!(
             method,
             route = &*route,
             status = status.as_u16(),
             duration_ms = elapsed.as_secs_f64() * 1000.0,
-            key = caller.map(|caller| caller.actor.id()),
+            key = caller.map(|caller| &caller.actor).or(refused).map(Actor::id),
             tenant = caller.map(|caller| caller.tenant.as_str()),
             request_id = id.to_str().unwrap_or_default(),
             "request"

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use postrider_core::TenantId;
 use postrider_store::audit::Auditor;
 
-use crate::caller::Caller;
+use crate::caller::{Actor, Caller};
 use crate::config::{Config, ConfigError};
 use crate::limits::{no_method, no_route};
 use crate::observe::{Observer, observed};
@@ -77,8 +77,8 @@ struct Door {
 /// Checks what the route requires. One layer for all checks, because every layer costs an allocation per request.
 async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let Door { state, requirements } = door;
-    let mut quota = None;
-    let mut response = match admit(&state, &requirements, &mut request, &mut quota).await {
+    let (mut asking, mut quota) = (None, None);
+    let mut response = match admit(&state, &requirements, &mut request, &mut asking, &mut quota).await {
         Ok(writer) => {
             let caller = request.extensions().get::<Caller>().filter(|_| state.config.log_requests).cloned();
             let auditor = request.extensions().get::<Arc<Auditor>>().cloned();
@@ -97,7 +97,11 @@ async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Re
             }
             response
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            let mut response = problem.into_response();
+            asking.map(|actor: Actor| response.extensions_mut().insert(actor));
+            response
+        }
     };
     if response.status() == StatusCode::FORBIDDEN {
         state.counts.forbidden.increment(1);
@@ -110,11 +114,13 @@ async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Re
     response
 }
 
-/// Returns the tenant for which the request may write. Notes what is left of the key's rate, if it has one.
+/// Returns the tenant for which the request may write. Notes who asks, once that is known, and what is left of the key's rate,
+/// if it has one.
 async fn admit(
     state: &ApiState,
     requirements: &Requirements,
     request: &mut Request,
+    asking: &mut Option<Actor>,
     quota: &mut Option<Quota>,
 ) -> Result<Option<TenantId>, Problem> {
     let (headers, extensions) = (request.headers(), request.extensions());
@@ -127,6 +133,7 @@ async fn admit(
         }
     };
     state.counts.of(&actor).increment(1);
+    *asking = Some(actor.clone());
     *quota = auth::within_limits(state, &actor, headers, extensions)?;
     let needs = requirements.of(request);
     let caller = auth::caller(actor, needs, headers)?;

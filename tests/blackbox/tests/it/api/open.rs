@@ -15,10 +15,13 @@ async fn each_request_has_a_line_in_the_log() {
     );
     let anonymous = Api::without_key(deployment.server_url().await).with_header("x-request-id", "third");
     assert_eq!(anonymous.get("/v1/stats").await.0, 401);
+    let refused = named("fourth").with_header("x-tenant-id", "no tenant");
+    assert_eq!(refused.get("/v1/stats").await.0, 422);
     for (id, [method, route, status, key, tenant]) in [
         ("first", ["POST", "/v1/events", "202", "environment", "default"]),
         ("second", ["GET", "/v1/events/{id}", "404", "environment", "acme"]),
         ("third", ["GET", "/v1/stats", "401", "", ""]),
+        ("fourth", ["GET", "/v1/stats", "422", "environment", ""]),
     ] {
         let line = deployment.server.process.wait_for_line(|line| line.contains(id), DEADLINE).await;
         for part in [" INFO ", ": request ", &format!("method={method:?} "), &format!("route={route:?} ")] {
