@@ -158,13 +158,12 @@ fn key_in(file: &Path, make: impl FnOnce() -> String) -> Result<String, FileErro
 }
 
 /// Settings of a database, of which `dev` has its own.
-const WITHOUT_EFFECT: [&str; 6] = [
+const WITHOUT_EFFECT: [&str; 5] = [
     "POSTRIDER_DATABASE_URL",
     "POSTRIDER_DATABASE_CONNECTIONS",
     "POSTRIDER_DATABASE_POOLER",
     "POSTRIDER_DATABASE_LISTEN_URL",
     "POSTRIDER_PARTITION",
-    "POSTRIDER_MIGRATE",
 ];
 
 /// A setting has no effect in `postrider dev`.
