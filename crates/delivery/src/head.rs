@@ -133,7 +133,7 @@ fn could_become_status(bytes: &[u8]) -> bool {
     bytes == b"\r" || bytes[..common].eq_ignore_ascii_case(&HTTP[..common])
 }
 
-/// The beginnings of what PHP writes before anything else if it is told to show its warnings.
+/// How PHP's warnings begin, which it may print before the headers.
 const WARNINGS: [&[u8]; 7] =
     [b"PHP ", b"<br", b"<b>", b"Warning: ", b"Notice: ", b"Deprecated: ", b"Fatal error: "];
 

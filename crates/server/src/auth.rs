@@ -40,7 +40,7 @@ pub(crate) fn unambiguous(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Finds out whose key a request shows.
+/// Identifies the key of a request.
 ///
 /// # Errors
 /// 401 if the key is missing, wrong, expired or revoked; 429 after too many wrong ones from the same address.

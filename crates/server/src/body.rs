@@ -84,7 +84,7 @@ async fn read(headers: &HeaderMap, body: &mut Body, state: &ApiState) -> Result<
             }
         }
     }
-    let started = Instant::now();
+    let mut started = Instant::now();
     let longest = state.config.request_timeout;
     let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0));
     loop {
@@ -99,7 +99,10 @@ async fn read(headers: &HeaderMap, body: &mut Body, state: &ApiState) -> Result<
             return Err(too_large());
         }
         if room.is_none() && bytes.len() + data.len() > SMALL {
+            let waiting = Instant::now();
             room = Some(state.memory.room(limit).await?);
+            // The client is not to blame for this wait.
+            started += waiting.elapsed();
         }
         bytes.extend_from_slice(&data);
     }

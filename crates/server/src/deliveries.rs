@@ -188,7 +188,7 @@ fn changed(changed: Changed, rule: &str) -> Result<DeliveryView, Problem> {
         Changed::PayloadGone(gone) => Err(Problem::new(StatusCode::CONFLICT, why_gone(gone))),
         Changed::Inactive => Err(Problem::new(
             StatusCode::CONFLICT,
-            "the subscriber is not active; activate it first, or give the event to another one",
+            "the subscriber is not active or was deleted; activate it before retrying its deliveries",
         )),
         Changed::Missing => Err(Problem::missing("delivery")),
     }

@@ -1,6 +1,6 @@
 //! The keys that this server knows, so that a request with a key costs no round trip.
 //!
-//! What was read is used for 5 s at most. A key in use is read again in the background after half of that, so that no request
+//! A key that was read is used for 5 s at most. A key in use is read again in the background after half of that, so that no request
 //! waits for it. What was not found is remembered as well, apart and bounded, so that wrong keys cannot displace right ones.
 
 use std::collections::HashMap;

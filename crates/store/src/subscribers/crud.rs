@@ -151,7 +151,8 @@ impl Store {
         self.change_subscriber_with(tenant, id, |_| Ok(change)).await
     }
 
-    /// Changes a subscriber by what `change` makes of its present state. Nothing else changes it meanwhile.
+    /// Reads a subscriber, passes its present state to `change`, and writes the change that this returns. The row is locked
+    /// throughout.
     ///
     /// # Errors
     /// Fails if the database is unavailable, the headers cannot be encrypted, or with the error of `change`.
