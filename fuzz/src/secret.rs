@@ -92,7 +92,7 @@ pub fn keyring(data: &[u8]) {
     let keyring = Keyring::parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("a key");
     let tenant = TenantId::default();
     let subscriber: SubscriberId = "sub_01h455vb4pex5vsknk084sn02q".parse().expect("an id");
-    let context = SealContext { tenant: &tenant, subscriber, purpose: Purpose::Secret };
+    let context = SealContext { tenant: &tenant, id: subscriber.uuid(), purpose: Purpose::Secret };
     opens_what_sealing_gives(&keyring, &context, data);
     assert!(
         keyring.reseal(&Same, &context, data).is_ok_and(|sealed| sealed.is_none())

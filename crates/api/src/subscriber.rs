@@ -2,6 +2,7 @@
 
 mod fields;
 
+use postrider_core::format::FormatName;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeactivationReason, SubscriberId, id};
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,13 @@ pub struct SubscriberRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<PolicySchema>))]
     pub policy: Option<PolicyFields>,
+    /// The format of the body. Default: `postrider`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<FormatName>))]
+    pub format: Option<String>,
+    /// What the format needs: a `template` for `slack`, and nothing for all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format_options: Option<FormatOptions>,
 }
 
 impl SubscriberRequest {
@@ -122,6 +130,14 @@ pub struct ChangeRequest {
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<PolicySchema>))]
     pub policy: Change<serde_json::Map<String, serde_json::Value>>,
+    /// The format of the body.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<FormatName>))]
+    pub format: Change<String>,
+    /// What the format needs. Another format forgets what it does not need.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<FormatOptions>))]
+    pub format_options: Change<FormatOptionChanges>,
     /// The secret, if `url` moves to another host: the present one or another, which then signs at once and alone. In all
     /// other cases call `POST /v1/subscribers/{id}/secret/rotate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,15 +176,43 @@ pub struct SubscriberView {
     /// Why the subscriber is not active; null while it is active.
     #[cfg_attr(feature = "schema", schema(required))]
     pub deactivation_reason: Option<DeactivationReason>,
+    /// When the subscriber was paused; null unless its deliveries wait until it is resumed.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub paused_at: Option<Moment>,
     /// The delivery policy. Absent fields follow the deployment's settings.
     #[cfg_attr(feature = "schema", schema(value_type = PolicySchema))]
     pub policy: PolicyFields,
+    /// The format of the body.
+    pub format: FormatName,
+    /// What the format needs.
+    pub format_options: FormatOptions,
     /// The circuit breaker.
     pub breaker: BreakerView,
     /// When the subscriber was created.
     pub created_at: Moment,
     /// When the subscriber was last changed.
     pub updated_at: Moment,
+}
+
+/// What a format needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct FormatOptions {
+    /// The text of a `slack` message: 1 to 4000 characters, in which `{{event}}`, `{{id}}`, `{{agent_id}}`, `{{timestamp}}`,
+    /// `{{data}}` and members of the data such as `{{data.order.id}}` stand for parts of the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(max_length = 4000, example = "Order {{data.id}} is paid"))]
+    pub template: Option<String>,
+}
+
+/// Changes to what a format needs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct FormatOptionChanges {
+    /// The text of a `slack` message.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub template: Change<String>,
 }
 
 /// A circuit breaker. It opens after several failures in a row, and then nothing is sent for a while.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use postrider_core::{TenantId, id, only_objects};
 use serde::{Deserialize, Serialize};
 
+use crate::stats::{DeliveryStatsView, SubscriberStatsView};
 use crate::subscriber::Change;
 use crate::{Cursor, Limit, List, Moment};
 
@@ -50,6 +51,10 @@ pub struct TenantChangeRequest {
         schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"plan": "gold"}))
     )]
     pub metadata: Change<BTreeMap<String, Option<String>>>,
+    /// Whether the tenant's events are taken and delivered. While it is false they are refused with 403, and deliveries wait.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = bool, required = false))]
+    pub active: Change<bool>,
     /// How long the tenant's data is kept.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<TenantRetentionRequest>))]
@@ -91,8 +96,12 @@ pub struct TenantView {
     /// Texts by name.
     #[cfg_attr(feature = "schema", schema(example = json!({"plan": "gold"})))]
     pub metadata: BTreeMap<String, String>,
+    /// Whether the tenant's events are taken and delivered.
+    pub active: bool,
     /// How long the tenant's data is kept.
     pub retention: TenantRetentionView,
+    /// What the tenant has.
+    pub counts: TenantCountsView,
     /// When the tenant was registered.
     pub created_at: Moment,
     /// The tenant's deletion; null unless it was requested.
@@ -113,6 +122,16 @@ pub struct TenantRetentionView {
     /// Dead letters.
     #[cfg_attr(feature = "schema", schema(required, example = "60d"))]
     pub dead: Option<String>,
+}
+
+/// What a tenant has.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = TenantCounts))]
+pub struct TenantCountsView {
+    /// Its subscribers.
+    pub subscribers: SubscriberStatsView,
+    /// Its deliveries of the last 30 days of UTC, today included. Those of the last seconds may be missing.
+    pub deliveries: DeliveryStatsView,
 }
 
 /// A deletion that goes on.

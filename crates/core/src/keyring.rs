@@ -9,9 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::digest;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::{Random, SubscriberId, TenantId};
+use crate::{Random, TenantId};
 
 const KEY_BYTES: usize = 32;
 /// The version of the layout; the first byte of all sealed data.
@@ -21,13 +22,13 @@ const NONCE_AT: usize = 1 + KEY_ID;
 /// The length of version, key id and nonce. The ciphertext and the tag follow.
 const HEAD: usize = NONCE_AT + NONCE_LEN;
 
-/// The keys that encrypt subscribers' secrets and header values before they are stored, with AES-256-GCM.
+/// The keys that encrypt secrets before they are stored, such as those of subscribers, with AES-256-GCM.
 ///
 /// The first key seals; every key opens. To rotate, put a new key in front, seal everything again
 /// ([`reseal`](Self::reseal), `postrider rekey`), and then remove the old key.
 ///
 /// Sealed data consists of a version (1 byte), the key's id (4), a random nonce (12), the ciphertext and the tag (16). It
-/// opens only in the [`SealContext`] in which it was sealed, so copying a row to another tenant or subscriber gains
+/// opens only in the [`SealContext`] in which it was sealed, so copying it to another row gains
 /// nothing. A key may seal 2^32 times before the risk of a repeated nonce becomes too high (NIST SP 800-38D, §8.3);
 /// each change of a subscriber's secret or headers seals once or twice.
 ///
@@ -37,8 +38,8 @@ const HEAD: usize = NONCE_AT + NONCE_LEN;
 ///
 /// let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom))?;
 /// let tenant = TenantId::default();
-/// let subscriber = IdGenerator::system().next();
-/// let context = SealContext { tenant: &tenant, subscriber, purpose: Purpose::Secret };
+/// let id = IdGenerator::system().next_uuid();
+/// let context = SealContext { tenant: &tenant, id, purpose: Purpose::Secret };
 ///
 /// let sealed = keyring.seal(&SystemRandom, &context, b"client-secret")?;
 /// assert_eq!(*keyring.open(&context, &sealed)?, b"client-secret");
@@ -68,13 +69,13 @@ pub struct KeyId([u8; KEY_ID]);
 pub struct SealContext<'a> {
     /// The tenant that owns the data.
     pub tenant: &'a TenantId,
-    /// The subscriber that the data belongs to.
-    pub subscriber: SubscriberId,
-    /// Which of the subscriber's values it is.
+    /// The id of what the data belongs to, such as a subscriber.
+    pub id: Uuid,
+    /// Which of its values it is.
     pub purpose: Purpose,
 }
 
-/// Which of a subscriber's values is sealed.
+/// Which value is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// The signing secret.
@@ -85,6 +86,8 @@ pub enum Purpose {
     OlderSecrets,
     /// The subscriber's own headers.
     Headers,
+    /// The answer to a request.
+    Answer,
 }
 
 /// Why keys are invalid, or data cannot be sealed or opened. The message contains no key.
@@ -124,8 +127,8 @@ pub enum KeyringError {
         "the data was sealed with key {0}, which is not in the keyring; add that key at the end of the list"
     )]
     UnknownKey(KeyId),
-    /// The data was changed, or belongs to another tenant, subscriber or purpose.
-    #[error("the sealed data was changed, or belongs to another tenant, subscriber or purpose")]
+    /// The data was changed, or belongs to another tenant, object or purpose.
+    #[error("the sealed data was changed, or belongs to another tenant, object or purpose")]
     Tampered,
 }
 
@@ -235,11 +238,10 @@ impl Keyring {
 impl SealContext<'_> {
     /// Encodes each field with its length in front, so that no two contexts have the same encoding.
     fn encode(&self) -> Vec<u8> {
-        let subscriber = self.subscriber.uuid();
         let fields: [&[u8]; 4] = [
             b"postrider seal 1",
             self.tenant.as_str().as_bytes(),
-            subscriber.as_bytes(),
+            self.id.as_bytes(),
             self.purpose.label().as_bytes(),
         ];
         let mut encoded = Vec::with_capacity(fields.iter().map(|field| 8 + field.len()).sum());
@@ -259,6 +261,7 @@ impl Purpose {
             Self::PreviousSecret => "previous secret",
             Self::OlderSecrets => "older secrets",
             Self::Headers => "headers",
+            Self::Answer => "answer",
         }
     }
 }

@@ -16,6 +16,7 @@
 //! | [`secret`], [`signing`] | signing secrets, signatures and their verification |
 //! | [`key`] | API keys: their form, their scopes and limits |
 //! | [`keyring`] | encryption of stored secrets |
+//! | [`format`](mod@format) | the bodies that subscribers can ask for |
 //! | [`header`] | the headers that a subscriber adds to its requests |
 //! | [`object`] | structs that deserialise from JSON objects only |
 //! | [`metadata`] | texts that applications note about something |
@@ -30,6 +31,7 @@ mod chain;
 pub mod clock;
 pub mod delivery;
 pub mod event;
+pub mod format;
 pub mod header;
 pub mod id;
 pub mod key;

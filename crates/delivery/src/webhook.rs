@@ -30,6 +30,8 @@ const AGENT: HeaderValue = HeaderValue::from_static("AI-Agent-Webhook/1.0");
 ///     event_type: &"order.created".parse()?,
 ///     agent_id: &"billing".parse()?,
 ///     body: "{}".into(),
+///     content_type: "application/json",
+///     content_headers: &[],
 ///     timestamp: SystemClock.now(),
 ///     signer: &signer,
 ///     headers: &CustomHeaders::default(),
@@ -50,6 +52,10 @@ pub struct Webhook<'a> {
     pub agent_id: &'a AgentId,
     /// The body, exactly as it is sent.
     pub body: Bytes,
+    /// The type of the body.
+    pub content_type: &'static str,
+    /// Further headers that belong to the body.
+    pub content_headers: &'a [(&'static str, String)],
     /// The time of this attempt.
     pub timestamp: Timestamp,
     /// Signs with the subscriber's secrets.
@@ -78,8 +84,12 @@ impl Webhook<'_> {
         let (id, seconds) = (self.event_id.to_string(), self.timestamp.seconds());
         let agent_signature = self.signer.agent_signature(&self.body);
         let webhook_signature = self.signer.webhook_signature(&id, seconds, &self.body);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(USER_AGENT, AGENT);
+        for (name, value) in self.content_headers {
+            let value = HeaderValue::try_from(value).map_err(|_| unsendable())?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
         for (name, value) in [
             ("x-agent-signature", secret(&agent_signature)),
             ("x-agent-id", HeaderValue::try_from(self.agent_id.as_str()).ok()),

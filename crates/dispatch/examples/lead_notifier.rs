@@ -129,6 +129,8 @@ impl LeadNotifier {
             event_type: &event_type,
             agent_id: &self.agent_id,
             body: body.into(),
+            content_type: "application/json",
+            content_headers: &[],
             timestamp,
             signer: &Signer::new(&webhook.secret, &[]),
             headers: &CustomHeaders::default(),

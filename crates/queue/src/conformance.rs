@@ -105,6 +105,9 @@ macro_rules! conformance_suite {
                 paused_lanes_do_not_hide_open_ones
                 jobs_of_a_paused_lane_are_held_and_return_in_order
                 many_paused_lanes_return_at_once
+                a_held_lane_gives_nothing_until_it_is_released
+                a_lane_that_is_held_twice_is_released_twice
+                held_lanes_do_not_hide_open_ones
                 depth_counts_by_state
                 the_longest_wait_ignores_jobs_that_their_lane_holds_back
                 many_claimers_never_overlap

@@ -78,6 +78,15 @@ pub enum Draining {
     ThenRemoved,
 }
 
+/// For whom a lane is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// For its own sake.
+    Lane,
+    /// Because all lanes of its owner are.
+    Owner,
+}
+
 /// A worker's time-limited hold on a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {

@@ -7,7 +7,7 @@ use postrider_database::{DatabaseError, Dialect};
 use sea_orm::{ConnectionTrait, Value};
 
 use crate::job::{LaneId, LaneRate, LaneSettings};
-use crate::tables::{PRIORITIES, integer, millis};
+use crate::tables::{PRIORITIES, WITHHELD, integer, millis};
 
 /// What a lane owes to its old rate, it owes to the new one: as many jobs as before, and at most a burst. So a raised limit
 /// is not held back by the slower one before it, and a change gives no second burst. A lane that had no limit owes nothing.
@@ -26,12 +26,12 @@ static CONFIGURE: Template = Template::new(
                  (lanes.rate_next_us - {now} * 1000) * 1.0 / lanes.rate_interval_us, excluded.rate_burst
              ) AS bigint) END,
          paused_until = CASE WHEN {disordered} THEN 0 ELSE lanes.paused_until END,
-         shut_until = CASE WHEN NOT ({disordered}) AND lanes.paused_until > {now} THEN lanes.paused_until END,
+         shut_until = CASE WHEN {on_hold} THEN lanes.shut_until WHEN NOT ({disordered}) AND lanes.paused_until > {now} THEN lanes.paused_until END,
          crowded = lanes.crowded AND NOT excluded.ordered,
          passed = 0,
          head = CASE WHEN excluded.ordered THEN 0 ELSE lanes.head END,
          next_head = CASE WHEN excluded.ordered THEN 0 ELSE lanes.next_head END",
-    &[&[("disordered", "lanes.ordered AND NOT excluded.ordered AND NOT lanes.probing")]],
+    &[WITHHELD, &[("disordered", "lanes.ordered AND NOT excluded.ordered AND NOT lanes.probing")]],
 );
 
 /// A job that an ordered lane retries is ready in its old place although it is not due, as the lane pauses instead. There
@@ -63,11 +63,15 @@ static EARLY_ON_SQLITE: Template = Template::new(
 const UNORDERED_AT_ONCE: i64 = 1_000;
 
 static PAUSE: Template = Template::new(
-    "UPDATE lanes SET paused_until = {now} + $2, probing = true, shut_until = {now} + $2 WHERE id = $1",
-    &[],
+    "UPDATE lanes SET paused_until = {now} + $2, probing = true,
+         shut_until = CASE WHEN {on_hold} THEN shut_until ELSE {now} + $2 END WHERE id = $1",
+    &[WITHHELD],
 );
 
-static RESUME: &str = "UPDATE lanes SET paused_until = 0, probing = false, shut_until = NULL WHERE id = $1";
+static RESUME: Template = Template::new(
+    "UPDATE lanes SET paused_until = 0, probing = false, shut_until = CASE WHEN {on_hold} THEN shut_until END WHERE id = $1",
+    &[WITHHELD],
+);
 
 pub(crate) async fn configure(
     connection: &impl ConnectionTrait,
@@ -116,7 +120,7 @@ pub(crate) async fn pause(
 }
 
 pub(crate) async fn resume(connection: &impl ConnectionTrait, lane: LaneId) -> Result<(), DatabaseError> {
-    execute(connection, RESUME, [lane.0.into()]).await.map(drop)
+    run(connection, &RESUME, [lane.0.into()]).await.map(drop)
 }
 
 async fn run<const N: usize>(

@@ -43,6 +43,7 @@ mod claiming;
 mod drain;
 mod enqueue;
 mod error;
+mod hold;
 mod job;
 mod join;
 mod lane;
@@ -66,7 +67,7 @@ use postrider_database::{Database, Dialect};
 
 pub use error::QueueError;
 pub use job::{
-    CheckIn, Claim, Claimed, ClaimedJob, Depth, Draining, Duties, Finish, JobId, LaneId, LaneRate,
+    CheckIn, Claim, Claimed, ClaimedJob, Depth, Draining, Duties, Finish, Hold, JobId, LaneId, LaneRate,
     LaneSettings, Lease, LeaseToken, NewJob, Place, Promoted, Rescue, Rescued, WaitingJob, WorkerId,
 };
 pub use join::Join;

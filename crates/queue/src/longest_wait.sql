@@ -7,7 +7,7 @@ WITH RECURSIVE {walk},
 seen AS (SELECT lane, step FROM walk WHERE lane IS NOT NULL)
 -- Of each lane that holds nothing back, the job that a claim would take first.
 SELECT
-    max(CASE WHEN paused_until <= {now} AND NOT probing AND NOT draining AND full_at <= {now} - $4
+    max(CASE WHEN paused_until <= {now} AND NOT probing AND NOT {withheld} AND full_at <= {now} - $4
         THEN {now} - coalesce({first_new}, {first_again}) END) AS waited,
     count(*) AS lanes,
     (SELECT lane FROM seen ORDER BY step DESC LIMIT 1) AS last_lane

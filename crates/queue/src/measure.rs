@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::job::Depth;
 use crate::tables::{
-    FIRST_JOBS, LANES_ON_POSTGRES, LANES_ON_SQLITE, PRIORITIES, WALK, WALK_OVER_ALL, count, duration, millis,
+    FIRST_JOBS, LANES_ON_POSTGRES, LANES_ON_SQLITE, PRIORITIES, WALK, WALK_OVER_ALL, WITHHELD, count,
+    duration, millis,
 };
 
 /// How many lanes one measurement looks at.
@@ -49,16 +50,20 @@ const COUNTED: &[Part] = &[
 
 static DEPTH_ON_POSTGRES: Template = Template::new(
     include_str!("measure.sql"),
-    &[WALK_OVER_ALL, LANES_ON_POSTGRES, ESTIMATED, FIRST_JOBS, PRIORITIES],
+    &[WALK_OVER_ALL, LANES_ON_POSTGRES, ESTIMATED, WITHHELD, FIRST_JOBS, PRIORITIES],
 );
 static DEPTH_ON_SQLITE: Template = Template::new(
     include_str!("measure.sql"),
-    &[WALK_OVER_ALL, LANES_ON_SQLITE, COUNTED, FIRST_JOBS, PRIORITIES],
+    &[WALK_OVER_ALL, LANES_ON_SQLITE, COUNTED, WITHHELD, FIRST_JOBS, PRIORITIES],
 );
-static WAIT_ON_POSTGRES: Template =
-    Template::new(include_str!("longest_wait.sql"), &[WALK, LANES_ON_POSTGRES, FIRST_JOBS, PRIORITIES]);
-static WAIT_ON_SQLITE: Template =
-    Template::new(include_str!("longest_wait.sql"), &[WALK, LANES_ON_SQLITE, FIRST_JOBS, PRIORITIES]);
+static WAIT_ON_POSTGRES: Template = Template::new(
+    include_str!("longest_wait.sql"),
+    &[WALK, LANES_ON_POSTGRES, WITHHELD, FIRST_JOBS, PRIORITIES],
+);
+static WAIT_ON_SQLITE: Template = Template::new(
+    include_str!("longest_wait.sql"),
+    &[WALK, LANES_ON_SQLITE, WITHHELD, FIRST_JOBS, PRIORITIES],
+);
 
 /// Where the next measurements start.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@
 WITH RECURSIVE {walk},
 seen AS (SELECT lane, step FROM walk WHERE lane IS NOT NULL),
 counted AS (
-    SELECT seen.lane, seen.step, paused_until > {now} AS paused, (SELECT count(*) FROM (
+    SELECT seen.lane, seen.step, (paused_until > {now} OR {on_hold}) AS paused, (SELECT count(*) FROM (
         SELECT 1 FROM jobs WHERE jobs.lane = lanes.id AND jobs.priority = {first_try} AND jobs.seq >= lanes.head
             AND jobs.lease_token IS NULL LIMIT $4
     ) AS first_tries) + (SELECT count(*) FROM (

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 
 use crate::error::QueueError;
 use crate::job::{
-    CheckIn, Claim, Claimed, Depth, Duties, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted,
-    Rescue, Rescued, WorkerId,
+    CheckIn, Claim, Claimed, Depth, Duties, Finish, Hold, JobId, LaneId, LaneSettings, Lease, NewJob,
+    Promoted, Rescue, Rescued, WorkerId,
 };
 use crate::wake::Wakeups;
 
@@ -146,6 +146,20 @@ pub trait LaneControl: Send + Sync + 'static {
     /// # Errors
     /// Fails if the queue is unavailable.
     async fn resume(&self, lane: LaneId) -> Result<(), QueueError>;
+
+    /// Stops claims on these lanes of an owner until [`LaneControl::release`], whatever else happens to them. Jobs that are
+    /// running continue, others can be enqueued. Creates lanes that do not exist. A lane can be held for both reasons, and
+    /// then needs both releases.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn hold(&self, lanes: &[LaneId], owner: &str, hold: Hold) -> Result<(), QueueError>;
+
+    /// Ends what [`LaneControl::hold`] began for the same reason, and wakes workers.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn release(&self, lanes: &[LaneId], hold: Hold) -> Result<(), QueueError>;
 }
 
 /// Takes jobs in, outside any transaction of the caller.

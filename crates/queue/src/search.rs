@@ -13,13 +13,13 @@ use sea_orm::{ConnectionTrait, Value};
 use uuid::Uuid;
 
 use crate::job::LaneId;
-use crate::tables::{LANE_RULES, LANES_ON_POSTGRES, LANES_ON_SQLITE, WALK, duration};
+use crate::tables::{LANE_RULES, LANES_ON_POSTGRES, LANES_ON_SQLITE, WALK, WITHHELD, duration};
 use crate::turns::{Left, Page};
 
 static ON_POSTGRES: Template =
-    Template::new(include_str!("search.sql"), &[WALK, LANES_ON_POSTGRES, LANE_RULES, RULES_HERE]);
+    Template::new(include_str!("search.sql"), &[WALK, LANES_ON_POSTGRES, LANE_RULES, WITHHELD, RULES_HERE]);
 static ON_SQLITE: Template =
-    Template::new(include_str!("search.sql"), &[WALK, LANES_ON_SQLITE, LANE_RULES, RULES_HERE]);
+    Template::new(include_str!("search.sql"), &[WALK, LANES_ON_SQLITE, LANE_RULES, WITHHELD, RULES_HERE]);
 
 const RULES_HERE: &[Part] = &[("moment", "{now}")];
 

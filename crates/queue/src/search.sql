@@ -10,7 +10,7 @@ seen(lane, step) AS (
     SELECT * FROM (SELECT id, 0 FROM lanes WHERE shut_until <= {now} ORDER BY shut_until LIMIT 256) AS due
 )
 SELECT seen.lane, lanes.owner, seen.step, {greatest}(paused_until - {now}, {rate_for}) AS closed_for,
-    NOT draining AND (shut_until IS NULL OR shut_until <= {now}) AS worth_looking
+    NOT {withheld} AND (shut_until IS NULL OR shut_until <= {now}) AS worth_looking
 FROM seen {with_lanes}
 UNION ALL
 -- When the next shut lane opens.

@@ -50,6 +50,13 @@ pub(crate) const FIRST_JOBS: &[Part] = &[
     ),
 ];
 
+/// Whether claims take nothing from a row of `lanes` until somebody says so.
+pub(crate) const WITHHELD: &[Part] =
+    &[("withheld", "(draining OR {on_hold})"), ("on_hold", "(lanes.held OR lanes.owner_held)")];
+
+/// The end of what has no end: the last millisecond of the year 9999.
+pub(crate) const FOREVER: &[Part] = &[("forever", "253402300799999")];
+
 /// When a lane lets jobs be claimed, and how many, as expressions over a row of `lanes`.
 ///
 /// They need `{moment}`, the present in Unix milliseconds, and some of them `{default_concurrency}`, the concurrency of
@@ -60,7 +67,7 @@ pub(crate) const FIRST_JOBS: &[Part] = &[
 /// rate. A job conforms if that is less than `rate_burst` intervals ahead.
 pub(crate) const LANE_RULES: &[Part] = &[
     // Whether a job may be claimed now.
-    ("may_claim", "(NOT draining AND paused_until <= {moment} AND {rate_for} <= 0 AND NOT {at_limit})"),
+    ("may_claim", "(NOT {withheld} AND paused_until <= {moment} AND {rate_for} <= 0 AND NOT {at_limit})"),
     ("at_limit", "(running >= {allowed})"),
     // How many jobs a claim leaves claimed at most: those that may run at once, and those of a worker that claims ahead.
     ("allowed", "({may_run} + {may_wait})"),

@@ -7,11 +7,13 @@ use async_trait::async_trait;
 use postrider_database::{Database, Guarded, Purpose, Transaction, Writes};
 use sea_orm::QueryResult;
 
-use crate::drain;
 use crate::error::QueueError;
-use crate::job::{Claim, Claimed, Draining, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, WaitingJob};
+use crate::job::{
+    Claim, Claimed, Draining, Finish, Hold, JobId, LaneId, LaneSettings, Lease, NewJob, WaitingJob,
+};
 use crate::join::Join;
 use crate::queue::{JobSink, LaneControl, Queue};
+use crate::{drain, hold};
 
 /// A queue that lives in the application's database and takes part in its transactions.
 ///
@@ -95,6 +97,34 @@ pub trait TransactionalQueue: Queue {
     /// # Errors
     /// Fails if the database is unavailable.
     async fn resume_in(&self, transaction: &Transaction, lane: LaneId) -> Result<(), QueueError>;
+
+    /// [`LaneControl::hold`], effective when `transaction` commits. Locks the lanes.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn hold_in(
+        &self,
+        transaction: &Transaction,
+        lanes: &[LaneId],
+        owner: &str,
+        hold: Hold,
+    ) -> Result<(), QueueError> {
+        Ok(hold::hold(transaction, lanes, owner, hold).await?)
+    }
+
+    /// [`LaneControl::release`], effective when `transaction` commits. Locks the lanes. Call
+    /// [`JobQueue::wake`](crate::JobQueue::wake) after that.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn release_in(
+        &self,
+        transaction: &Transaction,
+        lanes: &[LaneId],
+        hold: Hold,
+    ) -> Result<(), QueueError> {
+        Ok(hold::release(transaction, lanes, hold).await?)
+    }
 
     /// Starts or stops draining a lane when `transaction` commits. Claims take nothing from a draining lane, whatever its
     /// limits. Somebody ends what waits in it: finds it with [`TransactionalQueue::next_draining`], reads its jobs with
@@ -219,6 +249,20 @@ impl<Q: TransactionalQueue> LaneControl for Q {
         self.resume_in(&transaction, lane).await?;
         commit(transaction).await?;
         self.wake(&[lane]);
+        Ok(())
+    }
+
+    async fn hold(&self, lanes: &[LaneId], owner: &str, hold: Hold) -> Result<(), QueueError> {
+        let transaction = self.database().begin().await?;
+        self.hold_in(&transaction, lanes, owner, hold).await?;
+        commit(transaction).await
+    }
+
+    async fn release(&self, lanes: &[LaneId], hold: Hold) -> Result<(), QueueError> {
+        let transaction = self.database().begin().await?;
+        self.release_in(&transaction, lanes, hold).await?;
+        commit(transaction).await?;
+        self.wake(lanes);
         Ok(())
     }
 }

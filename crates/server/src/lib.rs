@@ -39,6 +39,7 @@ mod known_keys;
 mod limits;
 mod needs;
 mod observe;
+mod once;
 mod openapi;
 mod page;
 mod places;

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
 use crate::body;
+use crate::once;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -20,13 +21,13 @@ pub(crate) async fn bounded(state: &ApiState, request: Request, next: Next) -> R
     let working = async {
         // The semaphore is never closed. If it were, requests would run unbounded rather than fail.
         let _permit = state.permits.acquire().await.ok();
-        next.run(request).await
+        once::run(&state.store, request, next).await
     };
     match timeout(state.config.request_timeout, working).await {
         Ok(response) => response,
         Err(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the request timed out and may have taken effect; repeat it, and for an event use an `id` or `Idempotency-Key`",
+            "the request timed out and may have taken effect; repeat it with the same `Idempotency-Key`, or the same `id` of an event",
         )
         .into_response(),
     }

@@ -1,5 +1,6 @@
 //! The OpenAPI description, generated from the routes.
 
+use axum::http::Method;
 use postrider_core::key::Scope;
 use utoipa::OpenApi;
 use utoipa::openapi::header::HeaderBuilder;
@@ -9,7 +10,7 @@ use utoipa::openapi::path::{
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Response, ResponseBuilder, Schema, Type};
 
-use crate::needs::Needs;
+use crate::needs::{Needs, Trail};
 use crate::webhook;
 
 /// Everything that does not belong to one route.
@@ -81,7 +82,7 @@ pub(crate) fn document(mut api: utoipa::openapi::OpenApi) -> String {
 }
 
 /// Adds to an operation what follows from `needs`, and what all operations have in common.
-pub(crate) fn complete(operation: &mut Operation, needs: Needs) {
+pub(crate) fn complete(operation: &mut Operation, method: &Method, needs: Needs) {
     let scopes: Vec<_> = needs.scopes.iter().map(Scope::as_str).collect();
     let named = scopes.iter().map(|scope| format!("`{scope}`")).collect::<Vec<_>>().join(" and ");
     let before = operation.description.take().map_or_else(String::new, |text| format!("{text}\n\n"));
@@ -101,6 +102,19 @@ pub(crate) fn complete(operation: &mut Operation, needs: Needs) {
         }))
         .schema(Some(Object::with_type(Type::String)));
     parameters.push(tenant.build().into());
+    let once = method == Method::POST && needs.trail == Trail::Changes;
+    if once {
+        let key = ParameterBuilder::new()
+            .name("Idempotency-Key")
+            .parameter_in(ParameterIn::Header)
+            .description(Some(
+                "Up to 255 printable ASCII characters, chosen by the caller. For 24 hours the same request with the same \
+                 credential and key is not carried out again, but answered as the first time, with the header \
+                 `Idempotency-Replayed`.",
+            ))
+            .schema(Some(Object::with_type(Type::String)));
+        parameters.push(key.build().into());
+    }
     let mut errors = vec![
         ("401", "The key is missing, wrong, expired or revoked."),
         (
@@ -112,6 +126,12 @@ pub(crate) fn complete(operation: &mut Operation, needs: Needs) {
         ("500", "The server failed; its log has the cause."),
         ("503", "The server cannot handle the request now. Try again after `Retry-After` seconds."),
     ];
+    if once {
+        errors.push((
+            "409",
+            "The `Idempotency-Key` was used for another request, or for one that is not answered yet.",
+        ));
+    }
     if has_id {
         errors.push(("404", "Not found."));
     }

@@ -21,8 +21,8 @@ use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
 use crate::{
-    address, audit, auth, dead_letters, deliveries, docs, events, keys, limits, openapi, request_id, stats,
-    subscribers, tenants,
+    address, audit, auth, dead_letters, deliveries, docs, events, keys, limits, once, openapi, request_id,
+    stats, subscribers, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -140,18 +140,23 @@ async fn admit(
     tracing::Span::current().record("postrider.tenant.id", caller.tenant.as_str());
     let may_write = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
     let writer = may_write.then(|| caller.tenant.clone());
+    let takes_events = needs.is_some_and(|needs| needs.capacity);
     if let Some(tenant) = &writer {
         state.tenants.admit(tenant)?;
+    }
+    if takes_events {
+        state.tenants.admit_event(&caller.tenant)?;
     }
     if needs.is_some_and(|needs| needs.trail.has(request.method())) {
         let address = address::of(request.extensions(), request.headers(), &state.config.trusted_proxies);
         let actor = &caller.actor;
-        let auditor = Auditor::new(actor.id(), actor.name(), address, request_id::current());
+        let mut auditor = Auditor::new(actor.id(), actor.name(), address, request_id::current());
+        auditor.request_key = once::key(request, needs, &state.store, &caller.tenant, &auditor.actor)?;
         request.extensions_mut().insert(Arc::new(auditor));
     }
     request.extensions_mut().insert(caller);
     // Before the request waits for a place: requests that wait for a slow database may hold all places.
-    if needs.is_some_and(|needs| needs.capacity) {
+    if takes_events {
         state.pressure.admit_event()?;
     }
     Ok(writer)

@@ -36,7 +36,7 @@ impl Routes {
         for (path, item) in &mut paths.paths {
             let declared = self.requirements.0.entry(path.clone()).or_default();
             for (method, operation) in operations(item) {
-                openapi::complete(operation, needs);
+                openapi::complete(operation, &method, needs);
                 declared.push((method, needs));
             }
         }

@@ -1,7 +1,7 @@
 //! Statistics.
 
 mod series;
-mod view;
+pub(crate) mod view;
 
 use axum::Json;
 use axum::extract::State;

@@ -1,5 +1,6 @@
 //! Subscribers: created, changed, shown and deleted.
 
+mod format;
 mod request;
 mod secret;
 mod test_event;
@@ -31,7 +32,7 @@ use crate::state::ApiState;
 
 const READ: Needs = Needs::scope(Scope::SubscribersRead).for_some_subscribers();
 const WRITE: Needs = Needs::scope(Scope::SubscribersWrite).for_some_subscribers();
-const TEST: Needs = Needs::scope(Scope::EventsWrite).for_some_subscribers();
+const TEST: Needs = Needs::scope(Scope::EventsWrite).with_capacity().for_some_subscribers();
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
@@ -42,6 +43,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(WRITE, routes!(delete))
         .add(WRITE, routes!(activate))
         .add(WRITE, routes!(deactivate))
+        .add(WRITE, routes!(pause))
+        .add(WRITE, routes!(resume))
         .add(TEST, routes!(test_event::test_subscriber))
         .add(
             Needs::scope(Scope::SecretsRead).for_some_subscribers().with_audited_read(),
@@ -78,7 +81,10 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         active: inactive.is_none(),
         deactivated_at: inactive.map(|(since, _)| since.into()),
         deactivation_reason: inactive.map(|(_, reason)| reason),
+        paused_at: subscriber.paused_at.map(Moment),
         policy: subscriber.policy.fields().clone(),
+        format: subscriber.format.name(),
+        format_options: format::options(&subscriber.format),
         breaker: breaker_view(subscriber.health),
         created_at: subscriber.created_at.into(),
         updated_at: subscriber.updated_at.into(),
@@ -230,6 +236,43 @@ async fn deactivate(
 ) -> Result<Json<SubscriberView>, Problem> {
     caller.reach(id, "subscriber")?;
     let change = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
+    shown(store.change_subscriber(&caller.tenant, id, change).await?)
+}
+
+/// Pause a subscriber
+///
+/// It still receives events, but their deliveries wait until it is resumed. No further request to it starts, except those
+/// that a worker has already claimed. A paused subscriber stays paused while its circuit breaker opens and closes.
+#[utoipa::path(
+    post, path = "/v1/subscribers/{id}/pause", operation_id = "pause_subscriber", tag = "subscribers",
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    responses((status = 200, description = "The changed subscriber.", body = SubscriberView))
+)]
+async fn pause(
+    Audited(store): Audited,
+    caller: Caller,
+    PathId(id): PathId<id::Subscriber>,
+) -> Result<Json<SubscriberView>, Problem> {
+    caller.reach(id, "subscriber")?;
+    let change = SubscriberChange { paused: Some(true), ..SubscriberChange::default() };
+    shown(store.change_subscriber(&caller.tenant, id, change).await?)
+}
+
+/// Resume a subscriber
+///
+/// Ends a pause. What has waited is delivered at the subscriber's own pace.
+#[utoipa::path(
+    post, path = "/v1/subscribers/{id}/resume", operation_id = "resume_subscriber", tag = "subscribers",
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    responses((status = 200, description = "The changed subscriber.", body = SubscriberView))
+)]
+async fn resume(
+    Audited(store): Audited,
+    caller: Caller,
+    PathId(id): PathId<id::Subscriber>,
+) -> Result<Json<SubscriberView>, Problem> {
+    caller.reach(id, "subscriber")?;
+    let change = SubscriberChange { paused: Some(false), ..SubscriberChange::default() };
     shown(store.change_subscriber(&caller.tenant, id, change).await?)
 }
 

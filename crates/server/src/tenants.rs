@@ -8,13 +8,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use postrider_api::Cursor;
 use postrider_api::tenant::{
-    TenantChangeRequest, TenantDeletionView, TenantList, TenantRequest, TenantRetentionView, TenantView,
-    TenantsQuery,
+    TenantChangeRequest, TenantCountsView, TenantDeletionView, TenantList, TenantRequest,
+    TenantRetentionView, TenantView, TenantsQuery,
 };
-use postrider_core::TenantId;
 use postrider_core::key::Scope;
+use postrider_core::{TenantId, chain, id};
+use postrider_store::Page;
 use postrider_store::retention::Age;
-use postrider_store::tenants::{Deletable, Tenant, TenantRetention};
+use postrider_store::tenants::{Closed, Deletable, Tenant, TenantCounts, TenantRetention};
 use utoipa_axum::routes;
 
 use crate::audit::Audited;
@@ -25,6 +26,10 @@ use crate::page;
 use crate::problem::Problem;
 use crate::routes::Routes;
 use crate::state::ApiState;
+use crate::stats::view::{delivery_stats_view, subscriber_stats_view};
+
+/// How many steps of holding or releasing lanes a request takes.
+const STEPS: usize = 20;
 
 const MANAGE: Needs = Needs::scope(Scope::TenantsManage).on_deployment();
 
@@ -37,14 +42,19 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(MANAGE, routes!(delete))
 }
 
-fn tenant_view(tenant: Tenant) -> TenantView {
+fn tenant_view(tenant: Tenant, counts: TenantCounts) -> TenantView {
     let TenantRetention { history, payloads, dead } = tenant.retention;
     let age = |age: Option<_>| age.map(|age| Age::For(age).to_string());
     TenantView {
         id: tenant.id,
         name: tenant.name,
         metadata: tenant.metadata.into(),
+        active: tenant.active,
         retention: TenantRetentionView { history: age(history), payloads: age(payloads), dead: age(dead) },
+        counts: TenantCountsView {
+            subscribers: subscriber_stats_view(counts.subscribers),
+            deliveries: delivery_stats_view(counts.deliveries),
+        },
         created_at: tenant.created_at.into(),
         deletion: tenant
             .deletion
@@ -79,9 +89,9 @@ async fn register(
     if !store.register_tenant(&new).await? {
         return Err(Problem::new(StatusCode::CONFLICT, "there is a tenant with this id"));
     }
-    let tenant = state.store.tenant(&new.id).await?.ok_or_else(|| Problem::missing("tenant"))?;
-    let location = HeaderValue::try_from(format!("/v1/tenants/{}", tenant.id));
-    let mut response = (StatusCode::CREATED, Json(tenant_view(tenant))).into_response();
+    let location = HeaderValue::try_from(format!("/v1/tenants/{}", new.id));
+    let tenant = shown(&state, state.store.tenant(&new.id).await?).await?;
+    let mut response = (StatusCode::CREATED, tenant).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -103,11 +113,11 @@ async fn list(
     if caller.one_tenant {
         let found = state.store.tenant(&caller.tenant).await?;
         let is_after = |tenant: &Tenant| query.cursor.is_none_or(|Cursor(before)| tenant.place < before);
-        let data = found.filter(is_after).map(tenant_view).into_iter().collect();
-        return Ok(Json(TenantList { data, next_cursor: None }));
+        let data = found.filter(is_after).into_iter().collect();
+        return with_counts(&state, Page { items: data, next: None }).await;
     }
     let tenants = state.store.tenants(page::request(query.limit, query.cursor)).await?;
-    Ok(Json(page::list(tenants, tenant_view)))
+    with_counts(&state, tenants).await
 }
 
 /// Get a tenant
@@ -122,12 +132,15 @@ async fn read(
     PathTenant(id): PathTenant,
 ) -> Result<Json<TenantView>, Problem> {
     reach(&caller, &id)?;
-    shown(state.store.tenant(&id).await?)
+    shown(&state, state.store.tenant(&id).await?).await
 }
 
 /// Change a tenant
 ///
 /// Fields that are absent keep their value. A shorter retention takes effect step by step, once a worker has heard of it.
+///
+/// With `active: false` the tenant's events are refused with 403, by other servers a few seconds later, and its deliveries
+/// wait; nothing is lost. With `active: true` both go on.
 #[utoipa::path(
     patch, path = "/v1/tenants/{id}", operation_id = "change_tenant", tag = "tenants",
     params(("id" = String, Path, description = "The tenant's id.")),
@@ -135,6 +148,7 @@ async fn read(
     responses((status = 200, description = "The changed tenant.", body = TenantView))
 )]
 async fn change(
+    State(state): State<ApiState>,
     Audited(store): Audited,
     caller: Caller,
     PathTenant(id): PathTenant,
@@ -142,7 +156,35 @@ async fn change(
 ) -> Result<Json<TenantView>, Problem> {
     let request: TenantChangeRequest = body.parse()?;
     reach(&caller, &id)?;
-    shown(store.change_tenant(&id, |tenant| request::change(tenant, request)).await?)
+    let mut was_active = true;
+    let change = |tenant: &mut Tenant| {
+        was_active = tenant.active;
+        request::change(tenant, request)
+    };
+    let tenant = store.change_tenant(&id, change).await?;
+    if let Some(tenant) = tenant.as_ref().filter(|tenant| tenant.active != was_active) {
+        set_active(&state, tenant).await;
+    }
+    shown(&state, tenant).await
+}
+
+/// Makes the change of `active` effective as far as this request can.
+async fn set_active(state: &ApiState, tenant: &Tenant) {
+    if tenant.active {
+        state.tenants.open(&tenant.id);
+    } else {
+        state.tenants.close(&tenant.id, Closed::Inactive);
+    }
+    for _ in 0..STEPS {
+        match state.store.hold_lanes_of(&tenant.id).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(tenant = %tenant.id, error = %chain(&error), "lanes not held or released yet; a worker goes on");
+                return;
+            }
+        }
+    }
 }
 
 /// Delete a tenant
@@ -172,10 +214,10 @@ async fn delete(
         Deletable::Needed => {
             return Err(Problem::new(StatusCode::CONFLICT, format!("the tenant `{id}` cannot be deleted")));
         }
-        Deletable::Begun => state.tenants.refuse(&id),
+        Deletable::Begun => state.tenants.close(&id, Closed::BeingDeleted),
         Deletable::Missing => {}
     }
-    Ok((StatusCode::ACCEPTED, shown(state.store.tenant(&id).await?)?))
+    Ok((StatusCode::ACCEPTED, shown(&state, state.store.tenant(&id).await?).await?))
 }
 
 /// Answers a tenant that the request does not concern as an unknown one.
@@ -183,6 +225,19 @@ fn reach(caller: &Caller, tenant: &TenantId) -> Result<(), Problem> {
     if caller.concerns(tenant) { Ok(()) } else { Err(Problem::missing("tenant")) }
 }
 
-fn shown(found: Option<Tenant>) -> Result<Json<TenantView>, Problem> {
-    found.map(|tenant| Json(tenant_view(tenant))).ok_or_else(|| Problem::missing("tenant"))
+async fn shown(state: &ApiState, found: Option<Tenant>) -> Result<Json<TenantView>, Problem> {
+    let tenant = found.ok_or_else(|| Problem::missing("tenant"))?;
+    let counts = state.store.tenant_counts([&tenant.id]).await?.remove(&tenant.id).unwrap_or_default();
+    Ok(Json(tenant_view(tenant, counts)))
+}
+
+async fn with_counts(
+    state: &ApiState,
+    tenants: Page<Tenant, id::TenantPlace>,
+) -> Result<Json<TenantList>, Problem> {
+    let counts = state.store.tenant_counts(tenants.items.iter().map(|tenant| &tenant.id)).await?;
+    Ok(Json(page::list(tenants, |tenant| {
+        let counts = counts.get(&tenant.id).copied().unwrap_or_default();
+        tenant_view(tenant, counts)
+    })))
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use postrider_core::{AuditId, TenantId, Timestamp};
 use serde_json::Value;
+use uuid::Uuid;
 
 /// Who makes changes, and in which request.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Auditor {
     pub address: Option<IpAddr>,
     /// The request.
     pub request_id: Option<String>,
+    /// The key of the request, if it is to be carried out once.
+    pub request_key: Option<RequestKey>,
     /// What was written so far.
     written: Mutex<Vec<AuditEntry>>,
 }
@@ -56,7 +59,7 @@ impl Auditor {
         address: Option<IpAddr>,
         request_id: Option<String>,
     ) -> Self {
-        Self { actor, actor_name, address, request_id, written: Mutex::default() }
+        Self { actor, actor_name, address, request_id, request_key: None, written: Mutex::default() }
     }
 
     pub(crate) fn note(&self, written: AuditEntry) {
@@ -66,5 +69,21 @@ impl Auditor {
     /// Returns what was written since the last call. If a change has failed, its row is not in the database.
     pub fn take_written(&self) -> Vec<AuditEntry> {
         std::mem::take(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The key of a request, as one process tries to carry it out.
+#[derive(Clone, Debug)]
+pub struct RequestKey {
+    pub(crate) tenant: TenantId,
+    pub(crate) actor: String,
+    pub(crate) key: String,
+    pub(crate) token: Uuid,
+}
+
+impl RequestKey {
+    /// A key that `actor` chose for a request of a tenant. `token` is new.
+    pub fn new(tenant: TenantId, actor: String, key: String, token: Uuid) -> Self {
+        Self { tenant, actor, key, token }
     }
 }

@@ -21,6 +21,7 @@
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
 //! | [`stats`] | totals and time series, read from roll-ups |
 //! | [`partitions`] | the partitions in which events, deliveries and attempts are |
+//! | [`request_keys`] | requests that are carried out once, however often they are repeated |
 //! | [`retention`] | removes what is older than the retention |
 //! | [`archive`] | reads the rows of an old day, and removes it once they were copied |
 //! | [`clock`] | compares the clock of this process with the database's |
@@ -56,6 +57,7 @@ pub mod partitions;
 mod payload_gone;
 pub mod queue_ids;
 pub mod recording;
+pub mod request_keys;
 pub mod retention;
 mod rollups;
 mod row;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use postrider_core::format::Format;
 use postrider_core::keyring::Purpose;
 use postrider_core::signing::Signer;
 use postrider_core::{
@@ -25,7 +26,10 @@ use self::columns::{INPUT, columns, joins};
 use crate::attempt::{DeliveryRef, End};
 use crate::partitions::Tables;
 use crate::row::{parse, status, target, unsigned};
-use crate::subscribers::{secrets, stored::read_policy};
+use crate::subscribers::{
+    secrets,
+    stored::{read_format, read_policy},
+};
 use crate::{Store, StoreError};
 
 /// The body of a request.
@@ -61,6 +65,8 @@ pub struct Recipient {
     pub headers: CustomHeaders,
     /// How to deliver to the subscriber.
     pub policy: Policy,
+    /// The body that it receives.
+    pub format: Format,
 }
 
 /// What to do about a claimed job.
@@ -286,6 +292,7 @@ impl Store {
             signer: Signer::new(&secret, &previous),
             headers: secrets::open_headers(&self.keyring, tenant, subscriber, headers.as_deref())?,
             policy: read_policy(&column::<String>(row, "policy")?, subscriber)?,
+            format: read_format(column::<Option<String>>(row, "format")?.as_deref(), subscriber)?,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use postrider_core::format::{Format, Rendered, UnreadableEnvelope};
 use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain};
 use postrider_delivery::{LocalTrouble, Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish, Lease};
@@ -199,11 +200,23 @@ async fn deliver(
         random
     });
     let delivery = &work.delivery;
+    let Formatted { body, content_type, headers: content_headers } = match formatted(work, body) {
+        Ok(formatted) => formatted,
+        Err(error) => {
+            tracing::error!(
+                error = %chain(&error), delivery = %delivery.id, subscriber = %delivery.subscriber,
+                tenant = %delivery.tenant, "stored event could not be formatted"
+            );
+            return Ok(unreadable(shared, delivery));
+        }
+    };
     let webhook = Webhook {
         event_id: delivery.event_id,
         event_type: &delivery.event_type,
         agent_id: &work.agent_id,
         body,
+        content_type,
+        content_headers: &content_headers,
         timestamp: started_at,
         signer: &work.recipient.signer,
         headers: &work.recipient.headers,
@@ -240,6 +253,23 @@ async fn deliver(
     };
     log_attempt(work, &attempt, end, &traceparent);
     Ok((Some(attempt), end))
+}
+
+/// The body of a request, and the headers that belong to it.
+struct Formatted {
+    body: Bytes,
+    content_type: &'static str,
+    headers: Vec<(&'static str, String)>,
+}
+
+/// Makes the body that the subscriber has asked for. The envelope is sent as it is stored.
+fn formatted(work: &Work, envelope: Bytes) -> Result<Formatted, UnreadableEnvelope> {
+    let format = &work.recipient.format;
+    if *format == Format::Postrider {
+        return Ok(Formatted { body: envelope, content_type: "application/json", headers: Vec::new() });
+    }
+    let Rendered { content_type, headers, body } = format.render(work.delivery.event_id, &envelope)?;
+    Ok(Formatted { body: body.into(), content_type, headers })
 }
 
 /// Returns when the next attempt is due, or that the delivery is dead.

@@ -8,6 +8,7 @@ mod erase;
 mod extend;
 mod fan_out;
 mod fold_statistics;
+mod hold_lanes;
 mod keep_partitions;
 mod measure;
 mod remove_audit;
@@ -18,6 +19,7 @@ mod remove_of_tenants;
 mod remove_payloads;
 mod remove_statistics;
 mod rescue;
+mod steps;
 mod tidy;
 
 use std::pin::Pin;
@@ -33,7 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 17] = [
+const TASKS: [Task; 18] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -61,6 +63,9 @@ const TASKS: [Task; 17] = [
     }),
     Task::of_one("erase payloads", erase::interval, |shared| Box::pin(erase::run(shared))),
     Task::of_one("delete tenants", delete_tenants::interval, |shared| Box::pin(delete_tenants::run(shared))),
+    Task::of_one("hold the lanes of inactive tenants", hold_lanes::interval, |shared| {
+        Box::pin(hold_lanes::run(shared))
+    }),
     Task::of_one("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
     Task::of_one("remove idempotency keys", remove_keys::interval, |shared| {
         Box::pin(remove_keys::run(shared))

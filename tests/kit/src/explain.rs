@@ -33,7 +33,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 12] = [
+pub const LARGE: [&str; 17] = [
     "jobs",
     "scheduled_jobs",
     "claims",
@@ -46,6 +46,11 @@ pub const LARGE: [&str; 12] = [
     "rollups",
     "rollup_deltas",
     "health",
+    "tenants",
+    "api_keys",
+    "audit",
+    "request_keys",
+    "subscriber_counts",
 ];
 
 /// Nodes that pass on the rows of the node below, in its order.

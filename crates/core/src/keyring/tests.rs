@@ -14,8 +14,8 @@ fn keyring(bytes: &[u8]) -> Keyring {
     Keyring::parse(&keys.join(",")).unwrap()
 }
 
-fn subscriber(number: u128) -> SubscriberId {
-    SubscriberId::from_uuid(Uuid::from_u128(number))
+fn subscriber(number: u128) -> Uuid {
+    Uuid::from_u128(number)
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn the_layout_of_sealed_data_is_stable() {
         }
     }
     let tenant = TenantId::default();
-    let context = SealContext { tenant: &tenant, subscriber: subscriber(7), purpose: Purpose::Headers };
+    let context = SealContext { tenant: &tenant, id: subscriber(7), purpose: Purpose::Headers };
     let sealed = keyring(&[1]).seal(&Counting, &context, b"plain").unwrap();
     let expected = "01d7f41e07000102030405060708090a0bcbcaf44f4eca475d63500a8ae09ddb32cfb5ae45ca";
     assert_eq!(hex::encode(sealed), expected);
@@ -64,7 +64,7 @@ fn the_layout_of_sealed_data_is_stable() {
 #[test]
 fn a_key_can_be_rotated() {
     let tenant = TenantId::default();
-    let context = SealContext { tenant: &tenant, subscriber: subscriber(1), purpose: Purpose::Secret };
+    let context = SealContext { tenant: &tenant, id: subscriber(1), purpose: Purpose::Secret };
     let old = keyring(&[1]).seal(&SystemRandom, &context, b"plain").unwrap();
 
     let both = keyring(&[2, 1]);
@@ -83,7 +83,7 @@ fn a_key_can_be_rotated() {
 #[test]
 fn sealing_twice_gives_different_data() {
     let tenant = TenantId::default();
-    let context = SealContext { tenant: &tenant, subscriber: subscriber(1), purpose: Purpose::Secret };
+    let context = SealContext { tenant: &tenant, id: subscriber(1), purpose: Purpose::Secret };
     let seal = || keyring(&[1]).seal(&SystemRandom, &context, b"plain").unwrap();
     assert_ne!(seal(), seal());
 }
@@ -104,13 +104,13 @@ proptest! {
         other_tenant in any_tenant(), other_number: u128, other_purpose in any_purpose(),
     ) {
         let keyring = keyring(&[1]);
-        let context = SealContext { tenant: &tenant, subscriber: subscriber(number), purpose };
+        let context = SealContext { tenant: &tenant, id: subscriber(number), purpose };
         let sealed = keyring.seal(&SystemRandom, &context, &plain).unwrap();
         prop_assert_eq!(&*keyring.open(&context, &sealed).unwrap(), &plain);
 
         let others = [
             SealContext { tenant: &other_tenant, ..context },
-            SealContext { subscriber: subscriber(other_number), ..context },
+            SealContext { id: subscriber(other_number), ..context },
             SealContext { purpose: other_purpose, ..context },
         ];
         for other in others.into_iter().filter(|other| *other != context) {
@@ -124,7 +124,7 @@ proptest! {
         place: prop::sample::Index, bit in 0..8_u8, end: prop::sample::Index,
     ) {
         let tenant = TenantId::default();
-        let context = SealContext { tenant: &tenant, subscriber: subscriber(1), purpose: Purpose::Secret };
+        let context = SealContext { tenant: &tenant, id: subscriber(1), purpose: Purpose::Secret };
         let keyring = keyring(&[1, 2]);
         let sealed = keyring.seal(&SystemRandom, &context, &plain).unwrap();
 
@@ -148,7 +148,7 @@ proptest! {
     #[test]
     fn random_bytes_do_not_open(bytes: Vec<u8>) {
         let tenant = TenantId::default();
-        let context = SealContext { tenant: &tenant, subscriber: subscriber(1), purpose: Purpose::Secret };
+        let context = SealContext { tenant: &tenant, id: subscriber(1), purpose: Purpose::Secret };
         prop_assert!(keyring(&[1]).open(&context, &bytes).is_err());
         let _ = keyring(&[1]).is_current(&bytes);
     }
@@ -158,8 +158,8 @@ proptest! {
         tenant in any_tenant(), number: u128, purpose in any_purpose(),
         other_tenant in any_tenant(), other_number: u128, other_purpose in any_purpose(),
     ) {
-        let one = SealContext { tenant: &tenant, subscriber: subscriber(number), purpose };
-        let other = SealContext { tenant: &other_tenant, subscriber: subscriber(other_number), purpose: other_purpose };
+        let one = SealContext { tenant: &tenant, id: subscriber(number), purpose };
+        let other = SealContext { tenant: &other_tenant, id: subscriber(other_number), purpose: other_purpose };
         prop_assert_eq!(one == other, one.encode() == other.encode());
     }
 }

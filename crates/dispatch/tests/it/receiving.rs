@@ -41,6 +41,8 @@ async fn the_example_accepts_signed_requests_and_acts_once() {
             event_type: &"order.created".parse::<EventType>().unwrap(),
             agent_id: &AgentId::default(),
             body: body.into(),
+            content_type: "application/json",
+            content_headers: &[],
             timestamp: at,
             signer,
             headers: &CustomHeaders::default(),

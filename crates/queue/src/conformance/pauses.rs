@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{Fixture, LEASE, claim, finish_all, ids, jobs, lane, take_all};
-use crate::{Depth, Finish, LaneId};
+use crate::{Depth, Finish, Hold, LaneId, LaneSettings};
 
 /// No job during the pause, one at a time after it, and all again once the lane is resumed.
 pub async fn a_paused_lane_is_closed_and_then_probes(fixture: &dyn Fixture) {
@@ -88,4 +88,61 @@ pub async fn many_paused_lanes_return_at_once(fixture: &dyn Fixture) {
         queue.resume(lane(number)).await.unwrap();
     }
     assert_eq!(take_all(&queue, 100).await.len(), all.len());
+}
+
+/// Whatever else happens to the lane. What runs continues, what is enqueued waits, and the lane is found again at once.
+pub async fn a_held_lane_gives_nothing_until_it_is_released(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    queue.enqueue(&jobs(lane(1), 4)).await.unwrap();
+    let running = take_all(&queue, 1).await;
+    queue.hold(&[lane(1), lane(2)], "owner", Hold::Lane).await.unwrap();
+    queue.enqueue(&jobs(lane(2), 2)).await.unwrap();
+    finish_all(&queue, &running, Finish::RetryIn(Duration::from_secs(5))).await;
+    queue.pause(lane(1), Duration::from_secs(30)).await.unwrap();
+    fixture.advance(Duration::from_secs(31)).await;
+    queue.promote(10).await.unwrap();
+    assert_eq!(take_all(&queue, 10).await.len(), 0, "a pause ended");
+    queue.resume(lane(1)).await.unwrap();
+    let settings = LaneSettings { ordered: false, ..LaneSettings::default() };
+    queue.configure(lane(1), "owner", settings).await.unwrap();
+    assert_eq!(take_all(&queue, 10).await.len(), 0, "resumed and configured");
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.ready, depth.held), (0, 6));
+    assert_eq!(queue.longest_wait(Duration::ZERO).await.unwrap(), None);
+    queue.release(&[lane(1), lane(2)], Hold::Lane).await.unwrap();
+    assert_eq!(take_all(&queue, 10).await.len(), 6);
+}
+
+/// Once for each reason, in any order.
+pub async fn a_lane_that_is_held_twice_is_released_twice(fixture: &dyn Fixture) {
+    let queue = fixture.queue();
+    queue.enqueue(&jobs(lane(1), 2)).await.unwrap();
+    for (first, second) in [(Hold::Lane, Hold::Owner), (Hold::Owner, Hold::Lane)] {
+        queue.hold(&[lane(1)], "owner", Hold::Lane).await.unwrap();
+        queue.hold(&[lane(1)], "owner", Hold::Owner).await.unwrap();
+        queue.release(&[lane(1)], first).await.unwrap();
+        assert_eq!(take_all(&queue, 10).await.len(), 0);
+        queue.release(&[lane(1)], second).await.unwrap();
+        let taken = queue.claim(&claim(1)).await.unwrap().jobs;
+        assert_eq!(taken.len(), 1);
+        finish_all(&queue, &taken, Finish::Done).await;
+    }
+}
+
+/// However many there are.
+pub async fn held_lanes_do_not_hide_open_ones(fixture: &dyn Fixture) {
+    // More than a claim has to visit.
+    const LANES: u128 = 700;
+    let queue = fixture.queue();
+    let open = [lane(LANES / 2), lane(LANES)];
+    let all: Vec<_> = (1..=LANES).flat_map(|number| jobs(lane(number), 2)).collect();
+    queue.enqueue(&all).await.unwrap();
+    let held: Vec<_> = (1..=LANES).map(lane).filter(|lane| !open.contains(lane)).collect();
+    queue.hold(&held, "owner", Hold::Owner).await.unwrap();
+    let claimed = take_all(&queue, 4).await;
+    let lanes: HashSet<LaneId> = claimed.iter().map(|job| job.lease.lane).collect();
+    assert_eq!((claimed.len(), lanes), (4, HashSet::from(open)));
+    assert!(!queue.claim(&claim(4)).await.unwrap().more);
+    queue.release(&held, Hold::Owner).await.unwrap();
+    assert_eq!(take_all(&queue, 100).await.len(), 2 * held.len());
 }

@@ -14,12 +14,14 @@ use uuid::Uuid;
 use crate::claiming::{Joined, Taken, in_turn};
 use crate::job::{Claim, LaneId};
 use crate::join::Join;
-use crate::tables::{FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, claimed_job, duration, integer, millis};
+use crate::tables::{
+    FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, WITHHELD, claimed_job, duration, integer, millis,
+};
 use crate::turns::{Fate, Looked, Turns};
 
 static CLAIM: Template = Template::new(
     include_str!("claim.sql"),
-    &[LANE_RULES, RULES_HERE, super::heads::HEADS, SHUT, FIRST_JOBS, PRIORITIES],
+    &[LANE_RULES, WITHHELD, RULES_HERE, super::heads::HEADS, SHUT, FIRST_JOBS, PRIORITIES],
 );
 
 const RULES_HERE: &[Part] = &[

@@ -18,7 +18,7 @@ WITH clock AS MATERIALIZED (
 ), looked AS MATERIALIZED (
     SELECT given.turn, given.ahead, lanes.id, lanes.owner, lanes.version, {may_run} AS may_run,
         GREATEST(paused_until - now, {rate_for}) AS closed_for, {at_limit} AS at_limit,
-        NOT draining AND {is_ready} AS ready, {may_claim} AND lanes.owner <> ALL ($10::text[]) AS open
+        NOT {withheld} AND {is_ready} AS ready, {may_claim} AND lanes.owner <> ALL ($10::text[]) AS open
     FROM unnest($1::uuid[], $7::bigint[], $9::integer[]) WITH ORDINALITY AS given(lane, least_wait, ahead, turn)
         CROSS JOIN LATERAL (SELECT ctid AS version, * FROM lanes WHERE lanes.id = given.lane LIMIT 1) AS lanes
         CROSS JOIN clock
@@ -33,7 +33,7 @@ WITH clock AS MATERIALIZED (
             head, CASE WHEN {head_settled} THEN next_head END AS settled_head,
             lanes.ctid = given.version AS unchanged,
             crowded AND lanes.ctid = given.version AND ({head_settled} OR next_head <= head) AS sights_head
-        FROM lanes WHERE lanes.id = given.id AND paused_until <= now AND NOT draining LIMIT 1 FOR UPDATE SKIP LOCKED
+        FROM lanes WHERE lanes.id = given.id AND paused_until <= now AND NOT {withheld} LIMIT 1 FOR UPDATE SKIP LOCKED
     ) AS mine
     LIMIT $2
 ), owners AS MATERIALIZED (

@@ -11,10 +11,10 @@ use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Guarde
 use sea_orm::{ConnectionTrait, Value};
 
 use crate::job::{Finish, JobId, LaneId, Lease, Rescue, Rescued};
-use crate::tables::{PRIORITIES, claimed_job, integer, job_ids, lease_row, leases, millis};
+use crate::tables::{PRIORITIES, WITHHELD, claimed_job, integer, job_ids, lease_row, leases, millis};
 
 static EXTEND: Template = Template::new(include_str!("extend.sql"), &[]);
-static FINISH: Template = Template::new(include_str!("finish.sql"), &[PRIORITIES]);
+static FINISH: Template = Template::new(include_str!("finish.sql"), &[PRIORITIES, WITHHELD]);
 static RESCUE: Template = Template::new(include_str!("rescue.sql"), &[PRIORITIES]);
 
 pub(super) async fn extend(

@@ -43,7 +43,7 @@
 -- The lanes run fewer jobs, and ordered ones pause until the job that they wait for is due.
 ), freed AS (
     UPDATE lanes SET running = running - ended.jobs, paused_until = GREATEST(paused_until, ended.until),
-        shut_until = CASE WHEN ended.until > 0 THEN GREATEST(paused_until, ended.until) ELSE shut_until END,
+        shut_until = CASE WHEN ended.until > 0 AND NOT {on_hold} THEN GREATEST(paused_until, ended.until) ELSE shut_until END,
         head = LEAST(head, ended.first), next_head = LEAST(next_head, ended.first)
     FROM (
         SELECT held.lane, count(*)::integer AS jobs,

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use crate::claiming::{Taken, in_turn};
 use crate::job::{Claim, ClaimedJob, LaneId};
-use crate::tables::{FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, claimed_job, duration, integer, millis};
+use crate::tables::{
+    FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, WITHHELD, claimed_job, duration, integer, millis,
+};
 use crate::turns::{Fate, Looked, Turns};
 
 const LANE: &[Column] = &[Column::new("id", Kind::Uuid)];
@@ -27,11 +29,12 @@ const WANTED: &[Column] = &[
 
 static LOOK: Template = Template::new(
     "SELECT lanes.id, owner, max(paused_until - {now}, {rate_for}) AS closed_for, {at_limit} AS at_limit,
-         NOT draining AND {has_ready} AS ready, {may_claim} AS open, min({allowed} - running, {rate_room}) AS room,
+         NOT {withheld} AND {has_ready} AS ready, {may_claim} AS open, min({allowed} - running, {rate_room}) AS room,
          {allowed} - running AS free, {may_run} AS may_run
      FROM input CROSS JOIN lanes ON lanes.id = input.id",
     &[
         LANE_RULES,
+        WITHHELD,
         &[
             ("moment", "{now}"),
             ("default_concurrency", "$1"),

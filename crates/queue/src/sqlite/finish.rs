@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::claim::lanes_of;
 use super::lane_list;
 use crate::job::{Finish, JobId, LaneId, Lease, Rescue, Rescued};
-use crate::tables::{PRIORITIES, claimed_job, integer, job_ids, leases, millis};
+use crate::tables::{PRIORITIES, WITHHELD, claimed_job, integer, job_ids, leases, millis};
 
 static EXTEND: Template =
     Template::new("UPDATE claims SET lease_until = {now} + $1 WHERE token IN (SELECT token FROM input)", &[]);
@@ -48,9 +48,9 @@ static SCHEDULE: Template = Template::new(
 static FREE: Template = Template::new(
     "UPDATE lanes SET running = running - input.jobs,
          paused_until = max(paused_until, {until}),
-         shut_until = CASE WHEN input.pause = 0 THEN shut_until ELSE max(paused_until, {until}) END
+         shut_until = CASE WHEN input.pause = 0 OR {on_hold} THEN shut_until ELSE max(paused_until, {until}) END
      FROM input WHERE lanes.id = input.id",
-    &[&[("until", "CASE WHEN input.pause = 0 THEN 0 ELSE {now} + input.pause END")]],
+    &[WITHHELD, &[("until", "CASE WHEN input.pause = 0 THEN 0 ELSE {now} + input.pause END")]],
 );
 
 static EXPIRED: Template = Template::new(

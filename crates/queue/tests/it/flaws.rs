@@ -38,4 +38,6 @@ flaws! {
     StopsAtPausedLanes breaks paused_lanes_do_not_hide_open_ones;
     KeepsTheDebtOfTheOldRate breaks a_changed_rate_holds_at_once;
     ChangesGiveABurst breaks a_changed_rate_gives_no_second_burst;
+    ResumingEndsHolds breaks a_held_lane_gives_nothing_until_it_is_released;
+    OneReleaseEndsAllHolds breaks a_lane_that_is_held_twice_is_released_twice;
 }

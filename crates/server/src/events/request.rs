@@ -8,7 +8,7 @@ use postrider_dispatch::{IdempotencyKey, NewEvent};
 use crate::problem::Errors;
 
 /// The header that means the same as the field `id`.
-pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The validated event, or `None` if `errors` received a complaint. `header` is the `Idempotency-Key`.
 pub(super) fn validated(
@@ -37,7 +37,7 @@ pub(super) fn validated(
 }
 
 /// The `Idempotency-Key`, if the request has a valid one.
-pub(super) fn idempotency_key(headers: &HeaderMap, errors: &mut Errors) -> Option<IdempotencyKey> {
+pub(crate) fn idempotency_key(headers: &HeaderMap, errors: &mut Errors) -> Option<IdempotencyKey> {
     let value = headers.get(IDEMPOTENCY_KEY)?;
     // A value outside ASCII becomes empty, which is not a valid key either.
     errors.check("Idempotency-Key", IdempotencyKey::parse(value.to_str().unwrap_or_default()))

@@ -4,13 +4,13 @@ use postrider_api::stats::{DeliveryStatsView, PercentilesView, QueueView, Subscr
 use postrider_queue::Depth;
 use postrider_store::stats::{DeliveryStats, Percentiles, SubscriberStats};
 
-pub(super) fn subscriber_stats_view(
+pub(crate) fn subscriber_stats_view(
     SubscriberStats { total, active }: SubscriberStats,
 ) -> SubscriberStatsView {
     SubscriberStatsView { total, active }
 }
 
-pub(super) fn delivery_stats_view(stats: DeliveryStats) -> DeliveryStatsView {
+pub(crate) fn delivery_stats_view(stats: DeliveryStats) -> DeliveryStatsView {
     let DeliveryStats { total, pending, succeeded, dead, cancelled, avg_attempts, success_rate } = stats;
     DeliveryStatsView { total, pending, succeeded, dead, cancelled, avg_attempts, success_rate }
 }

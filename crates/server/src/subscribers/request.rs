@@ -12,6 +12,7 @@ use postrider_store::StoreError;
 use postrider_store::subscribers::{Changing, NewSubscriber, SubscriberChange};
 use serde_json::{Map, Value};
 
+use super::format;
 use crate::extract::parse;
 use crate::problem::{Errors, Problem};
 
@@ -35,6 +36,7 @@ pub(super) async fn new_subscriber(
     let headers =
         request.headers.map_or(Some(CustomHeaders::default()), |pairs| custom_headers(pairs, &mut errors));
     let policy = request.policy.map_or(Some(Policy::default()), |fields| policy(fields, &mut errors));
+    let format = format::new(request.format.as_deref(), request.format_options, &mut errors);
     let active = request.active.unwrap_or(true);
     let new = (|| {
         Some(NewSubscriber {
@@ -45,6 +47,7 @@ pub(super) async fn new_subscriber(
             headers: headers?,
             active,
             policy: policy?,
+            format: format?,
         })
     })();
     let new = errors.finish(new)?;
@@ -107,13 +110,16 @@ pub(super) fn subscriber_change(
         Change::Set(changes) => changed_policy(&present.policy, changes, &mut errors)?,
     };
     let events = not_null(request.events, "events", &mut errors);
+    let format = format::changed(&present.format, request.format, request.format_options, &mut errors);
     let change = SubscriberChange {
+        paused: None,
         url,
         events: events.and_then(|events| patterns(&events, &mut errors)),
         description: value_or_reset(request.description).and_then(|text| description(text, &mut errors)),
         headers,
         active: not_null(request.active, "active", &mut errors),
         policy,
+        format,
         secret,
         forget_failures: false,
     };

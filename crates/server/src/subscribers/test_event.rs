@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use postrider_api::event::DispatchedView;
 use postrider_core::id;
 use postrider_dispatch::NewEvent;
@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::auth::Trace;
 use crate::caller::Caller;
-use crate::events::dispatched_view;
+use crate::events::{dispatched_view, idempotency_key};
 use crate::extract::PathId;
-use crate::problem::Problem;
+use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
 
 /// The event type of test events. It needs no matching pattern.
@@ -25,7 +25,10 @@ const EVENT_TYPE: &str = "postrider.test";
 /// signed, retried and recorded like any other; read it to see the result.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/test", operation_id = "test_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(
+        ("id" = String, Path, description = "The subscriber's id, `sub_…`."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeats one event, as for `POST /v1/events`."),
+    ),
     responses(
         (status = 202, description = "The event is durable and will be delivered.", body = DispatchedView),
         (
@@ -38,6 +41,7 @@ pub(super) async fn test_subscriber(
     State(state): State<ApiState>,
     caller: Caller,
     trace: Trace,
+    headers: HeaderMap,
     PathId(id): PathId<id::Subscriber>,
 ) -> Result<(StatusCode, Json<DispatchedView>), Problem> {
     caller.reach(id, "subscriber")?;
@@ -49,7 +53,10 @@ pub(super) async fn test_subscriber(
     let data = json!({"subscriber_id": id, "message": "This is a test event from Postrider."});
     let event = NewEvent::new(EVENT_TYPE, &data).map_err(|_| Problem::internal())?;
     caller.may_dispatch(&event.event_type)?;
-    let event = NewEvent { tenant: caller.tenant, trace: trace.0, ..event };
+    let mut errors = Errors::default();
+    let key = idempotency_key(&headers, &mut errors);
+    errors.finish(Some(()))?;
+    let event = NewEvent { tenant: caller.tenant, trace: trace.0, key, ..event };
     let dispatched = state.dispatcher.dispatch_to(id, event).await?;
     Ok((StatusCode::ACCEPTED, Json(dispatched_view(dispatched))))
 }

@@ -37,6 +37,11 @@ pub(super) fn change(tenant: &mut Tenant, request: TenantChangeRequest) -> Resul
         Change::Reset => tenant.metadata = Metadata::default(),
         Change::Set(changes) => merge(&mut tenant.metadata, changes, &mut errors),
     }
+    match request.active {
+        Change::Keep => {}
+        Change::Reset => errors.add("active", "must be true or false"),
+        Change::Set(active) => tenant.active = active,
+    }
     match request.retention {
         Change::Keep => {}
         Change::Reset => tenant.retention = TenantRetention::default(),

@@ -17,7 +17,7 @@ async fn trail(server: &TestServer, query: &str) -> Vec<Value> {
     page["data"].as_array().unwrap().clone()
 }
 
-/// Every call that changes something leaves a row. The calls are those of the description, which is made from the routes'
+/// Every call that changes something leaves a row, and with an `Idempotency-Key` only one. The calls are those of the description, which is made from the routes'
 /// own list: a call that is missing here fails the test.
 #[tokio::test]
 async fn every_change_is_in_the_audit_trail() {
@@ -39,6 +39,8 @@ async fn every_change_is_in_the_audit_trail() {
         ("POST /v1/deliveries/{id}/cancel", &*delivery, json!(null), "delivery.cancelled"),
         ("POST /v1/deliveries/{id}/retry", &*delivery, json!(null), "delivery.retried"),
         ("DELETE /v1/events/{id}/payload", &*event, json!(null), "payload.erased"),
+        ("POST /v1/subscribers/{id}/pause", subscriber, json!(null), "subscriber.changed"),
+        ("POST /v1/subscribers/{id}/resume", subscriber, json!(null), "subscriber.changed"),
         ("POST /v1/subscribers/{id}/deactivate", subscriber, json!(null), "subscriber.changed"),
         ("POST /v1/subscribers/{id}/activate", subscriber, json!(null), "subscriber.changed"),
         ("DELETE /v1/subscribers/{id}", subscriber, json!(null), "subscriber.deleted"),
@@ -63,8 +65,8 @@ async fn every_change_is_in_the_audit_trail() {
         let path = path.replace("{id}", id);
         let before = trail(&server, "").await;
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let headers = [JSON, ("x-request-id", "my-request")];
-        let answer = server.api.send(method.parse().unwrap(), &path, &headers, body).await;
+        let headers = [JSON, ("x-request-id", "my-request"), ("idempotency-key", call)];
+        let answer = server.api.send(method.parse().unwrap(), &path, &headers, body.clone()).await;
         assert!((200..300).contains(&answer.status), "{call}: {}", answer.text());
         let after = trail(&server, "").await;
         assert_eq!(after.len(), before.len() + 1, "{call} leaves one row: {after:#?}");
@@ -75,6 +77,12 @@ async fn every_change_is_in_the_audit_trail() {
             assert_eq!(row["target"], id, "{call}");
         }
         expected.insert(call.to_owned());
+        if method == "POST" {
+            let repeated = server.api.send(method.parse().unwrap(), &path, &headers, body).await;
+            assert_eq!((repeated.status, repeated.text()), (answer.status, answer.text()), "{call} repeated");
+            assert_eq!(repeated.header("idempotency-replayed"), Some("true"), "{call}");
+            assert_eq!(trail(&server, "").await.len(), after.len(), "{call} was done once");
+        }
     }
     let api: Value = serde_json::from_str(&postrider_server::openapi_json()).unwrap();
     for (path, item) in api["paths"].as_object().unwrap() {

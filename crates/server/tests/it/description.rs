@@ -42,6 +42,8 @@ const ROUTES: &[(&str, &str)] = &[
     ("patch", "/v1/subscribers/{id}"),
     ("post", "/v1/subscribers/{id}/activate"),
     ("post", "/v1/subscribers/{id}/deactivate"),
+    ("post", "/v1/subscribers/{id}/pause"),
+    ("post", "/v1/subscribers/{id}/resume"),
     ("post", "/v1/subscribers/{id}/recover"),
     ("get", "/v1/subscribers/{id}/secret"),
     ("post", "/v1/subscribers/{id}/secret/rotate"),

@@ -196,3 +196,47 @@ async fn a_test_event_continues_the_callers_trace() {
     let carried = claimed.jobs[0].trace.as_deref().unwrap();
     assert!(carried.starts_with(&format!("00-{trace}-")), "{carried}");
 }
+
+#[tokio::test]
+async fn a_wrong_format_is_refused_by_its_field() {
+    let server = TestServer::start().await;
+    let with = |format: Value, options: Value| {
+        let mut body = json!({"url": "http://127.0.0.1:9/", "events": ["*"]});
+        for (field, value) in [("format", format), ("format_options", options)] {
+            if !value.is_null() {
+                body[field] = value;
+            }
+        }
+        body
+    };
+    for (format, options, field) in [
+        (json!("xml"), json!(null), "format"),
+        (json!("slack"), json!(null), "format_options.template"),
+        (json!("slack"), json!({"template": "{{order"}), "format_options.template"),
+        (json!("slack"), json!({"template": "{{order}}"}), "format_options.template"),
+        (json!("data"), json!({"template": "{{event}}"}), "format_options.template"),
+        (json!(null), json!({"template": "{{event}}"}), "format_options.template"),
+        (json!("data"), json!({"colour": "red"}), "format_options.colour"),
+    ] {
+        let (status, problem) =
+            server.api.post("/v1/subscribers", &with(format.clone(), options.clone())).await;
+        assert_eq!((status, fields(&problem)), (422, vec![field]), "{format} {options}: {problem}");
+    }
+    let slack = with(json!("slack"), json!({"template": "{{event}}"}));
+    let (_, created) = server.api.post("/v1/subscribers", &slack).await;
+    let path = format!("/v1/subscribers/{}", created["id"].as_str().unwrap());
+    for change in [
+        json!({"format_options": null}),
+        json!({"format_options": {"template": null}}),
+        json!({"format": "form", "format_options": {"template": "{{id}}"}}),
+        json!({"format": 7}),
+    ] {
+        let (status, problem) = server.api.patch(&path, &change).await;
+        assert_eq!(status, 422, "{change}: {problem}");
+    }
+    let (_, changed) = server.api.patch(&path, &json!({"format_options": {"template": "{{id}}"}})).await;
+    assert_eq!(
+        (&changed["format"], &changed["format_options"]),
+        (&json!("slack"), &json!({"template": "{{id}}"}))
+    );
+}

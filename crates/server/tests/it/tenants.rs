@@ -55,7 +55,12 @@ async fn every_wrong_field_of_a_tenant_is_named() {
     let all = ["id", "name", "metadata", "retention.history", "retention.payloads", "retention.dead"];
     assert_eq!(fields(&problem), all);
     assert_eq!(server.api.post("/v1/tenants", &json!({})).await.0, 422);
-    for wrong in [json!({"active": false}), json!({"metadata": {"n": 1}}), json!({"id": "other"})] {
+    for wrong in [
+        json!({"active": null}),
+        json!({"active": "no"}),
+        json!({"metadata": {"n": 1}}),
+        json!({"id": "other"}),
+    ] {
         let (status, problem) = server.api.patch("/v1/tenants/default", &wrong).await;
         assert_eq!(status, 422, "{wrong}: {problem}");
     }
@@ -109,4 +114,46 @@ async fn a_tenant_that_is_being_deleted_is_refused_and_registered_again_afterwar
     assert_eq!(found["deletion"], json!(null));
     let (_, events) = acme.get("/v1/events").await;
     assert_eq!(events["data"].as_array().map(Vec::len), Some(1), "{events}");
+}
+
+/// On the server that took the change at once, on others soon.
+#[tokio::test]
+async fn an_inactive_tenant_is_refused_only_its_events() {
+    let server = TestServer::start().await;
+    let other = TestServer::beside(&server).await;
+    let acme = server.api.clone().with_header("x-tenant-id", "acme");
+    let elsewhere = other.api.clone().with_header("x-tenant-id", "acme");
+    let (_, subscriber) =
+        acme.post("/v1/subscribers", &json!({"url": "http://127.0.0.1:9/", "events": ["*"]})).await;
+    let path = format!("/v1/subscribers/{}", subscriber["id"].as_str().unwrap());
+    let event = json!({"event": "order.created", "data": {}});
+    let batch = json!({"events": [event]});
+    assert_eq!(acme.post("/v1/events", &event).await.0, 202);
+
+    let (status, changed) = server.api.patch("/v1/tenants/acme", &json!({"active": false})).await;
+    assert_eq!((status, &changed["active"]), (200, &json!(false)), "{changed}");
+    for (path, body) in
+        [("/v1/events", &event), ("/v1/events/batch", &batch), (&*format!("{path}/test"), &json!(null))]
+    {
+        let (status, problem) = acme.post(path, body).await;
+        assert_eq!(status, 403, "{path}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("not active"), "{problem}");
+    }
+    let refused = || async { (elsewhere.post("/v1/events", &event).await.0 == 403).then_some(()) };
+    postrider_testkit::eventually(Duration::from_secs(20), refused).await;
+    assert_eq!(acme.get(&path).await.0, 200, "reads go on");
+    assert_eq!(acme.patch(&path, &json!({"description": "x"})).await.0, 200, "and so do other writes");
+    assert_eq!(server.api.post("/v1/events", &event).await.0, 202, "others are not concerned");
+
+    let (_, listed) = server.api.get("/v1/tenants").await;
+    let row = listed["data"].as_array().unwrap().iter().find(|row| row["id"] == "acme").unwrap().clone();
+    assert_eq!(
+        (&row["active"], &row["counts"]["subscribers"]),
+        (&json!(false), &json!({"total": 1, "active": 1}))
+    );
+    let (status, changed) = server.api.patch("/v1/tenants/acme", &json!({"active": true})).await;
+    assert_eq!((status, &changed["active"]), (200, &json!(true)), "{changed}");
+    assert_eq!(acme.post("/v1/events", &event).await.0, 202);
+    let accepted = || async { (elsewhere.post("/v1/events", &event).await.0 == 202).then_some(()) };
+    postrider_testkit::eventually(Duration::from_secs(20), accepted).await;
 }

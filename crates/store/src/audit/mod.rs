@@ -46,7 +46,7 @@ impl Store {
         self.auditor.is_some()
     }
 
-    /// Writes a row, if there is an auditor, within the transaction of the change.
+    /// Writes a row, if there is an auditor, within the transaction of the change, and notes that the request is done.
     pub(crate) async fn audit(
         &self,
         connection: &impl ConnectionTrait,
@@ -57,6 +57,9 @@ impl Store {
         after: Value,
     ) -> Result<(), StoreError> {
         let Some(auditor) = &self.auditor else { return Ok(()) };
+        if let Some(key) = &auditor.request_key {
+            self.fence(connection, key).await?;
+        }
         let entry = AuditEntry {
             id: self.ids.next(),
             tenant: tenant.clone(),

@@ -15,9 +15,11 @@ pub(crate) struct Model {
     pub(crate) older_secrets_until: Option<i64>,
     pub(crate) headers: Option<Vec<u8>>,
     pub(crate) policy: String,
+    pub(crate) format: Option<String>,
     pub(crate) active: bool,
     pub(crate) deactivated_at: Option<i64>,
     pub(crate) deactivation_reason: Option<i16>,
+    pub(crate) paused_at: Option<i64>,
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
 }

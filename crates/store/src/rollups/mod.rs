@@ -31,7 +31,7 @@ pub(crate) mod histogram;
 pub(crate) mod key;
 pub(crate) mod reading;
 mod removal;
-mod span;
+pub(crate) mod span;
 pub(crate) mod tally;
 
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@ use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
 use postrider_core::{DeactivationReason, EventPattern, SubscriberId, TenantId, id};
 use postrider_database::Transaction;
-use postrider_queue::Draining;
+use postrider_queue::{Draining, Hold};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait as _, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
 use serde_json::Value as Json;
@@ -14,7 +14,9 @@ use serde_json::Value as Json;
 use super::counts::{self, CountChange};
 use super::query::{delete, find, update};
 use super::secrets::{open_headers, seal, seal_headers};
-use super::stored::{insert_patterns, lane_settings, policy_text, read, read_policy, set_active};
+use super::stored::{
+    format_text, insert_patterns, lane_settings, policy_text, read, read_format, read_policy, set_active,
+};
 use super::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::{subscribers, subscriptions};
 use crate::health::{Health, deactivate::drain_lane, state};
@@ -54,19 +56,25 @@ impl Store {
             older_secrets_until: None,
             headers: seal_headers(&self.keyring, &self.ids, tenant, id, &new.headers)?,
             policy: policy_text(&new.policy),
+            format: format_text(&new.format),
             active: new.active,
             deactivated_at: (!new.active).then(|| now.millis()),
             deactivation_reason: (!new.active).then(|| DeactivationReason::Requested.code()),
+            paused_at: None,
             created_at: now.millis(),
             updated_at: now.millis(),
         };
         let row: subscribers::ActiveModel = row.into();
         let transaction = self.database.begin().await?;
+        let tenant_is_active = self.lock_activity(&transaction, tenant).await?;
         subscribers::Entity::insert(row.reset_all()).exec_without_returning(&transaction).await?;
         insert_patterns(&transaction, tenant, id, &new.events).await?;
         self.queue
             .configure_in(&transaction, lane_of(id), tenant.as_str(), lane_settings(&new.policy))
             .await?;
+        if !tenant_is_active {
+            self.queue.hold_in(&transaction, &[lane_of(id)], tenant.as_str(), Hold::Owner).await?;
+        }
         counts::add(&transaction, [(tenant, id, CountChange::created(new.active))]).await?;
         let after = self.subscriber_json(&transaction, tenant, id).await?;
         self.audit(&transaction, tenant, AuditAction::SubscriberCreated, id, Json::Null, after).await?;
@@ -79,7 +87,9 @@ impl Store {
             description: new.description,
             header_names: Some(header_names),
             state,
+            paused_at: None,
             policy: new.policy,
+            format: new.format,
             health: Health::default(),
             created_at: now,
             updated_at: now,
@@ -167,12 +177,13 @@ impl Store {
             let row = find(tenant, id).lock_exclusive().one(&transaction).await?;
             let Some(row) = row else { return Ok(None) };
             let (url, policy) = (target(&row.url, id)?, read_policy(&row.policy, id)?);
-            Ok::<_, StoreError>(Some((transaction, row, url, policy)))
+            let format = read_format(row.format.as_deref(), id)?;
+            Ok::<_, StoreError>(Some((transaction, row, url, policy, format)))
         };
-        let Some((transaction, row, url, policy)) = locked.await? else { return Ok(None) };
+        let Some((transaction, row, url, policy, format)) = locked.await? else { return Ok(None) };
         let change = {
             let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
-            change(Changing { url, policy, open_headers: &open_headers })?
+            change(Changing { url, policy, format, open_headers: &open_headers })?
         };
         let writing = async {
             let before = self.subscriber_json(&transaction, tenant, id).await?;
@@ -213,6 +224,9 @@ impl Store {
         if let Some(policy) = &change.policy {
             update = update.col_expr(subscribers::Column::Policy, Expr::val(policy_text(policy)));
         }
+        if let Some(format) = &change.format {
+            update = update.col_expr(subscribers::Column::Format, Expr::val(format_text(format)));
+        }
         if let Some(secret) = &change.secret {
             let secret = secret.expose().as_bytes();
             let sealed = seal(&self.keyring, &self.ids, tenant, id, Purpose::Secret, secret)?;
@@ -225,6 +239,11 @@ impl Store {
         }
         if let Some(active) = activity {
             update = set_active(update, active, now);
+        }
+        let pause = change.paused.filter(|paused| *paused != row.paused_at.is_some());
+        if let Some(paused) = pause {
+            let since = paused.then(|| now.millis());
+            update = update.col_expr(subscribers::Column::PausedAt, Expr::val(Value::BigInt(since)));
         }
         update.exec(transaction).await?;
         if let Some(events) = &change.events {
@@ -239,6 +258,13 @@ impl Store {
             Some(false) => drain_lane(&*self.queue, transaction, id, Draining::Yes).await?,
             // What has not been ended by now is delivered after all.
             Some(true) => self.queue.drain_in(transaction, lane_of(id), Draining::No).await?,
+            None => {}
+        }
+        match pause {
+            Some(true) => {
+                self.queue.hold_in(transaction, &[lane_of(id)], tenant.as_str(), Hold::Lane).await?;
+            }
+            Some(false) => self.queue.release_in(transaction, &[lane_of(id)], Hold::Lane).await?,
             None => {}
         }
         if change.forget_failures || activity == Some(true) || moved {

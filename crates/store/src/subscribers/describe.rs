@@ -31,7 +31,9 @@ impl Store {
             "events": events,
             "description": row.description,
             "active": row.active,
+            "paused": row.paused_at.is_some(),
             "policy": policy,
+            "format": row.format.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or(Value::Null)),
             "headers_fingerprint": row.headers.as_deref().map(fingerprint),
             "secret_fingerprint": fingerprint(&row.secret),
         }))

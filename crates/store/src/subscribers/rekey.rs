@@ -103,7 +103,7 @@ impl Store {
         let mut changed = false;
         let mut reseal = |purpose, sealed: Option<&[u8]>| -> Result<Option<Vec<u8>>, StoreError> {
             let Some(sealed) = sealed else { return Ok(None) };
-            let context = SealContext { tenant: &tenant, subscriber: id, purpose };
+            let context = SealContext { tenant: &tenant, id: id.uuid(), purpose };
             let resealed = self.keyring.reseal(&**self.ids.random(), &context, sealed)?;
             changed |= resealed.is_some();
             Ok(Some(resealed.unwrap_or_else(|| sealed.to_vec())))

@@ -147,7 +147,7 @@ pub(crate) fn open_older(
     sealed: &[u8],
 ) -> Result<Vec<PreviousSecret>, StoreError> {
     let plain =
-        keyring.open(&SealContext { tenant, subscriber: id, purpose: Purpose::OlderSecrets }, sealed)?;
+        keyring.open(&SealContext { tenant, id: id.uuid(), purpose: Purpose::OlderSecrets }, sealed)?;
     from_bytes(&plain).ok_or_else(|| {
         DatabaseError::inconsistent("subscribers", "older_secrets", id, "not a list of secrets").into()
     })
@@ -162,7 +162,7 @@ pub(super) fn seal(
     purpose: Purpose,
     plain: &[u8],
 ) -> Result<Vec<u8>, StoreError> {
-    let context = SealContext { tenant, subscriber: id, purpose };
+    let context = SealContext { tenant, id: id.uuid(), purpose };
     Ok(keyring.seal(&**ids.random(), &context, plain)?)
 }
 
@@ -190,7 +190,7 @@ pub(crate) fn open_secret(
 ) -> Result<Secret, StoreError> {
     // The error of the parser is left out, because it could reveal a part of the secret.
     let inconsistent = |reason| DatabaseError::inconsistent("subscribers", "secret", id, reason);
-    let plain = keyring.open(&SealContext { tenant, subscriber: id, purpose }, sealed)?;
+    let plain = keyring.open(&SealContext { tenant, id: id.uuid(), purpose }, sealed)?;
     let text = std::str::from_utf8(&plain).map_err(|_| inconsistent("not UTF-8"))?;
     Ok(Secret::parse(text).map_err(|_| inconsistent("not a secret"))?)
 }
@@ -203,7 +203,7 @@ pub(crate) fn open_headers(
     sealed: Option<&[u8]>,
 ) -> Result<CustomHeaders, StoreError> {
     let Some(sealed) = sealed else { return Ok(CustomHeaders::default()) };
-    let plain = keyring.open(&SealContext { tenant, subscriber: id, purpose: Purpose::Headers }, sealed)?;
+    let plain = keyring.open(&SealContext { tenant, id: id.uuid(), purpose: Purpose::Headers }, sealed)?;
     CustomHeaders::from_bytes(&plain)
         .map_err(|error| DatabaseError::inconsistent("subscribers", "headers", id, error).into())
 }

@@ -1,5 +1,6 @@
 //! Between rows of subscribers and their types.
 
+use postrider_core::format::Format;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeactivationReason, EventPattern, Keyring, Policy, SubscriberId, TenantId, Timestamp};
 use postrider_database::{Batch, Column, DatabaseError, Dialect, Kind, Transaction};
@@ -47,7 +48,9 @@ pub(super) fn read(
         description: row.description,
         header_names: headers.map(|headers| headers.names().map(str::to_owned).collect()),
         state,
+        paused_at: timestamp(row.paused_at),
         policy: read_policy(&row.policy, id)?,
+        format: read_format(row.format.as_deref(), id)?,
         health,
         created_at: Timestamp::from_millis(row.created_at),
         updated_at: Timestamp::from_millis(row.updated_at),
@@ -116,4 +119,17 @@ pub(crate) fn read_policy(text: &str, subscriber: SubscriberId) -> Result<Policy
     };
     let fields: PolicyFields = serde_json::from_str(text).map_err(|error| inconsistent(&error))?;
     Ok(Policy::try_from(fields).map_err(|error| inconsistent(&error))?)
+}
+
+/// A format in its stored form, JSON. `None` for the envelope.
+pub(super) fn format_text(format: &Format) -> Option<String> {
+    // A struct of strings always has a JSON form.
+    (*format != Format::Postrider).then(|| serde_json::to_string(format).unwrap_or_default())
+}
+
+/// Reads a format from its stored form.
+pub(crate) fn read_format(text: Option<&str>, subscriber: SubscriberId) -> Result<Format, StoreError> {
+    let Some(text) = text else { return Ok(Format::Postrider) };
+    let inconsistent = |error| DatabaseError::inconsistent("subscribers", "format", subscriber, error);
+    Ok(serde_json::from_str(text).map_err(inconsistent)?)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use postrider_core::format::Format;
 use postrider_core::{
     CustomHeaders, DeactivationReason, EventPattern, Policy, Secret, SubscriberId, TargetUrl, TenantId,
     Timestamp,
@@ -31,8 +32,12 @@ pub struct Subscriber {
     pub header_names: Option<Vec<String>>,
     /// Whether it receives deliveries.
     pub state: SubscriberState,
+    /// Since when its deliveries wait; `None` unless it is paused.
+    pub paused_at: Option<Timestamp>,
     /// How to deliver to it.
     pub policy: Policy,
+    /// The body that it receives.
+    pub format: Format,
     /// Its recent failures and its circuit breaker.
     pub health: Health,
     /// When it was created.
@@ -72,6 +77,8 @@ pub struct NewSubscriber {
     pub active: bool,
     /// How to deliver to it.
     pub policy: Policy,
+    /// The body that it receives.
+    pub format: Format,
 }
 
 impl NewSubscriber {
@@ -85,6 +92,7 @@ impl NewSubscriber {
             headers: CustomHeaders::default(),
             active: true,
             policy: Policy::default(),
+            format: Format::default(),
         }
     }
 }
@@ -95,6 +103,8 @@ pub struct Changing<'a> {
     pub url: TargetUrl,
     /// How they are made now.
     pub policy: Policy,
+    /// The body that it receives now.
+    pub format: Format,
     pub(super) open_headers: &'a dyn Fn() -> Result<CustomHeaders, StoreError>,
 }
 
@@ -140,8 +150,12 @@ pub struct SubscriberChange {
     pub headers: Option<CustomHeaders>,
     /// Whether it receives deliveries.
     pub active: Option<bool>,
+    /// Whether its deliveries wait.
+    pub paused: Option<bool>,
     /// How to deliver to it. It replaces the whole earlier policy.
     pub policy: Option<Policy>,
+    /// The body that it receives.
+    pub format: Option<Format>,
     /// The secret that signs its deliveries from now on, without any earlier one.
     pub secret: Option<Secret>,
     /// Whether earlier failures no longer count, so that its breaker closes. They also end when it is activated again or

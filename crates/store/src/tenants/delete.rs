@@ -28,12 +28,13 @@ const ROWS: u32 = 500;
 
 /// The tables with a tenant's data. Attempts go before deliveries and those before events, so that nothing is left without
 /// what it belongs to.
-const TABLES: [Table; 11] = [
+const TABLES: [Table; 12] = [
     Table::whole("api_keys"),
     Table::whole("audit"),
     Table::whole("fan_outs"),
     Table::whole("erasures"),
     Table::whole("idempotency_keys"),
+    Table::whole("request_keys"),
     Table::partitioned("attempts", "delivery_id"),
     Table::partitioned("deliveries", "id"),
     Table::partitioned("events", "id"),
@@ -57,6 +58,15 @@ pub enum Deletable {
     Needed,
     /// It is not registered.
     Missing,
+}
+
+/// Why a tenant's events are not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// It was deactivated.
+    Inactive,
+    /// It is being deleted, and takes no other writes either.
+    BeingDeleted,
 }
 
 /// The result of a step of [`Store::delete_tenant_data`].
@@ -93,19 +103,25 @@ impl Store {
         Ok(if found { Deletable::Begun } else { Deletable::Missing })
     }
 
-    /// Returns which tenants are being deleted, up to `max`.
+    /// Returns which tenants are being deleted or are not active, up to `max` of each.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
-    pub async fn tenants_being_deleted(&self, max: u32) -> Result<Vec<TenantId>, StoreError> {
+    pub async fn closed_tenants(&self, max: u32) -> Result<Vec<(TenantId, Closed)>, StoreError> {
         let sql = format!(
-            "SELECT id FROM tenants WHERE deletion_requested_at IS NOT NULL ORDER BY deletion_requested_at LIMIT {max}"
+            "SELECT * FROM (
+                 SELECT id, false AS deleted FROM tenants WHERE NOT active ORDER BY id LIMIT {max}
+             ) AS inactive UNION ALL SELECT * FROM (
+                 SELECT id, true AS deleted FROM tenants WHERE deletion_requested_at IS NOT NULL
+                 ORDER BY deletion_requested_at LIMIT {max}
+             ) AS deleted"
         );
         let rows = query_all(&self.database.reads(), sql, []).await?;
         rows.iter()
             .map(|row| {
                 let id: String = column(row, "id")?;
-                parse(&id, "tenants", "id", &id)
+                let closed = if column(row, "deleted")? { Closed::BeingDeleted } else { Closed::Inactive };
+                Ok((parse(&id, "tenants", "id", &id)?, closed))
             })
             .collect()
     }
@@ -134,6 +150,14 @@ impl Store {
             transaction.rollback().await?;
             return Ok(None);
         }
+        // First of all its locks, as creating a subscriber locks it.
+        let lock = lock_clause(Dialect::of(&transaction));
+        query_one(
+            &transaction,
+            format!("SELECT id FROM tenants WHERE id = $1{lock}"),
+            [tenant.as_str().into()],
+        )
+        .await?;
         let (mut rows, mut some_left) = (0, false);
         for table in &TABLES {
             rows = table.delete(&transaction, &tenant).await?;

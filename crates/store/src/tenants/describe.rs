@@ -12,6 +12,7 @@ pub(super) fn described(tenant: &Tenant) -> Value {
     json!({
         "name": tenant.name,
         "metadata": tenant.metadata,
+        "active": tenant.active,
         "retention": {
             "history": age(retention.history), "payloads": age(retention.payloads), "dead": age(retention.dead),
         },

@@ -6,10 +6,14 @@
 //! | file | what it does |
 //! |---|---|
 //! | `describe` | what the audit trail says about a tenant |
+//! | `counts` | what tenants have |
 //! | `delete` | deletes all data of a tenant |
+//! | `hold` | holds the lanes of a tenant that is not active |
 
+mod counts;
 mod delete;
 mod describe;
+mod hold;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -21,7 +25,8 @@ use postrider_database::sql::{column, execute, query_all, query_one};
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 use serde_json::Value as Json;
 
-pub use self::delete::{Deletable, Deleting};
+pub use self::counts::TenantCounts;
+pub use self::delete::{Closed, Deletable, Deleting};
 use self::describe::described;
 use crate::page::{Page, PageRequest};
 use crate::row::{millis, parse};
@@ -38,6 +43,8 @@ pub struct Tenant {
     pub name: String,
     /// What applications have noted.
     pub metadata: Metadata,
+    /// Whether its events are taken and delivered.
+    pub active: bool,
     /// How long its data is kept.
     pub retention: TenantRetention,
     /// When it was registered.
@@ -91,7 +98,7 @@ impl NewTenant {
     }
 }
 
-const COLUMNS: &str = "id, number, name, metadata, retain_history, retain_payloads, retain_dead, created_at, \
+const COLUMNS: &str = "id, number, name, metadata, active, retain_history, retain_payloads, retain_dead, created_at, \
     deletion_requested_at, deleted_rows";
 
 impl Store {
@@ -150,8 +157,9 @@ impl Store {
         Ok(Page::cut(tenants, page.limit, |tenant| tenant.place))
     }
 
-    /// Changes what is noted about a tenant and how long its data is kept, with what `change` makes of it. Returns what it
-    /// is then, or `None` if it is not registered.
+    /// Changes what is noted about a tenant, whether it is active and how long its data is kept, with what `change` makes of
+    /// it. Returns what it is then, or `None` if it is not registered. If that changes whether it is active, call
+    /// [`Store::hold_lanes_of`] afterwards until there is no other step; a worker takes those that are left.
     ///
     /// # Errors
     /// Fails if the database is unavailable, or with the error of `change`.
@@ -171,19 +179,23 @@ impl Store {
         };
         let (transaction, found) = changing.await?;
         let Some(mut found) = found else { return Ok(None) };
-        let before = described(&found);
+        let (before, was_active) = (described(&found), found.active);
         change(&mut found)?;
         let writing = async {
             let TenantRetention { history, payloads, dead } = found.retention;
             let sql = "UPDATE tenants SET name = $2, metadata = $3, retain_history = $4, retain_payloads = $5, \
-                    retain_dead = $6 WHERE id = $1";
-            let values: [Value; 6] = [
+                    retain_dead = $6, active = $7, \
+                    holding_after = CASE WHEN $8 THEN $9 ELSE holding_after END WHERE id = $1";
+            let values: [Value; 9] = [
                 tenant.as_str().into(),
                 found.name.as_str().into(),
                 text(&found.metadata).into(),
                 history.map(millis).into(),
                 payloads.map(millis).into(),
                 dead.map(millis).into(),
+                found.active.into(),
+                (found.active != was_active).into(),
+                uuid::Uuid::nil().into(),
             ];
             execute(&transaction, sql, values).await?;
             let (operator, after) = (TenantId::operator(), described(&found));
@@ -220,6 +232,7 @@ fn read(row: &QueryResult) -> Result<Tenant, StoreError> {
         place: Id::from_uuid(column(row, "number")?),
         name: column(row, "name")?,
         metadata,
+        active: column(row, "active")?,
         retention: TenantRetention {
             history: age("retain_history")?,
             payloads: age("retain_payloads")?,

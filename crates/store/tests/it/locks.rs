@@ -13,6 +13,7 @@ use postrider_core::{
 };
 use postrider_database::Writes;
 use postrider_queue::{Claim, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, Place};
+use postrider_store::StoreError;
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome};
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
 use postrider_store::fan_out::{FanOutRow, FannedOut};
@@ -20,6 +21,7 @@ use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::Crowd;
 use postrider_store::queue_ids::lane_of;
 use postrider_store::subscribers::SubscriberChange;
+use postrider_store::tenants::{NewTenant, Tenant};
 use postrider_testkit::TestDatabase;
 use sea_orm::ConnectionTrait as _;
 use uuid::Uuid;
@@ -62,11 +64,14 @@ enum Operation {
     ErasePayload,
     FoldStatistics,
     RemoveOldStatistics,
+    CreateSubscriber,
+    HoldSubscribers,
+    HoldTenant,
 }
 
 use Operation::*;
 
-const ALL: [Operation; 33] = [
+const ALL: [Operation; 36] = [
     Dispatch,
     RecordSuccesses,
     RecordSuccessesOfAFailingSubscriber,
@@ -100,6 +105,9 @@ const ALL: [Operation; 33] = [
     ErasePayload,
     FoldStatistics,
     RemoveOldStatistics,
+    CreateSubscriber,
+    HoldSubscribers,
+    HoldTenant,
 ];
 
 /// Sleeps whenever a row of these tables is changed or deleted, and therefore locked.
@@ -118,6 +126,7 @@ const SLOW: &str = "
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON claims FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON lanes FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON fan_outs FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON tenants FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON events FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON health FOR EACH ROW EXECUTE FUNCTION rest()";
 
@@ -232,9 +241,13 @@ impl Ground {
             token.0,
             lanes.join(", ")
         ));
+        // In the order of all others: an operation on all lanes of the tenant may be running.
+        let order = format!("SELECT id FROM lanes WHERE id IN ({}) ORDER BY id FOR UPDATE", lanes.join(", "));
         // Without the triggers, which are for the operations.
-        let quick =
-            format!("BEGIN; SET LOCAL session_replication_role = replica; {}; COMMIT", sql.join("; "));
+        let quick = format!(
+            "BEGIN; SET LOCAL session_replication_role = replica; {order}; {}; COMMIT",
+            sql.join("; ")
+        );
         stage.database.connection().execute_unprepared(&quick).await.unwrap();
         for (lease, delivery) in &mut ground.claimed {
             let sql = format!("SELECT id, priority, seq FROM jobs WHERE subject = '{}'", delivery.id.uuid());
@@ -399,6 +412,24 @@ impl Ground {
             }
             FoldStatistics => drop(store.fold_statistics().await.map_err(text)?),
             RemoveOldStatistics => store.remove_old_statistics().await.map_err(text)?,
+            CreateSubscriber => drop(stage.subscribe(tenant, true).await),
+            HoldSubscribers => {
+                for paused in [true, false] {
+                    let paused = Some(paused);
+                    self.change(stage, SubscriberChange { paused, ..SubscriberChange::default() }).await?;
+                }
+            }
+            HoldTenant => {
+                store.register_tenant(&NewTenant::named(tenant.clone())).await.map_err(text)?;
+                for active in [false, true] {
+                    let change = |tenant: &mut Tenant| {
+                        tenant.active = active;
+                        Ok::<_, StoreError>(())
+                    };
+                    store.change_tenant(tenant, change).await.map_err(text)?;
+                    while store.hold_lanes_of(tenant).await.map_err(text)? {}
+                }
+            }
         }
         Ok(())
     }

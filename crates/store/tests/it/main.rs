@@ -51,6 +51,10 @@ mod partitions;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]
+mod plans_of_tenants;
+#[cfg(test)]
+mod request_keys;
+#[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod rollup_migration;

@@ -229,7 +229,7 @@ impl Test {
         store.tenants(PageRequest { limit: 2, before: None }).await.unwrap();
         self.stage.subscribe(&gone, true).await;
         store.delete_tenant(&gone).await.unwrap();
-        store.tenants_being_deleted(10).await.unwrap();
+        store.closed_tenants(10).await.unwrap();
         self.plans.take();
         self.stage.database.advance(Duration::from_mins(1)).await;
         self.plans.take();

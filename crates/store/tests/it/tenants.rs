@@ -8,7 +8,8 @@ use postrider_core::{Metadata, TenantId};
 use postrider_database::Dialect;
 use postrider_store::attempt::End;
 use postrider_store::audit::Auditor;
-use postrider_store::tenants::{Deletable, NewTenant, TenantRetention};
+use postrider_store::subscribers::SubscriberChange;
+use postrider_store::tenants::{Closed, Deletable, NewTenant, Tenant, TenantCounts, TenantRetention};
 use postrider_store::{PageRequest, StoreError};
 use sea_orm::{ConnectionTrait as _, Statement};
 
@@ -21,6 +22,10 @@ on_both!(
     a_deleted_tenant_leaves_no_row_and_others_keep_theirs,
     a_deletion_leaves_servers_time_to_hear_of_it,
     tenants_that_postrider_needs_are_not_deleted,
+    the_lanes_of_an_inactive_tenant_are_held,
+    many_lanes_are_held_and_released_in_steps,
+    a_paused_subscriber_of_an_inactive_tenant_waits_for_both,
+    tenants_are_counted,
 );
 
 fn tenant(id: &str) -> TenantId {
@@ -154,7 +159,9 @@ async fn fill(stage: &Stage, tenant: &TenantId) {
                 touched_at) SELECT tenant, id, 'x', 0, id, id, 0, 0, 0 FROM events WHERE tenant = '{tenant}' LIMIT 1"
         ),
         format!(
-            "INSERT INTO idempotency_keys (tenant, key, request_hash, event_id, jobs, created_at) \
+            "INSERT INTO request_keys (tenant, actor, key, request, token, lease_until, created_at) \
+             SELECT '{tenant}', 'a', 'k', secret, id, 1, 1 FROM subscribers WHERE tenant = '{tenant}' LIMIT 1; \
+             INSERT INTO idempotency_keys (tenant, key, request_hash, event_id, jobs, created_at) \
                 SELECT tenant, 'k', {bytes}, id, {bytes}, 0 FROM events WHERE tenant = '{tenant}' LIMIT 1"
         ),
     ] {
@@ -178,7 +185,7 @@ async fn a_deleted_tenant_leaves_no_row_and_others_keep_theirs(stage: &Stage) {
     assert!(missing.is_empty(), "this test must also fill {missing:?}");
 
     assert_eq!(stage.store.delete_tenant(&gone).await.unwrap(), Deletable::Begun);
-    assert_eq!(stage.store.tenants_being_deleted(10).await.unwrap(), std::slice::from_ref(&gone));
+    assert_eq!(stage.store.closed_tenants(10).await.unwrap(), [(gone.clone(), Closed::BeingDeleted)]);
     stage.database.advance(Duration::from_mins(1)).await;
     let mut deleted = 0;
     while let Some(step) = stage.store.delete_tenant_data().await.unwrap() {
@@ -218,4 +225,100 @@ async fn tenants_that_postrider_needs_are_not_deleted(stage: &Stage) {
     }
     stage.database.advance(Duration::from_hours(1)).await;
     assert_eq!(stage.store.delete_tenant_data().await.unwrap(), None);
+}
+
+/// Registers a tenant.
+async fn registered(stage: &Stage, id: &str) -> TenantId {
+    let tenant = tenant(id);
+    assert!(stage.store.register_tenant(&NewTenant::named(tenant.clone())).await.unwrap());
+    tenant
+}
+
+/// Activates a tenant or not, and takes all steps. Returns how many there were.
+async fn set_active(stage: &Stage, tenant: &TenantId, active: bool) -> u32 {
+    let change = |tenant: &mut Tenant| {
+        tenant.active = active;
+        Ok::<_, StoreError>(())
+    };
+    stage.store.change_tenant(tenant, change).await.unwrap().unwrap();
+    assert_eq!(stage.store.tenant_being_held().await.unwrap().as_ref(), Some(tenant));
+    let mut steps = 1;
+    while stage.store.hold_lanes_of(tenant).await.unwrap() {
+        steps += 1;
+    }
+    assert_eq!(stage.store.tenant_being_held().await.unwrap(), None);
+    steps
+}
+
+/// Also those of subscribers that are created later, and those that have no job yet.
+async fn the_lanes_of_an_inactive_tenant_are_held(stage: &Stage) {
+    let (acme, other) = (registered(stage, "acme").await, registered(stage, "other").await);
+    let (first, idle) = (stage.subscribe(&acme, true).await, stage.subscribe(&acme, true).await);
+    let beside = stage.subscribe(&other, true).await;
+    stage.dispatch(&acme, first, "a", stage.now()).await;
+    set_active(stage, &acme, false).await;
+    assert_eq!(stage.store.closed_tenants(10).await.unwrap(), [(acme.clone(), Closed::Inactive)]);
+    let late = stage.subscribe(&acme, true).await;
+    for subscriber in [first, idle, late] {
+        stage.dispatch(&acme, subscriber, "b", stage.now()).await;
+    }
+    stage.dispatch(&other, beside, "c", stage.now()).await;
+    let claimed = stage.claim().await;
+    assert_eq!(claimed.iter().map(|(_, delivery)| delivery.subscriber).collect::<Vec<_>>(), [beside]);
+    set_active(stage, &acme, true).await;
+    assert_eq!(stage.store.closed_tenants(10).await.unwrap(), []);
+    assert_eq!(stage.claim().await.len(), 4);
+}
+
+async fn many_lanes_are_held_and_released_in_steps(stage: &Stage) {
+    let acme = registered(stage, "acme").await;
+    let mut subscribers = Vec::new();
+    for _ in 0..1001 {
+        subscribers.push(stage.subscribe(&acme, true).await);
+    }
+    assert_eq!(set_active(stage, &acme, false).await, 3);
+    let held = "SELECT count(*) AS n FROM lanes WHERE owner_held AND owner = 'acme'";
+    assert_eq!(stage.count(held).await, 1001);
+    stage.dispatch(&acme, subscribers[1000], "a", stage.now()).await;
+    assert!(stage.claim().await.is_empty());
+    assert_eq!(set_active(stage, &acme, true).await, 3);
+    assert_eq!(stage.count(held).await, 0);
+    assert_eq!(stage.claim().await.len(), 1);
+}
+
+async fn a_paused_subscriber_of_an_inactive_tenant_waits_for_both(stage: &Stage) {
+    let acme = registered(stage, "acme").await;
+    let subscriber = stage.subscribe(&acme, true).await;
+    let pause = async |paused| {
+        let change = SubscriberChange { paused: Some(paused), ..SubscriberChange::default() };
+        stage.store.change_subscriber(&acme, subscriber, change).await.unwrap().unwrap().paused_at
+    };
+    let since = pause(true).await;
+    assert!(since.is_some());
+    stage.database.advance(Duration::from_mins(1)).await;
+    assert_eq!(pause(true).await, since, "paused already");
+    stage.dispatch(&acme, subscriber, "a", stage.now()).await;
+    assert!(stage.claim().await.is_empty());
+    set_active(stage, &acme, false).await;
+    set_active(stage, &acme, true).await;
+    assert!(stage.claim().await.is_empty(), "still paused");
+    set_active(stage, &acme, false).await;
+    assert_eq!(pause(false).await, None);
+    assert!(stage.claim().await.is_empty(), "still inactive");
+    set_active(stage, &acme, true).await;
+    assert_eq!(stage.claim().await.len(), 1);
+}
+
+async fn tenants_are_counted(stage: &Stage) {
+    let (acme, idle) = (registered(stage, "acme").await, registered(stage, "idle").await);
+    deliver(stage, &acme).await;
+    stage.subscribe(&acme, false).await;
+    stage.database.advance(Duration::from_mins(2)).await;
+    stage.store.fold_statistics().await.unwrap();
+    let counts = stage.store.tenant_counts([&acme, &idle]).await.unwrap();
+    let of_acme = counts[&acme];
+    assert_eq!((of_acme.subscribers.total, of_acme.subscribers.active), (2, 1));
+    assert_eq!((of_acme.deliveries.total, of_acme.deliveries.succeeded), (1, 1));
+    assert_eq!(counts[&idle], TenantCounts::default());
+    assert!(stage.store.tenant_counts([]).await.unwrap().is_empty());
 }

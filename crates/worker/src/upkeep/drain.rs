@@ -6,8 +6,8 @@ use std::time::Duration;
 use postrider_queue::LaneId;
 use postrider_store::StoreError;
 use postrider_telemetry::metric;
-use tokio::time::Instant;
 
+use super::steps::Steps;
 use crate::config::Config;
 use crate::notice::notify_operators;
 use crate::shared::Shared;
@@ -15,19 +15,14 @@ use crate::shared::Shared;
 /// How many deliveries end in one transaction.
 const MAX: u32 = 1_000;
 
-/// How long one run goes on. The next run continues.
-const RUN: Duration = Duration::from_secs(1);
-
 pub(super) fn interval(_: &Config) -> Duration {
     Duration::from_millis(200)
 }
 
-/// Ends deliveries batch by batch, lane by lane in turn, and goes on where the last run ended. It rests after a batch for as
-/// long as the batch took, so that other work has the database for half of the time at least.
+/// Ends deliveries batch by batch, lane by lane in turn, and goes on where the last run ended.
 pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
-    let started = Instant::now();
-    while started.elapsed() < RUN {
-        let began = Instant::now();
+    let mut steps = Steps::for_a_second();
+    while steps.next().await {
         let after = place(shared);
         let drained = match shared.store.drain(after, MAX).await {
             Ok(Some(drained)) => drained,
@@ -44,7 +39,6 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
             }
         };
         go_on_after(shared, Some(drained.lane));
-        let took = began.elapsed();
         let status = drained.end.status().as_str();
         let mut ended = 0;
         for (event_type, deliveries) in &drained.deliveries {
@@ -55,7 +49,6 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
         }
         tracing::debug!(subscriber = %drained.lane.0, ended, status, "ended deliveries of an inactive subscriber");
         notify_operators(shared, drained.notices).await;
-        tokio::time::sleep(took).await;
     }
     Ok(())
 }

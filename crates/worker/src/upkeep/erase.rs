@@ -5,29 +5,22 @@ use std::time::Duration;
 use postrider_core::DeliveryStatus;
 use postrider_store::StoreError;
 use postrider_telemetry::metric;
-use tokio::time::Instant;
 
+use super::steps::Steps;
 use crate::config::Config;
 use crate::shared::Shared;
 
 /// How many deliveries one transaction looks at.
 const MAX: u32 = 100;
 
-/// How long one run goes on. The next run continues.
-const RUN: Duration = Duration::from_secs(1);
-
 pub(super) fn interval(_: &Config) -> Duration {
     Duration::from_secs(1)
 }
 
-/// Takes step after step. It rests after each for as long as the step took, so that other work has the database for half of
-/// the time at least.
 pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
-    let started = Instant::now();
-    while started.elapsed() < RUN {
-        let began = Instant::now();
+    let mut steps = Steps::for_a_second();
+    while steps.next().await {
         let Some(erasing) = shared.store.erase_responses(MAX).await? else { return Ok(()) };
-        let took = began.elapsed();
         let status = DeliveryStatus::Cancelled.as_str();
         for (event_type, deliveries) in &erasing.cancelled {
             let label = shared.labels.value(event_type.as_str());
@@ -37,7 +30,6 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
         if erasing.complete {
             tracing::debug!(tenant = %erasing.tenant, event = %erasing.event, "erased an event's payload");
         }
-        tokio::time::sleep(took).await;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Removes idempotency keys that are too old.
+//! Removes idempotency keys of events and of other requests that are too old.
 
 use std::time::Duration;
 
@@ -14,5 +14,6 @@ pub(super) fn interval(_: &Config) -> Duration {
 /// Removes as many as one run has time for; the next run continues.
 pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     shared.store.remove_old_keys().await?;
+    shared.store.remove_old_request_keys().await?;
     Ok(())
 }

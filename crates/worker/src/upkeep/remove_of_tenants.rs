@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postrider_store::StoreError;
 use postrider_store::retention::TenantSweep;
-use tokio::time::Instant;
 
+use super::steps::Steps;
 use crate::config::Config;
 use crate::shared::Shared;
 
@@ -16,17 +16,14 @@ pub(super) fn interval(_: &Config) -> Duration {
 /// How long a run rests after a step at least.
 const REST: Duration = Duration::from_millis(20);
 
-/// Takes step after step until nothing is left, with rests that leave the database to other work for half of the time at
-/// least.
 pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     let retention = shared.store.retention(shared.config.retention).await?;
     let (mut sweep, mut events, mut payloads) = (TenantSweep::default(), 0, 0);
-    loop {
-        let began = Instant::now();
+    let mut steps = Steps::with_rests(REST);
+    while steps.next().await {
         let Some(done) = shared.store.remove_expired_of_tenants(retention, &mut sweep).await? else { break };
         events += done.events;
         payloads += done.payloads;
-        tokio::time::sleep(began.elapsed().max(REST)).await;
     }
     if events + payloads > 0 {
         tracing::info!(events, payloads, "removed old data of tenants with a retention of their own");

@@ -3,5 +3,6 @@
 mod dead_letters;
 mod deliveries;
 mod events;
+mod formats;
 mod open;
 mod subscribers;

@@ -78,7 +78,7 @@ async fn receivers_libraries_verify_real_deliveries() {
     }
 }
 
-/// Deliveries with each kind of secret, including a rotated one, and with plain and unusual bodies.
+/// Deliveries with each kind of secret, including a rotated one, in each format, and with plain and unusual bodies.
 async fn deliveries() -> Vec<Value> {
     let deployment = Deployment::start(1).await;
     let api = &deployment.api;
@@ -99,7 +99,17 @@ async fn deliveries() -> Vec<Value> {
             let rotate = format!("/v1/subscribers/{}/secret/rotate", text(&subscriber["id"]));
             secret = api.post(&rotate, &json!({})).await.1["secret"].take();
         }
-        secrets.push((path, secret));
+        secrets.push((path.to_owned(), secret));
+    }
+    // All but `form`: the libraries also parse the body as JSON.
+    for format in ["standard", "data", "cloudevents", "cloudevents-binary", "slack"] {
+        let path = format!("/{format}");
+        let mut body = json!({"url": receiver.url(&path), "events": ["*"], "format": format});
+        if format == "slack" {
+            body["format_options"] = json!({"template": "{{event}}: {{data}}"});
+        }
+        let mut subscriber = subscribe_with(api, body).await;
+        secrets.push((path, subscriber["secret"].take()));
     }
     for data in [
         json!({"conversation_id": "conv-123", "confidence": 0.95}),
@@ -115,7 +125,7 @@ async fn deliveries() -> Vec<Value> {
         secrets.iter().find(|(path, _)| *path == request.path()).map(|(_, secret)| secret.clone()).unwrap()
     };
     let requests = receiver.requests();
-    assert_eq!(requests.len(), 9);
+    assert_eq!(requests.len(), 24);
     requests.iter().map(|request| delivery(request, &secret_of(request))).collect()
 }
 

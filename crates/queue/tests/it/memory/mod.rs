@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postrider_queue::conformance::Fixture;
 use postrider_queue::{
-    Bell, Claim, Claimed, Depth, Finish, JobId, JobQueue, JobSink, LaneControl, LaneId, LaneSettings, Lease,
-    NewJob, Promoted, Queue, QueueError, Rescue, Rescued, Wakeups,
+    Bell, Claim, Claimed, Depth, Finish, Hold, JobId, JobQueue, JobSink, LaneControl, LaneId, LaneSettings,
+    Lease, NewJob, Promoted, Queue, QueueError, Rescue, Rescued, Wakeups,
 };
 
 use self::state::State;
@@ -37,6 +37,8 @@ pub(crate) enum Flaw {
     StopsAtPausedLanes,
     KeepsTheDebtOfTheOldRate,
     ChangesGiveABurst,
+    ResumingEndsHolds,
+    OneReleaseEndsAllHolds,
 }
 
 /// A queue in memory whose clock the test controls.
@@ -154,6 +156,17 @@ impl LaneControl for MemoryQueue {
 
     async fn resume(&self, lane: LaneId) -> Result<(), QueueError> {
         self.state().resume(lane);
+        self.wake(&[]);
+        Ok(())
+    }
+
+    async fn hold(&self, lanes: &[LaneId], owner: &str, hold: Hold) -> Result<(), QueueError> {
+        self.state().hold(lanes, owner, hold);
+        Ok(())
+    }
+
+    async fn release(&self, lanes: &[LaneId], hold: Hold) -> Result<(), QueueError> {
+        self.state().release(lanes, hold);
         self.wake(&[]);
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use postrider_queue::{
-    Claim, Claimed, ClaimedJob, Depth, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, NewJob, Place,
-    Promoted, Rescue, Rescued,
+    Claim, Claimed, ClaimedJob, Depth, Finish, Hold, JobId, LaneId, LaneSettings, Lease, LeaseToken, NewJob,
+    Place, Promoted, Rescue, Rescued,
 };
 
 use super::Flaw;
@@ -50,12 +50,18 @@ struct Lane {
     rate_next: Duration,
     /// Since a pause: one job at a time, until the lane is resumed.
     probing: bool,
+    /// For its own sake, and for its owner's.
+    held: [bool; 2],
     /// When a claim last took as many jobs as it allowed.
     full_at: Duration,
     ready: BTreeMap<(bool, u64), JobId>,
 }
 
 impl Lane {
+    fn is_open(&self, now: Duration) -> bool {
+        self.paused_until <= now && self.held == [false; 2]
+    }
+
     fn allowed(&self, otherwise: u32) -> u32 {
         match self.settings {
             _ if self.probing => 1,
@@ -155,8 +161,27 @@ impl State {
     }
 
     pub(super) fn resume(&mut self, lane: LaneId) {
+        let ends_holds = self.has(Flaw::ResumingEndsHolds);
         let lane = self.lanes.entry(lane).or_default();
         (lane.paused_until, lane.probing) = (Duration::ZERO, false);
+        if ends_holds {
+            lane.held = [false; 2];
+        }
+    }
+
+    pub(super) fn hold(&mut self, lanes: &[LaneId], owner: &str, hold: Hold) {
+        for lane in lanes {
+            let new = || Lane { owner: owner.to_owned(), ..Lane::default() };
+            self.lanes.entry(*lane).or_insert_with(new).held[hold as usize] = true;
+        }
+    }
+
+    pub(super) fn release(&mut self, lanes: &[LaneId], hold: Hold) {
+        let ends_both = self.has(Flaw::OneReleaseEndsAllHolds);
+        for lane in lanes {
+            let marks = &mut self.lanes.entry(*lane).or_default().held;
+            if ends_both { *marks = [false; 2] } else { marks[hold as usize] = false }
+        }
     }
 
     fn make_ready(&mut self, id: JobId, now: Duration) {
@@ -232,7 +257,10 @@ impl State {
     ) -> (Vec<VecDeque<(LaneId, u32)>>, bool) {
         let mut open: BTreeMap<String, VecDeque<(LaneId, u32)>> = BTreeMap::new();
         for (id, lane) in self.lanes.iter().filter(|(id, lane)| {
-            !lane.ready.is_empty() && !claim.skip.contains(id) && !claim.skip_owners.contains(&lane.owner)
+            !lane.ready.is_empty()
+                && lane.held == [false; 2]
+                && !claim.skip.contains(id)
+                && !claim.skip_owners.contains(&lane.owner)
         }) {
             let allowed = lane.allowed(claim.lane_concurrency.get());
             let (by_rate, wait) = lane.by_rate(now);
@@ -413,14 +441,14 @@ impl State {
 
     pub(super) fn longest_wait(&self, calm: Duration) -> Option<Duration> {
         let now = self.now();
-        let free = |lane: &&Lane| lane.paused_until <= now && !lane.probing && lane.full_at + calm <= now;
+        let free = |lane: &&Lane| lane.is_open(now) && !lane.probing && lane.full_at + calm <= now;
         let heads = self.lanes.values().filter(free).filter_map(|lane| lane.ready.values().next());
         heads.map(|id| now.saturating_sub(self.jobs[id].at)).max()
     }
 
     pub(super) fn depth(&self) -> Depth {
         let now = self.now();
-        let open = self.lanes.values().filter(|lane| lane.paused_until <= now);
+        let open = self.lanes.values().filter(|lane| lane.is_open(now));
         let ready: Vec<JobId> = open.flat_map(|lane| lane.ready.values().copied()).collect();
         let oldest = ready.iter().map(|id| self.jobs[id].at).min();
         let all: usize = self.lanes.values().map(|lane| lane.ready.len()).sum();

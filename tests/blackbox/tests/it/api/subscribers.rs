@@ -1,4 +1,4 @@
-use postrider_testkit::{Behaviour, Receiver, eventually};
+use postrider_testkit::{Api, Behaviour, Receiver, eventually};
 use serde_json::{Value, json};
 
 use crate::client::{delivery_of, dispatch, ended, idle, list, read, subscribe_with, text};
@@ -59,6 +59,65 @@ async fn a_subscribers_changes_apply_to_deliveries() {
     assert_eq!(dispatch(api, "order.paid").await["subscribers_found"], 0);
     assert_eq!(list(api, "/v1/deliveries").await.len(), 3, "its history stays");
     deployment.stop().await;
+}
+
+/// What a paused subscriber has received, and what a tenant has that is not active, waits and is delivered in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_delays_deliveries_and_loses_none() {
+    let deployment = Deployment::start(2).await;
+    let acme = deployment.api.clone().with_header("x-tenant-id", "acme");
+    let receiver = Receiver::start().await;
+    let paused = subscribe_with(&acme, json!({"url": receiver.url("/paused"), "events": ["*"]})).await;
+    let beside = receiver.url("/beside");
+    subscribe_with(&acme, json!({"url": beside, "events": ["*"]})).await;
+    let path = format!("/v1/subscribers/{}", text(&paused["id"]));
+    ended_all(&acme, &dispatch(&acme, "a").await).await;
+
+    let (status, answer) = acme.post(&format!("{path}/pause"), &json!(null)).await;
+    assert_eq!((status, &answer["active"]), (200, &json!(true)), "{answer}");
+    assert!(answer["paused_at"].is_string());
+    let waiting = dispatch(&acme, "b").await;
+    receiver.wait_for_path("/beside", 2, DEADLINE).await;
+    // The other one came after it, so a worker has passed it over.
+    assert_eq!(receiver.requests_to("/paused").len(), 1);
+    let (_, answer) = acme.post(&format!("{path}/resume"), &json!(null)).await;
+    assert_eq!(answer["paused_at"], Value::Null, "{answer}");
+    ended_all(&acme, &waiting).await;
+    assert_eq!(receiver.requests_to("/paused").len(), 2);
+
+    // Retries wait as well: the tenant is deactivated while one is due.
+    receiver.on("/paused", Behaviour::Status(503));
+    let (_, changed) = acme.patch(&path, &json!({"policy": {"schedule": ["1s"]}})).await;
+    assert_eq!(changed["policy"]["schedule"], json!(["1s"]), "{changed}");
+    let retried = dispatch(&acme, "c").await;
+    receiver.wait_for_path("/paused", 3, DEADLINE).await;
+    let (status, tenant) = deployment.api.patch("/v1/tenants/acme", &json!({"active": false})).await;
+    assert_eq!((status, &tenant["active"]), (200, &json!(false)), "{tenant}");
+    receiver.on("/paused", Behaviour::Status(200));
+    let before = receiver.requests_to("/paused").len();
+    // Another tenant's delivery with the same delay comes later than the retry would.
+    subscribe_with(
+        &deployment.api,
+        json!({"url": receiver.url("/other"), "events": ["*"], "policy": {"schedule": ["2s"]}}),
+    )
+    .await;
+    receiver.on("/other", Behaviour::Status(503));
+    dispatch(&deployment.api, "d").await;
+    receiver.wait_for_path("/other", 2, DEADLINE).await;
+    assert_eq!(receiver.requests_to("/paused").len(), before);
+    deployment.api.patch("/v1/tenants/acme", &json!({"active": true})).await;
+    ended_all(&acme, &retried).await;
+    deployment.stop().await;
+}
+
+/// Waits until all deliveries of an event have succeeded.
+async fn ended_all(api: &Api, event: &Value) {
+    let path = format!("/v1/deliveries?event_id={}", text(&event["id"]));
+    let succeeded = || async {
+        let deliveries = list(api, &path).await;
+        deliveries.iter().all(|delivery| delivery["status"] == "succeeded").then_some(())
+    };
+    eventually(DEADLINE, succeeded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
