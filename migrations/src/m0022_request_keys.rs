@@ -38,4 +38,7 @@ CREATE TABLE request_keys (
     PRIMARY KEY (tenant, actor, key)
 );
 CREATE INDEX request_keys_by_age ON request_keys (created_at);
+-- Whether an operator has a key that works.
+CREATE INDEX api_keys_by_expiry_of_operators ON api_keys (coalesce(expires_at, 9223372036854775807))
+    WHERE kind = 1 AND revoked_at IS NULL;
 ";

@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`event`] | dispatching events, one by one or in batches, and reading them |
+//! | [`event_type`] | registered event types and their schemas |
 //! | [`subscriber`], [`secret`] | subscribers, their changes and their secrets |
 //! | [`key`], [`audit`] | API keys, and who changed what |
 //! | [`tenant`] | tenants and their changes |
@@ -23,6 +24,7 @@ pub mod audit;
 pub mod dead_letter;
 pub mod delivery;
 pub mod event;
+pub mod event_type;
 pub mod key;
 pub mod list;
 pub mod moment;

@@ -4,7 +4,7 @@ mod fields;
 
 use postrider_core::format::FormatName;
 use postrider_core::subscriber::PolicyFields;
-use postrider_core::{DeactivationReason, SubscriberId, id};
+use postrider_core::{DeactivationReason, SubscriberId, id, only_objects};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -197,7 +197,7 @@ pub struct SubscriberView {
 /// What a format needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct FormatOptions {
     /// The text of a `slack` message: 1 to 4000 characters, in which `{{event}}`, `{{id}}`, `{{agent_id}}`, `{{timestamp}}`,
     /// `{{data}}` and members of the data such as `{{data.order.id}}` stand for parts of the event.
@@ -208,12 +208,14 @@ pub struct FormatOptions {
 
 /// Changes to what a format needs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct FormatOptionChanges {
     /// The text of a `slack` message.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     pub template: Change<String>,
 }
+
+only_objects!(FormatOptions, FormatOptionChanges);
 
 /// A circuit breaker. It opens after several failures in a row, and then nothing is sent for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -55,6 +55,10 @@ pub struct TenantChangeRequest {
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = bool, required = false))]
     pub active: Change<bool>,
+    /// Whether events of types that are not registered are refused. See `/v1/event-types`.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = bool, required = false))]
+    pub only_registered_types: Change<bool>,
     /// How long the tenant's data is kept.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<TenantRetentionRequest>))]
@@ -98,6 +102,8 @@ pub struct TenantView {
     pub metadata: BTreeMap<String, String>,
     /// Whether the tenant's events are taken and delivered.
     pub active: bool,
+    /// Whether events of types that are not registered are refused.
+    pub only_registered_types: bool,
     /// How long the tenant's data is kept.
     pub retention: TenantRetentionView,
     /// What the tenant has.

@@ -41,5 +41,9 @@ words! {
         KeyRotated = 16, "key.rotated";
         /// A key was revoked.
         KeyRevoked = 17, "key.revoked";
+        /// An event type was registered or changed.
+        EventTypeChanged = 18, "event_type.changed";
+        /// An event type was deleted.
+        EventTypeDeleted = 19, "event_type.deleted";
     }
 }

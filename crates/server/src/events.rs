@@ -11,6 +11,7 @@ use axum::response::Response;
 use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest, EventsQuery, PayloadGone};
 use postrider_core::key::Scope;
 use postrider_core::{EventId, TenantId, id};
+use postrider_dispatch::NewEvent;
 use postrider_store::PageRequest;
 use postrider_store::deliveries::DeliveryFilter;
 use serde_json::value::RawValue;
@@ -69,6 +70,9 @@ async fn dispatch(
     let mut errors = Errors::default();
     let header = idempotency_key(&headers, &mut errors);
     let event = validated(request, caller.tenant.clone(), header, trace.0, &mut errors);
+    if let Some(NewEvent { tenant, event_type, data, .. }) = &event {
+        state.types.admit(tenant, event_type, data, &state.event_types, &mut errors).await?;
+    }
     let event = errors.finish(event)?;
     caller.may_dispatch(&event.event_type)?;
     let dispatched = state.pressure.timed(state.dispatcher.dispatch(event)).await?;

@@ -8,8 +8,8 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
-use postrider_core::TenantId;
 use postrider_core::id::{Id, IdKind};
+use postrider_core::{EventType, TenantId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -160,7 +160,7 @@ impl<K: IdKind, S: Send + Sync> FromRequestParts<S> for PathId<K> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        id_in_path(parts, state).await.map(Self).ok_or_else(|| Problem::missing("object"))
+        in_path(parts, "id", state).await.map(Self).ok_or_else(|| Problem::missing("object"))
     }
 }
 
@@ -171,15 +171,26 @@ impl<S: Send + Sync> FromRequestParts<S> for PathTenant {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        id_in_path(parts, state).await.map(Self).ok_or_else(|| Problem::missing("tenant"))
+        in_path(parts, "id", state).await.map(Self).ok_or_else(|| Problem::missing("tenant"))
     }
 }
 
-async fn id_in_path<T: FromStr>(parts: &mut Parts, state: &(impl Send + Sync)) -> Option<T> {
+/// The `{name}` of the path, an event type. An invalid one is answered like an unknown one: 404.
+pub(crate) struct PathEventType(pub(crate) EventType);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathEventType {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        in_path(parts, "name", state).await.map(Self).ok_or_else(|| Problem::missing("event type"))
+    }
+}
+
+async fn in_path<T: FromStr>(parts: &mut Parts, name: &str, state: &(impl Send + Sync)) -> Option<T> {
     let parameters: Result<RawPathParams, RawPathParamsRejection> =
         RawPathParams::from_request_parts(parts, state).await;
     let parameters = parameters.ok()?;
-    let (_, id) = parameters.iter().find(|(name, _)| *name == "id")?;
+    let (_, id) = parameters.iter().find(|(given, _)| *given == name)?;
     id.parse().ok()
 }
 

@@ -53,6 +53,11 @@ impl Needs {
         }
     }
 
+    /// The same, with another scope, on a route that changes nothing.
+    pub(crate) const fn and_reads(self, scope: Scope) -> Self {
+        Self { scopes: self.scopes.with(scope), trail: Trail::Nothing, ..self }
+    }
+
     /// The same, on a route that accepts events, which are on record themselves.
     pub(crate) const fn with_capacity(self) -> Self {
         Self { capacity: true, trail: Trail::Nothing, ..self }

@@ -61,6 +61,18 @@ impl Problem {
         problem
     }
 
+    /// A schema may break those who rely on the present one.
+    pub(crate) fn breaking(differences: &[String]) -> Self {
+        let mut problem = Self::new(
+            StatusCode::CONFLICT,
+            "the schema may break publishers or receivers that rely on the present one; see `errors`, and set `force` to true \
+             to replace it all the same",
+        );
+        let error = |message: &String| FieldError { field: "schema".into(), message: message.clone() };
+        problem.body.errors = differences.iter().map(error).collect();
+        problem
+    }
+
     pub(crate) fn unauthorized(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, detail)
     }

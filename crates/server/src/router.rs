@@ -21,8 +21,8 @@ use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
 use crate::{
-    address, audit, auth, dead_letters, deliveries, docs, events, keys, limits, once, openapi, request_id,
-    stats, subscribers, tenants,
+    address, audit, auth, dead_letters, deliveries, docs, event_types, events, keys, limits, once, openapi,
+    request_id, stats, subscribers, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -59,6 +59,7 @@ pub fn openapi_json() -> String {
 
 fn api_routes() -> Routes {
     let routes = events::routes(Routes::new());
+    let routes = event_types::routes(routes);
     let routes = subscribers::routes(routes);
     let routes = deliveries::routes(routes);
     let routes = dead_letters::routes(routes);

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::counts::Counts;
 use crate::guesses::Guesses;
 use crate::known_keys::KnownKeys;
+use crate::known_types::KnownTypes;
 use crate::pressure::Pressure;
 use crate::registry::Registry;
 use crate::room::Memory;
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) memory: Memory,
     pub(crate) pressure: Pressure,
     pub(crate) tenants: Registry,
+    pub(crate) types: KnownTypes,
     pub(crate) keys: KnownKeys,
     pub(crate) guesses: Guesses,
     pub(crate) counts: Counts,
@@ -64,6 +66,7 @@ impl ApiState {
         let memory = Memory::new(config.request_memory, config.requests);
         let pressure = Pressure::start(config.shedding, &store);
         let tenants = Registry::start(&store);
+        let types = KnownTypes::start(&store);
         let (keys, noting) = KnownKeys::start(store.clone());
         let guesses = Guesses::new(config.wrong_keys);
         let event_types = BoundedLabel::default();
@@ -76,6 +79,7 @@ impl ApiState {
             memory,
             pressure,
             tenants,
+            types,
             keys,
             guesses,
             counts: Counts::default(),

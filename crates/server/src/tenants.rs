@@ -50,6 +50,7 @@ fn tenant_view(tenant: Tenant, counts: TenantCounts) -> TenantView {
         name: tenant.name,
         metadata: tenant.metadata.into(),
         active: tenant.active,
+        only_registered_types: tenant.only_registered,
         retention: TenantRetentionView { history: age(history), payloads: age(payloads), dead: age(dead) },
         counts: TenantCountsView {
             subscribers: subscriber_stats_view(counts.subscribers),

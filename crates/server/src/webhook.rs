@@ -63,7 +63,8 @@ pub(crate) fn description() -> Paths {
         .summary(Some("A delivery to a subscriber"))
         .description(Some(
             "Postrider sends this request to the subscriber's `url`, with the subscriber's own `headers` added. The \
-             body is the same, byte for byte, in every attempt.",
+             body shown is that of the format `postrider`; a subscriber may ask for another `format`. It is the same, byte \
+             for byte, in every attempt under one format.",
         ))
         .parameters(Some(HEADERS.map(|(name, always, description)| header(name, always, description))))
         .request_body(Some(body.build()))

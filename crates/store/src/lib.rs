@@ -16,6 +16,7 @@
 //! | [`health`] | circuit breakers, and the deactivation of subscribers that only fail |
 //! | [`draining`] | ends what waits for subscribers that receive nothing more |
 //! | [`erasure`] | erases an event's payload on request |
+//! | [`event_types`] | registered event types and their schemas |
 //! | [`events`] | reads events |
 //! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
@@ -43,6 +44,7 @@ mod entity;
 pub mod erasure;
 mod error;
 mod event_keys;
+pub mod event_types;
 pub mod events;
 pub mod exchange;
 pub mod fan_out;

@@ -125,6 +125,11 @@ impl Api {
         self.call(Method::PATCH, path, Some(body)).await
     }
 
+    /// `PUT path` with a JSON body.
+    pub async fn put(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
     /// `DELETE path`
     pub async fn delete(&self, path: &str) -> (u16, Value) {
         self.call(Method::DELETE, path, None).await

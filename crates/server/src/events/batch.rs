@@ -50,7 +50,15 @@ pub(super) async fn dispatch_batch(
             "a batch has no key of its own; give each event an `id` instead",
         ));
     }
-    let (parsed, _room) = read_all(body, &caller, &trace)?;
+    let (mut parsed, _room) = read_all(body, &caller, &trace)?;
+    for (place, read) in parsed.iter_mut().enumerate() {
+        let Ok(NewEvent { tenant, event_type, data, .. }) = read else { continue };
+        let mut errors = Errors::within(format!("events[{place}]"));
+        state.types.admit(tenant, event_type, data, &state.event_types, &mut errors).await?;
+        if let Err(problem) = errors.finish(Some(())) {
+            *read = Err(problem);
+        }
+    }
     let (mut valid, mut problems) = (Vec::with_capacity(parsed.len()), Vec::with_capacity(parsed.len()));
     for event in parsed {
         problems.push(event.map(|event| valid.push(event)));

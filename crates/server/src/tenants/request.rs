@@ -37,6 +37,11 @@ pub(super) fn change(tenant: &mut Tenant, request: TenantChangeRequest) -> Resul
         Change::Reset => tenant.metadata = Metadata::default(),
         Change::Set(changes) => merge(&mut tenant.metadata, changes, &mut errors),
     }
+    match request.only_registered_types {
+        Change::Keep => {}
+        Change::Reset => tenant.only_registered = false,
+        Change::Set(only) => tenant.only_registered = only,
+    }
     match request.active {
         Change::Keep => {}
         Change::Reset => errors.add("active", "must be true or false"),

@@ -42,6 +42,15 @@ const ROUTES: &[(&str, &str)] = &[
     ("patch", "/v1/subscribers/{id}"),
     ("post", "/v1/subscribers/{id}/activate"),
     ("post", "/v1/subscribers/{id}/deactivate"),
+    ("get", "/v1/event-types"),
+    ("post", "/v1/event-types"),
+    ("post", "/v1/event-types/infer"),
+    ("post", "/v1/event-types/import"),
+    ("get", "/v1/event-types/export"),
+    ("get", "/v1/event-types/{name}"),
+    ("put", "/v1/event-types/{name}"),
+    ("patch", "/v1/event-types/{name}"),
+    ("delete", "/v1/event-types/{name}"),
     ("post", "/v1/subscribers/{id}/pause"),
     ("post", "/v1/subscribers/{id}/resume"),
     ("post", "/v1/subscribers/{id}/recover"),
@@ -132,12 +141,23 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
     assert_eq!(schema("EventRequest")["required"], serde_json::json!(["event", "data"]));
     assert_eq!(
         keys("SubscriberRequest"),
-        ["active", "description", "events", "headers", "policy", "secret", "url"]
+        ["active", "description", "events", "format", "format_options", "headers", "policy", "secret", "url"]
     );
     assert_eq!(schema("SubscriberRequest")["required"], serde_json::json!(["url", "events"]));
     assert_eq!(
         keys("ChangeRequest"),
-        ["active", "description", "events", "headers", "keep_secrets", "policy", "secret", "url"]
+        [
+            "active",
+            "description",
+            "events",
+            "format",
+            "format_options",
+            "headers",
+            "keep_secrets",
+            "policy",
+            "secret",
+            "url"
+        ]
     );
     // The API accepts the described fields of a policy, and its message about an unknown field lists the same ones.
     let body =
@@ -170,7 +190,7 @@ async fn an_array_is_never_accepted_for_an_object() {
             find_objects(&api, body, &[], &mut objects);
             let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
             let id = if path.starts_with("/v1/keys") { &key["id"] } else { &subscriber["id"] };
-            let url = path.replace("{id}", id.as_str().unwrap());
+            let url = path.replace("{id}", id.as_str().unwrap()).replace("{name}", "a.b");
             for object in objects {
                 let field = if object.is_empty() { "body".to_owned() } else { object.join(".") };
                 // Serde would read an array as the fields of a struct in their order, so try as many items as structs have fields.

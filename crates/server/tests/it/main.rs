@@ -23,6 +23,8 @@ mod description;
 #[cfg(test)]
 mod erasure;
 #[cfg(test)]
+mod event_types;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod examples;

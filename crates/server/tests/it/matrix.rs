@@ -50,7 +50,7 @@ impl Route {
             "tenants" => "unknown",
             other => other,
         };
-        self.path.replace("{id}", id)
+        self.path.replace("{id}", id).replace("{name}", "unknown.type")
     }
 
     /// The status and the problem of a request that has a body where one is needed.

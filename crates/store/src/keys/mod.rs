@@ -219,7 +219,8 @@ impl Store {
     pub async fn has_operator_key(&self) -> Result<bool, StoreError> {
         let now = self.ids.clock().now().millis();
         let sql = "SELECT 1 AS one FROM api_keys \
-            WHERE kind = 1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1) LIMIT 1";
+            WHERE kind = 1 AND revoked_at IS NULL AND coalesce(expires_at, 9223372036854775807) > $1 \
+            ORDER BY coalesce(expires_at, 9223372036854775807) LIMIT 1";
         Ok(query_one(&self.database.reads(), sql, [now.into()]).await?.is_some())
     }
 }

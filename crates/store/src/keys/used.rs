@@ -20,15 +20,18 @@ impl Store {
         for (id, at) in used {
             rows.push([id.uuid().into(), (at.millis().div_euclid(MINUTE) * MINUTE).into()]);
         }
-        let lock = match self.database.dialect() {
-            Dialect::Postgres => " FOR UPDATE OF api_keys SKIP LOCKED",
-            Dialect::Sqlite => "",
+        let due = match self.database.dialect() {
+            // Row by row: PostgreSQL keeps the plan, and one made for an empty table would read all of a full one.
+            Dialect::Postgres => {
+                "CROSS JOIN LATERAL (SELECT id, last_used_at FROM api_keys WHERE api_keys.id = input.id LIMIT 1 \
+                    FOR UPDATE SKIP LOCKED) AS found"
+            }
+            Dialect::Sqlite => "CROSS JOIN api_keys AS found ON found.id = input.id",
         };
         let sql = format!(
-            ", due(id, used_at) AS (SELECT api_keys.id, input.used_at FROM input \
-                JOIN api_keys ON api_keys.id = input.id \
-                WHERE api_keys.last_used_at IS NULL OR api_keys.last_used_at < input.used_at{lock}) \
-            UPDATE api_keys SET last_used_at = due.used_at FROM due WHERE api_keys.id = due.id"
+            ", due(id, used_at) AS (SELECT found.id, input.used_at FROM input {due} \
+                WHERE found.last_used_at IS NULL OR found.last_used_at < input.used_at) \
+            UPDATE api_keys SET last_used_at = due.used_at FROM due WHERE api_keys.id BETWEEN due.id AND due.id"
         );
         Ok(rows.execute(self.database.connection(), &sql, []).await?)
     }

@@ -28,9 +28,10 @@ const ROWS: u32 = 500;
 
 /// The tables with a tenant's data. Attempts go before deliveries and those before events, so that nothing is left without
 /// what it belongs to.
-const TABLES: [Table; 12] = [
+const TABLES: [Table; 13] = [
     Table::whole("api_keys"),
     Table::whole("audit"),
+    Table::whole("event_types"),
     Table::whole("fan_outs"),
     Table::whole("erasures"),
     Table::whole("idempotency_keys"),

@@ -13,6 +13,7 @@ pub(super) fn described(tenant: &Tenant) -> Value {
         "name": tenant.name,
         "metadata": tenant.metadata,
         "active": tenant.active,
+        "only_registered_types": tenant.only_registered,
         "retention": {
             "history": age(retention.history), "payloads": age(retention.payloads), "dead": age(retention.dead),
         },

@@ -45,6 +45,8 @@ pub struct Tenant {
     pub metadata: Metadata,
     /// Whether its events are taken and delivered.
     pub active: bool,
+    /// Whether its events of types that are not registered are refused.
+    pub only_registered: bool,
     /// How long its data is kept.
     pub retention: TenantRetention,
     /// When it was registered.
@@ -98,7 +100,7 @@ impl NewTenant {
     }
 }
 
-const COLUMNS: &str = "id, number, name, metadata, active, retain_history, retain_payloads, retain_dead, created_at, \
+const COLUMNS: &str = "id, number, name, metadata, active, only_registered, retain_history, retain_payloads, retain_dead, created_at, \
     deletion_requested_at, deleted_rows";
 
 impl Store {
@@ -179,14 +181,14 @@ impl Store {
         };
         let (transaction, found) = changing.await?;
         let Some(mut found) = found else { return Ok(None) };
-        let (before, was_active) = (described(&found), found.active);
+        let (before, was) = (described(&found), (found.active, found.only_registered));
         change(&mut found)?;
         let writing = async {
             let TenantRetention { history, payloads, dead } = found.retention;
             let sql = "UPDATE tenants SET name = $2, metadata = $3, retain_history = $4, retain_payloads = $5, \
-                    retain_dead = $6, active = $7, \
+                    retain_dead = $6, active = $7, only_registered = $10, \
                     holding_after = CASE WHEN $8 THEN $9 ELSE holding_after END WHERE id = $1";
-            let values: [Value; 9] = [
+            let values: [Value; 10] = [
                 tenant.as_str().into(),
                 found.name.as_str().into(),
                 text(&found.metadata).into(),
@@ -194,9 +196,13 @@ impl Store {
                 payloads.map(millis).into(),
                 dead.map(millis).into(),
                 found.active.into(),
-                (found.active != was_active).into(),
+                (found.active != was.0).into(),
                 uuid::Uuid::nil().into(),
+                found.only_registered.into(),
             ];
+            if found.only_registered != was.1 {
+                crate::event_types::take_turn(&transaction).await?;
+            }
             execute(&transaction, sql, values).await?;
             let (operator, after) = (TenantId::operator(), described(&found));
             self.audit(&transaction, &operator, AuditAction::TenantChanged, tenant, before, after).await?;
@@ -233,6 +239,7 @@ fn read(row: &QueryResult) -> Result<Tenant, StoreError> {
         name: column(row, "name")?,
         metadata,
         active: column(row, "active")?,
+        only_registered: column(row, "only_registered")?,
         retention: TenantRetention {
             history: age("retain_history")?,
             payloads: age("retain_payloads")?,

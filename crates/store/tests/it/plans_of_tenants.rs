@@ -41,22 +41,22 @@ async fn no_statement_about_tenants_or_keys_scans_or_sorts_a_large_table() {
         for sql in reached_by.split(';') {
             stage.database.connection().execute_unprepared(sql).await.unwrap();
         }
-        faults.extend(found(&stage, &plans, state, &format!("acme{place}")).await);
+        faults.extend(faults_of(&stage, &plans, state, &format!("acme{place}")).await);
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-async fn found(stage: &Stage, plans: &Plans, state: &str, tenant: &str) -> Vec<String> {
+async fn faults_of(stage: &Stage, plans: &Plans, name: &str, tenant: &str) -> Vec<String> {
     let store = stage.another_store().await;
     let acme: TenantId = tenant.parse().unwrap();
     plans.take();
     let mut faults = Vec::new();
     let mut check = |statement: &str| {
         let taken = plans.take();
-        assert!(!taken.is_empty(), "{state}: {statement}: no plan was reported");
+        assert!(!taken.is_empty(), "{name}: {statement}: no plan was reported");
         for plan in taken {
             faults.extend(
-                plan.faults().into_iter().map(|fault| format!("{state}: {statement}: {fault}\n{plan}")),
+                plan.faults().into_iter().map(|fault| format!("{name}: {statement}: {fault}\n{plan}")),
             );
         }
     };

@@ -97,7 +97,7 @@ impl From<StoreError> for Refused {
 async fn a_failed_change_changes_nothing(stage: &Stage) {
     let acme = tenant("acme");
     stage.store.register_tenant(&NewTenant::named(acme.clone())).await.unwrap();
-    let refuse = |tenant: &mut postrider_store::tenants::Tenant| {
+    let refuse = |tenant: &mut Tenant| {
         tenant.name = "changed".into();
         Err(Refused)
     };
@@ -161,6 +161,8 @@ async fn fill(stage: &Stage, tenant: &TenantId) {
         format!(
             "INSERT INTO request_keys (tenant, actor, key, request, token, lease_until, created_at) \
              SELECT '{tenant}', 'a', 'k', secret, id, 1, 1 FROM subscribers WHERE tenant = '{tenant}' LIMIT 1; \
+             INSERT INTO event_types (tenant, name, description, family, deprecated, mode, created_at, updated_at) \
+             VALUES ('{tenant}', 'a.b', '', '', false, 0, 1, 1); \
              INSERT INTO idempotency_keys (tenant, key, request_hash, event_id, jobs, created_at) \
                 SELECT tenant, 'k', {bytes}, id, {bytes}, 0 FROM events WHERE tenant = '{tenant}' LIMIT 1"
         ),

@@ -51,7 +51,8 @@ async fn each_subscriber_gets_the_format_that_it_asked_for() {
         assert_eq!(header(request, "content-type"), content_type, "{format}");
         match *format {
             "postrider" => {
-                assert!(body(request).ends_with(&format!(r#""agent_id":"the shop","data":{DATA}}}"#)))
+                let end = format!(r#""agent_id":"the shop","data":{DATA}}}"#);
+                assert!(body(request).ends_with(&end), "{}", body(request));
             }
             "standard" => {
                 assert!(
