@@ -34,6 +34,7 @@ mod m0017_exchanges;
 mod m0018_keys;
 mod m0019_audit;
 mod m0020_older_secrets;
+mod m0023_shapes;
 mod schema;
 
 /// All migrations, oldest first.
@@ -63,6 +64,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0018_keys::Migration),
             Box::new(m0019_audit::Migration),
             Box::new(m0020_older_secrets::Migration),
+            Box::new(m0023_shapes::Migration),
         ]
     }
 }

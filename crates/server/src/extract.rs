@@ -175,7 +175,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathTenant {
     }
 }
 
-async fn id_in_path<T: FromStr>(parts: &mut Parts, state: &(impl Send + Sync)) -> Option<T> {
+pub(crate) async fn id_in_path<T: FromStr>(parts: &mut Parts, state: &(impl Send + Sync)) -> Option<T> {
     let parameters: Result<RawPathParams, RawPathParamsRejection> =
         RawPathParams::from_request_parts(parts, state).await;
     let parameters = parameters.ok()?;

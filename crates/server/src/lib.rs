@@ -37,6 +37,7 @@ mod guesses;
 mod keys;
 mod known_keys;
 mod limits;
+mod named;
 mod needs;
 mod observe;
 mod openapi;

@@ -140,6 +140,9 @@ impl IntoResponse for Problem {
 // response only says whether to try again.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::UidTaken) {
+            return Self::new(StatusCode::CONFLICT, error.to_string());
+        }
         let trace_id = postrider_telemetry::context::current_trace_id();
         if comes_from_trouble(&error) {
             tracing::debug!(trace_id, error = %chain(&error), "the store cannot write");

@@ -18,6 +18,9 @@ pub enum StoreError {
     /// A secret could not be encrypted or decrypted; probably the keyring lacks its key.
     #[error("cannot encrypt or decrypt a stored secret")]
     Keyring(#[from] KeyringError),
+    /// Another subscriber of the tenant has the uid.
+    #[error("another subscriber of the tenant has this uid")]
+    UidTaken,
 }
 
 impl StoreError {
@@ -26,7 +29,7 @@ impl StoreError {
         match self {
             Self::Database(error) => error.is_unavailable(),
             Self::Queue(error) => error.is_unavailable(),
-            Self::Keyring(_) => false,
+            Self::Keyring(_) | Self::UidTaken => false,
         }
     }
 }

@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use postrider_api::event::DispatchedView;
-use postrider_core::id;
 use postrider_dispatch::NewEvent;
 use postrider_store::subscribers::SubscriberState;
 use serde_json::json;
@@ -12,7 +11,7 @@ use serde_json::json;
 use crate::auth::Trace;
 use crate::caller::Caller;
 use crate::events::dispatched_view;
-use crate::extract::PathId;
+use crate::named::PathSubscriber;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -25,7 +24,7 @@ const EVENT_TYPE: &str = "postrider.test";
 /// signed, retried and recorded like any other; read it to see the result.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/test", operation_id = "test_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     responses(
         (status = 202, description = "The event is durable and will be delivered.", body = DispatchedView),
         (
@@ -38,9 +37,8 @@ pub(super) async fn test_subscriber(
     State(state): State<ApiState>,
     caller: Caller,
     trace: Trace,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
 ) -> Result<(StatusCode, Json<DispatchedView>), Problem> {
-    caller.reach(id, "subscriber")?;
     let found = state.store.subscriber(&caller.tenant, id).await?;
     let subscriber = found.ok_or_else(|| Problem::missing("subscriber"))?;
     if subscriber.state != SubscriberState::Active {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use postrider_core::{
-    CustomHeaders, DeactivationReason, EventPattern, Policy, Secret, SubscriberId, TargetUrl, TenantId,
-    Timestamp,
+    Channels, CustomHeaders, DeactivationReason, EventPattern, Metadata, Policy, Secret, SubscriberId,
+    SubscriberUid, TargetUrl, TenantId, Timestamp,
 };
 
 #[cfg(doc)]
@@ -20,6 +20,8 @@ pub struct Subscriber {
     pub id: SubscriberId,
     /// The tenant that owns it.
     pub tenant: TenantId,
+    /// The name that its application gave it.
+    pub uid: Option<SubscriberUid>,
     /// Where deliveries go.
     pub url: TargetUrl,
     /// The patterns of the event types that it receives; never empty.
@@ -33,6 +35,10 @@ pub struct Subscriber {
     pub state: SubscriberState,
     /// How to deliver to it.
     pub policy: Policy,
+    /// What its application noted about it.
+    pub metadata: Metadata,
+    /// The channels of the events that it receives; `None` if it receives those without channels and all others.
+    pub channels: Option<Channels>,
     /// Its recent failures and its circuit breaker.
     pub health: Health,
     /// When it was created.
@@ -72,10 +78,16 @@ pub struct NewSubscriber {
     pub active: bool,
     /// How to deliver to it.
     pub policy: Policy,
+    /// The name that its application gives it; none that another one of its tenant has.
+    pub uid: Option<SubscriberUid>,
+    /// What its application noted about it.
+    pub metadata: Metadata,
+    /// The channels of the events that it receives; `None` if it receives those without channels and all others.
+    pub channels: Option<Channels>,
 }
 
 impl NewSubscriber {
-    /// An active subscriber with the default policy, an empty description and no additional headers.
+    /// An active subscriber with the default policy, an empty description, no additional headers, and nothing else.
     pub fn new(url: TargetUrl, events: Vec<EventPattern>, secret: Secret) -> Self {
         Self {
             url,
@@ -85,6 +97,9 @@ impl NewSubscriber {
             headers: CustomHeaders::default(),
             active: true,
             policy: Policy::default(),
+            uid: None,
+            metadata: Metadata::default(),
+            channels: None,
         }
     }
 }
@@ -95,6 +110,8 @@ pub struct Changing<'a> {
     pub url: TargetUrl,
     /// How they are made now.
     pub policy: Policy,
+    /// What is noted about it now.
+    pub metadata: Metadata,
     pub(super) open_headers: &'a dyn Fn() -> Result<CustomHeaders, StoreError>,
 }
 
@@ -147,4 +164,10 @@ pub struct SubscriberChange {
     /// Whether earlier failures no longer count, so that its breaker closes. They also end when it is activated again or
     /// gets another URL.
     pub forget_failures: bool,
+    /// The name that its application gives it; `Some(None)` takes it away.
+    pub uid: Option<Option<SubscriberUid>>,
+    /// What its application notes about it. It replaces all earlier notes.
+    pub metadata: Option<Metadata>,
+    /// Its channels; `Some(None)` takes them away.
+    pub channels: Option<Option<Channels>>,
 }
