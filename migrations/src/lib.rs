@@ -36,6 +36,7 @@ mod m0019_audit;
 mod m0020_older_secrets;
 mod m0021_holds;
 mod m0022_request_keys;
+mod m0023_shapes;
 mod m0024_formats;
 mod m0025_event_types;
 mod schema;
@@ -69,6 +70,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0020_older_secrets::Migration),
             Box::new(m0021_holds::Migration),
             Box::new(m0022_request_keys::Migration),
+            Box::new(m0023_shapes::Migration),
             Box::new(m0024_formats::Migration),
             Box::new(m0025_event_types::Migration),
         ]

@@ -1,6 +1,6 @@
 //! Dead letters: deliveries that Postrider has given up, and requeueing them.
 
-use postrider_core::{DeadReason, DeliveryId, EventType, SubscriberId, id};
+use postrider_core::{DeadReason, DeliveryId, EventType, SubscriberRef, id};
 use serde::{Deserialize, Serialize};
 
 use crate::{Cursor, Limit, Moment};
@@ -10,10 +10,10 @@ use crate::{Cursor, Limit, Moment};
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct DeadLettersQuery {
-    /// Only dead letters of this subscriber.
+    /// Only dead letters of this subscriber: its id or its uid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
-    pub subscriber_id: Option<SubscriberId>,
+    pub subscriber_id: Option<SubscriberRef>,
     /// Only dead letters of events of this type.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
@@ -55,10 +55,10 @@ pub struct RequeueRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, max_items = 1000, example = json!(["dlv_01h455vb4pex5vsknk084sn02q"])))]
     pub ids: Option<Vec<DeliveryId>>,
-    /// Only deliveries to this subscriber.
+    /// Only deliveries to this subscriber: its id or its uid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "sub_01h455vb4pex5vsknk084sn02q"))]
-    pub subscriber_id: Option<SubscriberId>,
+    pub subscriber_id: Option<SubscriberRef>,
     /// Only deliveries of events of this type.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "order.created"))]

@@ -1,7 +1,8 @@
 //! Deliveries: one event on its way to one subscriber.
 
 use postrider_core::{
-    DeadReason, DeliveryId, DeliveryStatus, ErrorKind, EventId, EventType, JobId, SubscriberId, id,
+    DeadReason, DeliveryId, DeliveryStatus, ErrorKind, EventId, EventType, JobId, SubscriberId,
+    SubscriberRef, id,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,10 +59,10 @@ pub type DeliveryList = List<DeliveryView>;
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct DeliveriesQuery {
-    /// Only deliveries to this subscriber.
+    /// Only deliveries to this subscriber: its id or its uid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
-    pub subscriber_id: Option<SubscriberId>,
+    pub subscriber_id: Option<SubscriberRef>,
     /// Only deliveries of events of this type.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]

@@ -1,6 +1,8 @@
 //! Events: dispatched one by one or in batches, and read back.
 
-use postrider_core::{AgentId, EventId, EventType, JobId, SubscriberId, id};
+use std::collections::BTreeMap;
+
+use postrider_core::{AgentId, Channels, EventId, EventType, JobId, SubscriberId, id};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -35,6 +37,19 @@ pub struct EventRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 255, example = "order-1-created"))]
     pub id: Option<String>,
+    /// Channels: the event goes to the subscribers that share one of them, and to those without channels. Default: none, and
+    /// only subscribers without channels receive the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 10, example = json!(["customer:42"]))
+    )]
+    pub channels: Option<Vec<String>>,
+    /// Texts by name, up to 4096 bytes in all, which are shown with the event. Subscribers do not get them, and they stay when
+    /// the data is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(example = json!({"source": "import"})))]
+    pub metadata: Option<BTreeMap<String, String>>,
 }
 
 impl EventRequest {
@@ -146,6 +161,14 @@ pub struct EventView {
     pub jobs_created: u32,
     /// Whether all its jobs have been made.
     pub fan_out: FanOut,
+    /// The channels of the event; null if it has none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, required, example = json!(["customer:42"])))]
+    pub channels: Option<Channels>,
+    /// Texts by name, which the application noted.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required, example = json!({"source": "import"})))]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Why an event's data, or the headers and the body of a response, are not shown.

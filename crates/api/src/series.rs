@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use postrider_core::{EventType, SubscriberId};
+use postrider_core::{EventType, SubscriberRef};
 use serde::{Deserialize, Serialize};
 
 use crate::Moment;
@@ -81,10 +81,10 @@ pub struct SeriesQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>, example = "5m"))]
     pub step: Option<Step>,
-    /// Only attempts to this subscriber.
+    /// Only attempts to this subscriber: its id or its uid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
-    pub subscriber_id: Option<SubscriberId>,
+    pub subscriber_id: Option<SubscriberRef>,
     /// Only attempts of events of this type.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]

@@ -1,6 +1,6 @@
 //! Statistics: counts and latencies.
 
-use postrider_core::{EventType, SubscriberId};
+use postrider_core::{EventType, SubscriberRef};
 use serde::{Deserialize, Serialize};
 
 use crate::Moment;
@@ -88,10 +88,10 @@ pub struct QueueView {
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct StatsQuery {
-    /// Only deliveries to this subscriber.
+    /// Only deliveries to this subscriber: its id or its uid.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
-    pub subscriber_id: Option<SubscriberId>,
+    pub subscriber_id: Option<SubscriberRef>,
     /// Only deliveries of events of this type.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]

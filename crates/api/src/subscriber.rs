@@ -2,9 +2,11 @@
 
 mod fields;
 
+use std::collections::BTreeMap;
+
 use postrider_core::format::FormatName;
 use postrider_core::subscriber::PolicyFields;
-use postrider_core::{DeactivationReason, SubscriberId, id, only_objects};
+use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, id, only_objects};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -74,6 +76,30 @@ pub struct SubscriberRequest {
     /// What the format needs: a `template` for `slack`, and nothing for all others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format_options: Option<FormatOptions>,
+    /// A name of your choice, unique among the tenant's subscribers: 1 to 128 characters of `A-Z a-z 0-9 . _ -`, not
+    /// beginning with `sub_`. It is accepted wherever the id is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", example = "billing-eu")
+    )]
+    pub uid: Option<String>,
+    /// Texts by name, up to 4096 bytes in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(example = json!({"team": "billing"})))]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Channels: of the events that match its patterns, the subscriber receives those that share a channel with it. Default:
+    /// none, and it receives all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 10, example = json!(["customer:42"]))
+    )]
+    pub channels: Option<Vec<String>>,
+    /// For `PUT`: lets the secret go to another host when `url` moves there. Otherwise such a request must repeat the secret.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub keep_secrets: bool,
 }
 
 impl SubscriberRequest {
@@ -148,6 +174,27 @@ pub struct ChangeRequest {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "schema", schema(required = false))]
     pub keep_secrets: bool,
+    /// A name of your choice, unique among the tenant's subscribers; null takes it away.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", example = "billing-eu")
+    )]
+    pub uid: Change<String>,
+    /// Texts to add, change or remove (null), by name. Others stay as they are.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"team": "billing", "old": null}))
+    )]
+    pub metadata: Change<BTreeMap<String, Option<String>>>,
+    /// The channels. They replace all previous ones; null takes them away.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 10, example = json!(["customer:42"]))
+    )]
+    pub channels: Change<Vec<String>>,
 }
 
 /// A subscriber, without its secret and the values of its headers.
@@ -157,6 +204,10 @@ pub struct SubscriberView {
     /// The subscriber's id.
     #[cfg_attr(feature = "schema", schema(value_type = String, example = "sub_01h455vb4pex5vsknk084sn02q"))]
     pub id: SubscriberId,
+    /// The name that the application gave it; null if it has none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, required, example = "billing-eu"))]
+    pub uid: Option<SubscriberUid>,
     /// The endpoint.
     #[cfg_attr(feature = "schema", schema(example = "https://example.com/hook"))]
     pub url: String,
@@ -186,6 +237,14 @@ pub struct SubscriberView {
     pub format: FormatName,
     /// What the format needs.
     pub format_options: FormatOptions,
+    /// Texts by name.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required, example = json!({"team": "billing"})))]
+    pub metadata: BTreeMap<String, String>,
+    /// The channels; null if it has none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, required, example = json!(["customer:42"])))]
+    pub channels: Option<Channels>,
     /// The circuit breaker.
     pub breaker: BreakerView,
     /// When the subscriber was created.
@@ -267,6 +326,10 @@ pub type SubscriberList = List<SubscriberView>;
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct SubscribersQuery {
+    /// Only the subscriber with this uid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
+    pub uid: Option<SubscriberUid>,
     /// The number of items: 1 to 250. Default: 50.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<u16>, minimum = 1, maximum = 250))]

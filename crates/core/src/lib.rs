@@ -19,6 +19,7 @@
 //! | [`format`](mod@format) | the bodies that subscribers can ask for |
 //! | [`header`] | the headers that a subscriber adds to its requests |
 //! | [`object`] | structs that deserialise from JSON objects only |
+//! | [`channels`] | words that events and subscribers share |
 //! | [`metadata`] | texts that applications note about something |
 //! | [`target`] | the URLs and addresses that deliveries may go to |
 //! | [`chain()`] | printing an error with its causes |
@@ -28,6 +29,7 @@ pub mod audit;
 pub mod bounds;
 pub mod budget;
 mod chain;
+pub mod channels;
 pub mod clock;
 pub mod delivery;
 pub mod event;
@@ -53,6 +55,7 @@ mod word;
 
 pub use attempt::{ErrorKind, Verdict};
 pub use chain::chain;
+pub use channels::Channels;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use delivery::{DeadReason, DeliveryStatus};
 pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
@@ -64,7 +67,7 @@ pub use policy::Policy;
 pub use random::{Random, SystemRandom};
 pub use retry::{RetryPolicy, RetrySchedule};
 pub use secret::Secret;
-pub use subscriber::DeactivationReason;
+pub use subscriber::{DeactivationReason, SubscriberRef, SubscriberUid};
 pub use target::{AddressPolicy, TargetUrl};
 pub use tenant::TenantId;
 pub use word::UnknownWord;

@@ -29,6 +29,11 @@ impl Metadata {
     /// The most bytes of names and texts together.
     pub const MAX_BYTES: usize = 4096;
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the names and texts, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, text)| (name.as_str(), text.as_str()))

@@ -1,5 +1,8 @@
-//! Subscribers: how deliveries to one endpoint are made, and why they may have stopped.
+//! Subscribers: how they are named, how deliveries to one endpoint are made, and why they may have stopped.
 
+mod uid;
+
+pub use self::uid::{SubscriberRef, SubscriberRefError, SubscriberUid, SubscriberUidError};
 pub use crate::policy::{
     ExponentialFields, Policy, PolicyError, PolicyErrorReason, PolicyFields, RateLimit, RateLimitFields, Span,
 };

@@ -6,12 +6,14 @@
 //! | module | what it does |
 //! |---|---|
 //! | `prepared` | an event after its transforms have run, and its subscribers |
+//! | `channels` | the subscribers that share a channel with an event |
 //! | `candidate` | an event with its ids and subscribers |
 //! | `idempotency` | decides which candidates are new, repeats or conflicts |
 //! | `rows` | the rows and jobs of new events |
 //! | `chunk` | writes some events, all or none |
 
 mod candidate;
+mod channels;
 mod chunk;
 mod idempotency;
 mod prepared;
@@ -24,9 +26,9 @@ use postrider_store::intake::Audience;
 use self::chunk::write_chunk;
 use self::prepared::Addressed;
 use crate::error::DispatchError;
-use crate::event::Dispatched;
+use crate::event::{Dispatched, NewEvent};
 use crate::shared::Shared;
-use crate::subscriber_cache::EventTypes;
+use crate::subscriber_cache::{Distinct, EventTypes};
 
 pub(crate) use self::prepared::Prepared;
 
@@ -56,11 +58,14 @@ pub(crate) async fn commit_narrow(shared: &Shared, events: &[Prepared]) -> Vec<O
     let cached =
         if single_statement(shared, events) { shared.subscribers.get(&types.distinct) } else { None };
     let is_cached = cached.is_some();
-    let found = match cached {
-        Some(found) => Ok(found),
-        None => shared.store.database().answered(chunk::find(shared, &types)).await,
+    let reading = async {
+        let found = match cached {
+            Some(found) => found,
+            None => chunk::find(shared, &types).await?,
+        };
+        Ok::<_, StoreError>((found, channels::find(shared, events).await?))
     };
-    let found = match found {
+    let (found, in_channels) = match shared.store.database().answered(reading).await {
         Ok(found) => found,
         Err(error) => {
             let error = DispatchError::from(error);
@@ -70,7 +75,8 @@ pub(crate) async fn commit_narrow(shared: &Shared, events: &[Prepared]) -> Vec<O
     let mut places = Vec::new();
     let mut addressed = Vec::new();
     for (place, (event, index)) in events.iter().zip(types.indexes).enumerate() {
-        let subscribers = event.only.map(|only| vec![only]).or_else(|| found[index].clone());
+        let matching = || channels::merged(found[index].clone(), in_channels.of(event));
+        let subscribers = event.only.map_or_else(matching, |only| Some(vec![only]));
         if let Some(subscribers) = subscribers {
             places.push(place);
             addressed.push(Addressed { event, audience: Audience::Few(subscribers) });
@@ -85,13 +91,18 @@ pub(crate) async fn commit_narrow(shared: &Shared, events: &[Prepared]) -> Vec<O
 
 /// Writes events after counting their subscribers, which takes time if there are many.
 pub(crate) async fn commit_wide(shared: &Shared, events: &[&Prepared]) -> Vec<Answer> {
-    let types = event_types(events.iter().copied());
+    let asked = Distinct::of(events.iter().map(|prepared| channels::asked(prepared)));
     let counted = async {
-        let mut audiences = Vec::with_capacity(types.distinct.len());
-        for (tenant, event_type) in &types.distinct {
+        let mut audiences = Vec::with_capacity(asked.distinct.len());
+        for (event_type, channels) in &asked.distinct {
             let reads = shared.store.database().reads();
-            let counted = shared.store.audience_of(&reads, tenant, event_type);
-            audiences.push(shared.store.database().answered(counted).await?);
+            let (tenant, name) = event_type;
+            let counted = shared.store.audience_of(&reads, tenant, name, channels.as_ref());
+            let audience = shared.store.database().answered(counted).await?;
+            if channels.is_none() {
+                shared.subscribers.insert_counted(event_type, &audience);
+            }
+            audiences.push(audience);
         }
         Ok::<_, StoreError>(audiences)
     };
@@ -102,8 +113,7 @@ pub(crate) async fn commit_wide(shared: &Shared, events: &[&Prepared]) -> Vec<An
             return events.iter().map(|_| Err(error.clone())).collect();
         }
     };
-    shared.subscribers.insert_counted(&types.distinct, &audiences);
-    let addressed = events.iter().zip(types.indexes);
+    let addressed = events.iter().zip(asked.indexes);
     let addressed =
         addressed.map(|(event, index)| Addressed { event, audience: audiences[index].clone() }).collect();
     let answers = write_chunks(shared, addressed, false).await;
@@ -122,11 +132,22 @@ pub(crate) async fn write_in(
         Some(vec![only])
     } else {
         let types = event_types([event]);
-        shared.store.subscribers_of(transaction, &types.distinct).await?.pop().flatten()
+        let found = shared.store.subscribers_of(transaction, &types.distinct).await?.pop().flatten();
+        match channels::asked(event).1 {
+            None => found,
+            Some(channels) => {
+                let asked = [(tenant.clone(), event_type.clone(), channels)];
+                let others = shared.store.subscribers_in_channels(transaction, &asked).await?.pop().flatten();
+                channels::merged(found, Some(&others))
+            }
+        }
     };
     let audience = match few {
         Some(few) => Audience::Few(few),
-        None => shared.store.audience_of(transaction, tenant, event_type).await?,
+        None => {
+            let channels = event.event.channels.as_ref();
+            shared.store.audience_of(transaction, tenant, event_type, channels).await?
+        }
     };
     let mut answers = chunk::write_in(shared, transaction, &[Addressed { event, audience }]).await?;
     Ok(answers.pop().unwrap_or(Err(DispatchError::Closed)))
@@ -163,12 +184,16 @@ fn length_of_chunk(events: &[Addressed<'_>]) -> usize {
     events.iter().take_while(fits).count().max(1)
 }
 
-/// Returns whether one statement can write these events. With a key, which is taken first, they need a transaction.
+/// Returns whether one statement can write these events and check their cached subscribers. With a key, which is taken first,
+/// they need a transaction, and the subscribers of channels are not cached.
 fn single_statement(shared: &Shared, events: &[Prepared]) -> bool {
     let on_postgres = shared.store.database().dialect() == Dialect::Postgres;
-    on_postgres && events.iter().all(|prepared| prepared.event.key.is_none())
+    let is_plain = |event: &NewEvent| event.key.is_none() && event.channels.is_none();
+    on_postgres && events.iter().all(|prepared| is_plain(&prepared.event))
 }
 
 fn event_types<'a>(events: impl IntoIterator<Item = &'a Prepared>) -> EventTypes {
-    EventTypes::of(events.into_iter().map(|Prepared { event, .. }| (&event.tenant, &event.event_type)))
+    EventTypes::of(
+        events.into_iter().map(|Prepared { event, .. }| (event.tenant.clone(), event.event_type.clone())),
+    )
 }

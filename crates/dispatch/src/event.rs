@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use postrider_core::{AgentId, EventData, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
+use postrider_core::{
+    AgentId, Channels, EventData, EventId, EventType, JobId, Metadata, SubscriberId, TenantId, Timestamp,
+};
 
 use crate::error::NewEventError;
 
@@ -21,6 +23,10 @@ pub struct NewEvent {
     pub key: Option<IdempotencyKey>,
     /// The W3C `traceparent` of the request that emits the event; `None` for that of the current span.
     pub trace: Option<String>,
+    /// The channels of the event. With some it goes also to subscribers that share one of them.
+    pub channels: Option<Channels>,
+    /// What the application notes about the event, for those who look at it. Subscribers do not get it.
+    pub metadata: Metadata,
 }
 
 impl NewEvent {
@@ -36,6 +42,8 @@ impl NewEvent {
             agent_id: None,
             key: None,
             trace: None,
+            channels: None,
+            metadata: Metadata::default(),
         })
     }
 }

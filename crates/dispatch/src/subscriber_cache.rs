@@ -2,8 +2,12 @@
 //!
 //! The cache may be stale. The statement that writes an event also checks that the cached list still holds, and writes
 //! nothing if it does not. That an event type has many subscribers is checked by counting them.
+//!
+//! Only what events without channels find is cached. There may be as many channels as an application has customers, and each
+//! would take the place of an event type.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use postrider_core::{EventType, SubscriberId, TenantId};
@@ -12,19 +16,22 @@ use postrider_store::intake::Audience;
 /// An event type of one tenant.
 pub(crate) type TenantEventType = (TenantId, EventType);
 
-/// The event types of a batch, each once.
-pub(crate) struct EventTypes {
-    pub(crate) distinct: Vec<TenantEventType>,
-    /// For each event of the batch, the index of its type in `distinct`.
+/// What the events of a batch ask for, each once.
+pub(crate) struct Distinct<T> {
+    pub(crate) distinct: Vec<T>,
+    /// For each event of the batch, the index in `distinct` of what it asks for.
     pub(crate) indexes: Vec<usize>,
 }
 
-impl EventTypes {
-    pub(crate) fn of<'a>(events: impl Iterator<Item = (&'a TenantId, &'a EventType)>) -> Self {
-        let mut distinct: Vec<TenantEventType> = Vec::new();
-        let mut seen: HashMap<TenantEventType, usize> = HashMap::new();
-        let indexes = events.map(|(tenant, event_type)| {
-            *seen.entry((tenant.clone(), event_type.clone())).or_insert_with_key(|new| {
+/// The event types of a batch.
+pub(crate) type EventTypes = Distinct<TenantEventType>;
+
+impl<T: Clone + Eq + Hash> Distinct<T> {
+    pub(crate) fn of(asked: impl Iterator<Item = T>) -> Self {
+        let mut distinct: Vec<T> = Vec::new();
+        let mut seen: HashMap<T, usize> = HashMap::new();
+        let indexes = asked.map(|asked| {
+            *seen.entry(asked).or_insert_with_key(|new| {
                 distinct.push(new.clone());
                 distinct.len() - 1
             })
@@ -84,13 +91,13 @@ impl SubscriberCache {
         self.put(event_types, found.iter().map(|found| found.as_deref().map_or(Cached::Many, few)));
     }
 
-    /// Caches the subscribers of event types after they were counted.
-    pub(crate) fn insert_counted(&self, event_types: &[TenantEventType], found: &[Audience]) {
-        let found = found.iter().map(|audience| match audience {
+    /// Caches the subscribers of an event type, for events without channels, after they were counted.
+    pub(crate) fn insert_counted(&self, event_type: &TenantEventType, found: &Audience) {
+        let found = match found {
             Audience::Few(found) => few(found),
             Audience::Many(_) => Cached::Many,
-        });
-        self.put(event_types, found);
+        };
+        self.put(std::slice::from_ref(event_type), std::iter::once(found));
     }
 
     fn put(&self, event_types: &[TenantEventType], found: impl Iterator<Item = Cached>) {

@@ -139,11 +139,14 @@ impl Caller {
             (None, given) => Ok(given),
             (Some([only]), None) => Ok(Some(*only)),
             (Some(list), Some(given)) if list.contains(&given) => Ok(Some(given)),
-            (Some(_), _) => Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "the key is limited to some subscribers; name one of them as `subscriber_id`",
-            )),
+            (Some(_), _) => Err(Self::must_name_its_own()),
         }
+    }
+
+    /// The answer to a key that is limited to some subscribers and names none of them.
+    pub(crate) fn must_name_its_own() -> Problem {
+        let detail = "the key is limited to some subscribers; name one of them as `subscriber_id`";
+        Problem::new(StatusCode::FORBIDDEN, detail)
     }
 }
 

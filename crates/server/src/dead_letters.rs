@@ -16,6 +16,8 @@ use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::deliveries::{self, delivery_view};
 use crate::extract::{JsonBody, Parameters, PathId};
+use crate::named;
+use crate::named::PathSubscriber;
 use crate::needs::Needs;
 use crate::page;
 use crate::problem::Problem;
@@ -56,7 +58,7 @@ async fn list(
 ) -> Result<Json<DeliveryList>, Problem> {
     let filter = DeadFilter {
         ids: None,
-        subscriber: caller.filtered(query.subscriber_id)?,
+        subscriber: named::filtered(&state.store, &caller, query.subscriber_id).await?,
         event_type: query.event_type,
         reason: query.reason,
         since: query.since.map(|Moment(since)| since),
@@ -98,7 +100,7 @@ async fn requeue(
     }
     let filter = DeadFilter {
         ids: request.ids,
-        subscriber: caller.filtered(request.subscriber_id)?,
+        subscriber: named::filtered(&store, &caller, request.subscriber_id).await?,
         event_type: request.event_type,
         reason: None,
         since: request.since.map(|Moment(since)| since),
@@ -145,7 +147,7 @@ async fn delete(
 /// Requeues the subscriber's dead letters of a span of time, oldest first; up to 10,000 per call.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/recover", operation_id = "recover_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     request_body = RecoverRequest,
     responses(
         (status = 202, description = "The number of deliveries that are pending again.", body = RequeuedView),
@@ -159,11 +161,10 @@ async fn recover(
     State(state): State<ApiState>,
     Audited(store): Audited,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<RequeuedView>), Problem> {
     let request: RecoverRequest = body.parse()?;
-    caller.reach(id, "subscriber")?;
     let subscriber = state.store.subscriber(&caller.tenant, id).await?;
     if subscriber.ok_or_else(|| Problem::missing("subscriber"))?.state != SubscriberState::Active {
         return Err(Problem::new(

@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::{Parameters, PathId};
+use crate::named;
 use crate::needs::Needs;
 use crate::page;
 use crate::problem::Problem;
@@ -69,7 +70,7 @@ async fn list(
     Parameters(query): Parameters<DeliveriesQuery>,
 ) -> Result<Json<DeliveryList>, Problem> {
     let filter = DeliveryFilter {
-        subscriber: caller.filtered(query.subscriber_id)?,
+        subscriber: named::filtered(&state.store, &caller, query.subscriber_id).await?,
         event_type: query.event_type,
         event_id: query.event_id,
         status: query.status,

@@ -186,6 +186,10 @@ impl<S: Send + Sync> FromRequestParts<S> for PathEventType {
     }
 }
 
+pub(crate) async fn id_in_path<T: FromStr>(parts: &mut Parts, state: &(impl Send + Sync)) -> Option<T> {
+    in_path(parts, "id", state).await
+}
+
 async fn in_path<T: FromStr>(parts: &mut Parts, name: &str, state: &(impl Send + Sync)) -> Option<T> {
     let parameters: Result<RawPathParams, RawPathParamsRejection> =
         RawPathParams::from_request_parts(parts, state).await;

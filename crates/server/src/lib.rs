@@ -40,6 +40,7 @@ mod keys;
 mod known_keys;
 mod known_types;
 mod limits;
+mod named;
 mod needs;
 mod observe;
 mod once;

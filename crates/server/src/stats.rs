@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use crate::caller::Caller;
 use crate::extract::Parameters;
+use crate::named;
 use crate::needs::Needs;
 use crate::problem::Problem;
 use crate::routes::Routes;
@@ -36,7 +37,7 @@ async fn read(
     Parameters(query): Parameters<StatsQuery>,
 ) -> Result<Json<StatsView>, Problem> {
     let filter = StatsFilter {
-        subscriber: caller.filtered(query.subscriber_id)?,
+        subscriber: named::filtered(&state.store, &caller, query.subscriber_id).await?,
         event_type: query.event_type,
         since: query.since.map(|Moment(since)| since),
     };

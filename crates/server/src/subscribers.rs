@@ -1,6 +1,7 @@
 //! Subscribers: created, changed, shown and deleted.
 
 mod format;
+mod put;
 mod request;
 mod secret;
 mod test_event;
@@ -9,21 +10,22 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use postrider_api::Moment;
 use postrider_api::secret::SecretView;
 use postrider_api::subscriber::{
     BreakerState, BreakerView, ChangeRequest, CreatedSubscriberView, SubscriberList, SubscriberRequest,
     SubscriberView, SubscribersQuery,
 };
-use postrider_core::id;
+use postrider_api::{Cursor, Moment};
 use postrider_core::key::Scope;
+use postrider_core::{Secret, SubscriberId};
 use postrider_store::health::{Breaker, Health};
 use postrider_store::subscribers::{Changing, Subscriber, SubscriberChange, SubscriberState};
 use utoipa_axum::routes;
 
 use crate::audit::Audited;
 use crate::caller::Caller;
-use crate::extract::{JsonBody, Parameters, PathId};
+use crate::extract::{JsonBody, Parameters};
+use crate::named::PathSubscriber;
 use crate::needs::Needs;
 use crate::page;
 use crate::problem::Problem;
@@ -40,6 +42,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(Needs::scope(Scope::SubscribersWrite), routes!(create))
         .add(READ, routes!(read))
         .add(WRITE, routes!(change))
+        .add(WRITE, routes!(put::put))
         .add(WRITE, routes!(delete))
         .add(WRITE, routes!(activate))
         .add(WRITE, routes!(deactivate))
@@ -74,6 +77,7 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
     };
     SubscriberView {
         id: subscriber.id,
+        uid: subscriber.uid,
         url: subscriber.url.as_str().to_owned(),
         events: subscriber.events.iter().map(ToString::to_string).collect(),
         description: subscriber.description,
@@ -85,6 +89,8 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         policy: subscriber.policy.fields().clone(),
         format: subscriber.format.name(),
         format_options: format::options(&subscriber.format),
+        metadata: subscriber.metadata.into(),
+        channels: subscriber.channels,
         breaker: breaker_view(subscriber.health),
         created_at: subscriber.created_at.into(),
         updated_at: subscriber.updated_at.into(),
@@ -98,7 +104,13 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
 #[utoipa::path(
     post, path = "/v1/subscribers", operation_id = "create_subscriber", tag = "subscribers",
     request_body = SubscriberRequest,
-    responses((status = 201, description = "The subscriber, with its secret.", body = CreatedSubscriberView))
+    responses(
+        (status = 201, description = "The subscriber, with its secret.", body = CreatedSubscriberView),
+        (
+            status = 409, description = "Another subscriber has the `uid`.", body = postrider_api::Problem,
+            content_type = "application/problem+json"
+        ),
+    )
 )]
 async fn create(
     State(state): State<ApiState>,
@@ -108,15 +120,20 @@ async fn create(
 ) -> Result<Response, Problem> {
     let request: SubscriberRequest = body.parse()?;
     let new = request::new_subscriber(request, &state.targets, state.store.ids().random()).await?;
-    let secret = SecretView::from(&new.secret);
-    let subscriber = store.create_subscriber(&caller.tenant, new).await?;
+    let secret = new.secret.clone();
+    Ok(created(store.create_subscriber(&caller.tenant, new).await?, &secret))
+}
+
+/// The answer about a new subscriber.
+fn created(subscriber: Subscriber, secret: &Secret) -> Response {
     let location = HeaderValue::try_from(format!("/v1/subscribers/{}", subscriber.id));
+    let secret = SecretView::from(secret);
     let created = CreatedSubscriberView { subscriber: subscriber_view(subscriber), secret };
     let mut response = (StatusCode::CREATED, Json(created)).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    Ok(response)
+    response
 }
 
 /// List subscribers
@@ -131,6 +148,16 @@ async fn list(
     caller: Caller,
     Parameters(query): Parameters<SubscribersQuery>,
 ) -> Result<Json<SubscriberList>, Problem> {
+    if let Some(uid) = &query.uid {
+        let found = state.store.subscriber_with_uid(&caller.tenant, uid).await?;
+        let after = |id: &SubscriberId| query.cursor.is_none_or(|Cursor(before)| *id < before);
+        let found = match found.filter(|id| caller.reaches(*id)).filter(after) {
+            Some(id) => state.store.subscriber(&caller.tenant, id).await?,
+            None => None,
+        };
+        let data = found.map(subscriber_view).into_iter().collect();
+        return Ok(Json(SubscriberList { data, next_cursor: None }));
+    }
     let page = page::request(query.limit, query.cursor);
     let subscribers = match caller.subscribers() {
         None => state.store.subscribers(&caller.tenant, page).await?,
@@ -142,15 +169,14 @@ async fn list(
 /// Get a subscriber
 #[utoipa::path(
     get, path = "/v1/subscribers/{id}", operation_id = "get_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     responses((status = 200, description = "The subscriber.", body = SubscriberView))
 )]
 async fn read(
     State(state): State<ApiState>,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
 ) -> Result<Json<SubscriberView>, Problem> {
-    caller.reach(id, "subscriber")?;
     shown(state.store.subscriber(&caller.tenant, id).await?)
 }
 
@@ -161,19 +187,24 @@ async fn read(
 /// `POST /v1/subscribers/{id}/secret/rotate`. A URL at another host needs `keep_secrets`, or the secret and every header.
 #[utoipa::path(
     patch, path = "/v1/subscribers/{id}", operation_id = "change_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     request_body = ChangeRequest,
-    responses((status = 200, description = "The changed subscriber.", body = SubscriberView))
+    responses(
+        (status = 200, description = "The changed subscriber.", body = SubscriberView),
+        (
+            status = 409, description = "Another subscriber has the `uid`.", body = postrider_api::Problem,
+            content_type = "application/problem+json"
+        ),
+    )
 )]
 async fn change(
     State(state): State<ApiState>,
     Audited(store): Audited,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
     body: JsonBody,
 ) -> Result<Json<SubscriberView>, Problem> {
     let request: ChangeRequest = body.parse()?;
-    caller.reach(id, "subscriber")?;
     request::check_new_target(&request, &state.targets).await?;
     let change = |present: Changing<'_>| request::subscriber_change(request, &present);
     shown(store.change_subscriber_with(&caller.tenant, id, change).await?)
@@ -184,15 +215,14 @@ async fn change(
 /// Its events and deliveries stay readable. Its pending deliveries end `cancelled`.
 #[utoipa::path(
     delete, path = "/v1/subscribers/{id}", operation_id = "delete_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     responses((status = 204, description = "The subscriber is deleted."))
 )]
 async fn delete(
     Audited(store): Audited,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
 ) -> Result<StatusCode, Problem> {
-    caller.reach(id, "subscriber")?;
     if store.delete_subscriber(&caller.tenant, id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -206,15 +236,14 @@ async fn delete(
 /// breaker closes, also if it was active already.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/activate", operation_id = "activate_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     responses((status = 200, description = "The changed subscriber.", body = SubscriberView))
 )]
 async fn activate(
     Audited(store): Audited,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
 ) -> Result<Json<SubscriberView>, Problem> {
-    caller.reach(id, "subscriber")?;
     let change =
         SubscriberChange { active: Some(true), forget_failures: true, ..SubscriberChange::default() };
     shown(store.change_subscriber(&caller.tenant, id, change).await?)
@@ -226,15 +255,14 @@ async fn activate(
 /// `cancelled`.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/deactivate", operation_id = "deactivate_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     responses((status = 200, description = "The changed subscriber.", body = SubscriberView))
 )]
 async fn deactivate(
     Audited(store): Audited,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
 ) -> Result<Json<SubscriberView>, Problem> {
-    caller.reach(id, "subscriber")?;
     let change = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
     shown(store.change_subscriber(&caller.tenant, id, change).await?)
 }
@@ -245,15 +273,14 @@ async fn deactivate(
 /// that a worker has already claimed. A paused subscriber stays paused while its circuit breaker opens and closes.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/pause", operation_id = "pause_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     responses((status = 200, description = "The changed subscriber.", body = SubscriberView))
 )]
 async fn pause(
     Audited(store): Audited,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
 ) -> Result<Json<SubscriberView>, Problem> {
-    caller.reach(id, "subscriber")?;
     let change = SubscriberChange { paused: Some(true), ..SubscriberChange::default() };
     shown(store.change_subscriber(&caller.tenant, id, change).await?)
 }
@@ -263,15 +290,14 @@ async fn pause(
 /// Ends a pause. What has waited is delivered at the subscriber's own pace.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/resume", operation_id = "resume_subscriber", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     responses((status = 200, description = "The changed subscriber.", body = SubscriberView))
 )]
 async fn resume(
     Audited(store): Audited,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
 ) -> Result<Json<SubscriberView>, Problem> {
-    caller.reach(id, "subscriber")?;
     let change = SubscriberChange { paused: Some(false), ..SubscriberChange::default() };
     shown(store.change_subscriber(&caller.tenant, id, change).await?)
 }

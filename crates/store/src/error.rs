@@ -21,6 +21,9 @@ pub enum StoreError {
     /// A repeat of the request, with the same idempotency key, carries it out. This one has changed nothing.
     #[error("another request with the same idempotency key has taken over")]
     TakenOver,
+    /// Another subscriber of the tenant has the uid.
+    #[error("another subscriber of the tenant has this uid")]
+    UidTaken,
 }
 
 impl StoreError {
@@ -29,7 +32,7 @@ impl StoreError {
         match self {
             Self::Database(error) => error.is_unavailable(),
             Self::Queue(error) => error.is_unavailable(),
-            Self::Keyring(_) | Self::TakenOver => false,
+            Self::Keyring(_) | Self::TakenOver | Self::UidTaken => false,
         }
     }
 }

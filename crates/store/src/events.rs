@@ -1,6 +1,6 @@
 //! Reading events.
 
-use postrider_core::{AgentId, EventId, EventType, TenantId, Timestamp, id};
+use postrider_core::{AgentId, Channels, EventId, EventType, Metadata, TenantId, Timestamp, id};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect, Select,
@@ -9,7 +9,7 @@ use sea_orm::{
 use crate::entity::events;
 use crate::page::{Examined, Page, PageRequest};
 use crate::payload_gone::PayloadGone;
-use crate::row::{parse, unsigned};
+use crate::row::{parse, read_channels, read_metadata, unsigned};
 use crate::{Store, StoreError};
 
 /// An event that was dispatched.
@@ -33,6 +33,10 @@ pub struct Event {
     pub continues: bool,
     /// When it was dispatched.
     pub dispatched_at: Timestamp,
+    /// Its channels.
+    pub channels: Option<Channels>,
+    /// What its application noted about it. It stays when the payload goes.
+    pub metadata: Metadata,
 }
 
 impl Store {
@@ -94,6 +98,8 @@ struct Row {
     jobs_created: i32,
     continues: bool,
     dispatched_at: i64,
+    channels: Option<String>,
+    metadata: Option<String>,
 }
 
 /// Selects events of a tenant without their envelopes, which may be large.
@@ -110,6 +116,8 @@ fn select(tenant: &TenantId) -> Select<events::Entity> {
     columns
         .expr_as(Expr::cust("coalesce(length(envelope), 0)"), "envelope_size")
         .expr_as(Expr::cust("payload_gone"), "payload_gone")
+        .expr_as(Expr::cust("channels"), "channels")
+        .expr_as(Expr::cust("metadata"), "metadata")
         .expr_as(Expr::cust(JOBS_CREATED), "jobs_created")
         .expr_as(Expr::cust(format!("{FAN_OUT_JOBS} IS NOT NULL")), "continues")
         .filter(Tenant.eq(tenant.as_str()))
@@ -119,7 +127,8 @@ fn select(tenant: &TenantId) -> Select<events::Entity> {
 pub(crate) fn row_columns() -> String {
     format!(
         "id, event_type, agent_id, envelope, coalesce(length(envelope), 0) AS envelope_size, payload_gone, \
-            subscribers_found, {JOBS_CREATED} AS jobs_created, {FAN_OUT_JOBS} IS NOT NULL AS continues, dispatched_at"
+            subscribers_found, {JOBS_CREATED} AS jobs_created, {FAN_OUT_JOBS} IS NOT NULL AS continues, dispatched_at, \
+            channels, metadata"
     )
 }
 
@@ -141,5 +150,7 @@ fn read(row: Row) -> Result<Event, StoreError> {
         jobs_created: unsigned(row.jobs_created),
         continues: row.continues,
         dispatched_at: Timestamp::from_millis(row.dispatched_at),
+        channels: read_channels(row.channels.as_deref(), "events", id)?,
+        metadata: read_metadata(row.metadata.as_deref(), "events", id)?,
     })
 }

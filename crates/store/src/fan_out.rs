@@ -13,14 +13,14 @@
 
 use std::time::Duration;
 
-use postrider_core::{EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
+use postrider_core::{Channels, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
 use postrider_database::sql::{column, execute, query_one};
 use postrider_database::{Batch, Column, Dialect, Kind, Writes};
 use sea_orm::ConnectionTrait;
 
-use crate::intake::matching::{Range, matching};
+use crate::intake::matching::{Asked, Range, matching};
 use crate::intake::{Crowd, EventRef, NewDeliveries};
-use crate::row::{parse, signed, unsigned};
+use crate::row::{parse, read_channels, signed, unsigned};
 use crate::turn::Turn;
 use crate::{Store, StoreError};
 
@@ -38,6 +38,8 @@ pub struct FanOutRow {
     pub event_type: EventType,
     /// When it was dispatched.
     pub dispatched_at: Timestamp,
+    /// Its channels.
+    pub channels: Option<Channels>,
     /// Its subscribers.
     pub crowd: Crowd,
     /// The W3C `traceparent` that its jobs continue.
@@ -86,6 +88,7 @@ struct Open {
     range: Range,
     jobs_created: u32,
     trace: Option<String>,
+    channels: Option<Channels>,
 }
 
 impl Store {
@@ -99,6 +102,7 @@ impl Store {
             Column::new("reached", Kind::Uuid),
             Column::new("last", Kind::Uuid),
             Column::nullable("trace", Kind::Text),
+            Column::nullable("channels", Kind::Text),
         ];
         let mut input = Batch::new(PROMISE);
         for promise in promises {
@@ -110,13 +114,14 @@ impl Store {
                 uuid::Uuid::nil().into(),
                 promise.crowd.last.uuid().into(),
                 promise.trace.clone().into(),
+                promise.channels.as_ref().map(|channels| channels.as_str().to_owned()).into(),
             ]);
         }
         let now = self.database.dialect().now();
         let sql = format!(
             "INSERT INTO fan_outs (tenant, event_id, event_type, dispatched_at, reached, last, jobs_created, trace, \
-                created_at, touched_at) \
-            SELECT tenant, event_id, event_type, dispatched_at, reached, last, 0, trace, {now}, {now} FROM input"
+                channels, created_at, touched_at) \
+            SELECT tenant, event_id, event_type, dispatched_at, reached, last, 0, trace, channels, {now}, {now} FROM input"
         );
         writes.push(input, sql);
     }
@@ -145,8 +150,9 @@ impl Store {
             transaction.rollback().await?;
             return Ok(FannedOut::Nothing);
         };
-        let Open { tenant, event_type, dispatched_at, range, .. } = &open;
-        let page = matching(&transaction, tenant, event_type, *range, Some(*dispatched_at), max).await?;
+        let Open { tenant, event_type, dispatched_at, range, channels, .. } = &open;
+        let asked = Asked { tenant, event_type, channels: channels.as_ref() };
+        let page = matching(&transaction, asked, *range, Some(*dispatched_at), max).await?;
         let recipients: Vec<(SubscriberId, JobId)> =
             page.subscribers.iter().map(|subscriber| (*subscriber, self.ids.next())).collect();
         let mut made = NewDeliveries::default();
@@ -213,7 +219,7 @@ async fn next(
         Dialect::Sqlite => "",
     };
     let sql = format!(
-        "SELECT tenant, event_id, event_type, dispatched_at, reached, last, jobs_created, trace FROM fan_outs \
+        "SELECT tenant, event_id, event_type, dispatched_at, reached, last, jobs_created, trace, channels FROM fan_outs \
         WHERE tenant > $1 ORDER BY tenant, touched_at, event_id LIMIT 1{lock}"
     );
     let after = after.map_or("", TenantId::as_str);
@@ -230,6 +236,11 @@ async fn next(
         },
         jobs_created: unsigned(column(&row, "jobs_created")?),
         trace: column(&row, "trace")?,
+        channels: read_channels(
+            column::<Option<String>>(&row, "channels")?.as_deref(),
+            "fan_outs",
+            event_id,
+        )?,
     }))
 }
 

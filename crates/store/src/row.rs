@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use postrider_core::{DeadReason, DeliveryStatus, ErrorKind, TargetUrl, Timestamp};
+use postrider_core::{Channels, DeadReason, DeliveryStatus, ErrorKind, Metadata, TargetUrl, Timestamp};
 use postrider_database::DatabaseError;
 
 use crate::StoreError;
@@ -26,6 +26,32 @@ where
 {
     text.parse()
         .map_err(|error: T::Err| DatabaseError::inconsistent(table, column, row, error.to_string()).into())
+}
+
+/// Metadata in its stored form, JSON; `None` if it is empty.
+pub(crate) fn metadata_text(metadata: &Metadata) -> Option<String> {
+    // A map of strings always has a JSON form.
+    (!metadata.is_empty()).then(|| serde_json::to_string(metadata).unwrap_or_else(|_| "{}".to_owned()))
+}
+
+/// Reads metadata from its stored form.
+pub(crate) fn read_metadata(
+    text: Option<&str>,
+    table: &'static str,
+    row: impl Display,
+) -> Result<Metadata, StoreError> {
+    let Some(text) = text else { return Ok(Metadata::default()) };
+    serde_json::from_str(text)
+        .map_err(|error| DatabaseError::inconsistent(table, "metadata", row, error.to_string()).into())
+}
+
+/// Reads the channels of a subscriber or an event.
+pub(crate) fn read_channels(
+    text: Option<&str>,
+    table: &'static str,
+    row: impl Display,
+) -> Result<Option<Channels>, StoreError> {
+    text.map(|text| parse(text, table, "channels", row)).transpose()
 }
 
 /// Reads a subscriber's URL.

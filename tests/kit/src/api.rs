@@ -120,14 +120,14 @@ impl Api {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    /// `PATCH path` with a JSON body.
-    pub async fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
-        self.call(Method::PATCH, path, Some(body)).await
-    }
-
     /// `PUT path` with a JSON body.
     pub async fn put(&self, path: &str, body: &Value) -> (u16, Value) {
         self.call(Method::PUT, path, Some(body)).await
+    }
+
+    /// `PATCH path` with a JSON body.
+    pub async fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.call(Method::PATCH, path, Some(body)).await
     }
 
     /// `DELETE path`

@@ -33,7 +33,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 17] = [
+pub const LARGE: [&str; 18] = [
     "jobs",
     "scheduled_jobs",
     "claims",
@@ -43,6 +43,7 @@ pub const LARGE: [&str; 17] = [
     "lanes",
     "subscribers",
     "subscriptions",
+    "channel_subscriptions",
     "rollups",
     "rollup_deltas",
     "health",

@@ -56,6 +56,16 @@ impl<'a> Candidate<'a> {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
         }
+        // Without channels and metadata the digest is that of the release before, which may have taken the key.
+        let channels = event.channels.as_ref().map(|channels| ("channels", channels.as_str().to_owned()));
+        let metadata = event.metadata.iter().flat_map(|(name, text)| [name, text].map(str::to_owned));
+        let metadata = metadata.map(|text| ("metadata", text));
+        for (kind, part) in channels.into_iter().chain(metadata) {
+            for part in [kind, &part] {
+                context.update(&(part.len() as u64).to_be_bytes());
+                context.update(part.as_bytes());
+            }
+        }
         let mut hash = [0; 32];
         hash.copy_from_slice(context.finish().as_ref());
         hash

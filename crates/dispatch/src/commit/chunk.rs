@@ -136,7 +136,7 @@ async fn write_cached(
     let matched: Vec<_> = events.iter().filter(|addressed| addressed.event.only.is_none()).collect();
     let types = EventTypes::of(matched.iter().map(|addressed| {
         let event = &addressed.event.event;
-        (&event.tenant, &event.event_type)
+        (event.tenant.clone(), event.event_type.clone())
     }));
     let mut expected = vec![Vec::new(); types.distinct.len()];
     for (addressed, index) in matched.iter().zip(&types.indexes) {

@@ -37,6 +37,7 @@ impl Rows {
                 tenant: event.tenant.clone(),
                 event_type: event.event_type.clone(),
                 dispatched_at: candidate.at,
+                channels: event.channels.clone(),
                 crowd,
                 trace,
             });
@@ -49,6 +50,8 @@ impl Rows {
             envelope: envelope.to_bytes().into(),
             subscribers_found: candidate.subscribers_found(),
             dispatched_at: candidate.at,
+            channels: event.channels.clone(),
+            metadata: event.metadata.clone(),
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::http::HeaderMap;
 use postrider_api::event::EventRequest;
-use postrider_core::{EventData, TenantId};
+use postrider_core::{Channels, EventData, Metadata, TenantId};
 use postrider_dispatch::{IdempotencyKey, NewEvent};
 
 use crate::problem::Errors;
@@ -33,7 +33,10 @@ pub(super) fn validated(
     {
         errors.add("id", "`id` and the header `Idempotency-Key` differ; give only one of them");
     }
-    Some(NewEvent { tenant, event_type: event_type?, data: data?, agent_id, key: id.or(header), trace })
+    let channels = request.channels.and_then(|words| errors.check("channels", Channels::try_from(words)));
+    let metadata = errors.check("metadata", Metadata::try_from(request.metadata.unwrap_or_default()));
+    let (event_type, data, metadata) = (event_type?, data?, metadata?);
+    Some(NewEvent { tenant, event_type, data, agent_id, key: id.or(header), trace, channels, metadata })
 }
 
 /// The `Idempotency-Key`, if the request has a valid one.

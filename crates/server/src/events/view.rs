@@ -30,6 +30,8 @@ pub(crate) fn event_view(event: &Event) -> EventView {
         subscribers_found: event.subscribers_found,
         jobs_created: event.jobs_created,
         fan_out: fan_out(event.continues),
+        channels: event.channels.clone(),
+        metadata: event.metadata.clone().into(),
     }
 }
 

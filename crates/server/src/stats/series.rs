@@ -12,6 +12,7 @@ use postrider_store::stats::{AttemptCounts, Detail, Steps, StepsError};
 use super::view::percentiles_view;
 use crate::caller::Caller;
 use crate::extract::Parameters;
+use crate::named;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -34,7 +35,7 @@ pub(super) async fn series(
     let now = state.store.ids().clock().now();
     let to = query.to.map_or(now, |Moment(to)| to);
     let from = query.from.map_or_else(|| to - SPAN, |Moment(from)| from);
-    let subscriber = caller.filtered(query.subscriber_id)?;
+    let subscriber = named::filtered(&state.store, &caller, query.subscriber_id).await?;
     let detail = Detail::of(subscriber.is_some(), query.event_type.is_some());
     let step = query.step.map_or_else(|| default_step(detail), |Step(step)| step);
     let steps =

@@ -6,7 +6,9 @@ use axum::http::StatusCode;
 use postrider_api::subscriber::{Change, ChangeRequest, HeaderPairs, Pairs, SubscriberRequest};
 use postrider_core::merge_patch::merge;
 use postrider_core::subscriber::PolicyFields;
-use postrider_core::{CustomHeaders, ErrorKind, EventPattern, Policy, Random, Secret, TargetUrl};
+use postrider_core::{
+    Channels, CustomHeaders, ErrorKind, EventPattern, Metadata, Policy, Random, Secret, TargetUrl,
+};
 use postrider_delivery::Client;
 use postrider_store::StoreError;
 use postrider_store::subscribers::{Changing, NewSubscriber, SubscriberChange};
@@ -38,6 +40,9 @@ pub(super) async fn new_subscriber(
     let policy = request.policy.map_or(Some(Policy::default()), |fields| policy(fields, &mut errors));
     let format = format::new(request.format.as_deref(), request.format_options, &mut errors);
     let active = request.active.unwrap_or(true);
+    let uid = request.uid.map_or(Some(None), |uid| errors.check("uid", uid.parse()).map(Some));
+    let metadata = errors.check("metadata", Metadata::try_from(request.metadata.unwrap_or_default()));
+    let channels = request.channels.map_or(Some(None), |words| channels(words, &mut errors).map(Some));
     let new = (|| {
         Some(NewSubscriber {
             url: url?,
@@ -48,11 +53,52 @@ pub(super) async fn new_subscriber(
             active,
             policy: policy?,
             format: format?,
+            uid: uid?,
+            metadata: metadata?,
+            channels: channels?,
         })
     })();
     let new = errors.finish(new)?;
     check_target(targets, &new.url).await?;
     Ok(new)
+}
+
+/// What a replacement says about secrets.
+#[derive(Clone, Copy)]
+pub(super) struct Secrets {
+    /// Whether it gives the secret.
+    pub(super) are_given: bool,
+    /// Whether the present secret may go to another host.
+    pub(super) may_move: bool,
+}
+
+/// The change that makes a subscriber as `new` describes it, or a problem.
+pub(super) fn replacement(
+    new: NewSubscriber,
+    secrets: Secrets,
+    present: &Changing<'_>,
+) -> Result<SubscriberChange, Problem> {
+    // The headers are those of the request, so only the secret could go to another host unknown to the caller.
+    let moves = new.url.host() != present.url.host();
+    if moves && !secrets.are_given && !secrets.may_move {
+        let message = "moves to another host: repeat the secret, or set `keep_secrets` to true";
+        return Err(Problem::field("url", message));
+    }
+    Ok(SubscriberChange {
+        paused: None,
+        format: Some(new.format),
+        url: Some(new.url),
+        events: Some(new.events),
+        description: Some(new.description),
+        headers: Some(new.headers),
+        active: Some(new.active),
+        policy: Some(new.policy),
+        secret: secrets.are_given.then_some(new.secret),
+        forget_failures: false,
+        uid: Some(new.uid),
+        metadata: Some(new.metadata),
+        channels: Some(new.channels),
+    })
 }
 
 /// Refuses the new URL of a change at a forbidden address.
@@ -109,6 +155,21 @@ pub(super) fn subscriber_change(
         Change::Reset => Some(Policy::default()),
         Change::Set(changes) => changed_policy(&present.policy, changes, &mut errors)?,
     };
+    let uid = match request.uid {
+        Change::Keep => None,
+        Change::Reset => Some(None),
+        Change::Set(uid) => errors.check("uid", uid.parse()).map(Some),
+    };
+    let metadata = match request.metadata {
+        Change::Keep => None,
+        Change::Reset => Some(Metadata::default()),
+        Change::Set(changes) => errors.check("metadata", present.metadata.clone().merged(changes)),
+    };
+    let channels = match request.channels {
+        Change::Keep => None,
+        Change::Reset => Some(None),
+        Change::Set(words) => channels(words, &mut errors).map(Some),
+    };
     let events = not_null(request.events, "events", &mut errors);
     let format = format::changed(&present.format, request.format, request.format_options, &mut errors);
     let change = SubscriberChange {
@@ -122,6 +183,9 @@ pub(super) fn subscriber_change(
         format,
         secret,
         forget_failures: false,
+        uid,
+        metadata,
+        channels,
     };
     errors.finish(Some(change))
 }
@@ -215,6 +279,10 @@ fn description(text: String, errors: &mut Errors) -> Option<String> {
         return None;
     }
     Some(text)
+}
+
+fn channels(words: Vec<String>, errors: &mut Errors) -> Option<Channels> {
+    errors.check("channels", Channels::try_from(words))
 }
 
 fn custom_headers(Pairs(pairs): HeaderPairs, errors: &mut Errors) -> Option<CustomHeaders> {

@@ -6,12 +6,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use postrider_api::secret::{PreviousSecretView, RotateRequest, SecretView, SecretsView};
-use postrider_core::{Secret, id};
+use postrider_core::Secret;
 use postrider_store::subscribers::{PreviousSecret, Rotated};
 
 use crate::audit::Audited;
 use crate::caller::Caller;
-use crate::extract::{JsonBody, PathId};
+use crate::extract::JsonBody;
+use crate::named::PathSubscriber;
 use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
 
@@ -20,15 +21,14 @@ use crate::state::ApiState;
 /// With the replaced ones that still sign beside it.
 #[utoipa::path(
     get, path = "/v1/subscribers/{id}/secret", operation_id = "get_secret", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     responses((status = 200, description = "The secrets.", body = SecretsView))
 )]
 pub(super) async fn read_secret(
     Audited(store): Audited,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
 ) -> Result<Json<SecretsView>, Problem> {
-    caller.reach(id, "subscriber")?;
     let found = store.secret(&caller.tenant, id).await?;
     let (secret, previous) = found.ok_or_else(|| Problem::missing("subscriber"))?;
     let previous = previous.into_iter().map(|PreviousSecret { secret, until }| PreviousSecretView {
@@ -45,7 +45,7 @@ pub(super) async fn read_secret(
 /// server lacks the key that decrypts the present secret, there is no overlap.
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/secret/rotate", operation_id = "rotate_secret", tag = "subscribers",
-    params(("id" = String, Path, description = "The subscriber's id, `sub_…`.")),
+    params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
     request_body = Option<RotateRequest>,
     responses(
         (status = 200, description = "The new secret.", body = SecretView),
@@ -59,11 +59,10 @@ pub(super) async fn rotate_secret(
     State(state): State<ApiState>,
     Audited(store): Audited,
     caller: Caller,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
     body: JsonBody,
 ) -> Result<Json<SecretView>, Problem> {
     let request: RotateRequest = body.parse_or_default()?;
-    caller.reach(id, "subscriber")?;
     let mut errors = Errors::default();
     let secret = match request.secret {
         Some(secret) => errors.check("secret", Secret::parse(&secret)),

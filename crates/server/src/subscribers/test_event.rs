@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use postrider_api::event::DispatchedView;
-use postrider_core::id;
 use postrider_dispatch::NewEvent;
 use postrider_store::subscribers::SubscriberState;
 use serde_json::json;
@@ -12,7 +11,7 @@ use serde_json::json;
 use crate::auth::Trace;
 use crate::caller::Caller;
 use crate::events::{dispatched_view, idempotency_key};
-use crate::extract::PathId;
+use crate::named::PathSubscriber;
 use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
 
@@ -26,7 +25,7 @@ const EVENT_TYPE: &str = "postrider.test";
 #[utoipa::path(
     post, path = "/v1/subscribers/{id}/test", operation_id = "test_subscriber", tag = "subscribers",
     params(
-        ("id" = String, Path, description = "The subscriber's id, `sub_…`."),
+        ("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid."),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes repeats one event, as for `POST /v1/events`."),
     ),
     responses(
@@ -42,9 +41,8 @@ pub(super) async fn test_subscriber(
     caller: Caller,
     trace: Trace,
     headers: HeaderMap,
-    PathId(id): PathId<id::Subscriber>,
+    PathSubscriber(id): PathSubscriber,
 ) -> Result<(StatusCode, Json<DispatchedView>), Problem> {
-    caller.reach(id, "subscriber")?;
     let found = state.store.subscriber(&caller.tenant, id).await?;
     let subscriber = found.ok_or_else(|| Problem::missing("subscriber"))?;
     if subscriber.state != SubscriberState::Active {

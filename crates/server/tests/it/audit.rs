@@ -32,8 +32,9 @@ async fn every_change_is_in_the_audit_trail() {
     let new_subscriber = json!({"url": "http://127.0.0.1:9/", "events": ["*"]});
     // In an order in which each of them succeeds. Dispatched events are on record themselves.
     let calls = [
-        ("POST /v1/subscribers", "", new_subscriber, "subscriber.created"),
+        ("POST /v1/subscribers", "", new_subscriber.clone(), "subscriber.created"),
         ("PATCH /v1/subscribers/{id}", subscriber, json!({"description": "x"}), "subscriber.changed"),
+        ("PUT /v1/subscribers/{id}", subscriber, new_subscriber.clone(), "subscriber.changed"),
         ("GET /v1/subscribers/{id}/secret", subscriber, json!(null), "secret.read"),
         ("POST /v1/subscribers/{id}/secret/rotate", subscriber, json!({}), "secret.rotated"),
         ("POST /v1/deliveries/{id}/cancel", &*delivery, json!(null), "delivery.cancelled"),

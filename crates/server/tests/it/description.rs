@@ -40,6 +40,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("delete", "/v1/subscribers/{id}"),
     ("get", "/v1/subscribers/{id}"),
     ("patch", "/v1/subscribers/{id}"),
+    ("put", "/v1/subscribers/{id}"),
     ("post", "/v1/subscribers/{id}/activate"),
     ("post", "/v1/subscribers/{id}/deactivate"),
     ("get", "/v1/event-types"),

@@ -3,4 +3,3 @@
 pub(crate) mod deliveries;
 pub(crate) mod events;
 pub(crate) mod subscribers;
-pub(crate) mod subscriptions;

@@ -22,6 +22,9 @@ pub(crate) struct Model {
     pub(crate) paused_at: Option<i64>,
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
+    pub(crate) uid: Option<String>,
+    pub(crate) metadata: Option<String>,
+    pub(crate) channels: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use postrider_core::{AgentId, DeliveryId, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp};
+use postrider_core::{
+    AgentId, Channels, DeliveryId, EventId, EventType, JobId, Metadata, SubscriberId, TenantId, Timestamp,
+};
 use postrider_database::{Batch, Column, Kind, Writes};
+use sea_orm::Value;
 
 use crate::Store;
 use crate::rollups::deliveries::{Counts, add};
 use crate::rollups::key::Key;
-use crate::row::{PENDING, signed};
+use crate::row::{PENDING, metadata_text, signed};
 
 /// An event to be inserted.
 #[derive(Clone, Debug)]
@@ -28,6 +31,10 @@ pub struct EventRow {
     pub subscribers_found: u32,
     /// When it was dispatched.
     pub dispatched_at: Timestamp,
+    /// Its channels.
+    pub channels: Option<Channels>,
+    /// What its application noted about it.
+    pub metadata: Metadata,
 }
 
 /// A delivery to be inserted.
@@ -60,6 +67,17 @@ impl Store {
             Column::new("subscribers_found", Kind::Int),
             Column::new("dispatched_at", Kind::Big),
         ];
+        const NOTED: &[Column] = &[
+            EVENT[0],
+            EVENT[1],
+            EVENT[2],
+            EVENT[3],
+            EVENT[4],
+            EVENT[5],
+            EVENT[6],
+            Column::nullable("channels", Kind::Text),
+            Column::nullable("metadata", Kind::Text),
+        ];
         const DELIVERY: &[Column] = &[
             Column::new("id", Kind::Uuid),
             Column::new("tenant", Kind::Text),
@@ -68,21 +86,42 @@ impl Store {
             Column::new("job_id", Kind::Uuid),
             Column::new("created_at", Kind::Big),
         ];
-        let mut input = Batch::new(EVENT);
-        for event in events {
-            input.push([
-                event.id.uuid().into(),
-                event.tenant.as_str().into(),
-                event.event_type.as_str().into(),
-                event.agent_id.as_str().into(),
-                Vec::from(event.envelope).into(),
-                signed(event.subscribers_found).into(),
-                event.dispatched_at.millis().into(),
-            ]);
+        // Most events have neither, and cost no more than their own columns.
+        let (noted, plain): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|event| event.channels.is_some() || !event.metadata.is_empty());
+        if !plain.is_empty() {
+            let mut input = Batch::new(EVENT);
+            for event in plain {
+                input.push(columns(event));
+            }
+            let sql = "INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
+                SELECT id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at FROM input";
+            writes.push(input, sql);
         }
-        let sql = "INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
-            SELECT id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at FROM input";
-        writes.push(input, sql);
+        if !noted.is_empty() {
+            let mut input = Batch::new(NOTED);
+            for event in noted {
+                let channels = event.channels.as_ref().map(|channels| channels.as_str().to_owned());
+                let metadata = metadata_text(&event.metadata);
+                let [id, tenant, event_type, agent, envelope, found, at] = columns(event);
+                input.push([
+                    id,
+                    tenant,
+                    event_type,
+                    agent,
+                    envelope,
+                    found,
+                    at,
+                    channels.into(),
+                    metadata.into(),
+                ]);
+            }
+            let sql = "INSERT INTO events \
+                    (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at, channels, metadata) \
+                SELECT id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at, channels, metadata \
+                FROM input";
+            writes.push(input, sql);
+        }
 
         let mut input = Batch::new(DELIVERY);
         let mut counts: HashMap<Key, Counts> = HashMap::new();
@@ -107,4 +146,17 @@ impl Store {
         writes.push(input, sql);
         add(counts, writes);
     }
+}
+
+/// The columns that every event has.
+fn columns(event: EventRow) -> [Value; 7] {
+    [
+        event.id.uuid().into(),
+        event.tenant.as_str().into(),
+        event.event_type.as_str().into(),
+        event.agent_id.as_str().into(),
+        Vec::from(event.envelope).into(),
+        signed(event.subscribers_found).into(),
+        event.dispatched_at.millis().into(),
+    ]
 }

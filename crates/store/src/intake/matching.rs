@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use postrider_core::{EventType, SubscriberId, TenantId, Timestamp};
+use postrider_core::{Channels, EventType, SubscriberId, TenantId, Timestamp};
 use postrider_database::sql::{column, query_all};
 use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
 use sea_orm::{ConnectionTrait, Value};
@@ -39,16 +39,60 @@ pub struct Crowd {
     pub last: SubscriberId,
 }
 
+/// An event type with the channels of its events, and whose they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) event_type: &'a EventType,
+    pub(crate) channels: Option<&'a Channels>,
+}
+
+/// Where subscriptions are looked up.
+#[derive(Clone, Copy)]
+enum Table {
+    /// Those of subscribers without channels.
+    Plain,
+    /// Those of subscribers with channels, by channel.
+    Channels,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "subscriptions",
+            Self::Channels => "channel_subscriptions",
+        }
+    }
+
+    /// What else a row must fit, beside tenant and pattern.
+    fn and_channel(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Channels => " AND channel = input.channel",
+        }
+    }
+
+    /// What else a subscriber must fit. A program of the release before may have given `subscriptions` to a subscriber that
+    /// has channels.
+    fn and_kind(self) -> &'static str {
+        match self {
+            Self::Plain => " AND channels IS NULL",
+            Self::Channels => "",
+        }
+    }
+}
+
 /// Joins each pattern with active subscribers that have it, at most one more than are few. Written so that PostgreSQL looks
 /// up each pattern and each subscriber in an index, whatever plan it has cached: see ADR 14.
-fn some_active() -> String {
+fn some_active(table: Table) -> String {
+    let (name, and_channel, and_kind) = (table.name(), table.and_channel(), table.and_kind());
     format!(
         "CROSS JOIN LATERAL ( \
             SELECT active.id FROM ( \
-                SELECT subscriber_id FROM subscriptions \
-                WHERE tenant = input.tenant AND pattern = input.pattern OFFSET 0 \
+                SELECT subscriber_id FROM {name} \
+                WHERE tenant = input.tenant{and_channel} AND pattern = input.pattern OFFSET 0 \
             ) AS subscriptions CROSS JOIN LATERAL ( \
-                SELECT id FROM subscribers WHERE id = subscriptions.subscriber_id AND active LIMIT 1 \
+                SELECT id FROM subscribers WHERE id = subscriptions.subscriber_id AND active{and_kind} LIMIT 1 \
             ) AS active LIMIT {} \
         ) AS subscribers",
         FEW_SUBSCRIBERS + 1
@@ -56,11 +100,13 @@ fn some_active() -> String {
 }
 
 /// The same for SQLite.
-fn some_active_on_sqlite() -> String {
+fn some_active_on_sqlite(table: Table) -> String {
+    let (name, and_channel, and_kind) = (table.name(), table.and_channel(), table.and_kind());
     format!(
         "CROSS JOIN subscribers ON subscribers.id IN ( \
-            SELECT subscriber_id FROM subscriptions JOIN subscribers AS found ON found.id = subscriber_id AND found.active \
-            WHERE subscriptions.tenant = input.tenant AND subscriptions.pattern = input.pattern LIMIT {} \
+            SELECT subscriber_id FROM {name} AS subscriptions \
+            JOIN subscribers AS found ON found.id = subscriber_id AND found.active{and_kind} \
+            WHERE subscriptions.tenant = input.tenant{and_channel} AND subscriptions.pattern = input.pattern LIMIT {} \
         )",
         FEW_SUBSCRIBERS + 1
     )
@@ -88,24 +134,43 @@ impl Store {
                 input.push([place.into(), tenant.as_str().into(), pattern.as_str().into()]);
             }
         }
-        let joined = match Dialect::of(connection) {
-            Dialect::Postgres => some_active(),
-            Dialect::Sqlite => some_active_on_sqlite(),
-        };
-        // A subscriber may have both patterns `order.*` and `order.created`; DISTINCT finds it once.
-        let sql = format!(
-            "SELECT DISTINCT input.place, subscribers.id FROM input {joined} ORDER BY input.place, subscribers.id"
-        );
-        let mut found = vec![Vec::new(); event_types.len()];
-        for row in input.query(connection, &sql, []).await? {
-            if let Some(subscribers) = found.get_mut(index(column(&row, "place")?)) {
-                subscribers.push(SubscriberId::from_uuid(column(&row, "id")?));
-            }
-        }
-        Ok(found.into_iter().map(|found| (found.len() <= FEW_SUBSCRIBERS).then_some(found)).collect())
+        few(connection, input, Table::Plain, event_types.len()).await
     }
 
-    /// Returns the active subscribers of an event type: all of them, or their exact number.
+    /// Returns the active subscribers that have channels, and share one with each of these events, in the order of their
+    /// creation; `None` for an event that has more than [`FEW_SUBSCRIBERS`] of them. Such an event goes to them and to those
+    /// of [`Store::subscribers_of`].
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn subscribers_in_channels(
+        &self,
+        connection: &impl ConnectionTrait,
+        events: &[(TenantId, EventType, Channels)],
+    ) -> Result<Vec<Option<Vec<SubscriberId>>>, StoreError> {
+        const PATTERN: &[Column] = &[
+            Column::new("place", Kind::Int),
+            Column::new("tenant", Kind::Text),
+            Column::new("channel", Kind::Text),
+            Column::new("pattern", Kind::Text),
+        ];
+        let mut input = Batch::new(PATTERN);
+        for (place, (tenant, event_type, channels)) in (0_i32..).zip(events) {
+            for channel in channels.iter() {
+                for pattern in event_type.matching_patterns() {
+                    input.push([
+                        place.into(),
+                        tenant.as_str().into(),
+                        channel.into(),
+                        pattern.as_str().into(),
+                    ]);
+                }
+            }
+        }
+        few(connection, input, Table::Channels, events.len()).await
+    }
+
+    /// Returns the active subscribers of an event type with these channels: all of them, or their exact number.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -114,12 +179,14 @@ impl Store {
         connection: &impl ConnectionTrait,
         tenant: &TenantId,
         event_type: &EventType,
+        channels: Option<&Channels>,
     ) -> Result<Audience, StoreError> {
+        let asked = Asked { tenant, event_type, channels };
         let mut few = Vec::new();
         let mut crowd = Crowd { size: 0, last: SubscriberId::from_uuid(Uuid::nil()) };
         let mut range = Range::all();
         loop {
-            let page = matching(connection, tenant, event_type, range, None, COUNTED_AT_ONCE).await?;
+            let page = matching(connection, asked, range, None, COUNTED_AT_ONCE).await?;
             crowd.size = crowd.size.saturating_add(u32::try_from(page.subscribers.len()).unwrap_or(u32::MAX));
             if let Some(last) = page.subscribers.last() {
                 crowd.last = *last;
@@ -160,7 +227,7 @@ impl Store {
                 ]);
             }
         }
-        let active = some_active();
+        let active = some_active(Table::Plain);
         let condition = format!(
             "NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT place, found FROM input) AS event WHERE found <> coalesce(( \
                 SELECT string_agg( \
@@ -195,67 +262,114 @@ pub(crate) struct Page {
     pub(crate) next: Option<SubscriberId>,
 }
 
-/// Returns up to `max` subscribers of an event type: the active ones and, with `since`, those that were deactivated after
-/// that moment. Reads at most `max` subscriptions of each pattern, so a page may have fewer although another follows.
+/// Runs the query for the active subscribers of each place of `input`; `None` for a place that has more than are few.
+async fn few(
+    connection: &impl ConnectionTrait,
+    input: Batch,
+    table: Table,
+    places: usize,
+) -> Result<Vec<Option<Vec<SubscriberId>>>, StoreError> {
+    let joined = match Dialect::of(connection) {
+        Dialect::Postgres => some_active(table),
+        Dialect::Sqlite => some_active_on_sqlite(table),
+    };
+    // A subscriber may have both patterns `order.*` and `order.created`; DISTINCT finds it once.
+    let sql = format!(
+        "SELECT DISTINCT input.place, subscribers.id FROM input {joined} ORDER BY input.place, subscribers.id"
+    );
+    let mut found = vec![Vec::new(); places];
+    for row in input.query(connection, &sql, []).await? {
+        if let Some(subscribers) = found.get_mut(index(column(&row, "place")?)) {
+            subscribers.push(SubscriberId::from_uuid(column(&row, "id")?));
+        }
+    }
+    Ok(found.into_iter().map(|found| (found.len() <= FEW_SUBSCRIBERS).then_some(found)).collect())
+}
+
+/// Returns up to `max` subscribers of an event type with these channels: the active ones and, with `since`, those that were
+/// deactivated after that moment. Reads at most `max` subscriptions of each pattern, and of each in each channel, so a page
+/// may have fewer although another follows.
 pub(crate) async fn matching(
     connection: &impl ConnectionTrait,
-    tenant: &TenantId,
-    event_type: &EventType,
+    asked: Asked<'_>,
     range: Range,
     since: Option<Timestamp>,
     max: usize,
 ) -> Result<Page, StoreError> {
+    let mut seen = read_subscriptions(connection, asked, None, range, since, max).await?;
+    // A statement for each channel: SQLite does not take as many selects in one as ten channels could need.
+    for channel in asked.channels.into_iter().flat_map(Channels::iter) {
+        seen.extend(read_subscriptions(connection, asked, Some(channel), range, since, max).await?);
+    }
+    Ok(merge(&seen, max))
+}
+
+/// Reads at most `max` subscriptions of each pattern in a channel, or of subscribers without channels.
+async fn read_subscriptions<'a>(
+    connection: &impl ConnectionTrait,
+    asked: Asked<'_>,
+    channel: Option<&'a str>,
+    range: Range,
+    since: Option<Timestamp>,
+    max: usize,
+) -> Result<Vec<Seen<'a>>, StoreError> {
     let mut values: Vec<Value> = vec![
-        tenant.as_str().into(),
+        asked.tenant.as_str().into(),
         range.after.uuid().into(),
         range.last.uuid().into(),
         i64::try_from(max).unwrap_or(i64::MAX).into(),
         since.map_or(i64::MAX, Timestamp::millis).into(),
     ];
+    let table = if channel.is_some() { Table::Channels } else { Table::Plain };
+    let (name, and_kind) = (table.name(), table.and_kind());
     // The comparison of rows begins the scan, so that only the index of patterns is good, even if PostgreSQL has planned for
     // a small table. It would not end the scan there, nor begin it on SQLite.
-    let within = match Dialect::of(connection) {
-        Dialect::Postgres => {
-            "tenant = $1 AND pattern = {pattern} AND (pattern, subscriber_id) > ({pattern}, $2) \
-            AND subscriber_id <= $3 ORDER BY pattern, subscriber_id"
+    let (start, key) = match channel {
+        None => ("tenant = $1 AND pattern = {pattern}", "pattern, subscriber_id"),
+        Some(channel) => {
+            values.push(channel.into());
+            ("tenant = $1 AND channel = $6 AND pattern = {pattern}", "channel, pattern, subscriber_id")
         }
+    };
+    let begin = if channel.is_some() { "($6, {pattern}, $2)" } else { "({pattern}, $2)" };
+    let within = match Dialect::of(connection) {
+        Dialect::Postgres => format!("{start} AND ({key}) > {begin} AND subscriber_id <= $3 ORDER BY {key}"),
         Dialect::Sqlite => {
-            "tenant = $1 AND pattern = {pattern} AND subscriber_id > $2 AND subscriber_id <= $3 \
-            ORDER BY subscriber_id"
+            format!("{start} AND subscriber_id > $2 AND subscriber_id <= $3 ORDER BY subscriber_id")
         }
     };
     let mut parts = Vec::new();
-    for (place, pattern) in (0_i32..).zip(event_type.matching_patterns()) {
+    for (place, pattern) in (0_i32..).zip(asked.event_type.matching_patterns()) {
         values.push(pattern.as_str().into());
         let within = within.replace("{pattern}", &format!("${}", values.len()));
         // A select of its own around each, because SQLite takes no ORDER BY within a UNION.
         parts.push(format!(
             "SELECT * FROM (SELECT {place} AS place, subscriber_id, ( \
-                SELECT CASE WHEN active OR deactivated_at > $5 THEN 1 ELSE 0 END FROM subscribers \
+                SELECT CASE WHEN (active OR deactivated_at > $5){and_kind} THEN 1 ELSE 0 END FROM subscribers \
                 WHERE subscribers.id = subscriptions.subscriber_id \
-            ) AS wanted FROM subscriptions WHERE {within} LIMIT $4) AS matching_{place}"
+            ) AS wanted FROM {name} AS subscriptions WHERE {within} LIMIT $4) AS matching_{place}"
         ));
     }
     let mut seen = Vec::new();
     for row in query_all(connection, parts.join(" UNION ALL "), values).await? {
         let id = SubscriberId::from_uuid(column(&row, "subscriber_id")?);
         let wanted = column::<Option<i32>>(&row, "wanted")? == Some(1);
-        seen.push(Seen { place: column(&row, "place")?, id, wanted });
+        seen.push(Seen { place: (channel, column(&row, "place")?), id, wanted });
     }
-    Ok(merge(&seen, max))
+    Ok(seen)
 }
 
 /// A subscription that was read.
-struct Seen {
-    /// The place of its pattern.
-    place: i32,
+struct Seen<'a> {
+    /// Its channel, and the place of its pattern.
+    place: (Option<&'a str>, i32),
     id: SubscriberId,
     wanted: bool,
 }
 
 /// Merges the subscriptions of several patterns, up to `max` of each, into one page.
-fn merge(seen: &[Seen], max: usize) -> Page {
-    let mut patterns: HashMap<i32, (usize, SubscriberId)> = HashMap::new();
+fn merge(seen: &[Seen<'_>], max: usize) -> Page {
+    let mut patterns: HashMap<_, (usize, SubscriberId)> = HashMap::new();
     for Seen { place, id, .. } in seen {
         let (count, last) = patterns.entry(*place).or_insert((0, *id));
         *count += 1;
@@ -282,8 +396,10 @@ mod tests {
         SubscriberId::from_uuid(Uuid::from_u128(number))
     }
 
-    fn seen(rows: &[(i32, u128, bool)]) -> Vec<Seen> {
-        rows.iter().map(|&(place, number, wanted)| Seen { place, id: id(number), wanted }).collect()
+    fn seen(rows: &[(i32, u128, bool)]) -> Vec<Seen<'static>> {
+        rows.iter()
+            .map(|&(place, number, wanted)| Seen { place: (None, place), id: id(number), wanted })
+            .collect()
     }
 
     #[test]

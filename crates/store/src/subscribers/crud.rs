@@ -1,35 +1,35 @@
 //! Creating, reading, changing and deleting subscribers.
 
-use std::collections::HashMap;
-
 use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
-use postrider_core::{DeactivationReason, EventPattern, SubscriberId, TenantId, id};
+use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, TenantId, id};
 use postrider_database::Transaction;
 use postrider_queue::{Draining, Hold};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveModelTrait as _, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, SqlErr,
+    Value,
+};
 use serde_json::Value as Json;
 
 use super::counts::{self, CountChange};
+use super::patterns;
 use super::query::{delete, find, update};
 use super::secrets::{open_headers, seal, seal_headers};
-use super::stored::{
-    format_text, insert_patterns, lane_settings, policy_text, read, read_format, read_policy, set_active,
-};
+use super::stored::{format_text, lane_settings, policy_text, read, read_format, read_policy, set_active};
 use super::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
-use crate::entity::{subscribers, subscriptions};
+use crate::entity::subscribers;
 use crate::health::{Health, deactivate::drain_lane, state};
 use crate::page::{Page, PageRequest};
 use crate::queue_ids::lane_of;
-use crate::row::{parse, target};
+use crate::row::{metadata_text, read_channels, read_metadata, target};
 use crate::{Store, StoreError};
 
 impl Store {
     /// Creates a subscriber, and its lane in the queue.
     ///
     /// # Errors
-    /// Fails if the database is unavailable or the secret cannot be encrypted.
+    /// Fails if the database is unavailable, the secret cannot be encrypted, or the uid is taken.
     pub async fn create_subscriber(
         &self,
         tenant: &TenantId,
@@ -63,12 +63,17 @@ impl Store {
             paused_at: None,
             created_at: now.millis(),
             updated_at: now.millis(),
+            uid: new.uid.as_ref().map(|uid| uid.as_str().into()),
+            metadata: metadata_text(&new.metadata),
+            channels: new.channels.as_ref().map(|channels| channels.as_str().into()),
         };
         let row: subscribers::ActiveModel = row.into();
         let transaction = self.database.begin().await?;
         let tenant_is_active = self.lock_activity(&transaction, tenant).await?;
-        subscribers::Entity::insert(row.reset_all()).exec_without_returning(&transaction).await?;
-        insert_patterns(&transaction, tenant, id, &new.events).await?;
+        let inserted =
+            subscribers::Entity::insert(row.reset_all()).exec_without_returning(&transaction).await;
+        inserted.map_err(uid_taken)?;
+        patterns::insert(&transaction, tenant, id, &new.events, new.channels.as_ref()).await?;
         self.queue
             .configure_in(&transaction, lane_of(id), tenant.as_str(), lane_settings(&new.policy))
             .await?;
@@ -90,6 +95,9 @@ impl Store {
             paused_at: None,
             policy: new.policy,
             format: new.format,
+            uid: new.uid,
+            metadata: new.metadata,
+            channels: new.channels,
             health: Health::default(),
             created_at: now,
             updated_at: now,
@@ -165,7 +173,7 @@ impl Store {
     /// throughout.
     ///
     /// # Errors
-    /// Fails if the database is unavailable, the headers cannot be encrypted, or with the error of `change`.
+    /// Fails if the database is unavailable, the headers cannot be encrypted, the uid is taken, or with the error of `change`.
     pub async fn change_subscriber_with<E: From<StoreError>>(
         &self,
         tenant: &TenantId,
@@ -178,12 +186,13 @@ impl Store {
             let Some(row) = row else { return Ok(None) };
             let (url, policy) = (target(&row.url, id)?, read_policy(&row.policy, id)?);
             let format = read_format(row.format.as_deref(), id)?;
-            Ok::<_, StoreError>(Some((transaction, row, url, policy, format)))
+            let metadata = read_metadata(row.metadata.as_deref(), "subscribers", id)?;
+            Ok::<_, StoreError>(Some((transaction, row, url, policy, format, metadata)))
         };
-        let Some((transaction, row, url, policy, format)) = locked.await? else { return Ok(None) };
+        let Some((transaction, row, url, policy, format, metadata)) = locked.await? else { return Ok(None) };
         let change = {
             let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
-            change(Changing { url, policy, format, open_headers: &open_headers })?
+            change(Changing { url, policy, format, metadata, open_headers: &open_headers })?
         };
         let writing = async {
             let before = self.subscriber_json(&transaction, tenant, id).await?;
@@ -237,6 +246,18 @@ impl Store {
                 .col_expr(subscribers::Column::OlderSecrets, Expr::val(Value::Bytes(None)))
                 .col_expr(subscribers::Column::OlderSecretsUntil, Expr::val(Value::BigInt(None)));
         }
+        if let Some(uid) = &change.uid {
+            let uid = uid.as_ref().map(SubscriberUid::as_str);
+            update = update.col_expr(subscribers::Column::Uid, Expr::val(text_or_null(uid)));
+        }
+        if let Some(metadata) = &change.metadata {
+            let metadata = metadata_text(metadata);
+            update = update.col_expr(subscribers::Column::Metadata, Expr::val(Value::String(metadata)));
+        }
+        if let Some(channels) = &change.channels {
+            let channels = channels.as_ref().map(Channels::as_str);
+            update = update.col_expr(subscribers::Column::Channels, Expr::val(text_or_null(channels)));
+        }
         if let Some(active) = activity {
             update = set_active(update, active, now);
         }
@@ -245,11 +266,18 @@ impl Store {
             let since = paused.then(|| now.millis());
             update = update.col_expr(subscribers::Column::PausedAt, Expr::val(Value::BigInt(since)));
         }
-        update.exec(transaction).await?;
-        if let Some(events) = &change.events {
-            let old = subscriptions::Column::SubscriberId.eq(id.uuid());
-            subscriptions::Entity::delete_many().filter(old).exec(transaction).await?;
-            insert_patterns(transaction, tenant, id, events).await?;
+        update.exec(transaction).await.map_err(uid_taken)?;
+        if change.events.is_some() || change.channels.is_some() {
+            let events = match &change.events {
+                Some(events) => events.clone(),
+                None => patterns::of(transaction, &[id.uuid()]).await?.remove(&id.uuid()).unwrap_or_default(),
+            };
+            let channels = match &change.channels {
+                Some(channels) => channels.clone(),
+                None => read_channels(row.channels.as_deref(), "subscribers", id)?,
+            };
+            patterns::delete(transaction, id).await?;
+            patterns::insert(transaction, tenant, id, &events, channels.as_ref()).await?;
         }
         if let Some(policy) = &change.policy {
             self.queue.configure_in(transaction, lane_of(id), tenant.as_str(), lane_settings(policy)).await?;
@@ -298,15 +326,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-        let found = subscriptions::Entity::find()
-            .filter(subscriptions::Column::SubscriberId.is_in(ids))
-            .order_by_asc(subscriptions::Column::Pattern);
-        let mut events: HashMap<_, Vec<EventPattern>> = HashMap::new();
-        for row in found.all(&self.database.reads()).await? {
-            let subscriber = SubscriberId::from_uuid(row.subscriber_id);
-            let pattern = parse(&row.pattern, "subscriptions", "pattern", subscriber)?;
-            events.entry(row.subscriber_id).or_default().push(pattern);
-        }
+        let mut events = patterns::of(&self.database.reads(), &ids).await?;
         let ids = rows.iter().map(|row| SubscriberId::from_uuid(row.id));
         let health = state::read(&self.database, ids).await?;
         rows.into_iter()
@@ -317,4 +337,16 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// The only unique columns that a caller chooses are the tenant and the uid.
+fn uid_taken(error: DbErr) -> StoreError {
+    match error.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::UidTaken,
+        _ => error.into(),
+    }
+}
+
+fn text_or_null(text: Option<&str>) -> Value {
+    Value::String(text.map(str::to_owned))
 }

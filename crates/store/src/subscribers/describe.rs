@@ -1,12 +1,13 @@
 //! What the audit trail says about a subscriber.
 
-use postrider_core::{SubscriberId, TenantId};
-use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _};
+use postrider_core::{EventPattern, SubscriberId, TenantId};
+use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
+use super::patterns;
 use super::query::find;
 use crate::audit::fingerprint;
-use crate::entity::subscriptions;
+use crate::row::{read_channels, read_metadata};
 use crate::{Store, StoreError};
 
 impl Store {
@@ -21,12 +22,11 @@ impl Store {
             return Ok(Value::Null);
         }
         let Some(row) = find(tenant, id).one(connection).await? else { return Ok(Value::Null) };
-        let patterns = subscriptions::Entity::find()
-            .filter(subscriptions::Column::SubscriberId.eq(id.uuid()))
-            .order_by_asc(subscriptions::Column::Pattern);
-        let events: Vec<_> = patterns.all(connection).await?.into_iter().map(|row| row.pattern).collect();
+        let events = patterns::of(connection, &[id.uuid()]).await?.remove(&id.uuid()).unwrap_or_default();
+        let events: Vec<_> = events.iter().map(EventPattern::as_str).collect();
         let policy: Value = serde_json::from_str(&row.policy).unwrap_or(Value::Null);
         Ok(json!({
+            "uid": row.uid,
             "url": row.url,
             "events": events,
             "description": row.description,
@@ -34,6 +34,8 @@ impl Store {
             "paused": row.paused_at.is_some(),
             "policy": policy,
             "format": row.format.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or(Value::Null)),
+            "metadata": read_metadata(row.metadata.as_deref(), "subscribers", id)?,
+            "channels": read_channels(row.channels.as_deref(), "subscribers", id)?,
             "headers_fingerprint": row.headers.as_deref().map(fingerprint),
             "secret_fingerprint": fingerprint(&row.secret),
         }))

@@ -5,7 +5,8 @@
 //! | `subscriber` | the types |
 //! | `crud` | creating, reading, changing and deleting |
 //! | `query` | queries for one subscriber |
-//! | `stored` | between rows and types: patterns, policies, lane settings |
+//! | `stored` | between rows and types: policies, lane settings |
+//! | `patterns` | the rows of their patterns |
 //! | `counts` | how many subscribers each tenant has |
 //! | `secrets` | encrypting secrets and headers; rotating a secret |
 //! | `previous` | replaced secrets that still sign |
@@ -14,6 +15,7 @@
 pub(crate) mod counts;
 mod crud;
 mod describe;
+mod patterns;
 mod previous;
 mod query;
 mod rekey;

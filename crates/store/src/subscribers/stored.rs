@@ -3,7 +3,7 @@
 use postrider_core::format::Format;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeactivationReason, EventPattern, Keyring, Policy, SubscriberId, TenantId, Timestamp};
-use postrider_database::{Batch, Column, DatabaseError, Dialect, Kind, Transaction};
+use postrider_database::DatabaseError;
 use postrider_queue::{LaneRate, LaneSettings};
 use sea_orm::Value;
 use sea_orm::sea_query::Expr;
@@ -13,7 +13,7 @@ use super::subscriber::{Subscriber, SubscriberState};
 use crate::StoreError;
 use crate::entity::subscribers;
 use crate::health::Health;
-use crate::row::{parse, target, timestamp};
+use crate::row::{parse, read_channels, read_metadata, target, timestamp};
 
 /// Reads a subscriber from its row.
 pub(super) fn read(
@@ -43,6 +43,9 @@ pub(super) fn read(
     };
     Ok(Subscriber {
         id,
+        uid: row.uid.as_deref().map(|uid| parse(uid, "subscribers", "uid", id)).transpose()?,
+        metadata: read_metadata(row.metadata.as_deref(), "subscribers", id)?,
+        channels: read_channels(row.channels.as_deref(), "subscribers", id)?,
         url: target(&row.url, id)?,
         events,
         description: row.description,
@@ -70,31 +73,6 @@ pub(super) fn set_active(
         .col_expr(subscribers::Column::Active, Expr::val(active))
         .col_expr(subscribers::Column::DeactivatedAt, Expr::val(Value::BigInt(since)))
         .col_expr(subscribers::Column::DeactivationReason, Expr::val(Value::SmallInt(reason)))
-}
-
-/// Inserts the patterns of a subscriber.
-pub(super) async fn insert_patterns(
-    transaction: &Transaction,
-    tenant: &TenantId,
-    id: SubscriberId,
-    events: &[EventPattern],
-) -> Result<(), StoreError> {
-    const PATTERN: &[Column] = &[Column::new("pattern", Kind::Text)];
-    let mut input = Batch::new(PATTERN);
-    for pattern in events {
-        input.push([pattern.as_str().into()]);
-    }
-    // PostgreSQL cannot infer the types of parameters in a select list.
-    let (tenant_parameter, id_parameter) = match Dialect::of(transaction) {
-        Dialect::Postgres => ("$1::text", "$2::uuid"),
-        Dialect::Sqlite => ("$1", "$2"),
-    };
-    let sql = format!(
-        "INSERT INTO subscriptions (tenant, pattern, subscriber_id) \
-        SELECT DISTINCT {tenant_parameter}, pattern, {id_parameter} FROM input"
-    );
-    input.execute(transaction, &sql, [tenant.as_str().into(), id.uuid().into()]).await?;
-    Ok(())
 }
 
 /// The settings of the subscriber's lane.

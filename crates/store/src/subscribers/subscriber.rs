@@ -4,8 +4,8 @@ use std::fmt;
 
 use postrider_core::format::Format;
 use postrider_core::{
-    CustomHeaders, DeactivationReason, EventPattern, Policy, Secret, SubscriberId, TargetUrl, TenantId,
-    Timestamp,
+    Channels, CustomHeaders, DeactivationReason, EventPattern, Metadata, Policy, Secret, SubscriberId,
+    SubscriberUid, TargetUrl, TenantId, Timestamp,
 };
 
 #[cfg(doc)]
@@ -21,6 +21,8 @@ pub struct Subscriber {
     pub id: SubscriberId,
     /// The tenant that owns it.
     pub tenant: TenantId,
+    /// The name that its application gave it.
+    pub uid: Option<SubscriberUid>,
     /// Where deliveries go.
     pub url: TargetUrl,
     /// The patterns of the event types that it receives; never empty.
@@ -38,6 +40,10 @@ pub struct Subscriber {
     pub policy: Policy,
     /// The body that it receives.
     pub format: Format,
+    /// What its application noted about it.
+    pub metadata: Metadata,
+    /// The channels of the events that it receives; `None` if it receives those without channels and all others.
+    pub channels: Option<Channels>,
     /// Its recent failures and its circuit breaker.
     pub health: Health,
     /// When it was created.
@@ -79,10 +85,16 @@ pub struct NewSubscriber {
     pub policy: Policy,
     /// The body that it receives.
     pub format: Format,
+    /// The name that its application gives it; none that another one of its tenant has.
+    pub uid: Option<SubscriberUid>,
+    /// What its application noted about it.
+    pub metadata: Metadata,
+    /// The channels of the events that it receives; `None` if it receives those without channels and all others.
+    pub channels: Option<Channels>,
 }
 
 impl NewSubscriber {
-    /// An active subscriber with the default policy, an empty description and no additional headers.
+    /// An active subscriber with the default policy, an empty description, no additional headers, and nothing else.
     pub fn new(url: TargetUrl, events: Vec<EventPattern>, secret: Secret) -> Self {
         Self {
             url,
@@ -93,6 +105,9 @@ impl NewSubscriber {
             active: true,
             policy: Policy::default(),
             format: Format::default(),
+            uid: None,
+            metadata: Metadata::default(),
+            channels: None,
         }
     }
 }
@@ -105,6 +120,8 @@ pub struct Changing<'a> {
     pub policy: Policy,
     /// The body that it receives now.
     pub format: Format,
+    /// What is noted about it now.
+    pub metadata: Metadata,
     pub(super) open_headers: &'a dyn Fn() -> Result<CustomHeaders, StoreError>,
 }
 
@@ -161,4 +178,10 @@ pub struct SubscriberChange {
     /// Whether earlier failures no longer count, so that its breaker closes. They also end when it is activated again or
     /// gets another URL.
     pub forget_failures: bool,
+    /// The name that its application gives it; `Some(None)` takes it away.
+    pub uid: Option<Option<SubscriberUid>>,
+    /// What its application notes about it. It replaces all earlier notes.
+    pub metadata: Option<Metadata>,
+    /// Its channels; `Some(None)` takes them away.
+    pub channels: Option<Option<Channels>>,
 }

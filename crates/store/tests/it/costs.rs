@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use postrider_core::Metadata;
 use postrider_core::SubscriberId;
 use postrider_database::Writes;
 use postrider_queue::{Claim, LeaseToken, NewJob};
@@ -97,6 +98,8 @@ async fn deliver(stage: &Stage, to: &[SubscriberId], all: &mut Costs) {
             envelope: "x".repeat(500).into(),
             subscribers_found: 1,
             dispatched_at: at,
+            channels: None,
+            metadata: Metadata::default(),
         })
         .collect();
     let jobs: Vec<_> = deliveries

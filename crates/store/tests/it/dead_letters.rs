@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postrider_core::Metadata;
 use postrider_core::{
     AgentId, DeadReason, DeliveryId, DeliveryStatus, EventId, SubscriberId, TenantId, Timestamp,
 };
@@ -455,6 +456,8 @@ impl Stage {
             envelope: "{}".into(),
             subscribers_found: 1,
             dispatched_at: at,
+            channels: None,
+            metadata: Metadata::default(),
         };
         let rows: Vec<_> = (0..count)
             .map(|number| DeliveryRow {

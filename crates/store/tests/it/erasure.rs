@@ -194,6 +194,7 @@ async fn no_more_deliveries_are_made_of_an_erased_event(stage: &Stage) {
         tenant: stage.tenant.clone(),
         event_type: "a".parse().unwrap(),
         dispatched_at: stage.now(),
+        channels: None,
         crowd: Crowd { size: 2, last: subscribers[1] },
         trace: None,
     };

@@ -454,6 +454,7 @@ impl Ground {
             tenant: stage.tenant.clone(),
             event_type: "a.b".parse().unwrap(),
             dispatched_at: stage.now(),
+            channels: None,
             crowd: Crowd { size: 2, last },
             trace: None,
         };

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use postrider_core::Metadata;
 use postrider_core::{AgentId, ErrorKind, EventId, EventType, SubscriberId, TenantId, Verdict, id};
 use postrider_database::{Guarded, Writes};
 use postrider_queue::{Claim, LaneId, Lease, LeaseToken, NewJob};
@@ -199,7 +200,8 @@ impl Test {
 
         let other = self.stage.subscribe(tenant, true).await;
         self.plans.take();
-        let audience = store.audience_of(store.database().connection(), tenant, &asked[0].1).await.unwrap();
+        let audience =
+            store.audience_of(store.database().connection(), tenant, &asked[0].1, None).await.unwrap();
         assert!(matches!(audience, Audience::Few(few) if few.contains(&other)));
         check("audience");
         let events: Vec<_> = rows(&store, tenant, other);
@@ -208,6 +210,7 @@ impl Test {
             tenant: tenant.clone(),
             event_type: delivery.event_type.clone(),
             dispatched_at: delivery.created_at,
+            channels: None,
             crowd: Crowd { size: 1, last: other },
             trace: None,
         };
@@ -303,6 +306,8 @@ fn insert(store: &Store, tenant: &TenantId, deliveries: &[DeliveryRow]) -> Write
         envelope: "{}".into(),
         subscribers_found: 1,
         dispatched_at: delivery.created_at,
+        channels: None,
+        metadata: Metadata::default(),
     };
     let job = |delivery: &DeliveryRow| {
         let lane = LaneId(delivery.subscriber.uuid());

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
+use postrider_core::Metadata;
 use postrider_core::{
     AgentId, DeliveryId, ErrorKind, EventId, EventType, JobId, SubscriberId, TenantId, Timestamp,
 };
@@ -188,6 +189,8 @@ async fn insert(
         envelope: "{}".into(),
         subscribers_found: 1,
         dispatched_at: at,
+        channels: None,
+        metadata: Metadata::default(),
     };
     let delivery =
         DeliveryRow { id, tenant: tenant.clone(), event_type: event, subscriber, job, created_at: at };
