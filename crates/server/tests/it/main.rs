@@ -33,6 +33,8 @@ mod limits_of_keys;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod named;
+#[cfg(test)]
 mod pressure;
 #[cfg(test)]
 mod series;
