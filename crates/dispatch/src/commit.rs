@@ -133,21 +133,19 @@ pub(crate) async fn write_in(
     } else {
         let types = event_types([event]);
         let found = shared.store.subscribers_of(transaction, &types.distinct).await?.pop().flatten();
-        match channels::asked(event).1 {
-            None => found,
-            Some(channels) => {
-                let asked = [(tenant.clone(), event_type.clone(), channels)];
-                let others = shared.store.subscribers_in_channels(transaction, &asked).await?.pop().flatten();
-                channels::merged(found, Some(&others))
-            }
+        if let Some(channels) = channels::asked(event).1 {
+            let asked = [(tenant.clone(), event_type.clone(), channels)];
+            let others = shared.store.subscribers_in_channels(transaction, &asked).await?.pop().flatten();
+            channels::merged(found, Some(&others))
+        } else {
+            found
         }
     };
-    let audience = match few {
-        Some(few) => Audience::Few(few),
-        None => {
-            let channels = event.event.channels.as_ref();
-            shared.store.audience_of(transaction, tenant, event_type, channels).await?
-        }
+    let audience = if let Some(few) = few {
+        Audience::Few(few)
+    } else {
+        let channels = event.event.channels.as_ref();
+        shared.store.audience_of(transaction, tenant, event_type, channels).await?
     };
     let mut answers = chunk::write_in(shared, transaction, &[Addressed { event, audience }]).await?;
     Ok(answers.pop().unwrap_or(Err(DispatchError::Closed)))

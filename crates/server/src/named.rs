@@ -50,7 +50,8 @@ pub(crate) async fn resolve(
     }
 }
 
-/// The subscriber by which a request filters; see [`Caller::filtered`]. A uid that no subscriber has is 404.
+/// The subscriber by which a request filters; see [`Caller::filtered`]. A uid that no subscriber has is refused: a
+/// misspelt name must not look like a quiet subscriber.
 pub(crate) async fn filtered(
     store: &Store,
     caller: &Caller,
@@ -61,6 +62,8 @@ pub(crate) async fn filtered(
         Some(id) => caller.filtered(Some(id)),
         // A limited key must not learn which uids there are.
         None if caller.subscribers().is_some() => Err(Caller::must_name_its_own()),
-        None => Err(Problem::missing("subscriber")),
+        None => {
+            Err(Problem::field("subscriber_id", "is neither a subscriber's id, `sub_…`, nor the uid of one"))
+        }
     }
 }

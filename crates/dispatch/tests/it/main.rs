@@ -1,6 +1,8 @@
 //! The dispatcher as an application uses it, on both databases.
 
 #[cfg(test)]
+mod channels;
+#[cfg(test)]
 mod dispatching;
 #[cfg(test)]
 mod fan_out;

@@ -47,7 +47,12 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let mut request: SubscriberRequest = body.parse()?;
     match &named {
-        SubscriberRef::Id(id) => caller.reach(*id, "subscriber")?,
+        SubscriberRef::Id(id) => {
+            caller.reach(*id, "subscriber")?;
+            // Before the body is judged: an unknown id is answered alike whatever the body says.
+            let found = state.store.subscriber(&caller.tenant, *id).await?;
+            found.ok_or_else(|| Problem::missing("subscriber"))?;
+        }
         SubscriberRef::Uid(uid) => match &request.uid {
             Some(given) if given != uid.as_str() => {
                 return Err(Problem::field("uid", "differs from the uid in the path"));

@@ -138,25 +138,42 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
     let schema = |name: &str| &api["components"]["schemas"][name];
     let keys =
         |name: &str| schema(name)["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys("EventRequest"), ["agent_id", "data", "event", "id"]);
+    assert_eq!(keys("EventRequest"), ["agent_id", "channels", "data", "event", "id", "metadata"]);
     assert_eq!(schema("EventRequest")["required"], serde_json::json!(["event", "data"]));
     assert_eq!(
         keys("SubscriberRequest"),
-        ["active", "description", "events", "format", "format_options", "headers", "policy", "secret", "url"]
-    );
-    assert_eq!(schema("SubscriberRequest")["required"], serde_json::json!(["url", "events"]));
-    assert_eq!(
-        keys("ChangeRequest"),
         [
             "active",
+            "channels",
             "description",
             "events",
             "format",
             "format_options",
             "headers",
             "keep_secrets",
+            "metadata",
             "policy",
             "secret",
+            "uid",
+            "url"
+        ]
+    );
+    assert_eq!(schema("SubscriberRequest")["required"], serde_json::json!(["url", "events"]));
+    assert_eq!(
+        keys("ChangeRequest"),
+        [
+            "active",
+            "channels",
+            "description",
+            "events",
+            "format",
+            "format_options",
+            "headers",
+            "keep_secrets",
+            "metadata",
+            "policy",
+            "secret",
+            "uid",
             "url"
         ]
     );

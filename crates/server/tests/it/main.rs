@@ -35,6 +35,8 @@ mod limits_of_keys;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod named;
+#[cfg(test)]
 mod once;
 #[cfg(test)]
 mod pressure;

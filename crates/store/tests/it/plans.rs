@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use postrider_core::Metadata;
-use postrider_core::{AgentId, ErrorKind, EventId, EventType, SubscriberId, TenantId, Verdict, id};
+use postrider_core::{AgentId, Channels, ErrorKind, EventId, EventType, SubscriberId, TenantId, Verdict, id};
 use postrider_database::{Guarded, Writes};
 use postrider_queue::{Claim, LaneId, Lease, LeaseToken, NewJob};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
@@ -77,7 +77,13 @@ const MANY: &str = "INSERT INTO lanes (id, owner, ordered, rate_next_us, running
     INSERT INTO rollups (tenant, subscriber_id, event_type, span, start, created, succeeded, dead, cancelled, spent, attempts, counts)
         SELECT 'default', gen_random_uuid(), '', 1 + n % 4, 9000000, 0, 0, 0, 0, 0, 0, '' FROM generate_series(1, 50000) AS n;
     INSERT INTO rollup_deltas (tenant, entries, counts)
-        SELECT 'other' || n, 0, '\\x01000000'::bytea FROM generate_series(1, 3000) AS n";
+        SELECT 'other' || n, 0, '\\x01000000'::bytea FROM generate_series(1, 3000) AS n;
+    INSERT INTO subscribers (id, tenant, url, description, secret, policy, active, channels, created_at, updated_at)
+        SELECT lpad(to_hex(n + 1000000), 32, '0')::uuid, 'default', 'https://example.com/', '', '', '{}', true, 'c' || n, 0, 0
+        FROM generate_series(1, 10000) AS n ON CONFLICT DO NOTHING;
+    INSERT INTO channel_subscriptions (tenant, channel, pattern, subscriber_id)
+        SELECT 'default', 'c' || n, '*', lpad(to_hex(n + 1000000), 32, '0')::uuid
+        FROM generate_series(1, 10000) AS n ON CONFLICT DO NOTHING";
 
 #[tokio::test]
 async fn no_hot_statement_scans_or_sorts_a_large_table() {
@@ -156,6 +162,14 @@ impl Test {
         let found = store.subscribers_of(store.database().connection(), &asked).await.unwrap();
         let found: Vec<_> = found.into_iter().map(Option::unwrap).collect();
         check("subscribers");
+        let channels: Channels = "c1 c2".parse().unwrap();
+        let in_channels = [(tenant.clone(), asked[0].1.clone(), channels.clone())];
+        let own = store.subscribers_in_channels(store.database().connection(), &in_channels).await.unwrap();
+        assert!(own[0].as_ref().unwrap().len() <= 2, "{state}: each of many has a channel of its own");
+        check("subscribers in channels");
+        let connection = store.database().connection();
+        store.audience_of(connection, tenant, &asked[0].1, Some(&channels)).await.unwrap();
+        check("audience in channels");
         let deliveries = rows(&store, tenant, subscriber);
         let mut guarded = Guarded::new(insert(&store, tenant, &deliveries));
         store.expect_subscribers(&asked, &found, &mut guarded);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use postrider_core::{Metadata, TenantId};
 use postrider_database::Dialect;
+use postrider_stage::subscriber_of;
 use postrider_store::attempt::End;
 use postrider_store::audit::Auditor;
-use postrider_store::subscribers::SubscriberChange;
+use postrider_store::subscribers::{NewSubscriber, SubscriberChange};
 use postrider_store::tenants::{Closed, Deletable, NewTenant, Tenant, TenantCounts, TenantRetention};
 use postrider_store::{PageRequest, StoreError};
 use sea_orm::{ConnectionTrait as _, Statement};
@@ -143,6 +144,8 @@ async fn fill(stage: &Stage, tenant: &TenantId) {
     let audited = stage.store.audited(Arc::new(auditor));
     audited.create_key(&crate::api_keys::key(stage, Some(tenant)).1).await.unwrap();
     let (now, second) = (stage.now(), stage.subscribe(tenant, true).await);
+    let in_channel = NewSubscriber { channels: Some("a".parse().unwrap()), ..subscriber_of(&["x"]) };
+    stage.store.create_subscriber(tenant, in_channel).await.unwrap();
     for _ in 0..3 {
         stage.dispatch(tenant, second, "order.created", now).await;
     }
