@@ -39,6 +39,7 @@ mod m0022_request_keys;
 mod m0023_shapes;
 mod m0024_formats;
 mod m0025_event_types;
+mod m0026_event_keys;
 mod schema;
 
 /// All migrations, oldest first.
@@ -73,6 +74,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0023_shapes::Migration),
             Box::new(m0024_formats::Migration),
             Box::new(m0025_event_types::Migration),
+            Box::new(m0026_event_keys::Migration),
         ]
     }
 }

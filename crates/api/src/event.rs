@@ -115,6 +115,10 @@ pub struct DispatchedView {
     pub subscriber_ids: Vec<SubscriberId>,
     /// Whether an earlier request with the same `id` dispatched the event. This request then changed nothing.
     pub duplicate: bool,
+    /// The `id` that the caller gave the event; null if it gave none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub idempotency_key: Option<String>,
 }
 
 /// The results of a batch, in the order of its events.
@@ -169,6 +173,10 @@ pub struct EventView {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required, example = json!({"source": "import"})))]
     pub metadata: BTreeMap<String, String>,
+    /// The `id` that the caller gave the event; null if it gave none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub idempotency_key: Option<String>,
 }
 
 /// Why an event's data, or the headers and the body of a response, are not shown.
@@ -235,6 +243,10 @@ pub struct EventsQuery {
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
     pub event_type: Option<EventType>,
+    /// Only the event to which the caller gave this `id`, in the last 7 days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<String>, min_length = 1, max_length = 255))]
+    pub idempotency_key: Option<String>,
     /// The number of items: 1 to 250. Default: 50.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<u16>, minimum = 1, maximum = 250))]

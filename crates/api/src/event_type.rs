@@ -105,7 +105,7 @@ pub struct EventTypeView {
     #[cfg_attr(feature = "schema", schema(required, value_type = Option<Object>))]
     pub schema: Option<Value>,
     /// An example of the data; null if there is none.
-    #[cfg_attr(feature = "schema", schema(required, value_type = Option<Object>))]
+    #[cfg_attr(feature = "schema", schema(required, value_type = Option<Value>))]
     pub example: Option<Value>,
     /// What becomes of events that do not match the schema.
     pub mode: SchemaMode,
@@ -181,7 +181,7 @@ pub struct InferredView {
     #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub schema: Value,
     /// The data of the newest of them.
-    #[cfg_attr(feature = "schema", schema(required, value_type = Option<Object>))]
+    #[cfg_attr(feature = "schema", schema(required, value_type = Option<Value>))]
     pub example: Option<Value>,
     /// From how many events it was derived.
     pub events: u32,

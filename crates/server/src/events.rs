@@ -12,8 +12,9 @@ use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest,
 use postrider_core::key::Scope;
 use postrider_core::{EventId, TenantId, id};
 use postrider_dispatch::NewEvent;
-use postrider_store::PageRequest;
 use postrider_store::deliveries::DeliveryFilter;
+use postrider_store::events::Event;
+use postrider_store::{Page, PageRequest};
 use serde_json::value::RawValue;
 use utoipa_axum::routes;
 
@@ -75,8 +76,9 @@ async fn dispatch(
     }
     let event = errors.finish(event)?;
     caller.may_dispatch(&event.event_type)?;
+    let key = event.key.as_ref().map(|key| key.as_str().to_owned());
     let dispatched = state.pressure.timed(state.dispatcher.dispatch(event)).await?;
-    Ok((StatusCode::ACCEPTED, Json(dispatched_view(dispatched))))
+    Ok((StatusCode::ACCEPTED, Json(dispatched_view(dispatched, key))))
 }
 
 /// List events
@@ -92,6 +94,14 @@ async fn list(
     Parameters(query): Parameters<EventsQuery>,
 ) -> Result<Json<EventList>, Problem> {
     let page = page::request(query.limit, query.cursor);
+    if let Some(key) = query.idempotency_key {
+        let of_type =
+            |event: &Event| query.event_type.as_ref().is_none_or(|wanted| *wanted == event.event_type);
+        let follows = |event: &Event| page.before.is_none_or(|before| event.id < before);
+        let found = state.store.event_with_key(&caller.tenant, &key).await?;
+        let items = found.into_iter().filter(|event| of_type(event) && follows(event)).collect();
+        return Ok(Json(page::list(Page { items, next: None }, |event| event_view(&event))));
+    }
     let events = state.store.events(&caller.tenant, query.event_type.as_ref(), page).await?;
     Ok(Json(page::list(events, |event| event_view(&event))))
 }

@@ -7,6 +7,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem,
 };
+use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Response, ResponseBuilder, Schema, Type};
 
@@ -89,9 +90,9 @@ pub(crate) fn complete(operation: &mut Operation, method: &Method, needs: Needs)
     operation.description = Some(format!("{before}Needs {named}."));
     operation.security = Some(vec![SecurityRequirement::new(KEY, scopes)]);
     let parameters = operation.parameters.get_or_insert_default();
-    let is_id =
-        |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.name == "id");
-    let has_id = parameters.iter().any(is_id);
+    let is_name = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if ["id", "name"].contains(&&*parameter.name));
+    let has_id = parameters.iter().any(is_name);
+    parameters.iter_mut().for_each(never_empty);
     let tenant = ParameterBuilder::new()
         .name("X-Tenant-ID")
         .parameter_in(ParameterIn::Header)
@@ -100,7 +101,7 @@ pub(crate) fn complete(operation: &mut Operation, method: &Method, needs: Needs)
         } else {
             "The tenant for which an operator acts. Default: `default`."
         }))
-        .schema(Some(Object::with_type(Type::String)));
+        .schema(Some(text("^[a-z0-9_-]{1,64}$")));
     parameters.push(tenant.build().into());
     let once = method == Method::POST && needs.trail == Trail::Changes;
     if once {
@@ -112,7 +113,7 @@ pub(crate) fn complete(operation: &mut Operation, method: &Method, needs: Needs)
                  credential and key is not carried out again, but answered as the first time, with the header \
                  `Idempotency-Replayed`.",
             ))
-            .schema(Some(Object::with_type(Type::String)));
+            .schema(Some(text("^[ -~]{1,255}$")));
         parameters.push(key.build().into());
     }
     let mut errors = vec![
@@ -158,6 +159,23 @@ pub(crate) fn complete(operation: &mut Operation, method: &Method, needs: Needs)
         if let RefOr::T(response) = response {
             response.headers.extend(headers(status).map(|(name, header)| (name.to_owned(), header.into())));
         }
+    }
+}
+
+/// A text that matches a pattern.
+fn text(pattern: &str) -> Object {
+    let mut text = Object::with_type(Type::String);
+    text.pattern = Some(pattern.to_owned());
+    text
+}
+
+/// An empty parameter is refused, because it would select everything.
+fn never_empty(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(schema))), .. }) = parameter
+        && schema.schema_type == SchemaType::Type(Type::String)
+        && schema.min_length.is_none()
+    {
+        schema.min_length = Some(1);
     }
 }
 

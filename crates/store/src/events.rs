@@ -1,6 +1,7 @@
 //! Reading events.
 
 use postrider_core::{AgentId, Channels, EventId, EventType, Metadata, TenantId, Timestamp, id};
+use postrider_database::sql::{column, query_one};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect, Select,
@@ -37,6 +38,8 @@ pub struct Event {
     pub channels: Option<Channels>,
     /// What its application noted about it. It stays when the payload goes.
     pub metadata: Metadata,
+    /// The idempotency key of the request that dispatched it.
+    pub key: Option<String>,
 }
 
 impl Store {
@@ -47,6 +50,17 @@ impl Store {
     pub async fn event(&self, tenant: &TenantId, id: EventId) -> Result<Option<Event>, StoreError> {
         let query = select(tenant).filter(events::Column::Id.eq(id.uuid()));
         query.into_model::<Row>().one(&self.database.reads()).await?.map(read).transpose()
+    }
+
+    /// Returns the event of the tenant that was dispatched under an idempotency key. Keys are kept for 7 days.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn event_with_key(&self, tenant: &TenantId, key: &str) -> Result<Option<Event>, StoreError> {
+        let sql = "SELECT event_id FROM idempotency_keys WHERE tenant = $1 AND key = $2";
+        let found = query_one(&self.database.reads(), sql, [tenant.as_str().into(), key.into()]).await?;
+        let Some(found) = found else { return Ok(None) };
+        self.event(tenant, EventId::from_uuid(column(&found, "event_id")?)).await
     }
 
     /// Returns a page of the tenant's events, newest first; with `event_type`, only events of that type. It examines a
@@ -100,6 +114,7 @@ struct Row {
     dispatched_at: i64,
     channels: Option<String>,
     metadata: Option<String>,
+    idempotency_key: Option<String>,
 }
 
 /// Selects events of a tenant without their envelopes, which may be large.
@@ -118,6 +133,7 @@ fn select(tenant: &TenantId) -> Select<events::Entity> {
         .expr_as(Expr::cust("payload_gone"), "payload_gone")
         .expr_as(Expr::cust("channels"), "channels")
         .expr_as(Expr::cust("metadata"), "metadata")
+        .expr_as(Expr::cust("idempotency_key"), "idempotency_key")
         .expr_as(Expr::cust(JOBS_CREATED), "jobs_created")
         .expr_as(Expr::cust(format!("{FAN_OUT_JOBS} IS NOT NULL")), "continues")
         .filter(Tenant.eq(tenant.as_str()))
@@ -128,7 +144,7 @@ pub(crate) fn row_columns() -> String {
     format!(
         "id, event_type, agent_id, envelope, coalesce(length(envelope), 0) AS envelope_size, payload_gone, \
             subscribers_found, {JOBS_CREATED} AS jobs_created, {FAN_OUT_JOBS} IS NOT NULL AS continues, dispatched_at, \
-            channels, metadata"
+            channels, metadata, idempotency_key"
     )
 }
 
@@ -152,5 +168,6 @@ fn read(row: Row) -> Result<Event, StoreError> {
         dispatched_at: Timestamp::from_millis(row.dispatched_at),
         channels: read_channels(row.channels.as_deref(), "events", id)?,
         metadata: read_metadata(row.metadata.as_deref(), "events", id)?,
+        key: row.idempotency_key,
     })
 }

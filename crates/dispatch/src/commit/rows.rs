@@ -52,6 +52,7 @@ impl Rows {
             dispatched_at: candidate.at,
             channels: event.channels.clone(),
             metadata: event.metadata.clone(),
+            key: event.key.as_ref().map(|key| key.as_str().to_owned()),
         });
     }
 }

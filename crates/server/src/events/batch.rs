@@ -61,7 +61,11 @@ pub(super) async fn dispatch_batch(
     }
     let (mut valid, mut problems) = (Vec::with_capacity(parsed.len()), Vec::with_capacity(parsed.len()));
     for event in parsed {
-        problems.push(event.map(|event| valid.push(event)));
+        problems.push(event.map(|event| {
+            let key = event.key.as_ref().map(|key| key.as_str().to_owned());
+            valid.push(event);
+            key
+        }));
     }
     let dispatched = state.dispatcher.dispatch_batch(valid).await;
     if store_was_unavailable(&dispatched) {
@@ -70,13 +74,15 @@ pub(super) async fn dispatch_batch(
     let mut dispatched = dispatched.into_iter();
     let mut results = Vec::with_capacity(problems.len());
     for (place, event) in problems.into_iter().enumerate() {
-        let result = event.and_then(|()| {
+        let result = event.and_then(|key| {
             // The dispatcher returns one result per event.
             let dispatched = dispatched.next().unwrap_or(Err(DispatchError::Closed));
-            dispatched.map_err(|error| Problem::from(error).within(&format!("events[{place}]")))
+            let dispatched =
+                dispatched.map_err(|error| Problem::from(error).within(&format!("events[{place}]")));
+            Ok(dispatched_view(dispatched?, key))
         });
         results.push(match result {
-            Ok(dispatched) => BatchResult::Dispatched(dispatched_view(dispatched)),
+            Ok(dispatched) => BatchResult::Dispatched(dispatched),
             Err(problem) => BatchResult::Problem(problem.into_body()),
         });
     }

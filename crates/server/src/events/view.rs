@@ -5,7 +5,7 @@ use postrider_dispatch::Dispatched;
 use postrider_store::erasure;
 use postrider_store::events::Event;
 
-pub(crate) fn dispatched_view(dispatched: Dispatched) -> DispatchedView {
+pub(crate) fn dispatched_view(dispatched: Dispatched, key: Option<String>) -> DispatchedView {
     DispatchedView {
         id: dispatched.id,
         event_type: dispatched.event_type,
@@ -17,6 +17,7 @@ pub(crate) fn dispatched_view(dispatched: Dispatched) -> DispatchedView {
         job_ids: dispatched.jobs,
         subscriber_ids: dispatched.subscribers,
         duplicate: dispatched.duplicate,
+        idempotency_key: key,
     }
 }
 
@@ -32,6 +33,7 @@ pub(crate) fn event_view(event: &Event) -> EventView {
         fan_out: fan_out(event.continues),
         channels: event.channels.clone(),
         metadata: event.metadata.clone().into(),
+        idempotency_key: event.key.clone(),
     }
 }
 

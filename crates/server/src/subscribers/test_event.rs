@@ -54,7 +54,8 @@ pub(super) async fn test_subscriber(
     let mut errors = Errors::default();
     let key = idempotency_key(&headers, &mut errors);
     errors.finish(Some(()))?;
+    let text = key.as_ref().map(|key| key.as_str().to_owned());
     let event = NewEvent { tenant: caller.tenant, trace: trace.0, key, ..event };
     let dispatched = state.dispatcher.dispatch_to(id, event).await?;
-    Ok((StatusCode::ACCEPTED, Json(dispatched_view(dispatched))))
+    Ok((StatusCode::ACCEPTED, Json(dispatched_view(dispatched, text))))
 }

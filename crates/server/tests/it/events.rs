@@ -233,3 +233,36 @@ async fn data_that_a_transform_does_not_fit_is_the_callers_to_correct() {
     assert!(first["id"].is_string(), "{first}");
     assert_eq!((&second["status"], fields(second)), (&json!(422), vec!["events[1].data"]), "{second}");
 }
+
+#[tokio::test]
+async fn an_event_is_found_by_the_id_that_its_caller_gave() {
+    let server = TestServer::start().await;
+    let event = json!({"event": "order.created", "data": {}, "id": "order 42"});
+    for duplicate in [false, true] {
+        let (status, dispatched) = server.api.post("/v1/events", &event).await;
+        assert_eq!((status, &dispatched["duplicate"]), (202, &json!(duplicate)), "{dispatched}");
+        assert_eq!(dispatched["idempotency_key"], "order 42");
+    }
+    server.event("order.created").await;
+    let (_, found) = server.api.get("/v1/events?idempotency_key=order%2042").await;
+    let found = found["data"].as_array().unwrap();
+    assert_eq!((found.len(), &found[0]["idempotency_key"]), (1, &json!("order 42")), "{found:?}");
+    let path = format!("/v1/events/{}", found[0]["id"].as_str().unwrap());
+    assert_eq!(server.api.get(&path).await.1["idempotency_key"], "order 42");
+    let (_, all) = server.api.get("/v1/events").await;
+    assert_eq!(
+        (&all["data"][0]["idempotency_key"], all["data"].as_array().unwrap().len()),
+        (&json!(null), 2)
+    );
+    for none in ["?idempotency_key=other", "?idempotency_key=order%2042&event=a.b"] {
+        assert_eq!(server.api.get(&format!("/v1/events{none}")).await.1["data"], json!([]), "{none}");
+    }
+    let acme = server.api.clone().with_header("x-tenant-id", "acme");
+    assert_eq!(acme.get("/v1/events?idempotency_key=order%2042").await.1["data"], json!([]));
+    let batch = json!({"events": [{"event": "a.b", "data": {}, "id": "b1"}, {"event": "a.b", "data": {}}]});
+    let (_, results) = server.api.post("/v1/events/batch", &batch).await;
+    assert_eq!(
+        (&results["results"][0]["idempotency_key"], &results["results"][1]["idempotency_key"]),
+        (&json!("b1"), &json!(null))
+    );
+}

@@ -35,6 +35,8 @@ pub struct EventRow {
     pub channels: Option<Channels>,
     /// What its application noted about it.
     pub metadata: Metadata,
+    /// Its idempotency key.
+    pub key: Option<String>,
 }
 
 /// A delivery to be inserted.
@@ -77,6 +79,7 @@ impl Store {
             EVENT[6],
             Column::nullable("channels", Kind::Text),
             Column::nullable("metadata", Kind::Text),
+            Column::nullable("idempotency_key", Kind::Text),
         ];
         const DELIVERY: &[Column] = &[
             Column::new("id", Kind::Uuid),
@@ -86,9 +89,10 @@ impl Store {
             Column::new("job_id", Kind::Uuid),
             Column::new("created_at", Kind::Big),
         ];
-        // Most events have neither, and cost no more than their own columns.
-        let (noted, plain): (Vec<_>, Vec<_>) =
-            events.into_iter().partition(|event| event.channels.is_some() || !event.metadata.is_empty());
+        // Events that have none of these cost no more than their own columns.
+        let is_noted =
+            |event: &EventRow| event.channels.is_some() || !event.metadata.is_empty() || event.key.is_some();
+        let (noted, plain): (Vec<_>, Vec<_>) = events.into_iter().partition(is_noted);
         if !plain.is_empty() {
             let mut input = Batch::new(EVENT);
             for event in plain {
@@ -102,7 +106,7 @@ impl Store {
             let mut input = Batch::new(NOTED);
             for event in noted {
                 let channels = event.channels.as_ref().map(|channels| channels.as_str().to_owned());
-                let metadata = metadata_text(&event.metadata);
+                let (metadata, key) = (metadata_text(&event.metadata), event.key.clone());
                 let [id, tenant, event_type, agent, envelope, found, at] = columns(event);
                 input.push([
                     id,
@@ -114,12 +118,14 @@ impl Store {
                     at,
                     channels.into(),
                     metadata.into(),
+                    key.into(),
                 ]);
             }
             let sql = "INSERT INTO events \
-                    (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at, channels, metadata) \
-                SELECT id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at, channels, metadata \
-                FROM input";
+                    (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at, channels, metadata, \
+                    idempotency_key) \
+                SELECT id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at, channels, metadata, \
+                    idempotency_key FROM input";
             writes.push(input, sql);
         }
 

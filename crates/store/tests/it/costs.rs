@@ -100,6 +100,7 @@ async fn deliver(stage: &Stage, to: &[SubscriberId], all: &mut Costs) {
             dispatched_at: at,
             channels: None,
             metadata: Metadata::default(),
+            key: None,
         })
         .collect();
     let jobs: Vec<_> = deliveries

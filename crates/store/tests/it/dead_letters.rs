@@ -458,6 +458,7 @@ impl Stage {
             dispatched_at: at,
             channels: None,
             metadata: Metadata::default(),
+            key: None,
         };
         let rows: Vec<_> = (0..count)
             .map(|number| DeliveryRow {

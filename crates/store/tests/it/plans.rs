@@ -322,6 +322,7 @@ fn insert(store: &Store, tenant: &TenantId, deliveries: &[DeliveryRow]) -> Write
         dispatched_at: delivery.created_at,
         channels: None,
         metadata: Metadata::default(),
+        key: None,
     };
     let job = |delivery: &DeliveryRow| {
         let lane = LaneId(delivery.subscriber.uuid());

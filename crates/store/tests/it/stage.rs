@@ -191,6 +191,7 @@ async fn insert(
         dispatched_at: at,
         channels: None,
         metadata: Metadata::default(),
+        key: None,
     };
     let delivery =
         DeliveryRow { id, tenant: tenant.clone(), event_type: event, subscriber, job, created_at: at };

@@ -32,6 +32,7 @@ mod retention;
 mod rotation;
 mod scarce;
 mod schedule;
+mod schemathesis;
 mod secrecy;
 mod servers;
 mod shutdown;

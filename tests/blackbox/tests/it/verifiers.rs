@@ -1,6 +1,10 @@
 //! Real deliveries, verified by libraries that receivers use.
 
-use std::{path::Path, process::Output, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use postrider_testkit::{Receiver, receiver::ReceivedRequest};
@@ -155,16 +159,22 @@ async fn node(folder: &Path, file: &Path) -> Result<Output, String> {
 
 /// The output of Python, or why it could not run.
 async fn python(folder: &Path, file: &Path) -> Result<Output, String> {
+    let packages = python_packages(folder, &["standardwebhooks"]).await?;
+    let mut python = Command::new("python3");
+    python.args(["-c", PYTHON]).arg(file).env("PYTHONPATH", &packages).current_dir(folder);
+    run(python, VERIFICATION).await
+}
+
+/// Installs packages for Python into a folder.
+pub(crate) async fn python_packages(folder: &Path, names: &[&str]) -> Result<PathBuf, String> {
     let packages = folder.join("python");
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--target"])
         .arg(&packages)
-        .arg("standardwebhooks")
+        .args(names)
         .current_dir(folder);
     installed(pip).await?;
-    let mut python = Command::new("python3");
-    python.args(["-c", PYTHON]).arg(file).env("PYTHONPATH", &packages).current_dir(folder);
-    run(python, VERIFICATION).await
+    Ok(packages)
 }
 
 async fn installed(command: Command) -> Result<(), String> {
@@ -176,7 +186,7 @@ async fn installed(command: Command) -> Result<(), String> {
     Err(format!("the libraries cannot be installed: {}", errors.lines().next_back().unwrap_or_default()))
 }
 
-async fn run(mut command: Command, deadline: Duration) -> Result<Output, String> {
+pub(crate) async fn run(mut command: Command, deadline: Duration) -> Result<Output, String> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     match timeout(deadline, command.kill_on_drop(true).output()).await {
         Ok(Ok(output)) => Ok(output),

@@ -1,0 +1,43 @@
+//! Schemathesis (PyPI) makes requests from the description of the API, and checks what comes back against it.
+
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::client::{dispatch, subscribe};
+use crate::deployment::{ADMIN_KEY, Deployment};
+use crate::verifiers::{python_packages, run};
+
+const DEADLINE: Duration = Duration::from_mins(5);
+
+/// All checks but one: requests that the description allows may still be refused for what it cannot express, such as fields
+/// that exclude each other. Whether each described field is accepted is checked in `crates/server/tests/it/description.rs`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schemathesis_finds_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let packages = match python_packages(folder.path(), &["schemathesis>=4.32,<5"]).await {
+        Ok(packages) => packages,
+        Err(reason) => {
+            println!("skipped: schemathesis: {reason}");
+            return;
+        }
+    };
+    let deployment = Deployment::start(1).await;
+    subscribe(&deployment.api, "http://127.0.0.1:9/").await;
+    dispatch(&deployment.api, "order.created").await;
+    let description = format!("http://{}/openapi.json", deployment.server.api_address().await);
+    let mut command = Command::new("python3");
+    command
+        .args(["-m", "schemathesis.cli", "run", &description])
+        .args(["--header", &format!("Authorization: Bearer {ADMIN_KEY}")])
+        .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance"])
+        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "1"])
+        .args(["--request-timeout", "30", "--warnings", "off", "--no-color"])
+        .env("PYTHONPATH", &packages)
+        .current_dir(folder.path());
+    let output = run(command, DEADLINE).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("Tested:"), "{text}");
+    deployment.stop().await;
+}
