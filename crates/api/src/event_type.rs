@@ -198,8 +198,8 @@ pub struct ImportRequest {
     pub webhooks: Option<BTreeMap<String, Value>>,
     /// What the schemas refer to.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schema(value_type = Object))]
-    pub components: Value,
+    #[cfg_attr(feature = "schema", schema(required = false, value_type = Object))]
+    pub components: serde_json::Map<String, Value>,
 }
 
 /// What an import has done.

@@ -11,10 +11,10 @@ use axum::response::Response;
 use postrider_api::event::{DispatchedView, EventDetail, EventList, EventRequest, EventsQuery, PayloadGone};
 use postrider_core::key::Scope;
 use postrider_core::{EventId, TenantId, id};
-use postrider_dispatch::NewEvent;
+use postrider_dispatch::{IdempotencyKey, NewEvent};
+use postrider_store::PageRequest;
 use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::events::Event;
-use postrider_store::{Page, PageRequest};
 use serde_json::value::RawValue;
 use utoipa_axum::routes;
 
@@ -95,12 +95,13 @@ async fn list(
 ) -> Result<Json<EventList>, Problem> {
     let page = page::request(query.limit, query.cursor);
     if let Some(key) = query.idempotency_key {
+        let key = IdempotencyKey::parse(&key).map_err(|error| Problem::field("idempotency_key", &error))?;
         let of_type =
             |event: &Event| query.event_type.as_ref().is_none_or(|wanted| *wanted == event.event_type);
         let follows = |event: &Event| page.before.is_none_or(|before| event.id < before);
-        let found = state.store.event_with_key(&caller.tenant, &key).await?;
-        let items = found.into_iter().filter(|event| of_type(event) && follows(event)).collect();
-        return Ok(Json(page::list(Page { items, next: None }, |event| event_view(&event))));
+        let found = state.store.event_with_key(&caller.tenant, key.as_str()).await?;
+        let data = found.iter().filter(|event| of_type(event) && follows(event)).map(event_view).collect();
+        return Ok(Json(EventList { data, next_cursor: None }));
     }
     let events = state.store.events(&caller.tenant, query.event_type.as_ref(), page).await?;
     Ok(Json(page::list(events, |event| event_view(&event))))

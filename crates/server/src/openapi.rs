@@ -127,10 +127,14 @@ pub(crate) fn complete(operation: &mut Operation, method: &Method, needs: Needs)
         ("500", "The server failed; its log has the cause."),
         ("503", "The server cannot handle the request now. Try again after `Retry-After` seconds."),
     ];
+    let writes = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+    if writes && !once {
+        errors.push(("409", "The tenant is being deleted."));
+    }
     if once {
         errors.push((
             "409",
-            "The `Idempotency-Key` was used for another request, or for one that is not answered yet.",
+            "The `Idempotency-Key` was used for another request, or for one that is not answered yet. Or the tenant is being deleted.",
         ));
     }
     if has_id {

@@ -75,6 +75,7 @@ pub(super) async fn import(
     body: JsonBody,
 ) -> Result<Json<ImportedView>, Problem> {
     let ImportRequest { webhooks, components } = body.parse()?;
+    let components = Value::Object(components);
     let mut errors = Errors::default();
     let of = owner(&caller);
     let webhooks = errors.require("webhooks", webhooks).unwrap_or_default();

@@ -39,7 +39,7 @@ pub(super) fn change(tenant: &mut Tenant, request: TenantChangeRequest) -> Resul
     }
     match request.only_registered_types {
         Change::Keep => {}
-        Change::Reset => tenant.only_registered = false,
+        Change::Reset => errors.add("only_registered_types", "must be true or false"),
         Change::Set(only) => tenant.only_registered = only,
     }
     match request.active {

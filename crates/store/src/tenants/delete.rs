@@ -182,7 +182,11 @@ impl Store {
     }
 
     async fn delete_subscribers_of(&self, tenant: &TenantId) -> Result<u64, StoreError> {
-        let sql = format!("SELECT id FROM subscribers WHERE tenant = $1 ORDER BY id LIMIT {SUBSCRIBERS}");
+        // A range of one tenant, in the order of the index that leads with the tenant: otherwise PostgreSQL may walk over the
+        // subscribers of all tenants, in the order of their ids.
+        let sql = format!(
+            "SELECT id FROM subscribers WHERE tenant BETWEEN $1 AND $1 ORDER BY tenant, id LIMIT {SUBSCRIBERS}"
+        );
         let mut deleted = 0;
         for row in query_all(self.database.connection(), sql, [tenant.as_str().into()]).await? {
             let id = SubscriberId::from_uuid(column::<Uuid>(&row, "id")?);

@@ -46,8 +46,10 @@ impl Store {
         let id: Value = tenant.as_str().into();
         let Some(row) = query_one(&transaction, sql, [id.clone()]).await? else { return Ok(false) };
         let (active, after): (bool, Uuid) = (column(&row, "active")?, column(&row, "holding_after")?);
-        let sql =
-            format!("SELECT id FROM subscribers WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT {LANES}");
+        // In the order of the index that leads with the tenant; see `delete_subscribers_of`.
+        let sql = format!(
+            "SELECT id FROM subscribers WHERE tenant BETWEEN $1 AND $1 AND id > $2 ORDER BY tenant, id LIMIT {LANES}"
+        );
         let rows = query_all(&transaction, sql, [id.clone(), after.into()]).await?;
         let found = rows.iter().map(|row| column::<Uuid>(row, "id")).collect::<Result<Vec<_>, _>>()?;
         let lanes: Vec<_> = found.iter().map(|id| lane_of(SubscriberId::from_uuid(*id))).collect();
