@@ -45,6 +45,8 @@ mod keys;
 #[cfg(test)]
 mod locks;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod pages;
 #[cfg(test)]
 mod partitions;
