@@ -1,4 +1,4 @@
-//! Schemathesis (PyPI) makes requests from the description of the API, and checks what comes back against it.
+//! Schemathesis (from PyPI) makes requests from the description of the API, and checks what comes back against it.
 
 use std::fs;
 use std::time::Duration;
