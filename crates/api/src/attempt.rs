@@ -38,6 +38,9 @@ pub struct AttemptView {
     /// Why the attempt failed; null if it succeeded.
     #[cfg_attr(feature = "schema", schema(required))]
     pub error: Option<AttemptErrorView>,
+    /// What the subscriber's owner can do about the failure; null if the attempt succeeded.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub advice: Option<String>,
     /// A flaw of the response, such as a body that was cut short or a header that could not be read; null if there was
     /// none.
     #[cfg_attr(feature = "schema", schema(required))]

@@ -41,10 +41,68 @@ words! {
         /// The receiver ended every connection, or refused the request on it, before it processed the request, as HTTP/2
         /// allows. It has done nothing wrong.
         Unprocessed = 16, "unprocessed";
+        /// Postrider and the receiver share no TLS version, cipher suite or type of key.
+        TlsUnsupported = 18, "tls_unsupported";
     }
 }
 
 impl ErrorKind {
+    /// Returns what the subscriber's owner can do about a failure of this kind. The table in `docs/operations.md` is the same.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Status => {
+                "Look up the request in the receiver's log by its webhook-id, and make the receiver answer 2xx once it has stored the event."
+            }
+            Self::Dns => {
+                "Check the host name in the URL and its DNS records: it needs an A or AAAA record that public name servers return."
+            }
+            Self::Blocked => {
+                "Use a URL whose host name resolves to public addresses only, or ask the operator to allow the network."
+            }
+            Self::Connect => {
+                "Check that the receiver is running, listens on the URL's port, and that its firewall allows connections."
+            }
+            Self::Tls => {
+                "Check that the URL's port speaks TLS, with the server's complete certificate chain and no client certificate required."
+            }
+            Self::TlsExpired => {
+                "Renew the receiver's certificate, and check the receiver's clock if the certificate is new."
+            }
+            Self::TlsWrongHost => {
+                "Install a certificate that names the URL's host, or use the host name that the certificate was issued for."
+            }
+            Self::TlsUnknownIssuer => {
+                "Install a certificate of a public authority together with its intermediate certificates, or ask the operator to trust the issuer."
+            }
+            Self::TlsUnsupported => {
+                "Enable TLS 1.2 or 1.3 with AES-GCM or ChaCha20-Poly1305 on the receiver, with a P-256, P-384, Ed25519 or RSA key."
+            }
+            Self::TimeoutDns => {
+                "Check that the name servers of the URL's domain answer quickly from the public internet."
+            }
+            Self::TimeoutConnect => {
+                "Check the receiver's address and firewall: something drops connections without an answer."
+            }
+            Self::TimeoutTls => "Check the receiver's load, and that the URL's port speaks TLS.",
+            Self::TimeoutHeaders => {
+                "Answer as soon as the event is stored and process it afterwards, or raise the subscriber's timeout."
+            }
+            Self::Reset => {
+                "Check the receiver and any proxy before it for crashes, restarts and limits that close connections."
+            }
+            Self::Protocol => {
+                "Check that the URL's port speaks HTTP, and that nothing before the receiver damages its responses."
+            }
+            Self::Proxy => {
+                "Nothing to do for the receiver; the operator should check the egress proxy and its rules."
+            }
+            Self::Internal => "Nothing to do for the receiver; the operator should check the worker's log.",
+            Self::Unprocessed => {
+                "Nothing to do if it is rare; otherwise raise the number of requests that the receiver serves on an HTTP/2 connection."
+            }
+        }
+    }
+
     /// Returns whether the failure counts against the receiver; `false` for failures of Postrider or its egress proxy, and
     /// for connections that the receiver ended as the protocol allows.
     pub const fn blames_receiver(self) -> bool {
@@ -119,6 +177,15 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_advice() {
+        for (index, kind) in ErrorKind::ALL.iter().enumerate() {
+            let advice = kind.advice();
+            assert!(advice.ends_with('.') && advice.len() > 40, "{kind}: {advice}");
+            assert!(ErrorKind::ALL[..index].iter().all(|other| other.advice() != advice), "{kind}");
+        }
+    }
 
     #[test]
     fn a_verdict_survives_storing_in_parts() {

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use postrider_core::target::TargetPolicy;
 use postrider_core::{ErrorKind, chain};
 use tokio::net::TcpStream;
@@ -23,6 +25,11 @@ use crate::tls::{self, Tls, Versions};
 
 /// The number of addresses to try. Further addresses of a name are judged, but not tried.
 const MAX_TRIED: usize = 8;
+/// The number of addresses that an attempt connects to at once. The descriptors of a worker are counted with two for each
+/// attempt.
+const MAX_RACING: usize = 2;
+/// How long an address has for itself before the next one is tried beside it (RFC 8305, §5).
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects to addresses that the target policy allows.
 #[derive(Clone)]
@@ -105,8 +112,9 @@ impl Connector {
         Ok(Opened { stream: Stream::new(tls), h2, remote })
     }
 
-    /// Tries the addresses in turn. Each gets an equal share of the remaining time, so that an address that never
-    /// answers leaves time for the next.
+    /// Races the addresses (RFC 8305): the next one is tried when the one before has failed, or after its head start. The
+    /// first that accepts wins, and the other is dropped. An address gets no more than its share of the remaining time, so
+    /// that those which never answer leave time for the rest.
     async fn first_to_accept(
         &self,
         addresses: &[IpAddr],
@@ -114,19 +122,50 @@ impl Connector {
         deadline: Instant,
         progress: &Progress,
     ) -> Result<(TcpStream, SocketAddr), Failure> {
-        let tried = addresses.len().min(MAX_TRIED);
-        let mut failure = None;
-        for (remaining, address) in (1..=tried).rev().zip(addresses) {
+        let order = race_order(addresses);
+        let mut untried = (1..=order.len()).rev().zip(order).peekable();
+        let mut dials = FuturesUnordered::new();
+        let mut failure: Option<Failure> = None;
+        loop {
             let now = Instant::now();
-            let share = deadline.saturating_duration_since(now) / u32::try_from(remaining).unwrap_or(1);
-            let remote = SocketAddr::new(*address, port);
-            failure = match timeout_at(now + share, self.dial(remote, progress)).await {
-                Ok(Ok(stream)) => return Ok((stream, remote)),
-                Ok(Err(error)) => Some(error),
-                Err(_) => Some(Failure::timeout(progress.phase())),
+            let mut head_start = HEAD_START;
+            if dials.len() < MAX_RACING
+                && let Some((remaining, address)) = untried.next()
+            {
+                let share = deadline.saturating_duration_since(now) / u32::try_from(remaining).unwrap_or(1);
+                head_start = head_start.min(share);
+                let racing = u32::try_from(remaining.min(MAX_RACING)).unwrap_or(1);
+                let remote = SocketAddr::new(address, port);
+                dials.push(self.dial_by(remote, now + share * racing, progress));
+            }
+            let ended = if dials.len() < MAX_RACING && untried.peek().is_some() {
+                let Ok(ended) = timeout_at(now + head_start, dials.next()).await else { continue };
+                ended
+            } else {
+                dials.next().await
             };
+            match ended {
+                Some(Ok(won)) => return Ok(won),
+                // What this machine lacks says nothing about the receiver, whatever another address has said.
+                Some(Err(error)) => {
+                    failure = failure.filter(|failure| failure.local.is_some()).or(Some(error))
+                }
+                None => break,
+            }
         }
         Err(failure.unwrap_or_else(|| Failure::new(ErrorKind::Dns, "the host name has no address")))
+    }
+
+    async fn dial_by(
+        &self,
+        remote: SocketAddr,
+        deadline: Instant,
+        progress: &Progress,
+    ) -> Result<(TcpStream, SocketAddr), Failure> {
+        match timeout_at(deadline, self.dial(remote, progress)).await {
+            Ok(dialled) => dialled.map(|stream| (stream, remote)),
+            Err(_) => Err(Failure::timeout(progress.phase())),
+        }
     }
 
     /// Makes a TCP connection to a judged address, directly or through the proxy.
@@ -151,5 +190,42 @@ impl Connector {
             ));
         }
         Ok(stream)
+    }
+}
+
+/// Returns the addresses to try, in order: IPv6 and IPv4 in turn, beginning with the family of the first (RFC 8305, §4).
+fn race_order(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let ipv6_first = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.iter().partition(|address| address.is_ipv6() == ipv6_first);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut order = Vec::with_capacity(addresses.len());
+    while order.len() < addresses.len() {
+        order.extend(first.next());
+        order.extend(second.next());
+    }
+    order.truncate(MAX_TRIED);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(addresses: &[&str]) -> Vec<String> {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        race_order(&addresses).iter().map(IpAddr::to_string).collect()
+    }
+
+    #[test]
+    fn families_take_turns() {
+        assert_eq!(
+            order(&["::1", "::2", "::3", "1.1.1.1", "2.2.2.2"]),
+            ["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]
+        );
+        assert_eq!(order(&["1.1.1.1", "2.2.2.2", "::1"]), ["1.1.1.1", "::1", "2.2.2.2"]);
+        assert_eq!(order(&["1.1.1.1", "2.2.2.2"]), ["1.1.1.1", "2.2.2.2"]);
+        assert_eq!(order(&["::1"; 9]).len(), MAX_TRIED);
+        assert!(order(&[]).is_empty());
     }
 }

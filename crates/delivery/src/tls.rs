@@ -4,15 +4,21 @@ use std::io;
 use std::sync::Arc;
 
 use postrider_core::ErrorKind;
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::ConfigError;
 use crate::failure::Failure;
+
+/// The number of sessions that are remembered to be resumed.
+const SESSIONS: usize = 4096;
+/// The text of [`ErrorKind::TlsUnsupported`].
+const UNSUPPORTED: &str = "Postrider and the receiver share no TLS version, cipher suite or type of key: Postrider needs TLS 1.2 or 1.3 with AES-GCM or ChaCha20-Poly1305 and does not support P-521; some receivers also end the handshake this way if they require a client certificate";
 
 /// Makes TLS handshakes.
 #[derive(Clone)]
@@ -52,6 +58,8 @@ impl Tls {
             .map_err(ConfigError::Tls)?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // The configurations for both versions of HTTP are alike but for ALPN, and share what is remembered.
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1 = TlsConnector::from(Arc::new(config.clone()));
         config.alpn_protocols.insert(0, b"h2".to_vec());
@@ -88,10 +96,18 @@ fn failure(error: &io::Error) -> Failure {
         Some(rustls::Error::NoCertificatesPresented) => {
             (ErrorKind::Tls, "the receiver presented no certificate")
         }
-        Some(rustls::Error::AlertReceived(_)) => (ErrorKind::Tls, "the receiver aborted the TLS handshake"),
-        Some(rustls::Error::PeerIncompatible(_)) => {
-            (ErrorKind::Tls, "the receiver supports no secure TLS version or cipher suite")
+        Some(
+            rustls::Error::PeerIncompatible(_)
+            | rustls::Error::AlertReceived(
+                AlertDescription::HandshakeFailure
+                | AlertDescription::ProtocolVersion
+                | AlertDescription::InsufficientSecurity,
+            ),
+        ) => (ErrorKind::TlsUnsupported, UNSUPPORTED),
+        Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+            (ErrorKind::Tls, "the receiver requires a client certificate")
         }
+        Some(rustls::Error::AlertReceived(_)) => (ErrorKind::Tls, "the receiver aborted the TLS handshake"),
         Some(rustls::Error::InvalidMessage(_)) => {
             (ErrorKind::Tls, "the receiver does not speak TLS on this port")
         }
@@ -116,6 +132,10 @@ fn certificate_failure(error: &CertificateError) -> (ErrorKind, &'static str) {
             ErrorKind::TlsUnknownIssuer,
             "the issuer of the receiver's certificate is not trusted: the certificate may be self-signed, or an intermediate certificate may be missing",
         ),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            (ErrorKind::TlsUnsupported, UNSUPPORTED)
+        }
         CertificateError::Revoked => (ErrorKind::Tls, "the receiver's certificate was revoked"),
         _ => (ErrorKind::Tls, "the receiver's certificate is not valid"),
     }
@@ -149,6 +169,11 @@ mod tests {
         assert_eq!(kind(CertificateError::NotValidForName), ErrorKind::TlsWrongHost);
         assert_eq!(kind(CertificateError::UnknownIssuer), ErrorKind::TlsUnknownIssuer);
         assert_eq!(kind(CertificateError::BadEncoding), ErrorKind::Tls);
+        let unsupported = CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: Vec::new(),
+            supported_algorithms: Vec::new(),
+        };
+        assert_eq!(kind(unsupported), ErrorKind::TlsUnsupported);
         assert_eq!(failure(&io::ErrorKind::UnexpectedEof.into()).kind, ErrorKind::Tls);
     }
 }

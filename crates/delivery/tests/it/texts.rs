@@ -64,6 +64,12 @@ async fn no_failure_contains_an_address() {
     let expired = Receiver::start_tls(authority.server(NAME, &[], expired), nothing).await;
     let another = Receiver::start_tls(server("another.test"), nothing).await;
     let own = Receiver::start_tls(server(NAME), nothing).await;
+    // What OpenSSL answers to a client with which it shares no cipher suite: the alert handshake_failure.
+    let old = Receiver::start(|mut connection| async move {
+        let _ = connection.write(&[0x15, 3, 3, 0, 2, 2, 40]).await;
+        connection.hang().await;
+    })
+    .await;
     let https = |receiver: &Receiver| format!("https://{NAME}:{}/", receiver.address.port());
 
     let cases = [
@@ -76,6 +82,7 @@ async fn no_failure_contains_an_address() {
         case(ErrorKind::TlsExpired, authority.trusted(long_timeout()), https(&expired)),
         case(ErrorKind::TlsWrongHost, authority.trusted(long_timeout()), https(&another)),
         case(ErrorKind::TlsUnknownIssuer, long_timeout(), https(&own)),
+        case(ErrorKind::TlsUnsupported, long_timeout(), https(&old)),
         Case {
             resolver: Arc::new(Silent),
             ..case(ErrorKind::TimeoutDns, config(), format!("http://{NAME}/"))

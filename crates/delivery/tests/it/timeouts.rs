@@ -82,8 +82,9 @@ async fn a_name_that_is_never_resolved_times_out() {
 
 /// An address whose backlog is full, so that the kernel drops further connections as a firewall would.
 pub(crate) async fn black_hole(address: &str) -> (SocketAddr, TcpListener, Vec<TcpStream>) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(address.parse().unwrap()).unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }.unwrap();
+    socket.bind(address).unwrap();
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let mut waiting = Vec::new();
@@ -105,16 +106,52 @@ async fn a_connection_that_is_never_accepted_times_out() {
     }
 }
 
+/// What the first address of a name has for itself before the second is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(250);
+
 #[tokio::test]
-async fn a_silent_first_address_leaves_time_for_the_second() {
+async fn a_silent_first_address_costs_its_head_start() {
+    for silent in ["127.0.0.2", "::1"] {
+        let receiver = Receiver::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        let port = receiver.address.port();
+        let hole = SocketAddr::new(silent.parse().unwrap(), port);
+        let (_, _listener, _waiting) = black_hole(&hole.to_string()).await;
+        let names = Names::new("receiver.test", &[&[silent, "127.0.0.1"]]);
+        let config = Config { targets: allowing(&["127.0.0.0/8", "::1/128"]), ..long_timeout() };
+        // An equal share would be half of this.
+        let timeout = config.connect_timeout;
+        let client = Client::with_resolver(config, names).unwrap();
+        let sent = client.send(post(&format!("http://receiver.test:{port}/"))).await;
+        assert!(sent.is_success(), "{sent:?}");
+        let took = sent.duration;
+        println!("{silent} is silent: {took:?}");
+        assert!(took >= HEAD_START && took < timeout / 2, "{silent}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_silent_addresses_leave_time_for_the_third() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let port = receiver.address.port();
-    let (_, _listener, _waiting) = black_hole(&format!("127.0.0.2:{port}")).await;
-    let names = Names::new("receiver.test", &[&["127.0.0.2", "127.0.0.1"]]);
-    let client = Client::with_resolver(Config { request_timeout: 2 * DEADLINE, ..config() }, names).unwrap();
+    let (_, _first, _waiting) = black_hole(&format!("127.0.0.2:{port}")).await;
+    let (_, _second, _waiting) = black_hole(&format!("127.0.0.3:{port}")).await;
+    let names = Names::new("receiver.test", &[&["127.0.0.2", "127.0.0.3", "127.0.0.1"]]);
+    let config = Config { connect_timeout: 2 * DEADLINE, ..long_timeout() };
+    let client = Client::with_resolver(config, names).unwrap();
     let sent = client.send(post(&format!("http://receiver.test:{port}/"))).await;
     assert!(sent.is_success(), "{sent:?}");
-    assert!(sent.duration >= DEADLINE, "the first address got half of the time: {:?}", sent.duration);
+}
+
+#[tokio::test]
+async fn a_refused_address_is_followed_by_the_next_at_once() {
+    let receiver = Receiver::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let refusing =
+        ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7", "127.0.0.8"];
+    let answer: Vec<&str> = refusing.into_iter().chain(["127.0.0.1"]).collect();
+    let client = Client::with_resolver(long_timeout(), Names::new("receiver.test", &[&answer])).unwrap();
+    let sent = client.send(post(&format!("http://receiver.test:{}/", receiver.address.port()))).await;
+    assert!(sent.is_success(), "{sent:?}");
+    assert!(sent.duration < 7 * HEAD_START, "{:?}", sent.duration);
 }
 
 #[tokio::test]

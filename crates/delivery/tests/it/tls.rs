@@ -1,12 +1,14 @@
 //! TLS: trusted certificates, and the kinds of failure of the others.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use postrider_core::ErrorKind;
 use postrider_delivery::{Client, Config, Sent};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
 use crate::receiver::{Connection, Receiver};
 use crate::setup::*;
@@ -144,4 +146,56 @@ async fn a_plain_text_port_is_a_tls_failure() {
 
     let closed = Receiver::start(|connection| async move { drop(connection) }).await;
     assert_eq!(failure_of(send_to(&closed, long_timeout()).await).kind, ErrorKind::Tls);
+}
+
+/// A server's memory of sessions, which counts those that clients have resumed.
+#[derive(Debug)]
+struct Sessions {
+    kept: Arc<ServerSessionMemoryCache>,
+    resumed: AtomicUsize,
+}
+
+impl StoresServerSessions for Sessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.kept.put(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.kept.get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let session = self.kept.take(key);
+        self.resumed.fetch_add(usize::from(session.is_some()), Ordering::SeqCst);
+        session
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_new_connection_resumes_a_tls_session() {
+    let authority = Authority::new();
+    let mut server = authority.server("receiver.test", &[], |_| {});
+    let sessions =
+        Arc::new(Sessions { kept: ServerSessionMemoryCache::new(16), resumed: AtomicUsize::new(0) });
+    server.session_storage = sessions.clone();
+    let receiver = Receiver::start_tls(server, |mut connection| async move {
+        connection.request().await;
+        let _ = connection.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+    })
+    .await;
+    let names = Names::new("receiver.test", &[&["127.0.0.1"]]);
+    let url = format!("https://receiver.test:{}/", receiver.address.port());
+    let client = Client::with_resolver(authority.trusted(long_timeout()), names.clone()).unwrap();
+    for resumed in [0, 1, 2] {
+        assert!(client.send(post(&url)).await.is_success());
+        assert_eq!(sessions.resumed.load(Ordering::SeqCst), resumed);
+    }
+    // Another client has sessions of its own.
+    let another = Client::with_resolver(authority.trusted(long_timeout()), names).unwrap();
+    assert!(another.send(post(&url)).await.is_success());
+    assert_eq!((receiver.accepted(), sessions.resumed.load(Ordering::SeqCst)), (4, 2));
 }

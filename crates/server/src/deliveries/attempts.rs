@@ -30,6 +30,7 @@ pub(crate) fn attempt_view(attempt: RecordedAttempt) -> AttemptView {
         Verdict::SuccessWithNote(note) => (None, Some(note)),
         Verdict::Failure { kind, detail } => (Some(AttemptErrorView { kind, message: detail }), None),
     };
+    let advice = error.as_ref().map(|error| error.kind.advice().to_owned());
     let (request, remote_addr, timings_ms, note) = match attempt.exchange {
         Some(Exchange { request, remote, phases, resent: _, note }) => (
             Some(request_view(request)),
@@ -61,6 +62,7 @@ pub(crate) fn attempt_view(attempt: RecordedAttempt) -> AttemptView {
         resent: attempt.resent,
         response,
         error,
+        advice,
         note: if notes.is_empty() { None } else { Some(notes.join("; ")) },
     }
 }

@@ -1,3 +1,4 @@
+use postrider_core::ErrorKind;
 use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 
@@ -143,4 +144,34 @@ async fn pages_of_attempts_are_bounded_in_bytes() {
     assert_eq!(numbers, (1..=200).rev().collect::<Vec<_>>());
     assert_eq!(server.api.get(&format!("{path}?limit=0")).await.0, 422);
     assert_eq!(server.api.get(&format!("{path}?cursor=dlv_01h455vb4pex5vsknk084sn02q")).await.0, 422);
+}
+
+#[tokio::test]
+async fn a_failed_attempt_has_advice_and_a_successful_one_none() {
+    let server = TestServer::start().await;
+    server.subscriber(&["*"]).await;
+    server.event("a").await;
+    let sql = "INSERT INTO attempts (id, tenant, delivery_id, number, started_at, duration_us, response_status,
+            response_headers, response_body, response_truncated, error_kind, error_detail)
+        SELECT unhex(printf('%032x', 1)), tenant, id, 1, 1, 1, NULL, NULL, NULL, false, 1, 'x' FROM deliveries
+        UNION ALL
+        SELECT unhex(printf('%032x', 2)), tenant, id, 2, 2, 1, 200, NULL, NULL, false, NULL, NULL FROM deliveries";
+    server.database.connection().execute_unprepared(sql).await.unwrap();
+    let (_, deliveries) = server.api.get("/v1/deliveries").await;
+    let path = format!("/v1/deliveries/{}/attempts", deliveries["data"][0]["id"].as_str().unwrap());
+    let (status, page) = server.api.get(&path).await;
+    assert_eq!(status, 200, "{page}");
+    let advice: Vec<_> = page["data"].as_array().unwrap().iter().map(|attempt| &attempt["advice"]).collect();
+    assert_eq!(advice, [&json!(null), &json!(ErrorKind::Dns.advice())]);
+}
+
+#[test]
+fn the_documented_advice_is_the_same() {
+    let docs = include_str!("../../../../docs/operations.md");
+    let section =
+        docs.split("## What an attempt's error means").nth(1).unwrap().split("\n## ").next().unwrap();
+    let found: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected: Vec<_> =
+        ErrorKind::ALL.iter().map(|kind| format!("| `{kind}` | {} |", kind.advice())).collect();
+    assert_eq!(found, expected);
 }
