@@ -13,6 +13,7 @@
 //! | [`tenant`] | tenants and their changes |
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
+//! | [`simulate`] | what would be sent, and why |
 //! | [`stats`], [`series`] | statistics |
 //! | [`problem`] | errors (RFC 9457) |
 //! | [`list`], [`moment`] | pages of lists, and points in time |
@@ -33,6 +34,7 @@ pub mod policy;
 pub mod problem;
 pub mod secret;
 pub mod series;
+pub mod simulate;
 pub mod stats;
 pub mod subscriber;
 pub mod tenant;

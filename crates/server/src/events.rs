@@ -28,9 +28,8 @@ use crate::page;
 use crate::problem::{Errors, Problem};
 use crate::routes::Routes;
 use crate::state::ApiState;
-use request::validated;
 
-pub(crate) use request::{IDEMPOTENCY_KEY, idempotency_key};
+pub(crate) use request::{IDEMPOTENCY_KEY, idempotency_key, validated};
 pub(crate) use view::{dispatched_view, event_view, payload_view};
 
 pub(crate) fn routes(routes: Routes) -> Routes {

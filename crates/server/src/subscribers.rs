@@ -4,6 +4,7 @@ mod format;
 mod put;
 mod request;
 mod secret;
+mod simulate;
 mod test_event;
 
 use axum::Json;
@@ -36,6 +37,9 @@ const READ: Needs = Needs::scope(Scope::SubscribersRead).for_some_subscribers();
 const WRITE: Needs = Needs::scope(Scope::SubscribersWrite).for_some_subscribers();
 const TEST: Needs = Needs::scope(Scope::EventsWrite).with_capacity().for_some_subscribers();
 
+/// It may read a secret.
+const SIMULATE: Needs = Needs::scope(Scope::EventsRead).for_some_subscribers().with_audited_read();
+
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .add(READ, routes!(list))
@@ -49,6 +53,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(WRITE, routes!(pause))
         .add(WRITE, routes!(resume))
         .add(TEST, routes!(test_event::test_subscriber))
+        .add(SIMULATE, routes!(simulate::simulate))
         .add(
             Needs::scope(Scope::SecretsRead).for_some_subscribers().with_audited_read(),
             routes!(secret::read_secret),

@@ -11,7 +11,7 @@ use crate::problem::Errors;
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The validated event, or `None` if `errors` received a complaint. `header` is the `Idempotency-Key`.
-pub(super) fn validated(
+pub(crate) fn validated(
     request: EventRequest,
     tenant: TenantId,
     header: Option<IdempotencyKey>,

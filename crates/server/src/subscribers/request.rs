@@ -21,10 +21,20 @@ use crate::problem::{Errors, Problem};
 const MAX_DESCRIPTION: usize = 1000;
 const MAX_PATTERNS: usize = 100;
 
-/// The new subscriber, or a problem that names every invalid field.
+/// The new subscriber, whose target is allowed, or a problem that names every invalid field.
 pub(super) async fn new_subscriber(
     request: SubscriberRequest,
     targets: &Client,
+    random: &Arc<dyn Random>,
+) -> Result<NewSubscriber, Problem> {
+    let new = validated(request, random)?;
+    check_target(targets, &new.url).await?;
+    Ok(new)
+}
+
+/// The new subscriber, or a problem that names every invalid field. Where its URL leads is not looked up.
+pub(super) fn validated(
+    request: SubscriberRequest,
     random: &Arc<dyn Random>,
 ) -> Result<NewSubscriber, Problem> {
     let mut errors = Errors::default();
@@ -58,9 +68,7 @@ pub(super) async fn new_subscriber(
             channels: channels?,
         })
     })();
-    let new = errors.finish(new)?;
-    check_target(targets, &new.url).await?;
-    Ok(new)
+    errors.finish(new)
 }
 
 /// What a replacement says about secrets.

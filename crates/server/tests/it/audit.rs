@@ -65,7 +65,7 @@ async fn every_change_is_in_the_audit_trail() {
         "POST /v1/subscribers/{id}/recover",
     ];
     let events = ["POST /v1/events", "POST /v1/events/batch", "POST /v1/subscribers/{id}/test"];
-    let reads = ["POST /v1/event-types/infer"];
+    let reads = ["POST /v1/event-types/infer", "POST /v1/simulate"];
     let mut expected = BTreeSet::new();
     for (call, id, body, action) in calls {
         let (method, path) = call.split_once(' ').unwrap();

@@ -43,6 +43,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("put", "/v1/subscribers/{id}"),
     ("post", "/v1/subscribers/{id}/activate"),
     ("post", "/v1/subscribers/{id}/deactivate"),
+    ("post", "/v1/simulate"),
     ("get", "/v1/event-types"),
     ("post", "/v1/event-types"),
     ("post", "/v1/event-types/infer"),

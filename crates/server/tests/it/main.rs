@@ -45,6 +45,8 @@ mod series;
 #[cfg(test)]
 mod server;
 #[cfg(test)]
+mod simulate;
+#[cfg(test)]
 mod subscribers;
 #[cfg(test)]
 mod tenants;

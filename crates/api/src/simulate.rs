@@ -1,0 +1,103 @@
+//! Simulating deliveries: what would be sent, and why.
+
+use postrider_core::{EventId, SubscriberId};
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::HeaderView;
+use crate::event::EventRequest;
+use crate::subscriber::SubscriberRequest;
+
+/// An event and a subscriber to simulate.
+// No Debug: it may hold a secret.
+#[derive(Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct SimulateRequest {
+    /// The event. Give this, or `event_id`, or neither for the subscriber's latest events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<EventRequest>,
+    /// The id of a stored event. Needs the scope `payloads:read`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "evt_01h455vb4pex5vsknk084sn02q"))]
+    pub event_id: Option<String>,
+    /// The id or the uid of a subscriber. Give this or `subscriber`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "sub_01h455vb4pex5vsknk084sn02q"))]
+    pub subscriber_id: Option<String>,
+    /// A subscriber that need not exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscriber: Option<SubscriberRequest>,
+}
+
+/// What would become of each event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = SimulationList))]
+pub struct SimulationList {
+    /// One simulation for each event.
+    pub data: Vec<SimulationView>,
+}
+
+/// What would become of an event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = Simulation))]
+pub struct SimulationView {
+    /// The event's id; a new one if it is not stored.
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "evt_01h455vb4pex5vsknk084sn02q"))]
+    pub event_id: EventId,
+    /// The subscriber's id; null if it does not exist.
+    #[cfg_attr(feature = "schema", schema(required, value_type = Option<String>))]
+    pub subscriber_id: Option<SubscriberId>,
+    /// Whether the subscriber would receive the event.
+    pub matched: bool,
+    /// Why it would, or would not.
+    pub reason: MatchReason,
+    /// The request as it would be sent now, also if the event does not match.
+    pub request: SimulatedRequestView,
+    /// When attempts would start if all failed, counted from the first one. Random parts of delays are left out.
+    pub attempts: Vec<SimulatedAttemptView>,
+}
+
+/// Why a subscriber receives an event (`matched`), or does not: it is `inactive`, no `pattern` matches, or it shares no
+/// `channel` with the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MatchReason {
+    /// It receives the event.
+    Matched,
+    /// It is not active.
+    Inactive,
+    /// None of its patterns matches the event type.
+    Pattern,
+    /// It shares no channel with the event.
+    Channel,
+}
+
+/// A request that was not sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = SimulatedRequest))]
+pub struct SimulatedRequestView {
+    /// The HTTP method.
+    #[cfg_attr(feature = "schema", schema(example = "POST"))]
+    pub method: String,
+    /// The URL. The values of its query are masked.
+    pub url: String,
+    /// The headers, without `Host` and `Content-Length`. The subscriber's own headers are masked, and so are the signatures of an
+    /// existing subscriber without the scope `secrets:read`. Those of one that does not exist are made with its secret, or with one
+    /// that was generated for this request.
+    pub headers: Vec<HeaderView>,
+    /// The body.
+    pub body: String,
+    /// The SHA-256 of the body, in hexadecimal.
+    pub body_sha256: String,
+}
+
+/// An attempt that would be made.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = SimulatedAttempt))]
+pub struct SimulatedAttemptView {
+    /// Its number, from 1.
+    pub number: u32,
+    /// How many seconds after the first one it would start, at the earliest.
+    pub after_seconds: f64,
+}

@@ -1,0 +1,281 @@
+//! Simulating deliveries: what a subscriber would be sent, and why, without a request or a row.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use postrider_api::attempt::HeaderView;
+use postrider_api::simulate::{
+    MatchReason, SimulateRequest, SimulatedAttemptView, SimulatedRequestView, SimulationList, SimulationView,
+};
+use postrider_core::format::{Format, Rendered};
+use postrider_core::key::Scope;
+use postrider_core::signing::{Signer, sha256};
+use postrider_core::{
+    AgentId, Channels, CustomHeaders, Envelope, EventId, EventPattern, EventType, Policy, Random,
+    RetryPolicy, Secret, SubscriberId, SubscriberRef, TargetUrl,
+};
+use postrider_delivery::Webhook;
+use postrider_store::deliveries::DeliveryFilter;
+use postrider_store::subscribers::SubscriberState;
+use postrider_store::{PageRequest, Store};
+
+use super::request;
+use crate::audit::Audited;
+use crate::caller::Caller;
+use crate::events::validated;
+use crate::extract::JsonBody;
+use crate::named::resolve;
+use crate::problem::{Errors, Problem};
+use crate::state::ApiState;
+
+/// How many of a subscriber's latest events are simulated.
+const LATEST: u16 = 5;
+
+/// What replaces a value that the caller must not see.
+const MASK: &str = "***";
+
+/// An event, as far as a delivery shows it.
+struct Event {
+    id: EventId,
+    event_type: EventType,
+    agent_id: AgentId,
+    channels: Option<Channels>,
+    envelope: Bytes,
+}
+
+/// A subscriber, as far as a delivery depends on it.
+struct Recipient {
+    id: Option<SubscriberId>,
+    url: TargetUrl,
+    events: Vec<EventPattern>,
+    channels: Option<Channels>,
+    active: bool,
+    policy: Policy,
+    format: Format,
+    signer: Signer,
+    /// Whether the signatures are shown.
+    signed: bool,
+    own_headers: Vec<String>,
+}
+
+/// Simulate a delivery
+///
+/// Answers which events the subscriber would receive and why, the exact request, and when attempts would follow. Nothing is sent,
+/// resolved or stored. Without `event` and `event_id`, the latest five events that the subscriber received are simulated.
+#[utoipa::path(
+    post, path = "/v1/simulate", operation_id = "simulate", tag = "subscribers", request_body = SimulateRequest,
+    responses(
+        (status = 200, description = "What would become of each event.", body = SimulationList),
+        (
+            status = 404, description = "There is no such subscriber or event.", body = postrider_api::Problem,
+            content_type = "application/problem+json"
+        ),
+    )
+)]
+pub(super) async fn simulate(
+    State(state): State<ApiState>,
+    Audited(store): Audited,
+    caller: Caller,
+    body: JsonBody,
+) -> Result<Json<SimulationList>, Problem> {
+    let request: SimulateRequest = body.parse()?;
+    let mut errors = Errors::default();
+    let named =
+        request.subscriber_id.map(|text| errors.check("subscriber_id", text.parse::<SubscriberRef>()));
+    if named.is_some() == request.subscriber.is_some() {
+        errors.add("subscriber_id", "give either `subscriber_id` or `subscriber`");
+    }
+    if request.event.is_some() && request.event_id.is_some() {
+        errors.add("event_id", "give `event` or `event_id`, not both");
+    }
+    if request.event.is_none() && request.event_id.is_none() && request.subscriber.is_some() {
+        errors.add("event", "is required for a subscriber that does not exist");
+    }
+    let event_id = request.event_id.map(|text| errors.check("event_id", text.parse::<EventId>()));
+    errors.finish(Some(()))?;
+    let random = state.store.ids().random();
+    let recipient = match (named.flatten(), request.subscriber) {
+        (Some(named), _) => existing(&store, &caller, &named, random).await?,
+        (None, Some(draft)) => {
+            let new = request::validated(draft, random).map_err(|problem| problem.within("subscriber"))?;
+            Recipient {
+                id: None,
+                signer: Signer::new(&new.secret, &[]),
+                url: new.url,
+                events: new.events,
+                channels: new.channels,
+                active: new.active,
+                policy: new.policy,
+                format: new.format,
+                signed: true,
+                own_headers: new.headers.names().map(str::to_owned).collect(),
+            }
+        }
+        (None, None) => return Err(Problem::internal()),
+    };
+    let events = match (request.event, event_id.flatten()) {
+        (Some(event), _) => {
+            let mut errors = Errors::within("event");
+            let event = validated(event, caller.tenant.clone(), None, None, &mut errors);
+            let event = errors.finish(event)?;
+            let agent_id = event.agent_id.unwrap_or_default();
+            let (event_type, data) = (&event.event_type, &event.data);
+            let timestamp = state.store.ids().clock().now();
+            let envelope = Envelope { event_type, timestamp, agent_id: &agent_id, data }.to_bytes().into();
+            let id = state.store.ids().next();
+            vec![Event { id, event_type: event.event_type, agent_id, channels: event.channels, envelope }]
+        }
+        (None, Some(id)) => stored(&state, &caller, &[id]).await?,
+        (None, None) => {
+            let filter = DeliveryFilter { subscriber: recipient.id, ..DeliveryFilter::default() };
+            let page = PageRequest { limit: LATEST, before: None };
+            let deliveries = state.store.deliveries(&caller.tenant, &filter, page).await?.items;
+            let ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.id.event()).collect();
+            stored(&state, &caller, &ids).await?
+        }
+    };
+    let data = events.iter().map(|event| simulated(event, &recipient, &state)).collect::<Result<_, _>>()?;
+    Ok(Json(SimulationList { data }))
+}
+
+/// A subscriber that exists. Its secret is read, and that is noted, only for those who may read it.
+async fn existing(
+    store: &Store,
+    caller: &Caller,
+    named: &SubscriberRef,
+    random: &std::sync::Arc<dyn Random>,
+) -> Result<Recipient, Problem> {
+    let missing = || Problem::missing("subscriber");
+    let id = resolve(store, &caller.tenant, named).await?.ok_or_else(missing)?;
+    caller.reach(id, "subscriber")?;
+    let found = store.subscriber(&caller.tenant, id).await?.ok_or_else(missing)?;
+    let signed = caller.may(Scope::SecretsRead);
+    let signer = if signed {
+        let (secret, previous) = store.secret(&caller.tenant, id).await?.ok_or_else(missing)?;
+        let previous: Vec<Secret> = previous.into_iter().map(|previous| previous.secret).collect();
+        Signer::new(&secret, &previous)
+    } else {
+        Signer::new(&Secret::generate(random), &[])
+    };
+    Ok(Recipient {
+        id: Some(id),
+        url: found.url,
+        events: found.events,
+        channels: found.channels,
+        active: found.state == SubscriberState::Active,
+        policy: found.policy,
+        format: found.format,
+        signer,
+        signed,
+        own_headers: found.header_names.unwrap_or_default(),
+    })
+}
+
+/// Stored events with their payloads.
+async fn stored(state: &ApiState, caller: &Caller, ids: &[EventId]) -> Result<Vec<Event>, Problem> {
+    if !caller.may(Scope::PayloadsRead) {
+        return Err(Problem::needs(Scope::PayloadsRead));
+    }
+    let mut events = Vec::with_capacity(ids.len());
+    for id in ids {
+        let found = state.store.event(&caller.tenant, *id).await?;
+        let event = found.ok_or_else(|| Problem::missing("event"))?;
+        // What is gone cannot be sent.
+        let Some(envelope) = state.store.envelopes(&[(caller.tenant.clone(), *id)]).await?.remove(id) else {
+            continue;
+        };
+        let (event_type, agent_id, channels) = (event.event_type, event.agent_id, event.channels);
+        events.push(Event { id: *id, event_type, agent_id, channels, envelope });
+    }
+    Ok(events)
+}
+
+fn simulated(event: &Event, recipient: &Recipient, state: &ApiState) -> Result<SimulationView, Problem> {
+    let unreadable = |error: &dyn std::error::Error| {
+        tracing::error!(event = %event.id, %error, "event cannot be simulated");
+        Problem::internal()
+    };
+    let Rendered { content_type, headers, body } =
+        recipient.format.render(event.id, &event.envelope).map_err(|error| unreadable(&error))?;
+    let webhook = Webhook {
+        event_id: event.id,
+        event_type: &event.event_type,
+        agent_id: &event.agent_id,
+        body: body.into(),
+        content_type,
+        content_headers: &headers,
+        timestamp: state.store.ids().clock().now(),
+        signer: &recipient.signer,
+        headers: &CustomHeaders::default(),
+        traceparent: None,
+    };
+    let headers = webhook.headers().map_err(|_| Problem::internal())?;
+    let reason = reason(event, recipient);
+    Ok(SimulationView {
+        event_id: event.id,
+        subscriber_id: recipient.id,
+        matched: reason == MatchReason::Matched,
+        reason,
+        request: SimulatedRequestView {
+            method: "POST".into(),
+            url: recipient.url.masked(),
+            headers: shown(&headers, recipient),
+            body: String::from_utf8_lossy(&webhook.body).into_owned(),
+            body_sha256: hex::encode(sha256(&webhook.body)),
+        },
+        attempts: attempts(&recipient.policy),
+    })
+}
+
+fn reason(event: &Event, recipient: &Recipient) -> MatchReason {
+    let in_channel = match (&event.channels, &recipient.channels) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(event), Some(wanted)) => event.share_one(wanted),
+    };
+    if !recipient.active {
+        MatchReason::Inactive
+    } else if !recipient.events.iter().any(|pattern| pattern.matches(&event.event_type)) {
+        MatchReason::Pattern
+    } else if !in_channel {
+        MatchReason::Channel
+    } else {
+        MatchReason::Matched
+    }
+}
+
+/// The headers, the subscriber's own ones masked. Those that a delivery sets replace own ones of the same name.
+fn shown(headers: &HeaderMap, recipient: &Recipient) -> Vec<HeaderView> {
+    let own = recipient.own_headers.iter().filter(|name| !headers.contains_key(name.as_str()));
+    let own = own.map(|name| HeaderView { name: name.to_ascii_lowercase(), value: MASK.into() });
+    let all = headers.iter().map(|(name, value)| {
+        let is_shown = recipient.signed || !value.is_sensitive();
+        let value = value.to_str().ok().filter(|_| is_shown).unwrap_or(MASK);
+        HeaderView { name: name.as_str().into(), value: value.into() }
+    });
+    own.chain(all).collect()
+}
+
+/// When attempts start if all fail, at the earliest.
+fn attempts(policy: &Policy) -> Vec<SimulatedAttemptView> {
+    let policy = policy.retry(&RetryPolicy::default());
+    let mut attempts = vec![SimulatedAttemptView { number: 1, after_seconds: 0.0 }];
+    let mut after = std::time::Duration::ZERO;
+    for number in 1..policy.max_attempts() {
+        let Some(delay) = policy.delay_after(number, None, &Nothing) else { break };
+        after += delay;
+        attempts.push(SimulatedAttemptView { number: number + 1, after_seconds: after.as_secs_f64() });
+    }
+    attempts
+}
+
+/// Chance that adds nothing.
+#[derive(Debug)]
+struct Nothing;
+
+impl Random for Nothing {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}

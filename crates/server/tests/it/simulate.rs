@@ -1,0 +1,111 @@
+//! Simulating deliveries.
+
+use serde_json::{Value, json};
+
+use crate::api::{TestServer, fields};
+use crate::keys::{acme, made};
+
+fn header<'a>(simulation: &'a Value, name: &str) -> &'a str {
+    let headers = simulation["request"]["headers"].as_array().unwrap();
+    headers.iter().find(|header| header["name"] == name).unwrap()["value"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_draft_shows_what_it_would_be_sent() {
+    let server = TestServer::start().await;
+    let subscriber = json!({
+        "url": "https://receiver.invalid/hook?token=s3cret", "events": ["order.*"], "secret": "correct horse battery",
+        "format": "data", "headers": {"x-own": "s3cret"}, "policy": {"schedule": ["10s", "1m"], "max_attempts": 3},
+    });
+    let event = json!({"event": "order.paid", "agent_id": "shop", "data": {"total": 1.50}});
+    let (status, answer) =
+        server.api.post("/v1/simulate", &json!({"event": event, "subscriber": subscriber})).await;
+    assert_eq!(status, 200, "{answer}");
+    let simulation = &answer["data"][0];
+    assert_eq!((&simulation["matched"], &simulation["reason"]), (&json!(true), &json!("matched")));
+    let request = &simulation["request"];
+    assert_eq!((&request["body"], &request["method"]), (&json!(r#"{"total":1.5}"#), &json!("POST")));
+    assert_eq!(request["url"], "https://receiver.invalid/hook?token=***");
+    assert_eq!((header(simulation, "x-own"), header(simulation, "x-agent-id")), ("***", "shop"));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"correct horse battery");
+    let signature = ring::hmac::sign(&key, br#"{"total":1.5}"#);
+    assert_eq!(header(simulation, "x-agent-signature"), format!("sha256={}", hex::encode(signature)));
+    let attempts = json!([
+        {"number": 1, "after_seconds": 0.0}, {"number": 2, "after_seconds": 10.0}, {"number": 3, "after_seconds": 70.0},
+    ]);
+    assert_eq!(simulation["attempts"], attempts);
+    assert_eq!(server.api.get("/v1/events").await.1["data"], json!([]), "nothing is stored");
+    assert_eq!(server.api.get("/v1/subscribers").await.1["data"], json!([]));
+}
+
+#[tokio::test]
+async fn the_reason_names_what_does_not_match() {
+    let server = TestServer::start().await;
+    let simulate = async |subscriber: Value, event: Value| {
+        let mut draft = json!({"url": "https://receiver.invalid/", "events": ["order.*"]});
+        draft.as_object_mut().unwrap().extend(subscriber.as_object().unwrap().clone());
+        let mut given = json!({"event": "order.paid", "data": {}});
+        given.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
+        let (status, answer) =
+            server.api.post("/v1/simulate", &json!({"event": given, "subscriber": draft})).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["data"][0]["reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(simulate(json!({"active": false}), json!({})).await, "inactive");
+    assert_eq!(simulate(json!({}), json!({"event": "user.created"})).await, "pattern");
+    assert_eq!(simulate(json!({"channels": ["a"]}), json!({})).await, "channel");
+    assert_eq!(simulate(json!({"channels": ["a"]}), json!({"channels": ["b"]})).await, "channel");
+    assert_eq!(simulate(json!({"channels": ["a"]}), json!({"channels": ["b", "a"]})).await, "matched");
+    assert_eq!(simulate(json!({}), json!({"channels": ["b"]})).await, "matched");
+}
+
+#[tokio::test]
+async fn signatures_and_payloads_are_for_those_who_may_read_them() {
+    let server = TestServer::start().await;
+    let tenant = server.api.clone().with_header("x-tenant-id", "acme");
+    let wanted =
+        json!({"url": "http://127.0.0.1:9/", "events": ["*"], "uid": "shop", "headers": {"x-own": "s3cret"}});
+    assert_eq!(tenant.post("/v1/subscribers", &wanted).await.0, 201);
+    let (_, event) = tenant.post("/v1/events", &json!({"event": "a.b", "data": {"n": 1}})).await;
+    let latest = json!({"subscriber_id": "shop"});
+    let (status, answer) = tenant.post("/v1/simulate", &latest).await;
+    assert_eq!((status, &answer["data"][0]["event_id"]), (200, &event["id"]), "{answer}");
+    assert!(header(&answer["data"][0], "webhook-signature").starts_with("v1,"));
+    assert!(!answer.to_string().contains("s3cret"));
+    let (_, trail) = server.api.get("/v1/audit?action=secret.read").await;
+    assert_eq!(trail["data"].as_array().unwrap().len(), 1, "{trail}");
+
+    let (reader, _) = made(&server, &server.api, &acme(&["events:read"])).await;
+    let (status, problem) = reader.post("/v1/simulate", &latest).await;
+    assert_eq!((status, &problem["needs"]), (403, &json!("payloads:read")));
+    let given = json!({"subscriber_id": "shop", "event": {"event": "a.b", "data": {}}});
+    let (status, answer) = reader.post("/v1/simulate", &given).await;
+    assert_eq!(status, 200, "{answer}");
+    for name in ["webhook-signature", "x-agent-signature"] {
+        assert_eq!(header(&answer["data"][0], name), "***", "it could be used for a forgery");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_simulation_names_its_fields() {
+    let server = TestServer::start().await;
+    let event = json!({"event": "a.b", "data": {}});
+    let draft = json!({"url": "https://receiver.invalid/", "events": ["*"]});
+    for (body, wrong) in [
+        (json!({}), vec!["subscriber_id"]),
+        (json!({"subscriber_id": "x", "subscriber": draft, "event": event}), vec!["subscriber_id"]),
+        (json!({"subscriber": draft}), vec!["event"]),
+        (json!({"subscriber": draft, "event": event, "event_id": "evt_x"}), vec!["event_id", "event_id"]),
+        (json!({"subscriber": {"events": ["*"]}, "event": event}), vec!["subscriber.url"]),
+        (json!({"subscriber": draft, "event": {"event": "a.b"}}), vec!["event.data"]),
+    ] {
+        let (status, problem) = server.api.post("/v1/simulate", &body).await;
+        assert_eq!((status, fields(&problem)), (422, wrong), "{body}: {problem}");
+    }
+    for body in [
+        json!({"subscriber_id": "unknown", "event": event}),
+        json!({"subscriber": draft, "event_id": "evt_01h455vb4pex5vsknk084sn02q"}),
+    ] {
+        assert_eq!(server.api.post("/v1/simulate", &body).await.0, 404, "{body}");
+    }
+}
