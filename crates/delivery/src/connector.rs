@@ -148,7 +148,7 @@ impl Connector {
                 Some(Ok(won)) => return Ok(won),
                 // What this machine lacks says nothing about the receiver, whatever another address has said.
                 Some(Err(error)) => {
-                    failure = failure.filter(|failure| failure.local.is_some()).or(Some(error))
+                    failure = failure.filter(|failure| failure.local.is_some()).or(Some(error));
                 }
                 None => break,
             }
