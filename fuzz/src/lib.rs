@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`target`] | URLs of subscribers and of the egress proxy, `Retry-After` |
 //! | [`event`] | event types and patterns, data and the envelope, ids |
+//! | [`format`](mod@format) | formats of bodies, templates |
 //! | [`secret`] | secrets, signatures, sealed data, custom headers |
 //! | [`policy`] | delivery policies |
 //! | [`trace`] | `traceparent` |
@@ -20,6 +21,7 @@
 #![allow(clippy::expect_used, clippy::missing_panics_doc)]
 
 pub mod event;
+pub mod format;
 pub mod policy;
 pub mod secret;
 pub mod target;
@@ -36,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     ("event_type", event::event_type),
     ("event_data", event::event_data),
     ("id", event::id),
+    ("format", format::format),
     ("secret", secret::secret),
     ("verifier", secret::verifier),
     ("keyring", secret::keyring),

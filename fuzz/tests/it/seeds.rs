@@ -39,7 +39,15 @@ pub(crate) const SEEDS: &[(&str, &[&[u8]])] = &[
             b"\n{\"\\\"[\":null}",
         ],
     ),
-    ("id", &[b"evt_01h455vb4pex5vsknk084sn02q", b"sub_7zzzzzzzzzzzzzzzzzzzzzzzzz", b"dlv_8zzzzzzzzzzzzzzzzzzzzzzzzz"]),
+        (
+        "format",
+        &[
+            b"Order {{data.order.id}} of {{agent_id}}: {{data.items.0}}\nthe \"shop\" 100%\n{\"order\":{\"id\":\"<a&b>\"},\"items\":[1.50,null]}",
+            b"{{event}} {{id}} {{timestamp}} {{data}}\n\n[1, {\"a\": \"\\u00e9\"}, \"b\"]",
+            b"{{data.a\nx\n{\"a\":1,\"a\":2}",
+        ],
+    ),
+("id", &[b"evt_01h455vb4pex5vsknk084sn02q", b"sub_7zzzzzzzzzzzzzzzzzzzzzzzzz", b"dlv_8zzzzzzzzzzzzzzzzzzzzzzzzz"]),
     (
         "secret",
         &[
