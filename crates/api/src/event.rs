@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use postrider_core::{AgentId, Channels, EventId, EventType, JobId, SubscriberId, id};
+use postrider_core::{AgentId, Channels, EventId, EventType, JobId, SubscriberId, id, only_objects};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -12,7 +12,7 @@ use crate::{Cursor, Limit, List, Moment, Problem};
 /// An event to dispatch.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct EventRequest {
     /// The event type: 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
@@ -51,6 +51,8 @@ pub struct EventRequest {
     #[cfg_attr(feature = "schema", schema(example = json!({"source": "import"})))]
     pub metadata: Option<BTreeMap<String, String>>,
 }
+
+only_objects!(EventRequest);
 
 impl EventRequest {
     /// An event without an idempotency key, from the server's default agent.

@@ -21,7 +21,7 @@ pub use fields::{Change, HeaderChanges, HeaderPairs, Pairs};
 // No Debug: it holds a secret.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct SubscriberRequest {
     /// The endpoint: an `https` or `http` URL without user information, at an address that the server allows.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -274,7 +274,7 @@ pub struct FormatOptionChanges {
     pub template: Change<String>,
 }
 
-only_objects!(FormatOptions, FormatOptionChanges);
+only_objects!(SubscriberRequest, FormatOptions, FormatOptionChanges);
 
 /// A circuit breaker. It opens after several failures in a row, and then nothing is sent for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -36,7 +36,7 @@ const LATEST: u16 = 5;
 const MASK: &str = "***";
 
 /// An event, as far as a delivery shows it.
-struct Event {
+struct Simulated {
     id: EventId,
     event_type: EventType,
     agent_id: AgentId,
@@ -54,8 +54,7 @@ struct Recipient {
     policy: Policy,
     format: Format,
     signer: Signer,
-    /// Whether the signatures are shown.
-    signed: bool,
+    shows_signatures: bool,
     own_headers: Vec<String>,
 }
 
@@ -108,7 +107,7 @@ pub(super) async fn simulate(
                 active: new.active,
                 policy: new.policy,
                 format: new.format,
-                signed: true,
+                shows_signatures: true,
                 own_headers: new.headers.names().map(str::to_owned).collect(),
             }
         }
@@ -124,7 +123,7 @@ pub(super) async fn simulate(
             let timestamp = state.store.ids().clock().now();
             let envelope = Envelope { event_type, timestamp, agent_id: &agent_id, data }.to_bytes().into();
             let id = state.store.ids().next();
-            vec![Event { id, event_type: event.event_type, agent_id, channels: event.channels, envelope }]
+            vec![Simulated { id, event_type: event.event_type, agent_id, channels: event.channels, envelope }]
         }
         (None, Some(id)) => stored(&state, &caller, &[id]).await?,
         (None, None) => {
@@ -150,8 +149,8 @@ async fn existing(
     let id = resolve(store, &caller.tenant, named).await?.ok_or_else(missing)?;
     caller.reach(id, "subscriber")?;
     let found = store.subscriber(&caller.tenant, id).await?.ok_or_else(missing)?;
-    let signed = caller.may(Scope::SecretsRead);
-    let signer = if signed {
+    let shows_signatures = caller.may(Scope::SecretsRead);
+    let signer = if shows_signatures {
         let (secret, previous) = store.secret(&caller.tenant, id).await?.ok_or_else(missing)?;
         let previous: Vec<Secret> = previous.into_iter().map(|previous| previous.secret).collect();
         Signer::new(&secret, &previous)
@@ -167,13 +166,13 @@ async fn existing(
         policy: found.policy,
         format: found.format,
         signer,
-        signed,
+        shows_signatures,
         own_headers: found.header_names.unwrap_or_default(),
     })
 }
 
 /// Stored events with their payloads.
-async fn stored(state: &ApiState, caller: &Caller, ids: &[EventId]) -> Result<Vec<Event>, Problem> {
+async fn stored(state: &ApiState, caller: &Caller, ids: &[EventId]) -> Result<Vec<Simulated>, Problem> {
     if !caller.may(Scope::PayloadsRead) {
         return Err(Problem::needs(Scope::PayloadsRead));
     }
@@ -186,12 +185,12 @@ async fn stored(state: &ApiState, caller: &Caller, ids: &[EventId]) -> Result<Ve
             continue;
         };
         let (event_type, agent_id, channels) = (event.event_type, event.agent_id, event.channels);
-        events.push(Event { id: *id, event_type, agent_id, channels, envelope });
+        events.push(Simulated { id: *id, event_type, agent_id, channels, envelope });
     }
     Ok(events)
 }
 
-fn simulated(event: &Event, recipient: &Recipient, state: &ApiState) -> Result<SimulationView, Problem> {
+fn simulated(event: &Simulated, recipient: &Recipient, state: &ApiState) -> Result<SimulationView, Problem> {
     let unreadable = |error: &dyn std::error::Error| {
         tracing::error!(event = %event.id, %error, "event cannot be simulated");
         Problem::internal()
@@ -228,7 +227,7 @@ fn simulated(event: &Event, recipient: &Recipient, state: &ApiState) -> Result<S
     })
 }
 
-fn reason(event: &Event, recipient: &Recipient) -> MatchReason {
+fn reason(event: &Simulated, recipient: &Recipient) -> MatchReason {
     let in_channel = match (&event.channels, &recipient.channels) {
         (_, None) => true,
         (None, Some(_)) => false,
@@ -250,7 +249,7 @@ fn shown(headers: &HeaderMap, recipient: &Recipient) -> Vec<HeaderView> {
     let own = recipient.own_headers.iter().filter(|name| !headers.contains_key(name.as_str()));
     let own = own.map(|name| HeaderView { name: name.to_ascii_lowercase(), value: MASK.into() });
     let all = headers.iter().map(|(name, value)| {
-        let is_shown = recipient.signed || !value.is_sensitive();
+        let is_shown = recipient.shows_signatures || !value.is_sensitive();
         let value = value.to_str().ok().filter(|_| is_shown).unwrap_or(MASK);
         HeaderView { name: name.as_str().into(), value: value.into() }
     });
