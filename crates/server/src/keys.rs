@@ -16,7 +16,7 @@ use postrider_api::key::{
 use postrider_core::audit::AuditAction;
 use postrider_core::id;
 use postrider_core::key::{KeyKind, KeyLimits, KeyRate, NewKey, Scope};
-use postrider_store::keys::ApiKey;
+use postrider_store::keys::{ApiKey, MAX_KEYS};
 use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
@@ -96,7 +96,10 @@ async fn create(
     let new = NewKey::generate(kind, state.store.ids());
     let now = state.store.ids().clock().now();
     let key = ApiKey::new(&new, name, powers, now, caller.actor.id());
-    store.create_key(&key).await?;
+    if !store.create_key(&key).await? {
+        let detail = format!("there are {MAX_KEYS} keys that work; revoke some of them");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
     state.keys.forget(key.id);
     if let Some(tenant) = &key.powers.tenant {
         state.tenants.has_written(&state.store, tenant).await;

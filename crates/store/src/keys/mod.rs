@@ -16,7 +16,7 @@ mod used;
 use postrider_core::audit::AuditAction;
 use postrider_core::key::{KeyHash, NewKey, Powers};
 use postrider_core::{KeyId, TenantId, Timestamp, id};
-use postrider_database::sql::{lock_clause, query_all, query_one};
+use postrider_database::sql::{column, lock_clause, query_all, query_one};
 use sea_orm::ConnectionTrait;
 use serde_json::Value;
 
@@ -122,18 +122,35 @@ impl KeysOf<'_> {
     }
 }
 
+/// The most keys that a tenant, or the operators together, may have.
+pub const MAX_KEYS: u32 = 1_000;
+
 impl Store {
-    /// Stores a new key.
+    /// Stores a new key. Returns `false`, and stores nothing, if its tenant or the operators have [`MAX_KEYS`] that are neither
+    /// revoked nor expired. Several requests at once may exceed that a little.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
-    pub async fn create_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+    pub async fn create_key(&self, key: &ApiKey) -> Result<bool, StoreError> {
         let transaction = self.database.begin().await?;
+        let (of, order, name) = match &key.powers.tenant {
+            Some(tenant) => ("tenant BETWEEN $2 AND $2", "tenant, id", tenant.as_str()),
+            None => ("kind = 1 AND $2 = ''", "id", ""),
+        };
+        let sql = format!(
+            "SELECT count(*) AS keys FROM (SELECT 1 FROM api_keys WHERE {of} AND revoked_at IS NULL \
+                AND (expires_at IS NULL OR expires_at > $1) ORDER BY {order} LIMIT {MAX_KEYS}) AS valid"
+        );
+        let now = self.ids.clock().now().millis();
+        let row = query_one(&transaction, sql, [now.into(), name.into()]).await?;
+        if row.map(|row| column::<i64>(&row, "keys")).transpose()?.unwrap_or(0) >= i64::from(MAX_KEYS) {
+            return Ok(false);
+        }
         stored::insert(&transaction, key).await?;
         let (owner, after) = (owner(key), described(key));
         self.audit(&transaction, &owner, AuditAction::KeyCreated, key.id, Value::Null, after).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Returns a key.

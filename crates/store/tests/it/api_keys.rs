@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_core::audit::AuditAction;
 use postrider_core::key::{KeyHash, KeyKind, KeyLimits, KeyRate, NewKey, Powers, Scope, Scopes};
 use postrider_core::{TenantId, Timestamp};
-use postrider_store::keys::{ApiKey, KeysOf, TooManyPrevious};
+use postrider_store::keys::{ApiKey, KeysOf, MAX_KEYS, TooManyPrevious};
 use postrider_store::{PageRequest, StoreError};
 
 use crate::stage::{Stage, on_both};
@@ -19,6 +19,7 @@ on_both!(
     a_revoked_key_keeps_its_first_moment,
     an_operator_has_a_key_only_while_one_is_valid,
     a_use_is_written_once_a_minute,
+    a_tenant_has_a_bounded_number_of_keys_that_work,
 );
 
 /// A key to create, and its text.
@@ -206,4 +207,19 @@ async fn a_use_is_written_once_a_minute(stage: &Stage) {
     assert_eq!(found(stage, &first).await.last_used_at, Some(at(0)));
     assert_eq!(found(stage, &second).await.last_used_at, Some(at(60)));
     assert_eq!(note(&[(stage.store.ids().next(), at(0))]).await, 0, "an unknown key");
+}
+
+async fn a_tenant_has_a_bounded_number_of_keys_that_work(stage: &Stage) {
+    let (tenant, other) = ("acme".parse().unwrap(), "other".parse().unwrap());
+    let (_, first) = key(stage, Some(&tenant));
+    assert!(stage.store.create_key(&first).await.unwrap());
+    for _ in 1..MAX_KEYS {
+        assert!(stage.store.create_key(&key(stage, Some(&tenant)).1).await.unwrap());
+    }
+    assert!(!stage.store.create_key(&key(stage, Some(&tenant)).1).await.unwrap());
+    for beside in [Some(&other), None] {
+        assert!(stage.store.create_key(&key(stage, beside).1).await.unwrap(), "others are not concerned");
+    }
+    assert!(stage.store.revoke_key(KeysOf::Everyone, first.id).await.unwrap());
+    assert!(stage.store.create_key(&key(stage, Some(&tenant)).1).await.unwrap());
 }
