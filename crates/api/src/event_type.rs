@@ -13,7 +13,7 @@ use crate::{Limit, Moment};
 
 /// An event type to register, or to replace.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(example = json!({"name": "order.created", "schema": {"type": "object", "required": ["order"]}, "mode": "warn"})))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct EventTypeRequest {
     /// The event type. In a `PUT` it may be absent, and must otherwise be that of the path.
@@ -53,7 +53,7 @@ pub struct EventTypeRequest {
 
 /// Changes to an event type: a JSON merge patch (RFC 7396), in which a schema and an example are replaced as a whole.
 #[derive(Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(example = json!({"deprecated": true, "group": "orders"})))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct EventTypeChangeRequest {
     /// A description for people: up to 4000 characters.
@@ -189,7 +189,7 @@ pub struct InferredView {
 
 /// An OpenAPI 3.1 document, whose `webhooks` become event types.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(example = json!({"webhooks": {"order.created": {"post": {"description": "An order was created."}}}})))]
 #[serde(expecting = "an object")]
 pub struct ImportRequest {
     /// Webhooks by event type, with the request body's schema.

@@ -10,7 +10,14 @@ use crate::subscriber::SubscriberRequest;
 /// An event and a subscriber to simulate.
 // No Debug: it may hold a secret.
 #[derive(Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "schema",
+    derive(utoipa::ToSchema),
+    schema(example = json!({
+        "event": {"event": "order.created", "data": {"order": 1}},
+        "subscriber": {"url": "https://example.com/hook", "events": ["order.*"]},
+    }))
+)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct SimulateRequest {
     /// The event. Give this, or `event_id`, or neither for the subscriber's latest events.

@@ -31,7 +31,7 @@ async fn every_example_of_a_request_is_accepted() {
             // Without a tenant, an operator's key has to say whose the new one is.
             let of_a_tenant = path.starts_with("/v1/keys");
             let caller = if of_a_tenant { server.tenant("acme") } else { server.api.clone() };
-            let path = path.replace("{id}", id);
+            let path = path.replace("{id}", id).replace("{name}", "order.created");
             for body in examples(&api, schema) {
                 // A change has a secret only beside a URL at another host.
                 if method == Method::PATCH && body.get("secret").is_some_and(Value::is_string) {
