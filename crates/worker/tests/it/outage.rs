@@ -148,7 +148,9 @@ async fn outcomes_are_kept_while_the_database_is_read_only() {
         Statement::from_string(admin.get_database_backend(), "SELECT current_database()::text AS name");
     let name: String = admin.query_one_raw(name).await.unwrap().unwrap().try_get("", "name").unwrap();
     let read_only = async |value: &str| {
-        run(format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = {value}"#)).await;
+        // On whichever connection of the pool, also one that was made while the database was read-only.
+        let alter = format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = {value}"#);
+        run(format!("BEGIN READ WRITE; {alter}; COMMIT")).await;
     };
     read_only("on").await;
     run("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
@@ -163,7 +165,6 @@ async fn outcomes_are_kept_while_the_database_is_read_only() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(stage.count("SELECT count(*) FROM deliveries WHERE status = 1").await, 0);
 
-    run("SET default_transaction_read_only = off".to_owned()).await;
     read_only("off").await;
     let began = Instant::now();
     eventually(DEADLINE, || async { stage.dispatcher.dispatch(event(10)).await.ok() }).await;
