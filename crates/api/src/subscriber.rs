@@ -71,11 +71,10 @@ pub struct SubscriberRequest {
     pub policy: Option<PolicyFields>,
     /// The format of the body. Default: `postrider`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<FormatName>, example = "cloudevents"))]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, pattern = "^(postrider|standard|data|cloudevents|cloudevents-binary|slack|form)$", example = "cloudevents"))]
     pub format: Option<String>,
     /// What the format needs: a `template` for `slack`, and nothing for all others.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(example = json!({})))]
     pub format_options: Option<FormatOptions>,
     /// A name of your choice, unique among the tenant's subscribers: 1 to 128 characters of `A-Z a-z 0-9 . _ -`, not
     /// beginning with `sub_`. It is accepted wherever the id is.
@@ -159,11 +158,11 @@ pub struct ChangeRequest {
     pub policy: Change<serde_json::Map<String, serde_json::Value>>,
     /// The format of the body.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<FormatName>, example = "cloudevents"))]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, pattern = "^(postrider|standard|data|cloudevents|cloudevents-binary|slack|form)$", example = "cloudevents"))]
     pub format: Change<String>,
     /// What the format needs. Another format forgets what it does not need.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<FormatOptions>, example = json!({})))]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<FormatOptions>))]
     pub format_options: Change<FormatOptionChanges>,
     /// The secret, if `url` moves to another host: the present one or another, which then signs at once and alone. In all
     /// other cases call `POST /v1/subscribers/{id}/secret/rotate`.
@@ -256,7 +255,7 @@ pub struct SubscriberView {
 
 /// What a format needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(example = json!({})))]
 #[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct FormatOptions {
     /// The text of a `slack` message: 1 to 4000 characters, in which `{{event}}`, `{{id}}`, `{{agent_id}}`, `{{timestamp}}`,

@@ -18,8 +18,8 @@ use crate::stage::Stage;
 
 /// Many rows that the statements do not ask for.
 const MANY: &str = "INSERT INTO tenants (id, number, created_at) SELECT 'tenant' || n, gen_random_uuid(), n FROM generate_series(1, 20000) AS n;
-    INSERT INTO api_keys (id, kind, tenant, name, hash, scopes, created_at, created_by)
-        SELECT gen_random_uuid(), n % 2, CASE n % 2 WHEN 0 THEN 'tenant' || n % 100 END, 'n', sha256(n::text::bytea), 'events:write', n, 'x'
+    INSERT INTO api_keys (id, kind, tenant, name, hash, scopes, created_at, created_by, revoked_at)
+        SELECT gen_random_uuid(), n % 2, CASE n % 2 WHEN 0 THEN 'tenant' || n % 100 END, 'n', sha256(n::text::bytea), 'events:write', n, 'x', n
         FROM generate_series(1, 20000) AS n;
     INSERT INTO audit (tenant, id, created_at, actor, actor_name, action, target)
         SELECT 'tenant' || n % 100, gen_random_uuid(), n, 'a', 'a', 'key.created', 't' FROM generate_series(1, 20000) AS n;
