@@ -17,6 +17,9 @@
 //! | [`key`] | API keys: their form, their scopes and limits |
 //! | [`keyring`] | encryption of stored secrets |
 //! | [`format`](mod@format) | the bodies that subscribers can ask for |
+//! | [`expression`] | the text of an expression, for filters and transforms |
+//! | [`transform`] | the changes that a subscriber asks for before its data is sent |
+//! | [`json`] | JSON that is changed in places and otherwise kept as it is written |
 //! | [`header`] | the headers that a subscriber adds to its requests |
 //! | [`object`] | structs that deserialise from JSON objects only |
 //! | [`channels`] | words that events and subscribers share |
@@ -33,9 +36,11 @@ pub mod channels;
 pub mod clock;
 pub mod delivery;
 pub mod event;
+pub mod expression;
 pub mod format;
 pub mod header;
 pub mod id;
+pub mod json;
 pub mod key;
 pub mod keyring;
 pub mod merge_patch;
@@ -51,6 +56,7 @@ pub mod signing;
 pub mod subscriber;
 pub mod target;
 pub mod tenant;
+pub mod transform;
 mod word;
 
 pub use attempt::{ErrorKind, Verdict};
@@ -59,6 +65,7 @@ pub use channels::Channels;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use delivery::{DeadReason, DeliveryStatus};
 pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
+pub use expression::{Expression, ExpressionId};
 pub use header::CustomHeaders;
 pub use id::{AttemptId, AuditId, DeliveryId, EventId, Id, IdGenerator, JobId, KeyId, SubscriberId};
 pub use keyring::Keyring;
@@ -70,6 +77,7 @@ pub use secret::Secret;
 pub use subscriber::{DeactivationReason, SubscriberRef, SubscriberUid};
 pub use target::{AddressPolicy, TargetUrl};
 pub use tenant::TenantId;
+pub use transform::Transform;
 pub use word::UnknownWord;
 
 /// Compiles the examples of the README.

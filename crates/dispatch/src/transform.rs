@@ -21,7 +21,7 @@
 //!
 //! # What stays unchanged
 //! Data that no transform changes is stored byte for byte. A transform that changes part of it through a
-//! [JSON Pointer](mod@pointer) rewrites only the white space of the objects and arrays on the pointer's path: numbers
+//! [JSON Pointer](Pointer) rewrites only the white space of the objects and arrays on the pointer's path: numbers
 //! keep all digits, keys their order and spelling, and duplicate keys stay. [`EventDraft::replace`] writes what it is
 //! given, so data that a hook reads into Rust types and writes back is as exact as those types are.
 //!
@@ -58,11 +58,9 @@
 //! number is masked by its digits, and any other value except null becomes `****`.
 
 mod configured;
-mod document;
 mod draft;
 mod error;
 mod hook;
-pub mod pointer;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +75,7 @@ use postrider_core::{AgentId, EventData, EventType, TenantId};
 use serde::Deserializer;
 
 pub use draft::{EditError, EventDraft};
+pub use postrider_core::json::{Pointer, PointerError};
 pub use error::{EntryError, TransformsError};
 pub use hook::{Hook, HookError, NamedHook, hook};
 

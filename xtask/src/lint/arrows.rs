@@ -9,6 +9,7 @@ struct Rule {
 const CORE: &str = "postrider-core";
 const API: &str = "postrider-api";
 const DATABASE: &str = "postrider-database";
+const FILTER: &str = "postrider-filter";
 const QUEUE: &str = "postrider-queue";
 const TELEMETRY: &str = "postrider-telemetry";
 const STORE: &str = "postrider-store";
@@ -30,6 +31,7 @@ const BENCH: &str = "postrider-bench";
 const RULES: &[Rule] = &[
     Rule { package: CORE, may_use: &[] },
     Rule { package: API, may_use: &[CORE] },
+    Rule { package: FILTER, may_use: &[CORE] },
     Rule { package: DATABASE, may_use: &[] },
     Rule { package: TELEMETRY, may_use: &[] },
     Rule { package: MIGRATIONS, may_use: &[] },
@@ -38,14 +40,14 @@ const RULES: &[Rule] = &[
     Rule { package: DELIVERY, may_use: &[CORE] },
     Rule { package: SETTINGS, may_use: &[CORE, DELIVERY, TELEMETRY] },
     Rule { package: PROGRAM, may_use: &[CORE, DATABASE, MIGRATIONS, QUEUE, SETTINGS, STORE, TELEMETRY] },
-    Rule { package: DISPATCH, may_use: &[CORE, DATABASE, QUEUE, STORE, TELEMETRY] },
+    Rule { package: DISPATCH, may_use: &[CORE, FILTER, DATABASE, QUEUE, STORE, TELEMETRY] },
     Rule {
         package: WORKER,
-        may_use: &[CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
+        may_use: &[CORE, FILTER, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
     },
     Rule {
         package: SERVER,
-        may_use: &[API, CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
+        may_use: &[API, CORE, FILTER, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
     },
     Rule {
         package: CLI,
@@ -57,7 +59,7 @@ const RULES: &[Rule] = &[
     Rule { package: KIT, may_use: &[API, MIGRATIONS] },
     Rule { package: STAGE, may_use: &[CORE, DATABASE, QUEUE, STORE, KIT] },
     Rule { package: "postrider-blackbox", may_use: &[CORE, MIGRATIONS, KIT] },
-    Rule { package: "postrider-fuzz", may_use: &[CORE, DELIVERY, TELEMETRY] },
+    Rule { package: "postrider-fuzz", may_use: &[CORE, FILTER, DELIVERY, TELEMETRY] },
     Rule { package: "xtask", may_use: &[] },
     Rule { package: CHAOS, may_use: &[CORE, KIT, MIGRATIONS, "xtask"] },
     Rule { package: BENCH, may_use: &[KIT, "xtask"] },

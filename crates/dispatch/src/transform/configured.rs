@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use postrider_core::EventType;
+use postrider_core::json::Pointer;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -10,7 +11,6 @@ use serde_json::value::RawValue;
 use super::draft::EventDraft;
 use super::error::{EntryError, TransformsError};
 use super::hook::{Hook, HookError};
-use super::pointer::{Pointer, index};
 
 /// A transform whose places and values have been validated.
 #[derive(Debug)]
@@ -114,7 +114,8 @@ fn apart(field: &'static str, pointers: &[Pointer]) -> Result<(), EntryError> {
 
 /// A sort key that orders elements of an array by their index.
 fn order(pointer: &Pointer) -> Vec<(usize, String)> {
-    pointer.steps().iter().map(|step| (index(step).unwrap_or_default(), step.clone())).collect()
+    let number = |step: &String| Pointer::index(step).unwrap_or_default();
+    pointer.steps().iter().map(|step| (number(step), step.clone())).collect()
 }
 
 /// Returns whether a value is or contains null. TOML has no null, but its `nan` and `inf` are read as null.

@@ -1,17 +1,15 @@
 //! The event that hooks read and change.
 
 use postrider_core::event::EventDataError;
+use postrider_core::json::{Document, Pointer, PointerError, PutError};
 use postrider_core::{AgentId, EventData, EventType, TenantId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::document::{Node, PutError};
-use super::pointer::{Pointer, PointerError};
-
 /// An event before it is stored. Hooks can change its data and read the rest.
 ///
-/// [JSON Pointers](mod@super::pointer) name places in the data.
+/// [JSON Pointers](Pointer) name places in the data.
 #[derive(Clone, Debug)]
 pub struct EventDraft {
     tenant: TenantId,
@@ -20,7 +18,7 @@ pub struct EventDraft {
     /// The data before the current hook.
     data: EventData,
     /// The data as parsed and changed by the current hook; `None` if the hook has not read it.
-    open: Option<Node>,
+    open: Option<Document>,
     /// Whether `open` differs from `data`.
     open_changed: bool,
     /// Whether `data` differs from the data that the caller gave.
@@ -126,7 +124,7 @@ impl EventDraft {
     /// Fails if `pointer` is not a JSON Pointer, or the value is not of type `T`.
     pub fn get<T: DeserializeOwned>(&mut self, pointer: &str) -> Result<Option<T>, EditError> {
         let path = parse(pointer)?;
-        let found = self.open().at(path.steps());
+        let found = self.open().at(&path);
         Ok(found.map(|text| serde_json::from_str(&text)).transpose()?)
     }
 
@@ -168,28 +166,22 @@ impl EventDraft {
     }
 
     pub(super) fn put(&mut self, pointer: &Pointer, value: &RawValue) -> Result<(), EditError> {
-        self.open().put(pointer.steps(), value).map_err(|error| match error {
+        self.open().put(pointer, value).map_err(|error| match error {
             PutError::NoElement => EditError::NoElement { pointer: pointer.to_string() },
-            PutError::NotAContainer | PutError::Key => {
-                EditError::NotAContainer { pointer: pointer.to_string() }
-            }
+            _ => EditError::NotAContainer { pointer: pointer.to_string() },
         })?;
         self.open_changed = true;
         Ok(())
     }
 
     pub(super) fn take(&mut self, pointer: &Pointer) -> Option<Box<RawValue>> {
-        let taken = self.open().take(pointer.steps())?;
+        let taken = self.open().take(pointer)?;
         self.open_changed = true;
-        match taken {
-            Node::Text(text) => Some(text),
-            // Printing a parsed value gives valid JSON.
-            open => RawValue::from_string(open.to_string()).ok(),
-        }
+        Some(taken)
     }
 
     pub(super) fn mask_at(&mut self, pointer: &Pointer, keep: usize) -> bool {
-        let masked = self.open().replace(pointer.steps(), &|text| masked(text, keep));
+        let masked = self.open().mask(pointer, keep);
         self.open_changed |= masked;
         masked
     }
@@ -210,36 +202,14 @@ impl EventDraft {
         self.changed.then_some(self.data)
     }
 
-    fn open(&mut self) -> &mut Node {
+    fn open(&mut self) -> &mut Document {
         // An event's data is an object or an array, so parsing it succeeds.
         self.open.get_or_insert_with(|| {
-            Node::open(self.data.as_json()).unwrap_or_else(|| Node::Object(Vec::new()))
+            Document::open(self.data.as_json()).unwrap_or_default()
         })
     }
 }
 
 fn parse(pointer: &str) -> Result<Pointer, EditError> {
     pointer.parse().map_err(|source| EditError::Pointer { pointer: pointer.to_owned(), source })
-}
-
-/// Masks all but the last `keep` characters of a value. Returns `None` if there is nothing to mask. A value that is
-/// neither text nor a number is masked as a whole.
-fn masked(json: &str, keep: usize) -> Option<Box<RawValue>> {
-    const WHOLE: &str = "****";
-    let plain = match json.as_bytes().first()? {
-        b'n' => return None,
-        b'"' => serde_json::from_str::<String>(json).ok(),
-        b'-' | b'0'..=b'9' => Some(json.to_owned()),
-        _ => None,
-    };
-    let masked = match plain {
-        None => WHOLE.to_owned(),
-        Some(plain) if plain.is_empty() => return None,
-        Some(plain) => {
-            let length = plain.chars().count();
-            let hidden = if length > keep { length - keep } else { length };
-            plain.chars().enumerate().map(|(place, shown)| if place < hidden { '*' } else { shown }).collect()
-        }
-    };
-    serde_json::value::to_raw_value(&masked).ok()
 }

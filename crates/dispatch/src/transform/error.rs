@@ -1,8 +1,7 @@
 //! Why transforms were rejected.
 
 use postrider_core::event::EventTypeError;
-
-use super::pointer::{Pointer, PointerError};
+use postrider_core::json::{Pointer, PointerError};
 
 /// Why a hook or a configured transform was rejected.
 #[derive(Debug, thiserror::Error)]

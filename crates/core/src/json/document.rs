@@ -7,11 +7,25 @@ use std::fmt;
 use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::pointer::index;
+use super::mask::masked;
+use super::pointer::Pointer;
 
 /// A JSON value, parsed or still text.
+///
+/// ```
+/// use postrider_core::json::{Document, Pointer};
+///
+/// let mut document = Document::open(r#"{"total": 9.50, "card": {"number": "4111", "cvv": "123"}}"#).ok_or("neither")?;
+/// let cvv: Pointer = "/card/cvv".parse()?;
+/// assert!(document.take(&cvv).is_some());
+/// assert_eq!(document.to_string(), r#"{"total":9.50,"card":{"number":"4111"}}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
-pub(super) enum Node {
+pub struct Document(Node);
+
+#[derive(Clone, Debug)]
+enum Node {
     /// The original text, not parsed.
     Text(Box<RawValue>),
     Object(Vec<Member>),
@@ -20,26 +34,75 @@ pub(super) enum Node {
 
 /// A member of an object.
 #[derive(Clone, Debug)]
-pub(super) struct Member {
+struct Member {
     /// The original text of the key, with its quotes. It may not be valid Unicode (`"\ud800"`).
     key: Box<RawValue>,
     value: Node,
 }
 
 /// Why a value cannot be put at a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PutError {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PutError {
     /// The path leads through text, a number or a boolean.
+    #[error("the path leads through text, a number or a boolean")]
     NotAContainer,
     /// The array has no such element.
+    #[error("the array has no such element")]
     NoElement,
-    /// The key cannot be serialised. Does not occur: every Rust string has a JSON form.
-    Key,
+}
+
+impl Document {
+    /// Parses an object or an array one level deep. Returns `None` if the text is neither.
+    pub fn open(json: &str) -> Option<Self> {
+        Node::open(json).map(Self)
+    }
+
+    /// Returns the text of the value at a place. Of duplicate keys the last counts, as in most parsers.
+    pub fn at(&self, place: &Pointer) -> Option<String> {
+        self.0.at(place.steps())
+    }
+
+    /// Removes the value at a place with all its duplicates, and returns the last of them.
+    pub fn take(&mut self, place: &Pointer) -> Option<Box<RawValue>> {
+        match self.0.take(place.steps())? {
+            Node::Text(text) => Some(text),
+            // Printing a parsed value gives valid JSON.
+            open => RawValue::from_string(open.to_string()).ok(),
+        }
+    }
+
+    /// Puts a value at a place, replacing the value there. Creates the objects on the path.
+    ///
+    /// # Errors
+    /// Fails if the path leads through text, a number or a boolean, or past an array's end.
+    pub fn put(&mut self, place: &Pointer, value: &RawValue) -> Result<(), PutError> {
+        self.0.put(place.steps(), value)
+    }
+
+    /// Masks all but the last `keep` characters of the value at a place, and of its duplicates. Text that is no longer is masked
+    /// as a whole, a number by its digits, and any other value except null becomes `****`. Returns whether anything was masked.
+    pub fn mask(&mut self, place: &Pointer, keep: usize) -> bool {
+        self.0.replace(place.steps(), &|text| masked(text, keep))
+    }
+}
+
+/// An empty object.
+impl Default for Document {
+    fn default() -> Self {
+        Self(Node::Object(Vec::new()))
+    }
+}
+
+/// Prints JSON, without white space between the parts that were parsed.
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 impl Node {
-    /// Parses an object or an array one level deep. Returns `None` if the text is neither.
-    pub(super) fn open(json: &str) -> Option<Self> {
+    fn open(json: &str) -> Option<Self> {
         let mut deserializer = serde_json::Deserializer::from_str(json);
         match json.trim_start().as_bytes().first()? {
             b'{' => deserializer.deserialize_map(Members).map(Self::Object).ok(),
@@ -49,17 +112,17 @@ impl Node {
     }
 
     /// Returns the text of a value. Of duplicate keys the last counts, as in most parsers.
-    pub(super) fn at(&self, path: &[String]) -> Option<String> {
+    fn at(&self, path: &[String]) -> Option<String> {
         let Some((step, rest)) = path.split_first() else { return Some(self.to_string()) };
         match self {
             Self::Text(text) => Self::open(text.get())?.at(path),
             Self::Object(members) => members.iter().rev().find(|member| member.is(step))?.value.at(rest),
-            Self::Array(elements) => elements.get(index(step)?)?.at(rest),
+            Self::Array(elements) => elements.get(Pointer::index(step)?)?.at(rest),
         }
     }
 
     /// Removes a value with all its duplicates, and returns the last of them.
-    pub(super) fn take(&mut self, path: &[String]) -> Option<Self> {
+    fn take(&mut self, path: &[String]) -> Option<Self> {
         let (step, rest) = path.split_first()?;
         self.change(|node| match node {
             Self::Text(_) => None,
@@ -73,14 +136,14 @@ impl Node {
                 .filter_map(|member| member.value.take(rest))
                 .last(),
             Self::Array(elements) => {
-                let place = index(step).filter(|&place| place < elements.len())?;
+                let place = Pointer::index(step).filter(|&place| place < elements.len())?;
                 if rest.is_empty() { Some(elements.remove(place)) } else { elements[place].take(rest) }
             }
         })
     }
 
     /// Puts a value at a place, replacing the value there. Creates the objects on the path.
-    pub(super) fn put(&mut self, path: &[String], value: &RawValue) -> Result<(), PutError> {
+    fn put(&mut self, path: &[String], value: &RawValue) -> Result<(), PutError> {
         let Some((step, rest)) = path.split_first() else {
             *self = Self::Text(value.to_owned());
             return Ok(());
@@ -105,13 +168,14 @@ impl Node {
                     found = true;
                 }
                 if !found {
-                    let key = serde_json::value::to_raw_value(step).map_err(|_| PutError::Key)?;
+                    // Every Rust string has a JSON form, so this does not fail.
+                    let key = serde_json::value::to_raw_value(step).map_err(|_| PutError::NotAContainer)?;
                     members.push(Member { key, value: Self::new_at(rest, value)? });
                 }
             }
             Self::Array(elements) if step == "-" => elements.push(Self::new_at(rest, value)?),
             Self::Array(elements) => {
-                let element = index(step).and_then(|place| elements.get_mut(place));
+                let element = Pointer::index(step).and_then(|place| elements.get_mut(place));
                 element.ok_or(PutError::NoElement)?.put(rest, value)?;
             }
         }
@@ -120,7 +184,7 @@ impl Node {
 
     /// Replaces a value and each of its duplicates by the result of `with` on its text. Returns whether anything was
     /// replaced.
-    pub(super) fn replace(&mut self, path: &[String], with: &dyn Fn(&str) -> Option<Box<RawValue>>) -> bool {
+    fn replace(&mut self, path: &[String], with: &dyn Fn(&str) -> Option<Box<RawValue>>) -> bool {
         let Some((step, rest)) = path.split_first() else {
             let Some(new) = with(&self.to_string()) else { return false };
             *self = Self::Text(new);
@@ -135,7 +199,7 @@ impl Node {
                         replaced |= member.value.replace(rest, with);
                     }
                 }
-                Self::Array(elements) => replaced = elements.get_mut(index(step)?)?.replace(rest, with),
+                Self::Array(elements) => replaced = elements.get_mut(Pointer::index(step)?)?.replace(rest, with),
             }
             replaced.then_some(())
         });
@@ -169,7 +233,6 @@ impl Member {
     }
 }
 
-/// Prints JSON, without white space between the parts that were parsed.
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

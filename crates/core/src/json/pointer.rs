@@ -7,12 +7,12 @@ use std::str::FromStr;
 /// text is the whole document. `-` is the place past an array's end.
 ///
 /// ```
-/// use postrider_dispatch::transform::pointer::Pointer;
+/// use postrider_core::json::Pointer;
 ///
 /// let pointer: Pointer = "/a~1b/0".parse()?;
 /// assert_eq!(pointer.steps(), ["a/b", "0"]);
 /// assert!("card".parse::<Pointer>().is_err());
-/// # Ok::<(), postrider_dispatch::transform::pointer::PointerError>(())
+/// # Ok::<(), postrider_core::json::PointerError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pointer(Vec<String>);
@@ -34,7 +34,7 @@ pub enum PointerError {
 
 impl Pointer {
     /// The most steps of a pointer: the depth to which an event's data may nest.
-    pub const MAX_STEPS: usize = postrider_core::EventData::MAX_DEPTH;
+    pub const MAX_STEPS: usize = crate::EventData::MAX_DEPTH;
 
     /// Returns the keys and indexes of the path.
     pub fn steps(&self) -> &[String] {
@@ -44,6 +44,12 @@ impl Pointer {
     /// Returns whether the pointer is the whole document.
     pub fn is_whole(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the array index that a step names: digits without a leading zero (RFC 6901, §4).
+    pub fn index(step: &str) -> Option<usize> {
+        let canonical = step == "0" || (!step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit()));
+        if canonical { step.parse().ok() } else { None }
     }
 
     /// Returns whether `other` is the same place or inside it.
@@ -87,12 +93,6 @@ impl fmt::Display for Pointer {
     }
 }
 
-/// Returns the array index that a step names: digits without a leading zero (RFC 6901, §4).
-pub(super) fn index(step: &str) -> Option<usize> {
-    let canonical = step == "0" || (!step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit()));
-    if canonical { step.parse().ok() } else { None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +124,7 @@ mod tests {
         for (step, expected) in
             [("0", Some(0)), ("10", Some(10)), ("01", None), ("", None), ("-1", None), ("+1", None)]
         {
-            assert_eq!(index(step), expected, "{step}");
+            assert_eq!(Pointer::index(step), expected, "{step}");
         }
     }
 
