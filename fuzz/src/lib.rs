@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`target`] | URLs of subscribers and of the egress proxy, `Retry-After` |
 //! | [`event`] | event types and patterns, data and the envelope, ids |
+//! | [`expression`] | filters, projections, transforms |
 //! | [`format`](mod@format) | formats of bodies, templates |
 //! | [`secret`] | secrets, signatures, sealed data, custom headers |
 //! | [`policy`] | delivery policies |
@@ -21,6 +22,7 @@
 #![allow(clippy::expect_used, clippy::missing_panics_doc)]
 
 pub mod event;
+pub mod expression;
 pub mod format;
 pub mod policy;
 pub mod secret;
@@ -38,6 +40,8 @@ pub const TARGETS: &[Target] = &[
     ("event_type", event::event_type),
     ("event_data", event::event_data),
     ("id", event::id),
+    ("expression", expression::expression),
+    ("transform", expression::transform),
     ("format", format::format),
     ("secret", secret::secret),
     ("verifier", secret::verifier),

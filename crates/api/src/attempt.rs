@@ -62,6 +62,10 @@ pub struct RequestView {
     pub headers: Vec<HeaderView>,
     /// The SHA-256 of the body, in hexadecimal.
     pub body_sha256: String,
+    /// The version of the transform that made the data, as the subscriber shows it; null if there was none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub transform_version: Option<String>,
 }
 
 /// How long the phases of an attempt took, in milliseconds. A phase that the attempt did not enter is null: one that reuses a

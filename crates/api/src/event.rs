@@ -33,7 +33,7 @@ pub struct EventRequest {
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 128, example = "my-agent"))]
     pub agent_id: Option<String>,
     /// The idempotency key: 1 to 255 printable ASCII characters of your choice. Requests with the same key dispatch the
-    /// event once, for 7 days.
+    /// event once, for 24 hours unless the operator has set another time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 255, example = "order-1-created"))]
     pub id: Option<String>,
@@ -245,7 +245,7 @@ pub struct EventsQuery {
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
     pub event_type: Option<EventType>,
-    /// Only the event to which the caller gave this `id`, in the last 7 days.
+    /// Only the event to which the caller gave this `id`, for as long as idempotency keys are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>, min_length = 1, max_length = 255))]
     pub idempotency_key: Option<String>,

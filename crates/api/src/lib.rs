@@ -9,6 +9,7 @@
 //! | [`event`] | dispatching events, one by one or in batches, and reading them |
 //! | [`event_type`] | registered event types and their schemas |
 //! | [`subscriber`], [`secret`] | subscribers, their changes and their secrets |
+//! | [`transform`] | what is done with the data before it is sent |
 //! | [`key`], [`audit`] | API keys, and who changed what |
 //! | [`tenant`] | tenants and their changes |
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
@@ -38,6 +39,7 @@ pub mod simulate;
 pub mod stats;
 pub mod subscriber;
 pub mod tenant;
+pub mod transform;
 
 pub use list::{Cursor, Limit, List};
 pub use moment::Moment;

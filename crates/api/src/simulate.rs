@@ -58,14 +58,47 @@ pub struct SimulationView {
     pub matched: bool,
     /// Why it would, or would not.
     pub reason: MatchReason,
-    /// The request as it would be sent now, also if the event does not match.
-    pub request: SimulatedRequestView,
+    /// What the subscriber's filter says of the event; null if it has none.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub filter: Option<FilterResultView>,
+    /// What the subscriber's transform makes of the data; null if it has none.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub transform: Option<TransformResultView>,
+    /// The request as it would be sent now, also if the event does not match; null if the transform fails.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub request: Option<SimulatedRequestView>,
     /// When attempts would start if all failed, counted from the first one. Random parts of delays are left out.
     pub attempts: Vec<SimulatedAttemptView>,
 }
 
-/// Why a subscriber receives an event (`matched`), or does not: it is `inactive`, no `pattern` matches, or it shares no
-/// `channel` with the event.
+/// What a filter says of an event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = FilterResult))]
+pub struct FilterResultView {
+    /// The result; null if the filter failed, in which case the event is delivered.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub result: Option<bool>,
+    /// Why the filter failed.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub error: Option<String>,
+}
+
+/// What a transform makes of an event's data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = TransformResult))]
+pub struct TransformResultView {
+    /// The version of the transform, as attempts note it.
+    pub version: String,
+    /// The data in JSON text; null if the transform failed.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub data: Option<String>,
+    /// Why the transform failed.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub error: Option<String>,
+}
+
+/// Why a subscriber receives an event (`matched`), or does not: it is `inactive`, no `pattern` matches, it shares no
+/// `channel` with the event, or its `filter` is false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -78,6 +111,8 @@ pub enum MatchReason {
     Pattern,
     /// It shares no channel with the event.
     Channel,
+    /// Its filter is false.
+    Filter,
 }
 
 /// A request that was not sent.

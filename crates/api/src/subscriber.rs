@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 #[cfg(feature = "schema")]
 use crate::policy::PolicySchema;
 use crate::secret::SecretView;
+use crate::transform::TransformFields;
 use crate::{Cursor, Limit, List, Moment};
 
 pub use fields::{Change, HeaderChanges, HeaderPairs, Pairs};
@@ -96,6 +97,14 @@ pub struct SubscriberRequest {
         schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 10, example = json!(["customer:42"]))
     )]
     pub channels: Option<Vec<String>>,
+    /// A filter: a CEL expression over `event` and `data` that gives true or false. Of the events that match by pattern and
+    /// channel, the subscriber receives those for which it is true. Default: all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, min_length = 1, max_length = 4096, example = "data.total > 100"))]
+    pub filter: Option<String>,
+    /// What is done with the data before it is sent. Default: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transform: Option<TransformFields>,
     /// For `PUT`: lets the secret go to another host when `url` moves there. Otherwise such a request must repeat the secret.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "schema", schema(required = false))]
@@ -195,6 +204,14 @@ pub struct ChangeRequest {
         schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 10, example = json!(["customer:42"]))
     )]
     pub channels: Change<Vec<String>>,
+    /// The filter; null takes it away.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, min_length = 1, max_length = 4096, example = "data.total > 100"))]
+    pub filter: Change<String>,
+    /// The transform, merged member by member; null takes it away. To replace steps by a projection, set `steps` to null.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<TransformFields>))]
+    pub transform: Change<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// A subscriber, without its secret and the values of its headers.
@@ -245,6 +262,18 @@ pub struct SubscriberView {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, required, example = json!(["customer:42"])))]
     pub channels: Option<Channels>,
+    /// The filter; null if it has none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required, example = "data.total > 100"))]
+    pub filter: Option<String>,
+    /// What is done with the data before it is sent; null if nothing is.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub transform: Option<TransformFields>,
+    /// Stands for the transform in attempts; null if there is none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub transform_version: Option<String>,
     /// The circuit breaker.
     pub breaker: BreakerView,
     /// When the subscriber was created.

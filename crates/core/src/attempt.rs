@@ -41,6 +41,8 @@ words! {
         /// The receiver ended every connection, or refused the request on it, before it processed the request, as HTTP/2
         /// allows. It has done nothing wrong.
         Unprocessed = 16, "unprocessed";
+        /// The subscriber's transform does not fit the event. No request was made.
+        Transform = 17, "transform";
         /// Postrider and the receiver share no TLS version, cipher suite or type of key.
         TlsUnsupported = 18, "tls_unsupported";
     }
@@ -97,16 +99,19 @@ impl ErrorKind {
                 "Nothing to do for the receiver; the operator should check the egress proxy and its rules."
             }
             Self::Internal => "Nothing to do for the receiver; the operator should check the worker's log.",
+            Self::Transform => {
+                "Correct the subscriber's transform or plugin; waiting deliveries use the new one. `POST /v1/simulate` shows what it makes of an event."
+            }
             Self::Unprocessed => {
                 "Nothing to do if it is rare; otherwise raise the number of requests that the receiver serves on an HTTP/2 connection."
             }
         }
     }
 
-    /// Returns whether the failure counts against the receiver; `false` for failures of Postrider or its egress proxy, and
-    /// for connections that the receiver ended as the protocol allows.
+    /// Returns whether the failure counts against the receiver; `false` for failures of Postrider, its egress proxy or the
+    /// subscriber's transform, and for connections that the receiver ended as the protocol allows.
     pub const fn blames_receiver(self) -> bool {
-        !matches!(self, Self::Proxy | Self::Internal | Self::Unprocessed)
+        !matches!(self, Self::Proxy | Self::Internal | Self::Unprocessed | Self::Transform)
     }
 }
 

@@ -73,6 +73,13 @@ impl ExpressionId {
     }
 }
 
+/// Prints 32 hexadecimal digits.
+impl fmt::Display for ExpressionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
 impl FromStr for Expression {
     type Err = ExpressionError;
 

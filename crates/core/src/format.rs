@@ -26,11 +26,10 @@ use serde::{Deserialize, Serialize};
 use crate::EventId;
 
 pub use self::name::FormatName;
-pub use self::parts::UnreadableEnvelope;
+pub use self::parts::{Parts, UnreadableEnvelope};
 pub use self::template::{Template, TemplateError};
 
 use self::escape::{header_value, path_segment};
-use self::parts::Parts;
 
 /// How the body of a subscriber's requests looks.
 ///

@@ -5,13 +5,15 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `prepared` | an event after its transforms have run, and its subscribers |
+//! | `prepared` | an event after its transforms have run |
+//! | `addressed` | an event and its subscribers, whose filters are asked here |
 //! | `channels` | the subscribers that share a channel with an event |
 //! | `candidate` | an event with its ids and subscribers |
 //! | `idempotency` | decides which candidates are new, repeats or conflicts |
 //! | `rows` | the rows and jobs of new events |
 //! | `chunk` | writes some events, all or none |
 
+mod addressed;
 mod candidate;
 mod channels;
 mod chunk;
@@ -21,10 +23,9 @@ mod rows;
 
 use postrider_database::{Dialect, InTransaction};
 use postrider_store::StoreError;
-use postrider_store::intake::Audience;
 
+use self::addressed::{Addressed, Found, address};
 use self::chunk::write_chunk;
-use self::prepared::Addressed;
 use crate::error::DispatchError;
 use crate::event::{Dispatched, NewEvent};
 use crate::shared::Shared;
@@ -65,23 +66,28 @@ pub(crate) async fn commit_narrow(shared: &Shared, events: &[Prepared]) -> Vec<O
         };
         Ok::<_, StoreError>((found, channels::find(shared, events).await?))
     };
+    let all_failed = |error: StoreError| {
+        let error = DispatchError::from(error);
+        events.iter().map(|_| Some(Err(error.clone()))).collect()
+    };
     let (found, in_channels) = match shared.store.database().answered(reading).await {
         Ok(found) => found,
-        Err(error) => {
-            let error = DispatchError::from(error);
-            return events.iter().map(|_| Some(Err(error.clone()))).collect();
-        }
+        Err(error) => return all_failed(error),
     };
     let mut places = Vec::new();
-    let mut addressed = Vec::new();
+    let mut few = Vec::new();
     for (place, (event, index)) in events.iter().zip(types.indexes).enumerate() {
-        let matching = || channels::merged(found[index].clone(), in_channels.of(event));
-        let subscribers = event.only.map_or_else(matching, |only| Some(vec![only]));
-        if let Some(subscribers) = subscribers {
+        let matching = || channels::merged(found[index].clone(), in_channels.of(event)).map(Found::Few);
+        if let Some(found) = event.only.map_or_else(matching, |only| Some(Found::Only(only))) {
             places.push(place);
-            addressed.push(Addressed { event, audience: Audience::Few(subscribers) });
+            few.push((event, found));
         }
     }
+    let reads = shared.store.database().reads();
+    let addressed = match shared.store.database().answered(address(shared, &reads, few)).await {
+        Ok(addressed) => addressed,
+        Err(error) => return all_failed(error),
+    };
     let mut answers: Vec<Option<Answer>> = events.iter().map(|_| None).collect();
     for (place, answer) in places.into_iter().zip(write_chunks(shared, addressed, is_cached).await) {
         answers[place] = answer;
@@ -106,16 +112,20 @@ pub(crate) async fn commit_wide(shared: &Shared, events: &[&Prepared]) -> Vec<An
         }
         Ok::<_, StoreError>(audiences)
     };
-    let audiences = match counted.await {
-        Ok(audiences) => audiences,
+    let addressing = async {
+        let audiences = counted.await?;
+        let found = events.iter().zip(&asked.indexes);
+        let found = found.map(|(event, index)| (*event, Found::from(audiences[*index].clone()))).collect();
+        let reads = shared.store.database().reads();
+        shared.store.database().answered(address(shared, &reads, found)).await
+    };
+    let addressed = match addressing.await {
+        Ok(addressed) => addressed,
         Err(error) => {
             let error = DispatchError::from(error);
             return events.iter().map(|_| Err(error.clone())).collect();
         }
     };
-    let addressed = events.iter().zip(asked.indexes);
-    let addressed =
-        addressed.map(|(event, index)| Addressed { event, audience: audiences[index].clone() }).collect();
     let answers = write_chunks(shared, addressed, false).await;
     // Only events whose subscribers were cached can be left for later.
     answers.into_iter().map(|answer| answer.unwrap_or(Err(DispatchError::Closed))).collect()
@@ -128,26 +138,29 @@ pub(crate) async fn write_in(
     event: &Prepared,
 ) -> Result<Answer, StoreError> {
     let (tenant, event_type) = (&event.event.tenant, &event.event.event_type);
-    let few = if let Some(only) = event.only {
-        Some(vec![only])
+    let found = if let Some(only) = event.only {
+        Some(Found::Only(only))
     } else {
         let types = event_types([event]);
         let found = shared.store.subscribers_of(transaction, &types.distinct).await?.pop().flatten();
-        if let Some(channels) = channels::asked(event).1 {
+        let found = found.map(Into::into);
+        let few = if let Some(channels) = channels::asked(event).1 {
             let asked = [(tenant.clone(), event_type.clone(), channels)];
             let others = shared.store.subscribers_in_channels(transaction, &asked).await?.pop().flatten();
             channels::merged(found, Some(&others))
         } else {
             found
-        }
+        };
+        few.map(Found::Few)
     };
-    let audience = if let Some(few) = few {
-        Audience::Few(few)
+    let found = if let Some(found) = found {
+        found
     } else {
         let channels = event.event.channels.as_ref();
-        shared.store.audience_of(transaction, tenant, event_type, channels).await?
+        shared.store.audience_of(transaction, tenant, event_type, channels).await?.into()
     };
-    let mut answers = chunk::write_in(shared, transaction, &[Addressed { event, audience }]).await?;
+    let addressed = address(shared, transaction, vec![(event, found)]).await?;
+    let mut answers = chunk::write_in(shared, transaction, &addressed).await?;
     Ok(answers.pop().unwrap_or(Err(DispatchError::Closed)))
 }
 

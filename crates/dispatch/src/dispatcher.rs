@@ -12,6 +12,7 @@ use crate::config::{Config, ConfigError};
 use crate::error::DispatchError;
 use crate::event::{Dispatched, NewEvent};
 use crate::fan_out::FanOuts;
+use crate::filters::Filters;
 use crate::flush::Flushers;
 use crate::shared::Shared;
 use crate::subscriber_cache::SubscriberCache;
@@ -35,7 +36,8 @@ impl Dispatcher {
         config.validate()?;
         let database = store.database().apart_from_api();
         let store = store.over(database);
-        let fan_outs = FanOuts::start(&store);
+        let filters = Filters::default();
+        let fan_outs = FanOuts::start(&store, &filters);
         let shared = Arc::new(Shared {
             store,
             fan_outs,
@@ -43,6 +45,7 @@ impl Dispatcher {
             labels: BoundedLabel::default(),
             transforms: config.transforms,
             subscribers: SubscriberCache::default(),
+            filters,
         });
         let flushers = Flushers::start(&shared, config.flushers, config.waiting);
         Ok(Self { shared, flushers })

@@ -10,6 +10,8 @@ use postrider_telemetry::metric;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
+use crate::filters::Filters;
+
 /// How many deliveries a step makes. Everything else waits for a step on SQLite, which has one connection.
 const STEP: usize = 500;
 const STEP_ON_SQLITE: usize = 200;
@@ -30,11 +32,11 @@ pub(crate) struct FanOuts(mpsc::Sender<()>);
 
 impl FanOuts {
     /// Starts the task. Must be called within a tokio runtime.
-    pub(crate) fn start(store: &Store) -> Self {
+    pub(crate) fn start(store: &Store, filters: &Filters) -> Self {
         let (sender, receiver) = mpsc::channel(1);
         // Not with the connections for intake, so that small events overtake.
         let database = store.database().serving(Purpose::Delivery);
-        tokio::spawn(run(store.clone().over(database), receiver));
+        tokio::spawn(run(store.clone().over(database), filters.clone(), receiver));
         Self(sender)
     }
 
@@ -47,7 +49,7 @@ impl FanOuts {
 
 /// Takes steps until none is left to take, whenever it is woken. It rests after a step for as long as the step took, so that
 /// other work has the database for half of the time at least.
-async fn run(store: Store, mut woken: mpsc::Receiver<()>) {
+async fn run(store: Store, filters: Filters, mut woken: mpsc::Receiver<()>) {
     let max = match store.database().dialect() {
         Dialect::Postgres => STEP,
         Dialect::Sqlite => STEP_ON_SQLITE,
@@ -56,7 +58,7 @@ async fn run(store: Store, mut woken: mpsc::Receiver<()>) {
     while woken.recv().await.is_some() {
         while !woken.is_closed() {
             let began = Instant::now();
-            match store.database().answered(store.fan_out(last.as_ref(), max)).await {
+            match store.database().answered(store.fan_out(last.as_ref(), max, &filters)).await {
                 Ok(FannedOut::Step(Step { tenant, event, jobs, complete })) => {
                     let took = began.elapsed();
                     metrics::histogram!(metric::FAN_OUT_STEP).record(took.as_secs_f64());

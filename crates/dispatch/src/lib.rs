@@ -59,6 +59,7 @@ mod dispatcher;
 mod error;
 mod event;
 mod fan_out;
+mod filters;
 mod flush;
 mod shared;
 mod subscriber_cache;

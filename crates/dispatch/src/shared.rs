@@ -5,6 +5,7 @@ use postrider_store::Store;
 use postrider_telemetry::label::BoundedLabel;
 
 use crate::fan_out::FanOuts;
+use crate::filters::Filters;
 use crate::subscriber_cache::SubscriberCache;
 use crate::transform::Transforms;
 
@@ -16,6 +17,7 @@ pub(crate) struct Shared {
     pub(crate) labels: BoundedLabel,
     pub(crate) transforms: Transforms,
     pub(crate) subscribers: SubscriberCache,
+    pub(crate) filters: Filters,
     /// Makes the deliveries of events with many subscribers.
     pub(crate) fan_outs: FanOuts,
 }

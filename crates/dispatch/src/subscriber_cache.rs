@@ -1,7 +1,7 @@
 //! The subscribers last found for each event type, so that most events are written without a query before.
 //!
-//! The cache may be stale. The statement that writes an event also checks that the cached list still holds, and writes
-//! nothing if it does not. That an event type has many subscribers is checked by counting them.
+//! The cache may be stale. The statement that writes an event also checks that the cached list still holds, filters included,
+//! and writes nothing if it does not. That an event type has many subscribers is checked by counting them.
 //!
 //! Only what events without channels find is cached. There may be as many channels as an application has customers, and each
 //! would take the place of an event type.
@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use postrider_core::{EventType, SubscriberId, TenantId};
-use postrider_store::intake::Audience;
+use postrider_core::{EventType, TenantId};
+use postrider_store::intake::{Audience, Match};
 
 /// An event type of one tenant.
 pub(crate) type TenantEventType = (TenantId, EventType);
@@ -52,7 +52,7 @@ const MAX_TYPES_PER_BATCH: usize = 8;
 
 #[derive(Clone, Debug)]
 enum Cached {
-    Listed(Arc<[SubscriberId]>),
+    Listed(Arc<[Match]>),
     /// Few, but too many to list.
     Counted(usize),
     Many,
@@ -64,13 +64,13 @@ pub(crate) struct SubscriberCache(Mutex<HashMap<TenantEventType, Cached>>);
 impl SubscriberCache {
     /// Returns the subscribers of each of these event types, `None` for a type that has many; or `None` if one of them is
     /// not cached.
-    pub(crate) fn get(&self, event_types: &[TenantEventType]) -> Option<Vec<Option<Vec<SubscriberId>>>> {
+    pub(crate) fn get(&self, event_types: &[TenantEventType]) -> Option<Vec<Option<Arc<[Match]>>>> {
         if event_types.len() > MAX_TYPES_PER_BATCH {
             return None;
         }
         let cached = self.lock();
         let found = event_types.iter().map(|event_type| match cached.get(event_type)? {
-            Cached::Listed(found) => Some(Some(found.to_vec())),
+            Cached::Listed(found) => Some(Some(Arc::clone(found))),
             Cached::Many => Some(None),
             Cached::Counted(_) => None,
         });
@@ -87,14 +87,14 @@ impl SubscriberCache {
     }
 
     /// Caches the subscribers that a query has found for each of these event types; `None` for a type that has many.
-    pub(crate) fn insert(&self, event_types: &[TenantEventType], found: &[Option<Vec<SubscriberId>>]) {
-        self.put(event_types, found.iter().map(|found| found.as_deref().map_or(Cached::Many, few)));
+    pub(crate) fn insert(&self, event_types: &[TenantEventType], found: &[Option<Arc<[Match]>>]) {
+        self.put(event_types, found.iter().map(|found| found.as_ref().map_or(Cached::Many, few)));
     }
 
     /// Caches the subscribers of an event type, for events without channels, after they were counted.
     pub(crate) fn insert_counted(&self, event_type: &TenantEventType, found: &Audience) {
         let found = match found {
-            Audience::Few(found) => few(found),
+            Audience::Few(found) => few(&found.as_slice().into()),
             Audience::Many(_) => Cached::Many,
         };
         self.put(std::slice::from_ref(event_type), std::iter::once(found));
@@ -123,6 +123,10 @@ impl SubscriberCache {
     }
 }
 
-fn few(found: &[SubscriberId]) -> Cached {
-    if found.len() > MAX_SUBSCRIBERS { Cached::Counted(found.len()) } else { Cached::Listed(found.into()) }
+fn few(found: &Arc<[Match]>) -> Cached {
+    if found.len() > MAX_SUBSCRIBERS {
+        Cached::Counted(found.len())
+    } else {
+        Cached::Listed(Arc::clone(found))
+    }
 }

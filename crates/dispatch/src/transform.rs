@@ -75,9 +75,9 @@ use postrider_core::{AgentId, EventData, EventType, TenantId};
 use serde::Deserializer;
 
 pub use draft::{EditError, EventDraft};
-pub use postrider_core::json::{Pointer, PointerError};
 pub use error::{EntryError, TransformsError};
 pub use hook::{Hook, HookError, NamedHook, hook};
+pub use postrider_core::json::{Pointer, PointerError};
 
 use crate::error::DispatchError;
 

@@ -68,6 +68,9 @@ pub enum Reason {
     /// Something is built in each turn of a loop.
     #[error("a loop must not build lists, maps or texts")]
     Building,
+    /// A loop goes over a map that the expression itself makes, which has no order.
+    #[error("a loop must not go over a map that the expression makes, since such a map has no order")]
+    UnorderedLoop,
     /// A list is searched in each turn of a loop.
     #[error("inside a loop, `in` takes only a list of literals")]
     Searching,
@@ -105,7 +108,10 @@ pub enum Failed {
     #[error("{0}")]
     Types(String),
     /// A value that does not depend on a loop is too large for one, or could not be evaluated.
-    #[error("what a loop compares with must be a number, a boolean or a text of at most {} bytes", crate::program::MAX_HOISTED)]
+    #[error(
+        "what a loop compares with must be a number, a boolean or a text of at most {} bytes",
+        crate::program::MAX_HOISTED
+    )]
     Hoisted,
     /// A calculation went wrong: an overflow, a division by zero, an index past the end.
     #[error("a calculation failed: an overflow, a division by zero, or an index past the end of a list")]
@@ -140,7 +146,9 @@ impl From<ExecutionError> for Failed {
                 overload.function(),
                 overload.argument_types().join(" and ")
             )),
-            ExecutionError::UnexpectedType { got, want } => Self::Types(format!("got {got} instead of {want}")),
+            ExecutionError::UnexpectedType { got, want } => {
+                Self::Types(format!("got {got} instead of {want}"))
+            }
             ExecutionError::UnsupportedBinaryOperator(operator, ..) => {
                 Self::Types(format!("`{operator}` does not apply to these types"))
             }
@@ -148,7 +156,9 @@ impl From<ExecutionError> for Failed {
             | ExecutionError::RemainderByZero(_)
             | ExecutionError::Overflow(..)
             | ExecutionError::IndexOutOfBounds(_) => Self::Arithmetic,
-            ExecutionError::FunctionError { function, .. } => Self::Types(format!("`{function}` failed for this value")),
+            ExecutionError::FunctionError { function, .. } => {
+                Self::Types(format!("`{function}` failed for this value"))
+            }
             _ => Self::Internal,
         }
     }

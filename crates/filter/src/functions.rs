@@ -50,7 +50,9 @@ fn has<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Executi
 }
 
 fn fits<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let [text, pattern] = arguments.as_slice() else { return Err(ExecutionError::missing_argument_or_target()) };
+    let [text, pattern] = arguments.as_slice() else {
+        return Err(ExecutionError::missing_argument_or_target());
+    };
     match (text.downcast_ref::<CelString<'_>>(), pattern.downcast_ref::<Pattern>()) {
         (Some(text), Some(Pattern(pattern))) => Ok(boolean(pattern.is_match(text.inner()))),
         _ => Err(ExecutionError::missing_argument_or_target()),

@@ -67,7 +67,8 @@ pub(crate) fn equal(one: &dyn Val, other: &dyn Val) -> bool {
     }
     match (size_of_map(one), size_of_map(other)) {
         (Some(one_size), Some(other_size)) => {
-            one_size == other_size && pairs(one).all(|(key, value)| get(other, key).is_some_and(|found| equal(value, found)))
+            one_size == other_size
+                && pairs(one).all(|(key, value)| get(other, key).is_some_and(|found| equal(value, found)))
         }
         (None, None) => one.equals(other),
         _ => false,
@@ -75,11 +76,12 @@ pub(crate) fn equal(one: &dyn Val, other: &dyn Val) -> bool {
 }
 
 fn equals_list(other: &dyn Val, elements: &[Box<dyn Val + '_>]) -> bool {
-    let others: &[Box<dyn Val + '_>] = match (other.downcast_ref::<JsonList>(), other.downcast_ref::<CelList<'_>>()) {
-        (Some(list), _) => list.elements(),
-        (None, Some(list)) => list.inner(),
-        (None, None) => return false,
-    };
+    let others: &[Box<dyn Val + '_>] =
+        match (other.downcast_ref::<JsonList>(), other.downcast_ref::<CelList<'_>>()) {
+            (Some(list), _) => list.elements(),
+            (None, Some(list)) => list.inner(),
+            (None, None) => return false,
+        };
     elements.len() == others.len()
         && elements.iter().zip(others).all(|(one, other)| equal(one.as_ref(), other.as_ref()))
 }
@@ -97,7 +99,9 @@ fn pairs<'b>(map: &'b dyn Val) -> Box<dyn Iterator<Item = (&'b dyn Val, &'b dyn 
         return Box::new(map.members().iter().map(|(key, value)| (key as &dyn Val, value.as_ref())));
     }
     match map.downcast_ref::<CelMap<'_>>() {
-        Some(map) => Box::new(map.inner().iter().map(|(key, value)| (key.inner() as &dyn Val, value.as_ref() as &dyn Val))),
+        Some(map) => Box::new(
+            map.inner().iter().map(|(key, value)| (key.inner() as &dyn Val, value.as_ref() as &dyn Val)),
+        ),
         None => Box::new(std::iter::empty()),
     }
 }
@@ -195,7 +199,9 @@ impl Indexer for JsonList {
             (None, None) => return Err(wrong_type(index, "int")),
         };
         let found = place.and_then(|place| self.0.get(place));
-        found.map(|value| CowVal::Borrowed(value.as_ref())).ok_or(ExecutionError::IndexOutOfBounds(cel::Value::Null))
+        found
+            .map(|value| CowVal::Borrowed(value.as_ref()))
+            .ok_or(ExecutionError::IndexOutOfBounds(cel::Value::Null))
     }
 
     fn steal<'v>(self: Box<Self>, index: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>

@@ -51,7 +51,8 @@ impl Program {
         }
         // The parser takes more stack for each level than an async runtime's thread has for all. A panic of it ends there, too.
         std::thread::scope(|scope| {
-            let compiling = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || parse(text, purpose));
+            let compiling =
+                std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || parse(text, purpose));
             let compiled = compiling.ok().and_then(|compiling| compiling.join().ok());
             compiled.unwrap_or_else(|| Err(Reason::Internal.whole()))
         })

@@ -45,6 +45,11 @@ pub(crate) fn has_loop(expr: &IdedExpr) -> bool {
     matches!(expr.expr, Expr::Comprehension(_)) || children(expr).into_iter().any(has_loop)
 }
 
+/// Whether an expression makes a map.
+pub(crate) fn makes_map(expr: &IdedExpr) -> bool {
+    matches!(expr.expr, Expr::Map(_)) || children(expr).into_iter().any(makes_map)
+}
+
 /// The parts of an expression.
 pub(crate) fn children(expr: &IdedExpr) -> Vec<&IdedExpr> {
     match &expr.expr {
@@ -85,7 +90,9 @@ pub(crate) fn gives(expr: &IdedExpr) -> Gives {
         Expr::Ident(name) if is_type(name) => Gives::Other,
         Expr::Select(select) if select.test => Gives::Boolean,
         // The members of `event` are texts, a number and a list.
-        Expr::Select(select) if matches!(&select.operand.expr, Expr::Ident(name) if name == "event") => Gives::Other,
+        Expr::Select(select) if matches!(&select.operand.expr, Expr::Ident(name) if name == "event") => {
+            Gives::Other
+        }
         Expr::Select(_) | Expr::Ident(_) | Expr::Unspecified => Gives::Unknown,
         Expr::Comprehension(of) => match &of.accu_init.expr {
             Expr::List(_) => Gives::Other,

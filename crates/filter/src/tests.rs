@@ -115,10 +115,19 @@ fn errors_say_what_is_wrong_and_show_nothing_of_the_event() {
         ("data.missing > 1", "the event has no `missing`; ask with has() before"),
         ("data.name > 1", "`_>_` does not apply to string and int"),
         ("data.name + 1 == 'x'", "`add` does not apply to these types"),
-        ("1 / (data.total - 250) == 1", "a calculation failed: an overflow, a division by zero, or an index past the end of a list"),
-        ("data.items[7].n == 1", "a calculation failed: an overflow, a division by zero, or an index past the end of a list"),
+        (
+            "1 / (data.total - 250) == 1",
+            "a calculation failed: an overflow, a division by zero, or an index past the end of a list",
+        ),
+        (
+            "data.items[7].n == 1",
+            "a calculation failed: an overflow, a division by zero, or an index past the end of a list",
+        ),
         ("data.total", "the filter gave neither true nor false"),
-        ("data.items.exists(i, i.sku == data.customer)", "what a loop compares with must be a number, a boolean or a text of at most 256 bytes"),
+        (
+            "data.items.exists(i, i.sku == data.customer)",
+            "what a loop compares with must be a number, a boolean or a text of at most 256 bytes",
+        ),
         ("int(data.name) == 1", "`int` failed for this value"),
     ] {
         assert_eq!(matches(text).unwrap_err().to_string(), message, "{text}");
@@ -135,16 +144,51 @@ fn what_is_no_filter_is_rejected_with_its_position() {
         ("data.items.map(i, i.n)", "line 1, column 15: a filter must give true or false"),
         ("true ? 1 : 2", "line 1, column 6: a filter must give true or false"),
         ("size(data)", "line 1, column 5: a filter must give true or false"),
-        ("order.total > 1", "line 1, column 1: there is no `order`: use `event`, `data`, or the variable of a loop"),
-        ("data.total >\n  other", "line 2, column 3: there is no `other`: use `event`, `data`, or the variable of a loop"),
-        ("data.name.reverse() == 'x'", "line 1, column 18: there is no function `reverse` with these arguments"),
+        (
+            "order.total > 1",
+            "line 1, column 1: there is no `order`: use `event`, `data`, or the variable of a loop",
+        ),
+        (
+            "data.total >\n  other",
+            "line 2, column 3: there is no `other`: use `event`, `data`, or the variable of a loop",
+        ),
+        (
+            "data.name.reverse() == 'x'",
+            "line 1, column 18: there is no function `reverse` with these arguments",
+        ),
         ("now() > 1", "line 1, column 4: there is no function `now` with these arguments"),
-        ("contains(data.name, 'x')", "line 1, column 9: there is no function `contains` with these arguments"),
-        ("data.name.matches(data.pattern)", "line 1, column 23: the pattern of `matches` must be a literal text"),
-        ("data.items.exists(i, i.tags.exists(t, t == 'x'))", "line 1, column 35: a loop must not be inside another one"),
-        ("data.items.exists(i, [i.sku] == ['a'])", "line 1, column 22: a loop must not build lists, maps or texts"),
-        ("data.items.exists(i, i.sku + 'x' == 'ax')", "line 1, column 28: a loop must not build lists, maps or texts"),
-        ("data.items.exists(i, i.sku in data.skus)", "line 1, column 28: inside a loop, `in` takes only a list of literals"),
+        (
+            "contains(data.name, 'x')",
+            "line 1, column 9: there is no function `contains` with these arguments",
+        ),
+        (
+            "data.name.matches(data.pattern)",
+            "line 1, column 23: the pattern of `matches` must be a literal text",
+        ),
+        (
+            "data.items.exists(i, i.tags.exists(t, t == 'x'))",
+            "line 1, column 35: a loop must not be inside another one",
+        ),
+        (
+            "data.items.exists(i, [i.sku] == ['a'])",
+            "line 1, column 22: a loop must not build lists, maps or texts",
+        ),
+        (
+            "data.items.exists(i, i.sku + 'x' == 'ax')",
+            "line 1, column 28: a loop must not build lists, maps or texts",
+        ),
+        (
+            "data.items.exists(i, i.sku in data.skus)",
+            "line 1, column 28: inside a loop, `in` takes only a list of literals",
+        ),
+        (
+            "{'a': 1}.exists(k, k == 'a')",
+            "line 1, column 16: a loop must not go over a map that the expression makes, since such a map has no order",
+        ),
+        (
+            "[{'a': 1}][0].exists(k, k == 'a')",
+            "line 1, column 21: a loop must not go over a map that the expression makes, since such a map has no order",
+        ),
         ("data.items.exists(data, true)", "line 1, column 18: a loop's variable must not be called `data`"),
         ("Message{a: 1} == data", "line 1, column 8: messages are not supported"),
     ] {
@@ -154,7 +198,18 @@ fn what_is_no_filter_is_rejected_with_its_position() {
 
 #[test]
 fn what_is_not_cel_is_rejected_with_its_position() {
-    for text in ["data.total >", "data.total > 100)", "(((", "data.?x", "a b", "\"open", "@result", "data.`x`", "1 = 1", "🦀"] {
+    for text in [
+        "data.total >",
+        "data.total > 100)",
+        "(((",
+        "data.?x",
+        "a b",
+        "\"open",
+        "@result",
+        "data.`x`",
+        "1 = 1",
+        "🦀",
+    ] {
         let rejected = rejected(text);
         assert!(matches!(rejected.reason, Reason::Syntax(_)), "{text}: {rejected}");
         assert!(rejected.to_string().starts_with("line 1, column "), "{text}: {rejected}");

@@ -1,8 +1,6 @@
 //! Values of the library as JSON.
 
-use cel::common::types::{
-    CelBool, CelDouble, CelInt, CelList, CelMap, CelNull, CelString, CelUInt,
-};
+use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelNull, CelString, CelUInt};
 use cel::common::value::Val;
 use serde_json::Number;
 

@@ -22,6 +22,7 @@ use postrider_core::event::SchemaMode;
 use postrider_core::key::Scope;
 use postrider_store::Store;
 use postrider_store::event_types::{MAX_TYPES, RegisteredType, TypeChanged, TypesOf};
+use serde_json::Value;
 use utoipa_axum::routes;
 
 use crate::audit::Audited;
@@ -92,6 +93,15 @@ fn seen_view(name: EventType, deliveries: u64) -> EventTypeView {
         created_at: None::<Moment>,
         updated_at: None,
     }
+}
+
+/// Types as the `webhooks` of an OpenAPI document.
+pub(crate) fn webhooks(types: Vec<RegisteredType>) -> Value {
+    let types = types.into_iter().map(|of| {
+        let schema = of.schema.and_then(|schema| serde_json::from_str(&schema).ok());
+        (of.name.to_string(), of.description, of.deprecated, schema)
+    });
+    exchange::document(types)["webhooks"].take()
 }
 
 /// All types that concern an owner, by name: its own, otherwise those of the deployment, otherwise those that were seen.

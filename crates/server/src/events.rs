@@ -46,7 +46,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
 /// The server answers after the event, its deliveries and their jobs are committed in one transaction. An event without
 /// subscribers is not an error. For an event with more than 100 subscribers it answers after the event and the promise to
 /// make its deliveries are committed; they follow within seconds, and `fan_out` is `continuing` until then. A request with
-/// an `id` or an `Idempotency-Key` may be repeated for 7 days: the answer is that of the first request, with `duplicate:
+/// an `id` or an `Idempotency-Key` may be repeated for 24 hours, unless the operator has set another time: the answer is that of the first request, with `duplicate:
 /// true`. After a 503, or without an answer, the event may have been dispatched.
 #[utoipa::path(
     post, path = "/v1/events", operation_id = "dispatch_event", tag = "events", request_body = EventRequest,

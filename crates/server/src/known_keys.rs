@@ -1,6 +1,6 @@
 //! The keys that this server knows, so that a request with a key costs no round trip.
 //!
-//! A key that was read is used for 5 s at most. A key in use is read again in the background after half of that, so that no request
+//! A key that was read is used for 5 s at most, and no longer than until this server hears that it was changed. A key in use is read again in the background after half of that, so that no request
 //! waits for it. What was not found is remembered as well, apart and bounded, so that wrong keys cannot displace right ones.
 
 use std::collections::HashMap;
@@ -94,7 +94,8 @@ struct Lasting {
 }
 
 impl KnownKeys {
-    /// Starts to write uses of keys for as long as the result lives. The caller must be within a Tokio runtime.
+    /// Starts to write uses of keys, and to hear of keys that other servers change, for as long as the result lives. The caller
+    /// must be within a Tokio runtime.
     pub(crate) fn start(store: Store) -> (Self, JoinSet<()>) {
         let gates = std::array::from_fn(|_| std::array::from_fn(|_| tokio::sync::Mutex::default()));
         let shared = Arc::new(Shared {
@@ -109,7 +110,10 @@ impl KnownKeys {
         });
         let mut noting = JoinSet::new();
         noting.spawn(note_uses(Arc::clone(&shared)));
-        (Self(shared), noting)
+        let keys = Self(shared);
+        let (hearing, store) = (keys.clone(), keys.0.store.clone());
+        noting.spawn(async move { store.hear_changed_keys(|id| hearing.forget(id)).await });
+        (keys, noting)
     }
 
     /// Returns what this server knows of a key, without waiting.
@@ -151,7 +155,7 @@ impl KnownKeys {
         }
     }
 
-    /// Forgets a key that was changed by a request to this server.
+    /// Forgets a key that was changed, by a request to this server or to another one.
     pub(crate) fn forget(&self, id: KeyId) {
         self.0.changes.fetch_add(1, Ordering::SeqCst);
         self.0.known.write().unwrap_or_else(PoisonError::into_inner).remove(&id);

@@ -81,6 +81,11 @@ impl KnownTypes {
         self.shared.look().await
     }
 
+    /// How often types were changed, as far as this server knows; zero if there were never any.
+    pub(crate) fn changes(&self) -> i64 {
+        self.shared.changes.load(Ordering::Acquire)
+    }
+
     /// Refuses an event whose type is not allowed, or whose data does not match the schema of its type.
     pub(crate) async fn admit(
         &self,

@@ -30,6 +30,7 @@ mod config;
 mod counts;
 mod dead_letters;
 mod deliveries;
+mod described;
 mod docs;
 mod event_types;
 mod events;

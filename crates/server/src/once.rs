@@ -106,7 +106,7 @@ async fn kept(store: &Store, key: &RequestKey, response: Response) -> Response {
         store.keep_answer(key, &text).await
     };
     if let Err(error) = keeping.await {
-        // A repeat is told so.
+        // A repeat gets 409, which says so.
         tracing::warn!(error = %postrider_core::chain(&error), "the answer to a request with an idempotency key was not kept");
     }
     Response::from_parts(parts, Body::from(body))

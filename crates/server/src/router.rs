@@ -6,9 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Router, middleware};
-use bytes::Bytes;
 use postrider_core::TenantId;
 use postrider_store::audit::Auditor;
 
@@ -21,8 +19,8 @@ use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
 use crate::{
-    address, audit, auth, dead_letters, deliveries, docs, event_types, events, keys, limits, once, openapi,
-    request_id, stats, subscribers, tenants,
+    address, audit, auth, dead_letters, deliveries, described, docs, event_types, events, keys, limits, once,
+    openapi, request_id, stats, subscribers, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -40,11 +38,11 @@ pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
         // Before the layer, so that a wrong method also requires the key.
         .method_not_allowed_fallback(no_method)
         .route_layer(middleware::from_fn_with_state(door, enter))
-        .with_state(state);
-    let description = Bytes::from(openapi::document(description));
+        .with_state(state.clone());
+    let description = described::routes(state, openapi::document(description));
     Ok(api
         .merge(telemetry)
-        .route("/openapi.json", get(described).with_state(description))
+        .merge(description)
         .merge(docs::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
@@ -161,8 +159,4 @@ async fn admit(
         state.pressure.admit_event()?;
     }
     Ok(writer)
-}
-
-async fn described(State(description): State<Bytes>) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], description).into_response()
 }

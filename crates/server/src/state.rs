@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
+use postrider_shape::Shaper;
 use postrider_store::Store;
 use postrider_telemetry::BoundedLabel;
 use tokio::sync::Semaphore;
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) targets: Client,
+    /// Makes the bodies that subscribers ask for.
+    pub(crate) shaper: Shaper,
     pub(crate) config: Config,
     /// One permit per request that may run at once.
     pub(crate) permits: Semaphore,
@@ -74,6 +77,7 @@ impl ApiState {
             store,
             dispatcher,
             targets,
+            shaper: Shaper::default(),
             config,
             permits,
             memory,

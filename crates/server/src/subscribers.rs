@@ -6,6 +6,7 @@ mod request;
 mod secret;
 mod simulate;
 mod test_event;
+mod transform;
 
 use axum::Json;
 use axum::extract::State;
@@ -96,6 +97,9 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         format_options: format::options(&subscriber.format),
         metadata: subscriber.metadata.into(),
         channels: subscriber.channels,
+        filter: subscriber.filter.map(Into::into),
+        transform_version: subscriber.transform.as_ref().map(|transform| transform.version().to_string()),
+        transform: subscriber.transform.as_ref().map(transform::view),
         breaker: breaker_view(subscriber.health),
         created_at: subscriber.created_at.into(),
         updated_at: subscriber.updated_at.into(),

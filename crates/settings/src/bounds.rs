@@ -56,6 +56,9 @@ pub const LEASE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::f
 /// `POSTRIDER_RETAIN_HISTORY`, `POSTRIDER_RETAIN_DEAD` and `POSTRIDER_RETAIN_AUDIT`, unless they are `forever`.
 pub const AGE: RangeInclusive<Duration> = Duration::from_hours(1)..=Duration::from_hours(100 * 365 * 24);
 
+/// `POSTRIDER_RETAIN_KEYS`. The table of keys must not grow for good.
+pub const KEYS: RangeInclusive<Duration> = Duration::from_hours(1)..=Duration::from_hours(365 * 24);
+
 /// The bounds of the argument `id` as its help shows them, or `None` if it has none.
 pub(crate) fn shown(id: &str) -> Option<String> {
     let or_zero = |bounds: &_| format!("{}; 0s disables it", duration_range(bounds));
@@ -73,6 +76,7 @@ pub(crate) fn shown(id: &str) -> Option<String> {
         "subscriber_concurrency" => count_range(&SUBSCRIBER_CONCURRENCY),
         "payload_memory" => size_range(&PAYLOAD_MEMORY),
         "lease" => duration_range(&LEASE),
+        "retain_keys" => duration_range(&KEYS),
         "retain_history" | "retain_dead" | "retain_audit" => duration_range(&AGE),
         "connect_timeout" => duration_range(&CONNECT_TIMEOUT),
         "request_timeout" => duration_range(&REQUEST_TIMEOUT),

@@ -57,6 +57,13 @@ pub struct WorkerArgs {
     )]
     pub deactivate_after: Duration,
 
+    /// How long the idempotency keys of events are kept: for so long a repeated event is not dispatched again
+    #[arg(
+        long, env = "POSTRIDER_RETAIN_KEYS", value_name = "DURATION", default_value = "24h",
+        value_parser = duration_in(bounds::KEYS)
+    )]
+    pub retain_keys: Duration,
+
     /// How long the audit trail is kept: an age, or `forever`
     #[arg(
         long, env = "POSTRIDER_RETAIN_AUDIT", value_name = "AGE", default_value = "365d", value_parser = age

@@ -52,7 +52,7 @@ impl Store {
         query.into_model::<Row>().one(&self.database.reads()).await?.map(read).transpose()
     }
 
-    /// Returns the event of the tenant that was dispatched under an idempotency key. Keys are kept for 7 days.
+    /// Returns the event of the tenant that was dispatched under an idempotency key. Keys are kept for a while only.
     ///
     /// # Errors
     /// Fails if the database is unavailable.

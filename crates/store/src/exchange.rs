@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use postrider_core::ExpressionId;
+
 /// What an attempt sent, where to, and how long its phases took. Contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
@@ -29,6 +31,8 @@ pub struct SentRequest {
     pub headers: Vec<(String, SentValue)>,
     /// The SHA-256 of the body.
     pub body_sha256: [u8; 32],
+    /// The version of the transform that made the data; `None` if there was none.
+    pub transform: Option<ExpressionId>,
 }
 
 /// The value of a header that was sent.

@@ -19,7 +19,7 @@ use postrider_database::{Batch, Column, Dialect, Kind, Writes};
 use sea_orm::ConnectionTrait;
 
 use crate::intake::matching::{Asked, Range, matching};
-use crate::intake::{Crowd, EventRef, NewDeliveries};
+use crate::intake::{Crowd, EventRef, Match, NewDeliveries, Sift, StoredEvent};
 use crate::row::{parse, read_channels, signed, unsigned};
 use crate::turn::Turn;
 use crate::{Store, StoreError};
@@ -126,12 +126,18 @@ impl Store {
         writes.push(input, sql);
     }
 
-    /// Takes the next step of a fan-out: makes up to `max` deliveries of one event, and wakes workers for them. It is an
-    /// event of the first tenant after `after` that has one, in the order of their names.
+    /// Takes the next step of a fan-out: makes the deliveries of one event to those of its next `max` subscribers whose filters
+    /// let it pass, and wakes workers for them. It is an event of the first tenant after `after` that has one, in the order of
+    /// their names.
     ///
     /// # Errors
     /// Fails if the database is unavailable. The step may have been taken all the same.
-    pub async fn fan_out(&self, after: Option<&TenantId>, max: usize) -> Result<FannedOut, StoreError> {
+    pub async fn fan_out(
+        &self,
+        after: Option<&TenantId>,
+        max: usize,
+        filters: &dyn Sift,
+    ) -> Result<FannedOut, StoreError> {
         // Read first: finding nothing must not cost a transaction.
         let any = "SELECT 1 AS one FROM fan_outs LIMIT 1";
         if query_one(self.database.connection(), any, []).await?.is_none() {
@@ -153,8 +159,9 @@ impl Store {
         let Open { tenant, event_type, dispatched_at, range, channels, .. } = &open;
         let asked = Asked { tenant, event_type, channels: channels.as_ref() };
         let page = matching(&transaction, asked, *range, Some(*dispatched_at), max).await?;
+        let subscribers = self.sifted(&transaction, &open, page.matched, filters).await?;
         let recipients: Vec<(SubscriberId, JobId)> =
-            page.subscribers.iter().map(|subscriber| (*subscriber, self.ids.next())).collect();
+            subscribers.into_iter().map(|subscriber| (subscriber, self.ids.next())).collect();
         let mut made = NewDeliveries::default();
         made.add(open.event(), open.jobs_created as usize, &recipients);
         let (jobs, complete) = (recipients.len(), page.next.is_none());
@@ -176,6 +183,29 @@ impl Store {
             self.queue.wake(&[]);
         }
         Ok(FannedOut::Step(Step { tenant: open.tenant, event: open.event_id, jobs, complete }))
+    }
+
+    /// Asks the filters of subscribers, if they have any, whether they get the event.
+    async fn sifted(
+        &self,
+        transaction: &impl ConnectionTrait,
+        open: &Open,
+        matched: Vec<Match>,
+        filters: &dyn Sift,
+    ) -> Result<Vec<SubscriberId>, StoreError> {
+        if matched.iter().all(|matched| matched.filter.is_none()) {
+            return Ok(matched.into_iter().map(|matched| matched.subscriber).collect());
+        }
+        let is_unknown = |matched: &&Match| matched.filter.is_some_and(|filter| !filters.knows(filter));
+        let unknown: Vec<_> = matched.iter().filter(is_unknown).map(|matched| matched.subscriber).collect();
+        let texts =
+            if unknown.is_empty() { Vec::new() } else { self.filters_of(transaction, &unknown).await? };
+        let sql = "SELECT envelope FROM events WHERE tenant = $1 AND id = $2 AND payload_gone IS NULL";
+        let values = [open.tenant.as_str().into(), open.event_id.uuid().into()];
+        let envelope = query_one(transaction, sql, values).await?;
+        let envelope = envelope.map(|row| column::<Vec<u8>>(&row, "envelope")).transpose()?.map(Into::into);
+        let event = StoredEvent { id: open.event_id, channels: open.channels.clone(), envelope };
+        Ok(filters.sift(&event, matched, texts).await)
     }
 
     /// Returns whether a fan-out has waited for this long for its next step, because there are many, or because the process

@@ -12,8 +12,8 @@ use postrider_core::format::Format;
 use postrider_core::keyring::Purpose;
 use postrider_core::signing::Signer;
 use postrider_core::{
-    AgentId, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, Policy, SubscriberId,
-    TargetUrl, TenantId, Timestamp,
+    AgentId, Channels, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, Policy,
+    SubscriberId, TargetUrl, TenantId, Timestamp, Transform,
 };
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Kind};
@@ -25,10 +25,10 @@ pub use self::columns::SMALL_BODY;
 use self::columns::{INPUT, columns, joins};
 use crate::attempt::{DeliveryRef, End};
 use crate::partitions::Tables;
-use crate::row::{parse, status, target, unsigned};
+use crate::row::{parse, read_channels, status, target, unsigned};
 use crate::subscribers::{
     secrets,
-    stored::{read_format, read_policy},
+    stored::{read_format, read_policy, read_transform},
 };
 use crate::{Store, StoreError};
 
@@ -48,6 +48,8 @@ pub struct Work {
     pub delivery: DeliveryRef,
     /// The agent that emitted the event.
     pub agent_id: AgentId,
+    /// The channels of the event; read only for a recipient with a transform.
+    pub channels: Option<Channels>,
     /// The body to send.
     pub body: Body,
     /// Where and how to send it. All jobs of a subscriber that are loaded together share it.
@@ -67,6 +69,8 @@ pub struct Recipient {
     pub policy: Policy,
     /// The body that it receives.
     pub format: Format,
+    /// What is done with the data before it is sent.
+    pub transform: Option<Transform>,
 }
 
 /// What to do about a claimed job.
@@ -246,8 +250,8 @@ impl Store {
             return Ok(Loaded::NotDue(Duration::from_millis(due_in)));
         }
         match self.read_work(row, &delivery, known) {
-            Ok((agent_id, body, recipient)) => {
-                Ok(Loaded::Deliver(Box::new(Work { delivery, agent_id, body, recipient })))
+            Ok((agent_id, channels, body, recipient)) => {
+                Ok(Loaded::Deliver(Box::new(Work { delivery, agent_id, channels, body, recipient })))
             }
             Err(error) => Ok(Loaded::Unreadable(delivery, Arc::new(error))),
         }
@@ -258,8 +262,10 @@ impl Store {
         row: &QueryResult,
         delivery: &DeliveryRef,
         known: &mut Known,
-    ) -> Result<(AgentId, Body, Arc<Recipient>), StoreError> {
+    ) -> Result<(AgentId, Option<Channels>, Body, Arc<Recipient>), StoreError> {
         let agent_id = parse(&column::<String>(row, "agent_id")?, "events", "agent_id", delivery.event_id)?;
+        let channels: Option<String> = column(row, "channels")?;
+        let channels = read_channels(channels.as_deref(), "events", delivery.event_id)?;
         let body = match known.bodies.entry(delivery.event_id) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(new) => new.insert(read_body(row)?).clone(),
@@ -268,7 +274,7 @@ impl Store {
             Entry::Occupied(known) => Arc::clone(known.get()),
             Entry::Vacant(new) => Arc::clone(new.insert(Arc::new(self.read_recipient(row, delivery)?))),
         };
-        Ok((agent_id, body, recipient))
+        Ok((agent_id, channels, body, recipient))
     }
 
     fn read_recipient(&self, row: &QueryResult, delivery: &DeliveryRef) -> Result<Recipient, StoreError> {
@@ -293,6 +299,7 @@ impl Store {
             headers: secrets::open_headers(&self.keyring, tenant, subscriber, headers.as_deref())?,
             policy: read_policy(&column::<String>(row, "policy")?, subscriber)?,
             format: read_format(column::<Option<String>>(row, "format")?.as_deref(), subscriber)?,
+            transform: read_transform(column::<Option<String>>(row, "transform")?.as_deref(), subscriber)?,
         })
     }
 }

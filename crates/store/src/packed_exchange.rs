@@ -13,13 +13,15 @@
 //! | number | how many headers follow |
 //! | each header | its name: a number, odd for one of [`NAMES`], otherwise twice the length of the name that follows; then a number that says what its value is (`MASKED` and the others), and the value |
 //! | text | the note, which is empty for none |
+//! | 0 or 16 | the version of the transform |
 //!
 //! A text is its length and its bytes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use postrider_core::{DeliveryId, Timestamp};
+use postrider_core::{DeliveryId, ExpressionId, Timestamp};
+use uuid::Uuid;
 
 use crate::encoding::{read_bytes, read_number, write_bytes, write_number};
 use crate::exchange::{Exchange, Phases, SentRequest, SentValue};
@@ -97,6 +99,10 @@ pub(crate) fn pack(exchange: &Exchange, delivery: DeliveryId, started_at: Timest
         derived.write(&mut bytes, value);
     }
     write_bytes(&mut bytes, note.as_deref().unwrap_or_default().as_bytes());
+    // Programs of the release before read no further.
+    if let Some(transform) = request.transform {
+        bytes.extend_from_slice(transform.uuid().as_bytes());
+    }
     bytes
 }
 
@@ -143,9 +149,11 @@ pub(crate) fn unpack(
         headers.push((name, derived.read(rest)?));
     }
     let note = Some(read_text(rest)?).filter(|note| !note.is_empty());
+    let transform = if rest.is_empty() { None } else { Some(Uuid::from_bytes(*read_array(rest)?)) };
+    let transform = transform.map(ExpressionId::from_uuid);
     let method = if method.is_empty() { POST.to_owned() } else { method };
     Some(Exchange {
-        request: SentRequest { method, url, headers, body_sha256 },
+        request: SentRequest { method, url, headers, body_sha256, transform },
         remote,
         phases: Phases { resolve, connect, tls, first_byte, body },
         resent,
@@ -276,6 +284,7 @@ mod tests {
             url in "https://[a-z.]{1,20}/[a-z]{0,20}",
             headers in prop::collection::vec(header(), 0..12),
             body_sha256: [u8; 32],
+            transform: Option<u128>,
             remote: Option<(IpAddr, u16)>,
             phases: [Option<u32>; 5],
             resent: bool,
@@ -284,7 +293,13 @@ mod tests {
             let [resolve, connect, tls, first_byte, body] =
                 phases.map(|phase| phase.map(|micros| Duration::from_micros(micros.into())));
             Exchange {
-                request: SentRequest { method, url, headers, body_sha256 },
+                request: SentRequest {
+                    method,
+                    url,
+                    headers,
+                    body_sha256,
+                    transform: transform.map(|number| ExpressionId::from_uuid(Uuid::from_u128(number))),
+                },
                 remote: remote.map(SocketAddr::from),
                 phases: Phases { resolve, connect, tls, first_byte, body },
                 resent,
@@ -331,6 +346,7 @@ mod tests {
                 url: "https://example.com/hooks/orders".to_owned(),
                 headers: NAMES.map(str::to_owned).into_iter().zip(values).collect(),
                 body_sha256: [7; 32],
+                transform: None,
             },
             remote: Some("93.184.215.14:443".parse().unwrap()),
             phases: Phases { first_byte: Some(Duration::from_micros(900)), ..Phases::default() },

@@ -87,6 +87,10 @@ pub const API_FORBIDDEN: &str = "webhook_api_forbidden_total";
 pub const SCHEMA_WARNINGS: &str = "webhook_schema_warnings_total";
 /// Events that were refused because they did not match the schema of their type, by [`EVENT_TYPE`].
 pub const SCHEMA_REFUSALS: &str = "webhook_schema_refusals_total";
+/// Answers of subscribers' filters, by [`RESULT`]: `matched`, `missed`, `error` (the event was delivered).
+pub const FILTERS: &str = "webhook_filters_total";
+/// Attempts that were not made because the subscriber's transform or plugin failed.
+pub const TRANSFORM_FAILURES: &str = "webhook_transform_failures_total";
 /// API requests answered with 429, by [`REASON`]: `key` (above its rate), `address` (too many wrong keys).
 pub const API_LIMITED: &str = "webhook_api_limited_total";
 /// Log lines that were dropped because nobody read them in time.
@@ -104,6 +108,8 @@ pub const STATE: &str = "state";
 pub const ATTEMPT_NUMBER: &str = "attempt_number";
 /// Label: why a subscriber was deactivated, or a request refused.
 pub const REASON: &str = "reason";
+/// Label: what a filter answered.
+pub const RESULT: &str = "result";
 /// Label: the kind of an API key.
 pub const KEY_KIND: &str = "key_kind";
 /// Label: an HTTP method. Callers replace unknown methods by `other`.
@@ -372,6 +378,15 @@ pub const ALL: &[Metric] = {
             &[EVENT_TYPE],
             Server,
             "Events that did not match the schema of their type and were delivered.",
+        ),
+        metric(FILTERS, Counter, COUNT, &[RESULT], Whole, "Answers of subscribers' filters."),
+        metric(
+            TRANSFORM_FAILURES,
+            Counter,
+            COUNT,
+            &[],
+            Worker,
+            "Attempts that were not made because a transform or plugin failed.",
         ),
         metric(
             SCHEMA_REFUSALS,

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postrider_core::format::{Format, Rendered, UnreadableEnvelope};
-use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain};
+use postrider_core::{
+    Clock as _, CustomHeaders, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain,
+};
 use postrider_delivery::{LocalTrouble, Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish, Lease};
+use postrider_shape::{Event, ShapeError, Shaped, Wanted};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::exchange::SentRequest;
 use postrider_store::loading::{Body, Loaded, Work};
@@ -200,16 +202,30 @@ async fn deliver(
         random
     });
     let delivery = &work.delivery;
-    let Formatted { body, content_type, headers: content_headers } = match formatted(work, body) {
-        Ok(formatted) => formatted,
-        Err(error) => {
+    let (shaped, headers) = match shaped(shared, work, body).await {
+        Ok(made) => made,
+        Err(error @ ShapeError::Envelope(_)) => {
             tracing::error!(
                 error = %chain(&error), delivery = %delivery.id, subscriber = %delivery.subscriber,
                 tenant = %delivery.tenant, "stored event could not be formatted"
             );
             return Ok(unreadable(shared, delivery));
         }
+        Err(error) => {
+            metrics::counter!(metric::TRANSFORM_FAILURES).increment(1);
+            let attempt = Attempt {
+                started_at,
+                duration: began.elapsed(),
+                response: None,
+                verdict: Verdict::failure(ErrorKind::Transform, chain(&error).to_string()),
+                exchange: None,
+            };
+            let end = retry_or_dead(shared, work, None);
+            log_attempt(work, &attempt, end, &traceparent);
+            return Ok((Some(attempt), end));
+        }
     };
+    let Shaped { body, content_type, headers: content_headers, transform, own_headers: _ } = shaped;
     let webhook = Webhook {
         event_id: delivery.event_id,
         event_type: &delivery.event_type,
@@ -219,13 +235,13 @@ async fn deliver(
         content_headers: &content_headers,
         timestamp: started_at,
         signer: &work.recipient.signer,
-        headers: &work.recipient.headers,
+        headers: headers.as_ref().unwrap_or(&work.recipient.headers),
         traceparent: Some(&traceparent),
     };
     let _in_flight = InFlightGauge::increment();
     let (request, sent) = match webhook.request(work.recipient.url.clone(), work.recipient.policy.timeout()) {
         Ok(request) => {
-            let about = exchange::request(&request);
+            let about = SentRequest { transform, ..exchange::request(&request) };
             (Some(about), during("sent", shared.client.send(request)).await)
         }
         Err(failure) => (None, Sent::unsent(failure)),
@@ -255,21 +271,18 @@ async fn deliver(
     Ok((Some(attempt), end))
 }
 
-/// The body of a request, and the headers that belong to it.
-struct Formatted {
-    body: Bytes,
-    content_type: &'static str,
-    headers: Vec<(&'static str, String)>,
-}
-
-/// Makes the body that the subscriber has asked for. The envelope is sent as it is stored.
-fn formatted(work: &Work, envelope: Bytes) -> Result<Formatted, UnreadableEnvelope> {
-    let format = &work.recipient.format;
-    if *format == Format::Postrider {
-        return Ok(Formatted { body: envelope, content_type: "application/json", headers: Vec::new() });
-    }
-    let Rendered { content_type, headers, body } = format.render(work.delivery.event_id, &envelope)?;
-    Ok(Formatted { body: body.into(), content_type, headers })
+/// Makes the body that the subscriber has asked for, and the subscriber's own headers if the transform has changed them. The
+/// envelope is sent as it is stored.
+async fn shaped(
+    shared: &Shared,
+    work: &Work,
+    envelope: Bytes,
+) -> Result<(Shaped, Option<CustomHeaders>), ShapeError> {
+    let event = Event { id: work.delivery.event_id, channels: work.channels.clone() };
+    let wanted = Wanted { format: &work.recipient.format, transform: work.recipient.transform.as_ref() };
+    let shaped = shared.shaper.shape(&event, envelope, &wanted).await?;
+    let headers = shaped.merged_headers(&work.recipient.headers)?;
+    Ok((shaped, headers))
 }
 
 /// Returns when the next attempt is due, or that the delivery is dead.

@@ -32,6 +32,8 @@ pub struct Config {
     pub max_rescues: u32,
     /// For how long events, deliveries and attempts are kept.
     pub retention: RetentionSettings,
+    /// How long the idempotency keys of events are kept.
+    pub retain_keys: Duration,
     /// How long the audit trail is kept; `None` for good.
     pub retain_audit: Option<Duration>,
     /// When circuit breakers open, and failing subscribers are deactivated.
@@ -118,6 +120,7 @@ impl Default for Config {
             retry: RetryPolicy::default(),
             max_rescues: 5,
             retention: RetentionSettings::default(),
+            retain_keys: Duration::from_hours(24),
             retain_audit: Some(Duration::from_hours(365 * 24)),
             breaker: BreakerPolicy::default(),
         }

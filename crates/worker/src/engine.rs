@@ -7,6 +7,7 @@ use postrider_database::Purpose;
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_queue::WorkerId;
+use postrider_shape::Shaper;
 use postrider_store::Store;
 use postrider_telemetry::BoundedLabel;
 use postrider_telemetry::clock::ClockMonitor;
@@ -63,6 +64,7 @@ impl Worker {
             drained: Mutex::default(),
             retention: Mutex::default(),
             trouble: TroubleMonitor::default(),
+            shaper: Shaper::default(),
             signals: Signals::default(),
             config,
         };

@@ -18,6 +18,7 @@ pub(crate) fn request(request: &Request) -> SentRequest {
         url: request.url.masked(),
         headers: headers.collect(),
         body_sha256: sha256(&request.body),
+        transform: None,
     }
 }
 

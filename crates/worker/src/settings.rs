@@ -24,6 +24,7 @@ impl Config {
             shutdown_grace: shutdown.shutdown_grace,
             retry: retry.config()?,
             retention: retention(worker.retention),
+            retain_keys: worker.retain_keys,
             retain_audit: match worker.retain_audit {
                 postrider_settings::Age::Forever => None,
                 postrider_settings::Age::For(age) => Some(age),

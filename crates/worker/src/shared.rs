@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_queue::LaneId;
+use postrider_shape::Shaper;
 use postrider_store::Store;
 use postrider_store::retention::Retention;
 use postrider_telemetry::BoundedLabel;
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) client: Client,
+    /// Makes the bodies that subscribers ask for.
+    pub(crate) shaper: Shaper,
     pub(crate) labels: BoundedLabel,
     /// Dispatches events about subscribers and deliveries, to which operators subscribe.
     pub(crate) dispatcher: Dispatcher,

@@ -40,6 +40,24 @@ pub(crate) const SEEDS: &[(&str, &[&[u8]])] = &[
         ],
     ),
         (
+        "expression",
+        &[
+            b"data.n > 1 && event.event_type.startsWith('order.')",
+            b"data.list.exists(x, x.n > data.n || has(x.y) && x.y in ['t', 'u'])",
+            b"{'data': {'l': data.list.map(x, {'n': x.n}), 'c': event.channels}, 'headers': {'x-a': string(data.n)}}",
+            b"has(data.a.y.z) ? data.text.matches('^x+$') : data.a == {'y': 1}\n{\"a\": {\"y\": 1}}",
+            b"data['n'] + 1 == 6 || size(data.list) in [1, 2u, 2.0] || type(data.null) == null_type",
+        ],
+    ),
+    (
+        "transform",
+        &[
+            b"{\"steps\":[{\"op\":\"drop\",\"path\":\"/a\"},{\"op\":\"mask\",\"path\":\"/text\",\"keep\":1}]}\n{\"text\":\"abc\"}",
+            b"{\"steps\":[{\"op\":\"rename\",\"path\":\"/list/0\",\"to\":\"/a/-\"},{\"op\":\"set\",\"path\":\"/q~1~0\",\"value\":null}]}\n[1]",
+            b"{\"project\":\"{'data': data}\"}\n{}",
+        ],
+    ),
+    (
         "format",
         &[
             b"Order {{data.order.id}} of {{agent_id}}: {{data.items.0}}\nthe \"shop\" 100%\n{\"order\":{\"id\":\"<a&b>\"},\"items\":[1.50,null]}",

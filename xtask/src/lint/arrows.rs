@@ -10,6 +10,7 @@ const CORE: &str = "postrider-core";
 const API: &str = "postrider-api";
 const DATABASE: &str = "postrider-database";
 const FILTER: &str = "postrider-filter";
+const SHAPE: &str = "postrider-shape";
 const QUEUE: &str = "postrider-queue";
 const TELEMETRY: &str = "postrider-telemetry";
 const STORE: &str = "postrider-store";
@@ -32,6 +33,7 @@ const RULES: &[Rule] = &[
     Rule { package: CORE, may_use: &[] },
     Rule { package: API, may_use: &[CORE] },
     Rule { package: FILTER, may_use: &[CORE] },
+    Rule { package: SHAPE, may_use: &[CORE, FILTER] },
     Rule { package: DATABASE, may_use: &[] },
     Rule { package: TELEMETRY, may_use: &[] },
     Rule { package: MIGRATIONS, may_use: &[] },
@@ -43,11 +45,16 @@ const RULES: &[Rule] = &[
     Rule { package: DISPATCH, may_use: &[CORE, FILTER, DATABASE, QUEUE, STORE, TELEMETRY] },
     Rule {
         package: WORKER,
-        may_use: &[CORE, FILTER, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
+        may_use: &[
+            CORE, FILTER, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM,
+        ],
     },
     Rule {
         package: SERVER,
-        may_use: &[API, CORE, FILTER, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM],
+        may_use: &[
+            API, CORE, FILTER, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH,
+            PROGRAM,
+        ],
     },
     Rule {
         package: CLI,

@@ -12,20 +12,27 @@ use serde_json::value::RawValue;
 pub struct UnreadableEnvelope(#[from] serde_json::Error);
 
 /// The parts of an envelope, as far as possible without a copy.
-#[derive(Deserialize)]
-pub(super) struct Parts<'a> {
+#[derive(Debug, Deserialize)]
+pub struct Parts<'a> {
+    /// The event type.
     #[serde(borrow, rename = "event")]
-    pub(super) event_type: Cow<'a, str>,
+    pub event_type: Cow<'a, str>,
     /// Whole Unix seconds.
-    pub(super) timestamp: u32,
+    pub timestamp: u32,
+    /// The agent that emitted the event.
     #[serde(borrow)]
-    pub(super) agent_id: Cow<'a, str>,
+    pub agent_id: Cow<'a, str>,
+    /// The data.
     #[serde(borrow)]
-    pub(super) data: &'a RawValue,
+    pub data: &'a RawValue,
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn of(envelope: &'a [u8]) -> Result<Self, UnreadableEnvelope> {
+    /// Takes an envelope apart.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not an envelope.
+    pub fn of(envelope: &'a [u8]) -> Result<Self, UnreadableEnvelope> {
         Ok(serde_json::from_slice(envelope)?)
     }
 

@@ -199,7 +199,9 @@ impl Node {
                         replaced |= member.value.replace(rest, with);
                     }
                 }
-                Self::Array(elements) => replaced = elements.get_mut(Pointer::index(step)?)?.replace(rest, with),
+                Self::Array(elements) => {
+                    replaced = elements.get_mut(Pointer::index(step)?)?.replace(rest, with)
+                }
             }
             replaced.then_some(())
         });

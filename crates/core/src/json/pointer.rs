@@ -48,7 +48,8 @@ impl Pointer {
 
     /// Returns the array index that a step names: digits without a leading zero (RFC 6901, §4).
     pub fn index(step: &str) -> Option<usize> {
-        let canonical = step == "0" || (!step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit()));
+        let canonical =
+            step == "0" || (!step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit()));
         if canonical { step.parse().ok() } else { None }
     }
 

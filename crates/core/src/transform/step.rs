@@ -69,7 +69,10 @@ impl Step {
     /// Returns the place that it names first.
     pub fn path(&self) -> &Pointer {
         match self {
-            Self::Drop { path } | Self::Rename { path, .. } | Self::Set { path, .. } | Self::Mask { path, .. } => path,
+            Self::Drop { path }
+            | Self::Rename { path, .. }
+            | Self::Set { path, .. }
+            | Self::Mask { path, .. } => path,
         }
     }
 
@@ -97,7 +100,9 @@ fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pointer, D::Error
     let text = String::deserialize(deserializer)?;
     let pointer: Pointer = text.parse().map_err(D::Error::custom)?;
     if pointer.is_whole() {
-        return Err(D::Error::custom("the data as a whole cannot be changed; name a place in it, such as `/card`"));
+        return Err(D::Error::custom(
+            "the data as a whole cannot be changed; name a place in it, such as `/card`",
+        ));
     }
     Ok(pointer)
 }

@@ -1,11 +1,11 @@
 //! An event with its ids and subscribers, before its idempotency key has been judged.
 
 use postrider_core::{EventId, JobId, SubscriberId, TenantId, Timestamp};
+use postrider_store::intake::Crowd;
 use ring::digest;
 
-use postrider_store::intake::{Audience, Crowd};
-
-use super::prepared::{Addressed, Prepared};
+use super::addressed::{Addressed, Recipients};
+use super::prepared::Prepared;
 use crate::event::{Dispatched, FanOut};
 use crate::shared::Shared;
 
@@ -23,14 +23,14 @@ pub(super) struct Candidate<'a> {
 impl<'a> Candidate<'a> {
     pub(super) fn new(shared: &Shared, addressed: &Addressed<'a>) -> Self {
         let ids = shared.store.ids();
-        let (few, crowd) = match &addressed.audience {
-            Audience::Few(few) => (&few[..], None),
-            Audience::Many(crowd) => (&[][..], Some(*crowd)),
+        let (few, crowd) = match &addressed.recipients {
+            Recipients::Few(few) => (&few[..], None),
+            Recipients::Many(crowd) => (&[][..], Some(*crowd)),
         };
         Self {
             prepared: addressed.event,
-            id: ids.next(),
-            at: ids.clock().now(),
+            id: addressed.id,
+            at: addressed.at,
             jobs: few.iter().map(|subscriber| (*subscriber, ids.next())).collect(),
             crowd,
         }

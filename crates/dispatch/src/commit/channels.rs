@@ -1,10 +1,11 @@
 //! The subscribers that share a channel with an event.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use postrider_core::{Channels, EventType, SubscriberId, TenantId};
+use postrider_core::{Channels, EventType, TenantId};
 use postrider_store::StoreError;
-use postrider_store::intake::FEW_SUBSCRIBERS;
+use postrider_store::intake::{FEW_SUBSCRIBERS, Match};
 
 use super::prepared::Prepared;
 use crate::shared::Shared;
@@ -14,7 +15,7 @@ type Key = (TenantId, EventType, Channels);
 
 /// The subscribers in the channels of a batch's events; `None` for those of an event that has many.
 #[derive(Default)]
-pub(super) struct InChannels(HashMap<Key, Option<Vec<SubscriberId>>>);
+pub(super) struct InChannels(HashMap<Key, Option<Vec<Match>>>);
 
 /// What an event asks for. An event to one subscriber asks for nobody in channels.
 pub(super) fn asked(Prepared { event, only, .. }: &Prepared) -> (TenantEventType, Option<Channels>) {
@@ -40,7 +41,7 @@ pub(super) async fn find(shared: &Shared, events: &[Prepared]) -> Result<InChann
 
 impl InChannels {
     /// The subscribers in the channels of an event; `None` if it has no channels.
-    pub(super) fn of(&self, event: &Prepared) -> Option<&Option<Vec<SubscriberId>>> {
+    pub(super) fn of(&self, event: &Prepared) -> Option<&Option<Vec<Match>>> {
         event.event.channels.as_ref()?;
         self.0.get(&key(event)?)
     }
@@ -48,12 +49,14 @@ impl InChannels {
 
 /// The subscribers of an event: those without channels, and those in its channels; `None` if they are many.
 pub(super) fn merged(
-    plain: Option<Vec<SubscriberId>>,
-    in_channels: Option<&Option<Vec<SubscriberId>>>,
-) -> Option<Vec<SubscriberId>> {
+    plain: Option<Arc<[Match]>>,
+    in_channels: Option<&Option<Vec<Match>>>,
+) -> Option<Arc<[Match]>> {
     let plain = plain?;
     let Some(others) = in_channels else { return Some(plain) };
-    let all: BTreeSet<SubscriberId> = plain.into_iter().chain(others.iter().flatten().copied()).collect();
+    let all = plain.iter().chain(others.iter().flatten());
+    // By subscriber: its filter may have been changed between the two queries.
+    let all: BTreeMap<_, _> = all.map(|matched| (matched.subscriber, *matched)).collect();
     let are_few = others.is_some() && all.len() <= FEW_SUBSCRIBERS;
-    are_few.then(|| all.into_iter().collect())
+    are_few.then(|| all.into_values().collect())
 }

@@ -1,22 +1,23 @@
 //! Writing some events, all or none.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use postrider_core::{SubscriberId, chain};
 use postrider_database::{Database, Dialect, Guarded, Writes};
 use postrider_queue::LaneId;
 use postrider_store::StoreError;
-use postrider_store::intake::Audience;
+use postrider_store::intake::Match;
 use postrider_store::queue_ids::lane_of;
 use postrider_telemetry::{context, metric, span};
 use sea_orm::ConnectionTrait;
 use tracing::{Instrument as _, Span, debug_span, field};
 
 use super::Answer;
+use super::addressed::{Addressed, Found, address};
 use super::candidate::Candidate;
 use super::idempotency::{Decision, decide, repeated_answer};
-use super::prepared::Addressed;
 use super::rows::Rows;
 use crate::error::DispatchError;
 use crate::event::{Dispatched, FanOut};
@@ -140,8 +141,8 @@ async fn write_cached(
     }));
     let mut expected = vec![Vec::new(); types.distinct.len()];
     for (addressed, index) in matched.iter().zip(&types.indexes) {
-        if let (Audience::Few(few), true) = (&addressed.audience, expected[*index].is_empty()) {
-            expected[*index].clone_from(few);
+        if let (Some(found), true) = (&addressed.matched, expected[*index].is_empty()) {
+            expected[*index] = found.to_vec();
         }
     }
     let (mut writes, answers) = draft(shared, connection, events).await?;
@@ -159,27 +160,27 @@ async fn write_cached(
     }
     let found = find(shared, &types).await?;
     let mut indexes = types.indexes.iter();
-    let again: Vec<Option<Addressed<'_>>> = events
+    let again: Vec<Option<Found>> = events
         .iter()
-        .map(|addressed| {
-            if addressed.event.only.is_some() {
-                return Some(addressed.clone());
-            }
-            let subscribers = found[*indexes.next()?].clone()?;
-            Some(Addressed { event: addressed.event, audience: Audience::Few(subscribers) })
+        .map(|addressed| match addressed.event.only {
+            Some(only) => Some(Found::Only(only)),
+            None => found[*indexes.next()?].clone().map(Found::Few),
         })
         .collect();
-    let few: Vec<Addressed<'_>> = again.iter().flatten().cloned().collect();
+    let few = events.iter().zip(&again);
+    let few = few.filter_map(|(addressed, found)| Some((addressed.event, found.clone()?))).collect();
+    let few = address(shared, connection, few).await?;
     let mut answers = write_in(shared, connection, &few).await?.into_iter();
-    Ok((again.iter().map(|addressed| addressed.as_ref().and_then(|_| answers.next())).collect(), false))
+    Ok((again.iter().map(|found| found.as_ref().and_then(|_| answers.next())).collect(), false))
 }
 
 /// Finds the subscribers of event types, and caches them; `None` for a type that has many.
 pub(super) async fn find(
     shared: &Shared,
     types: &EventTypes,
-) -> Result<Vec<Option<Vec<SubscriberId>>>, StoreError> {
+) -> Result<Vec<Option<Arc<[Match]>>>, StoreError> {
     let found = shared.store.subscribers_of(&shared.store.database().reads(), &types.distinct).await?;
+    let found: Vec<Option<Arc<[Match]>>> = found.into_iter().map(|found| found.map(Into::into)).collect();
     shared.subscribers.insert(&types.distinct, &found);
     Ok(found)
 }

@@ -1,7 +1,6 @@
-//! An event after its transforms have run, and its subscribers.
+//! An event after its transforms have run.
 
 use postrider_core::{AgentId, EventData, SubscriberId};
-use postrider_store::intake::Audience;
 
 use crate::error::DispatchError;
 use crate::event::NewEvent;
@@ -40,23 +39,6 @@ impl Prepared {
         match &self.transformed {
             Ok(Some(data)) => data,
             Ok(None) | Err(_) => &self.event.data,
-        }
-    }
-}
-
-/// An event, and the subscribers that it goes to.
-#[derive(Clone)]
-pub(super) struct Addressed<'a> {
-    pub(super) event: &'a Prepared,
-    pub(super) audience: Audience,
-}
-
-impl Addressed<'_> {
-    /// Returns how many deliveries are written with the event.
-    pub(super) fn deliveries(&self) -> usize {
-        match &self.audience {
-            Audience::Few(subscribers) => subscribers.len(),
-            Audience::Many(_) => 0,
         }
     }
 }

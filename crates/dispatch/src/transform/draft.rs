@@ -204,9 +204,7 @@ impl EventDraft {
 
     fn open(&mut self) -> &mut Document {
         // An event's data is an object or an array, so parsing it succeeds.
-        self.open.get_or_insert_with(|| {
-            Document::open(self.data.as_json()).unwrap_or_default()
-        })
+        self.open.get_or_insert_with(|| Document::open(self.data.as_json()).unwrap_or_default())
     }
 }
 

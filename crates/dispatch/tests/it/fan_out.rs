@@ -7,6 +7,7 @@ use postrider_database::Dialect;
 use postrider_dispatch::{Dispatched, Dispatcher, FanOut, NewEvent};
 use postrider_store::events::Event;
 use postrider_store::fan_out::{FannedOut, Step};
+use postrider_store::intake::Everyone;
 use postrider_store::stats::StatsFilter;
 use postrider_store::subscribers::SubscriberChange;
 use postrider_store::{PageRequest, Store};
@@ -46,7 +47,7 @@ async fn promise(stage: &Stage, dispatcher: &Dispatcher, event: NewEvent) -> Dis
 }
 
 async fn step(store: &Store, after: Option<&TenantId>, max: usize) -> Step {
-    match store.fan_out(after, max).await.unwrap() {
+    match store.fan_out(after, max, &Everyone).await.unwrap() {
         FannedOut::Step(step) => step,
         other => panic!("{other:?}"),
     }
@@ -139,7 +140,7 @@ async fn a_repeat_tells_how_many_jobs_exist_by_then(stage: &Stage) {
     {
         let again = promise(stage, &dispatcher, request()).await;
         assert_eq!(again, Dispatched { duplicate: true, jobs_created, fan_out, ..first.clone() });
-        stage.store.fan_out(None, 100).await.unwrap();
+        stage.store.fan_out(None, 100, &Everyone).await.unwrap();
     }
     once_each(stage, 1, 150).await;
 }
@@ -151,7 +152,7 @@ async fn a_step_that_was_cut_off_leaves_nothing(stage: &Stage) {
     promise(stage, &stage.dispatcher(), created()).await;
     let (mut cut_off, mut micros) = (0, 50);
     loop {
-        match timeout(Duration::from_micros(micros), stage.store.fan_out(None, 25)).await {
+        match timeout(Duration::from_micros(micros), stage.store.fan_out(None, 25, &Everyone)).await {
             Ok(Ok(FannedOut::Nothing)) => break,
             Ok(result) => drop(result.unwrap()),
             Err(_) => cut_off += 1,
@@ -175,7 +176,9 @@ async fn processes_that_take_steps_at_the_same_time_do_not_repeat_them(stage: &S
         promise(stage, &dispatcher, created()).await;
     }
     let work = |store: Store| {
-        tokio::spawn(async move { while store.fan_out(None, 30).await.unwrap() != FannedOut::Nothing {} })
+        tokio::spawn(async move {
+            while store.fan_out(None, 30, &Everyone).await.unwrap() != FannedOut::Nothing {}
+        })
     };
     let working =
         [work(stage.store.clone()), work(stage.another_store().await), work(stage.another_store().await)];
@@ -235,7 +238,7 @@ async fn tenants_take_turns(stage: &Stage) {
     }
     let (mut last, mut turns) = (None, Vec::new());
     loop {
-        match stage.store.fan_out(last.as_ref(), 100).await.unwrap() {
+        match stage.store.fan_out(last.as_ref(), 100, &Everyone).await.unwrap() {
             FannedOut::Nothing => break,
             FannedOut::Busy => panic!("there is no other process"),
             FannedOut::Step(step) => {

@@ -7,6 +7,8 @@ mod dispatching;
 #[cfg(test)]
 mod fan_out;
 #[cfg(test)]
+mod filters;
+#[cfg(test)]
 mod idempotency;
 #[cfg(test)]
 mod notifier;

@@ -42,14 +42,18 @@ const CONVERSIONS: [&str; 7] = ["int", "uint", "double", "string", "bool", "type
 impl Checker<'_> {
     pub(super) fn call(&mut self, expr: IdedExpr, depth: usize) -> Result<IdedExpr, Rejected> {
         let whole = IdedExpr { id: expr.id, expr: Expr::Unspecified };
-        let IdedExpr { id, expr: Expr::Call(CallExpr { func_name, target, args }) } = expr else { return Ok(expr) };
+        let IdedExpr { id, expr: Expr::Call(CallExpr { func_name, target, args }) } = expr else {
+            return Ok(expr);
+        };
         let name = func_name.as_str();
         let given = args.len() + usize::from(target.is_some());
         let is_operator = OPERATORS.contains(&(name, given)) && target.is_none();
         let is_method = FUNCTIONS.contains(&(name, given));
         let is_conversion = CONVERSIONS.contains(&name) && given == 1 && target.is_none();
         // `size` alone can also be called as a function.
-        let is_known = is_operator || is_conversion || (is_method && (target.is_some() || matches!(name, "size" | "matches")));
+        let is_known = is_operator
+            || is_conversion
+            || (is_method && (target.is_some() || matches!(name, "size" | "matches")));
         if !is_known {
             return Err(self.rejected(&whole, Reason::UnknownFunction(func_name)));
         }
@@ -67,7 +71,11 @@ impl Checker<'_> {
         for (place, argument) in arguments.into_iter().enumerate() {
             let is_list = matches!(argument.expr, Expr::List(_));
             let is_machinery = (builds_result || name == operators::IN) && place == 1 && is_list;
-            checked.push(if is_machinery { self.list(argument, depth)? } else { self.expr(argument, depth + 1)? });
+            checked.push(if is_machinery {
+                self.list(argument, depth)?
+            } else {
+                self.expr(argument, depth + 1)?
+            });
         }
         Ok(match name {
             operators::EQUALS if needs_own(&checked) => call(EQUAL, checked),
@@ -91,7 +99,8 @@ impl Checker<'_> {
         let (Some(pattern), Some(text)) = (arguments.pop(), arguments.pop()) else {
             return Err(self.rejected(whole, Reason::UnknownFunction("matches".to_owned())));
         };
-        let literal = literal_text(&pattern).ok_or_else(|| self.rejected(&pattern, Reason::PatternNotLiteral))?;
+        let literal =
+            literal_text(&pattern).ok_or_else(|| self.rejected(&pattern, Reason::PatternNotLiteral))?;
         let compiled = Pattern::compile(literal).map_err(|error| {
             let message = error.to_string();
             let message = message.lines().last().unwrap_or_default().chars().take(200).collect();
@@ -119,8 +128,7 @@ impl Checker<'_> {
 }
 
 fn gives_text(expr: &IdedExpr) -> bool {
-    literal_text(expr).is_some()
-        || matches!(&expr.expr, Expr::Call(call) if call.func_name == "string")
+    literal_text(expr).is_some() || matches!(&expr.expr, Expr::Call(call) if call.func_name == "string")
 }
 
 /// Whether the library might compare a list or map of its own with one from JSON. It cannot if one side is a literal.

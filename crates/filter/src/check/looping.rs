@@ -6,7 +6,7 @@ use cel::common::ast::Expr;
 use super::Checker;
 use crate::error::{Reason, Rejected};
 use crate::program::hoisted_name;
-use crate::shape::{ACCUMULATOR, VARIABLES, has_loop, is_type, uses};
+use crate::shape::{ACCUMULATOR, VARIABLES, has_loop, is_type, makes_map, uses};
 
 impl Checker<'_> {
     pub(super) fn comprehension(&mut self, expr: IdedExpr, depth: usize) -> Result<IdedExpr, Rejected> {
@@ -20,6 +20,9 @@ impl Checker<'_> {
         }
         if VARIABLES.contains(&of.iter_var.as_str()) || is_type(&of.iter_var) {
             return Err(self.rejected(&whole, Reason::Shadowing(of.iter_var.clone())));
+        }
+        if makes_map(&of.iter_range) {
+            return Err(self.rejected(&whole, Reason::UnorderedLoop));
         }
         of.iter_range = self.expr(std::mem::take(&mut of.iter_range), depth + 1)?;
         of.accu_init = self.expr(std::mem::take(&mut of.accu_init), depth + 1)?;

@@ -26,7 +26,8 @@ fn a_projection_gives_data_and_headers() {
 
 #[test]
 fn values_keep_their_type() {
-    let projected = project("{'data': [data.id, data.price, data.paid, data.note, data.name, 2.0, '\"\\n']}").unwrap();
+    let projected =
+        project("{'data': [data.id, data.price, data.paid, data.note, data.name, 2.0, '\"\\n']}").unwrap();
     assert_eq!(projected.data, r#"[18446744073709551615,9.5,true,null,"Ärger",2.0,"\"\n"]"#);
 }
 
@@ -49,7 +50,10 @@ fn what_is_no_result_fails() {
         ("{'data': b'x'}", "the projection gave a value that JSON lacks"),
         ("{'data': 1.0 / 0.0}", "the projection gave a value that JSON lacks"),
         ("{'data': 1, 'headers': {'a': 1}}", "a header of the projection is not text"),
-        ("{'data': [data, data, data, data, data, data, data, data, data]}", "the projection gave more than 2000 bytes"),
+        (
+            "{'data': [data, data, data, data, data, data, data, data, data]}",
+            "the projection gave more than 2000 bytes",
+        ),
         ("{'data': data.missing}", "the event has no `missing`; ask with has() before"),
     ] {
         assert_eq!(project(text).unwrap_err().to_string(), message, "{text}");

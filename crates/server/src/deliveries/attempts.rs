@@ -78,6 +78,7 @@ fn request_view(request: SentRequest) -> RequestView {
         method: request.method,
         headers: headers.map(|(name, value)| HeaderView { name, value: shown(value) }).collect(),
         body_sha256: hex::encode(request.body_sha256),
+        transform_version: request.transform.map(|version| version.to_string()),
     }
 }
 

@@ -14,7 +14,7 @@ use postrider_store::StoreError;
 use postrider_store::subscribers::{Changing, NewSubscriber, SubscriberChange};
 use serde_json::{Map, Value};
 
-use super::format;
+use super::{format, transform};
 use crate::extract::parse;
 use crate::problem::{Errors, Problem};
 
@@ -53,6 +53,8 @@ pub(super) fn validated(
     let uid = request.uid.map_or(Some(None), |uid| errors.check("uid", uid.parse()).map(Some));
     let metadata = errors.check("metadata", Metadata::try_from(request.metadata.unwrap_or_default()));
     let channels = request.channels.map_or(Some(None), |words| channels(words, &mut errors).map(Some));
+    let filter = request.filter.map_or(Some(None), |text| transform::filter(&text, &mut errors).map(Some));
+    let made = request.transform.map_or(Some(None), |of| transform::transform(of, &mut errors).map(Some));
     let new = (|| {
         Some(NewSubscriber {
             url: url?,
@@ -66,6 +68,8 @@ pub(super) fn validated(
             uid: uid?,
             metadata: metadata?,
             channels: channels?,
+            filter: filter?,
+            transform: made?,
         })
     })();
     errors.finish(new)
@@ -106,6 +110,8 @@ pub(super) fn replacement(
         uid: Some(new.uid),
         metadata: Some(new.metadata),
         channels: Some(new.channels),
+        filter: Some(new.filter),
+        transform: Some(new.transform),
     })
 }
 
@@ -180,6 +186,8 @@ pub(super) fn subscriber_change(
     };
     let events = not_null(request.events, "events", &mut errors);
     let format = format::changed(&present.format, request.format, request.format_options, &mut errors);
+    let filter = transform::changed_filter(request.filter, &mut errors);
+    let made = transform::changed_transform(present.transform.as_ref(), request.transform, &mut errors)?;
     let change = SubscriberChange {
         paused: None,
         url,
@@ -194,6 +202,8 @@ pub(super) fn subscriber_change(
         uid,
         metadata,
         channels,
+        filter,
+        transform: made,
     };
     errors.finish(Some(change))
 }

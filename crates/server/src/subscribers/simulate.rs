@@ -6,16 +6,19 @@ use axum::http::HeaderMap;
 use bytes::Bytes;
 use postrider_api::attempt::HeaderView;
 use postrider_api::simulate::{
-    MatchReason, SimulateRequest, SimulatedAttemptView, SimulatedRequestView, SimulationList, SimulationView,
+    FilterResultView, MatchReason, SimulateRequest, SimulatedAttemptView, SimulatedRequestView,
+    SimulationList, SimulationView, TransformResultView,
 };
-use postrider_core::format::{Format, Rendered};
+use postrider_core::format::{Format, Parts};
 use postrider_core::key::Scope;
 use postrider_core::signing::{Signer, sha256};
 use postrider_core::{
-    AgentId, Channels, CustomHeaders, Envelope, EventId, EventPattern, EventType, Policy, Random,
-    RetryPolicy, Secret, SubscriberId, SubscriberRef, TargetUrl,
+    AgentId, Channels, CustomHeaders, Envelope, EventId, EventPattern, EventType, Expression, Policy, Random,
+    RetryPolicy, Secret, SubscriberId, SubscriberRef, TargetUrl, Transform, chain,
 };
 use postrider_delivery::Webhook;
+use postrider_filter::{Facts, Filter, Subject};
+use postrider_shape::{Event, ShapeError, Shaped, Wanted};
 use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::subscribers::SubscriberState;
 use postrider_store::{PageRequest, Store};
@@ -53,6 +56,8 @@ struct Recipient {
     active: bool,
     policy: Policy,
     format: Format,
+    filter: Option<Expression>,
+    transform: Option<Transform>,
     signer: Signer,
     shows_signatures: bool,
     own_headers: Vec<String>,
@@ -107,6 +112,8 @@ pub(super) async fn simulate(
                 active: new.active,
                 policy: new.policy,
                 format: new.format,
+                filter: new.filter,
+                transform: new.transform,
                 shows_signatures: true,
                 own_headers: new.headers.names().map(str::to_owned).collect(),
             }
@@ -134,7 +141,10 @@ pub(super) async fn simulate(
             stored(&state, &caller, &ids).await?
         }
     };
-    let data = events.iter().map(|event| simulated(event, &recipient, &state)).collect::<Result<_, _>>()?;
+    let mut data = Vec::with_capacity(events.len());
+    for event in &events {
+        data.push(simulated(event, &recipient, &state).await?);
+    }
     Ok(Json(SimulationList { data }))
 }
 
@@ -165,6 +175,8 @@ async fn existing(
         active: found.state == SubscriberState::Active,
         policy: found.policy,
         format: found.format,
+        filter: found.filter,
+        transform: found.transform,
         signer,
         shows_signatures,
         own_headers: found.header_names.unwrap_or_default(),
@@ -190,44 +202,121 @@ async fn stored(state: &ApiState, caller: &Caller, ids: &[EventId]) -> Result<Ve
     Ok(events)
 }
 
-fn simulated(event: &Simulated, recipient: &Recipient, state: &ApiState) -> Result<SimulationView, Problem> {
-    let unreadable = |error: &dyn std::error::Error| {
-        tracing::error!(event = %event.id, %error, "event cannot be simulated");
-        Problem::internal()
+async fn simulated(
+    event: &Simulated,
+    recipient: &Recipient,
+    state: &ApiState,
+) -> Result<SimulationView, Problem> {
+    let filter = recipient.filter.as_ref().map(|filter| filtered(event, filter));
+    let reason = reason(event, recipient, filter.as_ref());
+    let shaped = shaped(event, recipient, &recipient.format, state).await?;
+    let transform = match &recipient.transform {
+        None => None,
+        Some(transform) => Some(transformed(event, recipient, transform, state).await?),
     };
-    let Rendered { content_type, headers, body } =
-        recipient.format.render(event.id, &event.envelope).map_err(|error| unreadable(&error))?;
-    let webhook = Webhook {
-        event_id: event.id,
-        event_type: &event.event_type,
-        agent_id: &event.agent_id,
-        body: body.into(),
-        content_type,
-        content_headers: &headers,
-        timestamp: state.store.ids().clock().now(),
-        signer: &recipient.signer,
-        headers: &CustomHeaders::default(),
-        traceparent: None,
-    };
-    let headers = webhook.headers().map_err(|_| Problem::internal())?;
-    let reason = reason(event, recipient);
     Ok(SimulationView {
         event_id: event.id,
         subscriber_id: recipient.id,
         matched: reason == MatchReason::Matched,
         reason,
-        request: SimulatedRequestView {
-            method: "POST".into(),
-            url: recipient.url.masked(),
-            headers: shown(&headers, recipient),
-            body: String::from_utf8_lossy(&webhook.body).into_owned(),
-            body_sha256: hex::encode(sha256(&webhook.body)),
-        },
+        filter,
+        transform,
+        request: shaped.ok().map(|shaped| request_of(event, recipient, shaped, state)).transpose()?,
         attempts: attempts(&recipient.policy),
     })
 }
 
-fn reason(event: &Simulated, recipient: &Recipient) -> MatchReason {
+/// What the filter says of the event.
+fn filtered(event: &Simulated, filter: &Expression) -> FilterResultView {
+    let ask = || {
+        let parts = Parts::of(&event.envelope).map_err(|error| error.to_string())?;
+        let id = event.id.to_string();
+        let channels: Vec<&str> = event.channels.iter().flat_map(Channels::iter).collect();
+        let facts = Facts {
+            id: &id,
+            event_type: &parts.event_type,
+            agent_id: &parts.agent_id,
+            timestamp: parts.timestamp.into(),
+            channels: &channels,
+        };
+        let filter = Filter::compile(filter).map_err(|error| error.to_string())?;
+        let subject = Subject::new(&facts, parts.data.get()).map_err(|error| chain(&error).to_string())?;
+        filter.matches(&subject).map_err(|error| error.to_string())
+    };
+    match ask() {
+        Ok(result) => FilterResultView { result: Some(result), error: None },
+        Err(error) => FilterResultView { result: None, error: Some(error) },
+    }
+}
+
+/// What the subscriber would get in a format; or why its transform fails.
+async fn shaped(
+    event: &Simulated,
+    recipient: &Recipient,
+    format: &Format,
+    state: &ApiState,
+) -> Result<Result<Shaped, String>, Problem> {
+    let wanted = Wanted { format, transform: recipient.transform.as_ref() };
+    let about = Event { id: event.id, channels: event.channels.clone() };
+    match state.shaper.shape(&about, event.envelope.clone(), &wanted).await {
+        Ok(shaped) => Ok(Ok(shaped)),
+        Err(error @ ShapeError::Envelope(_)) => {
+            tracing::error!(event = %event.id, error = %chain(&error), "event cannot be simulated");
+            Err(Problem::internal())
+        }
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+async fn transformed(
+    event: &Simulated,
+    recipient: &Recipient,
+    transform: &Transform,
+    state: &ApiState,
+) -> Result<TransformResultView, Problem> {
+    let version = transform.version().to_string();
+    Ok(match shaped(event, recipient, &Format::Data, state).await? {
+        Ok(shaped) => {
+            let data = Some(String::from_utf8_lossy(&shaped.body).into_owned());
+            TransformResultView { version, data, error: None }
+        }
+        Err(error) => TransformResultView { version, data: None, error: Some(error) },
+    })
+}
+
+fn request_of(
+    event: &Simulated,
+    recipient: &Recipient,
+    shaped: Shaped,
+    state: &ApiState,
+) -> Result<SimulatedRequestView, Problem> {
+    let made = shaped
+        .merged_headers(&CustomHeaders::default())
+        .map_err(|_| Problem::internal())?
+        .unwrap_or_default();
+    let webhook = Webhook {
+        event_id: event.id,
+        event_type: &event.event_type,
+        agent_id: &event.agent_id,
+        body: shaped.body,
+        content_type: shaped.content_type,
+        content_headers: &shaped.headers,
+        timestamp: state.store.ids().clock().now(),
+        signer: &recipient.signer,
+        headers: &made,
+        traceparent: None,
+    };
+    let headers = webhook.headers().map_err(|_| Problem::internal())?;
+    Ok(SimulatedRequestView {
+        method: "POST".into(),
+        url: recipient.url.masked(),
+        headers: shown(&headers, recipient),
+        body: String::from_utf8_lossy(&webhook.body).into_owned(),
+        body_sha256: hex::encode(sha256(&webhook.body)),
+    })
+}
+
+fn reason(event: &Simulated, recipient: &Recipient, filter: Option<&FilterResultView>) -> MatchReason {
     let in_channel = match (&event.channels, &recipient.channels) {
         (_, None) => true,
         (None, Some(_)) => false,
@@ -239,6 +328,8 @@ fn reason(event: &Simulated, recipient: &Recipient) -> MatchReason {
         MatchReason::Pattern
     } else if !in_channel {
         MatchReason::Channel
+    } else if filter.is_some_and(|filter| filter.result == Some(false)) {
+        MatchReason::Filter
     } else {
         MatchReason::Matched
     }

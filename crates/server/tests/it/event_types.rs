@@ -249,3 +249,22 @@ async fn types_are_exported_and_imported() {
         server.api.post("/v1/event-types/import", &json!({"webhooks": {"Not a type": {}}})).await;
     assert_eq!((status, fields(&problem)[0]), (422, "webhooks.Not a type"), "{problem}");
 }
+
+#[tokio::test]
+async fn the_description_of_the_api_has_the_types_of_the_deployment() {
+    let server = TestServer::start().await;
+    let webhooks = async || server.api.get("/openapi.json").await.1["webhooks"].clone();
+    let plain = webhooks().await;
+    assert!(plain["order.paid"].is_null());
+    let schema = json!({"type": "object", "properties": {"total": {"type": "number"}}});
+    let registered = json!({"description": "Paid.", "schema": schema});
+    assert_eq!(server.api.put("/v1/event-types/order.paid", &registered).await.0, 201);
+    let tenant = server.api.clone().with_header("x-tenant-id", "acme");
+    assert_eq!(tenant.put("/v1/event-types/acme.only", &registered).await.0, 201);
+    let shown = webhooks().await;
+    let body = &shown["order.paid"]["post"]["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(body["properties"]["data"]["properties"], schema["properties"], "{shown}");
+    assert!(shown["acme.only"].is_null(), "a tenant's types are its own");
+    assert_eq!(server.api.delete("/v1/event-types/order.paid").await.0, 204);
+    assert_eq!(webhooks().await, plain);
+}

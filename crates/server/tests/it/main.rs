@@ -29,6 +29,8 @@ mod events;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod expressions;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod limits_of_keys;

@@ -109,3 +109,50 @@ async fn a_wrong_simulation_names_its_fields() {
         assert_eq!(server.api.post("/v1/simulate", &body).await.0, 404, "{body}");
     }
 }
+
+#[tokio::test]
+async fn filters_and_transforms_are_tried() {
+    let server = TestServer::start().await;
+    let simulate = async |subscriber: Value| {
+        let mut draft = json!({"url": "https://receiver.invalid/", "events": ["*"], "format": "data"});
+        draft.as_object_mut().unwrap().extend(subscriber.as_object().unwrap().clone());
+        let event = json!({"event": "order.paid", "data": {"total": 150, "card": "4111"}});
+        let (status, answer) =
+            server.api.post("/v1/simulate", &json!({"event": event, "subscriber": draft})).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["data"][0].clone()
+    };
+    let plain = simulate(json!({})).await;
+    assert_eq!(
+        (&plain["filter"], &plain["transform"], &plain["reason"]),
+        (&json!(null), &json!(null), &json!("matched"))
+    );
+
+    let hit = simulate(json!({"filter": "data.total > 100"})).await;
+    assert_eq!(hit["filter"], json!({"result": true, "error": null}));
+    let miss = simulate(json!({"filter": "data.total > 200"})).await;
+    assert_eq!((&miss["matched"], &miss["reason"]), (&json!(false), &json!("filter")));
+    assert_eq!(miss["filter"]["result"], false);
+    let failed = simulate(json!({"filter": "data.missing > 200"})).await;
+    assert_eq!(
+        (&failed["matched"], &failed["filter"]["result"]),
+        (&json!(true), &json!(null)),
+        "it is delivered"
+    );
+    assert_eq!(failed["filter"]["error"], "the event has no `missing`; ask with has() before");
+
+    let steps = simulate(json!({"transform": {"steps": [{"op": "drop", "path": "/card"}]}})).await;
+    assert_eq!(steps["transform"]["data"], r#"{"total":150}"#);
+    assert_eq!(steps["request"]["body"], r#"{"total":150}"#);
+    let project = "{'data': {'sum': data.total}, 'headers': {'x-sum': string(data.total)}}";
+    let projected = simulate(json!({"transform": {"project": project}})).await;
+    assert_eq!(
+        (&projected["request"]["body"], header(&projected, "x-sum")),
+        (&json!(r#"{"sum":150}"#), "150")
+    );
+    let broken =
+        simulate(json!({"transform": {"steps": [{"op": "set", "path": "/card/x", "value": 1}]}})).await;
+    assert_eq!((&broken["request"], &broken["transform"]["data"]), (&json!(null), &json!(null)));
+    let error = broken["transform"]["error"].as_str().unwrap();
+    assert!(error.starts_with("step 1 (set /card/x) does not fit the data"), "{error}");
+}

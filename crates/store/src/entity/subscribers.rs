@@ -25,6 +25,9 @@ pub(crate) struct Model {
     pub(crate) uid: Option<String>,
     pub(crate) metadata: Option<String>,
     pub(crate) channels: Option<String>,
+    pub(crate) filter: Option<String>,
+    pub(crate) filter_id: Option<Uuid>,
+    pub(crate) transform: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

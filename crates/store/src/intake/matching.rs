@@ -4,11 +4,11 @@
 //! subscribers of other events are read page by page ([`Store::audience_of`] counts them, [`Store::fan_out`] makes their
 //! deliveries), so that each statement reads a bounded number of rows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
-use postrider_core::{Channels, EventType, SubscriberId, TenantId, Timestamp};
+use postrider_core::{Channels, EventType, ExpressionId, SubscriberId, TenantId, Timestamp};
 use postrider_database::sql::{column, query_all};
-use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
+use postrider_database::{Batch, Column, Dialect, Kind};
 use sea_orm::{ConnectionTrait, Value};
 use uuid::Uuid;
 
@@ -21,11 +21,20 @@ pub const FEW_SUBSCRIBERS: usize = 100;
 /// How many subscriptions of each pattern one statement reads to count subscribers.
 const COUNTED_AT_ONCE: usize = 5_000;
 
-/// The active subscribers of an event.
+/// A subscriber that an event matches by type and channels. Its filter decides whether it gets the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Match {
+    /// The subscriber.
+    pub subscriber: SubscriberId,
+    /// What its filter is known by. Of two filters with the same text it is the same.
+    pub filter: Option<ExpressionId>,
+}
+
+/// The active subscribers that an event matches by type and channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// At most [`FEW_SUBSCRIBERS`], in the order of their creation.
-    Few(Vec<SubscriberId>),
+    Few(Vec<Match>),
     /// More than that.
     Many(Crowd),
 }
@@ -49,7 +58,7 @@ pub(crate) struct Asked<'a> {
 
 /// Where subscriptions are looked up.
 #[derive(Clone, Copy)]
-enum Table {
+pub(super) enum Table {
     /// Those of subscribers without channels.
     Plain,
     /// Those of subscribers with channels, by channel.
@@ -84,15 +93,16 @@ impl Table {
 
 /// Joins each pattern with active subscribers that have it, at most one more than are few. Written so that PostgreSQL looks
 /// up each pattern and each subscriber in an index, whatever plan it has cached: see ADR 14.
-fn some_active(table: Table) -> String {
+pub(super) fn some_active(table: Table) -> String {
     let (name, and_channel, and_kind) = (table.name(), table.and_channel(), table.and_kind());
     format!(
         "CROSS JOIN LATERAL ( \
-            SELECT active.id FROM ( \
+            SELECT active.id, active.filter_id FROM ( \
                 SELECT subscriber_id FROM {name} \
                 WHERE tenant = input.tenant{and_channel} AND pattern = input.pattern OFFSET 0 \
             ) AS subscriptions CROSS JOIN LATERAL ( \
-                SELECT id FROM subscribers WHERE id = subscriptions.subscriber_id AND active{and_kind} LIMIT 1 \
+                SELECT id, filter_id FROM subscribers \
+                WHERE id = subscriptions.subscriber_id AND active{and_kind} LIMIT 1 \
             ) AS active LIMIT {} \
         ) AS subscribers",
         FEW_SUBSCRIBERS + 1
@@ -122,7 +132,7 @@ impl Store {
         &self,
         connection: &impl ConnectionTrait,
         event_types: &[(TenantId, EventType)],
-    ) -> Result<Vec<Option<Vec<SubscriberId>>>, StoreError> {
+    ) -> Result<Vec<Option<Vec<Match>>>, StoreError> {
         const PATTERN: &[Column] = &[
             Column::new("place", Kind::Int),
             Column::new("tenant", Kind::Text),
@@ -147,7 +157,7 @@ impl Store {
         &self,
         connection: &impl ConnectionTrait,
         events: &[(TenantId, EventType, Channels)],
-    ) -> Result<Vec<Option<Vec<SubscriberId>>>, StoreError> {
+    ) -> Result<Vec<Option<Vec<Match>>>, StoreError> {
         const PATTERN: &[Column] = &[
             Column::new("place", Kind::Int),
             Column::new("tenant", Kind::Text),
@@ -187,55 +197,16 @@ impl Store {
         let mut range = Range::all();
         loop {
             let page = matching(connection, asked, range, None, COUNTED_AT_ONCE).await?;
-            crowd.size = crowd.size.saturating_add(u32::try_from(page.subscribers.len()).unwrap_or(u32::MAX));
-            if let Some(last) = page.subscribers.last() {
-                crowd.last = *last;
+            crowd.size = crowd.size.saturating_add(u32::try_from(page.matched.len()).unwrap_or(u32::MAX));
+            if let Some(last) = page.matched.last() {
+                crowd.last = last.subscriber;
             }
             let room = (FEW_SUBSCRIBERS + 1).saturating_sub(few.len());
-            few.extend(page.subscribers.into_iter().take(room));
+            few.extend(page.matched.into_iter().take(room));
             let Some(next) = page.next else { break };
             range.after = next;
         }
         Ok(if few.len() <= FEW_SUBSCRIBERS { Audience::Few(few) } else { Audience::Many(crowd) })
-    }
-
-    /// Makes `guarded` write only if these event types still have the active subscribers that [`Store::subscribers_of`]
-    /// has found for each: fewer than [`FEW_SUBSCRIBERS`].
-    pub fn expect_subscribers(
-        &self,
-        event_types: &[(TenantId, EventType)],
-        found: &[Vec<SubscriberId>],
-        guarded: &mut Guarded,
-    ) {
-        const PATTERN: &[Column] = &[
-            Column::new("place", Kind::Int),
-            Column::new("tenant", Kind::Text),
-            Column::new("pattern", Kind::Text),
-            Column::new("found", Kind::Text),
-        ];
-        let mut input = Batch::new(PATTERN);
-        for (place, ((tenant, event_type), found)) in (0_i32..).zip(event_types.iter().zip(found)) {
-            let mut ids: Vec<String> = found.iter().map(|id| id.uuid().to_string()).collect();
-            ids.sort_unstable();
-            let ids = ids.join(",");
-            for pattern in event_type.matching_patterns() {
-                input.push([
-                    place.into(),
-                    tenant.as_str().into(),
-                    pattern.as_str().into(),
-                    ids.as_str().into(),
-                ]);
-            }
-        }
-        let active = some_active(Table::Plain);
-        let condition = format!(
-            "NOT EXISTS (SELECT 1 FROM (SELECT DISTINCT place, found FROM input) AS event WHERE found <> coalesce(( \
-                SELECT string_agg( \
-                    DISTINCT subscribers.id::text COLLATE \"C\", ',' ORDER BY subscribers.id::text COLLATE \"C\") \
-                FROM input {active} WHERE input.place = event.place \
-            ), ''))"
-        );
-        guarded.expect(input, condition);
     }
 }
 
@@ -257,7 +228,7 @@ impl Range {
 /// Subscribers of a range, in the order of their ids.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Page {
-    pub(crate) subscribers: Vec<SubscriberId>,
+    pub(crate) matched: Vec<Match>,
     /// After which subscriber the next page begins. `None` if this is the last.
     pub(crate) next: Option<SubscriberId>,
 }
@@ -268,19 +239,21 @@ async fn few(
     input: Batch,
     table: Table,
     places: usize,
-) -> Result<Vec<Option<Vec<SubscriberId>>>, StoreError> {
+) -> Result<Vec<Option<Vec<Match>>>, StoreError> {
     let joined = match Dialect::of(connection) {
         Dialect::Postgres => some_active(table),
         Dialect::Sqlite => some_active_on_sqlite(table),
     };
     // A subscriber may have both patterns `order.*` and `order.created`; DISTINCT finds it once.
     let sql = format!(
-        "SELECT DISTINCT input.place, subscribers.id FROM input {joined} ORDER BY input.place, subscribers.id"
+        "SELECT DISTINCT input.place, subscribers.id, subscribers.filter_id FROM input {joined} \
+        ORDER BY input.place, subscribers.id"
     );
     let mut found = vec![Vec::new(); places];
     for row in input.query(connection, &sql, []).await? {
-        if let Some(subscribers) = found.get_mut(index(column(&row, "place")?)) {
-            subscribers.push(SubscriberId::from_uuid(column(&row, "id")?));
+        if let Some(matched) = found.get_mut(index(column(&row, "place")?)) {
+            let filter = column::<Option<Uuid>>(&row, "filter_id")?.map(ExpressionId::from_uuid);
+            matched.push(Match { subscriber: SubscriberId::from_uuid(column(&row, "id")?), filter });
         }
     }
     Ok(found.into_iter().map(|found| (found.len() <= FEW_SUBSCRIBERS).then_some(found)).collect())
@@ -319,6 +292,7 @@ async fn read_subscriptions<'a>(
         range.last.uuid().into(),
         i64::try_from(max).unwrap_or(i64::MAX).into(),
         since.map_or(i64::MAX, Timestamp::millis).into(),
+        UNFILTERED.into(),
     ];
     let table = if channel.is_some() { Table::Channels } else { Table::Plain };
     let (name, and_kind) = (table.name(), table.and_kind());
@@ -328,10 +302,10 @@ async fn read_subscriptions<'a>(
         None => ("tenant = $1 AND pattern = {pattern}", "pattern, subscriber_id"),
         Some(channel) => {
             values.push(channel.into());
-            ("tenant = $1 AND channel = $6 AND pattern = {pattern}", "channel, pattern, subscriber_id")
+            ("tenant = $1 AND channel = $7 AND pattern = {pattern}", "channel, pattern, subscriber_id")
         }
     };
-    let begin = if channel.is_some() { "($6, {pattern}, $2)" } else { "({pattern}, $2)" };
+    let begin = if channel.is_some() { "($7, {pattern}, $2)" } else { "({pattern}, $2)" };
     let within = match Dialect::of(connection) {
         Dialect::Postgres => format!("{start} AND ({key}) > {begin} AND subscriber_id <= $3 ORDER BY {key}"),
         Dialect::Sqlite => {
@@ -345,7 +319,7 @@ async fn read_subscriptions<'a>(
         // A select of its own around each, because SQLite takes no ORDER BY within a UNION.
         parts.push(format!(
             "SELECT * FROM (SELECT {place} AS place, subscriber_id, ( \
-                SELECT CASE WHEN (active OR deactivated_at > $5){and_kind} THEN 1 ELSE 0 END FROM subscribers \
+                SELECT CASE WHEN (active OR deactivated_at > $5){and_kind} THEN coalesce(filter_id, $6) END FROM subscribers \
                 WHERE subscribers.id = subscriptions.subscriber_id \
             ) AS wanted FROM {name} AS subscriptions WHERE {within} LIMIT $4) AS matching_{place}"
         ));
@@ -353,18 +327,23 @@ async fn read_subscriptions<'a>(
     let mut seen = Vec::new();
     for row in query_all(connection, parts.join(" UNION ALL "), values).await? {
         let id = SubscriberId::from_uuid(column(&row, "subscriber_id")?);
-        let wanted = column::<Option<i32>>(&row, "wanted")? == Some(1);
+        let wanted = column::<Option<Uuid>>(&row, "wanted")?;
+        let wanted = wanted.map(|filter| (filter != UNFILTERED).then(|| ExpressionId::from_uuid(filter)));
         seen.push(Seen { place: (channel, column(&row, "place")?), id, wanted });
     }
     Ok(seen)
 }
+
+/// Stands for no filter where NULL stands for a subscriber that is not wanted.
+const UNFILTERED: Uuid = Uuid::nil();
 
 /// A subscription that was read.
 struct Seen<'a> {
     /// Its channel, and the place of its pattern.
     place: (Option<&'a str>, i32),
     id: SubscriberId,
-    wanted: bool,
+    /// Its filter, if it is wanted.
+    wanted: Option<Option<ExpressionId>>,
 }
 
 /// Merges the subscriptions of several patterns, up to `max` of each, into one page.
@@ -378,14 +357,16 @@ fn merge(seen: &[Seen<'_>], max: usize) -> Page {
     // Beyond the last one read of a pattern that may have more, the others cannot be merged yet.
     let mut next = patterns.into_values().filter(|(count, _)| *count >= max).map(|(_, last)| last).min();
     let within = |id: &SubscriberId| next.is_none_or(|next| *id <= next);
-    let wanted: BTreeSet<_> =
-        seen.iter().filter(|seen| seen.wanted && within(&seen.id)).map(|seen| seen.id).collect();
+    // By subscriber: its filter may have been changed between two statements.
+    let wanted = seen.iter().filter(|seen| within(&seen.id)).filter_map(|seen| Some((seen.id, seen.wanted?)));
+    let wanted: BTreeMap<_, _> = wanted.collect();
     let more = wanted.len() > max;
-    let subscribers: Vec<_> = wanted.into_iter().take(max).collect();
+    let matched = wanted.into_iter().map(|(subscriber, filter)| Match { subscriber, filter });
+    let matched: Vec<_> = matched.take(max).collect();
     if more {
-        next = subscribers.last().copied();
+        next = matched.last().map(|matched| matched.subscriber);
     }
-    Page { subscribers, next }
+    Page { matched, next }
 }
 
 #[cfg(test)]
@@ -396,29 +377,37 @@ mod tests {
         SubscriberId::from_uuid(Uuid::from_u128(number))
     }
 
+    fn plain(number: u128) -> Match {
+        Match { subscriber: id(number), filter: None }
+    }
+
     fn seen(rows: &[(i32, u128, bool)]) -> Vec<Seen<'static>> {
         rows.iter()
-            .map(|&(place, number, wanted)| Seen { place: (None, place), id: id(number), wanted })
+            .map(|&(place, number, wanted)| Seen {
+                place: (None, place),
+                id: id(number),
+                wanted: wanted.then_some(None),
+            })
             .collect()
     }
 
     #[test]
     fn a_page_ends_where_a_pattern_may_have_more() {
         let page = merge(&seen(&[(0, 1, true), (0, 3, true), (1, 2, true), (1, 9, true)]), 2);
-        assert_eq!(page, Page { subscribers: vec![id(1), id(2)], next: Some(id(2)) });
+        assert_eq!(page, Page { matched: vec![plain(1), plain(2)], next: Some(id(2)) });
         let page = merge(&seen(&[(0, 1, true), (0, 3, true), (1, 2, true)]), 3);
-        assert_eq!(page, Page { subscribers: vec![id(1), id(2), id(3)], next: None });
+        assert_eq!(page, Page { matched: vec![plain(1), plain(2), plain(3)], next: None });
     }
 
     #[test]
     fn a_subscriber_of_two_patterns_is_found_once() {
         let page = merge(&seen(&[(0, 1, true), (1, 1, true), (1, 2, true)]), 3);
-        assert_eq!(page, Page { subscribers: vec![id(1), id(2)], next: None });
+        assert_eq!(page, Page { matched: vec![plain(1), plain(2)], next: None });
     }
 
     #[test]
     fn inactive_subscribers_are_passed_over() {
         let page = merge(&seen(&[(0, 1, false), (0, 2, false)]), 2);
-        assert_eq!(page, Page { subscribers: Vec::new(), next: Some(id(2)) });
+        assert_eq!(page, Page { matched: Vec::new(), next: Some(id(2)) });
     }
 }

@@ -8,9 +8,6 @@ use postrider_database::sql::execute;
 
 use crate::{Store, StoreError};
 
-/// How long a key is stored: long after any caller has given up repeating its request.
-const RETENTION: Duration = Duration::from_hours(7 * 24);
-
 /// The most keys that one statement removes.
 const REMOVED_AT_ONCE: i64 = 2_000;
 
@@ -18,13 +15,13 @@ const REMOVED_AT_ONCE: i64 = 2_000;
 const RUN: Duration = Duration::from_secs(3);
 
 impl Store {
-    /// Removes idempotency keys that were taken more than 7 days ago, for a few seconds at most. Several processes may call
+    /// Removes idempotency keys that were taken longer than `age` ago, for a few seconds at most. Several processes may call
     /// this at the same time. Returns the number of keys that were removed.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
-    pub async fn remove_old_keys(&self) -> Result<u64, StoreError> {
-        self.remove_keys_before(self.ids.clock().now() - RETENTION).await
+    pub async fn remove_old_keys(&self, age: Duration) -> Result<u64, StoreError> {
+        self.remove_keys_before(self.ids.clock().now() - age).await
     }
 
     /// Removes idempotency keys that were taken before this moment, for a few seconds at most.

@@ -10,6 +10,7 @@
 //! | `used` | when keys were used last |
 
 mod describe;
+mod heard;
 mod stored;
 mod used;
 
@@ -211,6 +212,7 @@ impl Store {
         change(&mut key)?;
         let writing = async {
             stored::update(&transaction, &key).await?;
+            heard::tell(&transaction, id).await?;
             self.audit(&transaction, &owner(&key), action, id, before, described(&key)).await?;
             transaction.commit().await?;
             Ok::<_, StoreError>(())

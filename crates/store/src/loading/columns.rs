@@ -70,13 +70,17 @@ pub(super) fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
     };
     let delivery =
         ["tenant", "event_type", "subscriber_id", "status", "attempts", "round_start", "created_at"];
-    let subscriber = ["active", "deactivation_reason", "url", "policy", "format", "secret", "headers"];
+    let subscriber =
+        ["active", "deactivation_reason", "url", "policy", "format", "transform", "secret", "headers"];
     let mut columns = vec![("delivery_id", "deliveries.id".to_owned())];
     columns.extend(of("deliveries", &delivery));
     columns.push(("due_in", format!("deliveries.next_attempt_at - {now}")));
     columns.push(("failing", failing.to_owned()));
     columns.push(("event_id", "events.id".to_owned()));
     columns.extend(of("events", &["agent_id", "payload_gone"]));
+    // Only a projection asks for them.
+    let channels = "CASE WHEN subscribers.transform IS NOT NULL THEN events.channels END";
+    columns.push(("channels", channels.to_owned()));
     columns.push(("size", "length(events.envelope)".to_owned()));
     columns.push(("envelope", envelope));
     columns.extend(of("subscribers", &subscriber));

@@ -2,7 +2,7 @@
 
 use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
-use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, TenantId, id};
+use postrider_core::{Channels, DeactivationReason, Expression, SubscriberId, SubscriberUid, TenantId, id};
 use postrider_database::Transaction;
 use postrider_queue::{Draining, Hold};
 use sea_orm::sea_query::Expr;
@@ -16,7 +16,10 @@ use super::counts::{self, CountChange};
 use super::patterns;
 use super::query::{delete, find, update};
 use super::secrets::{open_headers, seal, seal_headers};
-use super::stored::{format_text, lane_settings, policy_text, read, read_format, read_policy, set_active};
+use super::stored::{
+    format_text, lane_settings, policy_text, read, read_format, read_policy, read_transform, set_active,
+    transform_text,
+};
 use super::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
 use crate::health::{Health, deactivate::drain_lane, state};
@@ -66,6 +69,9 @@ impl Store {
             uid: new.uid.as_ref().map(|uid| uid.as_str().into()),
             metadata: metadata_text(&new.metadata),
             channels: new.channels.as_ref().map(|channels| channels.as_str().into()),
+            filter: new.filter.as_ref().map(|filter| filter.as_str().into()),
+            filter_id: new.filter.as_ref().map(|filter| filter.id().uuid()),
+            transform: new.transform.as_ref().map(transform_text),
         };
         let row: subscribers::ActiveModel = row.into();
         let transaction = self.database.begin().await?;
@@ -98,6 +104,8 @@ impl Store {
             uid: new.uid,
             metadata: new.metadata,
             channels: new.channels,
+            filter: new.filter,
+            transform: new.transform,
             health: Health::default(),
             created_at: now,
             updated_at: now,
@@ -187,12 +195,14 @@ impl Store {
             let (url, policy) = (target(&row.url, id)?, read_policy(&row.policy, id)?);
             let format = read_format(row.format.as_deref(), id)?;
             let metadata = read_metadata(row.metadata.as_deref(), "subscribers", id)?;
-            Ok::<_, StoreError>(Some((transaction, row, url, policy, format, metadata)))
+            let transform = read_transform(row.transform.as_deref(), id)?;
+            Ok::<_, StoreError>(Some((transaction, row, (url, policy, format, metadata, transform))))
         };
-        let Some((transaction, row, url, policy, format, metadata)) = locked.await? else { return Ok(None) };
+        let Some((transaction, row, present)) = locked.await? else { return Ok(None) };
+        let (url, policy, format, metadata, transform) = present;
         let change = {
             let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
-            change(Changing { url, policy, format, metadata, open_headers: &open_headers })?
+            change(Changing { url, policy, format, metadata, transform, open_headers: &open_headers })?
         };
         let writing = async {
             let before = self.subscriber_json(&transaction, tenant, id).await?;
@@ -257,6 +267,19 @@ impl Store {
         if let Some(channels) = &change.channels {
             let channels = channels.as_ref().map(Channels::as_str);
             update = update.col_expr(subscribers::Column::Channels, Expr::val(text_or_null(channels)));
+        }
+        if let Some(filter) = &change.filter {
+            let id = filter.as_ref().map(|filter| filter.id().uuid());
+            update = update
+                .col_expr(
+                    subscribers::Column::Filter,
+                    Expr::val(text_or_null(filter.as_ref().map(Expression::as_str))),
+                )
+                .col_expr(subscribers::Column::FilterId, Expr::val(Value::Uuid(id)));
+        }
+        if let Some(transform) = &change.transform {
+            let transform = transform.as_ref().map(transform_text);
+            update = update.col_expr(subscribers::Column::Transform, Expr::val(Value::String(transform)));
         }
         if let Some(active) = activity {
             update = set_active(update, active, now);

@@ -34,6 +34,8 @@ impl Store {
             "paused": row.paused_at.is_some(),
             "policy": policy,
             "format": row.format.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or(Value::Null)),
+            "filter": row.filter,
+            "transform": row.transform.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or(Value::Null)),
             "metadata": read_metadata(row.metadata.as_deref(), "subscribers", id)?,
             "channels": read_channels(row.channels.as_deref(), "subscribers", id)?,
             "headers_fingerprint": row.headers.as_deref().map(fingerprint),

@@ -2,7 +2,10 @@
 
 use postrider_core::format::Format;
 use postrider_core::subscriber::PolicyFields;
-use postrider_core::{DeactivationReason, EventPattern, Keyring, Policy, SubscriberId, TenantId, Timestamp};
+use postrider_core::{
+    DeactivationReason, EventPattern, Expression, Keyring, Policy, SubscriberId, TenantId, Timestamp,
+    Transform,
+};
 use postrider_database::DatabaseError;
 use postrider_queue::{LaneRate, LaneSettings};
 use sea_orm::Value;
@@ -54,6 +57,8 @@ pub(super) fn read(
         paused_at: timestamp(row.paused_at),
         policy: read_policy(&row.policy, id)?,
         format: read_format(row.format.as_deref(), id)?,
+        filter: read_filter(row.filter.as_deref(), id)?,
+        transform: read_transform(row.transform.as_deref(), id)?,
         health,
         created_at: Timestamp::from_millis(row.created_at),
         updated_at: Timestamp::from_millis(row.updated_at),
@@ -110,4 +115,27 @@ pub(crate) fn read_format(text: Option<&str>, subscriber: SubscriberId) -> Resul
     let Some(text) = text else { return Ok(Format::Postrider) };
     let inconsistent = |error| DatabaseError::inconsistent("subscribers", "format", subscriber, error);
     Ok(serde_json::from_str(text).map_err(inconsistent)?)
+}
+
+/// Reads a filter from its stored form.
+pub(super) fn read_filter(
+    text: Option<&str>,
+    subscriber: SubscriberId,
+) -> Result<Option<Expression>, StoreError> {
+    text.map(|text| parse(text, "subscribers", "filter", subscriber)).transpose()
+}
+
+/// A transform in its stored form, JSON.
+pub(super) fn transform_text(transform: &Transform) -> String {
+    // Texts, numbers and JSON values always have a JSON form.
+    serde_json::to_string(transform).unwrap_or_default()
+}
+
+/// Reads a transform from its stored form.
+pub(crate) fn read_transform(
+    text: Option<&str>,
+    subscriber: SubscriberId,
+) -> Result<Option<Transform>, StoreError> {
+    let inconsistent = |error| DatabaseError::inconsistent("subscribers", "transform", subscriber, error);
+    Ok(text.map(|text| serde_json::from_str(text).map_err(inconsistent)).transpose()?)
 }

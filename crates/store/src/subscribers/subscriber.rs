@@ -4,8 +4,8 @@ use std::fmt;
 
 use postrider_core::format::Format;
 use postrider_core::{
-    Channels, CustomHeaders, DeactivationReason, EventPattern, Metadata, Policy, Secret, SubscriberId,
-    SubscriberUid, TargetUrl, TenantId, Timestamp,
+    Channels, CustomHeaders, DeactivationReason, EventPattern, Expression, Metadata, Policy, Secret,
+    SubscriberId, SubscriberUid, TargetUrl, TenantId, Timestamp, Transform,
 };
 
 #[cfg(doc)]
@@ -44,6 +44,10 @@ pub struct Subscriber {
     pub metadata: Metadata,
     /// The channels of the events that it receives; `None` if it receives those without channels and all others.
     pub channels: Option<Channels>,
+    /// Which events it receives, of those that match by type and channels; `None` for all of them.
+    pub filter: Option<Expression>,
+    /// What is done with the data before it is sent.
+    pub transform: Option<Transform>,
     /// Its recent failures and its circuit breaker.
     pub health: Health,
     /// When it was created.
@@ -91,6 +95,10 @@ pub struct NewSubscriber {
     pub metadata: Metadata,
     /// The channels of the events that it receives; `None` if it receives those without channels and all others.
     pub channels: Option<Channels>,
+    /// Which events it receives, of those that match by type and channels; `None` for all of them.
+    pub filter: Option<Expression>,
+    /// What is done with the data before it is sent.
+    pub transform: Option<Transform>,
 }
 
 impl NewSubscriber {
@@ -108,6 +116,8 @@ impl NewSubscriber {
             uid: None,
             metadata: Metadata::default(),
             channels: None,
+            filter: None,
+            transform: None,
         }
     }
 }
@@ -122,6 +132,8 @@ pub struct Changing<'a> {
     pub format: Format,
     /// What is noted about it now.
     pub metadata: Metadata,
+    /// What is done with the data now.
+    pub transform: Option<Transform>,
     pub(super) open_headers: &'a dyn Fn() -> Result<CustomHeaders, StoreError>,
 }
 
@@ -184,4 +196,8 @@ pub struct SubscriberChange {
     pub metadata: Option<Metadata>,
     /// Its channels; `Some(None)` takes them away.
     pub channels: Option<Option<Channels>>,
+    /// Its filter; `Some(None)` takes it away.
+    pub filter: Option<Option<Expression>>,
+    /// Its transform; `Some(None)` takes it away.
+    pub transform: Option<Option<Transform>>,
 }

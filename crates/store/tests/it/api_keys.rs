@@ -9,6 +9,10 @@ use postrider_store::keys::{ApiKey, KeysOf, MAX_KEYS, TooManyPrevious};
 use postrider_store::{PageRequest, StoreError};
 
 use crate::stage::{Stage, on_both};
+use postrider_database::Dialect;
+use postrider_stage::direct;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 on_both!(
     a_key_reads_back_as_it_was_stored,
@@ -20,6 +24,7 @@ on_both!(
     an_operator_has_a_key_only_while_one_is_valid,
     a_use_is_written_once_a_minute,
     a_tenant_has_a_bounded_number_of_keys_that_work,
+    a_changed_key_is_heard_of_elsewhere,
 );
 
 /// A key to create, and its text.
@@ -222,4 +227,25 @@ async fn a_tenant_has_a_bounded_number_of_keys_that_work(stage: &Stage) {
     }
     assert!(stage.store.revoke_key(KeysOf::Everyone, first.id).await.unwrap());
     assert!(stage.store.create_key(&key(stage, Some(&tenant)).1).await.unwrap());
+}
+
+async fn a_changed_key_is_heard_of_elsewhere(stage: &Stage) {
+    let other = stage.store_over(direct(&stage.database)).await;
+    let (heard, mut hears) = mpsc::unbounded_channel();
+    let hearing = tokio::spawn(async move { other.hear_changed_keys(|id| _ = heard.send(id)).await });
+    if stage.store.database().dialect() == Dialect::Sqlite {
+        return hearing.await.unwrap();
+    }
+    // What is changed before it listens is not heard.
+    let heard = timeout(Duration::from_secs(30), async {
+        loop {
+            let (_, key) = created(stage, Some(&stage.tenant)).await;
+            assert!(stage.store.revoke_key(KeysOf::Everyone, key.id).await.unwrap());
+            if let Ok(heard) = timeout(Duration::from_millis(500), hears.recv()).await {
+                return heard == Some(key.id);
+            }
+        }
+    });
+    assert!(heard.await.unwrap());
+    hearing.abort();
 }

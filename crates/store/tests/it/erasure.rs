@@ -12,7 +12,7 @@ use postrider_store::deliveries::Changed;
 use postrider_store::erasure::PayloadGone;
 use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::intake::{Crowd, DeliveryRow};
+use postrider_store::intake::{Crowd, DeliveryRow, Everyone};
 use postrider_store::queue_ids::{lane_of, queued};
 use sea_orm::ConnectionTrait as _;
 
@@ -203,10 +203,12 @@ async fn no_more_deliveries_are_made_of_an_erased_event(stage: &Stage) {
     let transaction = stage.store.database().begin().await.unwrap();
     writes.execute(&transaction).await.unwrap();
     transaction.commit().await.unwrap();
-    let FannedOut::Step(step) = stage.store.fan_out(None, 1).await.unwrap() else { panic!("one is to come") };
+    let FannedOut::Step(step) = stage.store.fan_out(None, 1, &Everyone).await.unwrap() else {
+        panic!("one is to come")
+    };
     assert_eq!((step.jobs, step.complete), (1, false));
     erase(stage, event).await;
-    assert_eq!(stage.store.fan_out(None, 1).await.unwrap(), FannedOut::Nothing);
+    assert_eq!(stage.store.fan_out(None, 1, &Everyone).await.unwrap(), FannedOut::Nothing);
     assert_eq!(erase_all(stage, 100).await.0, 1);
     let event = stage.store.event(&stage.tenant, event).await.unwrap().unwrap();
     assert_eq!((event.jobs_created, event.continues), (1, false));

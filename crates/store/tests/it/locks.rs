@@ -18,7 +18,7 @@ use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome};
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
 use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
-use postrider_store::intake::Crowd;
+use postrider_store::intake::{Crowd, Everyone};
 use postrider_store::queue_ids::lane_of;
 use postrider_store::subscribers::SubscriberChange;
 use postrider_store::tenants::{NewTenant, Tenant};
@@ -469,7 +469,7 @@ impl Ground {
         transaction.commit().await.map_err(text)?;
         // Another pair may be taking its step.
         for _ in 0..20 {
-            match stage.store.fan_out(None, 100).await.map_err(text)? {
+            match stage.store.fan_out(None, 100, &Everyone).await.map_err(text)? {
                 FannedOut::Busy => tokio::time::sleep(Duration::from_millis(5)).await,
                 FannedOut::Step(_) | FannedOut::Nothing => break,
             }

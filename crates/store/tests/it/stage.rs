@@ -218,6 +218,7 @@ pub(crate) fn exchange(resent: bool) -> Box<Exchange> {
             url: "https://example.com/hook?token=***".to_owned(),
             headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
             body_sha256: [9; 32],
+            transform: None,
         },
         remote: Some(([192, 0, 2, 1], 443).into()),
         phases: Phases { first_byte: Some(Duration::from_micros(700)), ..Phases::default() },

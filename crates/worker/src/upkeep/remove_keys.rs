@@ -13,7 +13,7 @@ pub(super) fn interval(_: &Config) -> Duration {
 
 /// Removes as many as one run has time for; the next run continues.
 pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
-    shared.store.remove_old_keys().await?;
+    shared.store.remove_old_keys(shared.config.retain_keys).await?;
     shared.store.remove_old_request_keys().await?;
     Ok(())
 }

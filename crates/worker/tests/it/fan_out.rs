@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use postrider_core::{DeliveryStatus, EventId};
 use postrider_store::fan_out::FannedOut;
+use postrider_store::intake::Everyone;
 use postrider_store::subscribers::SubscriberChange;
 use postrider_testkit::eventually;
 use sea_orm::TransactionTrait as _;
@@ -23,7 +24,7 @@ async fn a_worker_continues_the_fan_out_of_a_process_that_died(stage: &Stage) {
     let transaction = stage.database.connection().begin().await.unwrap();
     let dispatched = stage.dispatcher.dispatch_in(&transaction, event(0)).await.unwrap();
     transaction.commit().await.unwrap();
-    let step = stage.store.fan_out(None, 30).await.unwrap();
+    let step = stage.store.fan_out(None, 30, &Everyone).await.unwrap();
     assert!(matches!(step, FannedOut::Step(step) if step.jobs == 30 && !step.complete));
     let off = SubscriberChange { active: Some(false), ..SubscriberChange::default() };
     for inactive in [10, 100] {

@@ -45,4 +45,6 @@ mod stopping;
 #[cfg(test)]
 mod tenants;
 #[cfg(test)]
+mod transforms;
+#[cfg(test)]
 mod waking;

@@ -80,7 +80,7 @@ async fn each_subscriber_gets_the_format_that_it_asked_for() {
             _ => assert_eq!(body(request), "order=%7B%22id%22%3A+%22o%3C1%3E%22%7D&total=9.50&paid=true"),
         }
     }
-    // What was sent is on record.
+    // The attempts show what was sent.
     let binary = format!("/v1/deliveries?event_id={id}");
     let mut shown = 0;
     for delivery in list(api, &binary).await {
