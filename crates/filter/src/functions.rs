@@ -39,16 +39,19 @@ pub(crate) fn environment() -> Arc<Env> {
     Arc::clone(&ENVIRONMENT)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the library calls it")]
 fn is_equal<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [one, other] = arguments.as_slice() else { return Err(ExecutionError::missing_argument_or_target()) };
     Ok(boolean(equal(one.as_ref(), other.as_ref())))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the library calls it")]
 fn has<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [value, key] = arguments.as_slice() else { return Err(ExecutionError::missing_argument_or_target()) };
     Ok(boolean(value.as_indexer().is_some_and(|value| value.get(key.as_ref()).is_ok())))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the library calls it")]
 fn fits<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [text, pattern] = arguments.as_slice() else {
         return Err(ExecutionError::missing_argument_or_target());

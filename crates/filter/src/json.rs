@@ -285,7 +285,7 @@ impl Indexer for JsonMap {
         Self: 'v,
     {
         let key = key.downcast_ref::<CelString<'_>>().ok_or_else(|| wrong_type(key, "string"))?.inner();
-        self.find(key).map(|value| CowVal::Borrowed(value)).ok_or_else(|| ExecutionError::no_such_key(key))
+        self.find(key).map(CowVal::Borrowed).ok_or_else(|| ExecutionError::no_such_key(key))
     }
 
     fn steal<'v>(self: Box<Self>, key: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>

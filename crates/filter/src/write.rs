@@ -8,7 +8,7 @@ use crate::error::Failed;
 use crate::json::{JsonList, JsonMap};
 
 /// The members of a map, in the order of their names. `None` if it is not a map from texts.
-pub(crate) fn members<'b>(value: &'b dyn Val) -> Option<Vec<(&'b str, &'b dyn Val)>> {
+pub(crate) fn members(value: &dyn Val) -> Option<Vec<(&str, &dyn Val)>> {
     if let Some(map) = value.downcast_ref::<JsonMap>() {
         return Some(map.members().iter().map(|(key, value)| (key.inner(), value.as_ref())).collect());
     }

@@ -202,7 +202,7 @@ async fn deliver(
         random
     });
     let delivery = &work.delivery;
-    let (shaped, headers) = match shaped(shared, work, body).await {
+    let (made, headers) = match shaped(shared, work, body).await {
         Ok(made) => made,
         Err(error @ ShapeError::Envelope(_)) => {
             tracing::error!(
@@ -225,7 +225,7 @@ async fn deliver(
             return Ok((Some(attempt), end));
         }
     };
-    let Shaped { body, content_type, headers: content_headers, transform, own_headers: _ } = shaped;
+    let Shaped { body, content_type, headers: content_headers, transform, own_headers: _ } = made;
     let webhook = Webhook {
         event_id: delivery.event_id,
         event_type: &delivery.event_type,
@@ -280,9 +280,9 @@ async fn shaped(
 ) -> Result<(Shaped, Option<CustomHeaders>), ShapeError> {
     let event = Event { id: work.delivery.event_id, channels: work.channels.clone() };
     let wanted = Wanted { format: &work.recipient.format, transform: work.recipient.transform.as_ref() };
-    let shaped = shared.shaper.shape(&event, envelope, &wanted).await?;
-    let headers = shaped.merged_headers(&work.recipient.headers)?;
-    Ok((shaped, headers))
+    let made = shared.shaper.shape(&event, envelope, &wanted).await?;
+    let headers = made.merged_headers(&work.recipient.headers)?;
+    Ok((made, headers))
 }
 
 /// Returns when the next attempt is due, or that the delivery is dead.

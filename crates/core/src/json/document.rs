@@ -200,7 +200,7 @@ impl Node {
                     }
                 }
                 Self::Array(elements) => {
-                    replaced = elements.get_mut(Pointer::index(step)?)?.replace(rest, with)
+                    replaced = elements.get_mut(Pointer::index(step)?)?.replace(rest, with);
                 }
             }
             replaced.then_some(())

@@ -22,6 +22,7 @@ on_both!(
     many_filters_and_large_data_are_asked_all_the_same,
 );
 
+#[allow(clippy::unnecessary_wraps, reason = "as the fields that it fills")]
 fn filter(text: &str) -> Option<Expression> {
     Some(text.parse().unwrap())
 }

@@ -186,8 +186,18 @@ pub(super) fn subscriber_change(
     };
     let events = not_null(request.events, "events", &mut errors);
     let format = format::changed(&present.format, request.format, request.format_options, &mut errors);
-    let filter = transform::changed_filter(request.filter, &mut errors);
-    let made = transform::changed_transform(present.transform.as_ref(), request.transform, &mut errors)?;
+    let filter = match request.filter {
+        Change::Keep => None,
+        Change::Reset => Some(None),
+        Change::Set(text) => transform::filter(&text, &mut errors).map(Some),
+    };
+    let made = match request.transform {
+        Change::Keep => None,
+        Change::Reset => Some(None),
+        Change::Set(changes) => {
+            transform::merged(present.transform.as_ref(), changes, &mut errors)?.map(Some)
+        }
+    };
     let change = SubscriberChange {
         paused: None,
         url,

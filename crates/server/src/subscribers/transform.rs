@@ -1,6 +1,5 @@
 //! Filters and transforms of subscribers: validated, changed and shown.
 
-use postrider_api::subscriber::Change;
 use postrider_api::transform::{StepFields, TransformFields};
 use postrider_core::json::Pointer;
 use postrider_core::merge_patch::merge;
@@ -17,15 +16,6 @@ pub(super) fn filter(text: &str, errors: &mut Errors) -> Option<Expression> {
     let expression = errors.check("filter", text.parse())?;
     errors.check("filter", Filter::compile(&expression))?;
     Some(expression)
-}
-
-/// The filter after a change; `None` if it stays.
-pub(super) fn changed_filter(change: Change<String>, errors: &mut Errors) -> Option<Option<Expression>> {
-    match change {
-        Change::Keep => None,
-        Change::Reset => Some(None),
-        Change::Set(text) => filter(&text, errors).map(Some),
-    }
 }
 
 /// A transform whose steps name places, or whose expression compiles.
@@ -55,22 +45,17 @@ pub(super) fn transform(fields: TransformFields, errors: &mut Errors) -> Option<
     Some(transform)
 }
 
-/// The transform after a change; `None` if it stays.
-pub(super) fn changed_transform(
+/// The transform with changes merged into it.
+pub(super) fn merged(
     present: Option<&Transform>,
-    change: Change<Map<String, Value>>,
+    changes: Map<String, Value>,
     errors: &mut Errors,
-) -> Result<Option<Option<Transform>>, Problem> {
-    let changes = match change {
-        Change::Keep => return Ok(None),
-        Change::Reset => return Ok(Some(None)),
-        Change::Set(changes) => changes,
-    };
+) -> Result<Option<Transform>, Problem> {
     let present = present.map_or(Ok(Value::Object(Map::new())), serde_json::to_value);
     let mut merged = present.map_err(|_| Problem::internal())?;
     merge(&mut merged, Value::Object(changes));
     let fields = parse(merged.to_string().as_bytes(), "transform")?;
-    Ok(transform(fields, errors).map(Some))
+    Ok(transform(fields, errors))
 }
 
 /// A transform, as the API shows it.

@@ -76,11 +76,11 @@ async fn a_patch_merges_and_null_removes() {
     let (_, made) =
         created(&server, json!({"filter": "true", "transform": {"project": "{'data': data}"}})).await;
     let path = format!("/v1/subscribers/{}", made["id"].as_str().unwrap());
-    let patch = async |body: Value| server.api.patch(&path, &body).await;
-    let (status, kept) = patch(json!({"description": "x"})).await;
+    let change = async |body: Value| server.api.patch(&path, &body).await;
+    let (status, kept) = change(json!({"description": "x"})).await;
     assert_eq!((status, &kept["filter"], &kept["transform"]), (200, &made["filter"], &made["transform"]));
     let steps = json!([{"op": "drop", "path": "/a"}]);
-    let (status, problem) = patch(json!({"transform": {"steps": steps}})).await;
+    let (status, problem) = change(json!({"transform": {"steps": steps}})).await;
     assert_eq!((status, fields(&problem)), (422, vec!["transform"]), "both at once: {problem}");
     let (status, changed) =
         patch(json!({"transform": {"steps": steps, "project": null}, "filter": "data.n == 1"})).await;
@@ -90,7 +90,7 @@ async fn a_patch_merges_and_null_removes() {
         (&json!("data.n == 1"), &json!({"steps": steps}))
     );
     assert_ne!(changed["transform_version"], made["transform_version"]);
-    let (_, removed) = patch(json!({"transform": null, "filter": null})).await;
+    let (_, removed) = change(json!({"transform": null, "filter": null})).await;
     assert_eq!((&removed["filter"], &removed["transform"]), (&json!(null), &json!(null)));
     let replacement = json!({"url": "http://127.0.0.1:9/", "events": ["*"], "filter": "data.n == 2"});
     let (status, replaced) = server.api.put(&path, &replacement).await;

@@ -327,9 +327,9 @@ async fn read_subscriptions<'a>(
     let mut seen = Vec::new();
     for row in query_all(connection, parts.join(" UNION ALL "), values).await? {
         let id = SubscriberId::from_uuid(column(&row, "subscriber_id")?);
-        let wanted = column::<Option<Uuid>>(&row, "wanted")?;
-        let wanted = wanted.map(|filter| (filter != UNFILTERED).then(|| ExpressionId::from_uuid(filter)));
-        seen.push(Seen { place: (channel, column(&row, "place")?), id, wanted });
+        let found = column::<Option<Uuid>>(&row, "wanted")?;
+        let filter = found.filter(|filter| *filter != UNFILTERED).map(ExpressionId::from_uuid);
+        seen.push(Seen { place: (channel, column(&row, "place")?), id, wanted: found.is_some(), filter });
     }
     Ok(seen)
 }
@@ -342,8 +342,8 @@ struct Seen<'a> {
     /// Its channel, and the place of its pattern.
     place: (Option<&'a str>, i32),
     id: SubscriberId,
-    /// Its filter, if it is wanted.
-    wanted: Option<Option<ExpressionId>>,
+    wanted: bool,
+    filter: Option<ExpressionId>,
 }
 
 /// Merges the subscriptions of several patterns, up to `max` of each, into one page.
@@ -358,7 +358,8 @@ fn merge(seen: &[Seen<'_>], max: usize) -> Page {
     let mut next = patterns.into_values().filter(|(count, _)| *count >= max).map(|(_, last)| last).min();
     let within = |id: &SubscriberId| next.is_none_or(|next| *id <= next);
     // By subscriber: its filter may have been changed between two statements.
-    let wanted = seen.iter().filter(|seen| within(&seen.id)).filter_map(|seen| Some((seen.id, seen.wanted?)));
+    let wanted =
+        seen.iter().filter(|seen| seen.wanted && within(&seen.id)).map(|seen| (seen.id, seen.filter));
     let wanted: BTreeMap<_, _> = wanted.collect();
     let more = wanted.len() > max;
     let matched = wanted.into_iter().map(|(subscriber, filter)| Match { subscriber, filter });
@@ -386,7 +387,8 @@ mod tests {
             .map(|&(place, number, wanted)| Seen {
                 place: (None, place),
                 id: id(number),
-                wanted: wanted.then_some(None),
+                wanted,
+                filter: None,
             })
             .collect()
     }

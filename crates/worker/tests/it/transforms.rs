@@ -9,6 +9,7 @@ use crate::stage::{Stage, config, on_both, retry, tenant};
 
 on_both!(a_corrected_transform_reaches_waiting_deliveries, retries_under_one_version_send_the_same_bytes,);
 
+#[allow(clippy::unnecessary_wraps, reason = "as the fields that it fills")]
 fn transform(json: &str) -> Option<Transform> {
     Some(serde_json::from_str(json).unwrap())
 }
