@@ -83,7 +83,7 @@ async fn a_patch_merges_and_null_removes() {
     let (status, problem) = change(json!({"transform": {"steps": steps}})).await;
     assert_eq!((status, fields(&problem)), (422, vec!["transform"]), "both at once: {problem}");
     let (status, changed) =
-        patch(json!({"transform": {"steps": steps, "project": null}, "filter": "data.n == 1"})).await;
+        change(json!({"transform": {"steps": steps, "project": null}, "filter": "data.n == 1"})).await;
     assert_eq!(status, 200, "{changed}");
     assert_eq!(
         (&changed["filter"], &changed["transform"]),
