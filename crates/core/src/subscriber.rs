@@ -4,7 +4,8 @@ mod uid;
 
 pub use self::uid::{SubscriberRef, SubscriberRefError, SubscriberUid, SubscriberUidError};
 pub use crate::policy::{
-    ExponentialFields, Policy, PolicyError, PolicyErrorReason, PolicyFields, RateLimit, RateLimitFields, Span,
+    Compression, ExponentialFields, Policy, PolicyError, PolicyErrorReason, PolicyFields, RateLimit,
+    RateLimitFields, RequestMethod, Span,
 };
 use crate::word::words;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
-use postrider_core::policy::AttemptTimeout;
+use postrider_core::policy::{AttemptTimeout, RequestMethod};
 use postrider_core::{ErrorKind, TargetUrl, Verdict};
 use tokio::time::{Instant, timeout_at};
 
@@ -36,10 +36,12 @@ struct Inner {
     config: Config,
 }
 
-/// One POST. `Debug` shows neither the URL's query nor header values nor the body.
+/// One request. `Debug` shows neither the URL's query nor header values nor the body.
 #[derive(Clone)]
 pub struct Request {
-    /// The URL to post to.
+    /// The method. With `GET`, the body must be empty.
+    pub method: RequestMethod,
+    /// The URL to send it to.
     pub url: TargetUrl,
     /// All headers except `Host` and `Content-Length`, which the client adds.
     pub headers: HeaderMap,
@@ -176,7 +178,8 @@ impl Client {
         config.targets.check(&request.url)?;
         let origin = Origin::of(&request.url);
         let destination = Destination::of(&request.url)?;
-        let message = Message { destination, headers: request.headers, body: request.body };
+        let Request { method, headers, body, .. } = request;
+        let message = Message { method, destination, headers, body };
         let deadline = progress.deadline();
         let exchange = timeout_at(deadline, self.exchange(&origin, &message, progress, trail));
         let (response, lease) = exchange.await.unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))?;
@@ -235,6 +238,7 @@ impl fmt::Debug for Client {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
+            .field("method", &self.method)
             .field("url", &self.url)
             .field("headers", &self.headers.keys())
             .field("body", &format_args!("{} bytes", self.body.len()))

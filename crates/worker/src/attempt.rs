@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use postrider_core::format::{Format, Rendered, UnreadableEnvelope};
 use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain};
-use postrider_delivery::{LocalTrouble, Sent, Webhook};
+use postrider_delivery::{Encoded, LocalTrouble, Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish, Lease};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::exchange::SentRequest;
@@ -158,7 +158,7 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
         "deliver",
         { span::KIND } = "client",
         { span::STATUS_CODE } = field::Empty,
-        { span::HTTP_REQUEST_METHOD } = "POST",
+        { span::HTTP_REQUEST_METHOD } = work.recipient.policy.method().as_str(),
         { span::SERVER_ADDRESS } = work.recipient.url.host(),
         { span::SERVER_PORT } = work.recipient.url.port(),
         { span::URL_FULL } = work.recipient.url.redacted(),
@@ -210,11 +210,13 @@ async fn deliver(
             return Ok(unreadable(shared, delivery));
         }
     };
+    let policy = &work.recipient.policy;
     let webhook = Webhook {
+        method: policy.method(),
         event_id: delivery.event_id,
         event_type: &delivery.event_type,
         agent_id: &work.agent_id,
-        body,
+        body: Encoded::for_policy(policy, body).await,
         content_type,
         content_headers: &content_headers,
         timestamp: started_at,
@@ -223,7 +225,7 @@ async fn deliver(
         traceparent: Some(&traceparent),
     };
     let _in_flight = InFlightGauge::increment();
-    let (request, sent) = match webhook.request(work.recipient.url.clone(), work.recipient.policy.timeout()) {
+    let (request, sent) = match webhook.request(work.recipient.url.clone(), policy.timeout()) {
         Ok(request) => {
             let about = exchange::request(&request);
             (Some(about), during("sent", shared.client.send(request)).await)

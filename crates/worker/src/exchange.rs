@@ -14,7 +14,7 @@ pub(crate) fn request(request: &Request) -> SentRequest {
         (name.as_str().to_owned(), value)
     });
     SentRequest {
-        method: "POST".to_owned(),
+        method: request.method.as_str().to_owned(),
         url: request.url.masked(),
         headers: headers.collect(),
         body_sha256: sha256(&request.body),
@@ -36,6 +36,7 @@ pub(crate) fn of(request: SentRequest, trail: Trail) -> Exchange {
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderValue};
+    use postrider_core::policy::RequestMethod;
 
     use super::*;
 
@@ -47,7 +48,8 @@ mod tests {
         secret.set_sensitive(true);
         headers.insert("x-api-key", secret);
         let url = "https://example.com/hook?token=s3cret".parse().unwrap();
-        let sent = request(&Request { url, headers, body: "{}".into(), timeout: None });
+        let method = RequestMethod::Post;
+        let sent = request(&Request { method, url, headers, body: "{}".into(), timeout: None });
         assert!(!format!("{sent:?}").contains("s3cret"), "{sent:?}");
         assert_eq!(sent.headers[0].1, SentValue::Shown("order.created".to_owned()));
         assert_eq!(hex::encode(sent.body_sha256)[..8], *"44136fa3");

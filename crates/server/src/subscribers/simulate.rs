@@ -15,7 +15,7 @@ use postrider_core::{
     AgentId, Channels, CustomHeaders, Envelope, EventId, EventPattern, EventType, Policy, Random,
     RetryPolicy, Secret, SubscriberId, SubscriberRef, TargetUrl,
 };
-use postrider_delivery::Webhook;
+use postrider_delivery::{Encoded, Webhook};
 use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::subscribers::SubscriberState;
 use postrider_store::{PageRequest, Store};
@@ -134,7 +134,10 @@ pub(super) async fn simulate(
             stored(&state, &caller, &ids).await?
         }
     };
-    let data = events.iter().map(|event| simulated(event, &recipient, &state)).collect::<Result<_, _>>()?;
+    let mut data = Vec::with_capacity(events.len());
+    for event in &events {
+        data.push(simulated(event, &recipient, &state).await?);
+    }
     Ok(Json(SimulationList { data }))
 }
 
@@ -190,18 +193,25 @@ async fn stored(state: &ApiState, caller: &Caller, ids: &[EventId]) -> Result<Ve
     Ok(events)
 }
 
-fn simulated(event: &Simulated, recipient: &Recipient, state: &ApiState) -> Result<SimulationView, Problem> {
+async fn simulated(
+    event: &Simulated,
+    recipient: &Recipient,
+    state: &ApiState,
+) -> Result<SimulationView, Problem> {
     let unreadable = |error: &dyn std::error::Error| {
         tracing::error!(event = %event.id, %error, "event cannot be simulated");
         Problem::internal()
     };
     let Rendered { content_type, headers, body } =
         recipient.format.render(event.id, &event.envelope).map_err(|error| unreadable(&error))?;
+    let method = recipient.policy.method();
+    let body = Bytes::from(if method.has_body() { body } else { Vec::new() });
     let webhook = Webhook {
+        method,
         event_id: event.id,
         event_type: &event.event_type,
         agent_id: &event.agent_id,
-        body: body.into(),
+        body: Encoded::for_policy(&recipient.policy, body.clone()).await,
         content_type,
         content_headers: &headers,
         timestamp: state.store.ids().clock().now(),
@@ -217,11 +227,11 @@ fn simulated(event: &Simulated, recipient: &Recipient, state: &ApiState) -> Resu
         matched: reason == MatchReason::Matched,
         reason,
         request: SimulatedRequestView {
-            method: "POST".into(),
+            method: method.as_str().into(),
             url: recipient.url.masked(),
             headers: shown(&headers, recipient),
-            body: String::from_utf8_lossy(&webhook.body).into_owned(),
-            body_sha256: hex::encode(sha256(&webhook.body)),
+            body: String::from_utf8_lossy(&body).into_owned(),
+            body_sha256: hex::encode(sha256(&webhook.body.bytes)),
         },
         attempts: attempts(&recipient.policy),
     })
