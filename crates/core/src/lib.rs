@@ -9,6 +9,7 @@
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`audit`] | what the audit trail records |
+//! | [`auth`] | how Postrider authenticates to a receiver |
 //! | [`policy`] | a subscriber's delivery policy, in JSON and validated |
 //! | [`budget`] | who may hold how many bytes at once |
 //! | [`bounds`] | the smallest and greatest values that a policy may have |
@@ -17,6 +18,7 @@
 //! | [`key`] | API keys: their form, their scopes and limits |
 //! | [`keyring`] | encryption of stored secrets |
 //! | [`format`](mod@format) | the bodies that subscribers can ask for |
+//! | [`email`] | addresses of mail |
 //! | [`header`] | the headers that a subscriber adds to its requests |
 //! | [`object`] | structs that deserialise from JSON objects only |
 //! | [`channels`] | words that events and subscribers share |
@@ -26,12 +28,14 @@
 
 pub mod attempt;
 pub mod audit;
+pub mod auth;
 pub mod bounds;
 pub mod budget;
 mod chain;
 pub mod channels;
 pub mod clock;
 pub mod delivery;
+pub mod email;
 pub mod event;
 pub mod format;
 pub mod header;
@@ -54,10 +58,12 @@ pub mod tenant;
 mod word;
 
 pub use attempt::{ErrorKind, Verdict};
+pub use auth::ReceiverAuth;
 pub use chain::chain;
 pub use channels::Channels;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use delivery::{DeadReason, DeliveryStatus};
+pub use email::EmailAddress;
 pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
 pub use header::CustomHeaders;
 pub use id::{AttemptId, AuditId, DeliveryId, EventId, Id, IdGenerator, JobId, KeyId, SubscriberId};

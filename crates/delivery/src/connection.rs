@@ -199,7 +199,8 @@ impl Sender {
                 let reason = EndReason::of(&error, http2, unsent);
                 let received = facts.received.bytes() > received;
                 let resend = Resend::of(Unanswered { reason, http2, reused, received });
-                Err(NoAnswer { reason, resend, failure: Failure::unanswered(&error, reason, http2) })
+                let failure = Failure::unanswered(&error, reason, http2, facts.received.alert());
+                Err(NoAnswer { reason, resend, failure })
             }
         }
     }

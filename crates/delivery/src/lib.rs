@@ -17,6 +17,7 @@
 //!     headers: http::HeaderMap::new(),
 //!     body: "{}".into(),
 //!     timeout: None,
+//!     auth: None,
 //! };
 //! let sent = client.send(request).await;
 //! match sent.result {
@@ -36,6 +37,7 @@
 //! | [`encoding`] | the body as it is signed and sent |
 //! | [`response`] | the receiver's response, cut to its limits |
 //! | [`failure`] | why an attempt got no response |
+//! | [`client_tls`] | client certificates and private authorities |
 //! | [`progress`] | how long the phases of an attempt took |
 //! | [`local`] | what this machine lacks |
 //! | [`resolve`] | name resolution |
@@ -45,11 +47,14 @@
 pub mod bounds;
 mod cause;
 pub mod client;
+pub mod client_tls;
 pub mod config;
 mod connection;
 mod connector;
+mod credentials;
 pub mod encoding;
 pub mod failure;
+mod generations;
 mod h2_settings;
 mod habits;
 mod head;
@@ -65,9 +70,11 @@ pub mod response;
 pub mod retry_after;
 mod stream;
 mod tls;
+mod token;
 pub mod webhook;
 
 pub use client::{Client, Request, Sent, Trail};
+pub use client_tls::{ClientTls, ClientTlsError, ClientTlsReason};
 pub use config::{Config, ConfigError};
 pub use encoding::Encoded;
 pub use failure::Failure;

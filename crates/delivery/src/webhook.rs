@@ -11,11 +11,12 @@ use postrider_core::signing::Signer;
 use postrider_core::{AgentId, CustomHeaders, ErrorKind, EventId, EventType, TargetUrl, Timestamp};
 
 use crate::client::Request;
+use crate::credentials::sensitive;
 use crate::encoding::Encoded;
 use crate::failure::Failure;
 
 /// The `User-Agent` of all requests.
-const AGENT: HeaderValue = HeaderValue::from_static("AI-Agent-Webhook/1.0");
+pub(crate) const AGENT: HeaderValue = HeaderValue::from_static("AI-Agent-Webhook/1.0");
 
 /// The contents of one attempt's request, before signing.
 ///
@@ -81,7 +82,7 @@ impl Webhook<'_> {
         let mut headers = HeaderMap::with_capacity(16);
         for (name, value) in self.headers.iter() {
             let name = HeaderName::try_from(name).map_err(|_| unsendable())?;
-            headers.append(name, secret(value).ok_or_else(unsendable)?);
+            headers.append(name, sensitive(value).ok_or_else(unsendable)?);
         }
 
         // After the custom headers: `insert` replaces any custom header of the same name.
@@ -101,12 +102,12 @@ impl Webhook<'_> {
             headers.insert(HeaderName::from_static(name), value);
         }
         for (name, value) in [
-            ("x-agent-signature", secret(&agent_signature)),
+            ("x-agent-signature", sensitive(&agent_signature)),
             ("x-agent-id", HeaderValue::try_from(self.agent_id.as_str()).ok()),
             ("x-event-type", HeaderValue::try_from(self.event_type.as_str()).ok()),
             ("webhook-id", HeaderValue::try_from(id).ok()),
             ("webhook-timestamp", Some(HeaderValue::from(seconds))),
-            ("webhook-signature", secret(&webhook_signature)),
+            ("webhook-signature", sensitive(&webhook_signature)),
         ] {
             headers.insert(HeaderName::from_static(name), value.ok_or_else(unsendable)?);
         }
@@ -116,21 +117,14 @@ impl Webhook<'_> {
         Ok(headers)
     }
 
-    /// Returns the signed request to `url`.
+    /// Returns the signed request to `url`, without authentication.
     ///
     /// # Errors
     /// Fails as [`headers`](Self::headers) does.
     pub fn request(&self, url: TargetUrl, timeout: Option<AttemptTimeout>) -> Result<Request, Failure> {
         let body = self.body.bytes.clone();
-        Ok(Request { method: self.method, url, headers: self.headers()?, body, timeout })
+        Ok(Request { method: self.method, url, headers: self.headers()?, body, timeout, auth: None })
     }
-}
-
-/// Makes a header value that `Debug` does not show.
-fn secret(value: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 fn unsendable() -> Failure {

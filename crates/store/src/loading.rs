@@ -12,8 +12,8 @@ use postrider_core::format::Format;
 use postrider_core::keyring::Purpose;
 use postrider_core::signing::Signer;
 use postrider_core::{
-    AgentId, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, Policy, SubscriberId,
-    TargetUrl, TenantId, Timestamp,
+    AgentId, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, Policy, ReceiverAuth,
+    SubscriberId, TargetUrl, TenantId, Timestamp,
 };
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Kind};
@@ -67,6 +67,8 @@ pub struct Recipient {
     pub policy: Policy,
     /// The body that it receives.
     pub format: Format,
+    /// How to authenticate to the receiver.
+    pub auth: Option<Arc<ReceiverAuth>>,
 }
 
 /// What to do about a claimed job.
@@ -287,12 +289,14 @@ impl Store {
             previous.extend(older.into_iter().filter(|older| older.until > now).map(|older| older.secret));
         }
         let headers: Option<Vec<u8>> = column(row, "headers")?;
+        let auth: Option<Vec<u8>> = column(row, "auth")?;
         Ok(Recipient {
             url: target(&column::<String>(row, "url")?, subscriber)?,
             signer: Signer::new(&secret, &previous),
             headers: secrets::open_headers(&self.keyring, tenant, subscriber, headers.as_deref())?,
             policy: read_policy(&column::<String>(row, "policy")?, subscriber)?,
             format: read_format(column::<Option<String>>(row, "format")?.as_deref(), subscriber)?,
+            auth: secrets::open_auth(&self.keyring, tenant, subscriber, auth.as_deref())?.map(Arc::new),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use postrider_core::format::{Format, Rendered, UnreadableEnvelope};
 use postrider_core::{Clock as _, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain};
-use postrider_delivery::{Encoded, LocalTrouble, Sent, Webhook};
+use postrider_delivery::{Encoded, LocalTrouble, Request, Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish, Lease};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::exchange::SentRequest;
@@ -227,6 +227,7 @@ async fn deliver(
     let _in_flight = InFlightGauge::increment();
     let (request, sent) = match webhook.request(work.recipient.url.clone(), policy.timeout()) {
         Ok(request) => {
+            let request = Request { auth: work.recipient.auth.clone(), ..request };
             let about = exchange::request(&request);
             (Some(about), during("sent", shared.client.send(request)).await)
         }

@@ -97,7 +97,7 @@ pub(super) async fn simulate(
     let recipient = match (named.flatten(), request.subscriber) {
         (Some(named), _) => existing(&store, &caller, &named, random).await?,
         (None, Some(draft)) => {
-            let new = request::validated(draft, random).map_err(|problem| problem.within("subscriber"))?;
+            let new = request::validated(draft, &state).map_err(|problem| problem.within("subscriber"))?;
             Recipient {
                 id: None,
                 signer: Signer::new(&new.secret, &[]),
@@ -108,7 +108,10 @@ pub(super) async fn simulate(
                 policy: new.policy,
                 format: new.format,
                 shows_signatures: true,
-                own_headers: new.headers.names().map(str::to_owned).collect(),
+                own_headers: masked_headers(
+                    new.headers.names().map(str::to_owned).collect(),
+                    new.auth.is_some_and(|new| new.auth.kind().sets_authorization()),
+                ),
             }
         }
         (None, None) => return Err(Problem::internal()),
@@ -170,7 +173,10 @@ async fn existing(
         format: found.format,
         signer,
         shows_signatures,
-        own_headers: found.header_names.unwrap_or_default(),
+        own_headers: masked_headers(
+            found.header_names.unwrap_or_default(),
+            found.auth.and_then(|auth| auth.fields).is_some_and(|fields| fields.kind.sets_authorization()),
+        ),
     })
 }
 
@@ -264,6 +270,15 @@ fn shown(headers: &HeaderMap, recipient: &Recipient) -> Vec<HeaderView> {
         HeaderView { name: name.as_str().into(), value: value.into() }
     });
     own.chain(all).collect()
+}
+
+/// The names of the headers whose values are masked: the subscriber's own, and that of its authentication.
+fn masked_headers(mut own: Vec<String>, authorizes: bool) -> Vec<String> {
+    const AUTHORIZATION: &str = "authorization";
+    if authorizes && !own.iter().any(|name| name.eq_ignore_ascii_case(AUTHORIZATION)) {
+        own.push(AUTHORIZATION.to_owned());
+    }
+    own
 }
 
 /// When attempts start if all fail, at the earliest.

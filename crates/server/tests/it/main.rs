@@ -41,6 +41,7 @@ mod once;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod receiver_auth;
 mod series;
 #[cfg(test)]
 mod server;

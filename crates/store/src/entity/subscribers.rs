@@ -25,6 +25,11 @@ pub(crate) struct Model {
     pub(crate) uid: Option<String>,
     pub(crate) metadata: Option<String>,
     pub(crate) channels: Option<String>,
+    pub(crate) auth: Option<Vec<u8>>,
+    pub(crate) auth_expires_at: Option<i64>,
+    pub(crate) auth_warn_at: Option<i64>,
+    pub(crate) notify_url: Option<String>,
+    pub(crate) notify_email: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

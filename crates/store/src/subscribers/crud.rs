@@ -2,7 +2,9 @@
 
 use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
-use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, TenantId, id};
+use postrider_core::{
+    Channels, DeactivationReason, EmailAddress, SubscriberId, SubscriberUid, TargetUrl, TenantId, Timestamp, id,
+};
 use postrider_database::Transaction;
 use postrider_queue::{Draining, Hold};
 use sea_orm::sea_query::Expr;
@@ -15,9 +17,11 @@ use serde_json::Value as Json;
 use super::counts::{self, CountChange};
 use super::patterns;
 use super::query::{delete, find, update};
-use super::secrets::{open_headers, seal, seal_headers};
-use super::stored::{format_text, lane_settings, policy_text, read, read_format, read_policy, set_active};
-use super::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
+use super::secrets::{open_auth, open_headers, seal, seal_auth, seal_headers};
+use super::stored::{
+    format_text, lane_settings, policy_text, read, read_format, read_policy, set_active, warn_at,
+};
+use super::subscriber::{Changing, NewSubscriber, ShownAuth, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
 use crate::health::{Health, deactivate::drain_lane, state};
 use crate::page::{Page, PageRequest};
@@ -66,6 +70,11 @@ impl Store {
             uid: new.uid.as_ref().map(|uid| uid.as_str().into()),
             metadata: metadata_text(&new.metadata),
             channels: new.channels.as_ref().map(|channels| channels.as_str().into()),
+            auth: seal_auth(&self.keyring, &self.ids, tenant, id, new.auth.as_ref())?,
+            auth_expires_at: new.auth.as_ref().and_then(|new| new.expires_at).map(Timestamp::millis),
+            auth_warn_at: new.auth.as_ref().and_then(warn_at),
+            notify_url: new.notify.url.as_ref().map(|url| url.as_str().into()),
+            notify_email: new.notify.email.as_ref().map(|email| email.as_str().into()),
         };
         let row: subscribers::ActiveModel = row.into();
         let transaction = self.database.begin().await?;
@@ -98,6 +107,11 @@ impl Store {
             uid: new.uid,
             metadata: new.metadata,
             channels: new.channels,
+            auth: new.auth.map(|new| ShownAuth {
+                fields: Some(new.auth.fields().without_secrets()),
+                expires_at: new.expires_at,
+            }),
+            notify: new.notify,
             health: Health::default(),
             created_at: now,
             updated_at: now,
@@ -192,7 +206,17 @@ impl Store {
         let Some((transaction, row, url, policy, format, metadata)) = locked.await? else { return Ok(None) };
         let change = {
             let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
-            change(Changing { url, policy, format, metadata, open_headers: &open_headers })?
+            let open_auth = || open_auth(&self.keyring, tenant, id, row.auth.as_deref());
+            let has_auth = row.auth.is_some();
+            change(Changing {
+                url,
+                policy,
+                format,
+                metadata,
+                has_auth,
+                open_headers: &open_headers,
+                open_auth: &open_auth,
+            })?
         };
         let writing = async {
             let before = self.subscriber_json(&transaction, tenant, id).await?;
@@ -257,6 +281,23 @@ impl Store {
         if let Some(channels) = &change.channels {
             let channels = channels.as_ref().map(Channels::as_str);
             update = update.col_expr(subscribers::Column::Channels, Expr::val(text_or_null(channels)));
+        }
+        if let Some(auth) = &change.auth {
+            let sealed = seal_auth(&self.keyring, &self.ids, tenant, id, auth.as_ref())?;
+            let expires_at = auth.as_ref().and_then(|new| new.expires_at).map(Timestamp::millis);
+            let warn_at = auth.as_ref().and_then(warn_at);
+            update = update
+                .col_expr(subscribers::Column::Auth, Expr::val(Value::Bytes(sealed)))
+                .col_expr(subscribers::Column::AuthExpiresAt, Expr::val(Value::BigInt(expires_at)))
+                .col_expr(subscribers::Column::AuthWarnAt, Expr::val(Value::BigInt(warn_at)));
+        }
+        if let Some(url) = &change.notify_url {
+            let url = url.as_ref().map(TargetUrl::as_str);
+            update = update.col_expr(subscribers::Column::NotifyUrl, Expr::val(text_or_null(url)));
+        }
+        if let Some(email) = &change.notify_email {
+            let email = email.as_ref().map(EmailAddress::as_str);
+            update = update.col_expr(subscribers::Column::NotifyEmail, Expr::val(text_or_null(email)));
         }
         if let Some(active) = activity {
             update = set_active(update, active, now);

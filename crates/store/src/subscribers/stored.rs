@@ -1,5 +1,7 @@
 //! Between rows of subscribers and their types.
 
+use std::time::Duration;
+
 use postrider_core::format::Format;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeactivationReason, EventPattern, Keyring, Policy, SubscriberId, TenantId, Timestamp};
@@ -9,7 +11,7 @@ use sea_orm::Value;
 use sea_orm::sea_query::Expr;
 
 use super::secrets;
-use super::subscriber::{Subscriber, SubscriberState};
+use super::subscriber::{NewAuth, Notify, ShownAuth, Subscriber, SubscriberState};
 use crate::StoreError;
 use crate::entity::subscribers;
 use crate::health::Health;
@@ -30,6 +32,14 @@ pub(super) fn read(
         Err(StoreError::Keyring(_)) => None,
         Err(error) => return Err(error),
     };
+    let auth = match secrets::open_auth(keyring, &tenant, id, row.auth.as_deref()) {
+        Ok(auth) => Ok(auth.map(|auth| auth.fields().without_secrets())),
+        Err(StoreError::Keyring(_)) => Err(()),
+        Err(error) => return Err(error),
+    };
+    let expires_at = timestamp(row.auth_expires_at);
+    let auth = auth.map(|fields| fields.map(|fields| ShownAuth { fields: Some(fields), expires_at }));
+    let auth = auth.unwrap_or(Some(ShownAuth { fields: None, expires_at }));
     let state = if row.active {
         SubscriberState::Active
     } else {
@@ -54,6 +64,8 @@ pub(super) fn read(
         paused_at: timestamp(row.paused_at),
         policy: read_policy(&row.policy, id)?,
         format: read_format(row.format.as_deref(), id)?,
+        auth,
+        notify: read_notify(row.notify_url.as_deref(), row.notify_email.as_deref(), id)?,
         health,
         created_at: Timestamp::from_millis(row.created_at),
         updated_at: Timestamp::from_millis(row.updated_at),
@@ -73,6 +85,26 @@ pub(super) fn set_active(
         .col_expr(subscribers::Column::Active, Expr::val(active))
         .col_expr(subscribers::Column::DeactivatedAt, Expr::val(Value::BigInt(since)))
         .col_expr(subscribers::Column::DeactivationReason, Expr::val(Value::SmallInt(reason)))
+}
+
+/// Where the owner of a subscriber is notified.
+pub(crate) fn read_notify(
+    url: Option<&str>,
+    email: Option<&str>,
+    subscriber: SubscriberId,
+) -> Result<Notify, StoreError> {
+    Ok(Notify {
+        url: url.map(|url| parse(url, "subscribers", "notify_url", subscriber)).transpose()?,
+        email: email.map(|email| parse(email, "subscribers", "notify_email", subscriber)).transpose()?,
+    })
+}
+
+/// How long before a certificate expires its owner is warned.
+const WARNED_BEFORE: Duration = Duration::from_hours(14 * 24);
+
+/// When the owner is warned that a certificate expires.
+pub(super) fn warn_at(new: &NewAuth) -> Option<i64> {
+    new.expires_at.map(|expires_at| (expires_at - WARNED_BEFORE).millis())
 }
 
 /// The settings of the subscriber's lane.

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use postrider_core::auth::AuthFields;
 use postrider_core::format::Format;
 use postrider_core::{
-    Channels, CustomHeaders, DeactivationReason, EventPattern, Metadata, Policy, Secret, SubscriberId,
-    SubscriberUid, TargetUrl, TenantId, Timestamp,
+    Channels, CustomHeaders, DeactivationReason, EmailAddress, EventPattern, Metadata, Policy, ReceiverAuth,
+    Secret, SubscriberId, SubscriberUid, TargetUrl, TenantId, Timestamp,
 };
 
 #[cfg(doc)]
@@ -44,12 +45,52 @@ pub struct Subscriber {
     pub metadata: Metadata,
     /// The channels of the events that it receives; `None` if it receives those without channels and all others.
     pub channels: Option<Channels>,
+    /// How its receiver is authenticated to; `None` if it is not.
+    pub auth: Option<ShownAuth>,
+    /// Where its owner is notified.
+    pub notify: Notify,
     /// Its recent failures and its circuit breaker.
     pub health: Health,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// How a subscriber's receiver is authenticated to, without secrets.
+#[derive(Clone)]
+pub struct ShownAuth {
+    /// The fields that are not secret; `None` if they cannot be decrypted.
+    pub fields: Option<AuthFields>,
+    /// When the first of its certificates expires.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl fmt::Debug for ShownAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShownAuth")
+            .field("kind", &self.fields.as_ref().map(|fields| fields.kind))
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How to authenticate to a receiver from now on.
+#[derive(Clone, Debug)]
+pub struct NewAuth {
+    /// The credentials and certificates.
+    pub auth: ReceiverAuth,
+    /// When the first of the certificates expires.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Where the owner of a subscriber is notified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// Gets a webhook, signed with the subscriber's secret.
+    pub url: Option<TargetUrl>,
+    /// Gets mail, if the deployment can send some.
+    pub email: Option<EmailAddress>,
 }
 
 /// Whether a subscriber receives deliveries.
@@ -91,6 +132,10 @@ pub struct NewSubscriber {
     pub metadata: Metadata,
     /// The channels of the events that it receives; `None` if it receives those without channels and all others.
     pub channels: Option<Channels>,
+    /// How to authenticate to its receiver.
+    pub auth: Option<NewAuth>,
+    /// Where its owner is notified.
+    pub notify: Notify,
 }
 
 impl NewSubscriber {
@@ -108,6 +153,8 @@ impl NewSubscriber {
             uid: None,
             metadata: Metadata::default(),
             channels: None,
+            auth: None,
+            notify: Notify::default(),
         }
     }
 }
@@ -122,7 +169,10 @@ pub struct Changing<'a> {
     pub format: Format,
     /// What is noted about it now.
     pub metadata: Metadata,
+    /// Whether its receiver is authenticated to now.
+    pub has_auth: bool,
     pub(super) open_headers: &'a dyn Fn() -> Result<CustomHeaders, StoreError>,
+    pub(super) open_auth: &'a dyn Fn() -> Result<Option<ReceiverAuth>, StoreError>,
 }
 
 impl Changing<'_> {
@@ -132,6 +182,14 @@ impl Changing<'_> {
     /// Fails if the keyring lacks their key.
     pub fn headers(&self) -> Result<CustomHeaders, StoreError> {
         (self.open_headers)()
+    }
+
+    /// Decrypts how its receiver is authenticated to.
+    ///
+    /// # Errors
+    /// Fails if the keyring lacks the key.
+    pub fn auth(&self) -> Result<Option<ReceiverAuth>, StoreError> {
+        (self.open_auth)()
     }
 }
 
@@ -184,4 +242,10 @@ pub struct SubscriberChange {
     pub metadata: Option<Metadata>,
     /// Its channels; `Some(None)` takes them away.
     pub channels: Option<Option<Channels>>,
+    /// How to authenticate to its receiver; `Some(None)` for not at all.
+    pub auth: Option<Option<NewAuth>>,
+    /// Where its owner gets webhooks; `Some(None)` for nowhere.
+    pub notify_url: Option<Option<TargetUrl>>,
+    /// Where its owner gets mail; `Some(None)` for nowhere.
+    pub notify_email: Option<Option<EmailAddress>>,
 }
