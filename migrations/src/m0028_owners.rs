@@ -38,7 +38,7 @@ ALTER TABLE health ADD COLUMN noticed smallint NOT NULL DEFAULT 0;
 ALTER TABLE health ADD COLUMN notify_at bigint;
 CREATE INDEX health_notify ON health (notify_at) WHERE notify_at IS NOT NULL;
 
--- Notices that have not been sent. Whoever sends one moves `due_at` first, so that nobody else sends it at the same time.
+-- Notices that have not been sent. A worker moves `due_at` before it sends one, so that no other worker does so as well.
 CREATE TABLE owner_notices (
     -- The id of the event that it reports.
     id {uuid} NOT NULL PRIMARY KEY,

@@ -108,7 +108,9 @@ pub enum AuthErrorReason {
     #[error("must not have a colon, which ends the user name (RFC 7617)")]
     Colon,
     /// The scope is not a list of scope tokens.
-    #[error("must be scopes separated by single spaces, without quotes and backslashes (RFC 6749, section 3.3)")]
+    #[error(
+        "must be scopes separated by single spaces, without quotes and backslashes (RFC 6749, section 3.3)"
+    )]
     Scope,
     /// The token endpoint is not a URL that requests can be sent to.
     #[error(transparent)]
@@ -150,7 +152,14 @@ impl ReceiverAuth {
             Credentials::Basic { username, password } => {
                 (fields.username, fields.password) = (Some(username), Some(password));
             }
-            Credentials::OAuth2(OAuth2 { token_url, client_id, client_secret, client_auth, scope, audience }) => {
+            Credentials::OAuth2(OAuth2 {
+                token_url,
+                client_id,
+                client_secret,
+                client_auth,
+                scope,
+                audience,
+            }) => {
                 fields.token_url = Some(token_url.as_str().to_owned());
                 (fields.client_id, fields.client_secret) = (Some(client_id), Some(client_secret));
                 fields.client_auth = (client_auth != ClientAuth::default()).then_some(client_auth);

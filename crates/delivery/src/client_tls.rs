@@ -74,7 +74,10 @@ pub enum ClientTlsReason {
 
 impl ClientTls {
     /// Reads the certificates and the key. `None` if there are none.
-    pub(crate) fn new(auth: &ReceiverAuth, public_roots: &RootCertStore) -> Result<Option<Self>, ClientTlsError> {
+    pub(crate) fn new(
+        auth: &ReceiverAuth,
+        public_roots: &RootCertStore,
+    ) -> Result<Option<Self>, ClientTlsError> {
         let Some(digest) = digest(auth) else { return Ok(None) };
         let wrong = |field| move |reason| ClientTlsError { field, reason };
         let mut roots = public_roots.clone();

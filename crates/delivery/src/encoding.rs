@@ -32,8 +32,7 @@ impl Encoded {
         if policy.method() == RequestMethod::Get {
             return Self::plain(Bytes::new());
         }
-        let (Some(Compression::Gzip), true) =
-            (policy.compression(), plain.len() > bounds::COMPRESSED_ABOVE)
+        let (Some(Compression::Gzip), true) = (policy.compression(), plain.len() > bounds::COMPRESSED_ABOVE)
         else {
             return Self::plain(plain);
         };
@@ -109,7 +108,10 @@ mod tests {
             assert_eq!(encoded, Encoded::plain(plain));
         }
         let plain = Bytes::from(vec![b'a'; 8192]);
-        assert_eq!(Encoded::for_policy(&Policy::default(), plain.clone()).await, Encoded::plain(plain.clone()));
+        assert_eq!(
+            Encoded::for_policy(&Policy::default(), plain.clone()).await,
+            Encoded::plain(plain.clone())
+        );
         let get = policy(RequestMethod::Get, Some(Compression::Gzip));
         assert_eq!(Encoded::for_policy(&get, plain).await, Encoded::plain(Bytes::new()));
     }

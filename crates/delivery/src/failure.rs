@@ -7,11 +7,10 @@ use postrider_core::ErrorKind;
 use postrider_core::target::{Forbidden, TargetRejected};
 use rustls::AlertDescription;
 
-use crate::cause::is_closed;
+use crate::cause::{client_certificate, is_closed};
 use crate::local::LocalTrouble;
 use crate::progress::Phase;
 use crate::resend::EndReason;
-use crate::tls::client_certificate;
 
 /// Why an attempt got no response. The text is stored and shown to the subscriber's owner.
 ///

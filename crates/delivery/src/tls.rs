@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::cause::client_certificate;
 use crate::config::ConfigError;
 use crate::failure::Failure;
 
@@ -124,23 +125,6 @@ impl Handshakes {
 /// Returns whether both ends agreed on HTTP/2.
 pub(crate) fn is_h2(stream: &TlsStream<TcpStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(b"h2")
-}
-
-/// Returns what an alert says about the client certificate; `None` if it is about something else.
-pub(crate) fn client_certificate(alert: AlertDescription) -> Option<&'static str> {
-    match alert {
-        AlertDescription::CertificateRequired => Some("the receiver requires a client certificate"),
-        AlertDescription::BadCertificate
-        | AlertDescription::UnsupportedCertificate
-        | AlertDescription::CertificateRevoked
-        | AlertDescription::CertificateExpired
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::UnknownCA
-        | AlertDescription::AccessDenied => {
-            Some("the receiver rejected the client certificate, or requires one")
-        }
-        _ => None,
-    }
 }
 
 fn failure(error: &io::Error) -> Failure {

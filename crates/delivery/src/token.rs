@@ -14,11 +14,10 @@ use tokio::time::Instant;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use crate::credentials::{basic, sensitive};
 use crate::failure::Failure;
 use crate::generations::Generations;
+use crate::headers::{AGENT, basic, sensitive};
 use crate::response::Response;
-use crate::webhook::AGENT;
 
 /// The number of clients whose tokens are remembered: half as many for certain.
 const CLIENTS: usize = 2048;
@@ -204,14 +203,18 @@ pub(crate) fn request(oauth: &OAuth2) -> Result<(HeaderMap, Bytes), Failure> {
 fn read(response: &Response) -> Result<(HeaderValue, Duration), Failure> {
     if !response.is_success() {
         let known = serde_json::from_slice::<ErrorAnswer>(&response.body).ok();
-        return Err(Failure::token_refused(response.status, known.and_then(|answer| known_error(&answer.error))));
+        return Err(Failure::token_refused(
+            response.status,
+            known.and_then(|answer| known_error(&answer.error)),
+        ));
     }
     let unusable = |text| Failure::new(ErrorKind::Auth, text);
     if response.truncated || response.note.is_some() {
         return Err(unusable("the token endpoint's answer is too long or incomplete"));
     }
-    let answer: Answer = serde_json::from_slice(&response.body)
-        .map_err(|_| unusable("the token endpoint's answer is not JSON with an `access_token` (RFC 6749, §5.1)"))?;
+    let answer: Answer = serde_json::from_slice(&response.body).map_err(|_| {
+        unusable("the token endpoint's answer is not JSON with an `access_token` (RFC 6749, §5.1)")
+    })?;
     if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(unusable("the token endpoint issued a token that is no bearer token (RFC 6750)"));
     }

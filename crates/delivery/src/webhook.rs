@@ -11,12 +11,9 @@ use postrider_core::signing::Signer;
 use postrider_core::{AgentId, CustomHeaders, ErrorKind, EventId, EventType, TargetUrl, Timestamp};
 
 use crate::client::Request;
-use crate::credentials::sensitive;
 use crate::encoding::Encoded;
 use crate::failure::Failure;
-
-/// The `User-Agent` of all requests.
-pub(crate) const AGENT: HeaderValue = HeaderValue::from_static("AI-Agent-Webhook/1.0");
+use crate::headers::{AGENT, sensitive};
 
 /// The contents of one attempt's request, before signing.
 ///

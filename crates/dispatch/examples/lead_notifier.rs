@@ -105,7 +105,10 @@ impl LeadNotifier {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = Bytes::from(slack_message(lead).to_string());
-        Some(self.post(Request { method: RequestMethod::Post, url, headers, body, timeout: None, auth: None }).await)
+        Some(
+            self.post(Request { method: RequestMethod::Post, url, headers, body, timeout: None, auth: None })
+                .await,
+        )
     }
 
     async fn post_webhook(&self, lead: &Lead) -> Option<Result<EventId, NotifyError>> {

@@ -167,8 +167,15 @@ impl AuthFields {
 
     /// Returns how many bytes the values have in all.
     pub(super) fn length(&self) -> usize {
-        let texts =
-            [&self.username, &self.token_url, &self.client_id, &self.scope, &self.audience, &self.certificate, &self.ca];
+        let texts = [
+            &self.username,
+            &self.token_url,
+            &self.client_id,
+            &self.scope,
+            &self.audience,
+            &self.certificate,
+            &self.ca,
+        ];
         let secrets = [&self.password, &self.client_secret, &self.private_key];
         texts.into_iter().flatten().map(String::len).sum::<usize>()
             + secrets.into_iter().flatten().map(|text| text.len()).sum::<usize>()

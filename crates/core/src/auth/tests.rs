@@ -23,7 +23,10 @@ fn each_type_has_its_own_fields() {
         (r#"{"type":"mtls","certificate":"a"}"#, Some("private_key")),
         (r#"{"type":"mtls","private_key":"a"}"#, Some("certificate")),
         (r#"{"type":"oauth2","token_url":"https://a.example/t","client_id":"a","client_secret":"b"}"#, None),
-        (r#"{"type":"oauth2","token_url":"ftp://a.example/t","client_id":"a","client_secret":"b"}"#, Some("token_url")),
+        (
+            r#"{"type":"oauth2","token_url":"ftp://a.example/t","client_id":"a","client_secret":"b"}"#,
+            Some("token_url"),
+        ),
         (r#"{"type":"oauth2","token_url":"https://a.example/t","client_id":"a"}"#, Some("client_secret")),
         (
             r#"{"type":"oauth2","token_url":"https://a.example/t","client_id":"a","client_secret":"b","scope":"c  d"}"#,
@@ -32,7 +35,9 @@ fn each_type_has_its_own_fields() {
     ] {
         assert_eq!(auth(json).err().map(|error| error.field), invalid, "{json}");
     }
-    for json in [r#"{"type":"digest"}"#, r#"{"username":"a","password":"b"}"#, r#"{"type":"tls","other":1}"#, "[]"] {
+    for json in
+        [r#"{"type":"digest"}"#, r#"{"username":"a","password":"b"}"#, r#"{"type":"tls","other":1}"#, "[]"]
+    {
         assert!(serde_json::from_str::<AuthFields>(json).is_err(), "{json}");
     }
 }

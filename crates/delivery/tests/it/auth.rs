@@ -67,7 +67,11 @@ async fn a_user_name_and_password_are_sent_as_basic_authentication() {
     request.headers.insert("authorization", "Bearer own".parse().unwrap());
     assert!(!format!("{request:?}").contains("sesame"), "{request:?}");
     assert!(client(long_timeout()).send(request).await.is_success());
-    assert_eq!(authorizations(&receiver), ["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="], "it replaces an own header");
+    assert_eq!(
+        authorizations(&receiver),
+        ["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="],
+        "it replaces an own header"
+    );
 }
 
 #[tokio::test]
@@ -136,7 +140,8 @@ async fn a_rejected_token_is_discarded_once() {
 #[tokio::test]
 async fn without_a_token_nothing_is_sent_and_the_failure_says_why() {
     let receiver = Receiver::answering(OK).await;
-    let refusing = Receiver::answering(json_answer("401 Unauthorized", &json!({"error": "invalid_client"}))).await;
+    let refusing =
+        Receiver::answering(json_answer("401 Unauthorized", &json!({"error": "invalid_client"}))).await;
     let talking = Receiver::answering(json_answer("400 Bad Request", &json!({"error": "s3cret"}))).await;
     let page = Receiver::answering(json_answer("200 OK", &json!({"login": "here"}))).await;
     let mac = json!({"access_token": "t", "token_type": "mac"});
@@ -208,7 +213,9 @@ async fn connections_with_different_certificates_are_not_shared() {
     let receiver = mutual(&authority, &[b"http/1.1"]).await;
     let identity = |of: &Authority| {
         let (certificate, private_key) = of.pem("client.test");
-        auth(&json!({"type": "mtls", "certificate": certificate, "private_key": private_key, "ca": authority.ca_pem()}))
+        auth(
+            &json!({"type": "mtls", "certificate": certificate, "private_key": private_key, "ca": authority.ca_pem()}),
+        )
     };
     let (first, second, foreign) = (identity(&authority), identity(&authority), identity(&other));
     let only_ca = auth(&json!({"type": "tls", "ca": authority.ca_pem()}));
@@ -228,10 +235,7 @@ async fn connections_with_different_certificates_are_not_shared() {
         (ErrorKind::Tls, "the receiver rejected the client certificate, or requires one")
     );
     // Without the private authority, not even an open connection is used.
-    assert_eq!(
-        failure_of(client.send(post(&https(&receiver))).await).kind,
-        ErrorKind::TlsUnknownIssuer
-    );
+    assert_eq!(failure_of(client.send(post(&https(&receiver))).await).kind, ErrorKind::TlsUnknownIssuer);
     assert_eq!(receiver.requests().len(), 4);
 }
 
@@ -276,5 +280,10 @@ fn certificates_and_keys_are_checked_together() {
     let expired = client.client_tls(&mtls(&expired.0, &expired.1)).unwrap().unwrap();
     assert_eq!(expired.valid_at(now).unwrap_err().to_string(), "certificate: has expired");
     assert_eq!(expired.expires_at(), Some(Timestamp::from_seconds(1_577_836_800)));
-    assert!(client.client_tls(&auth(&json!({"type": "basic", "username": "a", "password": "b"}))).unwrap().is_none());
+    assert!(
+        client
+            .client_tls(&auth(&json!({"type": "basic", "username": "a", "password": "b"})))
+            .unwrap()
+            .is_none()
+    );
 }

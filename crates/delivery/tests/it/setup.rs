@@ -41,7 +41,14 @@ pub(crate) fn post(url: &str) -> Request {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
     let body = Bytes::from_static(b"{\"a\":1}");
-    Request { method: RequestMethod::Post, url: url.parse().unwrap(), headers, body, timeout: None, auth: None }
+    Request {
+        method: RequestMethod::Post,
+        url: url.parse().unwrap(),
+        headers,
+        body,
+        timeout: None,
+        auth: None,
+    }
 }
 
 pub(crate) async fn send(config: Config, url: &str) -> Sent {

@@ -78,7 +78,7 @@ async fn each_secret_of_a_rotation_verifies_the_request() {
     ] {
         let signer = Signer::new(&secret(newest), &[secret(previous)]);
         let webhook = Webhook {
-        method: RequestMethod::Post,
+            method: RequestMethod::Post,
             event_id: "evt_01h455vb4pex5vsknk084sn02q".parse().unwrap(),
             event_type: &event_type,
             agent_id: &agent_id,

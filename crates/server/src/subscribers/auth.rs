@@ -65,7 +65,8 @@ pub(super) fn changed(
         let ca = before.ca().map(|ca| ("ca".to_owned(), ca.into()));
         merged = Value::Object(ca.into_iter().collect());
     }
-    let given: Vec<String> = changes.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect();
+    let given: Vec<String> =
+        changes.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect();
     merge(&mut merged, Value::Object(changes));
     let fields: AuthFields = parse(merged.to_string().as_bytes(), "auth")?;
     let secret = AuthFields::secret_of(fields.kind);
@@ -94,7 +95,10 @@ pub(super) async fn check_target(auth: &ReceiverAuth, targets: &Client) -> Resul
 }
 
 /// Refuses the new token endpoint of a change at a forbidden address. What is wrong with its URL is found later.
-pub(super) async fn check_new_target(change: &Change<Map<String, Value>>, targets: &Client) -> Result<(), Problem> {
+pub(super) async fn check_new_target(
+    change: &Change<Map<String, Value>>,
+    targets: &Client,
+) -> Result<(), Problem> {
     let Change::Set(changes) = change else { return Ok(()) };
     let url = changes.get("token_url").and_then(Value::as_str).map(str::parse);
     let Some(Ok(url)) = url else { return Ok(()) };

@@ -60,7 +60,8 @@ pub(super) fn validated(request: SubscriberRequest, state: &ApiState) -> Result<
         None => Some(None),
     };
     let notify_url = request.notify_url.map_or(Some(None), |url| notify_url(&url, &mut errors).map(Some));
-    let notify_email = request.notify_email.map_or(Some(None), |text| notify_email(&text, &mut errors).map(Some));
+    let notify_email =
+        request.notify_email.map_or(Some(None), |text| notify_email(&text, &mut errors).map(Some));
     let new = (|| {
         Some(NewSubscriber {
             url: url?,

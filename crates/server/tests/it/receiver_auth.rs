@@ -122,9 +122,16 @@ async fn a_change_merges_and_needs_the_secret_where_it_goes_elsewhere() {
 
     let (status, changed) = patch(json!({"auth": {"scope": null, "audience": "https://api.example"}})).await;
     assert_eq!(status, 200, "{changed}");
-    assert_eq!((&changed["auth"]["scope"], &changed["auth"]["audience"]), (&Value::Null, &json!("https://api.example")));
+    assert_eq!(
+        (&changed["auth"]["scope"], &changed["auth"]["audience"]),
+        (&Value::Null, &json!("https://api.example"))
+    );
     assert_eq!(changed["auth"]["client_id"], "postrider", "it stays");
-    assert_eq!(patch(json!({"auth": {"token_url": "http://127.0.0.1:9/other"}})).await.0, 200, "the same host");
+    assert_eq!(
+        patch(json!({"auth": {"token_url": "http://127.0.0.1:9/other"}})).await.0,
+        200,
+        "the same host"
+    );
     let elsewhere = json!({"auth": {"token_url": "http://127.0.0.2:9/token"}});
     let (status, problem) = patch(elsewhere.clone()).await;
     assert_eq!((status, fields(&problem)), (422, vec!["auth.token_url"]), "{problem}");

@@ -60,7 +60,10 @@ async fn method_and_compression_are_simulated() {
     assert_eq!(plain["request"]["method"], "PATCH");
     assert!(!names(&plain).contains(&"content-encoding".to_owned()));
     let compressed = simulate(json!({"method": "PUT", "compression": "gzip"})).await;
-    assert_eq!((&compressed["request"]["method"], header(&compressed, "content-encoding")), (&json!("PUT"), "gzip"));
+    assert_eq!(
+        (&compressed["request"]["method"], header(&compressed, "content-encoding")),
+        (&json!("PUT"), "gzip")
+    );
     assert_eq!(compressed["request"]["body"], plain["request"]["body"], "shown as it was before");
     assert_ne!(compressed["request"]["body_sha256"], plain["request"]["body_sha256"]);
     assert_ne!(header(&compressed, "x-agent-signature"), header(&plain, "x-agent-signature"));

@@ -3,7 +3,8 @@
 use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
 use postrider_core::{
-    Channels, DeactivationReason, EmailAddress, SubscriberId, SubscriberUid, TargetUrl, TenantId, Timestamp, id,
+    Channels, DeactivationReason, EmailAddress, SubscriberId, SubscriberUid, TargetUrl, TenantId, Timestamp,
+    id,
 };
 use postrider_database::Transaction;
 use postrider_queue::{Draining, Hold};

@@ -27,5 +27,6 @@ pub use self::previous::{MAX_PREVIOUS, PreviousSecret};
 pub(crate) use self::query::is_active;
 pub use self::rekey::{RekeyError, Rekeyed};
 pub use self::subscriber::{
-    Changing, NewAuth, NewSubscriber, Notify, Rotated, ShownAuth, Subscriber, SubscriberChange, SubscriberState,
+    Changing, NewAuth, NewSubscriber, Notify, Rotated, ShownAuth, Subscriber, SubscriberChange,
+    SubscriberState,
 };

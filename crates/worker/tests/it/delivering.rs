@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use flate2::read::GzDecoder;
+use postrider_core::auth::{AuthFields, AuthKind};
 use postrider_core::policy::{Compression, PolicyFields, RequestMethod};
 use postrider_core::signing::{Verifier, sha256};
-use postrider_core::{AgentId, Clock as _, DeliveryStatus, EventData, SystemClock};
+use postrider_core::{AgentId, Clock as _, DeliveryStatus, EventData, ReceiverAuth, SystemClock};
 use postrider_dispatch::NewEvent;
-use postrider_store::subscribers::NewSubscriber;
+use postrider_store::exchange::SentValue;
+use postrider_store::subscribers::{NewAuth, NewSubscriber};
 use postrider_testkit::ATTEMPTS;
 use serde_json::{Value, json};
 
@@ -17,6 +19,7 @@ use crate::stage::{DEADLINE, SECRET, Stage, config, on_both, tenant};
 on_both!(
     one_event_makes_one_request_in_the_documented_form,
     method_and_body_are_what_the_policy_asks_for,
+    authentication_is_sent_and_recorded_masked,
     every_matching_active_subscriber_gets_the_event,
     two_workers_share_the_jobs,
 );
@@ -100,7 +103,8 @@ async fn method_and_body_are_what_the_policy_asks_for(stage: &Stage) {
             if request.header("webhook-id") != Some(&id) {
                 continue;
             }
-            let (content_type, encoding) = (request.header("content-type"), request.header("content-encoding"));
+            let (content_type, encoding) =
+                (request.header("content-type"), request.header("content-encoding"));
             let shape = (request.method.as_str(), content_type.is_some(), encoding.is_some());
             let expected = match request.path() {
                 "/get" => ("GET", false, false),
@@ -135,6 +139,28 @@ async fn method_and_body_are_what_the_policy_asks_for(stage: &Stage) {
         assert_eq!((sent.len(), sent), (4, recorded));
     }
     worker.stop().await;
+}
+
+async fn authentication_is_sent_and_recorded_masked(stage: &Stage) {
+    let fields = AuthFields {
+        username: Some("Aladdin".to_owned()),
+        password: Some("open sesame".to_owned().into()),
+        ..AuthFields::new(AuthKind::Basic)
+    };
+    let auth = Some(NewAuth { auth: ReceiverAuth::try_from(fields).unwrap(), expires_at: None });
+    let new = NewSubscriber { auth, ..stage.new_subscriber("/hook") };
+    stage.store.create_subscriber(&tenant(), new).await.unwrap();
+    let worker = stage.worker(config()).await;
+    let dispatched = stage.dispatch().await;
+    let delivery = stage.ended(dispatched.id).await;
+    stage.settled().await;
+    worker.stop().await;
+    assert_eq!(delivery.status, DeliveryStatus::Succeeded);
+    let requests = stage.receiver.requests();
+    assert_eq!(requests[0].header("authorization"), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+    let recorded = stage.attempts(&delivery).await.remove(0).exchange.unwrap().request;
+    let masked = ("authorization".to_owned(), SentValue::Masked);
+    assert!(recorded.headers.contains(&masked), "{:?}", recorded.headers);
 }
 
 async fn every_matching_active_subscriber_gets_the_event(stage: &Stage) {

@@ -29,6 +29,7 @@ mod operators;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
+mod owner_notices;
 mod payloads;
 #[cfg(test)]
 mod requeuing;

@@ -1,9 +1,12 @@
-//! The `Authorization` header of a request.
+//! Values of headers that requests have.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use zeroize::Zeroizing;
+
+/// The `User-Agent` of all requests.
+pub(crate) const AGENT: HeaderValue = HeaderValue::from_static("AI-Agent-Webhook/1.0");
 
 /// Makes the value for HTTP basic authentication (RFC 7617), which `Debug` does not show. `None` if it is too long for a
 /// header.
