@@ -66,7 +66,6 @@ impl Failure {
             return failure;
         }
         let text = match failure.kind {
-            ErrorKind::Auth => return failure,
             ErrorKind::Dns | ErrorKind::TimeoutDns => "the token endpoint's host name could not be resolved",
             ErrorKind::Blocked => "the token endpoint is at an address or has a URL that is not allowed",
             ErrorKind::Connect | ErrorKind::TimeoutConnect => "the token endpoint could not be reached",
@@ -77,8 +76,8 @@ impl Failure {
             | ErrorKind::TlsUnsupported
             | ErrorKind::TimeoutTls => "the TLS handshake with the token endpoint failed",
             ErrorKind::TimeoutHeaders => "time ran out before the token endpoint answered",
-            // The egress proxy or Postrider itself: the receiver's owner is not to blame.
-            ErrorKind::Proxy | ErrorKind::Internal => return failure,
+            // It says so already, or the owner is not to blame but the egress proxy or Postrider itself.
+            ErrorKind::Auth | ErrorKind::Proxy | ErrorKind::Internal => return failure,
             _ => "the token endpoint closed the connection, or its answer is not valid HTTP",
         };
         Self::new(ErrorKind::Auth, text)

@@ -1,5 +1,7 @@
 //! How much a worker takes on at once.
 
+#![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 

@@ -105,7 +105,7 @@ mod smtp {
 
     /// The time limit of each step of sending a message, and of all of it.
     const STEP: Duration = Duration::from_secs(10);
-    const WHOLE: Duration = Duration::from_secs(60);
+    const WHOLE: Duration = Duration::from_mins(1);
 
     #[derive(Clone)]
     pub(super) struct Relay(AsyncSmtpTransport<Tokio1Executor>);

@@ -80,18 +80,14 @@ pub(crate) async fn send(shared: &Shared, notice: OwnerNotice) -> Result<(), Sto
         Err(error) => error,
     };
     let before = usize::try_from(notice.attempts).unwrap_or(usize::MAX).saturating_sub(1);
-    match DELAYS.get(before).filter(|_| !matches!(error, Unsent::Unreadable)) {
-        Some(delay) => {
-            count("failed");
-            tracing::debug!(%tenant, %subscriber, stage, channel, error = %chain(&error), "owner not notified; trying again");
-            shared.store.put_notice_off(notice.id, *delay).await
-        }
-        None => {
-            count("dropped");
-            tracing::warn!(%tenant, %subscriber, stage, channel, error = %chain(&error), "owner not notified");
-            shared.store.remove_notice(notice.id).await
-        }
+    if let Some(delay) = DELAYS.get(before).filter(|_| !matches!(error, Unsent::Unreadable)) {
+        count("failed");
+        tracing::debug!(%tenant, %subscriber, stage, channel, error = %chain(&error), "owner not notified; trying again");
+        return shared.store.put_notice_off(notice.id, *delay).await;
     }
+    count("dropped");
+    tracing::warn!(%tenant, %subscriber, stage, channel, error = %chain(&error), "owner not notified");
+    shared.store.remove_notice(notice.id).await
 }
 
 /// Dispatches an event to the subscribers that name its type. Those of all events do not get it: each notice about one

@@ -33,8 +33,8 @@ pub(super) fn new(
 
 /// A change to an authentication.
 pub(super) struct AuthChange {
-    /// The new authentication, or none; `None` if it stays.
-    pub(super) new: Option<Option<NewAuth>>,
+    /// The new authentication.
+    pub(super) new: Change<NewAuth>,
     /// Whether the caller knows the secrets that a host of theirs would get.
     pub(super) is_repeated: bool,
 }
@@ -49,8 +49,8 @@ pub(super) fn changed(
     errors: &mut Errors,
 ) -> Result<AuthChange, Problem> {
     let changes = match change {
-        Change::Keep => return Ok(AuthChange { new: None, is_repeated: !present.has_auth }),
-        Change::Reset => return Ok(AuthChange { new: Some(None), is_repeated: true }),
+        Change::Keep => return Ok(AuthChange { new: Change::Keep, is_repeated: !present.has_auth }),
+        Change::Reset => return Ok(AuthChange { new: Change::Reset, is_repeated: true }),
         Change::Set(changes) => changes,
     };
     let before = opened(present)?;
@@ -82,7 +82,8 @@ pub(super) fn changed(
             "moves to another host: repeat `client_secret`, or set `keep_secrets` to true",
         );
     }
-    Ok(AuthChange { new: new.map(Some), is_repeated })
+    // Without one, what is wrong was noted.
+    Ok(AuthChange { new: new.map_or(Change::Keep, Change::Set), is_repeated })
 }
 
 /// Refuses a token endpoint at a forbidden address. A name that does not resolve is accepted, since it may resolve later.

@@ -223,7 +223,11 @@ pub(super) fn subscriber_change(
         uid,
         metadata,
         channels,
-        auth: auth.new,
+        auth: match auth.new {
+            Change::Keep => None,
+            Change::Reset => Some(None),
+            Change::Set(new) => Some(Some(new)),
+        },
         notify_url,
         notify_email,
     };

@@ -42,6 +42,7 @@ mod once;
 mod pressure;
 #[cfg(test)]
 mod receiver_auth;
+#[cfg(test)]
 mod series;
 #[cfg(test)]
 mod server;

@@ -2,10 +2,7 @@
 
 use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
-use postrider_core::{
-    Channels, DeactivationReason, EmailAddress, SubscriberId, SubscriberUid, TargetUrl, TenantId, Timestamp,
-    id,
-};
+use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, TenantId, Timestamp, id};
 use postrider_database::Transaction;
 use postrider_queue::{Draining, Hold};
 use sea_orm::sea_query::Expr;
@@ -20,7 +17,8 @@ use super::patterns;
 use super::query::{delete, find, update};
 use super::secrets::{open_auth, open_headers, seal, seal_auth, seal_headers};
 use super::stored::{
-    format_text, lane_settings, policy_text, read, read_format, read_policy, set_active, warn_at,
+    format_text, lane_settings, policy_text, read, read_format, read_policy, set_active, set_auth,
+    set_notify, warn_at,
 };
 use super::subscriber::{Changing, NewSubscriber, ShownAuth, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
@@ -285,21 +283,9 @@ impl Store {
         }
         if let Some(auth) = &change.auth {
             let sealed = seal_auth(&self.keyring, &self.ids, tenant, id, auth.as_ref())?;
-            let expires_at = auth.as_ref().and_then(|new| new.expires_at).map(Timestamp::millis);
-            let warn_at = auth.as_ref().and_then(warn_at);
-            update = update
-                .col_expr(subscribers::Column::Auth, Expr::val(Value::Bytes(sealed)))
-                .col_expr(subscribers::Column::AuthExpiresAt, Expr::val(Value::BigInt(expires_at)))
-                .col_expr(subscribers::Column::AuthWarnAt, Expr::val(Value::BigInt(warn_at)));
+            update = set_auth(update, sealed, auth.as_ref());
         }
-        if let Some(url) = &change.notify_url {
-            let url = url.as_ref().map(TargetUrl::as_str);
-            update = update.col_expr(subscribers::Column::NotifyUrl, Expr::val(text_or_null(url)));
-        }
-        if let Some(email) = &change.notify_email {
-            let email = email.as_ref().map(EmailAddress::as_str);
-            update = update.col_expr(subscribers::Column::NotifyEmail, Expr::val(text_or_null(email)));
-        }
+        update = set_notify(update, change.notify_url.as_ref(), change.notify_email.as_ref());
         if let Some(active) = activity {
             update = set_active(update, active, now);
         }

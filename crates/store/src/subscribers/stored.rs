@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use postrider_core::format::Format;
 use postrider_core::subscriber::PolicyFields;
-use postrider_core::{DeactivationReason, EventPattern, Keyring, Policy, SubscriberId, TenantId, Timestamp};
+use postrider_core::{
+    DeactivationReason, EmailAddress, EventPattern, Keyring, Policy, SubscriberId, TargetUrl, TenantId,
+    Timestamp,
+};
 use postrider_database::DatabaseError;
 use postrider_queue::{LaneRate, LaneSettings};
 use sea_orm::Value;
@@ -85,6 +88,36 @@ pub(super) fn set_active(
         .col_expr(subscribers::Column::Active, Expr::val(active))
         .col_expr(subscribers::Column::DeactivatedAt, Expr::val(Value::BigInt(since)))
         .col_expr(subscribers::Column::DeactivationReason, Expr::val(Value::SmallInt(reason)))
+}
+
+/// Changes how a subscriber's receiver is authenticated to. `sealed` is the encrypted form of `new`.
+pub(super) fn set_auth(
+    update: sea_orm::UpdateMany<subscribers::Entity>,
+    sealed: Option<Vec<u8>>,
+    new: Option<&NewAuth>,
+) -> sea_orm::UpdateMany<subscribers::Entity> {
+    let expires_at = new.and_then(|new| new.expires_at).map(Timestamp::millis);
+    update
+        .col_expr(subscribers::Column::Auth, Expr::val(Value::Bytes(sealed)))
+        .col_expr(subscribers::Column::AuthExpiresAt, Expr::val(Value::BigInt(expires_at)))
+        .col_expr(subscribers::Column::AuthWarnAt, Expr::val(Value::BigInt(new.and_then(warn_at))))
+}
+
+/// Changes where the owner of a subscriber is notified. `None` keeps an address, `Some(None)` removes it.
+pub(super) fn set_notify(
+    mut update: sea_orm::UpdateMany<subscribers::Entity>,
+    url: Option<&Option<TargetUrl>>,
+    email: Option<&Option<EmailAddress>>,
+) -> sea_orm::UpdateMany<subscribers::Entity> {
+    if let Some(url) = url {
+        let url = url.as_ref().map(|url| url.as_str().to_owned());
+        update = update.col_expr(subscribers::Column::NotifyUrl, Expr::val(Value::String(url)));
+    }
+    if let Some(email) = email {
+        let email = email.as_ref().map(|email| email.as_str().to_owned());
+        update = update.col_expr(subscribers::Column::NotifyEmail, Expr::val(Value::String(email)));
+    }
+    update
 }
 
 /// Where the owner of a subscriber is notified.

@@ -30,6 +30,7 @@ mod operators;
 mod outage;
 #[cfg(test)]
 mod owner_notices;
+#[cfg(test)]
 mod payloads;
 #[cfg(test)]
 mod requeuing;

@@ -105,9 +105,9 @@ async fn an_owner_is_notified_once_of_each_stage_by_whichever_worker(stage: &Sta
     );
     assert!(data["deactivation_at"].as_str().unwrap() > data["failing_since"].as_str().unwrap(), "{data}");
 
-    for (hours, name, count) in [(24, "failing_for_a_day", 2), (72, "deactivation_near", 3)] {
+    for (minutes, name, count) in [(24 * 60, "failing_for_a_day", 2), (72 * 60, "deactivation_near", 3)] {
         all_sent(stage).await;
-        advance(stage, hours * HOUR - Duration::from_mins(1)).await;
+        advance(stage, Duration::from_mins(minutes - 1)).await;
         // Another worker goes on where this one has stopped.
         workers.remove(0).stop().await;
         workers.push(stage.worker(failing()).await);
