@@ -128,9 +128,9 @@ pub struct SimulatedRequestView {
     /// existing subscriber without the scope `secrets:read`. Those of one that does not exist are made with its secret, or with one
     /// that was generated for this request.
     pub headers: Vec<HeaderView>,
-    /// The body.
+    /// The body, before it is compressed if `content-encoding` is `gzip`.
     pub body: String,
-    /// The SHA-256 of the body, in hexadecimal.
+    /// The SHA-256 of the body as it would be sent, in hexadecimal.
     pub body_sha256: String,
 }
 

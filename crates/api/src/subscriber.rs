@@ -1,9 +1,11 @@
 //! Subscribers: created, changed and shown.
 
+mod auth;
 mod fields;
 
 use std::collections::BTreeMap;
 
+use postrider_core::auth::AuthFields;
 use postrider_core::format::FormatName;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, id, only_objects};
@@ -16,6 +18,7 @@ use crate::secret::SecretView;
 use crate::transform::TransformFields;
 use crate::{Cursor, Limit, List, Moment};
 
+pub use auth::AuthView;
 pub use fields::{Change, HeaderChanges, HeaderPairs, Pairs};
 
 /// A subscriber to create.
@@ -105,6 +108,23 @@ pub struct SubscriberRequest {
     /// What is done with the data before it is sent. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transform: Option<TransformFields>,
+    /// How Postrider authenticates to the receiver. Default: only by its signatures and `headers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthFields>,
+    /// Where the subscriber's owner gets notices, such as that it will be deactivated: webhooks, signed with its secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<String>, max_length = 2048, example = "https://example.com/notices")
+    )]
+    pub notify_url: Option<String>,
+    /// Where the subscriber's owner gets the same as mail, if the deployment can send some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<String>, format = "email", max_length = 254, example = "ops@example.com")
+    )]
+    pub notify_email: Option<String>,
     /// For `PUT`: lets the secret go to another host when `url` moves there. Otherwise such a request must repeat the secret.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "schema", schema(required = false))]
@@ -212,6 +232,25 @@ pub struct ChangeRequest {
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<TransformFields>))]
     pub transform: Change<serde_json::Map<String, serde_json::Value>>,
+    /// How Postrider authenticates to the receiver: fields to change or remove (null). Others stay as they are, unless `type`
+    /// changes, which keeps only `ca`. Null takes all of it away.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<AuthFields>))]
+    pub auth: Change<serde_json::Map<String, serde_json::Value>>,
+    /// Where the subscriber's owner gets notices as webhooks; null for nowhere.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<String>, max_length = 2048, example = "https://example.com/notices")
+    )]
+    pub notify_url: Change<String>,
+    /// Where the subscriber's owner gets notices as mail; null for nowhere.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<String>, format = "email", max_length = 254, example = "ops@example.com")
+    )]
+    pub notify_email: Change<String>,
 }
 
 /// A subscriber, without its secret and the values of its headers.
@@ -274,6 +313,18 @@ pub struct SubscriberView {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required))]
     pub transform_version: Option<String>,
+    /// How Postrider authenticates to the receiver, without secrets; null if only by signatures and headers.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub auth: Option<AuthView>,
+    /// Where the subscriber's owner gets notices as webhooks; null for nowhere.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required, example = "https://example.com/notices"))]
+    pub notify_url: Option<String>,
+    /// Where the subscriber's owner gets notices as mail; null for nowhere.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required, example = "ops@example.com"))]
+    pub notify_email: Option<String>,
     /// The circuit breaker.
     pub breaker: BreakerView,
     /// When the subscriber was created.

@@ -45,6 +45,8 @@ words! {
         Transform = 17, "transform";
         /// Postrider and the receiver share no TLS version, cipher suite or type of key.
         TlsUnsupported = 18, "tls_unsupported";
+        /// No access token for the receiver could be obtained, or its client certificate cannot be used.
+        Auth = 19, "auth";
     }
 }
 
@@ -65,7 +67,7 @@ impl ErrorKind {
                 "Check that the receiver is running, listens on the URL's port, and that its firewall allows connections."
             }
             Self::Tls => {
-                "Check that the URL's port speaks TLS, with the server's complete certificate chain and no client certificate required."
+                "Check that the URL's port speaks TLS, with the server's complete certificate chain, and that the subscriber's `auth` has the client certificate that the server may require."
             }
             Self::TlsExpired => {
                 "Renew the receiver's certificate, and check the receiver's clock if the certificate is new."
@@ -74,10 +76,13 @@ impl ErrorKind {
                 "Install a certificate that names the URL's host, or use the host name that the certificate was issued for."
             }
             Self::TlsUnknownIssuer => {
-                "Install a certificate of a public authority together with its intermediate certificates, or ask the operator to trust the issuer."
+                "Install a certificate of a public authority together with its intermediate certificates, or trust a private authority with `ca` in the subscriber's `auth`."
             }
             Self::TlsUnsupported => {
                 "Enable TLS 1.2 or 1.3 with AES-GCM or ChaCha20-Poly1305 on the receiver, with a P-256, P-384, Ed25519 or RSA key."
+            }
+            Self::Auth => {
+                "Check the token endpoint of the subscriber's `auth`, the client's id, secret and scope, and that a client certificate is still valid."
             }
             Self::TimeoutDns => {
                 "Check that the name servers of the URL's domain answer quickly from the public internet."

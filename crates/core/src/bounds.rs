@@ -27,3 +27,5 @@ pub const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
 pub const REQUESTS_PER_SECOND: RangeInclusive<f64> = 1.0 / 3600.0..=10_000.0;
 /// Requests that may start at once after an idle period.
 pub const BURST: RangeInclusive<u32> = 1..=10_000;
+/// The size in bytes above which the body of a request is compressed, if the subscriber asks for it.
+pub const COMPRESSED_ABOVE: usize = 1024;

@@ -62,6 +62,15 @@ impl std::ops::Sub<Duration> for Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Returns the time as RFC 3339 text in whole seconds: `2026-11-14T22:13:20Z`.
+    pub fn rfc3339(self) -> String {
+        // humantime writes up to the year 9999.
+        let seconds = u64::try_from(self.seconds()).unwrap_or(0).min(253_402_300_799);
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

@@ -86,6 +86,8 @@ pub enum Purpose {
     OlderSecrets,
     /// The subscriber's own headers.
     Headers,
+    /// How Postrider authenticates to the subscriber's receiver.
+    Auth,
     /// The answer to a request.
     Answer,
 }
@@ -261,6 +263,7 @@ impl Purpose {
             Self::PreviousSecret => "previous secret",
             Self::OlderSecrets => "older secrets",
             Self::Headers => "headers",
+            Self::Auth => "auth",
             Self::Answer => "answer",
         }
     }

@@ -9,6 +9,7 @@
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`audit`] | what the audit trail records |
+//! | [`auth`] | how Postrider authenticates to a receiver |
 //! | [`policy`] | a subscriber's delivery policy, in JSON and validated |
 //! | [`budget`] | who may hold how many bytes at once |
 //! | [`bounds`] | the smallest and greatest values that a policy may have |
@@ -20,6 +21,7 @@
 //! | [`expression`] | the text of an expression, for filters and transforms |
 //! | [`transform`] | the changes that a subscriber asks for before its data is sent |
 //! | [`json`] | JSON that is changed in places and otherwise kept as it is written |
+//! | [`email`] | addresses of mail |
 //! | [`header`] | the headers that a subscriber adds to its requests |
 //! | [`object`] | structs that deserialise from JSON objects only |
 //! | [`channels`] | words that events and subscribers share |
@@ -29,12 +31,14 @@
 
 pub mod attempt;
 pub mod audit;
+pub mod auth;
 pub mod bounds;
 pub mod budget;
 mod chain;
 pub mod channels;
 pub mod clock;
 pub mod delivery;
+pub mod email;
 pub mod event;
 pub mod expression;
 pub mod format;
@@ -60,10 +64,12 @@ pub mod transform;
 mod word;
 
 pub use attempt::{ErrorKind, Verdict};
+pub use auth::ReceiverAuth;
 pub use chain::chain;
 pub use channels::Channels;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use delivery::{DeadReason, DeliveryStatus};
+pub use email::EmailAddress;
 pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
 pub use expression::{Expression, ExpressionId};
 pub use header::CustomHeaders;

@@ -1,6 +1,7 @@
 //! How deliveries to one subscriber are made.
 
 mod fields;
+mod request;
 mod span;
 
 #[cfg(test)]
@@ -10,6 +11,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use fields::{ExponentialFields, PolicyFields, RateLimitFields};
+pub use request::{Compression, RequestMethod};
 pub use span::Span;
 
 use crate::bounds;
@@ -131,6 +133,16 @@ impl Policy {
     /// Returns whether deliveries go out one at a time, in the order of their dispatch.
     pub fn ordered(&self) -> bool {
         self.fields.ordered.unwrap_or(false)
+    }
+
+    /// Returns the HTTP method of requests.
+    pub fn method(&self) -> RequestMethod {
+        self.fields.method.unwrap_or(RequestMethod::Post)
+    }
+
+    /// Returns how bodies above [`bounds::COMPRESSED_ABOVE`] are compressed; `None` if they are not.
+    pub fn compression(&self) -> Option<Compression> {
+        self.fields.compression
     }
 }
 

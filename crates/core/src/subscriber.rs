@@ -1,10 +1,13 @@
 //! Subscribers: how they are named, how deliveries to one endpoint are made, and why they may have stopped.
 
+mod notice;
 mod uid;
 
+pub use self::notice::{NoticeChannel, NoticeKind};
 pub use self::uid::{SubscriberRef, SubscriberRefError, SubscriberUid, SubscriberUidError};
 pub use crate::policy::{
-    ExponentialFields, Policy, PolicyError, PolicyErrorReason, PolicyFields, RateLimit, RateLimitFields, Span,
+    Compression, ExponentialFields, Policy, PolicyError, PolicyErrorReason, PolicyFields, RateLimit,
+    RateLimitFields, RequestMethod, Span,
 };
 use crate::word::words;
 

@@ -1,7 +1,9 @@
-//! What is behind an error of the HTTP client.
+//! What is behind an error of the HTTP client, or of TLS.
 
 use std::error::Error;
 use std::io;
+
+use rustls::AlertDescription;
 
 /// Returns whether an error says that the connection was closed or lost, and not that it carried something invalid.
 pub(crate) fn is_closed(error: &hyper::Error) -> bool {
@@ -24,4 +26,21 @@ pub(crate) fn cause<T: Error + 'static>(error: &dyn Error) -> Option<&T> {
         cause = error.source();
     }
     None
+}
+
+/// Returns what an alert says about the client certificate; `None` if it is about something else.
+pub(crate) fn client_certificate(alert: AlertDescription) -> Option<&'static str> {
+    match alert {
+        AlertDescription::CertificateRequired => Some("the receiver requires a client certificate"),
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied => {
+            Some("the receiver rejected the client certificate, or requires one")
+        }
+        _ => None,
+    }
 }

@@ -2,21 +2,27 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
-use postrider_core::policy::AttemptTimeout;
-use postrider_core::{ErrorKind, TargetUrl, Verdict};
+use postrider_core::auth::{Credentials, OAuth2};
+use postrider_core::policy::{AttemptTimeout, RequestMethod};
+use postrider_core::{ErrorKind, ReceiverAuth, TargetUrl, Verdict};
+use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::client_tls::{self, ClientTls, ClientTlsError};
 use crate::config::{Config, ConfigError};
 use crate::connection::{Message, NoAnswer};
 use crate::connector::{Connector, ConnectorConfig};
 use crate::failure::Failure;
+use crate::generations::Generations;
 use crate::head::Flaws;
+use crate::headers::basic;
 use crate::keep_alive::keep_alive;
 use crate::origin::{Destination, Origin};
 use crate::pool::{Lease, Pool};
@@ -25,6 +31,7 @@ use crate::resend::{Resend, Resends};
 use crate::resolve::{Resolve, SystemResolver};
 use crate::response::{Response, exceeds};
 use crate::tls::Tls;
+use crate::token::{self, Granted, Tokens};
 
 /// Makes attempts. Clones are cheap and share connections.
 #[derive(Clone)]
@@ -33,13 +40,21 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     pool: Pool,
     connector: Connector,
+    roots: Arc<RootCertStore>,
+    client_tls: Mutex<Generations<[u8; 32], ClientTls>>,
+    tokens: Tokens,
     config: Config,
 }
 
-/// One POST. `Debug` shows neither the URL's query nor header values nor the body.
+/// The number of client certificates and private authorities that are remembered: half as many for certain.
+const CLIENT_TLS: usize = 1024;
+
+/// One request. `Debug` shows neither the URL's query nor header values nor the body.
 #[derive(Clone)]
 pub struct Request {
-    /// The URL to post to.
+    /// The method. With `GET`, the body must be empty.
+    pub method: RequestMethod,
+    /// The URL to send it to.
     pub url: TargetUrl,
     /// All headers except `Host` and `Content-Length`, which the client adds.
     pub headers: HeaderMap,
@@ -47,6 +62,8 @@ pub struct Request {
     pub body: Bytes,
     /// The time limit for the whole attempt; `None` for [`Config::request_timeout`].
     pub timeout: Option<AttemptTimeout>,
+    /// How to authenticate to the receiver, beyond `headers`.
+    pub auth: Option<Arc<ReceiverAuth>>,
 }
 
 /// The result of an attempt.
@@ -114,15 +131,18 @@ impl Client {
     /// Fails if a value of `config` is out of bounds, or a root certificate cannot be used.
     pub fn with_resolver(config: Config, resolver: Arc<dyn Resolve>) -> Result<Self, ConfigError> {
         config.validate()?;
+        let tls = Tls::new(&config.extra_roots_pem)?;
+        let roots = tls.roots.clone();
         let connector = Connector::new(ConnectorConfig {
             targets: config.targets.clone(),
             resolver,
             proxy: config.proxy.clone(),
-            tls: Tls::new(&config.extra_roots_pem)?,
+            tls,
             timeout: config.connect_timeout,
         });
         let pool = Pool::new(config.idle_timeout);
-        Ok(Self(Arc::new(Inner { pool, connector, config })))
+        let client_tls = Mutex::new(Generations::new(CLIENT_TLS / 2));
+        Ok(Self(Arc::new(Inner { pool, connector, roots, client_tls, tokens: Tokens::new(), config })))
     }
 
     /// Keeps at most this many idle HTTP/1.1 connections from now on, since each has a file descriptor.
@@ -145,6 +165,26 @@ impl Client {
             .await
             .unwrap_or_else(|_| Err(Failure::timeout(Phase::Dns)))
             .map(|_| ())
+    }
+
+    /// Reads the client certificate, its key and the authorities of `auth`; `None` if it has none of them.
+    ///
+    /// The server calls this when a subscriber is created, to reject what cannot be used.
+    ///
+    /// # Errors
+    /// Fails if one of them cannot be read or used, or the key does not belong to the certificate.
+    pub fn client_tls(&self, auth: &ReceiverAuth) -> Result<Option<ClientTls>, ClientTlsError> {
+        let Inner { roots, client_tls: known, .. } = &*self.0;
+        let Some(digest) = client_tls::digest(auth) else { return Ok(None) };
+        let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&digest) {
+            return Ok(Some(known));
+        }
+        let read = ClientTls::new(auth, roots)?;
+        if let Some(read) = &read {
+            lock().insert(digest, read.clone());
+        }
+        Ok(read)
     }
 
     /// Makes one attempt. It ends by its time limit, whatever the receiver does.
@@ -173,12 +213,68 @@ impl Client {
         trail: &mut Trail,
     ) -> Result<Response, Failure> {
         let config = &self.0.config;
-        config.targets.check(&request.url)?;
-        let origin = Origin::of(&request.url);
-        let destination = Destination::of(&request.url)?;
-        let message = Message { destination, headers: request.headers, body: request.body };
+        let Request { method, url, mut headers, body, auth, .. } = request;
+        config.targets.check(&url)?;
+        let client_tls = match &auth {
+            Some(auth) => self.client_tls(auth).map_err(|_| unusable_certificate())?,
+            None => None,
+        };
+        let mut granted = None;
+        match auth.as_deref().map(ReceiverAuth::credentials) {
+            Some(Credentials::Basic { username, password }) => {
+                headers.insert(AUTHORIZATION, basic(username, password).ok_or_else(unsendable)?);
+            }
+            Some(Credentials::OAuth2(oauth)) => {
+                let token = self.token(oauth, client_tls.clone(), progress.deadline()).await?;
+                headers.insert(AUTHORIZATION, token.header.clone());
+                granted = Some(token);
+            }
+            Some(Credentials::None | Credentials::ClientCertificate { .. }) | None => {}
+        }
+        let origin = Origin::of(&url, client_tls);
+        let message = Message { method, destination: Destination::of(&url)?, headers, body };
+        let response = self.round_trip(&origin, &message, config.response_limit, progress, trail).await?;
+        if let Some(granted) = granted {
+            granted.answered(response.status == StatusCode::UNAUTHORIZED.as_u16()).await;
+        }
+        Ok(response)
+    }
+
+    /// Returns an access token, which is obtained until `deadline` unless one is known.
+    async fn token(
+        &self,
+        oauth: &OAuth2,
+        client_tls: Option<ClientTls>,
+        deadline: Instant,
+    ) -> Result<Granted, Failure> {
+        let Inner { config, tokens, .. } = &*self.0;
+        let digest = client_tls.as_ref().map(ClientTls::digest);
+        let ask = async || {
+            config.targets.check(&oauth.token_url)?;
+            let origin = Origin::of(&oauth.token_url, client_tls);
+            let destination = Destination::of(&oauth.token_url)?;
+            let (headers, body) = token::request(oauth)?;
+            let message = Message { method: RequestMethod::Post, destination, headers, body };
+            let progress = Progress::until(deadline);
+            self.round_trip(&origin, &message, token::ANSWER, &progress, &mut Trail::default()).await
+        };
+        let waiting = timeout_at(deadline, tokens.get(oauth, digest, ask)).await;
+        waiting.unwrap_or_else(|_| {
+            Err(Failure::new(ErrorKind::Auth, "time ran out before the token endpoint answered"))
+        })
+    }
+
+    /// Sends a request, and reads up to `limit` bytes of its response's body.
+    async fn round_trip(
+        &self,
+        origin: &Origin,
+        message: &Message,
+        limit: usize,
+        progress: &Progress,
+        trail: &mut Trail,
+    ) -> Result<Response, Failure> {
         let deadline = progress.deadline();
-        let exchange = timeout_at(deadline, self.exchange(&origin, &message, progress, trail));
+        let exchange = timeout_at(deadline, self.exchange(origin, message, progress, trail));
         let (response, lease) = exchange.await.unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))?;
         progress.enter(Phase::Body);
         let flaws = lease.flaws();
@@ -191,7 +287,7 @@ impl Client {
             ));
         }
         let keep_alive = keep_alive(response.headers());
-        let response = Response::read(response, config.response_limit, deadline).await;
+        let response = Response::read(response, limit, deadline).await;
         lease.finish(keep_alive);
         Ok(response)
     }
@@ -226,6 +322,15 @@ impl Client {
     }
 }
 
+/// Certificates are checked when they are stored, so this is rare.
+fn unusable_certificate() -> Failure {
+    Failure::new(ErrorKind::Auth, "the client certificate, its key or the private authority cannot be used")
+}
+
+fn unsendable() -> Failure {
+    Failure::new(ErrorKind::Auth, "the user name and password cannot be sent over HTTP")
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("config", &self.0.config).finish_non_exhaustive()
@@ -235,10 +340,12 @@ impl fmt::Debug for Client {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
+            .field("method", &self.method)
             .field("url", &self.url)
             .field("headers", &self.headers.keys())
             .field("body", &format_args!("{} bytes", self.body.len()))
             .field("timeout", &self.timeout)
+            .field("auth", &self.auth)
             .finish()
     }
 }

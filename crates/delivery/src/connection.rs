@@ -10,6 +10,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use postrider_core::policy::RequestMethod;
 use tokio::sync::oneshot;
 
 use crate::connector::Opened;
@@ -78,8 +79,9 @@ pub(crate) struct NoAnswer {
     pub(crate) failure: Failure,
 }
 
-/// A POST, which can be sent several times.
+/// A request, which can be sent several times.
 pub(crate) struct Message {
+    pub(crate) method: RequestMethod,
     pub(crate) destination: Destination,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -88,7 +90,12 @@ pub(crate) struct Message {
 impl Message {
     fn request(&self, http2: bool) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = match self.method {
+            RequestMethod::Post => Method::POST,
+            RequestMethod::Put => Method::PUT,
+            RequestMethod::Patch => Method::PATCH,
+            RequestMethod::Get => Method::GET,
+        };
         *request.headers_mut() = self.headers.clone();
         if http2 {
             *request.version_mut() = Version::HTTP_2;
@@ -192,7 +199,8 @@ impl Sender {
                 let reason = EndReason::of(&error, http2, unsent);
                 let received = facts.received.bytes() > received;
                 let resend = Resend::of(Unanswered { reason, http2, reused, received });
-                Err(NoAnswer { reason, resend, failure: Failure::unanswered(&error, reason, http2) })
+                let failure = Failure::unanswered(&error, reason, http2, facts.received.alert());
+                Err(NoAnswer { reason, resend, failure })
             }
         }
     }

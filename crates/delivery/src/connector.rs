@@ -15,6 +15,7 @@ use postrider_core::{ErrorKind, chain};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::client_tls::ClientTls;
 use crate::failure::Failure;
 use crate::origin::Origin;
 use crate::progress::{Phase, Progress};
@@ -107,7 +108,8 @@ impl Connector {
             return Ok(Opened { stream: Stream::new(tcp), h2: false, remote });
         }
         progress.enter(Phase::Tls);
-        let tls = self.0.tls.handshake(&origin.host, versions, tcp).await?;
+        let handshakes = origin.client_tls.as_ref().map_or(&self.0.tls.handshakes, ClientTls::handshakes);
+        let tls = handshakes.handshake(&origin.host, versions, tcp).await?;
         let h2 = tls::is_h2(&tls);
         Ok(Opened { stream: Stream::new(tls), h2, remote })
     }

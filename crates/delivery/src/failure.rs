@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use postrider_core::ErrorKind;
 use postrider_core::target::{Forbidden, TargetRejected};
+use rustls::AlertDescription;
 
-use crate::cause::is_closed;
+use crate::cause::{client_certificate, is_closed};
 use crate::local::LocalTrouble;
 use crate::progress::Phase;
 use crate::resend::EndReason;
@@ -32,6 +33,8 @@ enum Text {
     Literal(&'static str),
     #[error("{text}: {host}")]
     WithHost { text: &'static str, host: String },
+    #[error("the token endpoint answered {status}{}", error.map(|error| format!(" ({error})")).unwrap_or_default())]
+    TokenRefused { status: u16, error: Option<&'static str> },
     #[error(transparent)]
     Rejected(#[from] TargetRejected),
 }
@@ -55,6 +58,34 @@ impl Failure {
     /// A host that could not be resolved. `host` is as the subscriber's owner gave it.
     pub(crate) fn dns(text: &'static str, host: &str) -> Self {
         Self { kind: ErrorKind::Dns, local: None, text: Text::WithHost { text, host: host.to_owned() } }
+    }
+
+    /// A failed request to a token endpoint. What this machine lacks remains that.
+    pub(crate) fn of_token_endpoint(failure: Self) -> Self {
+        if failure.local.is_some() {
+            return failure;
+        }
+        let text = match failure.kind {
+            ErrorKind::Dns | ErrorKind::TimeoutDns => "the token endpoint's host name could not be resolved",
+            ErrorKind::Blocked => "the token endpoint is at an address or has a URL that is not allowed",
+            ErrorKind::Connect | ErrorKind::TimeoutConnect => "the token endpoint could not be reached",
+            ErrorKind::Tls
+            | ErrorKind::TlsExpired
+            | ErrorKind::TlsWrongHost
+            | ErrorKind::TlsUnknownIssuer
+            | ErrorKind::TlsUnsupported
+            | ErrorKind::TimeoutTls => "the TLS handshake with the token endpoint failed",
+            ErrorKind::TimeoutHeaders => "time ran out before the token endpoint answered",
+            // It says so already, or the owner is not to blame but the egress proxy or Postrider itself.
+            ErrorKind::Auth | ErrorKind::Proxy | ErrorKind::Internal => return failure,
+            _ => "the token endpoint closed the connection, or its answer is not valid HTTP",
+        };
+        Self::new(ErrorKind::Auth, text)
+    }
+
+    /// A token endpoint that issued no token.
+    pub(crate) fn token_refused(status: u16, error: Option<&'static str>) -> Self {
+        Self { kind: ErrorKind::Auth, local: None, text: Text::TokenRefused { status, error } }
     }
 
     /// A timeout while waiting for `phase`.
@@ -97,7 +128,16 @@ impl Failure {
     }
 
     /// A request that got no answer on an open connection.
-    pub(crate) fn unanswered(error: &hyper::Error, reason: EndReason, http2: bool) -> Self {
+    pub(crate) fn unanswered(
+        error: &hyper::Error,
+        reason: EndReason,
+        http2: bool,
+        alert: Option<AlertDescription>,
+    ) -> Self {
+        // In TLS 1.3 the receiver judges the client certificate after the handshake.
+        if let Some(text) = alert.and_then(client_certificate) {
+            return Self::new(ErrorKind::Tls, text);
+        }
         match reason {
             EndReason::Refused | EndReason::Http1Required => Self::unprocessed(),
             EndReason::Unsent if http2 => Self::unprocessed(),

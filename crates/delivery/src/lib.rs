@@ -1,20 +1,23 @@
 //! One webhook attempt over HTTP: guarded connector, one deadline, capped response.
 //!
-//! [`Client::send`] makes one POST to a URL that a stranger chose. Whatever the receiver does, the attempt ends by its
+//! [`Client::send`] makes one request to a URL that a stranger chose. Whatever the receiver does, the attempt ends by its
 //! deadline, reads no more of the response than the limit, and connects to no address that the
 //! [`TargetPolicy`](postrider_core::target::TargetPolicy) forbids. [`Webhook`] builds and signs the headers. Retrying
 //! and recording are the worker's part.
 //!
 //! ```no_run
+//! use postrider_core::policy::RequestMethod;
 //! use postrider_delivery::{Client, Config, Request};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::new(Config::default())?;
 //! let request = Request {
+//!     method: RequestMethod::Post,
 //!     url: "https://example.com/hook".parse()?,
 //!     headers: http::HeaderMap::new(),
 //!     body: "{}".into(),
 //!     timeout: None,
+//!     auth: None,
 //! };
 //! let sent = client.send(request).await;
 //! match sent.result {
@@ -31,8 +34,10 @@
 //! | [`client`] | the client, its requests and their results |
 //! | [`config`], [`bounds`] | the client's configuration, and the values that it may have |
 //! | [`webhook`] | the headers of a webhook request |
+//! | [`encoding`] | the body as it is signed and sent |
 //! | [`response`] | the receiver's response, cut to its limits |
 //! | [`failure`] | why an attempt got no response |
+//! | [`client_tls`] | client certificates and private authorities |
 //! | [`progress`] | how long the phases of an attempt took |
 //! | [`local`] | what this machine lacks |
 //! | [`resolve`] | name resolution |
@@ -42,13 +47,17 @@
 pub mod bounds;
 mod cause;
 pub mod client;
+pub mod client_tls;
 pub mod config;
 mod connection;
 mod connector;
+pub mod encoding;
 pub mod failure;
+mod generations;
 mod h2_settings;
 mod habits;
 mod head;
+mod headers;
 mod keep_alive;
 pub mod local;
 mod origin;
@@ -61,10 +70,13 @@ pub mod response;
 pub mod retry_after;
 mod stream;
 mod tls;
+mod token;
 pub mod webhook;
 
 pub use client::{Client, Request, Sent, Trail};
+pub use client_tls::{ClientTls, ClientTlsError, ClientTlsReason};
 pub use config::{Config, ConfigError};
+pub use encoding::Encoded;
 pub use failure::Failure;
 pub use local::LocalTrouble;
 pub use progress::Timings;

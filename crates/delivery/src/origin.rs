@@ -6,20 +6,23 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
 use postrider_core::{ErrorKind, TargetUrl};
 
+use crate::client_tls::ClientTls;
 use crate::failure::Failure;
 
-/// The scheme, host and port of a URL: requests of one origin may share connections (RFC 9110, §4.3.1).
+/// The scheme, host and port of a URL: requests of one origin may share connections (RFC 9110, §4.3.1), if they present
+/// the same client certificate and trust the same authorities.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub(crate) https: bool,
     /// A name, an IPv4 address, or an IPv6 address in brackets.
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
+    pub(crate) client_tls: Option<ClientTls>,
 }
 
 impl Origin {
-    pub(crate) fn of(url: &TargetUrl) -> Self {
-        Self { https: url.is_https(), host: url.host().into(), port: url.port() }
+    pub(crate) fn of(url: &TargetUrl, client_tls: Option<ClientTls>) -> Self {
+        Self { https: url.is_https(), host: url.host().into(), port: url.port(), client_tls }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::{fmt, io};
 
+use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
@@ -126,13 +127,34 @@ impl Heads {
     }
 }
 
-/// The number of bytes that a connection has received.
+/// What a connection has received.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Received(Arc<AtomicU64>);
+pub(crate) struct Received(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: AtomicU64,
+    /// One more than the number of the TLS alert that ended it; 0 without one.
+    alert: AtomicU16,
+}
 
 impl Received {
+    /// Returns the number of bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.bytes.load(Ordering::Acquire)
+    }
+
+    /// Returns the TLS alert that has ended the connection. HTTP/2 does not pass on the error that it comes in.
+    pub(crate) fn alert(&self) -> Option<AlertDescription> {
+        let alert = self.0.alert.load(Ordering::Acquire).checked_sub(1)?;
+        u8::try_from(alert).ok().map(AlertDescription::from)
+    }
+
+    fn note(&self, error: &io::Error) {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::AlertReceived(alert)) = inner {
+            self.0.alert.store(u16::from(u8::from(*alert)) + 1, Ordering::Release);
+        }
     }
 }
 
@@ -210,7 +232,10 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
         let read = buffer.filled().get(before..).unwrap_or_default();
-        self.received.0.fetch_add(read.len() as u64, Ordering::Release);
+        self.received.0.bytes.fetch_add(read.len() as u64, Ordering::Release);
+        if let Poll::Ready(Err(error)) = &polled {
+            self.received.note(error);
+        }
         if let Some((mut settings, found)) = self.settings.take() {
             match settings.feed(read) {
                 // The receiver has gone if the connection is not shared.

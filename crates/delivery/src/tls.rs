@@ -1,31 +1,45 @@
 //! TLS: the trusted roots, the handshake, and the meaning of its errors.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use postrider_core::ErrorKind;
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::cause::client_certificate;
 use crate::config::ConfigError;
 use crate::failure::Failure;
 
-/// The number of sessions that are remembered to be resumed.
+/// The number of sessions that are remembered to be resumed: of all connections, and of those with a client certificate or
+/// roots of their own.
 const SESSIONS: usize = 4096;
+const SESSIONS_OF_ONE: usize = 16;
 /// The text of [`ErrorKind::TlsUnsupported`].
 const UNSUPPORTED: &str = "Postrider and the receiver share no TLS version, cipher suite or type of key: Postrider needs TLS 1.2 or 1.3 with AES-GCM or ChaCha20-Poly1305 and does not support P-521; some receivers also end the handshake this way if they require a client certificate";
 
-/// Makes TLS handshakes.
+/// The roots that all connections trust, and the handshakes of those without a client certificate or roots of their own.
 #[derive(Clone)]
 pub(crate) struct Tls {
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) handshakes: Handshakes,
+}
+
+/// Makes TLS handshakes.
+#[derive(Clone)]
+pub(crate) struct Handshakes {
     both: TlsConnector,
     http1: TlsConnector,
 }
+
+/// A certificate with those that lead to its authority, and its private key.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// The versions of HTTP that a handshake offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +65,39 @@ impl Tls {
                 return Err(ConfigError::NoRoot { index });
             }
         }
-        // Explicit, so that the process-wide default provider does not matter.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(ConfigError::Tls)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let roots = Arc::new(roots);
+        let handshakes = Handshakes::of(roots.clone(), None, SESSIONS).map_err(ConfigError::Tls)?;
+        Ok(Self { roots, handshakes })
+    }
+}
+
+/// The cryptography. Explicit, so that the process-wide default provider does not matter.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+    PROVIDER.clone()
+}
+
+impl Handshakes {
+    /// Handshakes that trust `roots`, and present a client certificate if a receiver asks for it.
+    pub(crate) fn new(roots: RootCertStore, identity: Option<Identity>) -> Result<Self, rustls::Error> {
+        Self::of(Arc::new(roots), identity, SESSIONS_OF_ONE)
+    }
+
+    fn of(
+        roots: Arc<RootCertStore>,
+        identity: Option<Identity>,
+        sessions: usize,
+    ) -> Result<Self, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        };
         // The configurations for both versions of HTTP are alike but for ALPN, and share what is remembered.
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.resumption = Resumption::in_memory_sessions(sessions);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1 = TlsConnector::from(Arc::new(config.clone()));
         config.alpn_protocols.insert(0, b"h2".to_vec());
@@ -104,10 +142,9 @@ fn failure(error: &io::Error) -> Failure {
                 | AlertDescription::InsufficientSecurity,
             ),
         ) => (ErrorKind::TlsUnsupported, UNSUPPORTED),
-        Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
-            (ErrorKind::Tls, "the receiver requires a client certificate")
+        Some(rustls::Error::AlertReceived(alert)) => {
+            (ErrorKind::Tls, client_certificate(*alert).unwrap_or("the receiver aborted the TLS handshake"))
         }
-        Some(rustls::Error::AlertReceived(_)) => (ErrorKind::Tls, "the receiver aborted the TLS handshake"),
         Some(rustls::Error::InvalidMessage(_)) => {
             (ErrorKind::Tls, "the receiver does not speak TLS on this port")
         }

@@ -4,32 +4,32 @@
 //!
 //! [Standard Webhooks]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use postrider_core::policy::AttemptTimeout;
+use postrider_core::policy::{AttemptTimeout, RequestMethod};
 use postrider_core::signing::Signer;
 use postrider_core::{AgentId, CustomHeaders, ErrorKind, EventId, EventType, TargetUrl, Timestamp};
 
 use crate::client::Request;
+use crate::encoding::Encoded;
 use crate::failure::Failure;
-
-/// The `User-Agent` of all requests.
-const AGENT: HeaderValue = HeaderValue::from_static("AI-Agent-Webhook/1.0");
+use crate::headers::{AGENT, sensitive};
 
 /// The contents of one attempt's request, before signing.
 ///
 /// ```
+/// use postrider_core::policy::RequestMethod;
 /// use postrider_core::signing::Signer;
 /// use postrider_core::{Clock, CustomHeaders, IdGenerator, Secret, SystemClock};
-/// use postrider_delivery::Webhook;
+/// use postrider_delivery::{Encoded, Webhook};
 ///
 /// let signer = Signer::new(&Secret::parse("client-secret")?, &[]);
 /// let webhook = Webhook {
+///     method: RequestMethod::Post,
 ///     event_id: IdGenerator::system().next(),
 ///     event_type: &"order.created".parse()?,
 ///     agent_id: &"billing".parse()?,
-///     body: "{}".into(),
+///     body: Encoded::plain("{}"),
 ///     content_type: "application/json",
 ///     content_headers: &[],
 ///     timestamp: SystemClock.now(),
@@ -44,6 +44,8 @@ const AGENT: HeaderValue = HeaderValue::from_static("AI-Agent-Webhook/1.0");
 /// ```
 #[derive(Clone)]
 pub struct Webhook<'a> {
+    /// The method.
+    pub method: RequestMethod,
     /// The event's id. It is also the `webhook-id`, the same on every attempt.
     pub event_id: EventId,
     /// The event type.
@@ -51,8 +53,8 @@ pub struct Webhook<'a> {
     /// The program that emitted the event.
     pub agent_id: &'a AgentId,
     /// The body, exactly as it is sent.
-    pub body: Bytes,
-    /// The type of the body.
+    pub body: Encoded,
+    /// The type of the body. A request without a body does not name it.
     pub content_type: &'static str,
     /// Further headers that belong to the body.
     pub content_headers: &'a [(&'static str, String)],
@@ -77,26 +79,32 @@ impl Webhook<'_> {
         let mut headers = HeaderMap::with_capacity(16);
         for (name, value) in self.headers.iter() {
             let name = HeaderName::try_from(name).map_err(|_| unsendable())?;
-            headers.append(name, secret(value).ok_or_else(unsendable)?);
+            headers.append(name, sensitive(value).ok_or_else(unsendable)?);
         }
 
         // After the custom headers: `insert` replaces any custom header of the same name.
         let (id, seconds) = (self.event_id.to_string(), self.timestamp.seconds());
-        let agent_signature = self.signer.agent_signature(&self.body);
-        let webhook_signature = self.signer.webhook_signature(&id, seconds, &self.body);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        let Encoded { bytes, content_encoding } = &self.body;
+        let agent_signature = self.signer.agent_signature(bytes);
+        let webhook_signature = self.signer.webhook_signature(&id, seconds, bytes);
+        if self.method.has_body() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+            if let Some(encoding) = content_encoding {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            }
+        }
         headers.insert(USER_AGENT, AGENT);
         for (name, value) in self.content_headers {
             let value = HeaderValue::try_from(value).map_err(|_| unsendable())?;
             headers.insert(HeaderName::from_static(name), value);
         }
         for (name, value) in [
-            ("x-agent-signature", secret(&agent_signature)),
+            ("x-agent-signature", sensitive(&agent_signature)),
             ("x-agent-id", HeaderValue::try_from(self.agent_id.as_str()).ok()),
             ("x-event-type", HeaderValue::try_from(self.event_type.as_str()).ok()),
             ("webhook-id", HeaderValue::try_from(id).ok()),
             ("webhook-timestamp", Some(HeaderValue::from(seconds))),
-            ("webhook-signature", secret(&webhook_signature)),
+            ("webhook-signature", sensitive(&webhook_signature)),
         ] {
             headers.insert(HeaderName::from_static(name), value.ok_or_else(unsendable)?);
         }
@@ -106,20 +114,14 @@ impl Webhook<'_> {
         Ok(headers)
     }
 
-    /// Returns the signed request to `url`.
+    /// Returns the signed request to `url`, without authentication.
     ///
     /// # Errors
     /// Fails as [`headers`](Self::headers) does.
     pub fn request(&self, url: TargetUrl, timeout: Option<AttemptTimeout>) -> Result<Request, Failure> {
-        Ok(Request { url, headers: self.headers()?, body: self.body.clone(), timeout })
+        let body = self.body.bytes.clone();
+        Ok(Request { method: self.method, url, headers: self.headers()?, body, timeout, auth: None })
     }
-}
-
-/// Makes a header value that `Debug` does not show.
-fn secret(value: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 fn unsendable() -> Failure {

@@ -16,13 +16,14 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
+use postrider_core::policy::RequestMethod;
 use postrider_core::signing::Signer;
 use postrider_core::{
     AgentId, CustomHeaders, Envelope, EventData, EventId, EventType, IdGenerator, Keyring, Secret, TargetUrl,
     chain,
 };
 use postrider_database::{Config as DatabaseConfig, Database};
-use postrider_delivery::{Client, Failure, Request, Webhook};
+use postrider_delivery::{Client, Encoded, Failure, Request, Webhook};
 use postrider_dispatch::{Config, DispatchError, Dispatched, Dispatcher, NewEvent, NewEventError};
 use postrider_store::Store;
 use serde::Serialize;
@@ -104,7 +105,10 @@ impl LeadNotifier {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = Bytes::from(slack_message(lead).to_string());
-        Some(self.post(Request { url, headers, body, timeout: None }).await)
+        Some(
+            self.post(Request { method: RequestMethod::Post, url, headers, body, timeout: None, auth: None })
+                .await,
+        )
     }
 
     async fn post_webhook(&self, lead: &Lead) -> Option<Result<EventId, NotifyError>> {
@@ -125,10 +129,11 @@ impl LeadNotifier {
         let body =
             Envelope { event_type: &event_type, timestamp, agent_id: &self.agent_id, data: &data }.to_bytes();
         let webhook_to_send = Webhook {
+            method: RequestMethod::Post,
             event_id: id,
             event_type: &event_type,
             agent_id: &self.agent_id,
-            body: body.into(),
+            body: Encoded::plain(body),
             content_type: "application/json",
             content_headers: &[],
             timestamp,

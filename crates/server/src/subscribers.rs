@@ -1,5 +1,6 @@
 //! Subscribers: created, changed, shown and deleted.
 
+mod auth;
 mod format;
 mod put;
 mod request;
@@ -100,6 +101,9 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         filter: subscriber.filter.map(Into::into),
         transform_version: subscriber.transform.as_ref().map(|transform| transform.version().to_string()),
         transform: subscriber.transform.as_ref().map(transform::view),
+        auth: subscriber.auth.map(auth::view),
+        notify_url: subscriber.notify.url.map(|url| url.as_str().to_owned()),
+        notify_email: subscriber.notify.email.map(|email| email.as_str().to_owned()),
         breaker: breaker_view(subscriber.health),
         created_at: subscriber.created_at.into(),
         updated_at: subscriber.updated_at.into(),
@@ -128,7 +132,7 @@ async fn create(
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let request: SubscriberRequest = body.parse()?;
-    let new = request::new_subscriber(request, &state.targets, state.store.ids().random()).await?;
+    let new = request::new_subscriber(request, &state).await?;
     let secret = new.secret.clone();
     Ok(created(store.create_subscriber(&caller.tenant, new).await?, &secret))
 }
@@ -191,9 +195,10 @@ async fn read(
 
 /// Change a subscriber
 ///
-/// A JSON merge patch (RFC 7396): fields that are absent keep their value, also within `policy` and `headers`, and null
+/// A JSON merge patch (RFC 7396): fields that are absent keep their value, also within `policy`, `headers` and `auth`, and null
 /// resets or removes one. A change takes effect with the next attempt. To change the secret, call
-/// `POST /v1/subscribers/{id}/secret/rotate`. A URL at another host needs `keep_secrets`, or the secret and every header.
+/// `POST /v1/subscribers/{id}/secret/rotate`. A URL at another host needs `keep_secrets`, or the secret, every header, and the
+/// secret field of `auth`.
 #[utoipa::path(
     patch, path = "/v1/subscribers/{id}", operation_id = "change_subscriber", tag = "subscribers",
     params(("id" = String, Path, description = "The subscriber's id, `sub_…`, or its uid.")),
@@ -215,7 +220,7 @@ async fn change(
 ) -> Result<Json<SubscriberView>, Problem> {
     let request: ChangeRequest = body.parse()?;
     request::check_new_target(&request, &state.targets).await?;
-    let change = |present: Changing<'_>| request::subscriber_change(request, &present);
+    let change = |present: Changing<'_>| request::subscriber_change(request, &present, &state);
     shown(store.change_subscriber_with(&caller.tenant, id, change).await?)
 }
 

@@ -52,6 +52,7 @@ pub mod health;
 pub mod intake;
 pub mod keys;
 pub mod loading;
+pub mod owner_notices;
 mod packed_exchange;
 mod packed_response;
 pub mod page;

@@ -13,7 +13,7 @@ use postrider_core::keyring::Purpose;
 use postrider_core::signing::Signer;
 use postrider_core::{
     AgentId, Channels, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, Policy,
-    SubscriberId, TargetUrl, TenantId, Timestamp, Transform,
+    ReceiverAuth, SubscriberId, TargetUrl, TenantId, Timestamp, Transform,
 };
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Kind};
@@ -71,6 +71,8 @@ pub struct Recipient {
     pub format: Format,
     /// What is done with the data before it is sent.
     pub transform: Option<Transform>,
+    /// How to authenticate to the receiver.
+    pub auth: Option<Arc<ReceiverAuth>>,
 }
 
 /// What to do about a claimed job.
@@ -293,6 +295,7 @@ impl Store {
             previous.extend(older.into_iter().filter(|older| older.until > now).map(|older| older.secret));
         }
         let headers: Option<Vec<u8>> = column(row, "headers")?;
+        let auth: Option<Vec<u8>> = column(row, "auth")?;
         Ok(Recipient {
             url: target(&column::<String>(row, "url")?, subscriber)?,
             signer: Signer::new(&secret, &previous),
@@ -300,6 +303,7 @@ impl Store {
             policy: read_policy(&column::<String>(row, "policy")?, subscriber)?,
             format: read_format(column::<Option<String>>(row, "format")?.as_deref(), subscriber)?,
             transform: read_transform(column::<Option<String>>(row, "transform")?.as_deref(), subscriber)?,
+            auth: secrets::open_auth(&self.keyring, tenant, subscriber, auth.as_deref())?.map(Arc::new),
         })
     }
 }

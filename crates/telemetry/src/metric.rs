@@ -71,6 +71,9 @@ pub const JOBS_RESCUED: &str = "webhook_jobs_rescued_total";
 pub const BREAKERS: &str = "webhook_breakers";
 /// Subscribers that Postrider deactivated, by [`REASON`].
 pub const SUBSCRIBERS_DEACTIVATED: &str = "webhook_subscribers_deactivated_total";
+/// Notices to owners of subscribers, by [`CHANNEL`] (`event`, `webhook`, `email`) and [`OUTCOME`] (`sent`, `failed`,
+/// `dropped`).
+pub const OWNER_NOTICES: &str = "webhook_owner_notices_total";
 /// Database connections by [`STATE`]: `idle`, `in_use`.
 pub const DATABASE_CONNECTIONS: &str = "webhook_database_connections";
 /// Maximum number of database connections of this process.
@@ -110,6 +113,10 @@ pub const ATTEMPT_NUMBER: &str = "attempt_number";
 pub const REASON: &str = "reason";
 /// Label: what a filter answered.
 pub const RESULT: &str = "result";
+/// Label: how a notice to an owner is sent.
+pub const CHANNEL: &str = "channel";
+/// Label: what became of a notice to an owner.
+pub const OUTCOME: &str = "outcome";
 /// Label: the kind of an API key.
 pub const KEY_KIND: &str = "key_kind";
 /// Label: an HTTP method. Callers replace unknown methods by `other`.
@@ -350,6 +357,14 @@ pub const ALL: &[Metric] = {
             &[REASON],
             Worker,
             "Subscribers that Postrider deactivated.",
+        ),
+        metric(
+            OWNER_NOTICES,
+            Counter,
+            COUNT,
+            &[CHANNEL, OUTCOME],
+            Worker,
+            "Notices to owners of subscribers that were sent, that failed and are sent again, and that were dropped.",
         ),
         metric(DATABASE_CONNECTIONS, Gauge, COUNT, &[STATE], Whole, "Database connections of this process."),
         metric(

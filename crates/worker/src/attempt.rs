@@ -6,7 +6,7 @@ use bytes::Bytes;
 use postrider_core::{
     Clock as _, CustomHeaders, DeadReason, ErrorKind, Random as _, Timestamp, Verdict, chain,
 };
-use postrider_delivery::{LocalTrouble, Sent, Webhook};
+use postrider_delivery::{Encoded, LocalTrouble, Request, Sent, Webhook};
 use postrider_queue::{ClaimedJob, Finish, Lease};
 use postrider_shape::{Event, ShapeError, Shaped, Wanted};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
@@ -160,7 +160,7 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
         "deliver",
         { span::KIND } = "client",
         { span::STATUS_CODE } = field::Empty,
-        { span::HTTP_REQUEST_METHOD } = "POST",
+        { span::HTTP_REQUEST_METHOD } = work.recipient.policy.method().as_str(),
         { span::SERVER_ADDRESS } = work.recipient.url.host(),
         { span::SERVER_PORT } = work.recipient.url.port(),
         { span::URL_FULL } = work.recipient.url.redacted(),
@@ -226,11 +226,13 @@ async fn deliver(
         }
     };
     let Shaped { body, content_type, headers: content_headers, transform, own_headers: _ } = made;
+    let policy = &work.recipient.policy;
     let webhook = Webhook {
+        method: policy.method(),
         event_id: delivery.event_id,
         event_type: &delivery.event_type,
         agent_id: &work.agent_id,
-        body,
+        body: Encoded::for_policy(policy, body).await,
         content_type,
         content_headers: &content_headers,
         timestamp: started_at,
@@ -239,8 +241,9 @@ async fn deliver(
         traceparent: Some(&traceparent),
     };
     let _in_flight = InFlightGauge::increment();
-    let (request, sent) = match webhook.request(work.recipient.url.clone(), work.recipient.policy.timeout()) {
+    let (request, sent) = match webhook.request(work.recipient.url.clone(), policy.timeout()) {
         Ok(request) => {
+            let request = Request { auth: work.recipient.auth.clone(), ..request };
             let about = SentRequest { transform, ..exchange::request(&request) };
             (Some(about), during("sent", shared.client.send(request)).await)
         }

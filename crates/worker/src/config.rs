@@ -8,6 +8,8 @@ use postrider_core::RetryPolicy;
 use postrider_store::health::BreakerPolicy;
 use postrider_store::retention::RetentionSettings;
 
+use crate::mail::Mailer;
+
 /// How a worker works. [`Worker::new`](crate::Worker::new) validates it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -38,6 +40,8 @@ pub struct Config {
     pub retain_audit: Option<Duration>,
     /// When circuit breakers open, and failing subscribers are deactivated.
     pub breaker: BreakerPolicy,
+    /// Sends mail to the owners of subscribers; `None` to send none.
+    pub mailer: Option<Mailer>,
 }
 
 /// Why a worker's configuration is invalid.
@@ -123,6 +127,7 @@ impl Default for Config {
             retain_keys: Duration::from_hours(24),
             retain_audit: Some(Duration::from_hours(365 * 24)),
             breaker: BreakerPolicy::default(),
+            mailer: None,
         }
     }
 }

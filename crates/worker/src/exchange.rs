@@ -1,12 +1,17 @@
 //! What an attempt sent, as it is recorded: without secrets.
 
+use http::header::AUTHORIZATION;
 use postrider_core::signing::sha256;
 use postrider_delivery::{Request, Timings, Trail};
 use postrider_store::exchange::{Exchange, Phases, SentRequest, SentValue};
 
-/// Describes a request. Values that are marked sensitive are left out: signatures, and the subscriber's own headers.
+/// Describes a request. Values that are marked sensitive are left out: signatures, and the subscriber's own headers. So is the
+/// `Authorization` that the client adds.
 pub(crate) fn request(request: &Request) -> SentRequest {
-    let headers = request.headers.iter().map(|(name, value)| {
+    let authorizes = request.auth.as_ref().is_some_and(|auth| auth.kind().sets_authorization());
+    let authorization = authorizes.then(|| (AUTHORIZATION.as_str().to_owned(), SentValue::Masked));
+    let own = request.headers.iter().filter(|(name, _)| !authorizes || *name != AUTHORIZATION);
+    let headers = own.map(|(name, value)| {
         let value = match value.to_str() {
             Ok(text) if !value.is_sensitive() => SentValue::Shown(text.to_owned()),
             _ => SentValue::Masked,
@@ -14,9 +19,9 @@ pub(crate) fn request(request: &Request) -> SentRequest {
         (name.as_str().to_owned(), value)
     });
     SentRequest {
-        method: "POST".to_owned(),
+        method: request.method.as_str().to_owned(),
         url: request.url.masked(),
-        headers: headers.collect(),
+        headers: headers.chain(authorization).collect(),
         body_sha256: sha256(&request.body),
         transform: None,
     }
@@ -37,6 +42,7 @@ pub(crate) fn of(request: SentRequest, trail: Trail) -> Exchange {
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderValue};
+    use postrider_core::policy::RequestMethod;
 
     use super::*;
 
@@ -48,7 +54,8 @@ mod tests {
         secret.set_sensitive(true);
         headers.insert("x-api-key", secret);
         let url = "https://example.com/hook?token=s3cret".parse().unwrap();
-        let sent = request(&Request { url, headers, body: "{}".into(), timeout: None });
+        let method = RequestMethod::Post;
+        let sent = request(&Request { method, url, headers, body: "{}".into(), timeout: None, auth: None });
         assert!(!format!("{sent:?}").contains("s3cret"), "{sent:?}");
         assert_eq!(sent.headers[0].1, SentValue::Shown("order.created".to_owned()));
         assert_eq!(hex::encode(sent.body_sha256)[..8], *"44136fa3");

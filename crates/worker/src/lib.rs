@@ -37,7 +37,9 @@ pub mod engine;
 mod exchange;
 mod in_flight;
 mod lately;
+pub mod mail;
 mod notice;
+mod owner_notice;
 mod pace;
 mod payload_loader;
 mod payloads;
@@ -54,6 +56,7 @@ mod upkeep;
 
 pub use config::{Config, ConfigError};
 pub use engine::Worker;
+pub use mail::{MailError, Mailer};
 #[cfg(feature = "program")]
 pub use settings::retention;
 pub use trouble::TroubleMonitor;

@@ -5,6 +5,7 @@ use postrider_store::health::BreakerPolicy;
 use postrider_store::retention::{Age, RetentionSettings};
 
 use crate::config::Config;
+use crate::mail::{MailError, Mailer};
 
 impl Config {
     /// Returns the configuration that the settings describe.
@@ -34,9 +35,20 @@ impl Config {
                 deactivate_after: worker.deactivate_after(),
                 ..BreakerPolicy::default()
             },
+            mailer: mailer(worker)?,
             ..Self::default()
         })
     }
+}
+
+/// Returns what sends mail; `None` if no relay is set.
+fn mailer(worker: &WorkerArgs) -> Result<Option<Mailer>, SettingsError> {
+    let Some((url, from)) = worker.smtp()? else { return Ok(None) };
+    Mailer::new(url, from).map(Some).map_err(|error| {
+        let name =
+            if matches!(error, MailError::From(_)) { "POSTRIDER_SMTP_FROM" } else { "POSTRIDER_SMTP_URL" };
+        SettingsError::refused(name, error)
+    })
 }
 
 /// Returns what these settings say about the retention.

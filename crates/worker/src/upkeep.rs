@@ -11,6 +11,7 @@ mod fold_statistics;
 mod hold_lanes;
 mod keep_partitions;
 mod measure;
+mod notify_owners;
 mod remove_audit;
 mod remove_expired;
 mod remove_keys;
@@ -35,7 +36,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 18] = [
+const TASKS: [Task; 20] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -80,6 +81,12 @@ const TASKS: [Task; 18] = [
     Task::of_one("remove statistics", remove_statistics::interval, |shared| {
         Box::pin(remove_statistics::run(shared))
     }),
+    Task::of_one("notify owners", notify_owners::interval, |shared| Box::pin(notify_owners::run(shared)))
+        .of_any_length(),
+    Task::of_one("find certificates that expire", notify_owners::interval_of_certificates, |shared| {
+        Box::pin(notify_owners::certificates(shared))
+    })
+    .first_after(Duration::from_millis(1300)),
     Task::of_each("measure the queue", measure::interval, |shared| Box::pin(measure::run(shared))),
 ];
 

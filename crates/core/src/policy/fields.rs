@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::request::{Compression, RequestMethod};
 use super::span::Span;
 use crate::only_objects;
 
@@ -37,6 +38,12 @@ pub struct PolicyFields {
     /// Whether to make one delivery at a time, in the order of dispatch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<bool>,
+    /// The HTTP method of the requests. Default: `POST`. A `GET` has no body, and its signatures cover an empty one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<RequestMethod>,
+    /// How bodies of more than 1 KiB are compressed; the signatures cover the compressed bytes. Default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
 }
 
 /// Delays between attempts that grow by a factor, up to a longest delay.

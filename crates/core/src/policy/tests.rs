@@ -84,6 +84,8 @@ proptest! {
             rate_limit: per_second
                 .map(|(per_second, _)| RateLimitFields { per_second, burst: burst.map(|(value, _)| value) }),
             ordered: None,
+            method: None,
+            compression: None,
         };
         let is_invalid = |valid: Option<bool>| valid == Some(false);
         let mut invalid = Vec::new();
@@ -110,7 +112,15 @@ proptest! {
 
 #[test]
 fn unknown_fields_and_malformed_durations_are_rejected() {
-    for json in [r#"{"retries":3}"#, r#"{"timeout":-1}"#, r#"{"timeout":"soon"}"#, r#"{"timeout":[]}"#] {
+    for json in [
+        r#"{"retries":3}"#,
+        r#"{"timeout":-1}"#,
+        r#"{"timeout":"soon"}"#,
+        r#"{"timeout":[]}"#,
+        r#"{"method":"DELETE"}"#,
+        r#"{"method":"post"}"#,
+        r#"{"compression":"br"}"#,
+    ] {
         assert!(serde_json::from_str::<PolicyFields>(json).is_err(), "{json}");
     }
 }
@@ -134,7 +144,7 @@ fn the_default_burst_is_a_tenth_of_the_rate_rounded_up() {
 
 #[test]
 fn fields_serialise_as_they_were_given() {
-    let json = r#"{"schedule":["1s","1m 30s"],"timeout":"5s","rate_limit":{"per_second":50.0,"burst":10}}"#;
+    let json = r#"{"schedule":["1s","1m 30s"],"timeout":"5s","rate_limit":{"per_second":50.0,"burst":10},"method":"PUT","compression":"gzip"}"#;
     let policy = Policy::try_from(serde_json::from_str::<PolicyFields>(json).unwrap()).unwrap();
     assert_eq!(serde_json::to_string(policy.fields()).unwrap(), json);
     assert_eq!(policy.rate_limit().unwrap().interval, Duration::from_millis(20));

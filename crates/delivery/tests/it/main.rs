@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 mod answers;
+mod auth;
 mod bodies;
 mod connections;
 mod crowd;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use postrider_core::policy::RequestMethod;
 use postrider_core::target::{AddressPolicy, TargetPolicy};
 use postrider_delivery::{Client, Config, Failure, Request, Resolve, ResolveError, Response, Sent};
 
@@ -39,7 +40,15 @@ pub(crate) fn client(config: Config) -> Client {
 pub(crate) fn post(url: &str) -> Request {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    Request { url: url.parse().unwrap(), headers, body: Bytes::from_static(b"{\"a\":1}"), timeout: None }
+    let body = Bytes::from_static(b"{\"a\":1}");
+    Request {
+        method: RequestMethod::Post,
+        url: url.parse().unwrap(),
+        headers,
+        body,
+        timeout: None,
+        auth: None,
+    }
 }
 
 pub(crate) async fn send(config: Config, url: &str) -> Sent {

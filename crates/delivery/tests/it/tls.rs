@@ -7,7 +7,9 @@ use postrider_core::ErrorKind;
 use postrider_delivery::{Client, Config, Sent};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
 use crate::receiver::{Connection, Receiver};
@@ -21,7 +23,7 @@ impl Authority {
         Self::named("Authority of the tests")
     }
 
-    fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -33,11 +35,48 @@ impl Authority {
         Config { extra_roots_pem: vec![self.0.pem().into_bytes()], ..config }
     }
 
+    /// Returns its own certificate.
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub(crate) fn ca_pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// Returns a certificate for `host` and its key as PEM.
     pub(crate) fn pem(&self, host: &str) -> (String, String) {
-        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        self.pem_until(host, 4000)
+    }
+
+    /// Returns a certificate for `host` that expires at the beginning of a year, and its key, as PEM.
+    pub(crate) fn pem_until(&self, host: &str, year: i32) -> (String, String) {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// Returns a server configuration that offers `alpn` and verifies client certificates.
+    pub(crate) fn server_verifying(
+        &self,
+        host: &str,
+        alpn: &[&[u8]],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> ServerConfig {
+        let (certificate, key) = self.pem(host);
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_client_cert_verifier(verifier)
+                .with_single_cert(
+                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+                )
+                .unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config
     }
 
     /// Returns a server configuration that offers `alpn`, with a certificate for `host` that `change` has altered.

@@ -1,9 +1,9 @@
 //! The headers of a webhook request, as received.
 
-use bytes::Bytes;
+use postrider_core::policy::RequestMethod;
 use postrider_core::signing::{Signer, Verifier};
 use postrider_core::{AgentId, CustomHeaders, EventId, EventType, Secret, Timestamp};
-use postrider_delivery::Webhook;
+use postrider_delivery::{Encoded, Webhook};
 
 use crate::receiver::Receiver;
 use crate::setup::*;
@@ -20,10 +20,11 @@ async fn a_request_has_exactly_the_documented_headers() {
     let signer = Signer::new(&Secret::parse("client-secret").unwrap(), &[]);
     let custom = CustomHeaders::try_new([("X-Api-Key".to_owned(), "t0psecret".to_owned())]).unwrap();
     let webhook = Webhook {
+        method: RequestMethod::Post,
         event_id,
         event_type: &event_type,
         agent_id: &agent_id,
-        body: Bytes::from_static(BODY),
+        body: Encoded::plain(BODY),
         content_type: "application/json",
         content_headers: &[],
         timestamp: Timestamp::from_millis(1_700_000_007_999),
@@ -77,10 +78,11 @@ async fn each_secret_of_a_rotation_verifies_the_request() {
     ] {
         let signer = Signer::new(&secret(newest), &[secret(previous)]);
         let webhook = Webhook {
+            method: RequestMethod::Post,
             event_id: "evt_01h455vb4pex5vsknk084sn02q".parse().unwrap(),
             event_type: &event_type,
             agent_id: &agent_id,
-            body: Bytes::from_static(BODY),
+            body: Encoded::plain(BODY),
             content_type: "application/json",
             content_headers: &[],
             timestamp: now,

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use postrider_core::policy::RequestMethod;
 use postrider_core::signing::{Signer, Verifier};
 use postrider_core::{
     AgentId, Clock as _, CustomHeaders, EventType, IdGenerator, Secret, SystemClock, SystemRandom, Timestamp,
 };
-use postrider_delivery::{Request, Webhook};
+use postrider_delivery::{Encoded, Request, Webhook};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -37,10 +38,11 @@ async fn the_example_accepts_signed_requests_and_acts_once() {
     let client = local_client();
     let request = |signer: &Signer, id, at: Timestamp, body: &'static [u8]| -> Request {
         let webhook = Webhook {
+            method: RequestMethod::Post,
             event_id: id,
             event_type: &"order.created".parse::<EventType>().unwrap(),
             agent_id: &AgentId::default(),
-            body: body.into(),
+            body: Encoded::plain(body),
             content_type: "application/json",
             content_headers: &[],
             timestamp: at,

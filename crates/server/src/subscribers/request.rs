@@ -1,22 +1,21 @@
 //! Validation of a new subscriber, and of changes to one.
 
-use std::sync::Arc;
-
 use axum::http::StatusCode;
 use postrider_api::subscriber::{Change, ChangeRequest, HeaderPairs, Pairs, SubscriberRequest};
 use postrider_core::merge_patch::merge;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{
-    Channels, CustomHeaders, ErrorKind, EventPattern, Metadata, Policy, Random, Secret, TargetUrl,
+    Channels, CustomHeaders, EmailAddress, ErrorKind, EventPattern, Metadata, Policy, Secret, TargetUrl,
 };
 use postrider_delivery::Client;
 use postrider_store::StoreError;
-use postrider_store::subscribers::{Changing, NewSubscriber, SubscriberChange};
+use postrider_store::subscribers::{Changing, NewSubscriber, Notify, SubscriberChange};
 use serde_json::{Map, Value};
 
-use super::{format, transform};
+use super::{auth, format, transform};
 use crate::extract::parse;
 use crate::problem::{Errors, Problem};
+use crate::state::ApiState;
 
 const MAX_DESCRIPTION: usize = 1000;
 const MAX_PATTERNS: usize = 100;
@@ -24,19 +23,22 @@ const MAX_PATTERNS: usize = 100;
 /// The new subscriber, whose target is allowed, or a problem that names every invalid field.
 pub(super) async fn new_subscriber(
     request: SubscriberRequest,
-    targets: &Client,
-    random: &Arc<dyn Random>,
+    state: &ApiState,
 ) -> Result<NewSubscriber, Problem> {
-    let new = validated(request, random)?;
-    check_target(targets, &new.url).await?;
+    let new = validated(request, state)?;
+    check_target(&state.targets, "url", &new.url).await?;
+    if let Some(url) = &new.notify.url {
+        check_target(&state.targets, "notify_url", url).await?;
+    }
+    if let Some(new) = &new.auth {
+        auth::check_target(&new.auth, &state.targets).await?;
+    }
     Ok(new)
 }
 
 /// The new subscriber, or a problem that names every invalid field. Where its URL leads is not looked up.
-pub(super) fn validated(
-    request: SubscriberRequest,
-    random: &Arc<dyn Random>,
-) -> Result<NewSubscriber, Problem> {
+pub(super) fn validated(request: SubscriberRequest, state: &ApiState) -> Result<NewSubscriber, Problem> {
+    let (random, now) = (state.store.ids().random(), state.store.ids().clock().now());
     let mut errors = Errors::default();
     let url = errors.require("url", request.url).and_then(|url| target_url(&url, &mut errors));
     let events = errors.require("events", request.events).and_then(|events| patterns(&events, &mut errors));
@@ -55,6 +57,13 @@ pub(super) fn validated(
     let channels = request.channels.map_or(Some(None), |words| channels(words, &mut errors).map(Some));
     let filter = request.filter.map_or(Some(None), |text| transform::filter(&text, &mut errors).map(Some));
     let made = request.transform.map_or(Some(None), |of| transform::transform(of, &mut errors).map(Some));
+    let auth = match request.auth {
+        Some(fields) => auth::new(fields, &state.targets, now, &mut errors).map(Some),
+        None => Some(None),
+    };
+    let notify_url = request.notify_url.map_or(Some(None), |url| notify_url(&url, &mut errors).map(Some));
+    let notify_email =
+        request.notify_email.map_or(Some(None), |text| notify_email(&text, &mut errors).map(Some));
     let new = (|| {
         Some(NewSubscriber {
             url: url?,
@@ -70,6 +79,8 @@ pub(super) fn validated(
             channels: channels?,
             filter: filter?,
             transform: made?,
+            auth: auth?,
+            notify: Notify { url: notify_url?, email: notify_email? },
         })
     })();
     errors.finish(new)
@@ -90,7 +101,7 @@ pub(super) fn replacement(
     secrets: Secrets,
     present: &Changing<'_>,
 ) -> Result<SubscriberChange, Problem> {
-    // The headers are those of the request, so only the secret could go to another host unknown to the caller.
+    // The headers and `auth` are those of the request, so only the secret could go to another host unknown to the caller.
     let moves = new.url.host() != present.url.host();
     if moves && !secrets.are_given && !secrets.may_move {
         let message = "moves to another host: repeat the secret, or set `keep_secrets` to true";
@@ -112,25 +123,30 @@ pub(super) fn replacement(
         channels: Some(new.channels),
         filter: Some(new.filter),
         transform: Some(new.transform),
+        auth: Some(new.auth),
+        notify_url: Some(new.notify.url),
+        notify_email: Some(new.notify.email),
     })
 }
 
-/// Refuses the new URL of a change at a forbidden address.
+/// Refuses the new URLs of a change at a forbidden address.
 pub(super) async fn check_new_target(request: &ChangeRequest, targets: &Client) -> Result<(), Problem> {
-    match &request.url {
+    for (field, change) in [("url", &request.url), ("notify_url", &request.notify_url)] {
         // `subscriber_change` names what is wrong with a URL.
-        Change::Set(url) => match TargetUrl::parse(url) {
-            Ok(url) => check_target(targets, &url).await,
-            Err(_) => Ok(()),
-        },
-        Change::Keep | Change::Reset => Ok(()),
+        if let Change::Set(url) = change
+            && let Ok(url) = TargetUrl::parse(url)
+        {
+            check_target(targets, field, &url).await?;
+        }
     }
+    auth::check_new_target(&request.auth, targets).await
 }
 
 /// The change to a subscriber, or a problem that names every invalid field.
 pub(super) fn subscriber_change(
     request: ChangeRequest,
     present: &Changing<'_>,
+    state: &ApiState,
 ) -> Result<SubscriberChange, Problem> {
     let mut errors = Errors::default();
     let url = not_null(request.url, "url", &mut errors).and_then(|url| target_url(&url, &mut errors));
@@ -146,16 +162,19 @@ pub(super) fn subscriber_change(
         }
         None => None,
     };
+    let now = state.store.ids().clock().now();
+    let auth = auth::changed(present, request.auth, request.keep_secrets, &state.targets, now, &mut errors)?;
     if moves && !request.keep_secrets {
         let headers = match &request.headers {
             Change::Keep => Some(&[][..]),
             Change::Set(Pairs(pairs)) => Some(pairs.as_slice()),
             Change::Reset => None,
         };
-        if secret.is_none() || !headers.map_or(Ok(true), |named| names_all(named, present))? {
+        let named = headers.map_or(Ok(true), |named| names_all(named, present))?;
+        if secret.is_none() || !named || !auth.is_repeated {
             errors.add(
                 "url",
-                "moves to another host: repeat the secret, and name every header in `headers`, or set `keep_secrets` to true",
+                "moves to another host: repeat the secret, name every header in `headers`, and repeat or remove `auth`, or set `keep_secrets` to true",
             );
         }
     }
@@ -183,6 +202,16 @@ pub(super) fn subscriber_change(
         Change::Keep => None,
         Change::Reset => Some(None),
         Change::Set(words) => channels(words, &mut errors).map(Some),
+    };
+    let notify_url = match request.notify_url {
+        Change::Keep => None,
+        Change::Reset => Some(None),
+        Change::Set(url) => notify_url(&url, &mut errors).map(Some),
+    };
+    let notify_email = match request.notify_email {
+        Change::Keep => None,
+        Change::Reset => Some(None),
+        Change::Set(text) => notify_email(&text, &mut errors).map(Some),
     };
     let events = not_null(request.events, "events", &mut errors);
     let format = format::changed(&present.format, request.format, request.format_options, &mut errors);
@@ -214,6 +243,13 @@ pub(super) fn subscriber_change(
         channels,
         filter,
         transform: made,
+        auth: match auth.new {
+            Change::Keep => None,
+            Change::Reset => Some(None),
+            Change::Set(new) => Some(Some(new)),
+        },
+        notify_url,
+        notify_email,
     };
     errors.finish(Some(change))
 }
@@ -272,11 +308,19 @@ fn target_url(url: &str, errors: &mut Errors) -> Option<TargetUrl> {
 }
 
 /// Refuses a URL at a forbidden address. A name that does not resolve is accepted, since it may resolve later.
-async fn check_target(targets: &Client, url: &TargetUrl) -> Result<(), Problem> {
+async fn check_target(targets: &Client, field: &str, url: &TargetUrl) -> Result<(), Problem> {
     match targets.check(url).await {
-        Err(failure) if failure.kind == ErrorKind::Blocked => Err(Problem::field("url", &failure)),
+        Err(failure) if failure.kind == ErrorKind::Blocked => Err(Problem::field(field, &failure)),
         _ => Ok(()),
     }
+}
+
+fn notify_url(url: &str, errors: &mut Errors) -> Option<TargetUrl> {
+    errors.check("notify_url", TargetUrl::parse(url))
+}
+
+fn notify_email(text: &str, errors: &mut Errors) -> Option<EmailAddress> {
+    errors.check("notify_email", text.parse())
 }
 
 fn patterns(events: &[String], errors: &mut Errors) -> Option<Vec<EventPattern>> {

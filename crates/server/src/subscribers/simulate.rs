@@ -16,7 +16,7 @@ use postrider_core::{
     AgentId, Channels, CustomHeaders, Envelope, EventId, EventPattern, EventType, Expression, Policy, Random,
     RetryPolicy, Secret, SubscriberId, SubscriberRef, TargetUrl, Transform, chain,
 };
-use postrider_delivery::Webhook;
+use postrider_delivery::{Encoded, Webhook};
 use postrider_filter::{Facts, Filter, Subject};
 use postrider_shape::{Event, ShapeError, Shaped, Wanted};
 use postrider_store::deliveries::DeliveryFilter;
@@ -102,7 +102,7 @@ pub(super) async fn simulate(
     let recipient = match (named.flatten(), request.subscriber) {
         (Some(named), _) => existing(&store, &caller, &named, random).await?,
         (None, Some(draft)) => {
-            let new = request::validated(draft, random).map_err(|problem| problem.within("subscriber"))?;
+            let new = request::validated(draft, &state).map_err(|problem| problem.within("subscriber"))?;
             Recipient {
                 id: None,
                 signer: Signer::new(&new.secret, &[]),
@@ -115,7 +115,10 @@ pub(super) async fn simulate(
                 filter: new.filter,
                 transform: new.transform,
                 shows_signatures: true,
-                own_headers: new.headers.names().map(str::to_owned).collect(),
+                own_headers: masked_headers(
+                    new.headers.names().map(str::to_owned).collect(),
+                    new.auth.is_some_and(|new| new.auth.kind().sets_authorization()),
+                ),
             }
         }
         (None, None) => return Err(Problem::internal()),
@@ -179,7 +182,10 @@ async fn existing(
         transform: found.transform,
         signer,
         shows_signatures,
-        own_headers: found.header_names.unwrap_or_default(),
+        own_headers: masked_headers(
+            found.header_names.unwrap_or_default(),
+            found.auth.and_then(|auth| auth.fields).is_some_and(|fields| fields.kind.sets_authorization()),
+        ),
     })
 }
 
@@ -214,6 +220,10 @@ async fn simulated(
         None => None,
         Some(transform) => Some(transformed(event, recipient, transform, state).await?),
     };
+    let request = match shaped {
+        Ok(shaped) => Some(request_of(event, recipient, shaped, state).await?),
+        Err(_) => None,
+    };
     Ok(SimulationView {
         event_id: event.id,
         subscriber_id: recipient.id,
@@ -221,7 +231,7 @@ async fn simulated(
         reason,
         filter,
         transform,
-        request: shaped.ok().map(|shaped| request_of(event, recipient, shaped, state)).transpose()?,
+        request,
         attempts: attempts(&recipient.policy),
     })
 }
@@ -284,35 +294,35 @@ async fn transformed(
     })
 }
 
-fn request_of(
+async fn request_of(
     event: &Simulated,
     recipient: &Recipient,
     shaped: Shaped,
     state: &ApiState,
 ) -> Result<SimulatedRequestView, Problem> {
-    let made = shaped
-        .merged_headers(&CustomHeaders::default())
-        .map_err(|_| Problem::internal())?
-        .unwrap_or_default();
+    let made = shaped.merged_headers(&CustomHeaders::default()).map_err(|_| Problem::internal())?;
+    let method = recipient.policy.method();
+    let body = if method.has_body() { shaped.body } else { Bytes::new() };
     let webhook = Webhook {
+        method,
         event_id: event.id,
         event_type: &event.event_type,
         agent_id: &event.agent_id,
-        body: shaped.body,
+        body: Encoded::for_policy(&recipient.policy, body.clone()).await,
         content_type: shaped.content_type,
         content_headers: &shaped.headers,
         timestamp: state.store.ids().clock().now(),
         signer: &recipient.signer,
-        headers: &made,
+        headers: &made.unwrap_or_default(),
         traceparent: None,
     };
     let headers = webhook.headers().map_err(|_| Problem::internal())?;
     Ok(SimulatedRequestView {
-        method: "POST".into(),
+        method: method.as_str().into(),
         url: recipient.url.masked(),
         headers: shown(&headers, recipient),
-        body: String::from_utf8_lossy(&webhook.body).into_owned(),
-        body_sha256: hex::encode(sha256(&webhook.body)),
+        body: String::from_utf8_lossy(&body).into_owned(),
+        body_sha256: hex::encode(sha256(&webhook.body.bytes)),
     })
 }
 
@@ -345,6 +355,15 @@ fn shown(headers: &HeaderMap, recipient: &Recipient) -> Vec<HeaderView> {
         HeaderView { name: name.as_str().into(), value: value.into() }
     });
     own.chain(all).collect()
+}
+
+/// The names of the headers whose values are masked: the subscriber's own, and that of its authentication.
+fn masked_headers(mut own: Vec<String>, authorizes: bool) -> Vec<String> {
+    const AUTHORIZATION: &str = "authorization";
+    if authorizes && !own.iter().any(|name| name.eq_ignore_ascii_case(AUTHORIZATION)) {
+        own.push(AUTHORIZATION.to_owned());
+    }
+    own
 }
 
 /// When attempts start if all fail, at the earliest.

@@ -145,6 +145,7 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
         keys("SubscriberRequest"),
         [
             "active",
+            "auth",
             "channels",
             "description",
             "events",
@@ -153,6 +154,8 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
             "headers",
             "keep_secrets",
             "metadata",
+            "notify_email",
+            "notify_url",
             "policy",
             "secret",
             "uid",
@@ -164,6 +167,7 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
         keys("ChangeRequest"),
         [
             "active",
+            "auth",
             "channels",
             "description",
             "events",
@@ -172,6 +176,8 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
             "headers",
             "keep_secrets",
             "metadata",
+            "notify_email",
+            "notify_url",
             "policy",
             "secret",
             "uid",

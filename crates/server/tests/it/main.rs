@@ -43,6 +43,8 @@ mod once;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod receiver_auth;
+#[cfg(test)]
 mod series;
 #[cfg(test)]
 mod server;

@@ -39,6 +39,42 @@ async fn a_draft_shows_what_it_would_be_sent() {
 }
 
 #[tokio::test]
+async fn method_and_compression_are_simulated() {
+    let server = TestServer::start().await;
+    let simulate = async |policy: Value| {
+        let subscriber = json!({
+            "url": "https://receiver.invalid/", "events": ["*"], "format": "data", "policy": policy,
+            "secret": "correct horse battery",
+        });
+        let event = json!({"event": "a.b", "data": {"text": "a".repeat(2000)}});
+        let (status, answer) =
+            server.api.post("/v1/simulate", &json!({"event": event, "subscriber": subscriber})).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["data"][0].clone()
+    };
+    let names = |simulation: &Value| {
+        let headers = simulation["request"]["headers"].as_array().unwrap().clone();
+        headers.iter().map(|header| header["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let plain = simulate(json!({"method": "PATCH"})).await;
+    assert_eq!(plain["request"]["method"], "PATCH");
+    assert!(!names(&plain).contains(&"content-encoding".to_owned()));
+    let compressed = simulate(json!({"method": "PUT", "compression": "gzip"})).await;
+    assert_eq!(
+        (&compressed["request"]["method"], header(&compressed, "content-encoding")),
+        (&json!("PUT"), "gzip")
+    );
+    assert_eq!(compressed["request"]["body"], plain["request"]["body"], "shown as it was before");
+    assert_ne!(compressed["request"]["body_sha256"], plain["request"]["body_sha256"]);
+    assert_ne!(header(&compressed, "x-agent-signature"), header(&plain, "x-agent-signature"));
+    let get = simulate(json!({"method": "GET", "compression": "gzip"})).await;
+    assert_eq!((&get["request"]["method"], &get["request"]["body"]), (&json!("GET"), &json!("")));
+    assert!(!names(&get).iter().any(|name| name.starts_with("content-")), "{get}");
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert_eq!(get["request"]["body_sha256"], empty);
+}
+
+#[tokio::test]
 async fn the_reason_names_what_does_not_match() {
     let server = TestServer::start().await;
     let simulate = async |subscriber: Value, event: Value| {

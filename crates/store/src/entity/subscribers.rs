@@ -28,6 +28,11 @@ pub(crate) struct Model {
     pub(crate) filter: Option<String>,
     pub(crate) filter_id: Option<Uuid>,
     pub(crate) transform: Option<String>,
+    pub(crate) auth: Option<Vec<u8>>,
+    pub(crate) auth_expires_at: Option<i64>,
+    pub(crate) auth_warn_at: Option<i64>,
+    pub(crate) notify_url: Option<String>,
+    pub(crate) notify_email: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postrider_core::subscriber::NoticeKind;
 use postrider_core::{DeactivationReason, SubscriberId, Timestamp};
 use postrider_database::sql::{column, execute};
 use postrider_database::{Batch, Column, Dialect, Kind, Transaction};
@@ -26,7 +27,7 @@ pub(super) async fn open_breakers(
 ) -> Result<Judged, StoreError> {
     let mut notices = Vec::new();
     let mut to_lock = Vec::new();
-    for row in count_failures(transaction, results).await? {
+    for row in count_failures(transaction, results, policy).await? {
         let state = BreakerRow::read(&row)?;
         let Some(result) = results.get(&state.id) else { continue };
         if policy.deactivate_after.is_some_and(|limit| state.now.since(state.failing_since) >= limit) {
@@ -56,6 +57,7 @@ pub(super) async fn open_breakers(
 async fn count_failures(
     transaction: &Transaction,
     results: &Results<'_>,
+    policy: &BreakerPolicy,
 ) -> Result<Vec<QueryResult>, StoreError> {
     const FAILED: &[Column] = &[Column::new("subscriber_id", Kind::Uuid), Column::new("failures", Kind::Int)];
     let mut input = Batch::new(FAILED);
@@ -63,9 +65,12 @@ async fn count_failures(
         input.push([id.uuid().into(), result.failures.into()]);
     }
     let now = Dialect::of(transaction).now();
+    let first = policy.notices().into_iter().map(|(_, after)| after).min();
+    let notify_at =
+        first.map_or_else(|| "CAST(NULL AS bigint)".to_owned(), |after| format!("{now} + {}", millis(after)));
     let sql = format!(
-        "INSERT INTO health (subscriber_id, failures, first_failed_at, openings) \
-         SELECT subscriber_id, failures, {now}, 0 FROM input \
+        "INSERT INTO health (subscriber_id, failures, first_failed_at, openings, notify_at) \
+         SELECT subscriber_id, failures, {now}, 0, {notify_at} FROM input \
          WHERE (SELECT 1 FROM subscribers WHERE subscribers.id = input.subscriber_id AND active LIMIT 1) IS NOT NULL \
          ON CONFLICT (subscriber_id) DO UPDATE SET failures = health.failures + excluded.failures \
          RETURNING subscriber_id, failures, first_failed_at, openings, opened_at, open_until, {now} AS now"
@@ -113,9 +118,12 @@ impl BreakerRow {
 }
 
 async fn set_open(transaction: &Transaction, id: SubscriberId, pause: Duration) -> Result<(), StoreError> {
+    let opened = NoticeKind::CircuitOpened.code();
     let now = Dialect::of(transaction).now();
     let sql = format!(
-        "UPDATE health SET openings = openings + 1, opened_at = {now}, open_until = {now} + $2 WHERE subscriber_id = $1"
+        "UPDATE health SET openings = openings + 1, opened_at = {now}, open_until = {now} + $2, \
+            notify_at = CASE WHEN noticed & {opened} = 0 THEN {now} ELSE notify_at END \
+         WHERE subscriber_id = $1"
     );
     execute(transaction, sql, [id.uuid().into(), millis(pause).into()]).await?;
     Ok(())

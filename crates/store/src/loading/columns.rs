@@ -70,8 +70,17 @@ pub(super) fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
     };
     let delivery =
         ["tenant", "event_type", "subscriber_id", "status", "attempts", "round_start", "created_at"];
-    let subscriber =
-        ["active", "deactivation_reason", "url", "policy", "format", "transform", "secret", "headers"];
+    let subscriber = [
+        "active",
+        "deactivation_reason",
+        "url",
+        "policy",
+        "format",
+        "transform",
+        "secret",
+        "headers",
+        "auth",
+    ];
     let mut columns = vec![("delivery_id", "deliveries.id".to_owned())];
     columns.extend(of("deliveries", &delivery));
     columns.push(("due_in", format!("deliveries.next_attempt_at - {now}")));

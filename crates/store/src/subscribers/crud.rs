@@ -2,7 +2,9 @@
 
 use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
-use postrider_core::{Channels, DeactivationReason, Expression, SubscriberId, SubscriberUid, TenantId, id};
+use postrider_core::{
+    Channels, DeactivationReason, Expression, SubscriberId, SubscriberUid, TenantId, Timestamp, id,
+};
 use postrider_database::Transaction;
 use postrider_queue::{Draining, Hold};
 use sea_orm::sea_query::Expr;
@@ -15,12 +17,12 @@ use serde_json::Value as Json;
 use super::counts::{self, CountChange};
 use super::patterns;
 use super::query::{delete, find, update};
-use super::secrets::{open_headers, seal, seal_headers};
+use super::secrets::{open_auth, open_headers, seal, seal_auth, seal_headers};
 use super::stored::{
     format_text, lane_settings, policy_text, read, read_format, read_policy, read_transform, set_active,
-    transform_text,
+    set_auth, set_notify, transform_text, warn_at,
 };
-use super::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
+use super::subscriber::{Changing, NewSubscriber, ShownAuth, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
 use crate::health::{Health, deactivate::drain_lane, state};
 use crate::page::{Page, PageRequest};
@@ -72,6 +74,11 @@ impl Store {
             filter: new.filter.as_ref().map(|filter| filter.as_str().into()),
             filter_id: new.filter.as_ref().map(|filter| filter.id().uuid()),
             transform: new.transform.as_ref().map(transform_text),
+            auth: seal_auth(&self.keyring, &self.ids, tenant, id, new.auth.as_ref())?,
+            auth_expires_at: new.auth.as_ref().and_then(|new| new.expires_at).map(Timestamp::millis),
+            auth_warn_at: new.auth.as_ref().and_then(warn_at),
+            notify_url: new.notify.url.as_ref().map(|url| url.as_str().into()),
+            notify_email: new.notify.email.as_ref().map(|email| email.as_str().into()),
         };
         let row: subscribers::ActiveModel = row.into();
         let transaction = self.database.begin().await?;
@@ -106,6 +113,11 @@ impl Store {
             channels: new.channels,
             filter: new.filter,
             transform: new.transform,
+            auth: new.auth.map(|new| ShownAuth {
+                fields: Some(new.auth.fields().without_secrets()),
+                expires_at: new.expires_at,
+            }),
+            notify: new.notify,
             health: Health::default(),
             created_at: now,
             updated_at: now,
@@ -202,7 +214,18 @@ impl Store {
         let (url, policy, format, metadata, transform) = present;
         let change = {
             let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
-            change(Changing { url, policy, format, metadata, transform, open_headers: &open_headers })?
+            let open_auth = || open_auth(&self.keyring, tenant, id, row.auth.as_deref());
+            let has_auth = row.auth.is_some();
+            change(Changing {
+                url,
+                policy,
+                format,
+                metadata,
+                transform,
+                has_auth,
+                open_headers: &open_headers,
+                open_auth: &open_auth,
+            })?
         };
         let writing = async {
             let before = self.subscriber_json(&transaction, tenant, id).await?;
@@ -281,6 +304,11 @@ impl Store {
             let transform = transform.as_ref().map(transform_text);
             update = update.col_expr(subscribers::Column::Transform, Expr::val(Value::String(transform)));
         }
+        if let Some(auth) = &change.auth {
+            let sealed = seal_auth(&self.keyring, &self.ids, tenant, id, auth.as_ref())?;
+            update = set_auth(update, sealed, auth.as_ref());
+        }
+        update = set_notify(update, change.notify_url.as_ref(), change.notify_email.as_ref());
         if let Some(active) = activity {
             update = set_active(update, active, now);
         }

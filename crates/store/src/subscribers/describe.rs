@@ -38,6 +38,9 @@ impl Store {
             "transform": row.transform.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or(Value::Null)),
             "metadata": read_metadata(row.metadata.as_deref(), "subscribers", id)?,
             "channels": read_channels(row.channels.as_deref(), "subscribers", id)?,
+            "notify_url": row.notify_url,
+            "notify_email": row.notify_email,
+            "auth_fingerprint": row.auth.as_deref().map(fingerprint),
             "headers_fingerprint": row.headers.as_deref().map(fingerprint),
             "secret_fingerprint": fingerprint(&row.secret),
         }))

@@ -8,7 +8,7 @@
 //! | `stored` | between rows and types: policies, lane settings |
 //! | `patterns` | the rows of their patterns |
 //! | `counts` | how many subscribers each tenant has |
-//! | `secrets` | encrypting secrets and headers; rotating a secret |
+//! | `secrets` | encrypting secrets, headers and authentication; rotating a secret |
 //! | `previous` | replaced secrets that still sign |
 //! | `rekey` | encrypting all of them under a new key |
 
@@ -26,4 +26,7 @@ mod subscriber;
 pub use self::previous::{MAX_PREVIOUS, PreviousSecret};
 pub(crate) use self::query::is_active;
 pub use self::rekey::{RekeyError, Rekeyed};
-pub use self::subscriber::{Changing, NewSubscriber, Rotated, Subscriber, SubscriberChange, SubscriberState};
+pub use self::subscriber::{
+    Changing, NewAuth, NewSubscriber, Notify, Rotated, ShownAuth, Subscriber, SubscriberChange,
+    SubscriberState,
+};

@@ -1,4 +1,4 @@
-//! Encrypting the secrets and headers of subscribers under a new key.
+//! Encrypting the secrets, headers and authentication of subscribers under a new key.
 
 use postrider_core::keyring::{Purpose, SealContext};
 use postrider_core::{SubscriberId, TenantId};
@@ -39,7 +39,7 @@ pub enum RekeyError {
 }
 
 impl Store {
-    /// Encrypts the secrets and headers of all subscribers under the keyring's first key. It may run while programs
+    /// Encrypts the secrets, headers and authentication of all subscribers under the keyring's first key. It may run while programs
     /// that have both keys work, and may be repeated.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Store {
         for row in rows {
             let id = SubscriberId::from_uuid(row.id);
             let resealed = self.reseal(id, &row).map_err(|source| RekeyError::Unopened { id, source })?;
-            let Some([secret, previous, older, headers]) = resealed else {
+            let Some([secret, previous, older, headers, auth]) = resealed else {
                 rekeyed.current += 1;
                 continue;
             };
@@ -84,6 +84,7 @@ impl Store {
                 .col_expr(subscribers::Column::PreviousSecret, Expr::val(Value::Bytes(previous)))
                 .col_expr(subscribers::Column::OlderSecrets, Expr::val(Value::Bytes(older)))
                 .col_expr(subscribers::Column::Headers, Expr::val(Value::Bytes(headers)))
+                .col_expr(subscribers::Column::Auth, Expr::val(Value::Bytes(auth)))
                 .exec(&transaction)
                 .await
                 .map_err(StoreError::from)?;
@@ -93,12 +94,12 @@ impl Store {
         Ok(last)
     }
 
-    /// The secret, the replaced secrets and the headers, encrypted under the first key. `None` if they were already.
+    /// The secret, the replaced secrets, the headers and the authentication, encrypted under the first key. `None` if they were already.
     fn reseal(
         &self,
         id: SubscriberId,
         row: &subscribers::Model,
-    ) -> Result<Option<[Option<Vec<u8>>; 4]>, StoreError> {
+    ) -> Result<Option<[Option<Vec<u8>>; 5]>, StoreError> {
         let tenant: TenantId = parse(&row.tenant, "subscribers", "tenant", id)?;
         let mut changed = false;
         let mut reseal = |purpose, sealed: Option<&[u8]>| -> Result<Option<Vec<u8>>, StoreError> {
@@ -113,6 +114,7 @@ impl Store {
             reseal(Purpose::PreviousSecret, row.previous_secret.as_deref())?,
             reseal(Purpose::OlderSecrets, row.older_secrets.as_deref())?,
             reseal(Purpose::Headers, row.headers.as_deref())?,
+            reseal(Purpose::Auth, row.auth.as_deref())?,
         ];
         Ok(changed.then_some(all))
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use postrider_core::audit::AuditAction;
 use postrider_core::keyring::{Purpose, SealContext};
-use postrider_core::{CustomHeaders, IdGenerator, Keyring, Secret, SubscriberId, TenantId, Timestamp};
+use postrider_core::{
+    CustomHeaders, IdGenerator, Keyring, ReceiverAuth, Secret, SubscriberId, TenantId, Timestamp,
+};
 use postrider_database::DatabaseError;
 use sea_orm::sea_query::Expr;
 use sea_orm::{EntityTrait, QueryOrder, QuerySelect, Value};
@@ -12,7 +14,7 @@ use serde_json::Value as Json;
 
 use super::previous::{PreviousSecret, after_rotation, from_bytes, to_bytes};
 use super::query::{find, update};
-use super::subscriber::Rotated;
+use super::subscriber::{NewAuth, Rotated};
 use crate::entity::subscribers;
 use crate::row::parse;
 use crate::{Store, StoreError};
@@ -178,6 +180,30 @@ pub(super) fn seal_headers(
         return Ok(None);
     }
     seal(keyring, ids, tenant, id, Purpose::Headers, &headers.to_bytes()).map(Some)
+}
+
+/// Encrypts how a subscriber's receiver is authenticated to. `None` if it is not.
+pub(super) fn seal_auth(
+    keyring: &Keyring,
+    ids: &IdGenerator,
+    tenant: &TenantId,
+    id: SubscriberId,
+    new: Option<&NewAuth>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    new.map(|new| seal(keyring, ids, tenant, id, Purpose::Auth, &new.auth.to_bytes())).transpose()
+}
+
+/// Decrypts how a subscriber's receiver is authenticated to.
+pub(crate) fn open_auth(
+    keyring: &Keyring,
+    tenant: &TenantId,
+    id: SubscriberId,
+    sealed: Option<&[u8]>,
+) -> Result<Option<ReceiverAuth>, StoreError> {
+    let Some(sealed) = sealed else { return Ok(None) };
+    let plain = keyring.open(&SealContext { tenant, id: id.uuid(), purpose: Purpose::Auth }, sealed)?;
+    let unreadable = || DatabaseError::inconsistent("subscribers", "auth", id, "not an authentication");
+    Ok(Some(ReceiverAuth::from_bytes(&plain).ok_or_else(unreadable)?))
 }
 
 /// Decrypts a secret of a subscriber.

@@ -1,10 +1,12 @@
 //! Between rows of subscribers and their types.
 
+use std::time::Duration;
+
 use postrider_core::format::Format;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{
-    DeactivationReason, EventPattern, Expression, Keyring, Policy, SubscriberId, TenantId, Timestamp,
-    Transform,
+    DeactivationReason, EmailAddress, EventPattern, Expression, Keyring, Policy, SubscriberId, TargetUrl,
+    TenantId, Timestamp, Transform,
 };
 use postrider_database::DatabaseError;
 use postrider_queue::{LaneRate, LaneSettings};
@@ -12,7 +14,7 @@ use sea_orm::Value;
 use sea_orm::sea_query::Expr;
 
 use super::secrets;
-use super::subscriber::{Subscriber, SubscriberState};
+use super::subscriber::{NewAuth, Notify, ShownAuth, Subscriber, SubscriberState};
 use crate::StoreError;
 use crate::entity::subscribers;
 use crate::health::Health;
@@ -33,6 +35,14 @@ pub(super) fn read(
         Err(StoreError::Keyring(_)) => None,
         Err(error) => return Err(error),
     };
+    let auth = match secrets::open_auth(keyring, &tenant, id, row.auth.as_deref()) {
+        Ok(auth) => Ok(auth.map(|auth| auth.fields().without_secrets())),
+        Err(StoreError::Keyring(_)) => Err(()),
+        Err(error) => return Err(error),
+    };
+    let expires_at = timestamp(row.auth_expires_at);
+    let auth = auth.map(|fields| fields.map(|fields| ShownAuth { fields: Some(fields), expires_at }));
+    let auth = auth.unwrap_or(Some(ShownAuth { fields: None, expires_at }));
     let state = if row.active {
         SubscriberState::Active
     } else {
@@ -59,6 +69,8 @@ pub(super) fn read(
         format: read_format(row.format.as_deref(), id)?,
         filter: read_filter(row.filter.as_deref(), id)?,
         transform: read_transform(row.transform.as_deref(), id)?,
+        auth,
+        notify: read_notify(row.notify_url.as_deref(), row.notify_email.as_deref(), id)?,
         health,
         created_at: Timestamp::from_millis(row.created_at),
         updated_at: Timestamp::from_millis(row.updated_at),
@@ -78,6 +90,56 @@ pub(super) fn set_active(
         .col_expr(subscribers::Column::Active, Expr::val(active))
         .col_expr(subscribers::Column::DeactivatedAt, Expr::val(Value::BigInt(since)))
         .col_expr(subscribers::Column::DeactivationReason, Expr::val(Value::SmallInt(reason)))
+}
+
+/// Changes how a subscriber's receiver is authenticated to. `sealed` is the encrypted form of `new`.
+pub(super) fn set_auth(
+    update: sea_orm::UpdateMany<subscribers::Entity>,
+    sealed: Option<Vec<u8>>,
+    new: Option<&NewAuth>,
+) -> sea_orm::UpdateMany<subscribers::Entity> {
+    let expires_at = new.and_then(|new| new.expires_at).map(Timestamp::millis);
+    update
+        .col_expr(subscribers::Column::Auth, Expr::val(Value::Bytes(sealed)))
+        .col_expr(subscribers::Column::AuthExpiresAt, Expr::val(Value::BigInt(expires_at)))
+        .col_expr(subscribers::Column::AuthWarnAt, Expr::val(Value::BigInt(new.and_then(warn_at))))
+}
+
+/// Changes where the owner of a subscriber is notified. `None` keeps an address, `Some(None)` removes it.
+pub(super) fn set_notify(
+    mut update: sea_orm::UpdateMany<subscribers::Entity>,
+    url: Option<&Option<TargetUrl>>,
+    email: Option<&Option<EmailAddress>>,
+) -> sea_orm::UpdateMany<subscribers::Entity> {
+    if let Some(url) = url {
+        let url = url.as_ref().map(|url| url.as_str().to_owned());
+        update = update.col_expr(subscribers::Column::NotifyUrl, Expr::val(Value::String(url)));
+    }
+    if let Some(email) = email {
+        let email = email.as_ref().map(|email| email.as_str().to_owned());
+        update = update.col_expr(subscribers::Column::NotifyEmail, Expr::val(Value::String(email)));
+    }
+    update
+}
+
+/// Where the owner of a subscriber is notified.
+pub(crate) fn read_notify(
+    url: Option<&str>,
+    email: Option<&str>,
+    subscriber: SubscriberId,
+) -> Result<Notify, StoreError> {
+    Ok(Notify {
+        url: url.map(|url| parse(url, "subscribers", "notify_url", subscriber)).transpose()?,
+        email: email.map(|email| parse(email, "subscribers", "notify_email", subscriber)).transpose()?,
+    })
+}
+
+/// How long before a certificate expires its owner is warned.
+const WARNED_BEFORE: Duration = Duration::from_hours(14 * 24);
+
+/// When the owner is warned that a certificate expires.
+pub(super) fn warn_at(new: &NewAuth) -> Option<i64> {
+    new.expires_at.map(|expires_at| (expires_at - WARNED_BEFORE).millis())
 }
 
 /// The settings of the subscriber's lane.

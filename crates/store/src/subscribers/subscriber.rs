@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use postrider_core::auth::AuthFields;
 use postrider_core::format::Format;
 use postrider_core::{
-    Channels, CustomHeaders, DeactivationReason, EventPattern, Expression, Metadata, Policy, Secret,
-    SubscriberId, SubscriberUid, TargetUrl, TenantId, Timestamp, Transform,
+    Channels, CustomHeaders, DeactivationReason, EmailAddress, EventPattern, Expression, Metadata, Policy,
+    ReceiverAuth, Secret, SubscriberId, SubscriberUid, TargetUrl, TenantId, Timestamp, Transform,
 };
 
 #[cfg(doc)]
@@ -48,12 +49,52 @@ pub struct Subscriber {
     pub filter: Option<Expression>,
     /// What is done with the data before it is sent.
     pub transform: Option<Transform>,
+    /// How its receiver is authenticated to; `None` if it is not.
+    pub auth: Option<ShownAuth>,
+    /// Where its owner is notified.
+    pub notify: Notify,
     /// Its recent failures and its circuit breaker.
     pub health: Health,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// How a subscriber's receiver is authenticated to, without secrets.
+#[derive(Clone)]
+pub struct ShownAuth {
+    /// The fields that are not secret; `None` if they cannot be decrypted.
+    pub fields: Option<AuthFields>,
+    /// When the first of its certificates expires.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl fmt::Debug for ShownAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShownAuth")
+            .field("kind", &self.fields.as_ref().map(|fields| fields.kind))
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How to authenticate to a receiver from now on.
+#[derive(Clone, Debug)]
+pub struct NewAuth {
+    /// The credentials and certificates.
+    pub auth: ReceiverAuth,
+    /// When the first of the certificates expires.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Where the owner of a subscriber is notified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// Gets a webhook, signed with the subscriber's secret.
+    pub url: Option<TargetUrl>,
+    /// Gets mail, if the deployment can send some.
+    pub email: Option<EmailAddress>,
 }
 
 /// Whether a subscriber receives deliveries.
@@ -99,6 +140,10 @@ pub struct NewSubscriber {
     pub filter: Option<Expression>,
     /// What is done with the data before it is sent.
     pub transform: Option<Transform>,
+    /// How to authenticate to its receiver.
+    pub auth: Option<NewAuth>,
+    /// Where its owner is notified.
+    pub notify: Notify,
 }
 
 impl NewSubscriber {
@@ -118,6 +163,8 @@ impl NewSubscriber {
             channels: None,
             filter: None,
             transform: None,
+            auth: None,
+            notify: Notify::default(),
         }
     }
 }
@@ -134,7 +181,10 @@ pub struct Changing<'a> {
     pub metadata: Metadata,
     /// What is done with the data now.
     pub transform: Option<Transform>,
+    /// Whether its receiver is authenticated to now.
+    pub has_auth: bool,
     pub(super) open_headers: &'a dyn Fn() -> Result<CustomHeaders, StoreError>,
+    pub(super) open_auth: &'a dyn Fn() -> Result<Option<ReceiverAuth>, StoreError>,
 }
 
 impl Changing<'_> {
@@ -144,6 +194,14 @@ impl Changing<'_> {
     /// Fails if the keyring lacks their key.
     pub fn headers(&self) -> Result<CustomHeaders, StoreError> {
         (self.open_headers)()
+    }
+
+    /// Decrypts how its receiver is authenticated to.
+    ///
+    /// # Errors
+    /// Fails if the keyring lacks the key.
+    pub fn auth(&self) -> Result<Option<ReceiverAuth>, StoreError> {
+        (self.open_auth)()
     }
 }
 
@@ -200,4 +258,10 @@ pub struct SubscriberChange {
     pub filter: Option<Option<Expression>>,
     /// Its transform; `Some(None)` takes it away.
     pub transform: Option<Option<Transform>>,
+    /// How to authenticate to its receiver; `Some(None)` for not at all.
+    pub auth: Option<Option<NewAuth>>,
+    /// Where its owner gets webhooks; `Some(None)` for nowhere.
+    pub notify_url: Option<Option<TargetUrl>>,
+    /// Where its owner gets mail; `Some(None)` for nowhere.
+    pub notify_email: Option<Option<EmailAddress>>,
 }

@@ -28,10 +28,11 @@ const ROWS: u32 = 500;
 
 /// The tables with a tenant's data. Attempts go before deliveries and those before events, so that nothing is left without
 /// what it belongs to.
-const TABLES: [Table; 13] = [
+const TABLES: [Table; 14] = [
     Table::whole("api_keys"),
     Table::whole("audit"),
     Table::whole("event_types"),
+    Table::whole("owner_notices"),
     Table::whole("fan_outs"),
     Table::whole("erasures"),
     Table::whole("idempotency_keys"),

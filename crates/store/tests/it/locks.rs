@@ -67,11 +67,12 @@ enum Operation {
     CreateSubscriber,
     HoldSubscribers,
     HoldTenant,
+    NotifyOwners,
 }
 
 use Operation::*;
 
-const ALL: [Operation; 36] = [
+const ALL: [Operation; 37] = [
     Dispatch,
     RecordSuccesses,
     RecordSuccessesOfAFailingSubscriber,
@@ -108,6 +109,7 @@ const ALL: [Operation; 36] = [
     CreateSubscriber,
     HoldSubscribers,
     HoldTenant,
+    NotifyOwners,
 ];
 
 /// Sleeps whenever a row of these tables is changed or deleted, and therefore locked.
@@ -128,7 +130,8 @@ const SLOW: &str = "
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON fan_outs FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON tenants FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON events FOR EACH ROW EXECUTE FUNCTION rest();
-    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON health FOR EACH ROW EXECUTE FUNCTION rest()";
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON health FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON owner_notices FOR EACH ROW EXECUTE FUNCTION rest()";
 
 /// How many pairs run at the same time, each on subscribers of its own.
 const AT_ONCE: usize = 6;
@@ -413,6 +416,21 @@ impl Ground {
             FoldStatistics => drop(store.fold_statistics().await.map_err(text)?),
             RemoveOldStatistics => store.remove_old_statistics().await.map_err(text)?,
             CreateSubscriber => drop(stage.subscribe(tenant, true).await),
+            NotifyOwners => {
+                let due = format!(
+                    "UPDATE subscribers SET auth_expires_at = 1, auth_warn_at = 1 WHERE id = '{}'",
+                    self.subscribers[0].uuid()
+                );
+                stage.database.connection().execute_unprepared(&due).await.map_err(text)?;
+                let due = BreakerPolicy { deactivate_after: None, ..policy };
+                store.raise_failing(&due, true, 20).await.map_err(text)?;
+                store.raise_certificates(true, 20).await.map_err(text)?;
+                for notice in store.take_notices(true, 20, Duration::ZERO).await.map_err(text)? {
+                    store.put_notice_off(notice.id, Duration::ZERO).await.map_err(text)?;
+                    store.remove_notice(notice.id).await.map_err(text)?;
+                }
+                store.remove_stale_notices().await.map_err(text)?;
+            }
             HoldSubscribers => {
                 for paused in [true, false] {
                     let paused = Some(paused);

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use postrider_core::auth::{AuthFields, AuthKind};
 use postrider_core::keyring::KeyringError;
 use postrider_core::{
-    Clock, CustomHeaders, IdGenerator, Keyring, Secret, SubscriberId, SystemClock, SystemRandom, Timestamp,
+    Clock, CustomHeaders, IdGenerator, Keyring, ReceiverAuth, Secret, SubscriberId, SystemClock,
+    SystemRandom, Timestamp,
 };
 use postrider_queue::{Claim, ClaimedJob, LeaseToken};
 use postrider_store::loading::Loaded;
 use postrider_store::subscribers::{
-    NewSubscriber, PreviousSecret, RekeyError, Rekeyed, Rotated, SubscriberChange,
+    NewAuth, NewSubscriber, PreviousSecret, RekeyError, Rekeyed, Rotated, SubscriberChange,
 };
 use postrider_store::{Store, StoreError};
 
@@ -21,6 +23,7 @@ use crate::stage::{Stage, on_both};
 on_both!(
     rekey_replaces_a_key,
     rekey_reencrypts_secrets_previous_secrets_and_headers,
+    rekey_reencrypts_the_authentication,
     rekey_reencrypts_more_than_one_batch,
     rekey_names_the_subscriber_that_no_key_decrypts,
     a_concurrent_rotation_is_not_overwritten,
@@ -159,6 +162,36 @@ async fn rekey_reencrypts_secrets_previous_secrets_and_headers(stage: &Stage) {
         assert_eq!(webhook, expected.join(" "));
         assert_eq!(headers, authorization());
     }
+}
+
+async fn rekey_reencrypts_the_authentication(stage: &Stage) {
+    let (old, new) = (key(), key());
+    let fields = AuthFields {
+        username: Some("postrider".to_owned()),
+        password: Some("swordfish".to_owned().into()),
+        ..AuthFields::new(AuthKind::Basic)
+    };
+    let auth = ReceiverAuth::try_from(fields).unwrap();
+    let new_auth = NewAuth { auth: auth.clone(), expires_at: None };
+    let with = NewSubscriber { auth: Some(new_auth), ..subscriber_of(&["*"]) };
+    let id = store_with(stage, &[&old]).create_subscriber(&stage.tenant, with).await.unwrap().id;
+    let jobs = jobs(stage, id).await;
+    let stored = stage.rows("SELECT auth FROM subscribers").await[0].try_get::<Vec<u8>>("", "auth").unwrap();
+    assert!(!stored.windows(9).any(|part| part == b"swordfish"), "it is encrypted");
+
+    let with_both = store_with(stage, &[&new, &old]);
+    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 1, current: 0 });
+    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 0, current: 1 }, "again");
+    let only_new = store_with(stage, &[&new]);
+    let Some(Loaded::Deliver(work)) = only_new.load(&jobs).await.unwrap().pop() else {
+        panic!("nothing loaded")
+    };
+    assert!(work.recipient.auth.as_deref() == Some(&auth));
+    let read = |store: Store| async move {
+        store.subscriber(&stage.tenant, id).await.unwrap().unwrap().auth.unwrap()
+    };
+    assert_eq!(read(only_new).await.fields.unwrap().username.as_deref(), Some("postrider"));
+    assert!(read(store_with(stage, &[&key()])).await.fields.is_none(), "without the key it is not shown");
 }
 
 async fn rekey_reencrypts_more_than_one_batch(stage: &Stage) {

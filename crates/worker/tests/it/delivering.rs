@@ -1,17 +1,25 @@
 //! What a receiver gets if nothing fails.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 
-use postrider_core::signing::Verifier;
-use postrider_core::{AgentId, Clock as _, DeliveryStatus, EventData, SystemClock};
+use flate2::read::GzDecoder;
+use postrider_core::auth::{AuthFields, AuthKind};
+use postrider_core::policy::{Compression, PolicyFields, RequestMethod};
+use postrider_core::signing::{Verifier, sha256};
+use postrider_core::{AgentId, Clock as _, DeliveryStatus, EventData, ReceiverAuth, SystemClock};
 use postrider_dispatch::NewEvent;
-use postrider_store::subscribers::NewSubscriber;
+use postrider_store::exchange::SentValue;
+use postrider_store::subscribers::{NewAuth, NewSubscriber};
 use postrider_testkit::ATTEMPTS;
+use serde_json::{Value, json};
 
 use crate::stage::{DEADLINE, SECRET, Stage, config, on_both, tenant};
 
 on_both!(
     one_event_makes_one_request_in_the_documented_form,
+    method_and_body_are_what_the_policy_asks_for,
+    authentication_is_sent_and_recorded_masked,
     every_matching_active_subscriber_gets_the_event,
     two_workers_share_the_jobs,
 );
@@ -70,6 +78,89 @@ async fn one_event_makes_one_request_in_the_documented_form(stage: &Stage) {
         (1, Some(200), None)
     );
     assert!(attempts[0].started_at >= dispatched.timestamp);
+}
+
+async fn method_and_body_are_what_the_policy_asks_for(stage: &Stage) {
+    let (put, gzip) = (RequestMethod::Put, Compression::Gzip);
+    for (path, method, compression) in [
+        ("/get", Some(RequestMethod::Get), Some(gzip)),
+        ("/patch", Some(RequestMethod::Patch), None),
+        ("/put", Some(put), Some(gzip)),
+        ("/default", None, None),
+    ] {
+        stage.subscriber_with(path, PolicyFields { method, compression, ..PolicyFields::default() }).await;
+    }
+    let worker = stage.worker(config()).await;
+    // The second is not read with its jobs, and is compressed on another thread.
+    for size in [10, 100_000] {
+        let data = json!({ "text": "a".repeat(size) });
+        let event = NewEvent::new("order.created", &data).unwrap();
+        let dispatched = stage.dispatcher.dispatch(event).await.unwrap();
+        stage.settled().await;
+        let id = dispatched.id.to_string();
+        let mut sent = Vec::new();
+        for request in stage.receiver.requests() {
+            if request.header("webhook-id") != Some(&id) {
+                continue;
+            }
+            let (content_type, encoding) =
+                (request.header("content-type"), request.header("content-encoding"));
+            let shape = (request.method.as_str(), content_type.is_some(), encoding.is_some());
+            let expected = match request.path() {
+                "/get" => ("GET", false, false),
+                "/patch" => ("PATCH", true, false),
+                "/put" => ("PUT", true, size > 1000),
+                _ => ("POST", true, false),
+            };
+            assert_eq!(shape, expected, "{}", request.target);
+            let mut body = request.body.clone();
+            if encoding == Some("gzip") {
+                assert!(body.len() < size / 10, "{}", body.len());
+                body.clear();
+                GzDecoder::new(&*request.body).read_to_end(&mut body).unwrap();
+            }
+            if request.method == "GET" {
+                assert!(body.is_empty());
+            } else {
+                assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["data"], data);
+            }
+            let verifier = Verifier::new(SECRET).unwrap();
+            verifier.verify(|name| request.header(name), &request.body, SystemClock.now()).unwrap();
+            verifier.verify_agent(request.header("x-agent-signature").unwrap(), &request.body).unwrap();
+            sent.push((request.method.clone(), sha256(&request.body)));
+        }
+        let mut recorded = Vec::new();
+        for delivery in stage.deliveries(dispatched.id).await {
+            let request = stage.attempts(&delivery).await.remove(0).exchange.unwrap().request;
+            recorded.push((request.method, request.body_sha256));
+        }
+        sent.sort_unstable();
+        recorded.sort_unstable();
+        assert_eq!((sent.len(), sent), (4, recorded));
+    }
+    worker.stop().await;
+}
+
+async fn authentication_is_sent_and_recorded_masked(stage: &Stage) {
+    let fields = AuthFields {
+        username: Some("Aladdin".to_owned()),
+        password: Some("open sesame".to_owned().into()),
+        ..AuthFields::new(AuthKind::Basic)
+    };
+    let auth = Some(NewAuth { auth: ReceiverAuth::try_from(fields).unwrap(), expires_at: None });
+    let new = NewSubscriber { auth, ..stage.new_subscriber("/hook") };
+    stage.store.create_subscriber(&tenant(), new).await.unwrap();
+    let worker = stage.worker(config()).await;
+    let dispatched = stage.dispatch().await;
+    let delivery = stage.ended(dispatched.id).await;
+    stage.settled().await;
+    worker.stop().await;
+    assert_eq!(delivery.status, DeliveryStatus::Succeeded);
+    let requests = stage.receiver.requests();
+    assert_eq!(requests[0].header("authorization"), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+    let recorded = stage.attempts(&delivery).await.remove(0).exchange.unwrap().request;
+    let masked = ("authorization".to_owned(), SentValue::Masked);
+    assert!(recorded.headers.contains(&masked), "{:?}", recorded.headers);
 }
 
 async fn every_matching_active_subscriber_gets_the_event(stage: &Stage) {

@@ -29,6 +29,8 @@ mod operators;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
+mod owner_notices;
+#[cfg(test)]
 mod payloads;
 #[cfg(test)]
 mod requeuing;

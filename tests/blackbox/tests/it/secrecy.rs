@@ -15,7 +15,8 @@ const SECOND_SECRET: &str = "whsec_Y2FuYXJ5IG9mIHRoZSBzZWNvbmQgc2VjcmV0ISEh";
 const HEADER_VALUE: &str = "canary-of-the-header";
 const DATA: &str = "canary-of-the-data";
 const QUERY: &str = "canary-of-the-query";
-const KEYS: [&str; 5] = [FIRST_SECRET, SECOND_SECRET, HEADER_VALUE, ADMIN_KEY, SECRET_KEY];
+const PASSWORD: &str = "canary-of-the-password";
+const KEYS: [&str; 6] = [FIRST_SECRET, SECOND_SECRET, HEADER_VALUE, PASSWORD, ADMIN_KEY, SECRET_KEY];
 
 /// Texts to search, with their sources.
 struct Haystack(Vec<(String, String)>);
@@ -50,6 +51,11 @@ impl Haystack {
     }
 }
 
+fn with(mut body: Value, field: &str, value: Value) -> Value {
+    body[field] = value;
+    body
+}
+
 /// An excerpt of a text for a message.
 fn around(text: &str, at: usize) -> String {
     let start = text.floor_char_boundary(at.saturating_sub(200));
@@ -74,6 +80,8 @@ async fn secrets_are_nowhere() {
             "url": receiver.url(&format!("{path}?key={QUERY}")), "events": ["*"], "secret": FIRST_SECRET,
             "headers": {"authorization": format!("Basic {HEADER_VALUE}"), "x-plain": HEADER_VALUE},
         });
+        let basic = json!({"type": "basic", "username": "postrider", "password": PASSWORD});
+        let body = if path == "/good" { with(body, "auth", basic) } else { body };
         // This answer may show the secret, but not the headers.
         let mut created = subscribe_with(&api, body).await;
         assert_eq!(created["secret"].take(), FIRST_SECRET);
@@ -99,6 +107,9 @@ async fn secrets_are_nowhere() {
     assert_eq!(statuses.iter().filter(|status| *status == "succeeded").count(), 2, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| *status == "dead").count(), 4, "{statuses:?}");
     assert_eq!(receiver.requests_to("/good")[0].header("x-plain"), Some(HEADER_VALUE));
+    let basic = STANDARD.encode(format!("postrider:{PASSWORD}"));
+    let sent = receiver.requests_to("/good")[0].header("authorization").map(str::to_owned);
+    assert_eq!(sent, Some(format!("Basic {basic}")));
 
     collect_listings(&api, &last, &mut haystack).await;
     collect_refusals(&api, &path, &mut haystack).await;
@@ -121,6 +132,7 @@ async fn secrets_are_nowhere() {
         logs.add(format!("the {name}'s output"), member.output());
     }
     haystack.assert_without(&KEYS);
+    haystack.assert_without(&[&basic]);
     // Tables and listings may contain these values; logs may not.
     logs.assert_without(&[DATA, QUERY]);
 }
