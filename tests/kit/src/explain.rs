@@ -33,7 +33,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 18] = [
+pub const LARGE: [&str; 19] = [
     "jobs",
     "scheduled_jobs",
     "claims",
@@ -52,6 +52,7 @@ pub const LARGE: [&str; 18] = [
     "audit",
     "request_keys",
     "subscriber_counts",
+    "owner_notices",
 ];
 
 /// Nodes that pass on the rows of the node below, in its order.

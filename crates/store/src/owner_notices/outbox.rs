@@ -114,7 +114,7 @@ impl Store {
             let sql = format!(
                 "SELECT subscriber_id FROM subscriptions WHERE tenant = $1 AND pattern = $2 \
                  AND (SELECT 1 FROM subscribers WHERE id = subscriber_id AND active LIMIT 1) IS NOT NULL \
-                 ORDER BY subscriber_id LIMIT {max}"
+                 LIMIT {max}"
             );
             let values = [tenant.as_str().into(), pattern.as_str().into()];
             for row in query_all(&self.database.reads(), sql, values).await? {

@@ -284,6 +284,19 @@ impl Test {
         }
         store.breakers().await.unwrap();
         check("statistics");
+        let due = "UPDATE health SET notify_at = 1 WHERE subscriber_id IN (SELECT subscriber_id FROM health LIMIT 3);
+            UPDATE subscribers SET auth_expires_at = 1, auth_warn_at = 1 WHERE id IN (SELECT id FROM subscribers LIMIT 3)";
+        self.stage.database.connection().execute_unprepared(due).await.unwrap();
+        self.plans.take();
+        store.raise_failing(&BreakerPolicy::default(), true, 10).await.unwrap();
+        store.raise_certificates(true, 10).await.unwrap();
+        for notice in store.take_notices(true, 10, Duration::ZERO).await.unwrap() {
+            store.put_notice_off(notice.id, Duration::ZERO).await.unwrap();
+            store.remove_notice(notice.id).await.unwrap();
+        }
+        store.remove_stale_notices().await.unwrap();
+        store.subscribers_by_name(tenant, &"subscriber.failing".parse().unwrap(), 10).await.unwrap();
+        check("notify owners");
         store.statistics_are_due().await.unwrap();
         assert!(store.fold_statistics().await.unwrap().deltas > 2);
         check("fold statistics");
