@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::{Config, ConfigError};
 use crate::connection::{Message, NoAnswer};
 use crate::connector::{Connector, ConnectorConfig};
+use crate::dns::DnsResolver;
 use crate::failure::Failure;
 use crate::head::Flaws;
 use crate::keep_alive::keep_alive;
@@ -22,7 +23,7 @@ use crate::origin::{Destination, Origin};
 use crate::pool::{Lease, Pool};
 use crate::progress::{Phase, Progress, Timings};
 use crate::resend::{Resend, Resends};
-use crate::resolve::{Resolve, SystemResolver};
+use crate::resolve::Resolve;
 use crate::response::{Response, exceeds};
 use crate::tls::Tls;
 
@@ -100,12 +101,13 @@ impl Sent {
 }
 
 impl Client {
-    /// Makes a client that resolves names with the operating system's resolver.
+    /// Makes a client that resolves names with a [`DnsResolver`], which asks [`Config::dns_servers`].
     ///
     /// # Errors
     /// Fails if a value of `config` is out of bounds, or a root certificate cannot be used.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        Self::with_resolver(config, Arc::new(SystemResolver::default()))
+        let resolver = DnsResolver::new(config.dns_servers.clone());
+        Self::with_resolver(config, Arc::new(resolver))
     }
 
     /// Makes a client that resolves names with `resolver`.
@@ -143,7 +145,7 @@ impl Client {
         let deadline = Instant::now() + config.connect_timeout;
         timeout_at(deadline, connector.vetted(url.host()))
             .await
-            .unwrap_or_else(|_| Err(Failure::timeout(Phase::Dns)))
+            .unwrap_or_else(|_| Err(connector.timeout(Phase::Dns)))
             .map(|_| ())
     }
 
@@ -179,7 +181,8 @@ impl Client {
         let message = Message { destination, headers: request.headers, body: request.body };
         let deadline = progress.deadline();
         let exchange = timeout_at(deadline, self.exchange(&origin, &message, progress, trail));
-        let (response, lease) = exchange.await.unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))?;
+        let (response, lease) =
+            exchange.await.unwrap_or_else(|_| Err(self.0.connector.timeout(progress.phase())))?;
         progress.enter(Phase::Body);
         let flaws = lease.flaws();
         let cut = flaws.cut || exceeds(response.headers());

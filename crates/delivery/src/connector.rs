@@ -16,10 +16,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;
+use crate::local::LocalTrouble;
 use crate::origin::Origin;
 use crate::progress::{Phase, Progress};
 use crate::proxy::ProxyUrl;
-use crate::resolve::Resolve;
+use crate::resolve::{Resolve, ResolveError};
 use crate::stream::Stream;
 use crate::tls::{self, Tls, Versions};
 
@@ -65,9 +66,10 @@ impl Connector {
             Ok(address) => vec![address],
             Err(_) => self.0.resolver.resolve(host).await.map_err(|error| {
                 tracing::debug!(host, error = %chain(&error), "host name not resolved");
-                match error.local_trouble() {
-                    Some(trouble) => Failure::local(trouble),
-                    None => Failure::dns("the host name could not be resolved", host),
+                match (error.local_trouble(), error) {
+                    (Some(trouble), _) => Failure::local(trouble),
+                    (None, ResolveError::Silent) => Failure::silent(host),
+                    (None, _) => Failure::dns("the host name could not be resolved", host),
                 }
             })?,
         };
@@ -90,7 +92,15 @@ impl Connector {
         let deadline = progress.within(self.0.timeout);
         timeout_at(deadline, self.connect_by(origin, versions, deadline, progress))
             .await
-            .unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))
+            .unwrap_or_else(|_| Err(self.timeout(progress.phase())))
+    }
+
+    /// Time ran out in `phase`.
+    pub(crate) fn timeout(&self, phase: Phase) -> Failure {
+        if phase == Phase::Dns && !self.0.resolver.is_available() {
+            return Failure::local(LocalTrouble::Resolver);
+        }
+        Failure::timeout(phase)
     }
 
     async fn connect_by(

@@ -57,6 +57,12 @@ impl Failure {
         Self { kind: ErrorKind::Dns, local: None, text: Text::WithHost { text, host: host.to_owned() } }
     }
 
+    /// A host whose name servers do not answer.
+    pub(crate) fn silent(host: &str) -> Self {
+        let text = "the name servers of the host did not answer";
+        Self { kind: ErrorKind::TimeoutDns, ..Self::dns(text, host) }
+    }
+
     /// A timeout while waiting for `phase`.
     pub(crate) fn timeout(phase: Phase) -> Self {
         let (kind, text) = match phase {

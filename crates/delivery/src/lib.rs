@@ -35,7 +35,7 @@
 //! | [`failure`] | why an attempt got no response |
 //! | [`progress`] | how long the phases of an attempt took |
 //! | [`local`] | what this machine lacks |
-//! | [`resolve`] | name resolution |
+//! | [`resolve`], [`dns`] | name resolution, and the resolver that is used unless another one is given |
 //! | [`proxy`] | the egress proxy |
 //! | [`mod@retry_after`] | when the receiver asks for the next attempt |
 
@@ -45,6 +45,7 @@ pub mod client;
 pub mod config;
 mod connection;
 mod connector;
+pub mod dns;
 pub mod failure;
 mod h2_settings;
 mod habits;
@@ -65,11 +66,12 @@ pub mod webhook;
 
 pub use client::{Client, Request, Sent, Trail};
 pub use config::{Config, ConfigError};
+pub use dns::DnsResolver;
 pub use failure::Failure;
 pub use local::LocalTrouble;
 pub use progress::Timings;
 pub use proxy::{ProxyUrl, ProxyUrlError};
-pub use resolve::{Resolve, ResolveError, SystemResolver};
+pub use resolve::{Resolve, ResolveError};
 pub use response::{BodyNote, Response};
 pub use retry_after::{RetryAfter, retry_after};
 pub use webhook::Webhook;

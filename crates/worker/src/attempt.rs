@@ -82,9 +82,9 @@ async fn complete(
             match made {
                 Ok(made) => (work.delivery, made),
                 Err(trouble) => {
-                    let in_flight =
-                        shared.config.concurrency.get() as usize - shared.slots.available_permits();
-                    shared.trouble.note(trouble, in_flight);
+                    let concurrency = shared.config.concurrency.get() as usize;
+                    let in_flight = concurrency.saturating_sub(shared.slots.available_permits());
+                    shared.trouble.note(trouble, in_flight, concurrency);
                     return Completion::Job { lease, finish: Finish::RetryIn(trouble::RETRY_IN) };
                 }
             }

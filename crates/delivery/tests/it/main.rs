@@ -6,6 +6,8 @@ mod answers;
 mod bodies;
 mod connections;
 mod crowd;
+mod dns;
+mod dns_server;
 mod h2_receiver;
 mod http2;
 mod logs;
