@@ -7,11 +7,13 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | `answer` | what is learnt about a name |
 //! | `upstream` | the name servers, `/etc/hosts` and `/etc/resolv.conf` |
 //! | `server`, `sockets` | one name server, and how it is reached |
 //! | `names` | what is known of names |
 //! | `pulse` | whether name servers work at all |
 
+mod answer;
 mod names;
 mod pulse;
 mod server;
@@ -31,16 +33,17 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::answer::{Answer, NoAnswer};
 use self::names::{Known, Names};
 use self::pulse::Pulse;
-use self::upstream::{Answer, NoAnswer, Upstream};
+use self::upstream::Upstream;
 use crate::resolve::{Resolve, ResolveError};
 
 /// How long a lookup may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a lookup may take before earlier addresses of the name are used, and before it is suspected that no name server
 /// works.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TARDY: Duration = Duration::from_millis(500);
 /// How long all name servers have to show that one of them works.
 const PROBE: Duration = Duration::from_millis(1400);
 /// How many such names are asked for.
@@ -112,7 +115,7 @@ impl Resolve for DnsResolver {
             Known::Nothing => self.lookup(&host).await,
             Known::Stale(addresses, true) => {
                 let lookup = self.lookup(&host);
-                if let Ok(resolved) = timeout(PATIENCE, lookup.clone()).await {
+                if let Ok(resolved) = timeout(TARDY, lookup.clone()).await {
                     return resolved;
                 }
                 self.0.names().postpone(&host);
@@ -146,7 +149,7 @@ impl Drop for Running {
         }
         drop(lookups);
         // All attempts that waited for it have run out of time.
-        let waited = self.began.is_some_and(|began| began.elapsed() >= PATIENCE);
+        let waited = self.began.is_some_and(|began| began.elapsed() >= TARDY);
         if waited && !self.ended && !self.inner.pulse.is_down() {
             self.inner.names().silent(&self.name, ResolveError::Silent);
         }
@@ -200,7 +203,7 @@ impl Running {
 impl Inner {
     /// Returns once it is clear that no name server works. While one does, never.
     async fn broken(&self, began: Instant) {
-        sleep(PATIENCE).await;
+        sleep(TARDY).await;
         if self.works(began).await {
             std::future::pending::<()>().await;
         }

@@ -180,7 +180,7 @@ mod tests {
         for (ttl, valid) in [(0, 1), (60, 60), (86_400, 300)] {
             let mut names = Names::default();
             found(&mut names, "a.test", ttl);
-            pass(Duration::from_secs(valid) - Duration::from_millis(1)).await;
+            pass(Duration::from_millis(valid * 1000 - 1)).await;
             assert!(matches!(names.get("a.test"), Known::Valid(_)), "{ttl}");
             pass(Duration::from_millis(1)).await;
             assert!(matches!(names.get("a.test"), Known::Stale(_, true)), "{ttl}");
@@ -194,7 +194,7 @@ mod tests {
         let mut names = Names::default();
         for pause in [5, 10, 20, 30, 30] {
             assert_eq!(names.silent("a.test", ResolveError::Silent), None);
-            pass(Duration::from_secs(pause) - Duration::from_millis(1)).await;
+            pass(Duration::from_millis(pause * 1000 - 1)).await;
             assert!(matches!(names.get("a.test"), Known::Failed(ResolveError::Silent)), "{pause}");
             pass(Duration::from_millis(1)).await;
             assert!(matches!(names.get("a.test"), Known::Nothing), "{pause}");

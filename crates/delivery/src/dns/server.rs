@@ -14,8 +14,8 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::time::Instant;
 
+use super::answer::{Answer, NoAnswer};
 use super::sockets::{SERVER_TIMEOUT, Sockets};
-use super::upstream::{Answer, NoAnswer};
 use crate::local::LocalTrouble;
 
 /// How many addresses of a name are taken.

@@ -16,29 +16,8 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::time::{Instant, timeout};
 
+use super::answer::{Answer, NoAnswer};
 use super::server::{Server, addresses};
-
-/// What name servers say about a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Its addresses, and how long they are valid.
-    Found(Vec<IpAddr>, Duration),
-    /// It has none, or does not exist.
-    Nothing(Option<Duration>),
-}
-
-/// Why nothing is known about a name.
-#[derive(Clone, Debug)]
-pub(super) enum NoAnswer {
-    /// No server answered in time.
-    Silent,
-    /// The servers could not be reached, or could not say.
-    Failed(Arc<io::Error>),
-    /// This machine lacks what a query needs.
-    Local(Arc<io::Error>),
-    /// It is no name of a host.
-    NoName,
-}
 
 /// The name servers, and what the system's files say. Clones share them.
 #[derive(Clone)]

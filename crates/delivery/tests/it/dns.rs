@@ -21,8 +21,8 @@ fn resolver(server: &DnsServer) -> DnsResolver {
 }
 
 async fn resolve(resolver: &DnsResolver, name: &str) -> Result<Vec<String>, ResolveError> {
-    let resolved = tokio::time::timeout(LOOKUP, resolver.resolve(name)).await.unwrap();
-    resolved.map(|addresses| addresses.iter().map(ToString::to_string).collect())
+    let addresses = tokio::time::timeout(LOOKUP, resolver.resolve(name)).await.unwrap();
+    addresses.map(|addresses| addresses.iter().map(ToString::to_string).collect())
 }
 
 #[tokio::test]
