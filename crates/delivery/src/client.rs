@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
 use postrider_core::policy::AttemptTimeout;
-use postrider_core::{ErrorKind, TargetUrl, Verdict};
+use postrider_core::{ErrorKind, ProxyUrl, TargetUrl, Verdict};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Config, ConfigError};
 use crate::connection::{Message, NoAnswer};
-use crate::connector::{Connector, ConnectorConfig};
+use crate::connector::{self, Connector, ConnectorConfig};
 use crate::dns::DnsResolver;
 use crate::failure::Failure;
 use crate::head::Flaws;
@@ -48,6 +48,8 @@ pub struct Request {
     pub body: Bytes,
     /// The time limit for the whole attempt; `None` for [`Config::request_timeout`].
     pub timeout: Option<AttemptTimeout>,
+    /// The proxy to send through, instead of [`Config::proxy`].
+    pub proxy: Option<ProxyUrl>,
 }
 
 /// The result of an attempt.
@@ -64,7 +66,7 @@ pub struct Sent {
 /// How an attempt's result came about.
 #[derive(Clone, Debug, Default)]
 pub struct Trail {
-    /// The address of the receiver that got the request; `None` if no connection was made.
+    /// The address of the receiver that got the request; `None` if no connection was made, or a proxy resolved the name.
     pub remote: Option<SocketAddr>,
     /// How long each phase took.
     pub timings: Timings,
@@ -119,7 +121,6 @@ impl Client {
         let connector = Connector::new(ConnectorConfig {
             targets: config.targets.clone(),
             resolver,
-            proxy: config.proxy.clone(),
             tls: Tls::new(&config.extra_roots_pem)?,
             timeout: config.connect_timeout,
         });
@@ -134,14 +135,26 @@ impl Client {
 
     /// Checks whether deliveries may go to a URL now: resolves its host and judges every address, without connecting.
     ///
-    /// The server calls this when a subscriber is created. Each attempt judges the addresses again.
+    /// The server calls this when a subscriber is created. Each attempt judges the addresses again. If [`Config::proxy`] resolves
+    /// names, they are not judged.
     ///
     /// # Errors
     /// Fails with [`ErrorKind::Blocked`] if the target policy forbids the URL or an address, and with
     /// [`ErrorKind::Dns`] or [`ErrorKind::TimeoutDns`] if the host was not resolved.
     pub async fn check(&self, url: &TargetUrl) -> Result<(), Failure> {
+        self.check_through(url, None).await
+    }
+
+    /// The same for requests through `proxy` instead of [`Config::proxy`].
+    ///
+    /// # Errors
+    /// As [`Client::check`].
+    pub async fn check_through(&self, url: &TargetUrl, proxy: Option<&ProxyUrl>) -> Result<(), Failure> {
         let Inner { connector, config, .. } = &*self.0;
         config.targets.check(url)?;
+        if connector::proxy_resolves(url.host(), proxy.or(config.proxy.as_ref())) {
+            return Ok(());
+        }
         let deadline = Instant::now() + config.connect_timeout;
         timeout_at(deadline, connector.vetted(url.host()))
             .await
@@ -176,7 +189,8 @@ impl Client {
     ) -> Result<Response, Failure> {
         let config = &self.0.config;
         config.targets.check(&request.url)?;
-        let origin = Origin::of(&request.url);
+        let proxy = request.proxy.or_else(|| config.proxy.clone());
+        let origin = Origin::of(&request.url, proxy);
         let destination = Destination::of(&request.url)?;
         let message = Message { destination, headers: request.headers, body: request.body };
         let deadline = progress.deadline();
@@ -212,7 +226,7 @@ impl Client {
         let mut resends = Resends::default();
         loop {
             let mut lease = pool.lease(connector, origin, on_new_connection, progress).await?;
-            trail.remote = Some(lease.remote());
+            trail.remote = lease.remote();
             progress.enter(Phase::Headers);
             let NoAnswer { resend, failure, .. } = match lease.send(message).await {
                 Ok(response) => return Ok((response, lease)),
@@ -242,6 +256,7 @@ impl fmt::Debug for Request {
             .field("headers", &self.headers.keys())
             .field("body", &format_args!("{} bytes", self.body.len()))
             .field("timeout", &self.timeout)
+            .field("proxy", &self.proxy)
             .finish()
     }
 }

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use postrider_core::ProxyUrl;
 use postrider_core::target::TargetPolicy;
 use rustls::pki_types::pem;
 
 use crate::bounds;
-use crate::proxy::ProxyUrl;
 
 /// How a [`Client`](crate::Client) makes attempts. `Client::new` rejects values out of [`bounds`].
 ///
@@ -35,7 +35,7 @@ pub struct Config {
     pub targets: TargetPolicy,
     /// The name servers to ask, in their order; none for those of the system.
     pub dns_servers: Vec<SocketAddr>,
-    /// The HTTP proxy that tunnels all connections; `None` to connect directly.
+    /// The proxy that tunnels the connections of requests without one of their own; `None` to connect directly.
     pub proxy: Option<ProxyUrl>,
     /// PEM certificates to trust in addition to the web's roots. Each entry is the content of one file.
     pub extra_roots_pem: Vec<Vec<u8>>,

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn origin(port: usize) -> Origin {
-        Origin { https: true, host: format!("r{port}.test").into(), port: 443 }
+        Origin { https: true, host: format!("r{port}.test").into(), port: 443, proxy: None }
     }
 
     #[tokio::test(start_paused = true)]

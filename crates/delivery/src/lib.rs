@@ -15,6 +15,7 @@
 //!     headers: http::HeaderMap::new(),
 //!     body: "{}".into(),
 //!     timeout: None,
+//!     proxy: None,
 //! };
 //! let sent = client.send(request).await;
 //! match sent.result {
@@ -36,7 +37,6 @@
 //! | [`progress`] | how long the phases of an attempt took |
 //! | [`local`] | what this machine lacks |
 //! | [`resolve`], [`dns`] | name resolution, and the resolver that is used unless another one is given |
-//! | [`proxy`] | the egress proxy |
 //! | [`mod@retry_after`] | when the receiver asks for the next attempt |
 
 pub mod bounds;
@@ -55,11 +55,13 @@ pub mod local;
 mod origin;
 mod pool;
 pub mod progress;
-pub mod proxy;
+mod proxy;
+mod proxy_health;
 mod resend;
 pub mod resolve;
 pub mod response;
 pub mod retry_after;
+mod socks;
 mod stream;
 mod tls;
 pub mod webhook;
@@ -69,8 +71,9 @@ pub use config::{Config, ConfigError};
 pub use dns::DnsResolver;
 pub use failure::Failure;
 pub use local::LocalTrouble;
+#[doc(no_inline)]
+pub use postrider_core::{ProxyUrl, ProxyUrlError};
 pub use progress::Timings;
-pub use proxy::{ProxyUrl, ProxyUrlError};
 pub use resolve::{Resolve, ResolveError};
 pub use response::{BodyNote, Response};
 pub use retry_after::{RetryAfter, retry_after};

@@ -4,22 +4,24 @@ use std::sync::Arc;
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
-use postrider_core::{ErrorKind, TargetUrl};
+use postrider_core::{ErrorKind, ProxyUrl, TargetUrl};
 
 use crate::failure::Failure;
 
-/// The scheme, host and port of a URL: requests of one origin may share connections (RFC 9110, §4.3.1).
+/// The scheme, host and port of a URL, and the way there: requests of one origin may share connections (RFC 9110, §4.3.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub(crate) https: bool,
     /// A name, an IPv4 address, or an IPv6 address in brackets.
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
+    /// The proxy on the way. Requests through different proxies, or with different credentials for one, share nothing.
+    pub(crate) proxy: Option<ProxyUrl>,
 }
 
 impl Origin {
-    pub(crate) fn of(url: &TargetUrl) -> Self {
-        Self { https: url.is_https(), host: url.host().into(), port: url.port() }
+    pub(crate) fn of(url: &TargetUrl, proxy: Option<ProxyUrl>) -> Self {
+        Self { https: url.is_https(), host: url.host().into(), port: url.port(), proxy }
     }
 }
 

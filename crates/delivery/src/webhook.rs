@@ -111,7 +111,7 @@ impl Webhook<'_> {
     /// # Errors
     /// Fails as [`headers`](Self::headers) does.
     pub fn request(&self, url: TargetUrl, timeout: Option<AttemptTimeout>) -> Result<Request, Failure> {
-        Ok(Request { url, headers: self.headers()?, body: self.body.clone(), timeout })
+        Ok(Request { url, headers: self.headers()?, body: self.body.clone(), timeout, proxy: None })
     }
 }
 

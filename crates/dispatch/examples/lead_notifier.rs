@@ -104,7 +104,7 @@ impl LeadNotifier {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = Bytes::from(slack_message(lead).to_string());
-        Some(self.post(Request { url, headers, body, timeout: None }).await)
+        Some(self.post(Request { url, headers, body, timeout: None, proxy: None }).await)
     }
 
     async fn post_webhook(&self, lead: &Lead) -> Option<Result<EventId, NotifyError>> {

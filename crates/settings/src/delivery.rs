@@ -70,7 +70,7 @@ pub struct DeliveryArgs {
     )]
     pub dns_servers: Vec<SocketAddr>,
 
-    /// HTTP proxy for all deliveries: http://user:password@host:port
+    /// Proxy for all deliveries: http://, socks5:// or socks5h:// with user:password@host:port
     #[arg(
         long,
         env = "POSTRIDER_PROXY",

@@ -47,7 +47,7 @@ mod tests {
         secret.set_sensitive(true);
         headers.insert("x-api-key", secret);
         let url = "https://example.com/hook?token=s3cret".parse().unwrap();
-        let sent = request(&Request { url, headers, body: "{}".into(), timeout: None });
+        let sent = request(&Request { url, headers, body: "{}".into(), timeout: None, proxy: None });
         assert!(!format!("{sent:?}").contains("s3cret"), "{sent:?}");
         assert_eq!(sent.headers[0].1, SentValue::Shown("order.created".to_owned()));
         assert_eq!(hex::encode(sent.body_sha256)[..8], *"44136fa3");

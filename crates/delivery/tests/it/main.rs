@@ -16,6 +16,7 @@ mod odd_answers;
 mod proxies;
 mod receiver;
 mod setup;
+mod socks_server;
 mod targets;
 mod texts;
 mod timeouts;

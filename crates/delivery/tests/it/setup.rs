@@ -39,7 +39,8 @@ pub(crate) fn client(config: Config) -> Client {
 pub(crate) fn post(url: &str) -> Request {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    Request { url: url.parse().unwrap(), headers, body: Bytes::from_static(b"{\"a\":1}"), timeout: None }
+    let body = Bytes::from_static(b"{\"a\":1}");
+    Request { url: url.parse().unwrap(), headers, body, timeout: None, proxy: None }
 }
 
 pub(crate) async fn send(config: Config, url: &str) -> Sent {
