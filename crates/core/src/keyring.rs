@@ -88,6 +88,8 @@ pub enum Purpose {
     Headers,
     /// The answer to a request.
     Answer,
+    /// The URL of a tenant's egress proxy.
+    EgressProxy,
 }
 
 /// Why keys are invalid, or data cannot be sealed or opened. The message contains no key.
@@ -262,6 +264,7 @@ impl Purpose {
             Self::OlderSecrets => "older secrets",
             Self::Headers => "headers",
             Self::Answer => "answer",
+            Self::EgressProxy => "egress proxy",
         }
     }
 }

@@ -142,17 +142,9 @@ impl Client {
     /// Fails with [`ErrorKind::Blocked`] if the target policy forbids the URL or an address, and with
     /// [`ErrorKind::Dns`] or [`ErrorKind::TimeoutDns`] if the host was not resolved.
     pub async fn check(&self, url: &TargetUrl) -> Result<(), Failure> {
-        self.check_through(url, None).await
-    }
-
-    /// The same for requests through `proxy` instead of [`Config::proxy`].
-    ///
-    /// # Errors
-    /// As [`Client::check`].
-    pub async fn check_through(&self, url: &TargetUrl, proxy: Option<&ProxyUrl>) -> Result<(), Failure> {
         let Inner { connector, config, .. } = &*self.0;
         config.targets.check(url)?;
-        if connector::proxy_resolves(url.host(), proxy.or(config.proxy.as_ref())) {
+        if connector::proxy_resolves(url.host(), config.proxy.as_ref()) {
             return Ok(());
         }
         let deadline = Instant::now() + config.connect_timeout;

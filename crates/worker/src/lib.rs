@@ -43,6 +43,7 @@ mod payload_loader;
 mod payloads;
 mod point;
 mod presence;
+mod proxies;
 mod recorder;
 mod requests;
 #[cfg(feature = "program")]

@@ -16,6 +16,7 @@ use crate::in_flight::InFlight;
 use crate::pace::Signals;
 use crate::payloads::Payloads;
 use crate::presence::Presence;
+use crate::proxies::Proxies;
 use crate::shares::Shares;
 use crate::trouble::TroubleMonitor;
 
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) drained: Mutex<Option<LaneId>>,
     /// The retention that was last logged.
     pub(crate) retention: Mutex<Option<Retention>>,
+    /// The egress proxies of tenants.
+    pub(crate) proxies: Proxies,
     /// What this machine lacks.
     pub(crate) trouble: TroubleMonitor,
     /// The signals between the claimer and the recorder.

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 /// After how long a job that met local trouble returns to the queue.
 pub(crate) const RETRY_IN: Duration = Duration::from_secs(1);
+/// The same for a job whose tenant's egress proxy cannot be reached.
+pub(crate) const PROXY_RETRY_IN: Duration = Duration::from_secs(5);
 /// How long after the last trouble the worker claims more again, and how often it then doubles what it claims.
 const CALM: Duration = Duration::from_secs(5);
 const DOUBLE_EVERY: Duration = Duration::from_secs(1);

@@ -11,6 +11,7 @@ mod fold_statistics;
 mod hold_lanes;
 mod keep_partitions;
 mod measure;
+mod read_proxies;
 mod remove_audit;
 mod remove_expired;
 mod remove_keys;
@@ -35,7 +36,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 18] = [
+const TASKS: [Task; 19] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -55,6 +56,9 @@ const TASKS: [Task; 18] = [
         Box::pin(keep_partitions::run(shared))
     })
     .first_after(Duration::from_millis(300)),
+    Task::of_each("read egress proxies", read_proxies::interval, |shared| {
+        Box::pin(read_proxies::run(shared))
+    }),
     Task::of_each("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
     Task::of_one("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
     Task::of_one("tidy the queue", tidy::interval, |shared| Box::pin(tidy::run(shared))),
