@@ -59,6 +59,7 @@ impl Worker {
             labels: BoundedLabel::default(),
             in_flight: InFlight::default(),
             shares: Arc::default(),
+            reserve: Arc::default(),
             presence,
             payloads: Payloads::new(config.payload_memory, config.concurrency.get()),
             clock: ClockMonitor::default(),

@@ -46,6 +46,7 @@ mod presence;
 mod proxies;
 mod recorder;
 mod requests;
+mod reserve;
 #[cfg(feature = "program")]
 mod settings;
 mod shared;

@@ -17,6 +17,7 @@ use crate::pace::Signals;
 use crate::payloads::Payloads;
 use crate::presence::Presence;
 use crate::proxies::Proxies;
+use crate::reserve::Reserve;
 use crate::shares::Shares;
 use crate::trouble::TroubleMonitor;
 
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) in_flight: InFlight,
     /// How many of the slots each owner of jobs has.
     pub(crate) shares: Arc<Shares>,
+    /// How many of the slots lanes that hang have.
+    pub(crate) reserve: Arc<Reserve>,
     /// Its part among all workers.
     pub(crate) presence: Presence,
     /// The payloads that deliveries share.
