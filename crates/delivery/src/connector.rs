@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::failure::Failure;
 use crate::local::LocalTrouble;
-use crate::origin::Origin;
+use crate::origin::{Origin, Target};
 use crate::progress::{Phase, Progress};
-use crate::proxy::{self, Target};
+use crate::proxy;
 use crate::proxy_health::ProxyHealth;
 use crate::resolve::{Resolve, ResolveError};
 use crate::stream::Stream;

@@ -1,5 +1,6 @@
 //! Where connections lead to.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::uri::{Authority, Scheme};
@@ -23,6 +24,15 @@ impl Origin {
     pub(crate) fn of(url: &TargetUrl, proxy: Option<ProxyUrl>) -> Self {
         Self { https: url.is_https(), host: url.host().into(), port: url.port(), proxy }
     }
+}
+
+/// What a proxy is asked to connect to.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// An address that was judged.
+    Address(SocketAddr),
+    /// A host name that the proxy resolves, and a port.
+    Name(String, u16),
 }
 
 /// A URL as a request names it: whole over HTTP/2, and in two parts over HTTP/1.1.

@@ -4,7 +4,7 @@
 //! gains nothing. SNI and the `Host` header keep the host name. With `socks5h` the proxy resolves names, and has to judge them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,18 +18,10 @@ use tower::Service;
 
 use crate::failure::Failure;
 use crate::local::LocalTrouble;
+use crate::origin::Target;
 use crate::progress::{Phase, Progress};
 use crate::resolve::Resolve;
 use crate::socks;
-
-/// What a proxy is asked to connect to.
-#[derive(Clone, Debug)]
-pub(crate) enum Target {
-    /// An address that was judged.
-    Address(SocketAddr),
-    /// A host name that the proxy resolves, and a port.
-    Name(String, u16),
-}
 
 /// Connects to `target` through the proxy, which has to accept the connection.
 pub(crate) async fn tunnel(

@@ -10,7 +10,7 @@ use postrider_core::proxy_url::ProxyCredentials;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::proxy::Target;
+use crate::origin::Target;
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
