@@ -40,6 +40,7 @@ mod m0023_shapes;
 mod m0024_formats;
 mod m0025_event_types;
 mod m0026_event_keys;
+mod m0027_egress_proxies;
 mod m0028_owners;
 mod m0029_filters;
 mod schema;
@@ -77,6 +78,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0024_formats::Migration),
             Box::new(m0025_event_types::Migration),
             Box::new(m0026_event_keys::Migration),
+            Box::new(m0027_egress_proxies::Migration),
             Box::new(m0028_owners::Migration),
             Box::new(m0029_filters::Migration),
         ]

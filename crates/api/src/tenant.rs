@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use postrider_core::{TenantId, id, only_objects};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::stats::{DeliveryStatsView, SubscriberStatsView};
 use crate::subscriber::Change;
 use crate::{Cursor, Limit, List, Moment};
 
 /// A tenant to register.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+// No Debug: it may hold a proxy's password.
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct TenantRequest {
@@ -32,11 +34,20 @@ pub struct TenantRequest {
     /// How long the tenant's data is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<TenantRetentionRequest>,
+    /// The proxy for the tenant's deliveries, instead of the deployment's: `http://`, `socks5://` or `socks5h://` with
+    /// `user:password@host:port`, of at most 2,048 bytes. With `socks5h` the proxy resolves host names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = String, required = false, max_length = 2048, example = "socks5://acme:s3cret@proxy.internal:1080")
+    )]
+    pub egress_proxy: Option<Zeroizing<String>>,
 }
 
 /// Changes to a tenant. Fields that are absent keep their value; members of `metadata` and `retention` are changed one by
 /// one, and null removes them (RFC 7396).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+// No Debug: it may hold a proxy's password.
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct TenantChangeRequest {
@@ -63,6 +74,14 @@ pub struct TenantChangeRequest {
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<TenantRetentionRequest>))]
     pub retention: Change<TenantRetentionRequest>,
+    /// The proxy for the tenant's deliveries, instead of the deployment's; null removes it. As shown, with its credentials
+    /// masked, it is refused: repeat them.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(
+        feature = "schema",
+        schema(value_type = Option<String>, max_length = 2048, example = "socks5://acme:s3cret@proxy.internal:1080")
+    )]
+    pub egress_proxy: Change<Zeroizing<String>>,
 }
 
 /// How long a tenant's data is kept: an age such as `30d` or `12h`. What is absent or null is kept for as long as in the rest
@@ -106,6 +125,10 @@ pub struct TenantView {
     pub only_registered_types: bool,
     /// How long the tenant's data is kept.
     pub retention: TenantRetentionView,
+    /// The proxy for the tenant's deliveries, with its credentials masked; null for the deployment's. `***` if the key is
+    /// missing under which it was encrypted.
+    #[cfg_attr(feature = "schema", schema(required, example = "socks5://***:***@proxy.internal:1080"))]
+    pub egress_proxy: Option<String>,
     /// What the tenant has.
     pub counts: TenantCountsView,
     /// When the tenant was registered.

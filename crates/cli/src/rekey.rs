@@ -19,12 +19,14 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
     let (database, store) =
         postrider_program::open_store(&args.database, keyring, Purpose::Api, false).await?;
     let rekeyed = store.rekey().await.map_err(|error| match error {
-        RekeyError::Unopened { .. } => SettingsError::refused("POSTRIDER_SECRET_KEY", error).into(),
+        RekeyError::Unopened { .. } | RekeyError::UnopenedProxy(_) => {
+            SettingsError::refused("POSTRIDER_SECRET_KEY", error).into()
+        }
         error => StartError::from(error),
     })?;
     say(format_args!(
-        "re-encrypted the secrets of {} subscribers with the first key; {} already used it",
-        rekeyed.resealed, rekeyed.current
+        "re-encrypted the secrets of {} subscribers with the first key; {} already used it; and {} egress proxies of tenants",
+        rekeyed.resealed, rekeyed.current, rekeyed.proxies
     ));
     database.close().await;
     Ok(())

@@ -90,6 +90,8 @@ pub enum Purpose {
     Auth,
     /// The answer to a request.
     Answer,
+    /// The URL of a tenant's egress proxy.
+    EgressProxy,
 }
 
 /// Why keys are invalid, or data cannot be sealed or opened. The message contains no key.
@@ -265,6 +267,7 @@ impl Purpose {
             Self::Headers => "headers",
             Self::Auth => "auth",
             Self::Answer => "answer",
+            Self::EgressProxy => "egress proxy",
         }
     }
 }

@@ -26,6 +26,7 @@
 //! | [`object`] | structs that deserialise from JSON objects only |
 //! | [`channels`] | words that events and subscribers share |
 //! | [`metadata`] | texts that applications note about something |
+//! | [`proxy_url`] | the URLs of egress proxies |
 //! | [`target`] | the URLs and addresses that deliveries may go to |
 //! | [`chain()`] | printing an error with its causes |
 
@@ -51,6 +52,7 @@ pub mod merge_patch;
 pub mod metadata;
 pub mod object;
 pub mod policy;
+pub mod proxy_url;
 pub mod random;
 pub mod retry;
 #[cfg(feature = "schema")]
@@ -77,6 +79,7 @@ pub use id::{AttemptId, AuditId, DeliveryId, EventId, Id, IdGenerator, JobId, Ke
 pub use keyring::Keyring;
 pub use metadata::Metadata;
 pub use policy::Policy;
+pub use proxy_url::{ProxyUrl, ProxyUrlError};
 pub use random::{Random, SystemRandom};
 pub use retry::{RetryPolicy, RetrySchedule};
 pub use secret::Secret;

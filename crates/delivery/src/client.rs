@@ -11,14 +11,15 @@ use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
 use postrider_core::auth::{Credentials, OAuth2};
 use postrider_core::policy::{AttemptTimeout, RequestMethod};
-use postrider_core::{ErrorKind, ReceiverAuth, TargetUrl, Verdict};
+use postrider_core::{ErrorKind, ProxyUrl, ReceiverAuth, TargetUrl, Verdict};
 use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client_tls::{self, ClientTls, ClientTlsError};
 use crate::config::{Config, ConfigError};
 use crate::connection::{Message, NoAnswer};
-use crate::connector::{Connector, ConnectorConfig};
+use crate::connector::{self, Connector, ConnectorConfig};
+use crate::dns::DnsResolver;
 use crate::failure::Failure;
 use crate::generations::Generations;
 use crate::head::Flaws;
@@ -28,7 +29,7 @@ use crate::origin::{Destination, Origin};
 use crate::pool::{Lease, Pool};
 use crate::progress::{Phase, Progress, Timings};
 use crate::resend::{Resend, Resends};
-use crate::resolve::{Resolve, SystemResolver};
+use crate::resolve::Resolve;
 use crate::response::{Response, exceeds};
 use crate::tls::Tls;
 use crate::token::{self, Granted, Tokens};
@@ -64,6 +65,8 @@ pub struct Request {
     pub timeout: Option<AttemptTimeout>,
     /// How to authenticate to the receiver, beyond `headers`.
     pub auth: Option<Arc<ReceiverAuth>>,
+    /// The proxy to send through, instead of [`Config::proxy`].
+    pub proxy: Option<ProxyUrl>,
 }
 
 /// The result of an attempt.
@@ -80,7 +83,7 @@ pub struct Sent {
 /// How an attempt's result came about.
 #[derive(Clone, Debug, Default)]
 pub struct Trail {
-    /// The address of the receiver that got the request; `None` if no connection was made.
+    /// The address of the receiver that got the request; `None` if no connection was made, or a proxy resolved the name.
     pub remote: Option<SocketAddr>,
     /// How long each phase took.
     pub timings: Timings,
@@ -117,12 +120,13 @@ impl Sent {
 }
 
 impl Client {
-    /// Makes a client that resolves names with the operating system's resolver.
+    /// Makes a client that resolves names with a [`DnsResolver`], which asks [`Config::dns_servers`].
     ///
     /// # Errors
     /// Fails if a value of `config` is out of bounds, or a root certificate cannot be used.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        Self::with_resolver(config, Arc::new(SystemResolver::default()))
+        let resolver = DnsResolver::new(config.dns_servers.clone());
+        Self::with_resolver(config, Arc::new(resolver))
     }
 
     /// Makes a client that resolves names with `resolver`.
@@ -136,7 +140,6 @@ impl Client {
         let connector = Connector::new(ConnectorConfig {
             targets: config.targets.clone(),
             resolver,
-            proxy: config.proxy.clone(),
             tls,
             timeout: config.connect_timeout,
         });
@@ -152,7 +155,8 @@ impl Client {
 
     /// Checks whether deliveries may go to a URL now: resolves its host and judges every address, without connecting.
     ///
-    /// The server calls this when a subscriber is created. Each attempt judges the addresses again.
+    /// The server calls this when a subscriber is created. Each attempt judges the addresses again. If [`Config::proxy`] resolves
+    /// names, they are not judged.
     ///
     /// # Errors
     /// Fails with [`ErrorKind::Blocked`] if the target policy forbids the URL or an address, and with
@@ -160,10 +164,13 @@ impl Client {
     pub async fn check(&self, url: &TargetUrl) -> Result<(), Failure> {
         let Inner { connector, config, .. } = &*self.0;
         config.targets.check(url)?;
+        if connector::proxy_resolves(url.host(), config.proxy.as_ref()) {
+            return Ok(());
+        }
         let deadline = Instant::now() + config.connect_timeout;
         timeout_at(deadline, connector.vetted(url.host()))
             .await
-            .unwrap_or_else(|_| Err(Failure::timeout(Phase::Dns)))
+            .unwrap_or_else(|_| Err(connector.timeout(Phase::Dns)))
             .map(|_| ())
     }
 
@@ -213,7 +220,8 @@ impl Client {
         trail: &mut Trail,
     ) -> Result<Response, Failure> {
         let config = &self.0.config;
-        let Request { method, url, mut headers, body, auth, .. } = request;
+        let Request { method, url, mut headers, body, auth, proxy, timeout: _ } = request;
+        let proxy = proxy.or_else(|| config.proxy.clone());
         config.targets.check(&url)?;
         let client_tls = match &auth {
             Some(auth) => self.client_tls(auth).map_err(|_| unusable_certificate())?,
@@ -225,13 +233,14 @@ impl Client {
                 headers.insert(AUTHORIZATION, basic(username, password).ok_or_else(unsendable)?);
             }
             Some(Credentials::OAuth2(oauth)) => {
-                let token = self.token(oauth, client_tls.clone(), progress.deadline()).await?;
+                let way = (client_tls.clone(), proxy.clone());
+                let token = self.token(oauth, way, progress.deadline()).await?;
                 headers.insert(AUTHORIZATION, token.header.clone());
                 granted = Some(token);
             }
             Some(Credentials::None | Credentials::ClientCertificate { .. }) | None => {}
         }
-        let origin = Origin::of(&url, client_tls);
+        let origin = Origin::of(&url, client_tls, proxy);
         let message = Message { method, destination: Destination::of(&url)?, headers, body };
         let response = self.round_trip(&origin, &message, config.response_limit, progress, trail).await?;
         if let Some(granted) = granted {
@@ -244,14 +253,14 @@ impl Client {
     async fn token(
         &self,
         oauth: &OAuth2,
-        client_tls: Option<ClientTls>,
+        (client_tls, proxy): (Option<ClientTls>, Option<ProxyUrl>),
         deadline: Instant,
     ) -> Result<Granted, Failure> {
         let Inner { config, tokens, .. } = &*self.0;
         let digest = client_tls.as_ref().map(ClientTls::digest);
         let ask = async || {
             config.targets.check(&oauth.token_url)?;
-            let origin = Origin::of(&oauth.token_url, client_tls);
+            let origin = Origin::of(&oauth.token_url, client_tls, proxy);
             let destination = Destination::of(&oauth.token_url)?;
             let (headers, body) = token::request(oauth)?;
             let message = Message { method: RequestMethod::Post, destination, headers, body };
@@ -275,7 +284,8 @@ impl Client {
     ) -> Result<Response, Failure> {
         let deadline = progress.deadline();
         let exchange = timeout_at(deadline, self.exchange(origin, message, progress, trail));
-        let (response, lease) = exchange.await.unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))?;
+        let (response, lease) =
+            exchange.await.unwrap_or_else(|_| Err(self.0.connector.timeout(progress.phase())))?;
         progress.enter(Phase::Body);
         let flaws = lease.flaws();
         let cut = flaws.cut || exceeds(response.headers());
@@ -305,7 +315,7 @@ impl Client {
         let mut resends = Resends::default();
         loop {
             let mut lease = pool.lease(connector, origin, on_new_connection, progress).await?;
-            trail.remote = Some(lease.remote());
+            trail.remote = lease.remote();
             progress.enter(Phase::Headers);
             let NoAnswer { resend, failure, .. } = match lease.send(message).await {
                 Ok(response) => return Ok((response, lease)),
@@ -346,6 +356,7 @@ impl fmt::Debug for Request {
             .field("body", &format_args!("{} bytes", self.body.len()))
             .field("timeout", &self.timeout)
             .field("auth", &self.auth)
+            .field("proxy", &self.proxy)
             .finish()
     }
 }

@@ -1,12 +1,13 @@
 //! The client's configuration and its validation.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use postrider_core::ProxyUrl;
 use postrider_core::target::TargetPolicy;
 use rustls::pki_types::pem;
 
 use crate::bounds;
-use crate::proxy::ProxyUrl;
 
 /// How a [`Client`](crate::Client) makes attempts. `Client::new` rejects values out of [`bounds`].
 ///
@@ -32,7 +33,9 @@ pub struct Config {
     pub response_limit: usize,
     /// The URLs and addresses that deliveries may go to.
     pub targets: TargetPolicy,
-    /// The HTTP proxy that tunnels all connections; `None` to connect directly.
+    /// The name servers to ask, in their order; none for those of the system.
+    pub dns_servers: Vec<SocketAddr>,
+    /// The proxy that tunnels the connections of requests without one of their own; `None` to connect directly.
     pub proxy: Option<ProxyUrl>,
     /// PEM certificates to trust in addition to the web's roots. Each entry is the content of one file.
     pub extra_roots_pem: Vec<Vec<u8>>,
@@ -106,6 +109,7 @@ impl Default for Config {
             request_timeout: Duration::from_secs(30),
             response_limit: 5000,
             targets: TargetPolicy::default(),
+            dns_servers: Vec::new(),
             proxy: None,
             extra_roots_pem: Vec::new(),
             // Node, Apache and uvicorn close connections that are idle for 5 s.

@@ -45,7 +45,8 @@ pub(crate) enum Sender {
 /// What is known of a connection.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    pub(crate) remote: SocketAddr,
+    /// The receiver's address; `None` if a proxy has resolved it.
+    pub(crate) remote: Option<SocketAddr>,
     received: Received,
     /// The next response on an HTTP/1.1 connection.
     expected: Option<Expected>,
@@ -212,7 +213,7 @@ impl Facts {
         self.expected.as_ref().map_or_else(Flaws::default, Expected::flaws)
     }
 
-    fn new(remote: SocketAddr, received: Received, expected: Option<Expected>) -> Self {
+    fn new(remote: Option<SocketAddr>, received: Received, expected: Option<Expected>) -> Self {
         let streams = Streams {
             active: AtomicUsize::new(1),
             opened: AtomicUsize::new(1),

@@ -11,16 +11,18 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use postrider_core::target::TargetPolicy;
-use postrider_core::{ErrorKind, chain};
+use postrider_core::{ErrorKind, ProxyUrl, chain};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client_tls::ClientTls;
 use crate::failure::Failure;
-use crate::origin::Origin;
+use crate::local::LocalTrouble;
+use crate::origin::{Origin, Target};
 use crate::progress::{Phase, Progress};
-use crate::proxy::ProxyUrl;
-use crate::resolve::Resolve;
+use crate::proxy;
+use crate::proxy_health::ProxyHealth;
+use crate::resolve::{Resolve, ResolveError};
 use crate::stream::Stream;
 use crate::tls::{self, Tls, Versions};
 
@@ -34,7 +36,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects to addresses that the target policy allows.
 #[derive(Clone)]
-pub(crate) struct Connector(Arc<ConnectorConfig>);
+pub(crate) struct Connector(Arc<ConnectorConfig>, Arc<ProxyHealth>);
 
 /// A new connection to a receiver.
 #[derive(Debug)]
@@ -42,21 +44,20 @@ pub(crate) struct Opened {
     pub(crate) stream: Stream,
     /// Whether both ends agreed on HTTP/2.
     pub(crate) h2: bool,
-    /// The receiver's address, also if a proxy connects to it.
-    pub(crate) remote: SocketAddr,
+    /// The receiver's address, also if a proxy connects to it; `None` if the proxy has resolved it.
+    pub(crate) remote: Option<SocketAddr>,
 }
 
 pub(crate) struct ConnectorConfig {
     pub(crate) targets: TargetPolicy,
     pub(crate) resolver: Arc<dyn Resolve>,
-    pub(crate) proxy: Option<ProxyUrl>,
     pub(crate) tls: Tls,
     pub(crate) timeout: Duration,
 }
 
 impl Connector {
     pub(crate) fn new(config: ConnectorConfig) -> Self {
-        Self(Arc::new(config))
+        Self(Arc::new(config), Arc::default())
     }
 
     /// Resolves a host and judges every address. One forbidden address rejects the host.
@@ -66,9 +67,10 @@ impl Connector {
             Ok(address) => vec![address],
             Err(_) => self.0.resolver.resolve(host).await.map_err(|error| {
                 tracing::debug!(host, error = %chain(&error), "host name not resolved");
-                match error.local_trouble() {
-                    Some(trouble) => Failure::local(trouble),
-                    None => Failure::dns("the host name could not be resolved", host),
+                match (error.local_trouble(), error) {
+                    (Some(trouble), _) => Failure::local(trouble),
+                    (None, ResolveError::Silent) => Failure::silent(host),
+                    (None, _) => Failure::dns("the host name could not be resolved", host),
                 }
             })?,
         };
@@ -89,9 +91,20 @@ impl Connector {
         progress: &Progress,
     ) -> Result<Opened, Failure> {
         let deadline = progress.within(self.0.timeout);
-        timeout_at(deadline, self.connect_by(origin, versions, deadline, progress))
-            .await
-            .unwrap_or_else(|_| Err(Failure::timeout(progress.phase())))
+        timeout_at(deadline, self.connect_by(origin, versions, deadline, progress)).await.unwrap_or_else(
+            |_| {
+                self.note_timeout(origin.proxy.as_ref(), progress.phase());
+                Err(self.timeout(progress.phase()))
+            },
+        )
+    }
+
+    /// Time ran out in `phase`.
+    pub(crate) fn timeout(&self, phase: Phase) -> Failure {
+        if phase == Phase::Dns && !self.0.resolver.is_available() {
+            return Failure::local(LocalTrouble::Resolver);
+        }
+        Failure::timeout(phase)
     }
 
     async fn connect_by(
@@ -101,9 +114,19 @@ impl Connector {
         deadline: Instant,
         progress: &Progress,
     ) -> Result<Opened, Failure> {
-        progress.enter(Phase::Dns);
-        let addresses = self.vetted(&origin.host).await?;
-        let (tcp, remote) = self.first_to_accept(&addresses, origin.port, deadline, progress).await?;
+        let (tcp, remote) = match &origin.proxy {
+            Some(proxy) if proxy_resolves(&origin.host, Some(proxy)) => {
+                let target = Target::Name(origin.host.as_ref().to_owned(), origin.port);
+                (self.tunnel(proxy, &target, progress).await?, None)
+            }
+            proxy => {
+                progress.enter(Phase::Dns);
+                let addresses = self.vetted(&origin.host).await?;
+                let way = Way { port: origin.port, proxy: proxy.as_ref(), deadline, progress };
+                let (tcp, remote) = self.first_to_accept(&addresses, &way).await?;
+                (tcp, Some(remote))
+            }
+        };
         if !origin.https {
             return Ok(Opened { stream: Stream::new(tcp), h2: false, remote });
         }
@@ -120,9 +143,7 @@ impl Connector {
     async fn first_to_accept(
         &self,
         addresses: &[IpAddr],
-        port: u16,
-        deadline: Instant,
-        progress: &Progress,
+        way: &Way<'_>,
     ) -> Result<(TcpStream, SocketAddr), Failure> {
         let order = race_order(addresses);
         let mut untried = (1..=order.len()).rev().zip(order).peekable();
@@ -134,11 +155,12 @@ impl Connector {
             if dials.len() < MAX_RACING
                 && let Some((remaining, address)) = untried.next()
             {
-                let share = deadline.saturating_duration_since(now) / u32::try_from(remaining).unwrap_or(1);
+                let share =
+                    way.deadline.saturating_duration_since(now) / u32::try_from(remaining).unwrap_or(1);
                 head_start = head_start.min(share);
                 let racing = u32::try_from(remaining.min(MAX_RACING)).unwrap_or(1);
-                let remote = SocketAddr::new(address, port);
-                dials.push(self.dial_by(remote, now + share * racing, progress));
+                let remote = SocketAddr::new(address, way.port);
+                dials.push(self.dial_by(remote, now + share * racing, way));
             }
             let ended = if dials.len() < MAX_RACING && untried.peek().is_some() {
                 let Ok(ended) = timeout_at(now + head_start, dials.next()).await else { continue };
@@ -162,18 +184,45 @@ impl Connector {
         &self,
         remote: SocketAddr,
         deadline: Instant,
-        progress: &Progress,
+        way: &Way<'_>,
     ) -> Result<(TcpStream, SocketAddr), Failure> {
-        match timeout_at(deadline, self.dial(remote, progress)).await {
-            Ok(dialled) => dialled.map(|stream| (stream, remote)),
-            Err(_) => Err(Failure::timeout(progress.phase())),
+        if let Ok(dialled) = timeout_at(deadline, self.dial(remote, way)).await {
+            return dialled.map(|stream| (stream, remote));
+        }
+        self.note_timeout(way.proxy, way.progress.phase());
+        Err(Failure::timeout(way.progress.phase()))
+    }
+
+    /// Makes a connection through a proxy, unless that could not be reached a moment ago.
+    async fn tunnel(
+        &self,
+        proxy: &ProxyUrl,
+        target: &Target,
+        progress: &Progress,
+    ) -> Result<TcpStream, Failure> {
+        let health = &self.1;
+        let trial = health.trial(proxy).ok_or_else(|| Failure::local(LocalTrouble::Proxy))?;
+        let stream = proxy::reach(proxy, &*self.0.resolver, progress).await.inspect_err(|failure| {
+            if failure.local == Some(LocalTrouble::Proxy) {
+                health.failed(proxy);
+            }
+        })?;
+        trial.reached();
+        proxy::tunnel(proxy, stream, target, progress).await
+    }
+
+    /// Takes note of a proxy that could not be reached in time.
+    fn note_timeout(&self, proxy: Option<&ProxyUrl>, phase: Phase) {
+        if let Some(proxy) = proxy.filter(|_| phase == Phase::Proxy) {
+            self.1.failed(proxy);
         }
     }
 
     /// Makes a TCP connection to a judged address, directly or through the proxy.
-    async fn dial(&self, address: SocketAddr, progress: &Progress) -> Result<TcpStream, Failure> {
-        if let Some(proxy) = &self.0.proxy {
-            return proxy.tunnel(address, progress).await;
+    async fn dial(&self, address: SocketAddr, way: &Way<'_>) -> Result<TcpStream, Failure> {
+        let progress = way.progress;
+        if let Some(proxy) = way.proxy {
+            return self.tunnel(proxy, &Target::Address(address), progress).await;
         }
         progress.enter(Phase::Connect);
         let stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error, address))?;
@@ -193,6 +242,22 @@ impl Connector {
         }
         Ok(stream)
     }
+}
+
+/// How and until when the addresses of a host are tried.
+struct Way<'a> {
+    port: u16,
+    proxy: Option<&'a ProxyUrl>,
+    deadline: Instant,
+    progress: &'a Progress,
+}
+
+/// Returns whether a proxy resolves this host. Names of the machine itself are never left to it: they are judged.
+pub(crate) fn proxy_resolves(host: &str, proxy: Option<&ProxyUrl>) -> bool {
+    let bare = host.trim_end_matches('.');
+    let is_own = bare.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"));
+    let is_name = !host.starts_with('[') && bare.parse::<IpAddr>().is_err();
+    is_name && !is_own && proxy.is_some_and(ProxyUrl::resolves_names)
 }
 
 /// Returns the addresses to try, in order: IPv6 and IPv4 in turn, beginning with the family of the first (RFC 8305, §4).

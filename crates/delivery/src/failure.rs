@@ -60,6 +60,12 @@ impl Failure {
         Self { kind: ErrorKind::Dns, local: None, text: Text::WithHost { text, host: host.to_owned() } }
     }
 
+    /// A host whose name servers do not answer.
+    pub(crate) fn silent(host: &str) -> Self {
+        let text = "the name servers of the host did not answer";
+        Self { kind: ErrorKind::TimeoutDns, ..Self::dns(text, host) }
+    }
+
     /// A failed request to a token endpoint. What this machine lacks remains that.
     pub(crate) fn of_token_endpoint(failure: Self) -> Self {
         if failure.local.is_some() {

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn origin(port: usize) -> Origin {
-        Origin { https: true, host: format!("r{port}.test").into(), port: 443, client_tls: None }
+        Origin { https: true, host: format!("r{port}.test").into(), port: 443, client_tls: None, proxy: None }
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@
 //!     body: "{}".into(),
 //!     timeout: None,
 //!     auth: None,
+//!     proxy: None,
 //! };
 //! let sent = client.send(request).await;
 //! match sent.result {
@@ -40,8 +41,7 @@
 //! | [`client_tls`] | client certificates and private authorities |
 //! | [`progress`] | how long the phases of an attempt took |
 //! | [`local`] | what this machine lacks |
-//! | [`resolve`] | name resolution |
-//! | [`proxy`] | the egress proxy |
+//! | [`resolve`], [`dns`] | name resolution, and the resolver that is used unless another one is given |
 //! | [`mod@retry_after`] | when the receiver asks for the next attempt |
 
 pub mod bounds;
@@ -52,6 +52,7 @@ pub mod config;
 mod connection;
 mod connector;
 pub mod encoding;
+pub mod dns;
 pub mod failure;
 mod generations;
 mod h2_settings;
@@ -63,11 +64,13 @@ pub mod local;
 mod origin;
 mod pool;
 pub mod progress;
-pub mod proxy;
+mod proxy;
+mod proxy_health;
 mod resend;
 pub mod resolve;
 pub mod response;
 pub mod retry_after;
+mod socks;
 mod stream;
 mod tls;
 mod token;
@@ -77,11 +80,13 @@ pub use client::{Client, Request, Sent, Trail};
 pub use client_tls::{ClientTls, ClientTlsError, ClientTlsReason};
 pub use config::{Config, ConfigError};
 pub use encoding::Encoded;
+pub use dns::DnsResolver;
 pub use failure::Failure;
 pub use local::LocalTrouble;
+#[doc(no_inline)]
+pub use postrider_core::{ProxyUrl, ProxyUrlError};
 pub use progress::Timings;
-pub use proxy::{ProxyUrl, ProxyUrlError};
-pub use resolve::{Resolve, ResolveError, SystemResolver};
+pub use resolve::{Resolve, ResolveError};
 pub use response::{BodyNote, Response};
 pub use retry_after::{RetryAfter, retry_after};
 pub use webhook::Webhook;

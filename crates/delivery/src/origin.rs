@@ -1,16 +1,17 @@
 //! Where connections lead to.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
-use postrider_core::{ErrorKind, TargetUrl};
+use postrider_core::{ErrorKind, ProxyUrl, TargetUrl};
 
 use crate::client_tls::ClientTls;
 use crate::failure::Failure;
 
-/// The scheme, host and port of a URL: requests of one origin may share connections (RFC 9110, §4.3.1), if they present
-/// the same client certificate and trust the same authorities.
+/// The scheme, host and port of a URL, and the way there: requests of one origin may share connections (RFC 9110, §4.3.1),
+/// if they present the same client certificate and trust the same authorities.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub(crate) https: bool,
@@ -18,12 +19,23 @@ pub(crate) struct Origin {
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
     pub(crate) client_tls: Option<ClientTls>,
+    /// The proxy on the way. Requests through different proxies, or with different credentials for one, share nothing.
+    pub(crate) proxy: Option<ProxyUrl>,
 }
 
 impl Origin {
-    pub(crate) fn of(url: &TargetUrl, client_tls: Option<ClientTls>) -> Self {
-        Self { https: url.is_https(), host: url.host().into(), port: url.port(), client_tls }
+    pub(crate) fn of(url: &TargetUrl, client_tls: Option<ClientTls>, proxy: Option<ProxyUrl>) -> Self {
+        Self { https: url.is_https(), host: url.host().into(), port: url.port(), client_tls, proxy }
     }
+}
+
+/// What a proxy is asked to connect to.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// An address that was judged.
+    Address(SocketAddr),
+    /// A host name that the proxy resolves, and a port.
+    Name(String, u16),
 }
 
 /// A URL as a request names it: whole over HTTP/2, and in two parts over HTTP/1.1.

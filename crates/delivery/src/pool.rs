@@ -395,7 +395,7 @@ impl Lease {
         sent
     }
 
-    pub(crate) fn remote(&self) -> SocketAddr {
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
         self.facts.remote
     }
 

@@ -119,8 +119,8 @@ impl Webhook<'_> {
     /// # Errors
     /// Fails as [`headers`](Self::headers) does.
     pub fn request(&self, url: TargetUrl, timeout: Option<AttemptTimeout>) -> Result<Request, Failure> {
-        let body = self.body.bytes.clone();
-        Ok(Request { method: self.method, url, headers: self.headers()?, body, timeout, auth: None })
+        let (headers, body) = (self.headers()?, self.body.bytes.clone());
+        Ok(Request { method: self.method, url, headers, body, timeout, auth: None, proxy: None })
     }
 }
 

@@ -105,10 +105,8 @@ impl LeadNotifier {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = Bytes::from(slack_message(lead).to_string());
-        Some(
-            self.post(Request { method: RequestMethod::Post, url, headers, body, timeout: None, auth: None })
-                .await,
-        )
+        let (method, timeout) = (RequestMethod::Post, None);
+        Some(self.post(Request { method, url, headers, body, timeout, auth: None, proxy: None }).await)
     }
 
     async fn post_webhook(&self, lead: &Lead) -> Option<Result<EventId, NotifyError>> {

@@ -85,8 +85,10 @@ pub(crate) async fn claim(
             return Ok((Claimed { jobs, more: left.more, blocked, limits, opens_in: left.opens_in }, joined));
         }
         if !left.unvisited {
-            // Beside a skipped owner there may be many lanes of its own, which a search would read for nothing.
-            let Some(after) = turns.search_from(claim.skip_owners.is_empty()) else {
+            // Beside a skipped owner there may be many lanes of its own, which a search would read for nothing, as it would read
+            // many skipped lanes.
+            let at_once = claim.skip_owners.is_empty() && claim.skip.len() <= 1;
+            let Some(after) = turns.search_from(at_once) else {
                 return Ok((
                     Claimed { blocked, limits, opens_in: left.opens_in, ..Claimed::default() },
                     joined,

@@ -1,6 +1,6 @@
 //! Jobs, lanes and leases, and the arguments and results of a queue's calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ pub struct Claim {
     /// How long the leases last.
     pub lease: Duration,
     /// Lanes to skip.
-    pub skip: Vec<LaneId>,
+    pub skip: HashSet<LaneId>,
     /// Owners whose lanes to skip.
     pub skip_owners: Vec<String>,
     /// How many jobs of a lane without a limit of its own may run at once, over all workers.
@@ -193,7 +193,7 @@ impl Claim {
             token,
             max,
             lease,
-            skip: Vec::new(),
+            skip: HashSet::new(),
             skip_owners: Vec::new(),
             lane_concurrency,
             worker: None,

@@ -152,7 +152,7 @@ impl IntoResponse for Problem {
 // response only says whether to try again.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if matches!(error, StoreError::TakenOver | StoreError::UidTaken) {
+        if matches!(error, StoreError::TakenOver | StoreError::UidTaken | StoreError::TooManyProxies) {
             return Self::new(StatusCode::CONFLICT, error.to_string());
         }
         let trace_id = postrider_telemetry::context::current_trace_id();

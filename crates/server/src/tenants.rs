@@ -51,6 +51,7 @@ fn tenant_view(tenant: Tenant, counts: TenantCounts) -> TenantView {
         metadata: tenant.metadata.into(),
         active: tenant.active,
         only_registered_types: tenant.only_registered,
+        egress_proxy: tenant.egress_proxy.as_ref().map(ToString::to_string),
         retention: TenantRetentionView { history: age(history), payloads: age(payloads), dead: age(dead) },
         counts: TenantCountsView {
             subscribers: subscriber_stats_view(counts.subscribers),
@@ -142,6 +143,8 @@ async fn read(
 ///
 /// With `active: false` the tenant's events are refused with 403, by other servers a few seconds later, and its deliveries
 /// wait; nothing is lost. With `active: true` both go on.
+///
+/// Workers use another `egress_proxy` within 5 s.
 #[utoipa::path(
     patch, path = "/v1/tenants/{id}", operation_id = "change_tenant", tag = "tenants",
     params(("id" = String, Path, description = "The tenant's id.")),

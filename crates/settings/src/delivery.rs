@@ -2,6 +2,7 @@
 
 #![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,7 +63,14 @@ pub struct DeliveryArgs {
     )]
     pub response_limit: usize,
 
-    /// HTTP proxy for all deliveries: http://user:password@host:port
+    /// Name servers for receivers' host names, instead of those of the system: addresses with or without a port, separated by
+    /// commas
+    #[arg(
+        long, env = "POSTRIDER_DNS_SERVERS", value_name = "IP[:PORT],…", value_delimiter = ',', value_parser = name_server
+    )]
+    pub dns_servers: Vec<SocketAddr>,
+
+    /// Proxy for all deliveries: http://, socks5:// or socks5h:// with user:password@host:port
     #[arg(
         long,
         env = "POSTRIDER_PROXY",
@@ -106,6 +114,7 @@ impl DeliveryArgs {
             request_timeout: self.request_timeout,
             response_limit: self.response_limit,
             targets: self.targets(),
+            dns_servers: self.dns_servers.clone(),
             proxy: proxy.map_err(|error| SettingsError::refused("POSTRIDER_PROXY", error))?,
             extra_roots_pem,
             ..Config::default()
@@ -118,6 +127,14 @@ impl DeliveryArgs {
         let addresses = if self.nat64 { addresses.judging_nat64() } else { addresses };
         TargetPolicy { addresses, https_only: self.https_only }
     }
+}
+
+fn name_server(text: &str) -> Result<SocketAddr, &'static str> {
+    let text = text.trim();
+    let with_port = text.parse().ok();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let server = with_port.or_else(|| Some(SocketAddr::new(bare.parse::<IpAddr>().ok()?, 53)));
+    server.ok_or("expected an IP address, or an address with a port, such as 10.0.0.2:53 or [fd00::2]:53")
 }
 
 /// Returns the variable of the setting that `error` is about.

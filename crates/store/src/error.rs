@@ -24,6 +24,9 @@ pub enum StoreError {
     /// Another subscriber of the tenant has the uid.
     #[error("another subscriber of the tenant has this uid")]
     UidTaken,
+    /// As many tenants as may have an egress proxy have one.
+    #[error("10,000 tenants have an egress proxy, which is the most that there may be")]
+    TooManyProxies,
 }
 
 impl StoreError {
@@ -32,7 +35,7 @@ impl StoreError {
         match self {
             Self::Database(error) => error.is_unavailable(),
             Self::Queue(error) => error.is_unavailable(),
-            Self::Keyring(_) | Self::TakenOver | Self::UidTaken => false,
+            Self::Keyring(_) | Self::TakenOver | Self::UidTaken | Self::TooManyProxies => false,
         }
     }
 }

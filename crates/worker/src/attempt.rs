@@ -12,6 +12,7 @@ use postrider_shape::{Event, ShapeError, Shaped, Wanted};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::exchange::SentRequest;
 use postrider_store::loading::{Body, Loaded, Work};
+use postrider_store::tenants::EgressProxy;
 use postrider_telemetry::context::{self, TraceParent};
 use postrider_telemetry::{metric, span};
 use tokio_util::sync::CancellationToken;
@@ -83,10 +84,14 @@ async fn complete(
             };
             match made {
                 Ok(made) => (work.delivery, made),
-                Err(trouble) => {
-                    let in_flight =
-                        shared.config.concurrency.get() as usize - shared.slots.available_permits();
-                    shared.trouble.note(trouble, in_flight);
+                Err(Unsent::ByTenantsProxy) => {
+                    shared.proxies.unreachable(&work.delivery.tenant);
+                    return Completion::Job { lease, finish: Finish::RetryIn(trouble::PROXY_RETRY_IN) };
+                }
+                Err(Unsent::ByMachine(trouble)) => {
+                    let concurrency = shared.config.concurrency.get() as usize;
+                    let in_flight = concurrency.saturating_sub(shared.slots.available_permits());
+                    shared.trouble.note(trouble, in_flight, concurrency);
                     return Completion::Job { lease, finish: Finish::RetryIn(trouble::RETRY_IN) };
                 }
             }
@@ -184,13 +189,21 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
     span
 }
 
+/// Why a request could not be made, for which no receiver is to blame.
+enum Unsent {
+    /// This machine lacks something.
+    ByMachine(LocalTrouble),
+    /// The egress proxy of the tenant cannot be reached, or read. That is no reason to send less for others.
+    ByTenantsProxy,
+}
+
 /// Makes an attempt. Fails if this machine could not make the request, which is then no attempt.
 async fn deliver(
     shared: &Shared,
     work: &Work,
     body: Bytes,
     trace: Option<&str>,
-) -> Result<(Option<Attempt>, End), LocalTrouble> {
+) -> Result<(Option<Attempt>, End), Unsent> {
     let ids = shared.store.ids();
     // Both clocks, this one first: if the process is stopped in between, the attempt is recorded as too long, and not as
     // ended before its request was sent.
@@ -241,9 +254,15 @@ async fn deliver(
         traceparent: Some(&traceparent),
     };
     let _in_flight = InFlightGauge::increment();
+    let proxy = shared.proxies.of(&delivery.tenant);
     let (request, sent) = match webhook.request(work.recipient.url.clone(), policy.timeout()) {
         Ok(request) => {
-            let request = Request { auth: work.recipient.auth.clone(), ..request };
+            let proxy = match &proxy {
+                Some(EgressProxy::Url(url)) => Some(url.clone()),
+                Some(EgressProxy::Unreadable) => return Err(Unsent::ByTenantsProxy),
+                None => None,
+            };
+            let request = Request { auth: work.recipient.auth.clone(), proxy, ..request };
             let about = SentRequest { transform, ..exchange::request(&request) };
             (Some(about), during("sent", shared.client.send(request)).await)
         }
@@ -251,7 +270,8 @@ async fn deliver(
     };
     let sent = Sent { duration: began.elapsed(), ..sent };
     if let Some(trouble) = sent.result.as_ref().err().and_then(|failure| failure.local) {
-        return Err(trouble);
+        let of_tenant = trouble == LocalTrouble::Proxy && proxy.is_some();
+        return Err(if of_tenant { Unsent::ByTenantsProxy } else { Unsent::ByMachine(trouble) });
     }
     if delivery.attempts == 0 {
         let latency = started_at.since(delivery.created_at);

@@ -1,6 +1,6 @@
 //! Claiming: as many jobs as there are free worker slots, and loading what they need.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::attempt;
 use crate::completion::{Completion, Completions};
 use crate::pace::{Backoff, ClaimPace, Found, Next, free_slots};
 use crate::point::point;
+use crate::reserve::{Counted, Permitted};
 use crate::shared::Shared;
 use crate::shares::{Allowance, Share};
 
@@ -126,8 +127,12 @@ impl Claimer {
         // No lane may take all slots of a worker, whatever its subscriber's policy allows.
         let most_of_the_slots = (config.concurrency.get() as usize * 3 / 4).max(1);
         let token = LeaseToken(self.shared.store.ids().next_uuid());
-        let skip = self.shared.in_flight.lanes_with(most_of_the_slots);
+        let mut skip: HashSet<LaneId> =
+            self.shared.in_flight.lanes_with(most_of_the_slots).into_iter().collect();
         let Allowance { jobs, full } = self.shared.shares.allow(config.concurrency.get() as usize, free);
+        let Permitted { jobs, skip: hanging, may_follow } =
+            self.shared.reserve.permit(config.concurrency.get() as usize, jobs);
+        skip.extend(hanging);
         let skipped = !skip.is_empty() || !full.is_empty();
         let claim = Claim {
             skip,
@@ -154,6 +159,9 @@ impl Claimer {
         let next = self.pace.claimed(&self.shared.signals, started, found);
         if jobs.is_empty() {
             self.shared.in_flight.limit(&limits);
+            if may_follow {
+                return Ok(Next::ClaimAgain);
+            }
         } else {
             self.start(jobs, &limits, fetched).await;
         }
@@ -191,7 +199,8 @@ impl Claimer {
         in_flight.limit(limits);
         let mut slots = Vec::with_capacity(jobs.len());
         for job in &jobs {
-            slots.push((take_slot(&self.shared.slots).await, self.shared.shares.take(&job.owner)));
+            let slot = take_slot(&self.shared.slots).await;
+            slots.push((slot, self.shared.shares.take(&job.owner), self.shared.reserve.take(job.lease.lane)));
         }
         point("claimed");
         if let Some(loading) = self.loading.take()
@@ -211,7 +220,7 @@ impl Claimer {
 }
 
 /// What belongs to a claimed job: the token that cancels its attempt, and its worker slot.
-type Resources = (CancellationToken, (Option<OwnedSemaphorePermit>, Share));
+type Resources = (CancellationToken, (Option<OwnedSemaphorePermit>, Share, Counted));
 
 /// Loads claimed jobs and starts their attempts. Returns whether it could; if not, it gives the jobs back.
 async fn load(
@@ -245,6 +254,7 @@ async fn load(
         attempts.spawn(async move {
             let (completion, permit) = attempt::run(&shared, job, loaded, &cancel).await;
             shared.in_flight.attempted(completion.lease(), completion.has_succeeded(), permit);
+            slot.2.ended(completion.has_timed_out());
             completions.send(completion).await;
             // Released only now that the recorder has accepted the outcome, so that a slow recorder slows claiming.
             drop(slot);

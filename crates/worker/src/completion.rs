@@ -1,5 +1,6 @@
 //! What becomes of a claimed job, on its way from the attempt to the recorder.
 
+use postrider_core::ErrorKind;
 use postrider_queue::{Finish, Lease};
 use postrider_store::attempt::{End, Outcome};
 use postrider_telemetry::context::TraceParent;
@@ -29,6 +30,14 @@ impl Completion {
     /// Returns whether a request succeeded.
     pub(crate) fn has_succeeded(&self) -> bool {
         matches!(self, Self::Delivery { outcome, .. } if outcome.attempt.is_some() && outcome.end == End::Succeeded)
+    }
+
+    /// Returns whether a request has timed out; `None` if there was none.
+    pub(crate) fn has_timed_out(&self) -> Option<bool> {
+        use ErrorKind::{TimeoutConnect, TimeoutDns, TimeoutHeaders, TimeoutTls};
+        let Self::Delivery { outcome, .. } = self else { return None };
+        let kind = outcome.attempt.as_ref()?.verdict.error_kind();
+        Some(matches!(kind, Some(TimeoutDns | TimeoutConnect | TimeoutTls | TimeoutHeaders)))
     }
 
     pub(crate) fn trace(&self) -> Option<TraceParent> {

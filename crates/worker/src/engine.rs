@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postrider_database::Purpose;
+use postrider_core::chain;
+use postrider_database::{Purpose, comes_from_trouble};
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_queue::WorkerId;
@@ -19,10 +20,11 @@ use crate::check_in;
 use crate::claimer::Claimer;
 use crate::config::{Config, ConfigError};
 use crate::in_flight::InFlight;
-use crate::pace::Signals;
+use crate::pace::{Backoff, Signals};
 use crate::payload_loader;
 use crate::payloads::Payloads;
 use crate::presence::Presence;
+use crate::proxies::Proxies;
 use crate::recorder::Recorder;
 use crate::shared::Shared;
 use crate::trouble::TroubleMonitor;
@@ -58,11 +60,13 @@ impl Worker {
             labels: BoundedLabel::default(),
             in_flight: InFlight::default(),
             shares: Arc::default(),
+            reserve: Arc::default(),
             presence,
             payloads: Payloads::new(config.payload_memory, config.concurrency.get()),
             clock: ClockMonitor::default(),
             drained: Mutex::default(),
             retention: Mutex::default(),
+            proxies: Proxies::default(),
             trouble: TroubleMonitor::default(),
             shaper: Shaper::default(),
             signals: Signals::default(),
@@ -109,6 +113,11 @@ impl Worker {
                     _ = has_joined => {}
                     () = shutdown.cancelled() => {}
                 }
+                // Before it knows the proxies, it would send past them.
+                tokio::select! {
+                    () = read_proxies(&shared) => {}
+                    () = shutdown.cancelled() => {}
+                }
                 claimer.run(&shutdown).await;
             } => {}
             () = claim_deadline => {
@@ -138,5 +147,16 @@ impl Worker {
         // The error is a panic, which the panic hook has printed.
         let _ = (loading.await, presence.await);
         tracing::info!("worker stopped");
+    }
+}
+
+/// Reads the egress proxies of tenants, however long the database takes.
+async fn read_proxies(shared: &Shared) {
+    let mut backoff = Backoff::for_claims();
+    while let Err(error) = shared.store.database().answered(shared.proxies.refresh(&shared.store)).await {
+        if backoff.is_first() && !comes_from_trouble(&error) {
+            tracing::warn!(error = %chain(&error), "egress proxies of tenants not read; retrying");
+        }
+        tokio::time::sleep(backoff.next()).await;
     }
 }

@@ -55,7 +55,8 @@ mod tests {
         headers.insert("x-api-key", secret);
         let url = "https://example.com/hook?token=s3cret".parse().unwrap();
         let method = RequestMethod::Post;
-        let sent = request(&Request { method, url, headers, body: "{}".into(), timeout: None, auth: None });
+        let (body, timeout) = ("{}".into(), None);
+        let sent = request(&Request { method, url, headers, body, timeout, auth: None, proxy: None });
         assert!(!format!("{sent:?}").contains("s3cret"), "{sent:?}");
         assert_eq!(sent.headers[0].1, SentValue::Shown("order.created".to_owned()));
         assert_eq!(hex::encode(sent.body_sha256)[..8], *"44136fa3");

@@ -45,8 +45,10 @@ mod payload_loader;
 mod payloads;
 mod point;
 mod presence;
+mod proxies;
 mod recorder;
 mod requests;
+mod reserve;
 #[cfg(feature = "program")]
 mod settings;
 mod shared;

@@ -17,6 +17,8 @@ use crate::in_flight::InFlight;
 use crate::pace::Signals;
 use crate::payloads::Payloads;
 use crate::presence::Presence;
+use crate::proxies::Proxies;
+use crate::reserve::Reserve;
 use crate::shares::Shares;
 use crate::trouble::TroubleMonitor;
 
@@ -36,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) in_flight: InFlight,
     /// How many of the slots each owner of jobs has.
     pub(crate) shares: Arc<Shares>,
+    /// How many of the slots lanes that hang have.
+    pub(crate) reserve: Arc<Reserve>,
     /// Its part among all workers.
     pub(crate) presence: Presence,
     /// The payloads that deliveries share.
@@ -45,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) drained: Mutex<Option<LaneId>>,
     /// The retention that was last logged.
     pub(crate) retention: Mutex<Option<Retention>>,
+    /// The egress proxies of tenants.
+    pub(crate) proxies: Proxies,
     /// What this machine lacks.
     pub(crate) trouble: TroubleMonitor,
     /// The signals between the claimer and the recorder.

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 /// After how long a job that met local trouble returns to the queue.
 pub(crate) const RETRY_IN: Duration = Duration::from_secs(1);
+/// The same for a job whose tenant's egress proxy cannot be reached.
+pub(crate) const PROXY_RETRY_IN: Duration = Duration::from_secs(5);
 /// How long after the last trouble the worker claims more again, and how often it then doubles what it claims.
 const CALM: Duration = Duration::from_secs(5);
 const DOUBLE_EVERY: Duration = Duration::from_secs(1);
@@ -47,10 +49,12 @@ impl TroubleMonitor {
         self.current().map_or(Ok(()), |trouble| Err(trouble.as_str().to_owned()))
     }
 
-    /// Takes note of trouble while this many jobs are in flight, of which fewer will be claimed from now on.
-    pub(crate) fn note(&self, trouble: LocalTrouble, in_flight: usize) {
+    /// Takes note of trouble while this many jobs are in flight, of `concurrency`. Fewer will be claimed from now on.
+    pub(crate) fn note(&self, trouble: LocalTrouble, in_flight: usize, concurrency: usize) {
         let mut current = self.lock();
         let limit = current.map_or(in_flight, |current| current.limit.min(in_flight)) / 2;
+        // Without name servers, receivers whose addresses are known can still be reached.
+        let limit = if trouble == LocalTrouble::Resolver { limit.max(concurrency / 4) } else { limit };
         if current.is_none() {
             tracing::warn!(
                 reason = trouble.as_str(),
@@ -101,7 +105,7 @@ mod tests {
         let monitor = TroubleMonitor::default();
         assert_eq!((monitor.limit(100), monitor.current()), (100, None));
         for limit in [50, 25, 12] {
-            monitor.note(LocalTrouble::Descriptors, 100);
+            monitor.note(LocalTrouble::Descriptors, 100, 100);
             assert_eq!((monitor.limit(100), monitor.current()), (limit, Some(LocalTrouble::Descriptors)));
         }
         tokio::time::advance(CALM).await;
@@ -115,10 +119,19 @@ mod tests {
     }
 
     #[test]
+    fn without_name_servers_a_quarter_is_left() {
+        let monitor = TroubleMonitor::default();
+        for limit in [50, 25, 25] {
+            monitor.note(LocalTrouble::Resolver, 100, 100);
+            assert_eq!(monitor.limit(100), limit);
+        }
+    }
+
+    #[test]
     fn one_job_is_always_allowed() {
         let monitor = TroubleMonitor::default();
         for _ in 0..5 {
-            monitor.note(LocalTrouble::Proxy, 0);
+            monitor.note(LocalTrouble::Proxy, 0, 1);
         }
         assert_eq!(monitor.limit(1), 1);
     }

@@ -12,6 +12,7 @@ mod hold_lanes;
 mod keep_partitions;
 mod measure;
 mod notify_owners;
+mod read_proxies;
 mod remove_audit;
 mod remove_expired;
 mod remove_keys;
@@ -36,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 20] = [
+const TASKS: [Task; 21] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -56,6 +57,9 @@ const TASKS: [Task; 20] = [
         Box::pin(keep_partitions::run(shared))
     })
     .first_after(Duration::from_millis(300)),
+    Task::of_each("read egress proxies", read_proxies::interval, |shared| {
+        Box::pin(read_proxies::run(shared))
+    }),
     Task::of_each("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
     Task::of_one("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
     Task::of_one("tidy the queue", tidy::interval, |shared| Box::pin(tidy::run(shared))),

@@ -48,6 +48,7 @@ pub(crate) fn post(url: &str) -> Request {
         body,
         timeout: None,
         auth: None,
+        proxy: None,
     }
 }
 
@@ -84,6 +85,19 @@ pub(crate) fn names_an_address(text: &str) -> bool {
 pub(crate) fn assert_ended_at_the_deadline(sent: &Sent) {
     let took = sent.duration;
     assert!(took >= DEADLINE && took < DEADLINE + SLACK, "took {took:?}");
+}
+
+/// Repeats `check` until it returns something, and panics if that takes longer than `limit`.
+pub(crate) async fn eventually<T>(limit: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let checking = async {
+        loop {
+            if let Some(found) = check().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(limit, checking).await.unwrap()
 }
 
 /// A resolver that knows some names. Each has a list of answers; successive lookups take the next, and the last repeats.

@@ -96,7 +96,7 @@ pub async fn a_claim_leaves_out_skipped_lanes(fixture: &dyn Fixture) {
     let queue = fixture.queue();
     queue.enqueue(&jobs(lane(1), 2)).await.unwrap();
     queue.enqueue(&jobs(lane(2), 2)).await.unwrap();
-    let claimed = queue.claim(&Claim { skip: vec![lane(1)], ..claim(10) }).await.unwrap();
+    let claimed = queue.claim(&Claim { skip: [lane(1)].into(), ..claim(10) }).await.unwrap();
     assert!(claimed.jobs.iter().all(|job| job.lease.lane == lane(2)));
     assert_eq!(claimed.jobs.len(), 2);
     assert_eq!(take(&queue, 10).await.len(), 2);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use postrider_api::subscriber::Change;
 use postrider_api::tenant::{TenantChangeRequest, TenantRequest, TenantRetentionRequest};
-use postrider_core::Metadata;
-use postrider_store::tenants::{NewTenant, Tenant, TenantRetention};
+use postrider_core::{Metadata, ProxyUrl};
+use postrider_store::tenants::{EgressProxy, NewTenant, Tenant, TenantRetention};
 
 use crate::problem::{Errors, Problem};
 
@@ -20,7 +20,12 @@ pub(super) fn new_tenant(request: TenantRequest) -> Result<NewTenant, Problem> {
     let metadata = errors.check("metadata", Metadata::try_from(request.metadata.unwrap_or_default()));
     let mut retention = TenantRetention::default();
     retain(&mut retention, request.retention.unwrap_or_default(), &mut errors);
-    let new = (|| Some(NewTenant { id: id?, name: name?, metadata: metadata?, retention }))();
+    let egress_proxy =
+        request.egress_proxy.map_or(Some(None), |text| egress_proxy(&text, &mut errors).map(Some));
+    let new = (|| {
+        let (id, name, metadata, egress_proxy) = (id?, name?, metadata?, egress_proxy?);
+        Some(NewTenant { id, name, metadata, retention, egress_proxy })
+    })();
     errors.finish(new)
 }
 
@@ -52,7 +57,22 @@ pub(super) fn change(tenant: &mut Tenant, request: TenantChangeRequest) -> Resul
         Change::Reset => tenant.retention = TenantRetention::default(),
         Change::Set(changes) => retain(&mut tenant.retention, changes, &mut errors),
     }
+    match request.egress_proxy {
+        Change::Keep => {}
+        Change::Reset => tenant.egress_proxy = None,
+        Change::Set(text) => {
+            tenant.egress_proxy = egress_proxy(&text, &mut errors).map(EgressProxy::Url);
+        }
+    }
     errors.finish(Some(()))
+}
+
+fn egress_proxy(text: &str, errors: &mut Errors) -> Option<ProxyUrl> {
+    if ProxyUrl::is_masked(text) {
+        errors.add("egress_proxy", "must contain the user name and password, not their mask");
+        return None;
+    }
+    errors.check("egress_proxy", text.parse())
 }
 
 fn name(name: String, errors: &mut Errors) -> Option<String> {

@@ -44,6 +44,34 @@ async fn a_tenant_is_registered_changed_and_shown() {
 }
 
 #[tokio::test]
+async fn an_egress_proxy_is_shown_masked_and_removed_by_null() {
+    let server = TestServer::start().await;
+    let request = json!({"id": "acme", "egress_proxy": "socks5h://acme:hunter2@proxy.test"});
+    let (status, created) = server.api.post("/v1/tenants", &request).await;
+    let shown = json!("socks5h://***:***@proxy.test:1080");
+    assert_eq!((status, &created["egress_proxy"]), (201, &shown), "{created}");
+    assert_eq!(server.api.get("/v1/tenants/acme").await.1["egress_proxy"], shown);
+    let change =
+        async |proxy: Value| server.api.patch("/v1/tenants/acme", &json!({"egress_proxy": proxy})).await;
+    for wrong in
+        [shown.clone(), json!("proxy.test"), json!("https://proxy.test"), json!("http://a/b"), json!("")]
+    {
+        let (status, problem) = change(wrong.clone()).await;
+        assert_eq!((status, fields(&problem)), (422, vec!["egress_proxy"]), "{wrong}: {problem}");
+        assert!(!problem.to_string().contains("hunter2"));
+    }
+    let (status, changed) = change(json!("http://acme:hunter3@10.0.0.1:3128")).await;
+    assert_eq!((status, &changed["egress_proxy"]), (200, &json!("http://***:***@10.0.0.1:3128")));
+    let (_, renamed) = server.api.patch("/v1/tenants/acme", &json!({"name": "Acme"})).await;
+    assert_eq!(renamed["egress_proxy"], changed["egress_proxy"]);
+    let (status, removed) = change(Value::Null).await;
+    assert_eq!((status, &removed["egress_proxy"]), (200, &Value::Null));
+    let (_, audit) = server.api.get("/v1/audit").await;
+    assert!(audit.to_string().contains("http://***:***@10.0.0.1:3128"), "{audit}");
+    assert!(!audit.to_string().contains("hunter"), "{audit}");
+}
+
+#[tokio::test]
 async fn every_wrong_field_of_a_tenant_is_named() {
     let server = TestServer::start().await;
     let long = "x".repeat(5000);

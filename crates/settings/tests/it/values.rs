@@ -58,7 +58,7 @@ fn an_invalid_setting_is_named_without_its_value() {
         ("--admin-key", "hunter2", "POSTRIDER_ADMIN_KEY: expected a colon"),
         ("--secret-key", "hunter2", "POSTRIDER_SECRET_KEY: key 1 "),
         ("--secret-key", "aHVudGVyMg==", "POSTRIDER_SECRET_KEY: key 1 "),
-        ("--proxy", "socks5://u:hunter2@h", "POSTRIDER_PROXY: "),
+        ("--proxy", "ftp://u:hunter2@h", "POSTRIDER_PROXY: "),
         ("--extra-roots", "/nowhere/roots.pem", "POSTRIDER_EXTRA_ROOTS: cannot read /nowhere/roots.pem: "),
         (
             "--extra-roots",

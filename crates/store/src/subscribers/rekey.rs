@@ -17,6 +17,8 @@ const REKEYED_AT_ONCE: u64 = 200;
 pub struct Rekeyed {
     /// Subscribers with a value that was re-encrypted.
     pub resealed: u64,
+    /// Egress proxies of tenants that were re-encrypted.
+    pub proxies: u64,
     /// Subscribers whose values were all encrypted under the first key already.
     pub current: u64,
 }
@@ -33,19 +35,26 @@ pub enum RekeyError {
         /// Why decryption failed.
         source: StoreError,
     },
+    /// The egress proxy of a tenant cannot be decrypted with any key of the keyring.
+    #[error(
+        "cannot decrypt the egress proxy of the tenant {0} with any key of the keyring; is an older key missing?"
+    )]
+    UnopenedProxy(TenantId),
     /// The database failed, or holds a value that the program cannot read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Store {
-    /// Encrypts the secrets, headers and authentication of all subscribers under the keyring's first key. It may run while programs
+    /// Encrypts the secrets, headers and authentication of all subscribers, and the egress proxies of tenants, under the keyring's
+    /// first key. It may run while programs
     /// that have both keys work, and may be repeated.
     ///
     /// # Errors
     /// Fails if the database is unavailable or a value cannot be decrypted with any of the keys.
     pub async fn rekey(&self) -> Result<Rekeyed, RekeyError> {
-        let mut rekeyed = Rekeyed::default();
+        let proxies = self.rekey_proxies().await?.map_err(RekeyError::UnopenedProxy)?;
+        let mut rekeyed = Rekeyed { proxies, ..Rekeyed::default() };
         let mut after = None;
         loop {
             let rows = self.rekey_batch(after, &mut rekeyed).await?;

@@ -15,6 +15,7 @@ use sea_orm::Value;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::egress::take_turn;
 use crate::row::{millis, parse};
 use crate::turn::Turn;
 use crate::{Store, StoreError};
@@ -172,6 +173,11 @@ impl Store {
         let complete = rows == 0 && !some_left;
         let id: Value = tenant.as_str().into();
         if complete {
+            let sql = "SELECT 1 AS one FROM tenants WHERE id = $1 AND egress_proxy IS NOT NULL";
+            if query_one(&transaction, sql, [id.clone()]).await?.is_some() {
+                // Another tenant of this name must not inherit it.
+                take_turn(&transaction).await?;
+            }
             execute(&transaction, "DELETE FROM tenants WHERE id = $1", [id]).await?;
         } else {
             let sql = "UPDATE tenants SET deleted_rows = deleted_rows + $2 WHERE id = $1";

@@ -17,5 +17,6 @@ pub(super) fn described(tenant: &Tenant) -> Value {
         "retention": {
             "history": age(retention.history), "payloads": age(retention.payloads), "dead": age(retention.dead),
         },
+        "egress_proxy": tenant.egress_proxy.as_ref().map(ToString::to_string),
     })
 }

@@ -8,18 +8,20 @@
 //! | `describe` | what the audit trail says about a tenant |
 //! | `counts` | what tenants have |
 //! | `delete` | deletes all data of a tenant |
+//! | `egress` | their egress proxies |
 //! | `hold` | holds the lanes of a tenant that is not active |
 
 mod counts;
 mod delete;
 mod describe;
+mod egress;
 mod hold;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use postrider_core::audit::AuditAction;
-use postrider_core::{Id, Metadata, TenantId, Timestamp, id};
+use postrider_core::{Id, Metadata, ProxyUrl, TenantId, Timestamp, id};
 use postrider_database::DatabaseError;
 use postrider_database::sql::{column, execute, query_all, query_one};
 use sea_orm::{ConnectionTrait, QueryResult, Value};
@@ -28,6 +30,7 @@ use serde_json::Value as Json;
 pub use self::counts::TenantCounts;
 pub use self::delete::{Closed, Deletable, Deleting};
 use self::describe::described;
+pub use self::egress::EgressProxy;
 use crate::page::{Page, PageRequest};
 use crate::row::{millis, parse};
 use crate::{Store, StoreError};
@@ -49,6 +52,8 @@ pub struct Tenant {
     pub only_registered: bool,
     /// How long its data is kept.
     pub retention: TenantRetention,
+    /// The proxy for its deliveries, instead of the deployment's.
+    pub egress_proxy: Option<EgressProxy>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// Its deletion, once it was requested.
@@ -91,17 +96,25 @@ pub struct NewTenant {
     pub metadata: Metadata,
     /// How long its data is kept.
     pub retention: TenantRetention,
+    /// The proxy for its deliveries, instead of the deployment's.
+    pub egress_proxy: Option<ProxyUrl>,
 }
 
 impl NewTenant {
     /// A tenant about which nothing is noted.
     pub fn named(id: TenantId) -> Self {
-        Self { id, name: String::new(), metadata: Metadata::default(), retention: TenantRetention::default() }
+        Self {
+            id,
+            name: String::new(),
+            metadata: Metadata::default(),
+            retention: TenantRetention::default(),
+            egress_proxy: None,
+        }
     }
 }
 
 const COLUMNS: &str = "id, number, name, metadata, active, only_registered, retain_history, retain_payloads, retain_dead, created_at, \
-    deletion_requested_at, deleted_rows";
+    deletion_requested_at, deleted_rows, egress_proxy";
 
 impl Store {
     /// Registers a tenant. Returns `false` if it is registered already, and changes nothing then.
@@ -125,8 +138,12 @@ impl Store {
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
         let transaction = self.database.begin().await?;
         let registered = execute(&transaction, sql, values).await? > 0;
+        if registered && new.egress_proxy.is_some() {
+            self.write_proxy(&transaction, &new.id, number, new.egress_proxy.as_ref()).await?;
+        }
         if registered && self.is_audited() {
-            let after = find(&transaction, &new.id, "").await?.as_ref().map_or(Json::Null, described);
+            let after =
+                self.find_tenant(&transaction, &new.id, "").await?.as_ref().map_or(Json::Null, described);
             let (operator, action) = (TenantId::operator(), AuditAction::TenantRegistered);
             self.audit(&transaction, &operator, action, &new.id, Json::Null, after).await?;
         }
@@ -139,7 +156,7 @@ impl Store {
     /// # Errors
     /// Fails if the database is unavailable.
     pub async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        find(&self.database.reads(), tenant, "").await
+        self.find_tenant(&self.database.reads(), tenant, "").await
     }
 
     /// Returns a page of all tenants, those that were registered last first.
@@ -155,7 +172,7 @@ impl Store {
         let sql =
             format!("SELECT {COLUMNS} FROM tenants WHERE number < $1 ORDER BY number DESC LIMIT {limit}");
         let rows = query_all(&self.database.reads(), sql, [before.into()]).await?;
-        let tenants = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let tenants = rows.iter().map(|row| self.read_tenant(row)).collect::<Result<_, _>>()?;
         Ok(Page::cut(tenants, page.limit, |tenant| tenant.place))
     }
 
@@ -176,12 +193,13 @@ impl Store {
         let changing = async {
             let transaction = self.database.begin().await?;
             let lock = postrider_database::sql::lock_clause(self.database.dialect());
-            let found = find(&transaction, tenant, lock).await?;
+            let found = self.find_tenant(&transaction, tenant, lock).await?;
             Ok::<_, StoreError>((transaction, found))
         };
         let (transaction, found) = changing.await?;
         let Some(mut found) = found else { return Ok(None) };
         let (before, was) = (described(&found), (found.active, found.only_registered));
+        let proxy_before = found.egress_proxy.clone();
         change(&mut found)?;
         let writing = async {
             let TenantRetention { history, payloads, dead } = found.retention;
@@ -204,6 +222,14 @@ impl Store {
                 crate::event_types::take_turn(&transaction).await?;
             }
             execute(&transaction, sql, values).await?;
+            match &found.egress_proxy {
+                proxy if *proxy == proxy_before => {}
+                Some(EgressProxy::Unreadable) => {}
+                None => self.write_proxy(&transaction, tenant, found.place.uuid(), None).await?,
+                Some(EgressProxy::Url(proxy)) => {
+                    self.write_proxy(&transaction, tenant, found.place.uuid(), Some(proxy)).await?;
+                }
+            }
             let (operator, after) = (TenantId::operator(), described(&found));
             self.audit(&transaction, &operator, AuditAction::TenantChanged, tenant, before, after).await?;
             transaction.commit().await?;
@@ -214,41 +240,47 @@ impl Store {
     }
 }
 
-async fn find(
-    connection: &impl ConnectionTrait,
-    tenant: &TenantId,
-    lock: &str,
-) -> Result<Option<Tenant>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM tenants WHERE id = $1{lock}");
-    query_one(connection, sql, [tenant.as_str().into()]).await?.as_ref().map(read).transpose()
-}
+impl Store {
+    async fn find_tenant(
+        &self,
+        connection: &impl ConnectionTrait,
+        tenant: &TenantId,
+        lock: &str,
+    ) -> Result<Option<Tenant>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM tenants WHERE id = $1{lock}");
+        let row = query_one(connection, sql, [tenant.as_str().into()]).await?;
+        row.as_ref().map(|row| self.read_tenant(row)).transpose()
+    }
 
-fn read(row: &QueryResult) -> Result<Tenant, StoreError> {
-    let id: String = column(row, "id")?;
-    let metadata: String = column(row, "metadata")?;
-    let metadata = serde_json::from_str(&metadata)
-        .map_err(|error| DatabaseError::inconsistent("tenants", "metadata", &id, error.to_string()))?;
-    let age = |name| -> Result<Option<Duration>, StoreError> {
-        let millis: Option<i64> = column(row, name)?;
-        Ok(millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))))
-    };
-    let since: Option<i64> = column(row, "deletion_requested_at")?;
-    let rows = u64::try_from(column::<i64>(row, "deleted_rows")?).unwrap_or(0);
-    Ok(Tenant {
-        place: Id::from_uuid(column(row, "number")?),
-        name: column(row, "name")?,
-        metadata,
-        active: column(row, "active")?,
-        only_registered: column(row, "only_registered")?,
-        retention: TenantRetention {
-            history: age("retain_history")?,
-            payloads: age("retain_payloads")?,
-            dead: age("retain_dead")?,
-        },
-        created_at: Timestamp::from_millis(column(row, "created_at")?),
-        deletion: since.map(|since| Deletion { since: Timestamp::from_millis(since), rows }),
-        id: parse(&id, "tenants", "id", &id)?,
-    })
+    fn read_tenant(&self, row: &QueryResult) -> Result<Tenant, StoreError> {
+        let id: String = column(row, "id")?;
+        let metadata: String = column(row, "metadata")?;
+        let metadata = serde_json::from_str(&metadata)
+            .map_err(|error| DatabaseError::inconsistent("tenants", "metadata", &id, error.to_string()))?;
+        let age = |name| -> Result<Option<Duration>, StoreError> {
+            let millis: Option<i64> = column(row, name)?;
+            Ok(millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))))
+        };
+        let since: Option<i64> = column(row, "deletion_requested_at")?;
+        let rows = u64::try_from(column::<i64>(row, "deleted_rows")?).unwrap_or(0);
+        let id: TenantId = parse(&id, "tenants", "id", &id)?;
+        Ok(Tenant {
+            place: Id::from_uuid(column(row, "number")?),
+            name: column(row, "name")?,
+            metadata,
+            active: column(row, "active")?,
+            only_registered: column(row, "only_registered")?,
+            retention: TenantRetention {
+                history: age("retain_history")?,
+                payloads: age("retain_payloads")?,
+                dead: age("retain_dead")?,
+            },
+            egress_proxy: self.open_proxy(row, &id)?,
+            created_at: Timestamp::from_millis(column(row, "created_at")?),
+            deletion: since.map(|since| Deletion { since: Timestamp::from_millis(since), rows }),
+            id,
+        })
+    }
 }
 
 fn text(metadata: &Metadata) -> String {

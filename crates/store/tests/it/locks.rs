@@ -21,7 +21,7 @@ use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{Crowd, Everyone};
 use postrider_store::queue_ids::lane_of;
 use postrider_store::subscribers::SubscriberChange;
-use postrider_store::tenants::{NewTenant, Tenant};
+use postrider_store::tenants::{EgressProxy, NewTenant, Tenant};
 use postrider_testkit::TestDatabase;
 use sea_orm::ConnectionTrait as _;
 use uuid::Uuid;
@@ -442,6 +442,8 @@ impl Ground {
                 for active in [false, true] {
                     let change = |tenant: &mut Tenant| {
                         tenant.active = active;
+                        let proxy = "http://proxy.test".parse().map(EgressProxy::Url);
+                        tenant.egress_proxy = proxy.ok().filter(|_| active);
                         Ok::<_, StoreError>(())
                     };
                     store.change_tenant(tenant, change).await.map_err(text)?;

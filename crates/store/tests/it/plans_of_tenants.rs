@@ -7,7 +7,7 @@ use postrider_core::audit::AuditAction;
 use postrider_store::audit::{AuditFilter, Auditor};
 use postrider_store::keys::KeysOf;
 use postrider_store::request_keys::RequestKey;
-use postrider_store::tenants::{NewTenant, Tenant};
+use postrider_store::tenants::{EgressProxy, NewTenant, Tenant};
 use postrider_store::{PageRequest, StoreError};
 use postrider_testkit::TestDatabase;
 use postrider_testkit::explain::Plans;
@@ -77,6 +77,16 @@ async fn faults_of(stage: &Stage, plans: &Plans, name: &str, tenant: &str) -> Ve
         while store.hold_lanes_of(&acme).await.unwrap() {}
     }
     check("hold lanes");
+    for proxy in [Some("http://proxy.test"), None] {
+        let change = |tenant: &mut Tenant| {
+            tenant.egress_proxy = proxy.map(|proxy| EgressProxy::Url(proxy.parse().unwrap()));
+            Ok::<_, StoreError>(())
+        };
+        store.change_tenant(&acme, change).await.unwrap().unwrap();
+        store.egress_proxies().await.unwrap();
+        store.egress_proxy_changes().await.unwrap();
+    }
+    check("egress proxies");
     let audited = store.audited(Arc::new(Auditor::new("actor".into(), "name".into(), None, None)));
     for tenant in [Some(&acme), None] {
         let (_, key) = api_keys::key(stage, tenant);

@@ -6,14 +6,15 @@ use std::time::Duration;
 use postrider_core::auth::{AuthFields, AuthKind};
 use postrider_core::keyring::KeyringError;
 use postrider_core::{
-    Clock, CustomHeaders, IdGenerator, Keyring, ReceiverAuth, Secret, SubscriberId, SystemClock,
-    SystemRandom, Timestamp,
+    Clock, CustomHeaders, IdGenerator, Keyring, ProxyUrl, ReceiverAuth, Secret, SubscriberId, SystemClock,
+    SystemRandom, TenantId, Timestamp,
 };
 use postrider_queue::{Claim, ClaimedJob, LeaseToken};
 use postrider_store::loading::Loaded;
 use postrider_store::subscribers::{
     NewAuth, NewSubscriber, PreviousSecret, RekeyError, Rekeyed, Rotated, SubscriberChange,
 };
+use postrider_store::tenants::{EgressProxy, NewTenant, Tenant};
 use postrider_store::{Store, StoreError};
 
 use postrider_stage::subscriber_of;
@@ -21,6 +22,7 @@ use postrider_stage::subscriber_of;
 use crate::stage::{Stage, on_both};
 
 on_both!(
+    rekey_reencrypts_egress_proxies,
     rekey_replaces_a_key,
     rekey_reencrypts_secrets_previous_secrets_and_headers,
     rekey_reencrypts_the_authentication,
@@ -104,6 +106,34 @@ fn signature_of(secret: &Secret) -> String {
     postrider_core::signing::sign(secret, "evt_1", 1_700_000_000, b"{}")
 }
 
+fn rekeyed(resealed: u64, current: u64) -> Rekeyed {
+    Rekeyed { resealed, current, proxies: 0 }
+}
+
+async fn rekey_reencrypts_egress_proxies(stage: &Stage) {
+    let (old, new, acme) = (key(), key(), "acme".parse::<TenantId>().unwrap());
+    let proxy: ProxyUrl = "socks5://user:hunter2@proxy.test".parse().unwrap();
+    let with_proxy = NewTenant { egress_proxy: Some(proxy.clone()), ..NewTenant::named(acme.clone()) };
+    assert!(store_with(stage, &[&old]).register_tenant(&with_proxy).await.unwrap());
+    let of = async |keys: &[&str]| store_with(stage, keys).tenant(&acme).await.unwrap().unwrap().egress_proxy;
+    assert_eq!(of(&[&new]).await, Some(EgressProxy::Unreadable));
+    let error = store_with(stage, &[&new]).rekey().await.unwrap_err();
+    assert!(matches!(&error, RekeyError::UnopenedProxy(tenant) if *tenant == acme), "{error:?}");
+    let with_both = store_with(stage, &[&new, &old]);
+    for proxies in [1, 0] {
+        assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { proxies, ..rekeyed(0, 0) });
+    }
+    assert_eq!(of(&[&new]).await, Some(EgressProxy::Url(proxy)));
+    assert_eq!(of(&[&old]).await, Some(EgressProxy::Unreadable));
+    // It can be replaced all the same.
+    let change = |tenant: &mut Tenant| {
+        tenant.egress_proxy = None;
+        Ok::<_, StoreError>(())
+    };
+    store_with(stage, &[&old]).change_tenant(&acme, change).await.unwrap();
+    assert_eq!(of(&[&new]).await, None);
+}
+
 async fn rekey_replaces_a_key(stage: &Stage) {
     let (old, new) = (key(), key());
     let under_old = store_with(stage, &[&old]);
@@ -118,8 +148,8 @@ async fn rekey_replaces_a_key(stage: &Stage) {
     let only_new = store_with(stage, &[&new]);
     assert!(matches!(signed(&only_new, &jobs).await, Err(StoreError::Keyring(KeyringError::UnknownKey(_)))));
 
-    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 2, current: 0 });
-    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 0, current: 2 }, "repeated");
+    assert_eq!(with_both.rekey().await.unwrap(), rekeyed(2, 0));
+    assert_eq!(with_both.rekey().await.unwrap(), rekeyed(0, 2), "repeated");
 
     assert_eq!(signed(&only_new, &jobs).await.unwrap(), before);
     assert_eq!(only_new.secret(&stage.tenant, first).await.unwrap().unwrap().0, first_secret);
@@ -150,8 +180,8 @@ async fn rekey_reencrypts_secrets_previous_secrets_and_headers(stage: &Stage) {
     let fifth = Secret::generate(&SystemRandom);
     rotate(stage, &under_old, overlapping, &fifth, DAY).await;
 
-    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 3, current: 0 });
-    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 0, current: 3 }, "again");
+    assert_eq!(with_both.rekey().await.unwrap(), rekeyed(3, 0));
+    assert_eq!(with_both.rekey().await.unwrap(), rekeyed(0, 3), "again");
 
     let only_new = store_with(stage, &[&new]);
     for (subscriber, secrets) in
@@ -204,7 +234,7 @@ async fn rekey_reencrypts_more_than_one_batch(stage: &Stage) {
     }
     subscribed.push(subscribe(stage, &with_both, CustomHeaders::default()).await);
 
-    assert_eq!(with_both.rekey().await.unwrap(), Rekeyed { resealed: 205, current: 1 });
+    assert_eq!(with_both.rekey().await.unwrap(), rekeyed(205, 1));
     let only_new = store_with(stage, &[&new]);
     for (id, secret) in subscribed {
         assert_eq!(only_new.secret(&stage.tenant, id).await.unwrap().unwrap().0, secret, "{id}");
@@ -224,7 +254,7 @@ async fn rekey_names_the_subscriber_that_no_key_decrypts(stage: &Stage) {
     // With the missing key it succeeds: nothing was lost.
     assert!(store_with(stage, &[&old]).secret(&stage.tenant, first).await.is_ok());
     let all = store_with(stage, &[&new, &old, &lost]);
-    assert_eq!(all.rekey().await.unwrap(), Rekeyed { resealed: 2, current: 0 });
+    assert_eq!(all.rekey().await.unwrap(), rekeyed(2, 0));
 }
 
 async fn a_concurrent_rotation_is_not_overwritten(stage: &Stage) {

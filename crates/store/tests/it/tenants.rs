@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_core::{Metadata, TenantId};
+use postrider_core::{Metadata, ProxyUrl, TenantId};
 use postrider_database::Dialect;
 use postrider_stage::subscriber_of;
 use postrider_store::attempt::End;
-use postrider_store::audit::Auditor;
+use postrider_store::audit::{AuditFilter, Auditor};
 use postrider_store::subscribers::{NewSubscriber, SubscriberChange};
-use postrider_store::tenants::{Closed, Deletable, NewTenant, Tenant, TenantCounts, TenantRetention};
+use postrider_store::tenants::{
+    Closed, Deletable, EgressProxy, NewTenant, Tenant, TenantCounts, TenantRetention,
+};
 use postrider_store::{PageRequest, StoreError};
 use sea_orm::{ConnectionTrait as _, Statement};
 
@@ -18,6 +20,7 @@ use crate::stage::{Stage, on_both};
 
 on_both!(
     a_tenant_is_registered_once_and_changed,
+    an_egress_proxy_is_encrypted_and_masked,
     tenants_are_listed_from_the_last_one_on,
     a_failed_change_changes_nothing,
     a_deleted_tenant_leaves_no_row_and_others_keep_theirs,
@@ -42,7 +45,12 @@ async fn a_tenant_is_registered_once_and_changed(stage: &Stage) {
     assert_eq!(store.tenant(&acme).await.unwrap(), None);
     let retention =
         TenantRetention { payloads: Some(Duration::from_hours(24)), ..TenantRetention::default() };
-    let new = NewTenant { name: "Acme".into(), metadata: metadata("a", "1"), retention, id: acme.clone() };
+    let new = NewTenant {
+        name: "Acme".into(),
+        metadata: metadata("a", "1"),
+        retention,
+        ..NewTenant::named(acme.clone())
+    };
     assert!(store.register_tenant(&new).await.unwrap());
     assert!(!store.register_tenant(&NewTenant::named(acme.clone())).await.unwrap());
     let found = store.tenant(&acme).await.unwrap().unwrap();
@@ -64,6 +72,51 @@ async fn a_tenant_is_registered_once_and_changed(stage: &Stage) {
     assert_eq!(changed.retention.history, Some(Duration::from_hours(48)));
     let unknown = store.change_tenant(&tenant("unknown"), |_| Ok::<_, StoreError>(())).await.unwrap();
     assert_eq!(unknown, None);
+}
+
+async fn an_egress_proxy_is_encrypted_and_masked(stage: &Stage) {
+    let auditor = Auditor::new("actor".into(), "name".into(), None, None);
+    let (store, acme) = (stage.store.audited(Arc::new(auditor)), tenant("acme"));
+    let set = async |proxy: Option<&str>| {
+        let proxy = proxy.map(|proxy| EgressProxy::Url(proxy.parse().unwrap()));
+        let change = |tenant: &mut Tenant| {
+            tenant.egress_proxy.clone_from(&proxy);
+            Ok::<_, StoreError>(())
+        };
+        let changed = store.change_tenant(&acme, change).await.unwrap().unwrap();
+        assert_eq!(changed.egress_proxy, proxy);
+        assert_eq!(store.tenant(&acme).await.unwrap().unwrap().egress_proxy, proxy);
+    };
+    let first: ProxyUrl = "socks5h://acme:hunter2@proxy.test".parse().unwrap();
+    let new = NewTenant { egress_proxy: Some(first.clone()), ..NewTenant::named(acme.clone()) };
+    assert!(store.register_tenant(&new).await.unwrap() && !store.register_tenant(&new).await.unwrap());
+    let all = store.egress_proxies().await.unwrap();
+    assert_eq!(all, [(acme.clone(), EgressProxy::Url(first))].into());
+    let mut changes = store.egress_proxy_changes().await.unwrap();
+    for proxy in [Some("http://acme:hunter3@proxy.test:3128"), Some("http://proxy.test"), None] {
+        set(proxy).await;
+        let now = store.egress_proxy_changes().await.unwrap();
+        assert!(now > changes, "{proxy:?}");
+        changes = now;
+        assert_eq!(store.egress_proxies().await.unwrap().len(), usize::from(proxy.is_some()));
+        set(proxy).await;
+        assert_eq!(store.egress_proxy_changes().await.unwrap(), now, "nothing was changed");
+    }
+    let page = PageRequest { limit: 100, before: None };
+    let entries = store.audit_entries(&AuditFilter::default(), page).await.unwrap().items;
+    let said: Vec<String> = entries.iter().map(|entry| format!("{entry:?}")).collect();
+    assert!(said.iter().any(|entry| entry.contains("socks5h://***:***@proxy.test:1080")), "{said:#?}");
+    assert!(said.iter().any(|entry| entry.contains("http://***:***@proxy.test:3128")), "{said:#?}");
+    assert!(!said.concat().contains("hunter"), "{said:#?}");
+
+    // A tenant of the same name does not inherit it.
+    set(Some("http://proxy.test")).await;
+    let before = store.egress_proxy_changes().await.unwrap();
+    assert_eq!(store.delete_tenant(&acme).await.unwrap(), Deletable::Begun);
+    stage.database.advance(Duration::from_mins(1)).await;
+    while store.delete_tenant_data().await.unwrap().is_some() {}
+    assert!(store.egress_proxy_changes().await.unwrap() > before);
+    assert!(store.egress_proxies().await.unwrap().is_empty());
 }
 
 async fn tenants_are_listed_from_the_last_one_on(stage: &Stage) {

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use postrider_core::TenantId;
 use postrider_core::subscriber::{PolicyFields, RateLimitFields, Span};
+use postrider_core::{Policy, TenantId};
 use postrider_dispatch::NewEvent;
+use postrider_store::subscribers::NewSubscriber;
 use postrider_testkit::Behaviour;
 use postrider_testkit::receiver::Gate;
 use postrider_worker::Config;
+use serde_json::json;
 
-use crate::stage::{DEADLINE, Stage, at_once, config, delays, event, on_both};
+use crate::stage::{DEADLINE, Stage, at_once, config, delays, event, on_both, tenant};
 
 on_both!(
     an_ordered_subscriber_gets_events_in_order_despite_failures,
@@ -18,6 +20,7 @@ on_both!(
     a_concurrency_limit_holds_while_workers_claim_ahead,
     a_small_worker_does_not_wait_for_the_poll,
     a_tenant_whose_receivers_hang_leaves_room_for_others,
+    receivers_that_hang_leave_slots_to_others_of_their_tenant,
 );
 
 async fn an_ordered_subscriber_gets_events_in_order_despite_failures(stage: &Stage) {
@@ -165,5 +168,41 @@ async fn a_tenant_whose_receivers_hang_leaves_room_for_others(stage: &Stage) {
     assert_eq!(stage.receiver.requests_to("/hanging").len(), 14, "two of sixteen slots are left");
     gate.open();
     stage.settled().await;
+    worker.stop().await;
+}
+
+/// With turns alone, the healthy one would get one event for each 20 that time out.
+async fn receivers_that_hang_leave_slots_to_others_of_their_tenant(stage: &Stage) {
+    const HANGING: usize = 20;
+    const EVENTS: usize = 30;
+    let gate = Gate::closed();
+    stage.receiver.on("/hanging", Behaviour::Status(200).behind(&gate));
+    let policy = PolicyFields {
+        timeout: Some(Span(Duration::from_secs(2))),
+        max_attempts: Some(1),
+        ..PolicyFields::default()
+    };
+    for _ in 0..HANGING {
+        let new = NewSubscriber {
+            policy: Policy::try_from(policy.clone()).unwrap(),
+            events: vec!["slow".parse().unwrap()],
+            ..stage.new_subscriber("/hanging")
+        };
+        stage.store.create_subscriber(&tenant(), new).await.unwrap();
+    }
+    let healthy =
+        NewSubscriber { events: vec!["order.*".parse().unwrap()], ..stage.new_subscriber("/healthy") };
+    stage.store.create_subscriber(&tenant(), healthy).await.unwrap();
+    let slow = (0..EVENTS).map(|_| NewEvent::new("slow", &json!({})).unwrap()).collect();
+    stage.dispatcher.dispatch_batch(slow).await.into_iter().for_each(|event| drop(event.unwrap()));
+    let worker = stage.worker(Config { concurrency: at_once(8), ..config() }).await;
+    // Each has had a request that timed out.
+    stage.receiver.wait_for_path("/hanging", HANGING + 8, DEADLINE).await;
+    stage.dispatch_many(EVENTS).await;
+    stage.receiver.wait_for_path("/healthy", EVENTS, DEADLINE).await;
+    let timed_out = stage.receiver.requests_to("/hanging").len();
+    println!("while {timed_out} requests timed out");
+    assert!(timed_out < HANGING * EVENTS);
+    gate.open();
     worker.stop().await;
 }
