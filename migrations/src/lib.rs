@@ -40,6 +40,7 @@ mod m0023_shapes;
 mod m0024_formats;
 mod m0025_event_types;
 mod m0026_event_keys;
+mod m0030_plugins;
 mod schema;
 
 /// All migrations, oldest first.
@@ -75,6 +76,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0024_formats::Migration),
             Box::new(m0025_event_types::Migration),
             Box::new(m0026_event_keys::Migration),
+            Box::new(m0030_plugins::Migration),
         ]
     }
 }

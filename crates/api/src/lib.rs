@@ -11,6 +11,7 @@
 //! | [`subscriber`], [`secret`] | subscribers, their changes and their secrets |
 //! | [`key`], [`audit`] | API keys, and who changed what |
 //! | [`tenant`] | tenants and their changes |
+//! | [`plugin`] | plugins of the deployment |
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
 //! | [`simulate`] | what would be sent, and why |
@@ -29,6 +30,7 @@ pub mod event_type;
 pub mod key;
 pub mod list;
 pub mod moment;
+pub mod plugin;
 #[cfg(feature = "schema")]
 pub mod policy;
 pub mod problem;

@@ -9,6 +9,7 @@
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`audit`] | what the audit trail records |
+//! | [`plugin`] | the names of plugins, and what a subscriber chooses of one |
 //! | [`policy`] | a subscriber's delivery policy, in JSON and validated |
 //! | [`budget`] | who may hold how many bytes at once |
 //! | [`bounds`] | the smallest and greatest values that a policy may have |
@@ -41,6 +42,7 @@ pub mod keyring;
 pub mod merge_patch;
 pub mod metadata;
 pub mod object;
+pub mod plugin;
 pub mod policy;
 pub mod random;
 pub mod retry;

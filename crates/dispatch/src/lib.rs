@@ -47,6 +47,7 @@
 //! - [`NewEvent::key`] makes a repeated request one event: the same request again gets the first answer with
 //!   [`Dispatched::duplicate`] set; another request under the same key gets [`DispatchError::KeyConflict`].
 //! - [`transform`] changes events before they are stored: hooks in Rust, and `[[transforms]]` in the settings file.
+//! - [`plugins`] runs the plugins that subscribers have chosen, when their deliveries are attempted.
 //! - An event without subscribers succeeds and has no jobs.
 //! - For statistics and subscribers, use the store: [`Dispatcher::store`], `postrider_store::stats`.
 //!
@@ -60,6 +61,7 @@ mod error;
 mod event;
 mod fan_out;
 mod flush;
+pub mod plugins;
 mod shared;
 mod subscriber_cache;
 pub mod transform;

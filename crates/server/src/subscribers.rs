@@ -1,6 +1,7 @@
 //! Subscribers: created, changed, shown and deleted.
 
 mod format;
+mod plugin;
 mod put;
 mod request;
 mod secret;
@@ -94,6 +95,7 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         policy: subscriber.policy.fields().clone(),
         format: subscriber.format.name(),
         format_options: format::options(&subscriber.format),
+        plugin: subscriber.plugin.map(plugin::shown),
         metadata: subscriber.metadata.into(),
         channels: subscriber.channels,
         breaker: breaker_view(subscriber.health),

@@ -24,6 +24,9 @@ pub enum StoreError {
     /// Another subscriber of the tenant has the uid.
     #[error("another subscriber of the tenant has this uid")]
     UidTaken,
+    /// No plugin has the name that a subscriber is to use.
+    #[error("no plugin of this name is installed")]
+    PluginMissing,
 }
 
 impl StoreError {
@@ -32,7 +35,7 @@ impl StoreError {
         match self {
             Self::Database(error) => error.is_unavailable(),
             Self::Queue(error) => error.is_unavailable(),
-            Self::Keyring(_) | Self::TakenOver | Self::UidTaken => false,
+            Self::Keyring(_) | Self::TakenOver | Self::UidTaken | Self::PluginMissing => false,
         }
     }
 }

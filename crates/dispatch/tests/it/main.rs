@@ -11,6 +11,8 @@ mod idempotency;
 #[cfg(test)]
 mod notifier;
 #[cfg(test)]
+mod plugins;
+#[cfg(test)]
 mod receiving;
 #[cfg(test)]
 mod stage;

@@ -14,7 +14,7 @@ use postrider_store::StoreError;
 use postrider_store::subscribers::{Changing, NewSubscriber, SubscriberChange};
 use serde_json::{Map, Value};
 
-use super::format;
+use super::{format, plugin};
 use crate::extract::parse;
 use crate::problem::{Errors, Problem};
 
@@ -49,6 +49,7 @@ pub(super) fn validated(
         request.headers.map_or(Some(CustomHeaders::default()), |pairs| custom_headers(pairs, &mut errors));
     let policy = request.policy.map_or(Some(Policy::default()), |fields| policy(fields, &mut errors));
     let format = format::new(request.format.as_deref(), request.format_options, &mut errors);
+    let plugin = plugin::new(request.plugin, &mut errors);
     let active = request.active.unwrap_or(true);
     let uid = request.uid.map_or(Some(None), |uid| errors.check("uid", uid.parse()).map(Some));
     let metadata = errors.check("metadata", Metadata::try_from(request.metadata.unwrap_or_default()));
@@ -63,6 +64,7 @@ pub(super) fn validated(
             active,
             policy: policy?,
             format: format?,
+            plugin: plugin?,
             uid: uid?,
             metadata: metadata?,
             channels: channels?,
@@ -95,6 +97,7 @@ pub(super) fn replacement(
     Ok(SubscriberChange {
         paused: None,
         format: Some(new.format),
+        plugin: Some(new.plugin),
         url: Some(new.url),
         events: Some(new.events),
         description: Some(new.description),
@@ -180,6 +183,7 @@ pub(super) fn subscriber_change(
     };
     let events = not_null(request.events, "events", &mut errors);
     let format = format::changed(&present.format, request.format, request.format_options, &mut errors);
+    let plugin = plugin::changed(present.plugin.as_ref(), request.plugin, &mut errors);
     let change = SubscriberChange {
         paused: None,
         url,
@@ -189,6 +193,7 @@ pub(super) fn subscriber_change(
         active: not_null(request.active, "active", &mut errors),
         policy,
         format,
+        plugin,
         secret,
         forget_failures: false,
         uid,

@@ -25,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) uid: Option<String>,
     pub(crate) metadata: Option<String>,
     pub(crate) channels: Option<String>,
+    pub(crate) plugin: Option<String>,
+    pub(crate) plugin_name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

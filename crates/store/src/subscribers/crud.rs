@@ -16,11 +16,14 @@ use super::counts::{self, CountChange};
 use super::patterns;
 use super::query::{delete, find, update};
 use super::secrets::{open_headers, seal, seal_headers};
-use super::stored::{format_text, lane_settings, policy_text, read, read_format, read_policy, set_active};
+use super::stored::{
+    format_text, lane_settings, plugin_text, policy_text, read, read_format, read_plugin, read_policy, set_active,
+};
 use super::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
 use crate::health::{Health, deactivate::drain_lane, state};
 use crate::page::{Page, PageRequest};
+use crate::plugins;
 use crate::queue_ids::lane_of;
 use crate::row::{metadata_text, read_channels, read_metadata, target};
 use crate::{Store, StoreError};
@@ -66,6 +69,8 @@ impl Store {
             uid: new.uid.as_ref().map(|uid| uid.as_str().into()),
             metadata: metadata_text(&new.metadata),
             channels: new.channels.as_ref().map(|channels| channels.as_str().into()),
+            plugin: plugin_text(new.plugin.as_ref()),
+            plugin_name: new.plugin.as_ref().map(|plugin| plugin.name.as_str().into()),
         };
         let row: subscribers::ActiveModel = row.into();
         let transaction = self.database.begin().await?;
@@ -73,6 +78,9 @@ impl Store {
         let inserted =
             subscribers::Entity::insert(row.reset_all()).exec_without_returning(&transaction).await;
         inserted.map_err(uid_taken)?;
+        if let Some(plugin) = &new.plugin {
+            plugins::keep(&transaction, &plugin.name).await?;
+        }
         patterns::insert(&transaction, tenant, id, &new.events, new.channels.as_ref()).await?;
         self.queue
             .configure_in(&transaction, lane_of(id), tenant.as_str(), lane_settings(&new.policy))
@@ -95,6 +103,7 @@ impl Store {
             paused_at: None,
             policy: new.policy,
             format: new.format,
+            plugin: new.plugin,
             uid: new.uid,
             metadata: new.metadata,
             channels: new.channels,
@@ -186,13 +195,14 @@ impl Store {
             let Some(row) = row else { return Ok(None) };
             let (url, policy) = (target(&row.url, id)?, read_policy(&row.policy, id)?);
             let format = read_format(row.format.as_deref(), id)?;
+            let plugin = read_plugin(row.plugin_name.as_deref(), row.plugin.as_deref(), id)?;
             let metadata = read_metadata(row.metadata.as_deref(), "subscribers", id)?;
-            Ok::<_, StoreError>(Some((transaction, row, url, policy, format, metadata)))
+            Ok::<_, StoreError>(Some((transaction, row, url, policy, format, plugin, metadata)))
         };
-        let Some((transaction, row, url, policy, format, metadata)) = locked.await? else { return Ok(None) };
+        let Some((transaction, row, url, policy, format, plugin, metadata)) = locked.await? else { return Ok(None) };
         let change = {
             let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
-            change(Changing { url, policy, format, metadata, open_headers: &open_headers })?
+            change(Changing { url, policy, format, plugin, metadata, open_headers: &open_headers })?
         };
         let writing = async {
             let before = self.subscriber_json(&transaction, tenant, id).await?;
@@ -235,6 +245,15 @@ impl Store {
         }
         if let Some(format) = &change.format {
             update = update.col_expr(subscribers::Column::Format, Expr::val(format_text(format)));
+        }
+        if let Some(plugin) = &change.plugin {
+            if let Some(plugin) = plugin {
+                plugins::keep(transaction, &plugin.name).await?;
+            }
+            let name = plugin.as_ref().map(|plugin| plugin.name.as_str());
+            update = update
+                .col_expr(subscribers::Column::Plugin, Expr::val(Value::String(plugin_text(plugin.as_ref()))))
+                .col_expr(subscribers::Column::PluginName, Expr::val(text_or_null(name)));
         }
         if let Some(secret) = &change.secret {
             let secret = secret.expose().as_bytes();

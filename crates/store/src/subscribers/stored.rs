@@ -1,6 +1,7 @@
 //! Between rows of subscribers and their types.
 
 use postrider_core::format::Format;
+use postrider_core::plugin::{PluginConfig, SelectedPlugin};
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{DeactivationReason, EventPattern, Keyring, Policy, SubscriberId, TenantId, Timestamp};
 use postrider_database::DatabaseError;
@@ -54,6 +55,7 @@ pub(super) fn read(
         paused_at: timestamp(row.paused_at),
         policy: read_policy(&row.policy, id)?,
         format: read_format(row.format.as_deref(), id)?,
+        plugin: read_plugin(row.plugin_name.as_deref(), row.plugin.as_deref(), id)?,
         health,
         created_at: Timestamp::from_millis(row.created_at),
         updated_at: Timestamp::from_millis(row.updated_at),
@@ -110,4 +112,21 @@ pub(crate) fn read_format(text: Option<&str>, subscriber: SubscriberId) -> Resul
     let Some(text) = text else { return Ok(Format::Postrider) };
     let inconsistent = |error| DatabaseError::inconsistent("subscribers", "format", subscriber, error);
     Ok(serde_json::from_str(text).map_err(inconsistent)?)
+}
+
+/// The configuration of a plugin in its stored form, JSON.
+pub(super) fn plugin_text(plugin: Option<&SelectedPlugin>) -> Option<String> {
+    plugin.map(|plugin| plugin.config.to_json())
+}
+
+/// Reads a plugin and its configuration from their stored form.
+pub(crate) fn read_plugin(
+    name: Option<&str>,
+    config: Option<&str>,
+    subscriber: SubscriberId,
+) -> Result<Option<SelectedPlugin>, StoreError> {
+    let Some(name) = name else { return Ok(None) };
+    let inconsistent = |error| DatabaseError::inconsistent("subscribers", "plugin", subscriber, error);
+    let config: PluginConfig = serde_json::from_str(config.unwrap_or("{}")).map_err(inconsistent)?;
+    Ok(Some(SelectedPlugin { name: parse(name, "subscribers", "plugin_name", subscriber)?, config }))
 }
