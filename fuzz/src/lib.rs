@@ -14,14 +14,16 @@
 //! | [`event`] | event types and patterns, data and the envelope, ids |
 //! | [`format`](mod@format) | formats of bodies, templates |
 //! | [`secret`] | secrets, signatures, sealed data, custom headers |
+//! | [`plugin`] | modules of plugins, and what they return |
 //! | [`policy`] | delivery policies |
 //! | [`trace`] | `traceparent` |
 
 // A fuzz target reports a violated property by panicking.
-#![allow(clippy::expect_used, clippy::missing_panics_doc)]
+#![allow(clippy::expect_used, clippy::missing_panics_doc, clippy::panic)]
 
 pub mod event;
 pub mod format;
+pub mod plugin;
 pub mod policy;
 pub mod secret;
 pub mod target;
@@ -44,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     ("keyring", secret::keyring),
     ("custom_headers", secret::custom_headers),
     ("stored_headers", secret::stored_headers),
+    ("plugin", plugin::plugin),
     ("policy", policy::policy),
     ("traceparent", trace::traceparent),
 ];

@@ -86,10 +86,7 @@ async fn list(args: ListArgs) -> Result<(), StartError> {
     for plugin in plugins {
         let (name, version) = (plugin.name.as_str(), plugin.version.as_str());
         let installed = plugin.created_at.to_string();
-        say(format_args!(
-            "{name:<24} {version:<16} {:>8}  {installed:<25} {}",
-            plugin.size, plugin.checksum
-        ));
+        say(format_args!("{name:<24} {version:<16} {:>8}  {installed:<25} {}", plugin.size, plugin.checksum));
     }
     Ok(())
 }
@@ -105,7 +102,10 @@ fn module(path: &Path) -> Result<Vec<u8>, StartError> {
     let unreadable = |error: std::io::Error| usage(format!("cannot read {}: {error}", path.display()));
     let length = std::fs::metadata(path).map_err(unreadable)?.len();
     if length > MAX_MODULE as u64 {
-        return Err(usage(format!("{} has {length} bytes; at most {MAX_MODULE} are allowed", path.display())));
+        return Err(usage(format!(
+            "{} has {length} bytes; at most {MAX_MODULE} are allowed",
+            path.display()
+        )));
     }
     std::fs::read(path).map_err(unreadable)
 }

@@ -84,7 +84,8 @@ impl Client {
             value.set_sensitive(true);
             Ok(value)
         });
-        let connector = HttpsConnectorBuilder::new().with_native_roots().map_err(ConfigError::Certificates)?;
+        let connector =
+            HttpsConnectorBuilder::new().with_native_roots().map_err(ConfigError::Certificates)?;
         let connector = connector.https_or_http().enable_http1().build();
         Ok(Self {
             base: url.as_str().trim_end_matches('/').to_owned(),
@@ -107,7 +108,11 @@ impl Client {
     ///
     /// # Errors
     /// Fails as [`Client::get`] does.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(ClientError::Request)?;
         self.read(Method::POST, path, body.into()).await
     }
@@ -131,7 +136,12 @@ impl Client {
     }
 
     /// Sends a request, and returns a successful answer.
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let (status, body) = timeout(self.timeout, self.exchange(method, path, body))
             .await
             .map_err(|_| ClientError::Timeout(self.timeout))??;
@@ -163,10 +173,84 @@ impl Client {
         let response = self.http.request(request).await.map_err(|error| unreachable(error.into()))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok((status, body.map_err(|source| ClientError::Unreadable { status: status.as_u16(), source })?.to_bytes()))
+        Ok((
+            status,
+            body.map_err(|source| ClientError::Unreadable { status: status.as_u16(), source })?.to_bytes(),
+        ))
     }
 }
 
 fn unreadable(status: StatusCode, error: serde_json::Error) -> ClientError {
     ClientError::Unreadable { status: status.as_u16(), source: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::Failure;
+
+    /// A client of a server that answers one request with these bytes, or never if there are none; and the request.
+    async fn served(answer: &'static str) -> (Client, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/base/?query", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            if answer.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let config =
+            Config { timeout: Duration::from_secs(2), ..Config::new(url.parse().unwrap(), Some("k1")) };
+        (Client::new(config).unwrap(), serving)
+    }
+
+    #[tokio::test]
+    async fn a_request_has_the_key_and_the_path_below_the_base() {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\n{\"data\":[],\"next_cursor\":null}";
+        let (client, serving) = served(answer).await;
+        assert!(client.plugins().await.unwrap().data.is_empty());
+        let request = serving.await.unwrap();
+        assert!(request.starts_with("GET /base/v1/plugins HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("authorization: Bearer k1\r\n"), "{request}");
+        assert!(!format!("{client:?}").contains("k1"));
+    }
+
+    #[tokio::test]
+    async fn each_failure_has_its_kind() {
+        let problem = |status: u16| {
+            let body = format!(r#"{{"type":"about:blank","title":"T","status":{status},"detail":"d"}}"#);
+            format!("HTTP/1.1 {status} T\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        };
+        for (answer, failure) in [
+            (problem(404), Failure::NotFound),
+            (problem(403), Failure::Refused),
+            (problem(409), Failure::Refused),
+            (problem(504), Failure::Timeout),
+            (problem(503), Failure::Failed),
+            ("HTTP/1.1 502 T\r\ncontent-length: 4\r\n\r\n<h1>".to_owned(), Failure::Failed),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned(), Failure::Failed),
+            ("nonsense\r\n\r\n".to_owned(), Failure::Failed),
+            (String::new(), Failure::Timeout),
+        ] {
+            let (client, _serving) = served(answer.clone().leak()).await;
+            let error = client.plugins().await.unwrap_err();
+            assert_eq!(error.failure(), failure, "{answer}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_needs_a_url_and_a_key_that_can_be_sent() {
+        let client = |url: &str, key| Client::new(Config::new(url.parse().unwrap(), key));
+        assert!(matches!(client("ftp://a/", None), Err(ConfigError::Url)));
+        assert!(matches!(client("data:x", None), Err(ConfigError::Url)));
+        assert!(matches!(client("http://a/", Some("a\nb")), Err(ConfigError::Key)));
+        assert!(client("https://a:1/b/", Some(" a ")).is_ok());
+    }
 }

@@ -1,5 +1,6 @@
 //! Plugins of the deployment.
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use postrider_api::plugin::{PluginList, PluginRequest, PluginView};
 
 use crate::{Client, ClientError};
@@ -26,7 +27,7 @@ impl Client {
     /// # Errors
     /// Fails as [`Client::get`] does, above all if there is no such plugin or a subscriber uses it.
     pub async fn remove_plugin(&self, name: &str) -> Result<(), ClientError> {
-        let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
         self.delete(&format!("/v1/plugins/{name}")).await
     }
 }

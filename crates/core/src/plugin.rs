@@ -69,7 +69,8 @@ impl FromStr for PluginName {
     fn from_str(text: &str) -> Result<Self, PluginNameError> {
         let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let allowed = |byte: u8| is_word(byte) || matches!(byte, b'.' | b'_' | b'-');
-        let is_name = text.len() <= 64 && text.bytes().next().is_some_and(is_word) && text.bytes().all(allowed);
+        let is_name =
+            text.len() <= 64 && text.bytes().next().is_some_and(is_word) && text.bytes().all(allowed);
         if is_name { Ok(Self(text.into())) } else { Err(PluginNameError) }
     }
 }

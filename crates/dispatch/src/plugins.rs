@@ -44,7 +44,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Loading {
     loaded: Mutex<Option<Loaded>>,
-    /// Whoever holds this looks into the store; others wait for the result.
+    /// The call that holds this looks into the store; others wait for the result.
     turn: AsyncMutex<()>,
 }
 

@@ -84,7 +84,9 @@ async fn install(Audited(store): Audited, body: JsonBody) -> Result<Response, Pr
         PluginAdded::Created(plugin) => (StatusCode::CREATED, plugin),
         PluginAdded::Replaced(plugin) => (StatusCode::OK, plugin),
         PluginAdded::VersionTaken => {
-            let detail = format!("version {version} of the plugin has another module; give the new one another version");
+            let detail = format!(
+                "version {version} of the plugin has another module; give the new one another version"
+            );
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
         PluginAdded::TooMany => {

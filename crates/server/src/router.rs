@@ -21,8 +21,8 @@ use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
 use crate::{
-    address, audit, auth, body, dead_letters, deliveries, docs, event_types, events, keys, limits, once, openapi,
-    plugins, request_id, stats, subscribers, tenants,
+    address, audit, auth, body, dead_letters, deliveries, docs, event_types, events, keys, limits, once,
+    openapi, plugins, request_id, stats, subscribers, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.

@@ -13,6 +13,12 @@ pub struct ClientArgs {
     pub url: String,
 
     /// Key with which the command calls the API
-    #[arg(long, env = "POSTRIDER_KEY", value_name = "KEY", hide_env_values = true, hide_default_value = true)]
+    #[arg(
+        long,
+        env = "POSTRIDER_KEY",
+        value_name = "KEY",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
     pub key: Option<SecretText>,
 }

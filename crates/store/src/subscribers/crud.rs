@@ -17,7 +17,8 @@ use super::patterns;
 use super::query::{delete, find, update};
 use super::secrets::{open_headers, seal, seal_headers};
 use super::stored::{
-    format_text, lane_settings, plugin_text, policy_text, read, read_format, read_plugin, read_policy, set_active,
+    format_text, lane_settings, plugin_text, policy_text, read, read_format, read_plugin, read_policy,
+    set_active,
 };
 use super::subscriber::{Changing, NewSubscriber, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
@@ -199,7 +200,9 @@ impl Store {
             let metadata = read_metadata(row.metadata.as_deref(), "subscribers", id)?;
             Ok::<_, StoreError>(Some((transaction, row, url, policy, format, plugin, metadata)))
         };
-        let Some((transaction, row, url, policy, format, plugin, metadata)) = locked.await? else { return Ok(None) };
+        let Some((transaction, row, url, policy, format, plugin, metadata)) = locked.await? else {
+            return Ok(None);
+        };
         let change = {
             let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
             change(Changing { url, policy, format, plugin, metadata, open_headers: &open_headers })?

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use postrider_core::plugin::{PluginConfig, PluginName, SelectedPlugin};
 use postrider_core::{
     DeadReason, DeliveryId, ErrorKind, EventType, Secret, SubscriberId, SystemRandom, Verdict, chain,
 };
@@ -27,6 +28,11 @@ use sea_orm::ConnectionTrait as _;
 use uuid::Uuid;
 
 use crate::stage::Stage;
+
+/// The plugin that they add, remove and choose.
+fn plugin() -> PluginName {
+    "numbers".parse().unwrap()
+}
 
 /// An operation that locks rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +73,14 @@ enum Operation {
     CreateSubscriber,
     HoldSubscribers,
     HoldTenant,
+    AddPlugin,
+    RemovePlugin,
+    ChoosePlugin,
 }
 
 use Operation::*;
 
-const ALL: [Operation; 36] = [
+const ALL: [Operation; 39] = [
     Dispatch,
     RecordSuccesses,
     RecordSuccessesOfAFailingSubscriber,
@@ -108,6 +117,9 @@ const ALL: [Operation; 36] = [
     CreateSubscriber,
     HoldSubscribers,
     HoldTenant,
+    AddPlugin,
+    RemovePlugin,
+    ChoosePlugin,
 ];
 
 /// Sleeps whenever a row of these tables is changed or deleted, and therefore locked.
@@ -118,6 +130,7 @@ const SLOW: &str = "
         RETURN NEW;
     END $$;
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON subscribers FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON plugins FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON rollups FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON subscriber_counts FOR EACH ROW EXECUTE FUNCTION rest();
@@ -412,6 +425,23 @@ impl Ground {
             }
             FoldStatistics => drop(store.fold_statistics().await.map_err(text)?),
             RemoveOldStatistics => store.remove_old_statistics().await.map_err(text)?,
+            AddPlugin => {
+                store.add_plugin(&plugin(), &"1".parse().unwrap(), vec![1]).await.map_err(text)?;
+            }
+            RemovePlugin => {
+                store.remove_plugin(&plugin()).await.map_err(text)?;
+            }
+            ChoosePlugin => {
+                let chosen = SelectedPlugin { name: plugin(), config: PluginConfig::default() };
+                for id in &self.subscribers {
+                    let chosen = Some(Some(chosen.clone()));
+                    let change = SubscriberChange { plugin: chosen, ..SubscriberChange::default() };
+                    match store.change_subscriber(tenant, *id, change).await {
+                        Ok(_) | Err(StoreError::PluginMissing) => {}
+                        Err(error) => return Err(text(error)),
+                    }
+                }
+            }
             CreateSubscriber => drop(stage.subscribe(tenant, true).await),
             HoldSubscribers => {
                 for paused in [true, false] {
