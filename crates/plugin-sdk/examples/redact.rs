@@ -16,7 +16,7 @@ struct Config {
     fields: Vec<String>,
 }
 
-fn redact(input: Input<'_>) -> Result<Output, Error> {
+fn redact(input: &Input<'_>) -> Result<Output, Error> {
     let Config { fields } = input.config()?;
     let mut data: Value = input.data()?;
     match remove(&mut data, &fields) {

@@ -54,8 +54,8 @@ struct Refused<'a> {
 }
 
 /// Runs a plugin on JSON, as Postrider does, and returns the JSON that Postrider would read.
-pub fn run(transform: fn(Input<'_>) -> Result<Output, Error>, given: &str) -> String {
-    let output = serde_json::from_str(given).map_err(Error::from).and_then(transform);
+pub fn run(transform: fn(&Input<'_>) -> Result<Output, Error>, given: &str) -> String {
+    let output = serde_json::from_str(given).map_err(Error::from).and_then(|input| transform(&input));
     let written = match &output {
         Ok(Output { data, headers }) => serde_json::to_string(&Returned { data, headers }),
         Err(Error(error)) => serde_json::to_string(&Refused { error }),
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn data_passes_byte_for_byte() {
-        let same = |input: Input<'_>| {
+        let same = |input: &Input<'_>| {
             assert_eq!((&*input.event.agent_id, input.event.timestamp), ("a\"b", 17));
             assert_eq!(input.event.channels, ["c"]);
             Ok(Output::json(input.data.to_owned()).header("x-a", "1").header("x-a", "2"))

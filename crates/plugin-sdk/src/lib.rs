@@ -17,7 +17,7 @@
 //!     field: String,
 //! }
 //!
-//! fn transform(input: Input<'_>) -> Result<Output, Error> {
+//! fn transform(input: &Input<'_>) -> Result<Output, Error> {
 //!     let config: Config = input.config()?;
 //!     let mut data: serde_json::Map<String, Value> = input.data()?;
 //!     data.remove(&config.field);
@@ -48,7 +48,7 @@ use serde_json::value::RawValue;
 
 pub use exchange::{Event, Input, run};
 
-/// Makes a function the plugin of this crate: `fn(Input<'_>) -> Result<Output, Error>`.
+/// Makes a function the plugin of this crate: `fn(&Input<'_>) -> Result<Output, Error>`.
 ///
 /// Only builds for `wasm32` have its exports. A crate has one plugin.
 #[macro_export]
@@ -56,7 +56,7 @@ macro_rules! plugin {
     ($transform:path) => {
         // Elsewhere only the type is checked.
         #[cfg(not(target_arch = "wasm32"))]
-        const _: fn($crate::Input<'_>) -> ::std::result::Result<$crate::Output, $crate::Error> = $transform;
+        const _: fn(&$crate::Input<'_>) -> ::std::result::Result<$crate::Output, $crate::Error> = $transform;
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             #[unsafe(no_mangle)]

@@ -19,7 +19,7 @@ pub fn allocate(length: i32) -> i32 {
 }
 
 /// Transforms what Postrider has written to the address that [`allocate`] returned. Returns the address and the length of the output.
-pub fn transform(transform: fn(Input<'_>) -> Result<Output, Error>) -> i64 {
+pub fn transform(transform: fn(&Input<'_>) -> Result<Output, Error>) -> i64 {
     let given = std::mem::take(&mut *SHARED.lock().unwrap_or_else(PoisonError::into_inner));
     let output = exchange::run(transform, &String::from_utf8_lossy(&given));
     let (address, length) = keep(output.into_bytes());

@@ -22,7 +22,7 @@ const TRANSFORM: &str = "postrider_transform";
 pub struct Module {
     // An engine keeps the code of its modules until it is dropped, so each module has one of its own.
     engine: Engine,
-    module: wasmi::Module,
+    code: wasmi::Module,
     size: usize,
 }
 
@@ -35,10 +35,10 @@ impl Module {
     pub fn compile(wasm: &[u8]) -> Result<Self, ModuleError> {
         scan(wasm)?;
         let engine = Engine::new(&config());
-        let module =
+        let code =
             wasmi::Module::new(&engine, wasm).map_err(|error| ModuleError::Invalid(Box::new(error)))?;
-        exports(&module)?;
-        let compiled = Self { engine, module, size: wasm.len() };
+        exports(&code)?;
+        let compiled = Self { engine, code, size: wasm.len() };
         match compiled.version().map_err(ModuleError::Instance)? {
             ABI => Ok(compiled),
             other => Err(ModuleError::Version(other)),
@@ -64,10 +64,10 @@ impl Module {
         let (mut store, instance) = self.instance(MAX_FUEL)?;
         let memory = instance.get_memory(&store, MEMORY).ok_or(PluginError::OutputPlace)?;
         let address =
-            typed::<i32, i32>(&store, &instance, ALLOC)?.call(&mut store, length).map_err(stopped)?;
+            typed::<i32, i32>(&store, instance, ALLOC)?.call(&mut store, length).map_err(stopped)?;
         let place = usize::try_from(address.cast_unsigned()).map_err(|_| PluginError::Allocation)?;
         memory.write(&mut store, place, given.as_bytes()).map_err(|_| PluginError::Allocation)?;
-        let transform = typed::<(i32, i32), i64>(&store, &instance, TRANSFORM)?;
+        let transform = typed::<(i32, i32), i64>(&store, instance, TRANSFORM)?;
         let returned_place = transform.call(&mut store, (address, length)).map_err(stopped)?;
         let fuel = MAX_FUEL.saturating_sub(store.get_fuel().unwrap_or_default());
         returned(output(&store, memory, returned_place.cast_unsigned(), max_output)?, fuel)
@@ -75,7 +75,7 @@ impl Module {
 
     fn version(&self) -> Result<i32, PluginError> {
         let (mut store, instance) = self.instance(ABI_FUEL)?;
-        typed::<(), i32>(&store, &instance, VERSION)?.call(&mut store, ()).map_err(stopped)
+        typed::<(), i32>(&store, instance, VERSION)?.call(&mut store, ()).map_err(stopped)
     }
 
     fn instance(&self, fuel: u64) -> Result<(Store<StoreLimits>, Instance), PluginError> {
@@ -90,7 +90,7 @@ impl Module {
         store.limiter(|limits| limits);
         store.set_fuel(fuel).map_err(stopped)?;
         let linker = Linker::new(&self.engine);
-        let instance = linker.instantiate_and_start(&mut store, &self.module).map_err(stopped)?;
+        let instance = linker.instantiate_and_start(&mut store, &self.code).map_err(stopped)?;
         Ok((store, instance))
     }
 }
@@ -174,7 +174,7 @@ fn exports(module: &wasmi::Module) -> Result<(), ModuleError> {
 
 fn typed<P: WasmParams, R: WasmResults>(
     store: &Store<StoreLimits>,
-    instance: &Instance,
+    instance: Instance,
     name: &str,
 ) -> Result<TypedFunc<P, R>, PluginError> {
     instance.get_typed_func(store, name).map_err(stopped)

@@ -27,7 +27,7 @@ fn the_example_refuses_a_wrong_configuration() {
     let Some(module) = redact() else { return };
     match module.run(r#"{"field": 1}"#, &INPUT, MAX_OUTPUT) {
         Err(PluginError::Refused(message)) => {
-            assert!(message.starts_with("config: unknown field"), "{message}")
+            assert!(message.starts_with("config: unknown field"), "{message}");
         }
         other => panic!("{other:?}"),
     }

@@ -9,24 +9,20 @@ const NAME: &str = "plugin.name";
 const CONFIG: &str = "plugin.config";
 
 /// The plugin of a new subscriber. `None` after adding an error.
-pub(super) fn new(choice: Option<PluginChoice>, errors: &mut Errors) -> Option<Option<SelectedPlugin>> {
-    let Some(PluginChoice { name, config }) = choice else { return Some(None) };
+pub(super) fn new(choice: PluginChoice, errors: &mut Errors) -> Option<SelectedPlugin> {
+    let PluginChoice { name, config } = choice;
     let name = errors.require(NAME, name).and_then(|name| errors.check(NAME, name.parse()));
     let config = errors.check(CONFIG, PluginConfig::try_from(config.unwrap_or_default()));
-    Some(Some(SelectedPlugin { name: name?, config: config? }))
+    Some(SelectedPlugin { name: name?, config: config? })
 }
 
-/// The plugin after a change; `None` if it stays, or after adding an error. Another plugin begins without configuration.
+/// The plugin after a change; `None` after adding an error. Another plugin begins without configuration.
 pub(super) fn changed(
     present: Option<&SelectedPlugin>,
-    change: Change<PluginChanges>,
+    changes: PluginChanges,
     errors: &mut Errors,
-) -> Option<Option<SelectedPlugin>> {
-    let PluginChanges { name, config } = match change {
-        Change::Keep => return None,
-        Change::Reset => return Some(None),
-        Change::Set(changes) => changes,
-    };
+) -> Option<SelectedPlugin> {
+    let PluginChanges { name, config } = changes;
     let name = match (name, present) {
         (Change::Set(name), _) => errors.check(NAME, name.parse())?,
         (Change::Keep, Some(present)) => present.name.clone(),
@@ -41,7 +37,7 @@ pub(super) fn changed(
         Change::Reset => PluginConfig::default(),
         Change::Set(changes) => errors.check(CONFIG, kept.unwrap_or_default().merged(changes))?,
     };
-    Some(Some(SelectedPlugin { name, config }))
+    Some(SelectedPlugin { name, config })
 }
 
 /// The plugin of a subscriber, as the API shows it.

@@ -49,7 +49,7 @@ pub(super) fn validated(
         request.headers.map_or(Some(CustomHeaders::default()), |pairs| custom_headers(pairs, &mut errors));
     let policy = request.policy.map_or(Some(Policy::default()), |fields| policy(fields, &mut errors));
     let format = format::new(request.format.as_deref(), request.format_options, &mut errors);
-    let plugin = plugin::new(request.plugin, &mut errors);
+    let plugin = request.plugin.map_or(Some(None), |choice| plugin::new(choice, &mut errors).map(Some));
     let active = request.active.unwrap_or(true);
     let uid = request.uid.map_or(Some(None), |uid| errors.check("uid", uid.parse()).map(Some));
     let metadata = errors.check("metadata", Metadata::try_from(request.metadata.unwrap_or_default()));
@@ -183,7 +183,11 @@ pub(super) fn subscriber_change(
     };
     let events = not_null(request.events, "events", &mut errors);
     let format = format::changed(&present.format, request.format, request.format_options, &mut errors);
-    let plugin = plugin::changed(present.plugin.as_ref(), request.plugin, &mut errors);
+    let plugin = match request.plugin {
+        Change::Keep => None,
+        Change::Reset => Some(None),
+        Change::Set(changes) => plugin::changed(present.plugin.as_ref(), changes, &mut errors).map(Some),
+    };
     let change = SubscriberChange {
         paused: None,
         url,
