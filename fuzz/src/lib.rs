@@ -15,15 +15,17 @@
 //! | [`expression`] | filters, projections, transforms |
 //! | [`format`](mod@format) | formats of bodies, templates |
 //! | [`secret`] | secrets, signatures, sealed data, custom headers |
+//! | [`plugin`] | modules of plugins, and what they return |
 //! | [`policy`] | delivery policies |
 //! | [`trace`] | `traceparent` |
 
 // A fuzz target reports a violated property by panicking.
-#![allow(clippy::expect_used, clippy::missing_panics_doc)]
+#![allow(clippy::expect_used, clippy::missing_panics_doc, clippy::panic)]
 
 pub mod event;
 pub mod expression;
 pub mod format;
+pub mod plugin;
 pub mod policy;
 pub mod secret;
 pub mod target;
@@ -48,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     ("keyring", secret::keyring),
     ("custom_headers", secret::custom_headers),
     ("stored_headers", secret::stored_headers),
+    ("plugin", plugin::plugin),
     ("policy", policy::policy),
     ("traceparent", trace::traceparent),
 ];

@@ -43,6 +43,7 @@ mod m0026_event_keys;
 mod m0027_egress_proxies;
 mod m0028_owners;
 mod m0029_filters;
+mod m0030_plugins;
 mod schema;
 
 /// All migrations, oldest first.
@@ -81,6 +82,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0027_egress_proxies::Migration),
             Box::new(m0028_owners::Migration),
             Box::new(m0029_filters::Migration),
+            Box::new(m0030_plugins::Migration),
         ]
     }
 }

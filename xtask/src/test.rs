@@ -21,6 +21,9 @@ const BLACKBOX: &str = "postrider-blackbox";
 /// The package whose tests deliver to real web servers.
 const DELIVERY: &str = "postrider-delivery";
 
+/// The package whose tests build a plugin.
+const PLUGIN: &str = "postrider-plugin";
+
 /// A separate workspace that uses the crates as another project would.
 pub(crate) const EMBEDDING: &str = "tests/embedding";
 
@@ -41,6 +44,9 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
     let names = |package| cargo_arguments.iter().any(|argument| argument.to_string_lossy().contains(package));
     if everything || names(DELIVERY) {
         debian::install_if_missing(&NGINX);
+    }
+    if everything || names(PLUGIN) || names(BLACKBOX) {
+        install_target(WEBASSEMBLY);
     }
     if everything || names(BLACKBOX) {
         debian::install_if_missing(&FAKETIME);
@@ -81,6 +87,17 @@ pub fn postgres(version: Option<u32>, program: &OsStr, arguments: &[OsString]) -
     let mut command = Command::new(program);
     without_own_variables(&mut command);
     status_of(server.pass_to(command.args(arguments)))
+}
+
+/// What plugins are built for.
+const WEBASSEMBLY: &str = "wasm32-unknown-unknown";
+
+/// Installs the standard library for a target. A failure is not an error: the compiler may not come from rustup.
+fn install_target(target: &str) {
+    let added = Command::new("rustup").args(["--quiet", "target", "add", target]).status();
+    if !added.is_ok_and(|status| status.success()) {
+        eprintln!("xtask: {target} was not installed, so tests may be skipped");
+    }
 }
 
 struct Server {

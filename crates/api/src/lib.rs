@@ -12,6 +12,7 @@
 //! | [`transform`] | what is done with the data before it is sent |
 //! | [`key`], [`audit`] | API keys, and who changed what |
 //! | [`tenant`] | tenants and their changes |
+//! | [`plugin`] | plugins of the deployment |
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
 //! | [`simulate`] | what would be sent, and why |
@@ -30,6 +31,7 @@ pub mod event_type;
 pub mod key;
 pub mod list;
 pub mod moment;
+pub mod plugin;
 #[cfg(feature = "schema")]
 pub mod policy;
 pub mod problem;

@@ -61,7 +61,7 @@ pub struct SimulationView {
     /// What the subscriber's filter says of the event; null if it has none.
     #[cfg_attr(feature = "schema", schema(required))]
     pub filter: Option<FilterResultView>,
-    /// What the subscriber's transform makes of the data; null if it has none.
+    /// What the subscriber's transform and plugin make of the data; null if it has neither.
     #[cfg_attr(feature = "schema", schema(required))]
     pub transform: Option<TransformResultView>,
     /// The request as it would be sent now, also if the event does not match; null if the transform fails.
@@ -83,16 +83,17 @@ pub struct FilterResultView {
     pub error: Option<String>,
 }
 
-/// What a transform makes of an event's data.
+/// What a transform and a plugin make of an event's data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = TransformResult))]
 pub struct TransformResultView {
-    /// The version of the transform, as attempts note it.
-    pub version: String,
+    /// The version of the transform, as attempts note it; null if it failed.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub version: Option<String>,
     /// The data in JSON text; null if the transform failed.
     #[cfg_attr(feature = "schema", schema(required))]
     pub data: Option<String>,
-    /// Why the transform failed.
+    /// Why it failed.
     #[cfg_attr(feature = "schema", schema(required))]
     pub error: Option<String>,
 }

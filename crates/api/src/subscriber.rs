@@ -80,6 +80,10 @@ pub struct SubscriberRequest {
     /// What the format needs: a `template` for `slack`, and nothing for all others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format_options: Option<FormatOptions>,
+    /// The plugin that changes what the subscriber receives. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<PluginChoice>))]
+    pub plugin: Option<PluginChoice>,
     /// A name of your choice, unique among the tenant's subscribers: 1 to 128 characters of `A-Z a-z 0-9 . _ -`, not
     /// beginning with `sub_`. It is accepted wherever the id is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +197,11 @@ pub struct ChangeRequest {
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<FormatOptions>))]
     pub format_options: Change<FormatOptionChanges>,
+    /// The plugin, or members of its configuration to change. Another plugin begins without configuration; null takes the
+    /// plugin away.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<PluginChoice>))]
+    pub plugin: Change<PluginChanges>,
     /// The secret, if `url` moves to another host: the present one or another, which then signs at once and alone. In all
     /// other cases call `POST /v1/subscribers/{id}/secret/rotate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -293,6 +302,10 @@ pub struct SubscriberView {
     pub format: FormatName,
     /// What the format needs.
     pub format_options: FormatOptions,
+    /// The plugin that changes what the subscriber receives; null if it has none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub plugin: Option<PluginChoice>,
     /// Texts by name.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required, example = json!({"team": "billing"})))]
@@ -354,7 +367,34 @@ pub struct FormatOptionChanges {
     pub template: Change<String>,
 }
 
-only_objects!(SubscriberRequest, FormatOptions, FormatOptionChanges);
+/// A plugin that a subscriber chooses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(example = json!({"name": "redact", "config": {"fields": ["card"]}})))]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
+pub struct PluginChoice {
+    /// The name of an installed plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = String, required = true, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$"))]
+    pub name: Option<String>,
+    /// What the plugin is to do for this subscriber: an object of at most 4096 bytes. Its members are the plugin's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
+    pub config: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Changes to the plugin of a subscriber.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
+pub struct PluginChanges {
+    /// The name of an installed plugin.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub name: Change<String>,
+    /// Members of its configuration to add, change or remove (null).
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub config: Change<serde_json::Map<String, serde_json::Value>>,
+}
+
+only_objects!(SubscriberRequest, FormatOptions, FormatOptionChanges, PluginChoice, PluginChanges);
 
 /// A circuit breaker. It opens after several failures in a row, and then nothing is sent for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,13 @@
 //! `postrider`: the commands for a person at a terminal.
 #![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
 
+mod connection;
 mod data_folder;
 mod demo;
 mod dev;
 mod embedded;
 mod migrate;
+mod plugins;
 mod rekey;
 mod retention;
 mod say;
@@ -48,6 +50,9 @@ enum Command {
     /// Show or remove what is older than the retention
     #[command(subcommand)]
     Retention(retention::Command),
+    /// Install, list, remove and try plugins, which change what subscribers receive
+    #[command(subcommand)]
+    Plugins(plugins::Command),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +65,7 @@ fn main() -> ExitCode {
             Command::Migrate(args) => migrate::run(args).await,
             Command::Rekey(args) => rekey::run(args).await,
             Command::Retention(command) => retention::run(command).await,
+            Command::Plugins(command) => plugins::run(command).await,
         }
     });
     say::flush();

@@ -45,5 +45,9 @@ words! {
         EventTypeChanged = 18, "event_type.changed";
         /// An event type was deleted.
         EventTypeDeleted = 19, "event_type.deleted";
+        /// A plugin was installed or replaced.
+        PluginAdded = 22, "plugin.added";
+        /// A plugin was removed.
+        PluginRemoved = 23, "plugin.removed";
     }
 }

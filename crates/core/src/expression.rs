@@ -56,7 +56,8 @@ impl Expression {
 }
 
 impl ExpressionId {
-    pub(crate) fn of(text: &[u8]) -> Self {
+    /// What stands for a text.
+    pub fn of(text: &[u8]) -> Self {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&sha256(text)[..16]);
         Self(Uuid::from_bytes(bytes))

@@ -10,6 +10,7 @@
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`audit`] | what the audit trail records |
 //! | [`auth`] | how Postrider authenticates to a receiver |
+//! | [`plugin`] | the names of plugins, and what a subscriber chooses of one |
 //! | [`policy`] | a subscriber's delivery policy, in JSON and validated |
 //! | [`budget`] | who may hold how many bytes at once |
 //! | [`bounds`] | the smallest and greatest values that a policy may have |
@@ -51,6 +52,7 @@ pub mod keyring;
 pub mod merge_patch;
 pub mod metadata;
 pub mod object;
+pub mod plugin;
 pub mod policy;
 pub mod proxy_url;
 pub mod random;

@@ -45,7 +45,7 @@ pub use open::{OpenError, migrate_database, open_database, open_store};
 pub use partitions::keep_partitions;
 #[doc(no_inline)]
 pub use postrider_database::Purpose;
-pub use start::{StartError, Transforms, main};
+pub use start::{StartError, Transforms, WithStatus, main};
 pub use stop::{Stop, stop_signal};
 
 /// Compiles the examples of the README.

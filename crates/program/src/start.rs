@@ -1,5 +1,6 @@
 //! From the command line to the exit status.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
@@ -11,11 +12,37 @@ use postrider_telemetry::{Program, logging};
 /// Why a program cannot work. [`main`] prints it on standard error, with all its causes.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
+/// An error with the exit status that it leads to.
+#[derive(Debug)]
+pub struct WithStatus {
+    status: u8,
+    error: StartError,
+}
+
+impl WithStatus {
+    /// Makes the program end with this status, and print the error as any other.
+    pub fn new(status: u8, error: impl Into<StartError>) -> Self {
+        Self { status, error: error.into() }
+    }
+}
+
+impl fmt::Display for WithStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for WithStatus {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
 /// The transforms of the settings file, unchanged.
 pub type Transforms = Option<toml::Value>;
 
 /// Reads the settings, runs `body`, and returns the exit status: 0 on success, 1 if `body` fails, 2 if a setting is
-/// invalid.
+/// invalid, or that of [`WithStatus`].
 pub fn main<A, F, Fut>(program: Program, body: F) -> ExitCode
 where
     A: Parser,
@@ -50,7 +77,10 @@ where
             logging::flush();
             ExitCode::SUCCESS
         }
-        Err(error) => failed(&format!("error: {}", chain(&*error)), ExitCode::FAILURE),
+        Err(error) => {
+            let own = error.downcast_ref::<WithStatus>().map(|error| ExitCode::from(error.status));
+            failed(&format!("error: {}", chain(&*error)), own.unwrap_or(ExitCode::FAILURE))
+        }
     }
 }
 

@@ -32,6 +32,10 @@ pub(crate) struct Received {
     pub(crate) room: Option<Arc<Room>>,
 }
 
+/// The most bytes of a body, on a route that takes larger ones than others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit(pub(crate) usize);
+
 /// Receives the body of a request, and leaves it in the request's extensions.
 ///
 /// # Errors
@@ -41,7 +45,8 @@ pub(crate) async fn received(state: &ApiState, request: Request) -> Result<Reque
     let (mut parts, mut body) = request.into_parts();
     if !body.is_end_stream() {
         plain(&parts.headers)?;
-        let received = read(&parts.headers, &mut body, state).await?;
+        let limit = parts.extensions.get().map_or(state.config.body_limit, |Limit(limit)| *limit);
+        let received = read(&parts.headers, &mut body, limit, state).await?;
         parts.extensions.insert(received);
     }
     Ok(Request::from_parts(parts, Body::empty()))
@@ -58,8 +63,12 @@ fn plain(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Reads a body. If its length is announced, there is room for it before anything is read.
-async fn read(headers: &HeaderMap, body: &mut Body, state: &ApiState) -> Result<Received, Problem> {
-    let limit = state.config.body_limit;
+async fn read(
+    headers: &HeaderMap,
+    body: &mut Body,
+    limit: usize,
+    state: &ApiState,
+) -> Result<Received, Problem> {
     let announced = announced(headers);
     let too_large = || {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds the limit of {limit} bytes"))

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use postrider_core::id::{Id, IdKind};
+use postrider_core::plugin::PluginName;
 use postrider_core::{EventType, TenantId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -183,6 +184,17 @@ impl<S: Send + Sync> FromRequestParts<S> for PathEventType {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         in_path(parts, "name", state).await.map(Self).ok_or_else(|| Problem::missing("event type"))
+    }
+}
+
+/// The `{name}` of the path, a plugin's. An invalid one is answered like an unknown one: 404.
+pub(crate) struct PathPlugin(pub(crate) PluginName);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathPlugin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        in_path(parts, "name", state).await.map(Self).ok_or_else(|| Problem::missing("plugin"))
     }
 }
 

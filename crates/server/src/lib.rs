@@ -48,6 +48,7 @@ mod once;
 mod openapi;
 mod page;
 mod places;
+mod plugins;
 mod pressure;
 mod problem;
 mod rate;

@@ -17,6 +17,8 @@ pub(crate) struct Needs {
     pub(crate) trail: Trail,
     /// Whether an operator acts on the whole deployment unless the request names a tenant.
     pub(crate) deployment: bool,
+    /// The most bytes of its body, if that is more than the server's limit.
+    pub(crate) body: usize,
 }
 
 /// What the audit trail has of a route.
@@ -50,6 +52,7 @@ impl Needs {
             some_subscribers: false,
             trail: Trail::Changes,
             deployment: false,
+            body: 0,
         }
     }
 
@@ -71,6 +74,11 @@ impl Needs {
     /// The same, on a route that reads what must not be read unnoticed.
     pub(crate) const fn with_audited_read(self) -> Self {
         Self { trail: Trail::Reads, ..self }
+    }
+
+    /// The same, on a route that takes larger bodies than others.
+    pub(crate) const fn with_body_of(self, bytes: usize) -> Self {
+        Self { body: bytes, ..self }
     }
 
     /// The same, on a route that concerns the whole deployment.

@@ -34,6 +34,7 @@ use crate::webhook;
         (name = "subscribers", description = "Endpoints that receive events"),
         (name = "deliveries", description = "One event on its way to one subscriber"),
         (name = "dead letters", description = "Deliveries that Postrider has given up"),
+        (name = "plugins", description = "WebAssembly modules that change what subscribers receive"),
         (name = "tenants", description = "The owners of data"),
         (name = "audit", description = "Who changed what, and when"),
         (name = "keys", description = "Who may call the API, and what they may do"),

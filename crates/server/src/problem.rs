@@ -152,6 +152,9 @@ impl IntoResponse for Problem {
 // response only says whether to try again.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::PluginMissing) {
+            return Self::field("plugin.name", &error);
+        }
         if matches!(error, StoreError::TakenOver | StoreError::UidTaken | StoreError::TooManyProxies) {
             return Self::new(StatusCode::CONFLICT, error.to_string());
         }

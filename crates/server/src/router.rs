@@ -19,8 +19,8 @@ use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
 use crate::{
-    address, audit, auth, dead_letters, deliveries, described, docs, event_types, events, keys, limits, once,
-    openapi, request_id, stats, subscribers, tenants,
+    address, audit, auth, body, dead_letters, deliveries, described, docs, event_types, events, keys, limits,
+    once, openapi, plugins, request_id, stats, subscribers, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -64,6 +64,7 @@ fn api_routes() -> Routes {
     let routes = tenants::routes(routes);
     let routes = keys::routes(routes);
     let routes = audit::routes(routes);
+    let routes = plugins::routes(routes);
     stats::routes(routes)
 }
 
@@ -154,6 +155,9 @@ async fn admit(
         request.extensions_mut().insert(Arc::new(auditor));
     }
     request.extensions_mut().insert(caller);
+    if let Some(needs) = needs.filter(|needs| needs.body > state.config.body_limit) {
+        request.extensions_mut().insert(body::Limit(needs.body));
+    }
     // Before the request waits for a place: requests that wait for a slow database may hold all places.
     if takes_events {
         state.pressure.admit_event()?;

@@ -74,10 +74,11 @@ impl ApiState {
         let guesses = Guesses::new(config.wrong_keys);
         let event_types = BoundedLabel::default();
         Self(Arc::new(Inner {
+            shaper: Shaper::with_plugins(store.clone()),
             store,
             dispatcher,
             targets,
-            shaper: Shaper::default(),
+
             config,
             permits,
             memory,

@@ -2,6 +2,7 @@
 
 mod auth;
 mod format;
+mod plugin;
 mod put;
 mod request;
 mod secret;
@@ -96,6 +97,7 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         policy: subscriber.policy.fields().clone(),
         format: subscriber.format.name(),
         format_options: format::options(&subscriber.format),
+        plugin: subscriber.plugin.map(plugin::shown),
         metadata: subscriber.metadata.into(),
         channels: subscriber.channels,
         filter: subscriber.filter.map(Into::into),

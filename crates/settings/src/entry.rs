@@ -185,5 +185,7 @@ struct Everything {
     #[command(flatten)]
     _worker: crate::WorkerArgs,
     #[command(flatten)]
+    _client: crate::ClientArgs,
+    #[command(flatten)]
     _telemetry: crate::TelemetryArgs,
 }

@@ -34,6 +34,7 @@
 //! ```
 
 pub mod bounds;
+mod client;
 mod database;
 mod delivery;
 mod entry;
@@ -48,6 +49,7 @@ mod text;
 mod value;
 mod worker;
 
+pub use client::ClientArgs;
 pub use database::{DatabaseArgs, SecretKeyArgs, SecretKeys};
 pub use delivery::{DeliveryArgs, DispatchArgs, RetryArgs};
 pub use entry::{Settings, parse};

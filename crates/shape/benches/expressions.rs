@@ -73,7 +73,7 @@ fn shape(bencher: Bencher<'_, '_>, transform: Option<&str>) {
     let transform: Option<Transform> = transform.map(|transform| serde_json::from_str(transform).unwrap());
     let event = Event { id: FACTS.id.parse().unwrap(), channels: None };
     let (shaper, runtime) = (Shaper::default(), Runtime::new().unwrap());
-    let wanted = Wanted { format: &Format::Data, transform: transform.as_ref() };
+    let wanted = Wanted { format: &Format::Data, transform: transform.as_ref(), plugin: None };
     bencher.bench(|| runtime.block_on(shaper.shape(&event, black_box(&envelope).clone(), &wanted)).unwrap());
 }
 

@@ -1,11 +1,14 @@
-//! Transform and format, one after the other.
+//! Transform, plugin and format, one after the other.
 
 use bytes::Bytes;
 use postrider_core::format::{Format, Parts, Rendered, UnreadableEnvelope};
+use postrider_core::plugin::SelectedPlugin;
 use postrider_core::{Channels, CustomHeaders, EventId, ExpressionId, Transform, chain};
 use postrider_filter::{Facts, Subject};
+use postrider_store::Store;
 
 use crate::compiled::Projections;
+use crate::plugins::{PluginCache, PluginInput, PluginRun, PluginRunError};
 
 /// A transform of more data than this runs on a thread for work that takes long, and so does every projection.
 const LARGE: usize = 16 * 1024;
@@ -13,10 +16,11 @@ const LARGE: usize = 16 * 1024;
 /// The most bytes that a transform may make of data of up to half as many.
 const MAX_OUTPUT: usize = 2 * 1024 * 1024;
 
-/// Makes bodies. Cheap to clone; clones share what is compiled.
+/// Makes bodies. Cheap to clone; clones share what is compiled. The default one knows no plugins.
 #[derive(Clone, Debug, Default)]
 pub struct Shaper {
     projections: Projections,
+    plugins: Option<PluginCache>,
 }
 
 /// What an envelope does not say of its event.
@@ -35,6 +39,8 @@ pub struct Wanted<'a> {
     pub format: &'a Format,
     /// What is done with the data before.
     pub transform: Option<&'a Transform>,
+    /// The plugin that changes it after that.
+    pub plugin: Option<&'a SelectedPlugin>,
 }
 
 /// A body, and what belongs to it.
@@ -46,9 +52,9 @@ pub struct Shaped {
     pub content_type: &'static str,
     /// The headers of the format.
     pub headers: Vec<(&'static str, String)>,
-    /// The headers that the transform made. They replace the subscriber's own ones of the same name.
+    /// The headers that the transform and the plugin made. They replace the subscriber's own ones of the same name.
     pub own_headers: Vec<(String, String)>,
-    /// The version of the transform; the same version makes the same bytes of the same event.
+    /// The version of the transform and the plugin together; the same version makes the same bytes of the same event.
     pub transform: Option<ExpressionId>,
 }
 
@@ -59,9 +65,12 @@ pub enum ShapeError {
     /// The stored envelope cannot be read.
     #[error(transparent)]
     Envelope(#[from] UnreadableEnvelope),
-    /// The transform failed. The text says why, and shows nothing of the event.
+    /// The transform or the plugin failed. The text says why. That of a transform shows nothing of the event.
     #[error("{0}")]
     Transform(String),
+    /// The plugin cannot be loaded at the moment.
+    #[error("the plugin is not available at the moment")]
+    Unavailable(#[source] PluginRunError),
 }
 
 /// What a transform made.
@@ -85,35 +94,84 @@ impl Shaped {
 }
 
 impl Shaper {
+    /// Makes one that runs the plugins of a store.
+    pub fn with_plugins(store: Store) -> Self {
+        Self { plugins: Some(PluginCache::new(store)), ..Self::default() }
+    }
+
     /// Makes the body of a request about an event from its envelope.
     ///
     /// # Errors
-    /// Fails if the envelope cannot be read, or the transform does not fit the event or makes too much: more than twice as much
-    /// as it was given, and more than 2 MiB.
+    /// Fails if the envelope cannot be read, the plugin cannot be loaded, or transform or plugin do not fit the event or make too
+    /// much: more than twice as much as they were given, and more than 2 MiB.
     pub async fn shape(
         &self,
         event: &Event,
         envelope: Bytes,
         wanted: &Wanted<'_>,
     ) -> Result<Shaped, ShapeError> {
-        let Some(transform) = wanted.transform else {
+        if wanted.transform.is_none() && wanted.plugin.is_none() {
             return render(event.id, envelope, wanted.format, Vec::new(), None);
-        };
+        }
+        let max = MAX_OUTPUT.max(2 * envelope.len());
+        let (mut envelope, mut headers, mut version) = (envelope, Vec::new(), None);
+        if let Some(transform) = wanted.transform {
+            let made = self.transformed(event, &envelope, transform).await?;
+            envelope = with_data(&envelope, &made.data)?;
+            (headers, version) = (made.headers, Some(transform.version()));
+        }
+        if let Some(plugin) = wanted.plugin {
+            let PluginRun { output, checksum, .. } = self.run(event, &envelope, plugin, max).await?;
+            envelope = with_data(&envelope, &output.data)?;
+            headers
+                .retain(|(name, _)| !output.headers.iter().any(|(made, _)| made.eq_ignore_ascii_case(name)));
+            headers.extend(output.headers);
+            let transform = version.map(|version: ExpressionId| version.to_string()).unwrap_or_default();
+            let config = plugin.config.to_json();
+            version = Some(ExpressionId::of([&*transform, &*checksum, &*config].join("\n").as_bytes()));
+        }
+        render(event.id, envelope, wanted.format, headers, version)
+    }
+
+    async fn transformed(
+        &self,
+        event: &Event,
+        envelope: &Bytes,
+        transform: &Transform,
+    ) -> Result<Transformed, ShapeError> {
         let is_quick = matches!(transform, Transform::Steps(_)) && envelope.len() <= LARGE;
-        let transformed = if is_quick {
-            self.transform(event, &envelope, transform)
-        } else {
-            let (shaper, event, envelope, transform) =
-                (self.clone(), event.clone(), envelope.clone(), transform.clone());
-            let transformed =
-                tokio::task::spawn_blocking(move || shaper.transform(&event, &envelope, &transform));
-            transformed
-                .await
-                .unwrap_or_else(|_| Err(ShapeError::Transform("the transform was interrupted".to_owned())))
+        if is_quick {
+            return self.transform(event, envelope, transform);
+        }
+        let (shaper, event, envelope, transform) =
+            (self.clone(), event.clone(), envelope.clone(), transform.clone());
+        let made = tokio::task::spawn_blocking(move || shaper.transform(&event, &envelope, &transform));
+        made.await.unwrap_or_else(|_| Err(ShapeError::Transform("the transform was interrupted".to_owned())))
+    }
+
+    async fn run(
+        &self,
+        event: &Event,
+        envelope: &[u8],
+        plugin: &SelectedPlugin,
+        max: usize,
+    ) -> Result<PluginRun, ShapeError> {
+        let Some(plugins) = &self.plugins else {
+            return Err(ShapeError::Transform("plugins are not available here".to_owned()));
         };
-        let Transformed { data, headers } = transformed?;
-        let envelope = with_data(&envelope, &data)?;
-        render(event.id, envelope, wanted.format, headers, Some(transform.version()))
+        let parts = Parts::of(envelope)?;
+        let input = PluginInput {
+            id: event.id.to_string(),
+            event_type: parts.event_type.into_owned(),
+            agent_id: parts.agent_id.into_owned(),
+            timestamp: parts.timestamp.into(),
+            channels: event.channels.iter().flat_map(Channels::iter).map(str::to_owned).collect(),
+            data: parts.data.get().to_owned(),
+        };
+        plugins.run(plugin, input, max).await.map_err(|error| match error {
+            PluginRunError::Store(_) | PluginRunError::Interrupted(_) => ShapeError::Unavailable(error),
+            error => ShapeError::Transform(chain(&error).to_string()),
+        })
     }
 
     fn transform(
@@ -193,7 +251,7 @@ mod tests {
             id: "evt_01h455vb4pex5vsknk084sn02q".parse().unwrap(),
             channels: Some(Channels::try_from(vec!["eu".to_owned()]).unwrap()),
         };
-        let wanted = Wanted { format: &format, transform: Some(&transform) };
+        let wanted = Wanted { format: &format, transform: Some(&transform), plugin: None };
         Shaper::default().shape(&event, ENVELOPE.into(), &wanted).await
     }
 
@@ -201,7 +259,7 @@ mod tests {
     async fn what_asks_for_nothing_gets_the_stored_bytes() {
         let event = Event { id: "evt_01h455vb4pex5vsknk084sn02q".parse().unwrap(), channels: None };
         let stored = Bytes::from_static(ENVELOPE.as_bytes());
-        let wanted = Wanted { format: &Format::Postrider, transform: None };
+        let wanted = Wanted { format: &Format::Postrider, transform: None, plugin: None };
         let shaped = Shaper::default().shape(&event, stored.clone(), &wanted).await.unwrap();
         assert_eq!(shaped.body.as_ptr(), stored.as_ptr(), "no copy");
         assert_eq!(shaped.transform, None);

@@ -27,6 +27,9 @@ pub enum StoreError {
     /// As many tenants as may have an egress proxy have one.
     #[error("10,000 tenants have an egress proxy, which is the most that there may be")]
     TooManyProxies,
+    /// No plugin has the name that a subscriber is to use.
+    #[error("no plugin of this name is installed")]
+    PluginMissing,
 }
 
 impl StoreError {
@@ -35,7 +38,11 @@ impl StoreError {
         match self {
             Self::Database(error) => error.is_unavailable(),
             Self::Queue(error) => error.is_unavailable(),
-            Self::Keyring(_) | Self::TakenOver | Self::UidTaken | Self::TooManyProxies => false,
+            Self::Keyring(_)
+            | Self::TakenOver
+            | Self::UidTaken
+            | Self::TooManyProxies
+            | Self::PluginMissing => false,
         }
     }
 }

@@ -58,6 +58,7 @@ mod packed_response;
 pub mod page;
 pub mod partitions;
 mod payload_gone;
+pub mod plugins;
 pub mod queue_ids;
 pub mod recording;
 pub mod request_keys;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_core::format::Format;
 use postrider_core::keyring::Purpose;
+use postrider_core::plugin::SelectedPlugin;
 use postrider_core::signing::Signer;
 use postrider_core::{
     AgentId, Channels, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, Policy,
@@ -28,7 +29,7 @@ use crate::partitions::Tables;
 use crate::row::{parse, read_channels, status, target, unsigned};
 use crate::subscribers::{
     secrets,
-    stored::{read_format, read_policy, read_transform},
+    stored::{read_format, read_plugin, read_policy, read_transform},
 };
 use crate::{Store, StoreError};
 
@@ -48,7 +49,7 @@ pub struct Work {
     pub delivery: DeliveryRef,
     /// The agent that emitted the event.
     pub agent_id: AgentId,
-    /// The channels of the event; read only for a recipient with a transform.
+    /// The channels of the event; read only for a recipient with a transform or a plugin.
     pub channels: Option<Channels>,
     /// The body to send.
     pub body: Body,
@@ -71,6 +72,8 @@ pub struct Recipient {
     pub format: Format,
     /// What is done with the data before it is sent.
     pub transform: Option<Transform>,
+    /// The plugin that changes the data after that.
+    pub plugin: Option<SelectedPlugin>,
     /// How to authenticate to the receiver.
     pub auth: Option<Arc<ReceiverAuth>>,
 }
@@ -303,6 +306,11 @@ impl Store {
             policy: read_policy(&column::<String>(row, "policy")?, subscriber)?,
             format: read_format(column::<Option<String>>(row, "format")?.as_deref(), subscriber)?,
             transform: read_transform(column::<Option<String>>(row, "transform")?.as_deref(), subscriber)?,
+            plugin: read_plugin(
+                column::<Option<String>>(row, "plugin_name")?.as_deref(),
+                column::<Option<String>>(row, "plugin")?.as_deref(),
+                subscriber,
+            )?,
             auth: secrets::open_auth(&self.keyring, tenant, subscriber, auth.as_deref())?.map(Arc::new),
         })
     }

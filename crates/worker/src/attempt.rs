@@ -88,6 +88,9 @@ async fn complete(
                     shared.proxies.unreachable(&work.delivery.tenant);
                     return Completion::Job { lease, finish: Finish::RetryIn(trouble::PROXY_RETRY_IN) };
                 }
+                Err(Unsent::ByPlugin) => {
+                    return Completion::Job { lease, finish: Finish::RetryIn(trouble::RETRY_IN) };
+                }
                 Err(Unsent::ByMachine(trouble)) => {
                     let concurrency = shared.config.concurrency.get() as usize;
                     let in_flight = concurrency.saturating_sub(shared.slots.available_permits());
@@ -195,6 +198,8 @@ enum Unsent {
     ByMachine(LocalTrouble),
     /// The egress proxy of the tenant cannot be reached, or read. That is no reason to send less for others.
     ByTenantsProxy,
+    /// The subscriber's plugin cannot be loaded.
+    ByPlugin,
 }
 
 /// Makes an attempt. Fails if this machine could not make the request, which is then no attempt.
@@ -223,6 +228,10 @@ async fn deliver(
                 tenant = %delivery.tenant, "stored event could not be formatted"
             );
             return Ok(unreadable(shared, delivery));
+        }
+        Err(error @ ShapeError::Unavailable(_)) => {
+            tracing::debug!(error = %chain(&error), delivery = %delivery.id, "delivery waits for its plugin");
+            return Err(Unsent::ByPlugin);
         }
         Err(error) => {
             metrics::counter!(metric::TRANSFORM_FAILURES).increment(1);
@@ -302,7 +311,11 @@ async fn shaped(
     envelope: Bytes,
 ) -> Result<(Shaped, Option<CustomHeaders>), ShapeError> {
     let event = Event { id: work.delivery.event_id, channels: work.channels.clone() };
-    let wanted = Wanted { format: &work.recipient.format, transform: work.recipient.transform.as_ref() };
+    let wanted = Wanted {
+        format: &work.recipient.format,
+        transform: work.recipient.transform.as_ref(),
+        plugin: work.recipient.plugin.as_ref(),
+    };
     let made = shared.shaper.shape(&event, envelope, &wanted).await?;
     let headers = made.merged_headers(&work.recipient.headers)?;
     Ok((made, headers))

@@ -53,6 +53,7 @@ impl Worker {
         let dispatcher = Dispatcher::new(store.clone(), postrider_dispatch::Config::default())?;
         let presence = Presence::new(WorkerId(store.ids().next_uuid()));
         let shared = Shared {
+            shaper: Shaper::with_plugins(store.clone()),
             store,
             dispatcher,
             client,
@@ -68,7 +69,7 @@ impl Worker {
             retention: Mutex::default(),
             proxies: Proxies::default(),
             trouble: TroubleMonitor::default(),
-            shaper: Shaper::default(),
+
             signals: Signals::default(),
             config,
         };

@@ -6,10 +6,11 @@ use postrider_core::policy::{AttemptTimeout, RequestMethod};
 use postrider_core::signing::Signer;
 use postrider_core::subscriber::{NoticeChannel, NoticeKind};
 use postrider_core::{AgentId, Clock as _, CustomHeaders, Envelope, EventData, EventType, Secret, chain};
-use postrider_delivery::{Encoded, Response, Webhook};
+use postrider_delivery::{Encoded, Request, Response, Webhook};
 use postrider_dispatch::{DispatchError, IdempotencyKey, NewEvent};
 use postrider_store::StoreError;
 use postrider_store::owner_notices::OwnerNotice;
+use postrider_store::tenants::EgressProxy;
 use postrider_telemetry::metric;
 use serde_json::Value;
 
@@ -140,7 +141,15 @@ async fn as_webhook(shared: &Shared, notice: &OwnerNotice) -> Result<(), Unsent>
         traceparent: None,
     };
     let request = webhook.request(url, AttemptTimeout::try_new(TIMEOUT).ok());
-    let sent = shared.client.send(request.map_err(|_| Unsent::Unreadable)?).await;
+    let proxy = match shared.proxies.of(&notice.tenant) {
+        Some(EgressProxy::Url(url)) => Some(url),
+        Some(EgressProxy::Unreadable) => {
+            return Err(Unsent::ForNow("the tenant's egress proxy cannot be read".to_owned()));
+        }
+        None => None,
+    };
+    let request = Request { proxy, ..request.map_err(|_| Unsent::Unreadable)? };
+    let sent = shared.client.send(request).await;
     if sent.result.as_ref().is_ok_and(Response::is_gone) {
         return Err(Unsent::Needless("the notify_url answered 410"));
     }

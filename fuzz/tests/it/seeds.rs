@@ -100,6 +100,8 @@ pub(crate) const SEEDS: &[(&str, &[&[u8]])] = &[
         ],
     ),
     ("stored_headers", &[br#"[["x-a","1"],["x-b","\"\\\t"]]"#, br#"[["host","a"]]"#, b"[]", br#"[["X-A",""]]"#]),
+    // A module that returns an empty object, and one that only begins like one.
+    ("plugin", &[include_bytes!("empty.wasm"), b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"]),
     (
         "policy",
         &[

@@ -6,6 +6,7 @@
 //! - [`pgbouncer`]: PgBouncer before the database
 //! - [`explain`]: the plans that PostgreSQL used, and what is wrong with them
 //! - [`faulty`]: a disk that fails on command, under one program
+//! - [`plugin`]: the example plugin of the SDK
 //! - [`proxy`]: a link to the database that can hang, break or swallow answers
 //! - [`api`]: a client of the HTTP API
 //! - [`sessions`]: the statements that run on PostgreSQL
@@ -27,6 +28,7 @@ pub mod eventually;
 pub mod explain;
 pub mod faulty;
 pub mod pgbouncer;
+pub mod plugin;
 pub mod process;
 pub mod proxy;
 pub mod receiver;

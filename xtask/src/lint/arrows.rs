@@ -8,6 +8,8 @@ struct Rule {
 
 const CORE: &str = "postrider-core";
 const API: &str = "postrider-api";
+const PLUGIN: &str = "postrider-plugin";
+const CLIENT: &str = "postrider-client";
 const DATABASE: &str = "postrider-database";
 const FILTER: &str = "postrider-filter";
 const SHAPE: &str = "postrider-shape";
@@ -33,7 +35,9 @@ const RULES: &[Rule] = &[
     Rule { package: CORE, may_use: &[] },
     Rule { package: API, may_use: &[CORE] },
     Rule { package: FILTER, may_use: &[CORE] },
-    Rule { package: SHAPE, may_use: &[CORE, FILTER] },
+    Rule { package: PLUGIN, may_use: &[CORE] },
+    Rule { package: "postrider-plugin-sdk", may_use: &[] },
+    Rule { package: CLIENT, may_use: &[API, CORE] },
     Rule { package: DATABASE, may_use: &[] },
     Rule { package: TELEMETRY, may_use: &[] },
     Rule { package: MIGRATIONS, may_use: &[] },
@@ -43,6 +47,7 @@ const RULES: &[Rule] = &[
     Rule { package: SETTINGS, may_use: &[CORE, DELIVERY, TELEMETRY] },
     Rule { package: PROGRAM, may_use: &[CORE, DATABASE, MIGRATIONS, QUEUE, SETTINGS, STORE, TELEMETRY] },
     Rule { package: DISPATCH, may_use: &[CORE, FILTER, DATABASE, QUEUE, STORE, TELEMETRY] },
+    Rule { package: SHAPE, may_use: &[CORE, FILTER, PLUGIN, STORE] },
     Rule {
         package: WORKER,
         may_use: &[
@@ -52,21 +57,21 @@ const RULES: &[Rule] = &[
     Rule {
         package: SERVER,
         may_use: &[
-            API, CORE, FILTER, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH,
-            PROGRAM,
+            API, CORE, FILTER, PLUGIN, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS,
+            DISPATCH, PROGRAM,
         ],
     },
     Rule {
         package: CLI,
         may_use: &[
             API, CORE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, WORKER, SERVER,
-            MIGRATIONS, PROGRAM,
+            MIGRATIONS, PROGRAM, PLUGIN, CLIENT,
         ],
     },
     Rule { package: KIT, may_use: &[API, MIGRATIONS] },
     Rule { package: STAGE, may_use: &[CORE, DATABASE, QUEUE, STORE, KIT] },
     Rule { package: "postrider-blackbox", may_use: &[CORE, MIGRATIONS, KIT] },
-    Rule { package: "postrider-fuzz", may_use: &[CORE, FILTER, DELIVERY, TELEMETRY] },
+    Rule { package: "postrider-fuzz", may_use: &[CORE, FILTER, DELIVERY, PLUGIN, TELEMETRY] },
     Rule { package: "xtask", may_use: &[] },
     Rule { package: CHAOS, may_use: &[CORE, KIT, MIGRATIONS, "xtask"] },
     Rule { package: BENCH, may_use: &[KIT, "xtask"] },

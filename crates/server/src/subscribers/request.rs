@@ -12,7 +12,7 @@ use postrider_store::StoreError;
 use postrider_store::subscribers::{Changing, NewSubscriber, Notify, SubscriberChange};
 use serde_json::{Map, Value};
 
-use super::{auth, format, transform};
+use super::{auth, format, plugin, transform};
 use crate::extract::parse;
 use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
@@ -51,6 +51,7 @@ pub(super) fn validated(request: SubscriberRequest, state: &ApiState) -> Result<
         request.headers.map_or(Some(CustomHeaders::default()), |pairs| custom_headers(pairs, &mut errors));
     let policy = request.policy.map_or(Some(Policy::default()), |fields| policy(fields, &mut errors));
     let format = format::new(request.format.as_deref(), request.format_options, &mut errors);
+    let plugin = request.plugin.map_or(Some(None), |choice| plugin::new(choice, &mut errors).map(Some));
     let active = request.active.unwrap_or(true);
     let uid = request.uid.map_or(Some(None), |uid| errors.check("uid", uid.parse()).map(Some));
     let metadata = errors.check("metadata", Metadata::try_from(request.metadata.unwrap_or_default()));
@@ -74,6 +75,7 @@ pub(super) fn validated(request: SubscriberRequest, state: &ApiState) -> Result<
             active,
             policy: policy?,
             format: format?,
+            plugin: plugin?,
             uid: uid?,
             metadata: metadata?,
             channels: channels?,
@@ -110,6 +112,7 @@ pub(super) fn replacement(
     Ok(SubscriberChange {
         paused: None,
         format: Some(new.format),
+        plugin: Some(new.plugin),
         url: Some(new.url),
         events: Some(new.events),
         description: Some(new.description),
@@ -227,6 +230,11 @@ pub(super) fn subscriber_change(
             transform::merged(present.transform.as_ref(), changes, &mut errors)?.map(Some)
         }
     };
+    let plugin = match request.plugin {
+        Change::Keep => None,
+        Change::Reset => Some(None),
+        Change::Set(changes) => plugin::changed(present.plugin.as_ref(), changes, &mut errors).map(Some),
+    };
     let change = SubscriberChange {
         paused: None,
         url,
@@ -236,6 +244,7 @@ pub(super) fn subscriber_change(
         active: not_null(request.active, "active", &mut errors),
         policy,
         format,
+        plugin,
         secret,
         forget_failures: false,
         uid,

@@ -11,6 +11,7 @@ use postrider_api::simulate::{
 };
 use postrider_core::format::{Format, Parts};
 use postrider_core::key::Scope;
+use postrider_core::plugin::SelectedPlugin;
 use postrider_core::signing::{Signer, sha256};
 use postrider_core::{
     AgentId, Channels, CustomHeaders, Envelope, EventId, EventPattern, EventType, Expression, Policy, Random,
@@ -58,6 +59,7 @@ struct Recipient {
     format: Format,
     filter: Option<Expression>,
     transform: Option<Transform>,
+    plugin: Option<SelectedPlugin>,
     signer: Signer,
     shows_signatures: bool,
     own_headers: Vec<String>,
@@ -114,6 +116,7 @@ pub(super) async fn simulate(
                 format: new.format,
                 filter: new.filter,
                 transform: new.transform,
+                plugin: new.plugin,
                 shows_signatures: true,
                 own_headers: masked_headers(
                     new.headers.names().map(str::to_owned).collect(),
@@ -180,6 +183,7 @@ async fn existing(
         format: found.format,
         filter: found.filter,
         transform: found.transform,
+        plugin: found.plugin,
         signer,
         shows_signatures,
         own_headers: masked_headers(
@@ -216,9 +220,10 @@ async fn simulated(
     let filter = recipient.filter.as_ref().map(|filter| filtered(event, filter));
     let reason = reason(event, recipient, filter.as_ref());
     let shaped = shaped(event, recipient, &recipient.format, state).await?;
-    let transform = match &recipient.transform {
-        None => None,
-        Some(transform) => Some(transformed(event, recipient, transform, state).await?),
+    let transform = if recipient.transform.is_some() || recipient.plugin.is_some() {
+        Some(transformed(event, recipient, state).await?)
+    } else {
+        None
     };
     let request = match shaped {
         Ok(shaped) => Some(request_of(event, recipient, shaped, state).await?),
@@ -266,13 +271,18 @@ async fn shaped(
     format: &Format,
     state: &ApiState,
 ) -> Result<Result<Shaped, String>, Problem> {
-    let wanted = Wanted { format, transform: recipient.transform.as_ref() };
+    let wanted =
+        Wanted { format, transform: recipient.transform.as_ref(), plugin: recipient.plugin.as_ref() };
     let about = Event { id: event.id, channels: event.channels.clone() };
     match state.shaper.shape(&about, event.envelope.clone(), &wanted).await {
         Ok(shaped) => Ok(Ok(shaped)),
         Err(error @ ShapeError::Envelope(_)) => {
             tracing::error!(event = %event.id, error = %chain(&error), "event cannot be simulated");
             Err(Problem::internal())
+        }
+        Err(error @ ShapeError::Unavailable(_)) => {
+            tracing::warn!(error = %chain(&error), "plugin not loaded for a simulation");
+            Err(Problem::unavailable())
         }
         Err(error) => Ok(Err(error.to_string())),
     }
@@ -281,16 +291,15 @@ async fn shaped(
 async fn transformed(
     event: &Simulated,
     recipient: &Recipient,
-    transform: &Transform,
     state: &ApiState,
 ) -> Result<TransformResultView, Problem> {
-    let version = transform.version().to_string();
     Ok(match shaped(event, recipient, &Format::Data, state).await? {
         Ok(shaped) => {
+            let version = shaped.transform.map(|version| version.to_string());
             let data = Some(String::from_utf8_lossy(&shaped.body).into_owned());
             TransformResultView { version, data, error: None }
         }
-        Err(error) => TransformResultView { version, data: None, error: Some(error) },
+        Err(error) => TransformResultView { version: None, data: None, error: Some(error) },
     })
 }
 

@@ -17,6 +17,12 @@ async fn trail(server: &TestServer, query: &str) -> Vec<Value> {
     page["data"].as_array().unwrap().clone()
 }
 
+/// The example of the description.
+fn plugin() -> Value {
+    let api: Value = serde_json::from_str(&postrider_server::openapi_json()).unwrap();
+    api["components"]["schemas"]["PluginRequest"]["example"].clone()
+}
+
 /// Every call that changes something leaves a row, and with an `Idempotency-Key` only one. The calls are those of the description, which is made from the routes'
 /// own list: a call that is missing here fails the test.
 #[tokio::test]
@@ -53,6 +59,8 @@ async fn every_change_is_in_the_audit_trail() {
         ("PATCH /v1/event-types/{name}", "a.b", json!({"group": "x"}), "event_type.changed"),
         ("DELETE /v1/event-types/{name}", "a.b", json!(null), "event_type.deleted"),
         ("POST /v1/event-types/import", "", json!({"webhooks": {"a.b": {"post": {}}}}), "event_type.changed"),
+        ("POST /v1/plugins", "", plugin(), "plugin.added"),
+        ("DELETE /v1/plugins/{name}", "empty", json!(null), "plugin.removed"),
         ("POST /v1/keys", "", acme(&["observer"]), "key.created"),
         ("PATCH /v1/keys/{id}", key, json!({"name": "x"}), "key.changed"),
         ("POST /v1/keys/{id}/rotate", key, json!({}), "key.rotated"),

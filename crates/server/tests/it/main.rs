@@ -41,6 +41,8 @@ mod named;
 #[cfg(test)]
 mod once;
 #[cfg(test)]
+mod plugins;
+#[cfg(test)]
 mod pressure;
 #[cfg(test)]
 mod receiver_auth;

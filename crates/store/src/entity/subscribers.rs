@@ -33,6 +33,8 @@ pub(crate) struct Model {
     pub(crate) auth_warn_at: Option<i64>,
     pub(crate) notify_url: Option<String>,
     pub(crate) notify_email: Option<String>,
+    pub(crate) plugin: Option<String>,
+    pub(crate) plugin_name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

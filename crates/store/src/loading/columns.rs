@@ -77,6 +77,8 @@ pub(super) fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
         "policy",
         "format",
         "transform",
+        "plugin",
+        "plugin_name",
         "secret",
         "headers",
         "auth",
@@ -87,8 +89,8 @@ pub(super) fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
     columns.push(("failing", failing.to_owned()));
     columns.push(("event_id", "events.id".to_owned()));
     columns.extend(of("events", &["agent_id", "payload_gone"]));
-    // Only a projection asks for them.
-    let channels = "CASE WHEN subscribers.transform IS NOT NULL THEN events.channels END";
+    // Only a projection or a plugin asks for them.
+    let channels = "CASE WHEN coalesce(subscribers.transform, subscribers.plugin_name) IS NOT NULL THEN events.channels END";
     columns.push(("channels", channels.to_owned()));
     columns.push(("size", "length(events.envelope)".to_owned()));
     columns.push(("envelope", envelope));

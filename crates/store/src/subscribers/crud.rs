@@ -19,13 +19,14 @@ use super::patterns;
 use super::query::{delete, find, update};
 use super::secrets::{open_auth, open_headers, seal, seal_auth, seal_headers};
 use super::stored::{
-    format_text, lane_settings, policy_text, read, read_format, read_policy, read_transform, set_active,
-    set_auth, set_notify, transform_text, warn_at,
+    format_text, lane_settings, plugin_text, policy_text, read, read_format, read_plugin, read_policy,
+    read_transform, set_active, set_auth, set_notify, transform_text, warn_at,
 };
 use super::subscriber::{Changing, NewSubscriber, ShownAuth, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
 use crate::health::{Health, deactivate::drain_lane, state};
 use crate::page::{Page, PageRequest};
+use crate::plugins;
 use crate::queue_ids::lane_of;
 use crate::row::{metadata_text, read_channels, read_metadata, target};
 use crate::{Store, StoreError};
@@ -79,6 +80,8 @@ impl Store {
             auth_warn_at: new.auth.as_ref().and_then(warn_at),
             notify_url: new.notify.url.as_ref().map(|url| url.as_str().into()),
             notify_email: new.notify.email.as_ref().map(|email| email.as_str().into()),
+            plugin: plugin_text(new.plugin.as_ref()),
+            plugin_name: new.plugin.as_ref().map(|plugin| plugin.name.as_str().into()),
         };
         let row: subscribers::ActiveModel = row.into();
         let transaction = self.database.begin().await?;
@@ -86,6 +89,9 @@ impl Store {
         let inserted =
             subscribers::Entity::insert(row.reset_all()).exec_without_returning(&transaction).await;
         inserted.map_err(uid_taken)?;
+        if let Some(plugin) = &new.plugin {
+            plugins::keep(&transaction, &plugin.name).await?;
+        }
         patterns::insert(&transaction, tenant, id, &new.events, new.channels.as_ref()).await?;
         self.queue
             .configure_in(&transaction, lane_of(id), tenant.as_str(), lane_settings(&new.policy))
@@ -108,6 +114,7 @@ impl Store {
             paused_at: None,
             policy: new.policy,
             format: new.format,
+            plugin: new.plugin,
             uid: new.uid,
             metadata: new.metadata,
             channels: new.channels,
@@ -206,12 +213,13 @@ impl Store {
             let Some(row) = row else { return Ok(None) };
             let (url, policy) = (target(&row.url, id)?, read_policy(&row.policy, id)?);
             let format = read_format(row.format.as_deref(), id)?;
+            let plugin = read_plugin(row.plugin_name.as_deref(), row.plugin.as_deref(), id)?;
             let metadata = read_metadata(row.metadata.as_deref(), "subscribers", id)?;
             let transform = read_transform(row.transform.as_deref(), id)?;
-            Ok::<_, StoreError>(Some((transaction, row, (url, policy, format, metadata, transform))))
+            Ok::<_, StoreError>(Some((transaction, row, (url, policy, format, plugin, metadata, transform))))
         };
         let Some((transaction, row, present)) = locked.await? else { return Ok(None) };
-        let (url, policy, format, metadata, transform) = present;
+        let (url, policy, format, plugin, metadata, transform) = present;
         let change = {
             let open_headers = || open_headers(&self.keyring, tenant, id, row.headers.as_deref());
             let open_auth = || open_auth(&self.keyring, tenant, id, row.auth.as_deref());
@@ -220,6 +228,7 @@ impl Store {
                 url,
                 policy,
                 format,
+                plugin,
                 metadata,
                 transform,
                 has_auth,
@@ -268,6 +277,15 @@ impl Store {
         }
         if let Some(format) = &change.format {
             update = update.col_expr(subscribers::Column::Format, Expr::val(format_text(format)));
+        }
+        if let Some(plugin) = &change.plugin {
+            if let Some(plugin) = plugin {
+                plugins::keep(transaction, &plugin.name).await?;
+            }
+            let name = plugin.as_ref().map(|plugin| plugin.name.as_str());
+            update = update
+                .col_expr(subscribers::Column::Plugin, Expr::val(Value::String(plugin_text(plugin.as_ref()))))
+                .col_expr(subscribers::Column::PluginName, Expr::val(text_or_null(name)));
         }
         if let Some(secret) = &change.secret {
             let secret = secret.expose().as_bytes();

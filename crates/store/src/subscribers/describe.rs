@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::patterns;
 use super::query::find;
+use super::stored::read_plugin;
 use crate::audit::fingerprint;
 use crate::row::{read_channels, read_metadata};
 use crate::{Store, StoreError};
@@ -36,6 +37,7 @@ impl Store {
             "format": row.format.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or(Value::Null)),
             "filter": row.filter,
             "transform": row.transform.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or(Value::Null)),
+            "plugin": read_plugin(row.plugin_name.as_deref(), row.plugin.as_deref(), id)?,
             "metadata": read_metadata(row.metadata.as_deref(), "subscribers", id)?,
             "channels": read_channels(row.channels.as_deref(), "subscribers", id)?,
             "notify_url": row.notify_url,

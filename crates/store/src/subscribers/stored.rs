@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use postrider_core::format::Format;
+use postrider_core::plugin::{PluginConfig, SelectedPlugin};
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{
     DeactivationReason, EmailAddress, EventPattern, Expression, Keyring, Policy, SubscriberId, TargetUrl,
@@ -71,6 +72,7 @@ pub(super) fn read(
         transform: read_transform(row.transform.as_deref(), id)?,
         auth,
         notify: read_notify(row.notify_url.as_deref(), row.notify_email.as_deref(), id)?,
+        plugin: read_plugin(row.plugin_name.as_deref(), row.plugin.as_deref(), id)?,
         health,
         created_at: Timestamp::from_millis(row.created_at),
         updated_at: Timestamp::from_millis(row.updated_at),
@@ -200,4 +202,21 @@ pub(crate) fn read_transform(
 ) -> Result<Option<Transform>, StoreError> {
     let inconsistent = |error| DatabaseError::inconsistent("subscribers", "transform", subscriber, error);
     Ok(text.map(|text| serde_json::from_str(text).map_err(inconsistent)).transpose()?)
+}
+
+/// The configuration of a plugin in its stored form, JSON.
+pub(super) fn plugin_text(plugin: Option<&SelectedPlugin>) -> Option<String> {
+    plugin.map(|plugin| plugin.config.to_json())
+}
+
+/// Reads a plugin and its configuration from their stored form.
+pub(crate) fn read_plugin(
+    name: Option<&str>,
+    config: Option<&str>,
+    subscriber: SubscriberId,
+) -> Result<Option<SelectedPlugin>, StoreError> {
+    let Some(name) = name else { return Ok(None) };
+    let inconsistent = |error| DatabaseError::inconsistent("subscribers", "plugin", subscriber, error);
+    let config: PluginConfig = serde_json::from_str(config.unwrap_or("{}")).map_err(inconsistent)?;
+    Ok(Some(SelectedPlugin { name: parse(name, "subscribers", "plugin_name", subscriber)?, config }))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use postrider_core::auth::AuthFields;
 use postrider_core::format::Format;
+use postrider_core::plugin::SelectedPlugin;
 use postrider_core::{
     Channels, CustomHeaders, DeactivationReason, EmailAddress, EventPattern, Expression, Metadata, Policy,
     ReceiverAuth, Secret, SubscriberId, SubscriberUid, TargetUrl, TenantId, Timestamp, Transform,
@@ -41,6 +42,8 @@ pub struct Subscriber {
     pub policy: Policy,
     /// The body that it receives.
     pub format: Format,
+    /// The plugin that changes what it receives.
+    pub plugin: Option<SelectedPlugin>,
     /// What its application noted about it.
     pub metadata: Metadata,
     /// The channels of the events that it receives; `None` if it receives those without channels and all others.
@@ -130,6 +133,8 @@ pub struct NewSubscriber {
     pub policy: Policy,
     /// The body that it receives.
     pub format: Format,
+    /// The plugin that changes what it receives.
+    pub plugin: Option<SelectedPlugin>,
     /// The name that its application gives it; none that another one of its tenant has.
     pub uid: Option<SubscriberUid>,
     /// What its application noted about it.
@@ -158,6 +163,7 @@ impl NewSubscriber {
             active: true,
             policy: Policy::default(),
             format: Format::default(),
+            plugin: None,
             uid: None,
             metadata: Metadata::default(),
             channels: None,
@@ -177,6 +183,8 @@ pub struct Changing<'a> {
     pub policy: Policy,
     /// The body that it receives now.
     pub format: Format,
+    /// The plugin that changes it now.
+    pub plugin: Option<SelectedPlugin>,
     /// What is noted about it now.
     pub metadata: Metadata,
     /// What is done with the data now.
@@ -243,6 +251,8 @@ pub struct SubscriberChange {
     pub policy: Option<Policy>,
     /// The body that it receives.
     pub format: Option<Format>,
+    /// The plugin that changes what it receives; `Some(None)` takes it away.
+    pub plugin: Option<Option<SelectedPlugin>>,
     /// The secret that signs its deliveries from now on, without any earlier one.
     pub secret: Option<Secret>,
     /// Whether earlier failures no longer count, so that its breaker closes. They also end when it is activated again or

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use postrider_core::plugin::{PluginConfig, PluginName, SelectedPlugin};
 use postrider_core::{
     DeadReason, DeliveryId, ErrorKind, EventType, Secret, SubscriberId, SystemRandom, Verdict, chain,
 };
@@ -27,6 +28,11 @@ use sea_orm::ConnectionTrait as _;
 use uuid::Uuid;
 
 use crate::stage::Stage;
+
+/// The plugin that they add, remove and choose.
+fn plugin() -> PluginName {
+    "numbers".parse().unwrap()
+}
 
 /// An operation that locks rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +74,14 @@ enum Operation {
     HoldSubscribers,
     HoldTenant,
     NotifyOwners,
+    AddPlugin,
+    RemovePlugin,
+    ChoosePlugin,
 }
 
 use Operation::*;
 
-const ALL: [Operation; 37] = [
+const ALL: [Operation; 40] = [
     Dispatch,
     RecordSuccesses,
     RecordSuccessesOfAFailingSubscriber,
@@ -110,6 +119,9 @@ const ALL: [Operation; 37] = [
     HoldSubscribers,
     HoldTenant,
     NotifyOwners,
+    AddPlugin,
+    RemovePlugin,
+    ChoosePlugin,
 ];
 
 /// Sleeps whenever a row of these tables is changed or deleted, and therefore locked.
@@ -120,6 +132,7 @@ const SLOW: &str = "
         RETURN NEW;
     END $$;
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON subscribers FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON plugins FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON rollups FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON subscriber_counts FOR EACH ROW EXECUTE FUNCTION rest();
@@ -415,6 +428,23 @@ impl Ground {
             }
             FoldStatistics => drop(store.fold_statistics().await.map_err(text)?),
             RemoveOldStatistics => store.remove_old_statistics().await.map_err(text)?,
+            AddPlugin => {
+                store.add_plugin(&plugin(), &"1".parse().unwrap(), vec![1]).await.map_err(text)?;
+            }
+            RemovePlugin => {
+                store.remove_plugin(&plugin()).await.map_err(text)?;
+            }
+            ChoosePlugin => {
+                let chosen = SelectedPlugin { name: plugin(), config: PluginConfig::default() };
+                for id in &self.subscribers {
+                    let chosen = Some(Some(chosen.clone()));
+                    let change = SubscriberChange { plugin: chosen, ..SubscriberChange::default() };
+                    match store.change_subscriber(tenant, *id, change).await {
+                        Ok(_) | Err(StoreError::PluginMissing) => {}
+                        Err(error) => return Err(text(error)),
+                    }
+                }
+            }
             CreateSubscriber => drop(stage.subscribe(tenant, true).await),
             NotifyOwners => {
                 let due = format!(

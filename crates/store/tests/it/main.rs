@@ -55,6 +55,8 @@ mod plans;
 #[cfg(test)]
 mod plans_of_tenants;
 #[cfg(test)]
+mod plugins;
+#[cfg(test)]
 mod request_keys;
 #[cfg(test)]
 mod retention;

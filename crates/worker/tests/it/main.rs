@@ -33,6 +33,8 @@ mod owner_notices;
 #[cfg(test)]
 mod payloads;
 #[cfg(test)]
+mod plugins;
+#[cfg(test)]
 mod requeuing;
 #[cfg(test)]
 mod retrying;

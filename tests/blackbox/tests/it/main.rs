@@ -27,6 +27,7 @@ mod memory;
 mod metrics;
 mod migration;
 mod pgbouncer;
+mod plugins;
 mod restarts;
 mod retention;
 mod rotation;

@@ -1,0 +1,16 @@
+//! A typed client of the Postrider HTTP API.
+//!
+//! [`Client`] has a method for each call that the command line makes, and [`Client::get`], [`Client::post`] and
+//! [`Client::delete`] for all others.
+
+mod client;
+mod error;
+mod plugins;
+
+pub use client::{Client, Config};
+pub use error::{ClientError, ConfigError, Failure};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
