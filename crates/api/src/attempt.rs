@@ -57,8 +57,8 @@ pub struct RequestView {
     /// The HTTP method.
     #[cfg_attr(feature = "schema", schema(example = "POST"))]
     pub method: String,
-    /// The headers in the order of sending, without `Host` and `Content-Length`. Signatures and the subscriber's own
-    /// headers are masked.
+    /// The headers in the order of sending, without `Host` and `Content-Length`. Signatures, the subscriber's own
+    /// headers and its `auth` are masked.
     pub headers: Vec<HeaderView>,
     /// The SHA-256 of the body, in hexadecimal.
     pub body_sha256: String,

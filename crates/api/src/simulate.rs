@@ -125,7 +125,7 @@ pub struct SimulatedRequestView {
     pub method: String,
     /// The URL. The values of its query are masked.
     pub url: String,
-    /// The headers, without `Host` and `Content-Length`. The subscriber's own headers are masked, and so are the signatures of an
+    /// The headers, without `Host` and `Content-Length`. The subscriber's own headers and its `auth` are masked, and so are the signatures of an
     /// existing subscriber without the scope `secrets:read`. Those of one that does not exist are made with its secret, or with one
     /// that was generated for this request.
     pub headers: Vec<HeaderView>,
