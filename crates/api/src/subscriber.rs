@@ -2,6 +2,7 @@
 
 mod auth;
 mod fields;
+mod format;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use crate::{Cursor, Limit, List, Moment};
 
 pub use auth::AuthView;
 pub use fields::{Change, HeaderChanges, HeaderPairs, Pairs};
+pub use format::{FormatOptionChanges, FormatOptions};
 
 /// A subscriber to create.
 // No Debug: it holds a secret.
@@ -346,27 +348,6 @@ pub struct SubscriberView {
     pub updated_at: Moment,
 }
 
-/// What a format needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(example = json!({})))]
-#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
-pub struct FormatOptions {
-    /// The text of a `slack` message: 1 to 4000 characters, in which `{{event}}`, `{{id}}`, `{{agent_id}}`, `{{timestamp}}`,
-    /// `{{data}}` and members of the data such as `{{data.order.id}}` stand for parts of the event.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(max_length = 4000, example = "Order {{data.id}} is paid"))]
-    pub template: Option<String>,
-}
-
-/// Changes to what a format needs.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
-pub struct FormatOptionChanges {
-    /// The text of a `slack` message.
-    #[serde(default, skip_serializing_if = "Change::is_keep")]
-    pub template: Change<String>,
-}
-
 /// A plugin that a subscriber chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(example = json!({"name": "redact", "config": {"fields": ["card"]}})))]
@@ -394,7 +375,7 @@ pub struct PluginChanges {
     pub config: Change<serde_json::Map<String, serde_json::Value>>,
 }
 
-only_objects!(SubscriberRequest, FormatOptions, FormatOptionChanges, PluginChoice, PluginChanges);
+only_objects!(SubscriberRequest, PluginChoice, PluginChanges);
 
 /// A circuit breaker. It opens after several failures in a row, and then nothing is sent for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

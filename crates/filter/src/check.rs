@@ -9,13 +9,8 @@ use cel::common::ast::{EntryExpr, Expr, IdedEntryExpr, ListExpr, SourceInfo};
 
 use crate::error::{Position, Reason, Rejected};
 use crate::functions::Pattern;
+use crate::limits::{MAX_DEPTH, MAX_NODES};
 use crate::shape::{ACCUMULATOR, Gives, VARIABLES, gives, is_type};
-
-/// The most nodes of an expression. A loop counts as about ten.
-pub(crate) const MAX_NODES: usize = 200;
-
-/// The most levels of an expression. A loop counts as two.
-pub(crate) const MAX_DEPTH: usize = 24;
 
 /// An expression that keeps the bounds, as it is to be evaluated.
 pub(crate) struct Checked {

@@ -45,10 +45,10 @@ pub enum Reason {
     #[error("{0}")]
     Syntax(String),
     /// It has too many parts.
-    #[error("the expression has more than {} nodes", crate::check::MAX_NODES)]
+    #[error("the expression has more than {} nodes", crate::limits::MAX_NODES)]
     TooLarge,
     /// It nests too deeply.
-    #[error("the expression nests more than {} levels deep", crate::check::MAX_DEPTH)]
+    #[error("the expression nests more than {} levels deep", crate::limits::MAX_DEPTH)]
     TooDeep,
     /// It uses a name that does not exist.
     #[error("there is no `{0}`: use `event`, `data`, or the variable of a loop")]
@@ -110,7 +110,7 @@ pub enum Failed {
     /// A value that does not depend on a loop is too large for one, or could not be evaluated.
     #[error(
         "what a loop compares with must be a number, a boolean or a text of at most {} bytes",
-        crate::program::MAX_HOISTED
+        crate::limits::MAX_HOISTED
     )]
     Hoisted,
     /// A calculation went wrong: an overflow, a division by zero, an index past the end.

@@ -21,6 +21,7 @@
 //! | `json` | JSON as values of the library |
 //! | `write` | values of the library as JSON |
 //! | `subject` | an event, parsed once for all expressions |
+//! | `limits` | the numbers of the bounds |
 //! | `error` | why an expression was rejected, or could not be evaluated |
 
 mod check;
@@ -28,6 +29,7 @@ mod error;
 pub mod filter;
 mod functions;
 mod json;
+mod limits;
 mod program;
 pub mod projection;
 mod shape;

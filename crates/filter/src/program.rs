@@ -12,10 +12,8 @@ use postrider_core::Expression;
 use crate::check::{self, Checked, Purpose};
 use crate::error::{Failed, Position, Reason, Rejected};
 use crate::functions::Pattern;
+use crate::limits::MAX_HOISTED;
 use crate::subject::Subject;
-
-/// The most bytes of a text that a loop compares with.
-pub(crate) const MAX_HOISTED: usize = 256;
 
 /// The most words and signs of an expression: more than 200 nodes have. The parser calls itself once for each of some of them.
 const MAX_TOKENS: usize = 600;

@@ -94,6 +94,11 @@ impl Shaped {
 }
 
 impl Shaper {
+    /// Makes one that knows no plugins.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Makes one that runs the plugins of a store.
     pub fn with_plugins(store: Store) -> Self {
         Self { plugins: Some(PluginCache::new(store)), ..Self::default() }
