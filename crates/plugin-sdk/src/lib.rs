@@ -21,7 +21,7 @@
 //!     let config: Config = input.config()?;
 //!     let mut data: serde_json::Map<String, Value> = input.data()?;
 //!     data.remove(&config.field);
-//!     Ok(Output::new(&data)?.header("x-shop", input.event.agent_id))
+//!     Ok(Output::new(&data)?.header("x-shop", &*input.event.agent_id))
 //! }
 //!
 //! plugin!(transform);
