@@ -84,14 +84,14 @@ async fn complete(
             };
             match made {
                 Ok(made) => (work.delivery, made),
-                Err(Unsent::ByTenantsProxy) => {
+                Err(Unsent::TenantsProxy) => {
                     shared.proxies.unreachable(&work.delivery.tenant);
                     return Completion::Job { lease, finish: Finish::RetryIn(trouble::PROXY_RETRY_IN) };
                 }
-                Err(Unsent::ByPlugin) => {
+                Err(Unsent::Plugin) => {
                     return Completion::Job { lease, finish: Finish::RetryIn(trouble::RETRY_IN) };
                 }
-                Err(Unsent::ByMachine(trouble)) => {
+                Err(Unsent::Machine(trouble)) => {
                     let concurrency = shared.config.concurrency.get() as usize;
                     let in_flight = concurrency.saturating_sub(shared.slots.available_permits());
                     shared.trouble.note(trouble, in_flight, concurrency);
@@ -195,11 +195,11 @@ fn span(work: &Work, trace: Option<&str>) -> Span {
 /// Why a request could not be made, for which no receiver is to blame.
 enum Unsent {
     /// This machine lacks something.
-    ByMachine(LocalTrouble),
+    Machine(LocalTrouble),
     /// The egress proxy of the tenant cannot be reached, or read. That is no reason to send less for others.
-    ByTenantsProxy,
+    TenantsProxy,
     /// The subscriber's plugin cannot be loaded.
-    ByPlugin,
+    Plugin,
 }
 
 /// Makes an attempt. Fails if this machine could not make the request, which is then no attempt.
@@ -231,7 +231,7 @@ async fn deliver(
         }
         Err(error @ ShapeError::Unavailable(_)) => {
             tracing::debug!(error = %chain(&error), delivery = %delivery.id, "delivery waits for its plugin");
-            return Err(Unsent::ByPlugin);
+            return Err(Unsent::Plugin);
         }
         Err(error) => {
             metrics::counter!(metric::TRANSFORM_FAILURES).increment(1);
@@ -268,7 +268,7 @@ async fn deliver(
         Ok(request) => {
             let proxy = match &proxy {
                 Some(EgressProxy::Url(url)) => Some(url.clone()),
-                Some(EgressProxy::Unreadable) => return Err(Unsent::ByTenantsProxy),
+                Some(EgressProxy::Unreadable) => return Err(Unsent::TenantsProxy),
                 None => None,
             };
             let request = Request { auth: work.recipient.auth.clone(), proxy, ..request };
@@ -280,7 +280,7 @@ async fn deliver(
     let sent = Sent { duration: began.elapsed(), ..sent };
     if let Some(trouble) = sent.result.as_ref().err().and_then(|failure| failure.local) {
         let of_tenant = trouble == LocalTrouble::Proxy && proxy.is_some();
-        return Err(if of_tenant { Unsent::ByTenantsProxy } else { Unsent::ByMachine(trouble) });
+        return Err(if of_tenant { Unsent::TenantsProxy } else { Unsent::Machine(trouble) });
     }
     if delivery.attempts == 0 {
         let latency = started_at.since(delivery.created_at);

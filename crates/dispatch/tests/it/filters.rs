@@ -83,8 +83,8 @@ async fn a_miss_writes_no_row(stage: &Stage) {
     subscribe(stage, "false").await;
     let dispatcher = stage.dispatcher();
     for _ in 0..2 {
-        let dispatched = dispatcher.dispatch(event("order.created", &json!({}))).await.unwrap();
-        assert_eq!((dispatched.subscribers_found, dispatched.jobs_created), (0, 0));
+        let taken = dispatcher.dispatch(event("order.created", &json!({}))).await.unwrap();
+        assert_eq!((taken.subscribers_found, taken.jobs_created), (0, 0));
     }
     let counts = stage.counts().await;
     assert_eq!((counts["events"], counts["deliveries"], counts["jobs"]), (2, 0, 0));
@@ -114,9 +114,9 @@ async fn filters_see_channels_and_the_id_that_the_event_gets(stage: &Stage) {
     let mut new = event("order.created", &json!({}));
     new.agent_id = Some("shop".parse().unwrap());
     new.channels = Some(vec!["vip".to_owned(), "eu".to_owned()].try_into().unwrap());
-    let dispatched = dispatcher.dispatch(new).await.unwrap();
-    assert_eq!(dispatched.subscribers, [all]);
-    let by_id = subscribe(stage, &format!("event.id != '{}'", dispatched.id)).await;
+    let taken = dispatcher.dispatch(new).await.unwrap();
+    assert_eq!(taken.subscribers, [all]);
+    let by_id = subscribe(stage, &format!("event.id != '{}'", taken.id)).await;
     assert_eq!(found(&dispatcher, json!({})).await, [by_id]);
 }
 
@@ -127,8 +127,8 @@ async fn a_wide_event_asks_each_filter(stage: &Stage) {
     subscribe(stage, "data.total <= 100").await;
     let broken = subscribe(stage, "data.missing > 1").await;
     let dispatcher = stage.dispatcher();
-    let dispatched = dispatcher.dispatch(event("order.created", &json!({"total": 500}))).await.unwrap();
-    assert_eq!(dispatched.fan_out, FanOut::Continuing);
+    let taken = dispatcher.dispatch(event("order.created", &json!({"total": 500}))).await.unwrap();
+    assert_eq!(taken.fan_out, FanOut::Continuing);
     eventually(Duration::from_secs(30), async || (stage.rows_of("fan_outs").await == 0).then_some(())).await;
     assert_eq!(
         stage.rows_of("deliveries").await,
@@ -140,7 +140,7 @@ async fn a_wide_event_asks_each_filter(stage: &Stage) {
     let filtered: Vec<sea_orm::prelude::Uuid> =
         filtered.iter().map(|row| row.try_get("", "subscriber_id").unwrap()).collect();
     assert_eq!(filtered, [broken.uuid(), large.uuid()]);
-    let stored = stage.store.event(&tenant, dispatched.id).await.unwrap().unwrap();
+    let stored = stage.store.event(&tenant, taken.id).await.unwrap().unwrap();
     assert_eq!(stored.jobs_created, 152);
 }
 
@@ -150,9 +150,9 @@ async fn a_transaction_of_the_application_s_own_asks_filters(stage: &Stage) {
     for (total, expected) in [(500, vec![large]), (5, Vec::new())] {
         let transaction = stage.store.database().sea_orm().begin().await.unwrap();
         let event = event("order.created", &json!({"total": total}));
-        let dispatched = dispatcher.dispatch_in(&transaction, event).await.unwrap();
+        let taken = dispatcher.dispatch_in(&transaction, event).await.unwrap();
         transaction.commit().await.unwrap();
-        assert_eq!(dispatched.subscribers, expected);
+        assert_eq!(taken.subscribers, expected);
     }
 }
 

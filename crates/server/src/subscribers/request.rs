@@ -191,38 +191,18 @@ pub(super) fn subscriber_change(
         Change::Reset => Some(Policy::default()),
         Change::Set(changes) => changed_policy(&present.policy, changes, &mut errors)?,
     };
-    let uid = match request.uid {
-        Change::Keep => None,
-        Change::Reset => Some(None),
-        Change::Set(uid) => errors.check("uid", uid.parse()).map(Some),
-    };
+    let uid = optional(request.uid, |uid| errors.check("uid", uid.parse()));
     let metadata = match request.metadata {
         Change::Keep => None,
         Change::Reset => Some(Metadata::default()),
         Change::Set(changes) => errors.check("metadata", present.metadata.clone().merged(changes)),
     };
-    let channels = match request.channels {
-        Change::Keep => None,
-        Change::Reset => Some(None),
-        Change::Set(words) => channels(words, &mut errors).map(Some),
-    };
-    let notify_url = match request.notify_url {
-        Change::Keep => None,
-        Change::Reset => Some(None),
-        Change::Set(url) => notify_url(&url, &mut errors).map(Some),
-    };
-    let notify_email = match request.notify_email {
-        Change::Keep => None,
-        Change::Reset => Some(None),
-        Change::Set(text) => notify_email(&text, &mut errors).map(Some),
-    };
+    let channels = optional(request.channels, |words| channels(words, &mut errors));
+    let notify_url = optional(request.notify_url, |url| notify_url(&url, &mut errors));
+    let notify_email = optional(request.notify_email, |text| notify_email(&text, &mut errors));
     let events = not_null(request.events, "events", &mut errors);
     let format = format::changed(&present.format, request.format, request.format_options, &mut errors);
-    let filter = match request.filter {
-        Change::Keep => None,
-        Change::Reset => Some(None),
-        Change::Set(text) => transform::filter(&text, &mut errors).map(Some),
-    };
+    let filter = optional(request.filter, |text| transform::filter(&text, &mut errors));
     let made = match request.transform {
         Change::Keep => None,
         Change::Reset => Some(None),
@@ -230,11 +210,8 @@ pub(super) fn subscriber_change(
             transform::merged(present.transform.as_ref(), changes, &mut errors)?.map(Some)
         }
     };
-    let plugin = match request.plugin {
-        Change::Keep => None,
-        Change::Reset => Some(None),
-        Change::Set(changes) => plugin::changed(present.plugin.as_ref(), changes, &mut errors).map(Some),
-    };
+    let plugin =
+        optional(request.plugin, |changes| plugin::changed(present.plugin.as_ref(), changes, &mut errors));
     let change = SubscriberChange {
         paused: None,
         url,
@@ -252,11 +229,7 @@ pub(super) fn subscriber_change(
         channels,
         filter,
         transform: made,
-        auth: match auth.new {
-            Change::Keep => None,
-            Change::Reset => Some(None),
-            Change::Set(new) => Some(Some(new)),
-        },
+        auth: optional(auth.new, Some),
         notify_url,
         notify_email,
     };
@@ -300,6 +273,16 @@ fn not_null<T>(change: Change<T>, field: &str, errors: &mut Errors) -> Option<T>
             errors.add(field, "must not be null; omit it to keep the current value");
             None
         }
+    }
+}
+
+/// The new value of a field that null takes away.
+#[allow(clippy::option_option, reason = "as the fields that it fills")]
+fn optional<T, U>(change: Change<T>, made: impl FnOnce(T) -> Option<U>) -> Option<Option<U>> {
+    match change {
+        Change::Keep => None,
+        Change::Reset => Some(None),
+        Change::Set(value) => made(value).map(Some),
     }
 }
 

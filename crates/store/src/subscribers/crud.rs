@@ -2,9 +2,7 @@
 
 use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
-use postrider_core::{
-    Channels, DeactivationReason, Expression, SubscriberId, SubscriberUid, TenantId, Timestamp, id,
-};
+use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, TenantId, Timestamp, id};
 use postrider_database::Transaction;
 use postrider_queue::{Draining, Hold};
 use sea_orm::sea_query::Expr;
@@ -20,7 +18,7 @@ use super::query::{delete, find, update};
 use super::secrets::{open_auth, open_headers, seal, seal_auth, seal_headers};
 use super::stored::{
     format_text, lane_settings, plugin_text, policy_text, read, read_format, read_plugin, read_policy,
-    read_transform, set_active, set_auth, set_notify, transform_text, warn_at,
+    read_transform, set_active, set_auth, set_content, set_notify, transform_text, warn_at,
 };
 use super::subscriber::{Changing, NewSubscriber, ShownAuth, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
@@ -309,19 +307,7 @@ impl Store {
             let channels = channels.as_ref().map(Channels::as_str);
             update = update.col_expr(subscribers::Column::Channels, Expr::val(text_or_null(channels)));
         }
-        if let Some(filter) = &change.filter {
-            let id = filter.as_ref().map(|filter| filter.id().uuid());
-            update = update
-                .col_expr(
-                    subscribers::Column::Filter,
-                    Expr::val(text_or_null(filter.as_ref().map(Expression::as_str))),
-                )
-                .col_expr(subscribers::Column::FilterId, Expr::val(Value::Uuid(id)));
-        }
-        if let Some(transform) = &change.transform {
-            let transform = transform.as_ref().map(transform_text);
-            update = update.col_expr(subscribers::Column::Transform, Expr::val(Value::String(transform)));
-        }
+        update = set_content(update, change.filter.as_ref(), change.transform.as_ref());
         if let Some(auth) = &change.auth {
             let sealed = seal_auth(&self.keyring, &self.ids, tenant, id, auth.as_ref())?;
             update = set_auth(update, sealed, auth.as_ref());

@@ -220,3 +220,23 @@ pub(crate) fn read_plugin(
     let config: PluginConfig = serde_json::from_str(config.unwrap_or("{}")).map_err(inconsistent)?;
     Ok(Some(SelectedPlugin { name: parse(name, "subscribers", "plugin_name", subscriber)?, config }))
 }
+
+/// Changes which events a subscriber receives by their content, and what it gets of them.
+pub(super) fn set_content(
+    mut update: sea_orm::UpdateMany<subscribers::Entity>,
+    filter: Option<&Option<Expression>>,
+    transform: Option<&Option<Transform>>,
+) -> sea_orm::UpdateMany<subscribers::Entity> {
+    if let Some(filter) = filter {
+        let text = filter.as_ref().map(|filter| filter.as_str().to_owned());
+        let id = filter.as_ref().map(|filter| filter.id().uuid());
+        update = update
+            .col_expr(subscribers::Column::Filter, Expr::val(Value::String(text)))
+            .col_expr(subscribers::Column::FilterId, Expr::val(Value::Uuid(id)));
+    }
+    if let Some(transform) = transform {
+        let text = transform.as_ref().map(transform_text);
+        update = update.col_expr(subscribers::Column::Transform, Expr::val(Value::String(text)));
+    }
+    update
+}

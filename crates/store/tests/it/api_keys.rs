@@ -231,7 +231,7 @@ async fn a_tenant_has_a_bounded_number_of_keys_that_work(stage: &Stage) {
 
 async fn a_changed_key_is_heard_of_elsewhere(stage: &Stage) {
     let other = stage.store_over(direct(&stage.database)).await;
-    let (heard, mut hears) = mpsc::unbounded_channel();
+    let (heard, mut received) = mpsc::unbounded_channel();
     let hearing = tokio::spawn(async move { other.hear_changed_keys(|id| _ = heard.send(id)).await });
     if stage.store.database().dialect() == Dialect::Sqlite {
         return hearing.await.unwrap();
@@ -241,7 +241,7 @@ async fn a_changed_key_is_heard_of_elsewhere(stage: &Stage) {
         loop {
             let (_, key) = created(stage, Some(&stage.tenant)).await;
             assert!(stage.store.revoke_key(KeysOf::Everyone, key.id).await.unwrap());
-            if let Ok(heard) = timeout(Duration::from_millis(500), hears.recv()).await {
+            if let Ok(heard) = timeout(Duration::from_millis(500), received.recv()).await {
                 return heard == Some(key.id);
             }
         }
