@@ -14,6 +14,7 @@
 //! | [`event`] | event types and patterns, data and the envelope, ids |
 //! | [`expression`] | filters, projections, transforms |
 //! | [`format`](mod@format) | formats of bodies, templates |
+//! | [`schema`] | JSON Schemas of event types |
 //! | [`secret`] | secrets, signatures, sealed data, custom headers |
 //! | [`plugin`] | modules of plugins, and what they return |
 //! | [`policy`] | delivery policies |
@@ -27,6 +28,7 @@ pub mod expression;
 pub mod format;
 pub mod plugin;
 pub mod policy;
+pub mod schema;
 pub mod secret;
 pub mod target;
 pub mod trace;
@@ -45,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     ("expression", expression::expression),
     ("transform", expression::transform),
     ("format", format::format),
+    ("schema", schema::schema),
     ("secret", secret::secret),
     ("verifier", secret::verifier),
     ("keyring", secret::keyring),

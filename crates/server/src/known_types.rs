@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jsonschema::Validator;
 use metrics::counter;
 use postrider_core::event::SchemaMode;
 use postrider_core::{EventData, EventType, TenantId, chain};
+use postrider_schema::{Mismatch, Schema};
 use postrider_store::event_types::TypesOf;
 use postrider_store::{Store, StoreError};
 use postrider_telemetry::{BoundedLabel, metric};
@@ -20,7 +20,6 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
-use crate::json_schema::{Mismatch, compile, mismatches};
 use crate::problem::{Errors, Problem};
 
 /// How often the server looks whether types were changed.
@@ -63,7 +62,7 @@ struct Types {
 #[derive(Debug)]
 struct Compared {
     mode: SchemaMode,
-    schema: Validator,
+    schema: Schema,
 }
 
 impl KnownTypes {
@@ -138,9 +137,9 @@ impl KnownTypes {
     }
 }
 
-fn compare(schema: &Validator, text: &str) -> Vec<Mismatch> {
+fn compare(schema: &Schema, text: &str) -> Vec<Mismatch> {
     match serde_json::from_str::<Value>(text) {
-        Ok(data) => mismatches(schema, &data),
+        Ok(data) => schema.mismatches(&data),
         // It is JSON, or it would not be the data of an event.
         Err(error) => vec![Mismatch {
             pointer: String::new(),
@@ -184,7 +183,8 @@ impl Shared {
         for registered in registered.into_iter().filter(|registered| registered.mode != SchemaMode::Off) {
             let Some(text) = &registered.schema else { continue };
             let parsed = serde_json::from_str(text).map_err(|error| error.to_string());
-            match parsed.and_then(|schema: Value| compile(&schema)) {
+            match parsed.and_then(|schema: Value| Schema::compile(&schema).map_err(|error| error.to_string()))
+            {
                 Ok(schema) => {
                     let type_compared = Arc::new(Compared { mode: registered.mode, schema });
                     compared.insert(registered.name, type_compared);

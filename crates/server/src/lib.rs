@@ -36,7 +36,6 @@ mod event_types;
 mod events;
 mod extract;
 mod guesses;
-mod json_schema;
 mod keys;
 mod known_keys;
 mod known_types;

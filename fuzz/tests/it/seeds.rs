@@ -40,6 +40,14 @@ pub(crate) const SEEDS: &[(&str, &[&[u8]])] = &[
         ],
     ),
         (
+        "schema",
+        &[
+            b"{\"type\":\"object\",\"required\":[\"id\"],\"properties\":{\"id\":{\"type\":\"string\",\"pattern\":\"^(a+)+$\"}}}\n{\"id\":\"aaab\"}",
+            b"{\"$ref\":\"#/$defs/a\",\"$defs\":{\"a\":{\"items\":{\"anyOf\":[{\"minimum\":1e308},{\"$ref\":\"#/$defs/b\"}]}},\"b\":{\"enum\":[null]}}}\n[1,null,\"x\"]",
+            b"{\"$schema\":\"http://json-schema.org/draft-07/schema#\",\"if\":{\"const\":1},\"then\":false,\"uniqueItems\":true}\n[1,1]",
+        ],
+    ),
+    (
         "expression",
         &[
             b"data.n > 1 && event.event_type.startsWith('order.')",

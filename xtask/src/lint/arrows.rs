@@ -12,6 +12,7 @@ const PLUGIN: &str = "postrider-plugin";
 const CLIENT: &str = "postrider-client";
 const DATABASE: &str = "postrider-database";
 const FILTER: &str = "postrider-filter";
+const SCHEMA: &str = "postrider-schema";
 const SHAPE: &str = "postrider-shape";
 const QUEUE: &str = "postrider-queue";
 const TELEMETRY: &str = "postrider-telemetry";
@@ -35,6 +36,7 @@ const RULES: &[Rule] = &[
     Rule { package: CORE, may_use: &[] },
     Rule { package: API, may_use: &[CORE] },
     Rule { package: FILTER, may_use: &[CORE] },
+    Rule { package: SCHEMA, may_use: &[] },
     Rule { package: PLUGIN, may_use: &[CORE] },
     Rule { package: "postrider-plugin-sdk", may_use: &[] },
     Rule { package: CLIENT, may_use: &[API, CORE] },
@@ -57,7 +59,7 @@ const RULES: &[Rule] = &[
     Rule {
         package: SERVER,
         may_use: &[
-            API, CORE, FILTER, PLUGIN, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS,
+            API, CORE, FILTER, PLUGIN, SCHEMA, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS,
             DISPATCH, PROGRAM,
         ],
     },
@@ -71,7 +73,7 @@ const RULES: &[Rule] = &[
     Rule { package: KIT, may_use: &[API, MIGRATIONS] },
     Rule { package: STAGE, may_use: &[CORE, DATABASE, QUEUE, STORE, KIT] },
     Rule { package: "postrider-blackbox", may_use: &[CORE, MIGRATIONS, KIT] },
-    Rule { package: "postrider-fuzz", may_use: &[CORE, FILTER, DELIVERY, PLUGIN, TELEMETRY] },
+    Rule { package: "postrider-fuzz", may_use: &[CORE, FILTER, DELIVERY, PLUGIN, SCHEMA, TELEMETRY] },
     Rule { package: "xtask", may_use: &[] },
     Rule { package: CHAOS, may_use: &[CORE, KIT, MIGRATIONS, "xtask"] },
     Rule { package: BENCH, may_use: &[KIT, "xtask"] },

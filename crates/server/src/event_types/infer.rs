@@ -104,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::json_schema::{compile, mismatches};
+    use postrider_schema::Schema;
 
     #[test]
     fn members_of_all_examples_are_required() {
@@ -146,9 +146,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_examples_match_their_schema(values in prop::collection::vec(json_value(), 1..6)) {
-            let validator = compile(&schema(&values)).unwrap();
+            let validator = Schema::compile(&schema(&values)).unwrap();
             for value in &values {
-                prop_assert_eq!(mismatches(&validator, value), []);
+                prop_assert_eq!(validator.mismatches(value), []);
             }
         }
     }

@@ -4,12 +4,12 @@ use postrider_api::event_type::{EventTypeChangeRequest, EventTypeRequest};
 use postrider_api::subscriber::Change;
 use postrider_core::event::SchemaMode;
 use postrider_core::{EventType, Timestamp};
+use postrider_schema::{Mismatch, Schema};
 use postrider_store::event_types::RegisteredType;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::compare::breaking;
-use crate::json_schema::{MAX_BYTES, Mismatch, compile, mismatches};
 use crate::problem::{Errors, Problem};
 
 const MAX_DESCRIPTION: usize = 4_000;
@@ -87,9 +87,9 @@ pub(super) fn checked(
     let parsed = |text: &Option<String>| text.as_deref().map(serde_json::from_str::<Value>);
     let schema = parsed(&wanted.schema).and_then(|schema| errors.check("schema", schema));
     let example = parsed(&wanted.example).and_then(|example| errors.check("example", example));
-    let validator = schema.as_ref().and_then(|schema| errors.check("schema", compile(schema)));
+    let validator = schema.as_ref().and_then(|schema| errors.check("schema", Schema::compile(schema)));
     if let (Some(validator), Some(example)) = (&validator, &example) {
-        for Mismatch { pointer, message } in mismatches(validator, example) {
+        for Mismatch { pointer, message } in validator.mismatches(example) {
             errors.add(&format!("example{pointer}"), &message);
         }
     }
@@ -120,8 +120,8 @@ fn text(field: &str, text: Option<String>, most: usize, errors: &mut Errors) -> 
 
 fn json(field: &str, value: Option<Box<RawValue>>, errors: &mut Errors) -> Option<String> {
     let value = value?;
-    if value.get().len() > MAX_BYTES {
-        errors.add(field, &format!("must have at most {MAX_BYTES} bytes"));
+    if value.get().len() > Schema::MAX_BYTES {
+        errors.add(field, &format!("must have at most {} bytes", Schema::MAX_BYTES));
     }
     Some(value.get().to_owned())
 }

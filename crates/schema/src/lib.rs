@@ -9,9 +9,6 @@ use std::collections::{HashMap, HashSet};
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value};
 
-/// The greatest length of a schema or an example in bytes.
-pub(crate) const MAX_BYTES: usize = 64 * 1024;
-
 /// How many parts a schema may have once its references are written out.
 const MAX_PARTS: u64 = 2_000;
 
@@ -33,39 +30,53 @@ const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
 
 /// What is wrong in the data of an event, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mismatch {
+pub struct Mismatch {
     /// A JSON Pointer into the data.
-    pub(crate) pointer: String,
-    pub(crate) message: String,
+    pub pointer: String,
+    /// What is wrong.
+    pub message: String,
 }
 
-/// Compiles a schema.
-///
-/// # Errors
-/// Fails with the reason if it is not a schema, or beyond the bounds.
-pub(crate) fn compile(schema: &Value) -> Result<Validator, String> {
-    if !schema.is_object() {
-        return Err("must be an object".into());
-    }
-    Parts { root: schema, known: HashMap::new(), within: HashSet::new() }.of_all()?;
-    jsonschema::options()
-        .offline()
-        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN))
-        .build(schema)
-        .map_err(|error| {
+/// A compiled schema.
+#[derive(Debug)]
+pub struct Schema(Validator);
+
+/// Why a schema is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SchemaError(String);
+
+impl Schema {
+    /// The greatest length of a schema or an example in bytes, which callers check.
+    pub const MAX_BYTES: usize = 64 * 1024;
+
+    /// Compiles a schema.
+    ///
+    /// # Errors
+    /// Fails with the reason if it is not a schema, or beyond the bounds.
+    pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
+        if !schema.is_object() {
+            return Err(SchemaError("must be an object".into()));
+        }
+        let parts = Parts { root: schema, known: HashMap::new(), within: HashSet::new() };
+        parts.of_all().map_err(SchemaError)?;
+        let patterns = PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN);
+        let compiled = jsonschema::options().offline().with_pattern_options(patterns).build(schema);
+        compiled.map(Self).map_err(|error| {
             let place = error.schema_path().as_str().to_owned();
             let place = if place.is_empty() { place } else { format!(" at {place}") };
-            format!("is not a JSON Schema{place}: {error}")
+            SchemaError(format!("is not a JSON Schema{place}: {error}"))
         })
-}
+    }
 
-/// What does not match, without the values themselves.
-pub(crate) fn mismatches(validator: &Validator, data: &Value) -> Vec<Mismatch> {
-    let mismatch = |error: jsonschema::ValidationError<'_>| Mismatch {
-        pointer: error.instance_path().as_str().to_owned(),
-        message: error.masked_with("the value").to_string(),
-    };
-    validator.iter_errors(data).take(MAX_FAILURES).map(mismatch).collect()
+    /// Returns what does not match in data, at most 20 places, without the values themselves.
+    pub fn mismatches(&self, data: &Value) -> Vec<Mismatch> {
+        let mismatch = |error: jsonschema::ValidationError<'_>| Mismatch {
+            pointer: error.instance_path().as_str().to_owned(),
+            message: error.masked_with("the value").to_string(),
+        };
+        self.0.iter_errors(data).take(MAX_FAILURES).map(mismatch).collect()
+    }
 }
 
 /// How large a part of a schema is once its references are written out: its parts, and how deep they nest.
@@ -96,7 +107,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of_all(&mut self) -> Result<(), String> {
+    fn of_all(mut self) -> Result<(), String> {
         let mut all = self.of(self.root)?;
         // Definitions that nothing refers to are compiled as well.
         let definitions = DEFINITIONS.iter().filter_map(|name| self.root.get(name)?.as_object());
@@ -172,6 +183,11 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -179,7 +195,7 @@ mod tests {
     use super::*;
 
     fn refused(schema: &Value) -> String {
-        compile(schema).map(drop).unwrap_err()
+        Schema::compile(schema).map(drop).unwrap_err().to_string()
     }
 
     #[test]
@@ -189,9 +205,9 @@ mod tests {
             "properties": {"id": {"type": "string"}, "items": {"type": "array", "items": {"$ref": "#/$defs/item"}}},
             "$defs": {"item": {"type": "object", "properties": {"price": {"type": "number", "minimum": 0}}}},
         });
-        let validator = compile(&schema).unwrap();
-        assert_eq!(mismatches(&validator, &json!({"id": "a", "items": [{"price": 1.5}]})), []);
-        let found = mismatches(&validator, &json!({"items": [{"price": 1}, {"price": "s3cret"}]}));
+        let validator = Schema::compile(&schema).unwrap();
+        assert_eq!(validator.mismatches(&json!({"id": "a", "items": [{"price": 1.5}]})), []);
+        let found = validator.mismatches(&json!({"items": [{"price": 1}, {"price": "s3cret"}]}));
         let pointers: Vec<_> = found.iter().map(|mismatch| mismatch.pointer.as_str()).collect();
         assert!(pointers.contains(&"/items/1/price") && pointers.contains(&""), "{found:?}");
         assert!(!format!("{found:?}").contains("s3cret"), "{found:?}");
@@ -201,9 +217,9 @@ mod tests {
     fn the_draft_is_that_of_the_schema() {
         let seven =
             json!({"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}]});
-        assert_eq!(mismatches(&compile(&seven).unwrap(), &json!([1])).len(), 1);
+        assert_eq!(Schema::compile(&seven).unwrap().mismatches(&json!([1])).len(), 1);
         let tuple = json!({"prefixItems": [{"type": "string"}]});
-        assert_eq!(mismatches(&compile(&tuple).unwrap(), &json!([1])).len(), 1);
+        assert_eq!(Schema::compile(&tuple).unwrap().mismatches(&json!([1])).len(), 1);
     }
 
     #[test]
@@ -245,7 +261,7 @@ mod tests {
                 .collect();
             json!({"$ref": "#/$defs/d0", "$defs": definitions})
         };
-        assert!(compile(&chain(20)).is_ok());
+        assert!(Schema::compile(&chain(20)).is_ok());
         let deep = refused(&chain(45));
         assert!(deep.contains("120 levels deep"), "{deep}");
         assert!(refused(&chain(60)).contains("more than 50 references"));
@@ -262,8 +278,8 @@ mod tests {
 
     #[test]
     fn hostile_patterns_take_linear_time() {
-        let validator = compile(&json!({"items": {"pattern": "^(a+)+$"}})).unwrap();
+        let validator = Schema::compile(&json!({"items": {"pattern": "^(a+)+$"}})).unwrap();
         let hostile = json!([format!("{}b", "a".repeat(100_000))]);
-        assert_eq!(mismatches(&validator, &hostile).len(), 1);
+        assert_eq!(validator.mismatches(&hostile).len(), 1);
     }
 }
