@@ -102,8 +102,14 @@ async fn no_failure_contains_an_address() {
     }
     // A `Status` comes with a response, an `Internal` failure needs no receiver, and an `Unprocessed` one a special one
     // (`a_receiver_that_refuses_everything_is_not_blamed`); an `Auth` needs authentication
-    // (`without_a_token_nothing_is_sent_and_the_failure_says_why`).
-    let untried = [ErrorKind::Status, ErrorKind::Internal, ErrorKind::Unprocessed, ErrorKind::Auth];
+    // (`without_a_token_nothing_is_sent_and_the_failure_says_why`), and a `Transform` failure is made before there is a request.
+    let untried = [
+        ErrorKind::Status,
+        ErrorKind::Internal,
+        ErrorKind::Unprocessed,
+        ErrorKind::Auth,
+        ErrorKind::Transform,
+    ];
     let tried = |kind: &ErrorKind| cases.iter().any(|case| case.kind == *kind);
     assert!(
         ErrorKind::ALL.iter().all(|kind| tried(kind) != untried.contains(kind)),
