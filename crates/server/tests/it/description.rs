@@ -152,6 +152,7 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
             "channels",
             "description",
             "events",
+            "filter",
             "format",
             "format_options",
             "headers",
@@ -162,6 +163,7 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
             "plugin",
             "policy",
             "secret",
+            "transform",
             "uid",
             "url"
         ]
@@ -175,6 +177,7 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
             "channels",
             "description",
             "events",
+            "filter",
             "format",
             "format_options",
             "headers",
@@ -185,6 +188,7 @@ async fn the_description_names_the_fields_that_the_api_accepts() {
             "plugin",
             "policy",
             "secret",
+            "transform",
             "uid",
             "url"
         ]
