@@ -219,6 +219,8 @@ async fn fill(stage: &Stage, tenant: &TenantId) {
              SELECT '{tenant}', 'a', 'k', secret, id, 1, 1 FROM subscribers WHERE tenant = '{tenant}' LIMIT 1; \
              INSERT INTO event_types (tenant, name, description, family, deprecated, mode, created_at, updated_at) \
              VALUES ('{tenant}', 'a.b', '', '', false, 0, 1, 1); \
+             INSERT INTO owner_notices (id, tenant, subscriber_id, channel, kind, data, attempts, due_at, created_at) \
+             SELECT id, tenant, id, 0, 0, '{{}}', 0, 1, 1 FROM subscribers WHERE tenant = '{tenant}' LIMIT 1; \
              INSERT INTO idempotency_keys (tenant, key, request_hash, event_id, jobs, created_at) \
                 SELECT tenant, 'k', {bytes}, id, {bytes}, 0 FROM events WHERE tenant = '{tenant}' LIMIT 1"
         ),
