@@ -34,6 +34,7 @@ pub enum MailError {
 }
 
 /// One message of plain text.
+#[cfg_attr(not(feature = "email"), allow(dead_code, reason = "nothing sends it"))]
 pub(crate) struct Message<'a> {
     pub(crate) to: &'a EmailAddress,
     /// The part of the `Message-ID` before the `@`. The same message has the same.
@@ -44,6 +45,7 @@ pub(crate) struct Message<'a> {
 
 /// Why a message was not sent. The message contains nothing that the relay said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(not(feature = "email"), allow(dead_code, reason = "nothing sends it"))]
 pub(crate) enum NotSent {
     /// The relay has rejected it for good.
     #[error("the relay rejected the message for good")]

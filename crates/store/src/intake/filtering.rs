@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Makes `guarded` write only if these event types still have the active subscribers that [`Store::subscribers_of`]
-    /// has found for each, with the same filters: fewer than [`FEW_SUBSCRIBERS`].
+    /// has found for each, with the same filters: fewer than [`FEW_SUBSCRIBERS`](super::FEW_SUBSCRIBERS).
     pub fn expect_subscribers(
         &self,
         event_types: &[(TenantId, EventType)],
