@@ -51,7 +51,7 @@ impl ProxyHealth {
     pub(crate) fn failed(&self, proxy: &ProxyUrl) {
         let mut down = self.down();
         if down.len() >= MOST {
-            // They are found out again.
+            // Those proxies are tried again, and the ones that fail are noted again.
             down.clear();
         }
         down.insert(proxy.clone(), Down { until: Instant::now() + PAUSE, tried: false });

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use postrider_core::format::Parts;
 use postrider_core::{Channels, EventData, EventId, Expression, ExpressionId, SubscriberId};
 use postrider_filter::{Facts, Filter, Rejected, Subject};
 use postrider_store::intake::{Match, Sift, StoredEvent};
@@ -16,12 +15,19 @@ use postrider_telemetry::metric;
 const MAX_FILTERS: usize = 10_000;
 
 /// Filters are asked on a thread of their own if the data has more bytes than this, or there are more filters.
-const LARGE: usize = 16 * 1024;
-const MANY: usize = 64;
+const LARGE: usize = 4 * 1024;
+const MANY: usize = 32;
 
 /// All compiled filters. A text that cannot be compiled is remembered, too.
-#[derive(Clone, Default)]
-pub(crate) struct Filters(Arc<Mutex<HashMap<ExpressionId, Compiled>>>);
+#[derive(Clone)]
+pub(crate) struct Filters {
+    kept: Arc<Mutex<HashMap<ExpressionId, Compiled>>>,
+    most: usize,
+}
+
+/// The compiled filters of some subscribers. They stay when others are forgotten.
+#[derive(Default)]
+pub(crate) struct Known(HashMap<ExpressionId, Compiled>);
 
 type Compiled = Arc<Result<Filter, Rejected>>;
 
@@ -40,16 +46,23 @@ pub(crate) enum Content {
     Stored(Bytes),
 }
 
+impl Default for Filters {
+    fn default() -> Self {
+        Self { kept: Arc::default(), most: MAX_FILTERS }
+    }
+}
+
 impl Filters {
-    /// Returns the filters of these that are not known.
-    pub(crate) fn unknown<'m>(&self, matched: impl Iterator<Item = &'m Match>) -> Vec<SubscriberId> {
-        let known = self.lock();
-        let is_unknown = |matched: &&Match| matched.filter.is_some_and(|filter| !known.contains_key(&filter));
-        matched.filter(is_unknown).map(|matched| matched.subscriber).collect()
+    /// Returns the filters of these that are compiled.
+    pub(crate) fn known<'m>(&self, matched: impl Iterator<Item = &'m Match>) -> Known {
+        let kept = self.lock();
+        let filters = matched.filter_map(|matched| matched.filter);
+        Known(filters.filter_map(|filter| Some((filter, Arc::clone(kept.get(&filter)?)))).collect())
     }
 
-    /// Compiles filters.
-    pub(crate) async fn learn(&self, texts: Vec<Expression>) {
+    /// Compiles those of these texts that are not among `known`, and adds them.
+    pub(crate) async fn learn(&self, known: &mut Known, mut texts: Vec<Expression>) {
+        texts.retain(|text| !known.0.contains_key(&text.id()));
         if texts.is_empty() {
             return;
         }
@@ -58,43 +71,47 @@ impl Filters {
             compiled.collect::<Vec<_>>()
         };
         let Some(compiled) = blocking(compile).await else { return };
-        let mut known = self.lock();
-        if known.len() + compiled.len() > MAX_FILTERS {
-            known.clear();
+        known.0.extend(compiled.iter().cloned());
+        let mut kept = self.lock();
+        if kept.len() + compiled.len() > self.most {
+            kept.clear();
         }
-        known.extend(compiled);
+        kept.extend(compiled);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ExpressionId, Compiled>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Returns those of these subscribers whose filters are not here.
+    pub(crate) fn lacks<'m>(&self, matched: impl Iterator<Item = &'m Match>) -> Vec<SubscriberId> {
+        let is_lacking =
+            |matched: &&Match| matched.filter.is_some_and(|filter| !self.0.contains_key(&filter));
+        matched.filter(is_lacking).map(|matched| matched.subscriber).collect()
     }
 
     /// Returns those that get an event. A filter that fails lets the event pass: losing it would be worse.
     pub(crate) async fn passing(&self, event: Asked, matched: &[Match]) -> Vec<SubscriberId> {
-        let filters: Vec<_> = {
-            let known = self.lock();
-            let filter = |filter: Option<ExpressionId>| match filter {
-                None => Asks::Nothing,
-                Some(filter) => {
-                    known.get(&filter).map_or(Asks::Unknown, |filter| Asks::Filter(Arc::clone(filter)))
-                }
-            };
-            matched.iter().map(|matched| (matched.subscriber, filter(matched.filter))).collect()
+        let asks = |filter: Option<ExpressionId>| match filter {
+            None => Asks::Nothing,
+            Some(filter) => {
+                self.0.get(&filter).map_or(Asks::Unknown, |filter| Asks::Filter(Arc::clone(filter)))
+            }
         };
+        let filters: Vec<_> =
+            matched.iter().map(|matched| (matched.subscriber, asks(matched.filter))).collect();
         if event.content.len() <= LARGE && filters.len() <= MANY {
             return ask(&event, filters);
         }
         let everyone = || matched.iter().map(|matched| matched.subscriber).collect();
         blocking(move || ask(&event, filters)).await.unwrap_or_else(everyone)
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ExpressionId, Compiled>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[async_trait]
 impl Sift for Filters {
-    fn knows(&self, filter: ExpressionId) -> bool {
-        self.lock().contains_key(&filter)
-    }
-
     async fn sift(
         &self,
         event: &StoredEvent,
@@ -105,9 +122,10 @@ impl Sift for Filters {
             // The deliveries of an event whose payload is gone end without a request.
             return matched.into_iter().map(|matched| matched.subscriber).collect();
         };
-        self.learn(texts).await;
+        let mut known = self.known(matched.iter());
+        self.learn(&mut known, texts).await;
         let content = Content::Stored(envelope.clone());
-        self.passing(Asked { id: event.id, channels: event.channels.clone(), content }, &matched).await
+        known.passing(Asked { id: event.id, channels: event.channels.clone(), content }, &matched).await
     }
 }
 
@@ -142,27 +160,14 @@ impl Content {
 impl Asked {
     /// Parses the event's data. `None` if that is impossible.
     fn subject(&self) -> Option<Subject> {
-        let id = self.id.to_string();
-        let channels: Vec<&str> = self.channels.iter().flat_map(Channels::iter).collect();
-        let facts = |event_type, agent_id, timestamp| Facts {
-            id: &id,
-            event_type,
-            agent_id,
-            timestamp,
-            channels: &channels,
-        };
         match &self.content {
             Content::New { event_type, agent_id, timestamp, data } => {
-                Subject::new(&facts(event_type, agent_id, *timestamp), data.as_json()).ok()
+                let channels: Vec<&str> = self.channels.iter().flat_map(Channels::iter).collect();
+                let (id, timestamp) = (&*self.id.to_string(), *timestamp);
+                let facts = Facts { id, event_type, agent_id, timestamp, channels: &channels };
+                Subject::new(&facts, data.as_json()).ok()
             }
-            Content::Stored(envelope) => {
-                let parts = Parts::of(envelope).ok()?;
-                Subject::new(
-                    &facts(&parts.event_type, &parts.agent_id, parts.timestamp.into()),
-                    parts.data.get(),
-                )
-                .ok()
-            }
+            Content::Stored(envelope) => Subject::of_envelope(self.id, self.channels.as_ref(), envelope).ok(),
         }
     }
 }
@@ -202,4 +207,31 @@ fn ask(event: &Asked, filters: Vec<(SubscriberId, Asks)>) -> Vec<SubscriberId> {
         }
     }
     passing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matched(number: u128, text: &str) -> (Match, Expression) {
+        let expression: Expression = text.parse().unwrap();
+        let subscriber = SubscriberId::from_uuid(sea_orm::prelude::Uuid::from_u128(number));
+        (Match { subscriber, filter: Some(expression.id()) }, expression)
+    }
+
+    #[tokio::test]
+    async fn filters_in_use_stay_when_others_are_forgotten() {
+        let filters = Filters { most: 1, ..Filters::default() };
+        let (never, one) = matched(1, "false");
+        let (also_never, two) = matched(2, "1 > 2");
+        filters.learn(&mut Known::default(), vec![one]).await;
+        let both = [never, also_never];
+        let mut known = filters.known(both.iter());
+        assert_eq!(known.lacks(both.iter()), [also_never.subscriber]);
+        filters.learn(&mut known, vec![two]).await;
+        let content =
+            Content::Stored(br#"{"event":"a.b","timestamp":1,"agent_id":"a","data":{}}"#[..].into());
+        let id = EventId::from_uuid(sea_orm::prelude::Uuid::from_u128(3));
+        assert_eq!(known.passing(Asked { id, channels: None, content }, &both).await, []);
+    }
 }

@@ -15,6 +15,7 @@ use crate::shape::{ACCUMULATOR, Gives, VARIABLES, gives, is_type};
 /// An expression that keeps the bounds, as it is to be evaluated.
 pub(crate) struct Checked {
     pub(crate) expr: IdedExpr,
+    pub(crate) nodes: u32,
     pub(crate) patterns: Vec<Pattern>,
     pub(crate) hoisted: Vec<IdedExpr>,
     pub(crate) outermost: Outermost,
@@ -45,8 +46,9 @@ pub(crate) fn check(expr: IdedExpr, source: &SourceInfo, purpose: Purpose) -> Re
         Checker { source, purpose, nodes: 0, patterns: Vec::new(), hoisted: Vec::new(), variable: None };
     let outermost = Outermost { gives: gives(&expr), position: checker.position(&expr) };
     let expr = checker.expr(expr, 1)?;
-    let Checker { patterns, hoisted, .. } = checker;
-    Ok(Checked { expr, patterns, hoisted, outermost })
+    let Checker { nodes, patterns, hoisted, .. } = checker;
+    let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+    Ok(Checked { expr, nodes, patterns, hoisted, outermost })
 }
 
 struct Checker<'s> {

@@ -113,6 +113,9 @@ pub enum Failed {
         crate::limits::MAX_HOISTED
     )]
     Hoisted,
+    /// The event is too large for its filters: their loops and comparisons would take too long.
+    #[error("the event is too large for what is asked of it: its loops and comparisons take too many steps")]
+    TooMuch,
     /// A calculation went wrong: an overflow, a division by zero, an index past the end.
     #[error("a calculation failed: an overflow, a division by zero, or an index past the end of a list")]
     Arithmetic,
@@ -136,8 +139,9 @@ pub enum Failed {
     Internal,
 }
 
-impl From<ExecutionError> for Failed {
-    fn from(error: ExecutionError) -> Self {
+impl Failed {
+    /// Not `From`, which would make a type of the library a part of this crate's interface.
+    pub(crate) fn of(error: ExecutionError) -> Self {
         match error {
             ExecutionError::NoSuchKey(key) => Self::NoSuchKey(key.as_str().to_owned()),
             ExecutionError::UndeclaredReference(name) if name.starts_with('@') => Self::Hoisted,

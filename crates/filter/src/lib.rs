@@ -9,6 +9,7 @@
 //! | regular expressions are literals, and linear in time | the crate `regex`, compiled once, at most 64 KiB each |
 //! | one level of loops (`exists`, `all`, `map`, …) | work that is linear in the event's size, not quadratic |
 //! | no lists, no `+` with text inside loops | memory |
+//! | 2,000,000 steps for all expressions about one event: a turn of a loop takes as many as its expression has nodes, a comparison one | what one event may take, however large it is |
 //! | inside loops, what does not depend on the loop is evaluated once, and must be a number, a boolean or a short text | the same |
 //!
 //! | module | what it does |
@@ -20,6 +21,7 @@
 //! | `functions` | the functions that expressions are rewritten to |
 //! | `json` | JSON as values of the library |
 //! | `write` | values of the library as JSON |
+//! | `steps` | how much work the expressions about one event may do |
 //! | `subject` | an event, parsed once for all expressions |
 //! | `limits` | the numbers of the bounds |
 //! | `error` | why an expression was rejected, or could not be evaluated |
@@ -33,6 +35,7 @@ mod limits;
 mod program;
 pub mod projection;
 mod shape;
+mod steps;
 mod subject;
 mod write;
 

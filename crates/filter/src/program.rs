@@ -26,6 +26,7 @@ const MAX_PARENTHESES: u16 = 32;
 
 pub(crate) struct Program {
     expr: IdedExpr,
+    nodes: u32,
     patterns: Vec<Pattern>,
     /// What loops compare with, evaluated once before them.
     hoisted: Vec<IdedExpr>,
@@ -65,7 +66,7 @@ impl Program {
         let evaluate = || {
             let context = subject.context();
             if self.patterns.is_empty() && self.hoisted.is_empty() {
-                return then(Value::resolve_val(&self.expr, context)?.as_ref());
+                return then(Value::resolve_val(&self.expr, context).map_err(Failed::of)?.as_ref());
             }
             let mut scope = context.new_inner_scope();
             for (place, pattern) in self.patterns.iter().enumerate() {
@@ -77,10 +78,11 @@ impl Program {
                     scope.add_variable_as_val(hoisted_name(place), value);
                 }
             }
-            then(Value::resolve_val(&self.expr, &scope)?.as_ref())
+            then(Value::resolve_val(&self.expr, &scope).map_err(Failed::of)?.as_ref())
         };
         // The library panics where it believes that its parser gave nonsense.
-        catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or(Err(Failed::Internal))
+        let evaluate = || catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or(Err(Failed::Internal));
+        subject.steps().within(self.nodes, evaluate).unwrap_or(Err(Failed::TooMuch))
     }
 }
 
@@ -97,8 +99,8 @@ fn parse(text: &str, purpose: Purpose) -> Result<(Program, check::Outermost), Re
             Rejected { position, reason: Reason::Syntax(first_line(&error.msg)) }
         })
     })?;
-    let Checked { expr, patterns, hoisted, outermost } = check::check(expr, &source, purpose)?;
-    Ok((Program { expr, patterns, hoisted }, outermost))
+    let Checked { expr, nodes, patterns, hoisted, outermost } = check::check(expr, &source, purpose)?;
+    Ok((Program { expr, nodes, patterns, hoisted }, outermost))
 }
 
 /// The value of an expression, if it costs nothing to compare with it often.

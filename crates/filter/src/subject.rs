@@ -5,9 +5,12 @@ use std::fmt;
 use cel::Context;
 use cel::common::types::{CelInt, CelString};
 use cel::common::value::Val;
+use postrider_core::format::{Parts, UnreadableEnvelope};
+use postrider_core::{Channels, EventId};
 
 use crate::functions::environment;
 use crate::json::{Json, JsonList, JsonMap};
+use crate::steps::Steps;
 
 /// What expressions can ask of an event, beside its data.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +30,20 @@ pub struct Facts<'a> {
 /// An event that expressions are evaluated for.
 pub struct Subject {
     context: Context<'static, 'static>,
+    steps: Steps,
 }
 
-/// The data of an event is not JSON, or has text that is not Unicode.
+/// An event cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the event's data cannot be read")]
-pub struct UnreadableData(#[from] serde_json::Error);
+#[non_exhaustive]
+pub enum UnreadableData {
+    /// Its data is not JSON, or has text that is not Unicode.
+    #[error("the event's data cannot be read")]
+    Data(#[from] serde_json::Error),
+    /// Its envelope is not one.
+    #[error(transparent)]
+    Envelope(#[from] UnreadableEnvelope),
+}
 
 impl Subject {
     /// Parses an event's data.
@@ -53,7 +64,33 @@ impl Subject {
         let mut context = Context::with_env(environment());
         context.add_variable_as_val("event", Box::new(event));
         context.add_variable_as_val("data", data);
-        Ok(Self { context })
+        Ok(Self { context, steps: Steps::default() })
+    }
+
+    /// Parses a stored event.
+    ///
+    /// # Errors
+    /// Fails as [`Subject::new`] does, and if the bytes are not an envelope.
+    pub fn of_envelope(
+        id: EventId,
+        channels: Option<&Channels>,
+        envelope: &[u8],
+    ) -> Result<Self, UnreadableData> {
+        let parts = Parts::of(envelope)?;
+        let channels: Vec<&str> = channels.into_iter().flat_map(Channels::iter).collect();
+        let facts = Facts {
+            id: &id.to_string(),
+            event_type: &parts.event_type,
+            agent_id: &parts.agent_id,
+            timestamp: parts.timestamp.into(),
+            channels: &channels,
+        };
+        Self::new(&facts, parts.data.get())
+    }
+
+    /// What is left of the steps that all expressions about this event may take.
+    pub(crate) fn steps(&self) -> &Steps {
+        &self.steps
     }
 
     pub(crate) fn context(&self) -> &Context<'static, 'static> {

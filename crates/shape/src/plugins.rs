@@ -164,7 +164,7 @@ impl PluginCache {
                 self.0.entries().remove(name);
                 Err(PluginRunError::Missing(name.clone()))
             }
-            // What is known is better than nothing while the database is unavailable.
+            // While the database is unavailable, the last module that was read is used.
             Err(PluginRunError::Store(error)) if error.is_unavailable() => {
                 before.ok_or(PluginRunError::Store(error))
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postrider_core::format::{Format, Parts, Rendered, UnreadableEnvelope};
 use postrider_core::plugin::SelectedPlugin;
 use postrider_core::{Channels, CustomHeaders, EventId, ExpressionId, Transform, chain};
-use postrider_filter::{Facts, Subject};
+use postrider_filter::Subject;
 use postrider_store::Store;
 
 use crate::compiled::Projections;
@@ -195,16 +195,8 @@ impl Shaper {
                 Transformed { data: steps.apply(data).map_err(|error| failed(&error))?, headers: Vec::new() }
             }
             Transform::Project(expression) => {
-                let id = event.id.to_string();
-                let channels: Vec<&str> = event.channels.iter().flat_map(Channels::iter).collect();
-                let facts = Facts {
-                    id: &id,
-                    event_type: &parts.event_type,
-                    agent_id: &parts.agent_id,
-                    timestamp: parts.timestamp.into(),
-                    channels: &channels,
-                };
-                let subject = Subject::new(&facts, data).map_err(|error| failed(&error))?;
+                let subject = Subject::of_envelope(event.id, event.channels.as_ref(), envelope);
+                let subject = subject.map_err(|error| failed(&error))?;
                 let compiled = self.projections.get(expression);
                 let projection = compiled.as_ref().as_ref().map_err(|error| failed(error))?;
                 let projected = projection.project(&subject, max).map_err(|error| failed(&error))?;

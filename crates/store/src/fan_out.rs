@@ -196,10 +196,9 @@ impl Store {
         if matched.iter().all(|matched| matched.filter.is_none()) {
             return Ok(matched.into_iter().map(|matched| matched.subscriber).collect());
         }
-        let is_unknown = |matched: &&Match| matched.filter.is_some_and(|filter| !filters.knows(filter));
-        let unknown: Vec<_> = matched.iter().filter(is_unknown).map(|matched| matched.subscriber).collect();
-        let texts =
-            if unknown.is_empty() { Vec::new() } else { self.filters_of(transaction, &unknown).await? };
+        let filtered = matched.iter().filter(|matched| matched.filter.is_some());
+        let filtered: Vec<_> = filtered.map(|matched| matched.subscriber).collect();
+        let texts = self.filters_of(transaction, &filtered).await?;
         let sql = "SELECT envelope FROM events WHERE tenant = $1 AND id = $2 AND payload_gone IS NULL";
         let values = [open.tenant.as_str().into(), open.event_id.uuid().into()];
         let envelope = query_one(transaction, sql, values).await?;

@@ -8,7 +8,7 @@ use postrider_store::intake::{Audience, Crowd, Match};
 use sea_orm::ConnectionTrait;
 
 use super::prepared::Prepared;
-use crate::filters::{Asked, Content};
+use crate::filters::{Asked, Content, Known};
 use crate::shared::Shared;
 
 /// Who an event matches by type and channels.
@@ -70,9 +70,10 @@ pub(super) async fn address<'a>(
         Found::Only(_) | Found::Many(_) => None,
     });
     let filtered = few.flat_map(|few| few.iter()).filter(|matched| matched.filter.is_some());
-    let unknown = shared.filters.unknown(filtered);
+    let mut known = shared.filters.known(filtered.clone());
+    let unknown = known.lacks(filtered);
     if !unknown.is_empty() {
-        shared.filters.learn(shared.store.filters_of(connection, &unknown).await?).await;
+        shared.filters.learn(&mut known, shared.store.filters_of(connection, &unknown).await?).await;
     }
     let mut addressed = Vec::with_capacity(found.len());
     for (event, found) in found {
@@ -81,7 +82,7 @@ pub(super) async fn address<'a>(
         let (recipients, matched) = match found {
             Found::Only(only) => (Recipients::Few(vec![only]), None),
             Found::Many(crowd) => (Recipients::Many(crowd), None),
-            Found::Few(few) => (Recipients::Few(recipients(shared, event, (id, at), &few).await), Some(few)),
+            Found::Few(few) => (Recipients::Few(recipients(&known, event, (id, at), &few).await), Some(few)),
         };
         addressed.push(Addressed { event, id, at, recipients, matched });
     }
@@ -89,7 +90,7 @@ pub(super) async fn address<'a>(
 }
 
 async fn recipients(
-    shared: &Shared,
+    known: &Known,
     event: &Prepared,
     (id, at): (EventId, Timestamp),
     matched: &[Match],
@@ -104,5 +105,5 @@ async fn recipients(
         data: event.data().clone(),
     };
     let asked = Asked { id, channels: event.event.channels.clone(), content };
-    shared.filters.passing(asked, matched).await
+    known.passing(asked, matched).await
 }

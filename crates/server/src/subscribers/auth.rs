@@ -82,7 +82,7 @@ pub(super) fn changed(
             "moves to another host: repeat `client_secret`, or set `keep_secrets` to true",
         );
     }
-    // Without one, what is wrong was noted.
+    // If there is no new one, `errors` has the reason.
     Ok(AuthChange { new: new.map_or(Change::Keep, Change::Set), is_repeated })
 }
 

@@ -9,7 +9,7 @@ use postrider_api::simulate::{
     FilterResultView, MatchReason, SimulateRequest, SimulatedAttemptView, SimulatedRequestView,
     SimulationList, SimulationView, TransformResultView,
 };
-use postrider_core::format::{Format, Parts};
+use postrider_core::format::Format;
 use postrider_core::key::Scope;
 use postrider_core::plugin::SelectedPlugin;
 use postrider_core::signing::{Signer, sha256};
@@ -18,7 +18,7 @@ use postrider_core::{
     RetryPolicy, Secret, SubscriberId, SubscriberRef, TargetUrl, Transform, chain,
 };
 use postrider_delivery::{Encoded, Webhook};
-use postrider_filter::{Facts, Filter, Subject};
+use postrider_filter::{Filter, Subject};
 use postrider_shape::{Event, ShapeError, Shaped, Wanted};
 use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::subscribers::SubscriberState;
@@ -244,18 +244,9 @@ async fn simulated(
 /// What the filter says of the event.
 fn filtered(event: &Simulated, filter: &Expression) -> FilterResultView {
     let ask = || {
-        let parts = Parts::of(&event.envelope).map_err(|error| error.to_string())?;
-        let id = event.id.to_string();
-        let channels: Vec<&str> = event.channels.iter().flat_map(Channels::iter).collect();
-        let facts = Facts {
-            id: &id,
-            event_type: &parts.event_type,
-            agent_id: &parts.agent_id,
-            timestamp: parts.timestamp.into(),
-            channels: &channels,
-        };
         let filter = Filter::compile(filter).map_err(|error| error.to_string())?;
-        let subject = Subject::new(&facts, parts.data.get()).map_err(|error| chain(&error).to_string())?;
+        let subject = Subject::of_envelope(event.id, event.channels.as_ref(), &event.envelope);
+        let subject = subject.map_err(|error| chain(&error).to_string())?;
         filter.matches(&subject).map_err(|error| error.to_string())
     };
     match ask() {

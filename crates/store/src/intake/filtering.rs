@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use postrider_core::{Channels, EventId, EventType, Expression, ExpressionId, SubscriberId, TenantId};
+use postrider_core::{Channels, EventId, EventType, Expression, SubscriberId, TenantId};
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
 use sea_orm::ConnectionTrait;
@@ -15,10 +15,7 @@ use crate::{Store, StoreError};
 /// texts; `postrider-dispatch` evaluates them.
 #[async_trait]
 pub trait Sift: Send + Sync {
-    /// Whether the text of a filter is known, and need not be read.
-    fn knows(&self, filter: ExpressionId) -> bool;
-
-    /// Returns those that get the event. `texts` are those of the filters that were not known.
+    /// Returns those that get the event. `texts` are those of their filters.
     async fn sift(
         &self,
         event: &StoredEvent,
@@ -44,10 +41,6 @@ pub struct Everyone;
 
 #[async_trait]
 impl Sift for Everyone {
-    fn knows(&self, _: ExpressionId) -> bool {
-        true
-    }
-
     async fn sift(&self, _: &StoredEvent, matched: Vec<Match>, _: Vec<Expression>) -> Vec<SubscriberId> {
         matched.into_iter().map(|matched| matched.subscriber).collect()
     }
