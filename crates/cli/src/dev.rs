@@ -66,7 +66,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     let client = client(&args)?;
     let mut worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
     let (delay, grace) = (server.shutdown_delay, args.shutdown.shutdown_grace);
-    let ShedConfig { queue_age, latency } = args.shed.config();
+    let ShedConfig { queue_age, latency, without_queue } = args.shed.config();
     let mut config = postrider_server::Config {
         body_limit: server.body_limit,
         request_memory: server.request_memory,
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
         log_requests: server.log_requests,
         delay,
         grace,
-        shedding: Shedding { queue_age, latency },
+        shedding: Shedding { queue_age, latency, without_queue },
         audit_payloads: server.audit_payloads,
         trusted_proxies: server.trusted_proxies.clone(),
         ..postrider_server::Config::new(server.admin_keys()?.unwrap_or_default())

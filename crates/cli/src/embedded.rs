@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use postrider_program::{OpenError, Purpose};
-use postrider_settings::{DatabaseArgs, SecretKeys};
+use postrider_settings::{DatabaseArgs, QueueArgs, SecretKeys};
 use postrider_store::Store;
 
 /// Opens the database in `folder`, which it creates and migrates as needed.
@@ -18,6 +18,7 @@ pub(crate) async fn open(folder: &Path, keys: impl Into<SecretKeys>) -> Result<S
         // Of no use to SQLite.
         partition: Store::PARTITION,
     };
-    let (_, store) = postrider_program::open_store(&args, keys, Purpose::Api, true).await?;
+    let (_, store) =
+        postrider_program::open_store(&args, &QueueArgs::default(), keys, Purpose::Api, true).await?;
     Ok(store)
 }

@@ -8,6 +8,7 @@ mod dev;
 mod embedded;
 mod migrate;
 mod plugins;
+mod queue;
 mod rekey;
 mod retention;
 mod say;
@@ -47,6 +48,9 @@ enum Command {
     /// To rotate the key: append the new key (old,new) and restart all programs; put it first (new,old) and restart them
     /// again; run this command; then remove the old key and restart them a last time.
     Rekey(rekey::Args),
+    /// Fill a queue outside the database again
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// Show or remove what is older than the retention
     #[command(subcommand)]
     Retention(retention::Command),
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
             Command::Dev(args) => dev::run(*args, transforms).await,
             Command::Migrate(args) => migrate::run(args).await,
             Command::Rekey(args) => rekey::run(args).await,
+            Command::Queue(command) => queue::run(command).await,
             Command::Retention(command) => retention::run(command).await,
             Command::Plugins(command) => plugins::run(command).await,
         }
