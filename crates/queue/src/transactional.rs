@@ -12,12 +12,14 @@ use crate::job::{
     Claim, Claimed, Draining, Finish, Hold, JobId, LaneId, LaneSettings, Lease, NewJob, WaitingJob,
 };
 use crate::join::Join;
-use crate::queue::{JobSink, LaneControl, Queue};
-use crate::{drain, hold};
+use crate::queue::{JobSink, LaneControl, Queue, QueueReads};
+use crate::view::{LanePage, LaneQuery, WorkerStatus};
+use crate::{check_in, drain, hold, lanes};
 
 /// A queue that lives in the application's database and takes part in its transactions.
 ///
-/// Its [`LaneControl`] and [`JobSink`] are derived from the methods here, each in a transaction of its own.
+/// Its [`LaneControl`] and [`JobSink`] are derived from the methods here, each in a transaction of its own, and its
+/// [`QueueReads`] from its tables.
 #[async_trait]
 pub trait TransactionalQueue: Queue {
     /// The database that holds the queue's tables.
@@ -277,6 +279,17 @@ impl<Q: TransactionalQueue> JobSink for Q {
         commit(transaction).await?;
         self.wake(&jobs.iter().map(|job| job.lane).collect::<Vec<_>>());
         Ok(())
+    }
+}
+
+#[async_trait]
+impl<Q: TransactionalQueue> QueueReads for Q {
+    async fn workers(&self) -> Result<Vec<WorkerStatus>, QueueError> {
+        Ok(check_in::workers(&self.database().reads()).await?)
+    }
+
+    async fn lanes(&self, query: &LaneQuery) -> Result<LanePage, QueueError> {
+        Ok(lanes::list(&self.database().reads(), query).await?)
     }
 }
 
