@@ -109,7 +109,7 @@ pub async fn a_listed_lane_says_why_it_is_closed(fixture: &dyn Fixture) {
     let pause = |lane| listed.iter().find(|listed| listed.lane == lane).unwrap().pause;
     assert_eq!(pause(lane(1)), Some(LanePause::OwnerHeld));
     assert_eq!(pause(lane(2)), Some(LanePause::Held), "for its own sake as well");
-    let left = LEASE - Duration::from_secs(6);
+    let left = LEASE * 9 / 10;
     assert!(matches!(pause(lane(3)), Some(LanePause::Paused(time)) if time <= left && time > left / 2));
     assert_eq!(pause(lane(4)), Some(LanePause::Probing));
     assert_eq!(pause(lane(5)), None);

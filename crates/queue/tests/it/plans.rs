@@ -103,6 +103,7 @@ impl Test {
     }
 
     /// Runs every statement of the queue over new connections, and returns what is wrong with their plans.
+    #[allow(clippy::too_many_lines, reason = "one part for each statement")]
     async fn faults(&self, state: &str) -> Vec<String> {
         let pool = Database::connect(Config::new(self.database.url().parse().unwrap())).await.unwrap();
         let queue = postrider_queue::open(&pool);
