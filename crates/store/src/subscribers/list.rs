@@ -1,9 +1,11 @@
 //! Listing subscribers.
 
+use std::cmp::Reverse;
+
 use postrider_core::{EventPattern, EventType, Id, SubscriberId, TenantId, id};
-use postrider_database::Dialect;
 use postrider_database::sql::{column, query_all, query_one};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
+use postrider_database::{Batch, Column, Dialect, Kind};
+use sea_orm::{ConnectionTrait, FromQueryResult as _, IdenStatic as _, Iterable as _, Value};
 use uuid::Uuid;
 
 use super::subscriber::Subscriber;
@@ -36,14 +38,7 @@ impl Store {
         tenant: &TenantId,
         page: PageRequest<id::Subscriber>,
     ) -> Result<Page<Subscriber, id::Subscriber>, StoreError> {
-        let mut query = subscribers::Entity::find().filter(subscribers::Column::Tenant.eq(tenant.as_str()));
-        if let Some(before) = page.before {
-            query = query.filter(subscribers::Column::Id.lt(before.uuid()));
-        }
-        let query = query.order_by_desc(subscribers::Column::Id).limit(page.rows());
-        let rows = query.all(&self.database.reads()).await?;
-        let items = self.read_subscribers(rows).await?;
-        Ok(Page::cut(items, page.limit, |subscriber| subscriber.id))
+        self.find_subscribers(tenant, &SubscriberFilter::default(), page).await
     }
 
     /// Returns a page of the tenant's subscribers that match a filter, newest first. It examines a bounded number of
@@ -62,14 +57,17 @@ impl Store {
         let tenant_value = query.value(tenant.as_str());
         let before = query.value(page.before.map_or(Uuid::max(), Id::uuid));
         let among = query.among(filter.ids.as_deref());
+        // A range of one tenant, in the order of the index that leads with the tenant: otherwise PostgreSQL may walk over the
+        // subscribers of all tenants.
         let candidates = format!(
-            "FROM subscribers WHERE tenant = {tenant_value} AND id < {before}{among} ORDER BY id DESC"
+            "FROM subscribers WHERE tenant BETWEEN {tenant_value} AND {tenant_value} AND id < {before}{among} \
+            ORDER BY tenant DESC, id DESC"
         );
         let own_values = query.values.clone();
         let matches = query.matches(filter);
         let sql = format!(
-            "SELECT id FROM (SELECT id, active, url {candidates} LIMIT {MOST_EXAMINED}) AS examined \
-            WHERE true{matches} ORDER BY id DESC LIMIT {}",
+            "SELECT id FROM (SELECT tenant, id, active, url {candidates} LIMIT {MOST_EXAMINED}) AS examined \
+            WHERE true{matches} ORDER BY tenant DESC, id DESC LIMIT {}",
             page.rows()
         );
         let rows = query_all(&reads, sql, query.values).await?;
@@ -81,14 +79,33 @@ impl Store {
             let last = query_one(&reads, sql, own_values).await?;
             next = last.map(|row| column(&row, "id")).transpose()?.map(SubscriberId::from_uuid);
         }
-        let rows = subscribers::Entity::find()
-            .filter(subscribers::Column::Tenant.eq(tenant.as_str()))
-            .filter(subscribers::Column::Id.is_in(found.items.iter().map(|id| id.uuid())))
-            .order_by_desc(subscribers::Column::Id)
-            .all(&reads)
-            .await?;
+        let rows = read_rows(&reads, &found.items).await?;
         Ok(Page { items: self.read_subscribers(rows).await?, next })
     }
+}
+
+/// Reads the rows of these subscribers, newest first, each looked up by itself.
+async fn read_rows(
+    connection: &impl ConnectionTrait,
+    ids: &[SubscriberId],
+) -> Result<Vec<subscribers::Model>, StoreError> {
+    const SUBSCRIBER: &[Column] = &[Column::new("id", Kind::Uuid)];
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut input = Batch::new(SUBSCRIBER);
+    for id in ids {
+        input.push([id.uuid().into()]);
+    }
+    let columns: Vec<_> =
+        subscribers::Column::iter().map(|column| format!("subscribers.{}", column.as_str())).collect();
+    let subscriber = Dialect::of(connection).look_up("subscribers", "subscribers.id = input.id");
+    let sql = format!("SELECT {} FROM input {subscriber}", columns.join(", "));
+    let rows = input.query(connection, &sql, []).await?;
+    let rows = rows.iter().map(|row| subscribers::Model::from_query_result(row, ""));
+    let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
+    rows.sort_unstable_by_key(|row| Reverse(row.id));
+    Ok(rows)
 }
 
 /// The values of a statement that is put together.
