@@ -44,6 +44,7 @@ mod m0027_egress_proxies;
 mod m0028_owners;
 mod m0029_filters;
 mod m0030_plugins;
+mod m0031_versions;
 mod m0033_outbox;
 mod schema;
 
@@ -84,6 +85,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0028_owners::Migration),
             Box::new(m0029_filters::Migration),
             Box::new(m0030_plugins::Migration),
+            Box::new(m0031_versions::Migration),
             Box::new(m0033_outbox::Migration),
         ]
     }

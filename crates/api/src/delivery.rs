@@ -1,11 +1,14 @@
 //! Deliveries: one event on its way to one subscriber.
 
+use std::ops::RangeInclusive;
+
 use postrider_core::{
-    DeadReason, DeliveryId, DeliveryStatus, ErrorKind, EventId, EventType, JobId, SubscriberId,
+    DeadReason, DeliveryId, DeliveryStatus, ErrorKind, EventId, EventPattern, EventType, JobId, SubscriberId,
     SubscriberRef, id,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::list::Count;
 use crate::{Cursor, Limit, List, Moment};
 
 /// A delivery: one event on its way to one subscriber.
@@ -63,10 +66,10 @@ pub struct DeliveriesQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
     pub subscriber_id: Option<SubscriberRef>,
-    /// Only deliveries of events of this type.
+    /// Only deliveries of events of this type, or of types that match this pattern, such as `order.*`.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
-    pub event_type: Option<EventType>,
+    pub event_type: Option<EventPattern>,
     /// Only deliveries of this event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
@@ -74,10 +77,24 @@ pub struct DeliveriesQuery {
     /// Only deliveries with this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<DeliveryStatus>,
-    /// Only deliveries whose last response had this HTTP status.
+    /// Only deliveries whose last response had this HTTP status, 100 to 599, or one of this class, `1xx` to `5xx`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", param(value_type = Option<u16>, minimum = 100, maximum = 599))]
+    #[cfg_attr(feature = "schema", param(value_type = Option<String>, pattern = "^[1-5]([0-9][0-9]|xx)$"))]
     pub response_code: Option<ResponseCode>,
+    /// Only deliveries whose last attempt failed for this reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_kind: Option<ErrorKind>,
+    /// Only deliveries that are dead for this reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_reason: Option<DeadReason>,
+    /// Only deliveries with at least so many attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<u32>))]
+    pub min_attempts: Option<Count>,
+    /// Only deliveries with at most so many attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<u32>))]
+    pub max_attempts: Option<Count>,
     /// Only deliveries created at or after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(value_type = Option<MomentInput>))]
@@ -96,14 +113,14 @@ pub struct DeliveriesQuery {
     pub cursor: Option<Cursor<id::Delivery>>,
 }
 
-/// An HTTP status as a parameter, 100 to 599.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An HTTP status as a parameter, 100 to 599, or a class of them, `1xx` to `5xx`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ResponseCode(u16);
+pub struct ResponseCode(RangeInclusive<u16>);
 
-/// The number is not an HTTP status.
+/// The text is neither an HTTP status nor a class of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a response code is 100 to 599")]
+#[error("a response code is 100 to 599, or a class from `1xx` to `5xx`")]
 pub struct ResponseCodeError;
 
 impl ResponseCode {
@@ -112,12 +129,24 @@ impl ResponseCode {
     /// # Errors
     /// If `code` is not 100 to 599.
     pub fn new(code: u16) -> Result<Self, ResponseCodeError> {
-        if (100..=599).contains(&code) { Ok(Self(code)) } else { Err(ResponseCodeError) }
+        if (100..=599).contains(&code) { Ok(Self(code..=code)) } else { Err(ResponseCodeError) }
     }
 
-    /// The number.
-    pub fn code(self) -> u16 {
-        self.0
+    /// All HTTP statuses that begin with this digit.
+    ///
+    /// # Errors
+    /// If `digit` is not 1 to 5.
+    pub fn class(digit: u16) -> Result<Self, ResponseCodeError> {
+        if (1..=5).contains(&digit) {
+            Ok(Self(digit * 100..=digit * 100 + 99))
+        } else {
+            Err(ResponseCodeError)
+        }
+    }
+
+    /// The statuses.
+    pub fn codes(&self) -> RangeInclusive<u16> {
+        self.0.clone()
     }
 }
 
@@ -125,13 +154,21 @@ impl TryFrom<String> for ResponseCode {
     type Error = ResponseCodeError;
 
     fn try_from(text: String) -> Result<Self, ResponseCodeError> {
-        text.parse().map_err(|_| ResponseCodeError).and_then(Self::new)
+        let number = |text: &str| text.parse().map_err(|_| ResponseCodeError);
+        match text.strip_suffix("xx") {
+            Some(digit) => Self::class(number(digit)?),
+            None => Self::new(number(&text)?),
+        }
     }
 }
 
 impl From<ResponseCode> for String {
-    fn from(ResponseCode(code): ResponseCode) -> Self {
-        code.to_string()
+    fn from(ResponseCode(codes): ResponseCode) -> Self {
+        if codes.start() == codes.end() {
+            codes.start().to_string()
+        } else {
+            format!("{}xx", codes.start() / 100)
+        }
     }
 }
 

@@ -16,6 +16,8 @@
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
 //! | [`simulate`] | what would be sent, and why |
+//! | [`explain`] | which subscribers got an event, and why others did not |
+//! | [`queue`] | workers, and what waits in the queue |
 //! | [`stats`], [`series`] | statistics |
 //! | [`problem`] | errors (RFC 9457) |
 //! | [`list`], [`moment`] | pages of lists, and points in time |
@@ -28,6 +30,7 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod event;
 pub mod event_type;
+pub mod explain;
 pub mod key;
 pub mod list;
 pub mod moment;
@@ -35,6 +38,7 @@ pub mod plugin;
 #[cfg(feature = "schema")]
 pub mod policy;
 pub mod problem;
+pub mod queue;
 pub mod secret;
 pub mod series;
 pub mod simulate;

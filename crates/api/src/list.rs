@@ -59,6 +59,54 @@ impl From<Limit> for String {
     }
 }
 
+/// Yes or no as a parameter: `true` or `false`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Flag(pub bool);
+
+/// The text is neither `true` nor `false`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be `true` or `false`")]
+pub struct FlagError;
+
+impl TryFrom<String> for Flag {
+    type Error = FlagError;
+
+    fn try_from(text: String) -> Result<Self, FlagError> {
+        text.parse().map(Self).map_err(|_| FlagError)
+    }
+}
+
+impl From<Flag> for String {
+    fn from(Flag(yes): Flag) -> Self {
+        yes.to_string()
+    }
+}
+
+/// A number as a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Count(pub u32);
+
+/// The text is not a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a number from 0 to {}", u32::MAX)]
+pub struct CountError;
+
+impl TryFrom<String> for Count {
+    type Error = CountError;
+
+    fn try_from(text: String) -> Result<Self, CountError> {
+        text.parse().map(Self).map_err(|_| CountError)
+    }
+}
+
+impl From<Count> for String {
+    fn from(Count(number): Count) -> Self {
+        number.to_string()
+    }
+}
+
 /// Where a page starts: the `next_cursor` of the page before.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String", bound = "")]

@@ -3,13 +3,14 @@
 mod auth;
 mod fields;
 mod format;
+mod query;
 
 use std::collections::BTreeMap;
 
 use postrider_core::auth::AuthFields;
 use postrider_core::format::FormatName;
 use postrider_core::subscriber::PolicyFields;
-use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, id, only_objects};
+use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, only_objects};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -17,11 +18,12 @@ use zeroize::Zeroizing;
 use crate::policy::PolicySchema;
 use crate::secret::SecretView;
 use crate::transform::TransformFields;
-use crate::{Cursor, Limit, List, Moment};
+use crate::{List, Moment};
 
 pub use auth::AuthView;
 pub use fields::{Change, HeaderChanges, HeaderPairs, Pairs};
 pub use format::{FormatOptionChanges, FormatOptions};
+pub use query::{SubscribersQuery, UrlPart, UrlPartError};
 
 /// A subscriber to create.
 // No Debug: it holds a secret.
@@ -421,22 +423,3 @@ pub struct CreatedSubscriberView {
 
 /// A page of subscribers.
 pub type SubscriberList = List<SubscriberView>;
-
-/// Selects a page of subscribers.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
-#[serde(deny_unknown_fields, expecting = "an object")]
-pub struct SubscribersQuery {
-    /// Only the subscriber with this uid.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
-    pub uid: Option<SubscriberUid>,
-    /// The number of items: 1 to 250. Default: 50.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", param(value_type = Option<u16>, minimum = 1, maximum = 250))]
-    pub limit: Option<Limit>,
-    /// The `next_cursor` of the page before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
-    pub cursor: Option<Cursor<id::Subscriber>>,
-}

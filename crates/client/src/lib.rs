@@ -5,7 +5,10 @@
 
 mod client;
 mod error;
+mod lists;
 mod plugins;
+mod query;
+mod queue;
 
 pub use client::{Client, Config};
 pub use error::{ClientError, ConfigError, Failure};

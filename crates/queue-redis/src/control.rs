@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_queue::{
-    Hold, Identity, JobId, JobSink, LaneControl, LaneId, LaneSettings, LaneState, NewJob, QueueError,
-    RemoteQueue, WaitingJob,
+    Hold, Identity, JobId, JobSink, LaneControl, LaneHolds, LaneId, LaneSettings, LaneState, NewJob,
+    QueueError, RemoteQueue, WaitingJob,
 };
 use uuid::Uuid;
 
@@ -106,7 +106,7 @@ impl RemoteQueue for RedisQueue {
                 for state in lanes {
                     arguments.id(state.lane.0).text(&state.owner);
                     add_settings(&mut arguments, state.settings);
-                    arguments.millis(state.paused_for).flag(state.probing).flag(state.held);
+                    arguments.millis(state.paused_for).flag(state.probing).number(holds(state.holds));
                 }
                 self.call::<()>(Function::Put, partition, &arguments).await.map_err(of_call)?;
             }
@@ -174,8 +174,18 @@ fn add_settings(arguments: &mut Arguments, settings: LaneSettings) {
     arguments.number(interval).number(burst);
 }
 
+fn holds(holds: LaneHolds) -> u8 {
+    let LaneHolds { lane, owner, draining } = holds;
+    u8::from(lane) * reason(Hold::Lane)
+        + u8::from(owner) * reason(Hold::Owner)
+        + u8::from(draining) * DRAINING
+}
+
+/// The code of a lane whose jobs end without being claimed.
+pub(crate) const DRAINING: u8 = 4;
+
 /// The code of a reason to hold a lane: `ALL_HOLDS` in `state.lua` adds them up.
-fn reason(hold: Hold) -> u8 {
+pub(crate) fn reason(hold: Hold) -> u8 {
     match hold {
         Hold::Lane => 1,
         Hold::Owner => 2,

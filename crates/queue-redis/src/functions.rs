@@ -8,6 +8,7 @@ const CODE: &str = concat!(
     include_str!("lua/jobs.lua"),
     include_str!("lua/lanes.lua"),
     include_str!("lua/measures.lua"),
+    include_str!("lua/views.lua"),
     include_str!("lua/register.lua"),
 );
 
@@ -46,6 +47,10 @@ pub(crate) enum Function {
     LongestWait,
     Identity,
     Mark,
+    CheckIn,
+    CheckOut,
+    Workers,
+    List,
 }
 
 impl Function {
@@ -70,6 +75,10 @@ impl Function {
             Self::LongestWait => "longest_wait",
             Self::Identity => "identity",
             Self::Mark => "mark",
+            Self::CheckIn => "check_in",
+            Self::CheckOut => "check_out",
+            Self::Workers => "workers",
+            Self::List => "list",
         };
         format!("{name}_{}", LIBRARY.version)
     }

@@ -46,6 +46,7 @@ mod partition;
 mod queue;
 mod reading;
 mod url;
+mod views;
 mod wake;
 
 pub use check::Warning;

@@ -5,13 +5,14 @@ use std::num::NonZeroU16;
 use postrider_queue::LaneId;
 
 /// The keys of a partition, in the order in which the functions declare them.
-const NAMES: [&str; 11] =
-    ["jobs", "lanes", "ready", "leases", "ring", "owners", "shut", "full", "due", "later", "counts"];
+const NAMES: [&str; 12] = [
+    "jobs", "lanes", "ready", "leases", "ring", "owners", "shut", "full", "due", "later", "counts", "workers",
+];
 
 /// The keys of a partition.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    pub(crate) keys: [String; 11],
+    pub(crate) keys: [String; 12],
 }
 
 impl Partition {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use postrider_queue::{
-    Claim, Claimed, Depth, Finish, JobId, JobQueue, LaneId, Lease, Promoted, QueueError, Rescue, Rescued,
-    Wakeups,
+    CheckIn, Claim, Claimed, Depth, Duties, Finish, JobId, JobQueue, LaneId, Lease, Promoted, QueueError,
+    Rescue, Rescued, Wakeups, WorkerId,
 };
 use redis::{FromRedisValue, RedisError, Value};
 
@@ -22,6 +22,7 @@ use crate::functions::Function;
 use crate::partition::{self, Partition};
 use crate::reading::Reader;
 use crate::url::RedisUrl;
+use crate::views::FIRST;
 use crate::wake::Waker;
 
 /// A queue on Redis. Clones share one connection.
@@ -264,6 +265,21 @@ impl JobQueue for RedisQueue {
             rescued.exhausted.extend(exhausted);
         }
         Ok(rescued)
+    }
+
+    /// Every worker serves all lanes, as Redis keeps their turns. The one that started first leads.
+    async fn check_in(&self, worker: &CheckIn) -> Result<Duties, QueueError> {
+        let mut arguments = self.arguments();
+        arguments.id(worker.worker.0).text(&worker.host).text(&worker.version);
+        arguments.number(worker.in_flight).millis(worker.lapse);
+        let is_later: u8 = self.call(Function::CheckIn, FIRST, &arguments).await.map_err(of_call)?;
+        Ok(Duties { leads: is_later == 0, ..Duties::default() })
+    }
+
+    async fn check_out(&self, worker: WorkerId) -> Result<(), QueueError> {
+        let mut arguments = self.arguments();
+        arguments.id(worker.0);
+        self.call::<Value>(Function::CheckOut, FIRST, &arguments).await.map(drop).map_err(of_call)
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {

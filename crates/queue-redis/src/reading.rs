@@ -38,6 +38,10 @@ impl Reader {
         Uuid::from_slice(&bytes).map_err(|_| unexpected("an id of 16 bytes"))
     }
 
+    pub(crate) fn flag(&mut self) -> Result<bool, RedisError> {
+        Ok(self.next::<u8>()? == 1)
+    }
+
     /// Milliseconds, or an empty text.
     pub(crate) fn duration(&mut self) -> Result<Option<Duration>, RedisError> {
         let text: String = self.next()?;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::job::{CheckIn, WorkerId};
 use crate::tables::{integer, millis};
+use crate::view::WorkerStatus;
 use crate::workers::Live;
 
 /// How long the row of a worker stays that has not checked in again.
@@ -35,6 +36,30 @@ const WRITE_ROW: &[Part] = &[(
 )];
 
 static FORGET: Template = Template::new("DELETE FROM workers WHERE seen_at < {now} - $1", &[]);
+
+static LIST: Template = Template::new(
+    "SELECT id, host, version, started_at, seen_at, in_flight, lapses_at < {now} AS silent
+     FROM workers WHERE seen_at >= {now} - $1 ORDER BY id LIMIT 1000",
+    &[],
+);
+
+/// Reads the rows of all workers.
+pub(crate) async fn workers(connection: &impl ConnectionTrait) -> Result<Vec<WorkerStatus>, DatabaseError> {
+    let sql = LIST.on(Dialect::of(connection));
+    let rows = query_all(connection, sql, [millis(FORGOTTEN_AFTER).into()]).await?;
+    let read = |row| {
+        Ok(WorkerStatus {
+            worker: WorkerId(column(row, "id")?),
+            host: column(row, "host")?,
+            version: column(row, "version")?,
+            started_at: column(row, "started_at")?,
+            seen_at: column(row, "seen_at")?,
+            in_flight: u32::try_from(column::<i32>(row, "in_flight")?).unwrap_or(0),
+            silent: column(row, "silent")?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
 
 /// Writes a worker's row, and returns the other workers that run, on PostgreSQL.
 pub(crate) async fn check_in(

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Each rule becomes a `#[tokio::test]` of its own, over a fixture of its own. The suite asks for
-//! [`JobQueue`](crate::JobQueue), [`LaneControl`](crate::LaneControl) and [`JobSink`](crate::JobSink), and for no
-//! transactions, so a queue outside the database can run it.
+//! [`JobQueue`](crate::JobQueue), [`LaneControl`](crate::LaneControl), [`JobSink`](crate::JobSink) and
+//! [`QueueReads`](crate::QueueReads), and for no transactions, so a queue outside the database can run it.
 //!
 //! | module | rules about |
 //! |---|---|
@@ -18,6 +18,7 @@
 //! | `limits` | concurrency, order, rate |
 //! | `pauses` | pausing and probing |
 //! | `measures` | depth and waiting times |
+//! | `reads` | what people see: workers and lanes |
 //! | `crowds` | many claimers at once |
 
 #![allow(
@@ -35,6 +36,7 @@ mod leases;
 mod limits;
 mod measures;
 mod pauses;
+mod reads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +54,7 @@ pub use leases::*;
 pub use limits::*;
 pub use measures::*;
 pub use pauses::*;
+pub use reads::*;
 
 /// An empty queue whose clock the tests control.
 #[async_trait]
@@ -110,6 +113,11 @@ macro_rules! conformance_suite {
                 held_lanes_do_not_hide_open_ones
                 depth_counts_by_state
                 the_longest_wait_ignores_jobs_that_their_lane_holds_back
+                workers_are_listed_until_they_check_out
+                lanes_are_listed_by_depth_and_by_age
+                a_listed_lane_counts_its_jobs
+                a_listed_lane_says_why_it_is_closed
+                every_lane_is_listed_once
                 many_claimers_never_overlap
                 a_hundred_thousand_jobs_are_each_done_once
             );

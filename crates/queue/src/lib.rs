@@ -10,11 +10,12 @@
 //! | [`JobQueue`] | the worker's half: claim, extend, finish, promote, rescue, measure, wake |
 //! | [`LaneControl`] | limits and pauses of lanes |
 //! | [`JobSink`] | enqueues jobs outside any transaction |
-//! | [`Queue`] | all three; what the suite behind the feature `conformance` tests |
+//! | [`QueueReads`] | what people see: the workers, and the lanes in which jobs wait |
+//! | [`Queue`] | all four; what the suite behind the feature `conformance` tests |
 //! | [`TransactionalQueue`] | a queue in the store's own database, which joins the caller's transactions |
 //!
 //! [`PostgresQueue`] and [`SqliteQueue`] are transactional queues over tables of the same shape. A queue that lives
-//! elsewhere implements the first three traits and [`RemoteQueue`]; an [`OutboxQueue`] makes it transactional.
+//! elsewhere implements the first four traits and [`RemoteQueue`]; an [`OutboxQueue`] makes it transactional.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -47,6 +48,7 @@ mod hold;
 mod job;
 mod join;
 mod lane;
+mod lanes;
 mod measure;
 mod outbox;
 mod postgres;
@@ -57,6 +59,7 @@ mod sqlite;
 mod tables;
 mod transactional;
 mod turns;
+mod view;
 mod wake;
 mod workers;
 
@@ -75,10 +78,11 @@ pub use job::{
 pub use join::Join;
 pub use outbox::OutboxQueue;
 pub use postgres::PostgresQueue;
-pub use queue::{JobQueue, JobSink, LaneControl, Queue};
-pub use remote::{Backlog, Finished, Identity, LaneState, Relayed, RemoteQueue};
+pub use queue::{JobQueue, JobSink, LaneControl, Queue, QueueReads};
+pub use remote::{Backlog, Finished, Identity, LaneHolds, LaneState, Relayed, RemoteQueue};
 pub use sqlite::SqliteQueue;
 pub use transactional::TransactionalQueue;
+pub use view::{LaneCursor, LaneOrder, LanePage, LanePause, LaneQuery, LaneStatus, WorkerStatus};
 pub use wake::{Bell, Wakeups};
 
 /// Opens the queue in the tables of `database`.

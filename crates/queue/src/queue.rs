@@ -1,7 +1,7 @@
 //! The traits that every queue implements, wherever it lives.
 //!
-//! [`JobQueue`] is the worker's half, [`LaneControl`] sets limits and pauses, and [`JobSink`] takes jobs in.
-//! [`Queue`] is all three. None of them knows of transactions: a queue in Redis can implement them as well as one in the
+//! [`JobQueue`] is the worker's half, [`LaneControl`] sets limits and pauses, [`JobSink`] takes jobs in, and [`QueueReads`]
+//! shows people what is there. [`Queue`] is all four. None of them knows of transactions: a queue in Redis can implement them as well as one in the
 //! database. What only a queue in the store's own database can do is in
 //! [`TransactionalQueue`](crate::TransactionalQueue).
 
@@ -14,6 +14,7 @@ use crate::job::{
     CheckIn, Claim, Claimed, Depth, Duties, Finish, Hold, JobId, LaneId, LaneSettings, Lease, NewJob,
     Promoted, Rescue, Rescued, WorkerId,
 };
+use crate::view::{LanePage, LaneQuery, WorkerStatus};
 use crate::wake::Wakeups;
 
 /// What a worker needs of a queue of jobs in lanes. Every call serves many jobs at once.
@@ -178,9 +179,27 @@ pub trait JobSink: Send + Sync + 'static {
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<(), QueueError>;
 }
 
-/// A whole queue: jobs go in, lanes are controlled, and workers take jobs out.
-///
-/// Every type that implements the three traits implements this one. The suite `conformance` asks for no more.
-pub trait Queue: JobQueue + LaneControl + JobSink {}
+/// What people see of a queue. The cost of each call is bounded, however many lanes and jobs there are.
+#[async_trait]
+pub trait QueueReads: Send + Sync + 'static {
+    /// Returns the workers that have checked in and not out, the oldest first, a thousand at most. The queue forgets a worker
+    /// that has been silent for about a minute.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn workers(&self) -> Result<Vec<WorkerStatus>, QueueError>;
 
-impl<Q: JobQueue + LaneControl + JobSink> Queue for Q {}
+    /// Returns a page of the lanes in which jobs wait that are due. Up to 500 lanes are in the order asked for, over all their
+    /// pages. Of more, the queue may put some after the other in order.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn lanes(&self, query: &LaneQuery) -> Result<LanePage, QueueError>;
+}
+
+/// A whole queue: jobs go in, lanes are controlled, workers take jobs out, and people see what is there.
+///
+/// Every type that implements the four traits implements this one. The suite `conformance` asks for no more.
+pub trait Queue: JobQueue + LaneControl + JobSink + QueueReads {}
+
+impl<Q: JobQueue + LaneControl + JobSink + QueueReads> Queue for Q {}

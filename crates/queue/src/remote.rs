@@ -22,8 +22,19 @@ pub struct LaneState {
     pub paused_for: Duration,
     /// Since its last pause it lets one job at a time through.
     pub probing: bool,
-    /// It gives no jobs until further notice.
-    pub held: bool,
+    /// Why it gives no jobs until further notice.
+    pub holds: LaneHolds,
+}
+
+/// Why a lane gives no jobs until further notice, if it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneHolds {
+    /// [`Hold::Lane`](crate::Hold::Lane).
+    pub lane: bool,
+    /// [`Hold::Owner`](crate::Hold::Owner).
+    pub owner: bool,
+    /// Its jobs end without being claimed.
+    pub draining: bool,
 }
 
 /// What tells the contents of a queue from other contents.

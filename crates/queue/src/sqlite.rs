@@ -61,7 +61,8 @@ pub struct SqliteQueue {
     turns: Turns,
     measure: Measure,
     bell: Bell,
-    checked_in: Mutex<Option<Instant>>,
+    /// The worker that checked in last, and when.
+    checked_in: Mutex<Option<(WorkerId, Instant)>>,
 }
 
 impl SqliteQueue {
@@ -84,11 +85,11 @@ struct Next {
 }
 
 impl SqliteQueue {
-    fn is_due_to_check_in(&self) -> bool {
+    fn is_due_to_check_in(&self, me: WorkerId) -> bool {
         let mut last = self.checked_in.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|at| at.elapsed() >= CHECK_IN);
+        let due = last.is_none_or(|(worker, at)| worker != me || at.elapsed() >= CHECK_IN);
         if due {
-            *last = Some(Instant::now());
+            *last = Some((me, Instant::now()));
         }
         due
     }
@@ -139,8 +140,9 @@ impl TakeJobs for SqliteQueue {
 impl JobQueue for SqliteQueue {
     /// The row is for those who look at it, and is written now and then: its process is the only one.
     async fn check_in(&self, worker: &CheckIn) -> Result<Duties, QueueError> {
-        if self.is_due_to_check_in() {
-            check_in::register(self.database.connection(), worker).await?;
+        if self.is_due_to_check_in(worker.worker) {
+            let lapse = worker.lapse.max(3 * CHECK_IN);
+            check_in::register(self.database.connection(), &CheckIn { lapse, ..worker.clone() }).await?;
         }
         Ok(Duties::default())
     }

@@ -12,13 +12,15 @@ use crate::job::{
     Claim, Claimed, Draining, Finish, Hold, JobId, LaneId, LaneSettings, Lease, NewJob, WaitingJob,
 };
 use crate::join::Join;
-use crate::queue::{JobSink, LaneControl, Queue};
+use crate::queue::{JobSink, LaneControl, Queue, QueueReads};
 use crate::remote::{Backlog, Finished, LaneState, Relayed, RemoteQueue};
-use crate::{drain, hold};
+use crate::view::{LanePage, LaneQuery, WorkerStatus};
+use crate::{check_in, drain, hold, lanes};
 
 /// A queue that lives in the application's database and takes part in its transactions.
 ///
-/// Its [`LaneControl`] and [`JobSink`] are derived from the methods here, each in a transaction of its own.
+/// Its [`LaneControl`] and [`JobSink`] are derived from the methods here, each in a transaction of its own, and its
+/// [`QueueReads`] from its tables.
 #[async_trait]
 pub trait TransactionalQueue: Queue {
     /// The database that holds the queue's tables.
@@ -28,6 +30,14 @@ pub trait TransactionalQueue: Queue {
     /// fills the queue again after a loss.
     fn remote(&self) -> Option<&dyn RemoteQueue> {
         None
+    }
+
+    /// [`QueueReads::lanes`].
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn list_lanes(&self, query: &LaneQuery) -> Result<LanePage, QueueError> {
+        Ok(lanes::list(&self.database().reads(), query).await?)
     }
 
     /// Adds to `writes` the statements that enqueue jobs. Call [`TransactionalQueue::enqueued`] with the same jobs after the
@@ -338,6 +348,17 @@ impl<Q: TransactionalQueue> JobSink for Q {
         commit(transaction).await?;
         self.enqueued(jobs);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl<Q: TransactionalQueue> QueueReads for Q {
+    async fn workers(&self) -> Result<Vec<WorkerStatus>, QueueError> {
+        Ok(check_in::workers(&self.database().reads()).await?)
+    }
+
+    async fn lanes(&self, query: &LaneQuery) -> Result<LanePage, QueueError> {
+        self.list_lanes(query).await
     }
 }
 

@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use postrider_api::Moment;
-use postrider_api::delivery::{DeliveriesQuery, DeliveryList, DeliveryView, ResponseCode};
+use postrider_api::delivery::{DeliveriesQuery, DeliveryList, DeliveryView};
+use postrider_api::list::Count;
 use postrider_core::key::Scope;
 use postrider_core::{DeliveryId, id};
 use postrider_store::deliveries::Changed;
@@ -59,7 +60,8 @@ pub(crate) fn delivery_view(delivery: Delivery) -> DeliveryView {
 
 /// List deliveries
 ///
-/// Newest first.
+/// Newest first. Of several filters, all must fit. A request examines a bounded number of deliveries: with filters that few of
+/// them fit, a page may be empty although `next_cursor` continues.
 #[utoipa::path(
     get, path = "/v1/deliveries", operation_id = "list_deliveries", tag = "deliveries", params(DeliveriesQuery),
     responses((status = 200, description = "A page of deliveries.", body = DeliveryList))
@@ -74,7 +76,11 @@ async fn list(
         event_type: query.event_type,
         event_id: query.event_id,
         status: query.status,
-        response_status: query.response_code.map(ResponseCode::code),
+        response_status: query.response_code.map(|codes| codes.codes()),
+        error_kind: query.error_kind,
+        dead_reason: query.dead_reason,
+        min_attempts: query.min_attempts.map(|Count(least)| least),
+        max_attempts: query.max_attempts.map(|Count(most)| most),
         since: query.since.map(|Moment(since)| since),
         until: query.until.map(|Moment(until)| until),
     };

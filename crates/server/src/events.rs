@@ -1,6 +1,7 @@
 //! Events: dispatched one by one or in batches, and read back.
 
 mod batch;
+mod explain;
 mod request;
 mod view;
 
@@ -32,12 +33,16 @@ use crate::state::ApiState;
 pub(crate) use request::{IDEMPOTENCY_KEY, idempotency_key, validated};
 pub(crate) use view::{dispatched_view, event_view, payload_view};
 
+/// It shows the URLs of subscribers.
+const EXPLAIN: Needs = Needs::scope(Scope::EventsRead).and_reads(Scope::SubscribersRead);
+
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .add(Needs::scope(Scope::EventsRead), routes!(list))
         .add(Needs::scope(Scope::EventsWrite).with_capacity(), routes!(dispatch))
         .add(Needs::scope(Scope::EventsWrite).with_capacity(), routes!(batch::dispatch_batch))
         .add(Needs::scope(Scope::EventsRead).with_audited_read(), routes!(read))
+        .add(EXPLAIN, routes!(explain::explain))
         .add(Needs::scope(Scope::EventsWrite), routes!(erase))
 }
 

@@ -39,6 +39,7 @@ use crate::webhook;
         (name = "audit", description = "Who changed what, and when"),
         (name = "keys", description = "Who may call the API, and what they may do"),
         (name = "stats", description = "Counts and latencies"),
+        (name = "queue", description = "Who is running, what is waiting, for how long, and why"),
         (name = "operation", description = "For operators and monitoring; no key required"),
     ),
     components(schemas(postrider_api::Problem, postrider_core::audit::AuditAction))

@@ -32,7 +32,7 @@ const CALM: u32 = 3;
 
 /// A lane that was full within this span holds its own jobs back, so their waiting does not count. It is longer than any
 /// request, because workers claim from a full lane again as soon as one of its requests ends.
-const FULL: Duration = Duration::from_secs(90);
+pub(crate) const FULL: Duration = Duration::from_secs(90);
 
 /// When the API rejects events with 503. `None` disables a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

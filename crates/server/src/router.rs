@@ -20,7 +20,7 @@ use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
 use crate::{
     address, audit, auth, body, dead_letters, deliveries, described, docs, event_types, events, keys, limits,
-    once, openapi, plugins, request_id, stats, subscribers, tenants,
+    once, openapi, plugins, queue, request_id, stats, subscribers, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -65,6 +65,7 @@ fn api_routes() -> Routes {
     let routes = keys::routes(routes);
     let routes = audit::routes(routes);
     let routes = plugins::routes(routes);
+    let routes = queue::routes(routes);
     stats::routes(routes)
 }
 

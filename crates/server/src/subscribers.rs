@@ -14,16 +14,19 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use postrider_api::Moment;
+use postrider_api::list::Flag;
 use postrider_api::secret::SecretView;
 use postrider_api::subscriber::{
     BreakerState, BreakerView, ChangeRequest, CreatedSubscriberView, SubscriberList, SubscriberRequest,
     SubscriberView, SubscribersQuery,
 };
-use postrider_api::{Cursor, Moment};
+use postrider_core::Secret;
 use postrider_core::key::Scope;
-use postrider_core::{Secret, SubscriberId};
 use postrider_store::health::{Breaker, Health};
-use postrider_store::subscribers::{Changing, Subscriber, SubscriberChange, SubscriberState};
+use postrider_store::subscribers::{
+    Changing, Subscriber, SubscriberChange, SubscriberFilter, SubscriberState,
+};
 use utoipa_axum::routes;
 
 use crate::audit::Audited;
@@ -153,7 +156,7 @@ fn created(subscriber: Subscriber, secret: &Secret) -> Response {
 
 /// List subscribers
 ///
-/// Newest first.
+/// Newest first. Of several filters, all must fit.
 #[utoipa::path(
     get, path = "/v1/subscribers", operation_id = "list_subscribers", tag = "subscribers", params(SubscribersQuery),
     responses((status = 200, description = "A page of subscribers.", body = SubscriberList))
@@ -163,21 +166,19 @@ async fn list(
     caller: Caller,
     Parameters(query): Parameters<SubscribersQuery>,
 ) -> Result<Json<SubscriberList>, Problem> {
+    let mut filter = SubscriberFilter {
+        ids: caller.subscribers().map(<[_]>::to_vec),
+        event_type: query.event_type,
+        active: query.active.map(|Flag(active)| active),
+        failing: query.failing.map(|Flag(failing)| failing),
+        url: query.url.map(String::from),
+    };
     if let Some(uid) = &query.uid {
         let found = state.store.subscriber_with_uid(&caller.tenant, uid).await?;
-        let after = |id: &SubscriberId| query.cursor.is_none_or(|Cursor(before)| *id < before);
-        let found = match found.filter(|id| caller.reaches(*id)).filter(after) {
-            Some(id) => state.store.subscriber(&caller.tenant, id).await?,
-            None => None,
-        };
-        let data = found.map(subscriber_view).into_iter().collect();
-        return Ok(Json(SubscriberList { data, next_cursor: None }));
+        filter.ids = Some(found.into_iter().filter(|id| caller.reaches(*id)).collect());
     }
     let page = page::request(query.limit, query.cursor);
-    let subscribers = match caller.subscribers() {
-        None => state.store.subscribers(&caller.tenant, page).await?,
-        Some(only) => state.store.subscribers_among(&caller.tenant, only, page).await?,
-    };
+    let subscribers = state.store.find_subscribers(&caller.tenant, &filter, page).await?;
     Ok(Json(page::list(subscribers, subscriber_view)))
 }
 

@@ -18,6 +18,7 @@
 //! | [`erasure`] | erases an event's payload on request |
 //! | [`event_types`] | registered event types and their schemas |
 //! | [`events`] | reads events |
+//! | [`explain`], [`versions`] | how subscribers matched events at the time of an event |
 //! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
 //! | [`stats`] | totals and time series, read from roll-ups |
@@ -47,6 +48,7 @@ mod event_keys;
 pub mod event_types;
 pub mod events;
 pub mod exchange;
+pub mod explain;
 pub mod fan_out;
 pub mod health;
 pub mod intake;
@@ -71,6 +73,7 @@ mod store;
 pub mod subscribers;
 pub mod tenants;
 mod turn;
+pub mod versions;
 
 pub use error::StoreError;
 pub use page::{Page, PageRequest};

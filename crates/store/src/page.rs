@@ -1,5 +1,6 @@
 //! Lists, newest first, a page at a time.
 
+use postrider_core::Timestamp;
 use postrider_core::id::{Id, IdKind};
 use sea_orm::prelude::Uuid;
 use sea_orm::{ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
@@ -49,6 +50,13 @@ impl<T, K: IdKind> Page<T, K> {
         let next = if more { items.last().map(id) } else { None };
         Self { items, next }
     }
+}
+
+/// The smallest id that can be made at a moment.
+pub(crate) fn first_at(moment: Timestamp) -> Uuid {
+    // The first 48 bits of a UUIDv7 are Unix milliseconds.
+    let millis = u128::try_from(moment.millis()).unwrap_or(0).min((1 << 48) - 1);
+    Uuid::from_u128(millis << 80)
 }
 
 /// The most rows that are examined for one page.

@@ -33,7 +33,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 19] = [
+pub const LARGE: [&str; 20] = [
     "jobs",
     "scheduled_jobs",
     "claims",
@@ -53,6 +53,7 @@ pub const LARGE: [&str; 19] = [
     "request_keys",
     "subscriber_counts",
     "owner_notices",
+    "subscriber_versions",
 ];
 
 /// Nodes that pass on the rows of the node below, in its order.

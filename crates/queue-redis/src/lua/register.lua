@@ -16,5 +16,9 @@ redis.register_function { function_name = 'waiting_@version@', callback = waitin
 redis.register_function { function_name = 'remove_@version@', callback = remove, flags = { 'allow-oom' } }
 redis.register_function { function_name = 'depth_@version@', callback = depth, flags = { 'no-writes' } }
 redis.register_function { function_name = 'longest_wait_@version@', callback = longest_wait, flags = { 'no-writes' } }
+redis.register_function { function_name = 'check_in_@version@', callback = check_in, flags = { 'allow-oom' } }
+redis.register_function { function_name = 'check_out_@version@', callback = check_out, flags = { 'allow-oom' } }
+redis.register_function { function_name = 'workers_@version@', callback = workers, flags = { 'no-writes' } }
+redis.register_function { function_name = 'list_@version@', callback = list, flags = { 'no-writes' } }
 redis.register_function { function_name = 'identity_@version@', callback = identity, flags = { 'no-writes' } }
 redis.register_function { function_name = 'mark_@version@', callback = mark, flags = { 'allow-oom' } }

@@ -12,6 +12,7 @@
 -- | due    | ZSET | jobs that are not due yet; the score is when they are                                       |
 -- | later  | ZSET | by lex: lane, job id; the same jobs by their lanes                                          |
 -- | counts | HASH | the last place and turn, how many jobs are ready and scheduled, the default concurrency     |
+-- | workers | HASH | worker id -> what it last said about itself; in the first partition only                     |
 --
 -- Times are milliseconds since 1970 by the clock of Redis, plus a shift with which tests move it. Rates count microseconds.
 
@@ -33,7 +34,7 @@ local default_limit
 local function begin(keys, args)
   K = {
     jobs = keys[1], lanes = keys[2], ready = keys[3], leases = keys[4], ring = keys[5], owners = keys[6],
-    shut = keys[7], full = keys[8], due = keys[9], later = keys[10], counts = keys[11],
+    shut = keys[7], full = keys[8], due = keys[9], later = keys[10], counts = keys[11], workers = keys[12],
   }
   local time = redis.call('TIME')
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(args[1])

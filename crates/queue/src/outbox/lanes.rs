@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::QueueError;
 use crate::job::{LaneId, LaneRate, LaneSettings};
-use crate::remote::{LaneState, RemoteQueue};
+use crate::remote::{LaneHolds, LaneState, RemoteQueue};
 use crate::tables::duration;
 
 /// How many lanes are told at once.
@@ -34,7 +34,7 @@ static MARK: Template = Template::new(
 const STATE: &[Part] = &[(
     "state",
     "lanes.owner, lanes.concurrency, lanes.ordered, lanes.rate_interval_us, lanes.rate_burst, lanes.probing,
-     lanes.paused_until - {now} AS paused_for, lanes.held OR lanes.owner_held OR lanes.draining AS held",
+     lanes.paused_until - {now} AS paused_for, lanes.held, lanes.owner_held, lanes.draining",
 )];
 
 static CHANGED_ON_POSTGRES: Template = Template::new(
@@ -150,7 +150,7 @@ fn read(row: &QueryResult) -> Result<LaneState, DatabaseError> {
         settings: LaneSettings { concurrency: number("concurrency")?, ordered: flag("ordered")?, rate },
         paused_for: column::<Option<i64>>(row, "paused_for")?.map(duration).unwrap_or_default(),
         probing: flag("probing")?,
-        held: flag("held")?,
+        holds: LaneHolds { lane: flag("held")?, owner: flag("owner_held")?, draining: flag("draining")? },
     })
 }
 

@@ -32,6 +32,7 @@ use crate::job::{
 use crate::queue::JobQueue;
 use crate::remote::{Backlog, Finished, Relayed, RemoteQueue};
 use crate::transactional::{TransactionalQueue, commit};
+use crate::view::{LanePage, LaneQuery};
 use crate::wake::Wakeups;
 
 /// A [`RemoteQueue`] that the store fills through its outbox.
@@ -125,6 +126,10 @@ impl TransactionalQueue for OutboxQueue {
 
     fn remote(&self) -> Option<&dyn RemoteQueue> {
         Some(&*self.remote)
+    }
+
+    async fn list_lanes(&self, query: &LaneQuery) -> Result<LanePage, QueueError> {
+        self.remote.lanes(query).await
     }
 
     fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes) {

@@ -40,4 +40,8 @@ flaws! {
     ChangesGiveABurst breaks a_changed_rate_gives_no_second_burst;
     ResumingEndsHolds breaks a_held_lane_gives_nothing_until_it_is_released;
     OneReleaseEndsAllHolds breaks a_lane_that_is_held_twice_is_released_twice;
+    ListsLanesOfAllOwners breaks lanes_are_listed_by_depth_and_by_age;
+    RepeatsPages breaks every_lane_is_listed_once;
+    ForgetsWhyItIsClosed breaks a_listed_lane_says_why_it_is_closed;
+    NeverForgetsWorkers breaks workers_are_listed_until_they_check_out;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use postrider_database::{Config, Database, Guarded, Writes};
 use postrider_queue::{
-    CheckIn, Claim, ClaimedJob, Draining, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, NewJob,
-    Rescue, TransactionalQueue, WorkerId,
+    CheckIn, Claim, ClaimedJob, Draining, Finish, JobId, LaneId, LaneOrder, LaneQuery, LaneSettings, Lease,
+    LeaseToken, NewJob, Rescue, TransactionalQueue, WorkerId,
 };
 use postrider_testkit::TestDatabase;
 use postrider_testkit::explain::Plans;
@@ -103,6 +103,7 @@ impl Test {
     }
 
     /// Runs every statement of the queue over new connections, and returns what is wrong with their plans.
+    #[allow(clippy::too_many_lines, reason = "one part for each statement")]
     async fn faults(&self, state: &str) -> Vec<String> {
         let pool = Database::connect(Config::new(self.database.url().parse().unwrap())).await.unwrap();
         let queue = postrider_queue::open(&pool);
@@ -187,10 +188,19 @@ impl Test {
         check("depth");
         queue.longest_wait(Duration::from_secs(1)).await.unwrap();
         check("longest wait");
+        for owner in [None, Some("acme".to_owned())] {
+            for order in [LaneOrder::Depth, LaneOrder::Age] {
+                let query = LaneQuery { owner: owner.clone(), order, after: None, limit: 50 };
+                assert!(!queue.lanes(&query).await.unwrap().lanes.is_empty());
+            }
+        }
+        check("list lanes");
         let (worker, host, version) = (WorkerId(Uuid::from_u128(1)), "here".to_owned(), "1.0.0".to_owned());
         let check_in = CheckIn { worker, host, version, in_flight: 1, busy: false, lapse: LEASE };
         queue.check_in(&check_in).await.unwrap();
         check("check in");
+        assert_eq!(queue.workers().await.unwrap().len(), 1);
+        check("list workers");
         queue.check_out(worker).await.unwrap();
         check("check out");
 

@@ -19,7 +19,7 @@ pub(super) fn percentiles_view(Percentiles { p50, p95, p99 }: Percentiles) -> Pe
     PercentilesView { p50, p95, p99 }
 }
 
-pub(super) fn queue_view(depth: Depth) -> QueueView {
+pub(crate) fn queue_view(depth: Depth) -> QueueView {
     let Depth { ready, scheduled, held, running, oldest_ready } = depth;
     let oldest_ready_seconds = oldest_ready.unwrap_or_default().as_secs_f64();
     QueueView { ready, scheduled, held, running, oldest_ready_seconds }

@@ -18,7 +18,6 @@ use postrider_core::{
     RetryPolicy, Secret, SubscriberId, SubscriberRef, TargetUrl, Transform, chain,
 };
 use postrider_delivery::{Encoded, Webhook};
-use postrider_filter::{Filter, Subject};
 use postrider_shape::{Event, ShapeError, Shaped, Wanted};
 use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::subscribers::SubscriberState;
@@ -29,6 +28,7 @@ use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::events::validated;
 use crate::extract::JsonBody;
+use crate::matching::{Criteria, filtered, subject};
 use crate::named::resolve;
 use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
@@ -217,7 +217,10 @@ async fn simulated(
     recipient: &Recipient,
     state: &ApiState,
 ) -> Result<SimulationView, Problem> {
-    let filter = recipient.filter.as_ref().map(|filter| filtered(event, filter));
+    let filter = recipient
+        .filter
+        .as_ref()
+        .map(|filter| filtered(filter, &subject(event.id, event.channels.as_ref(), &event.envelope)));
     let reason = reason(event, recipient, filter.as_ref());
     let shaped = shaped(event, recipient, &recipient.format, state).await?;
     let transform = if recipient.transform.is_some() || recipient.plugin.is_some() {
@@ -239,20 +242,6 @@ async fn simulated(
         request,
         attempts: attempts(&recipient.policy),
     })
-}
-
-/// What the filter says of the event.
-fn filtered(event: &Simulated, filter: &Expression) -> FilterResultView {
-    let ask = || {
-        let filter = Filter::compile(filter).map_err(|error| error.to_string())?;
-        let subject = Subject::of_envelope(event.id, event.channels.as_ref(), &event.envelope);
-        let subject = subject.map_err(|error| chain(&error).to_string())?;
-        filter.matches(&subject).map_err(|error| error.to_string())
-    };
-    match ask() {
-        Ok(result) => FilterResultView { result: Some(result), error: None },
-        Err(error) => FilterResultView { result: None, error: Some(error) },
-    }
 }
 
 /// What the subscriber would get in a format; or why its transform fails.
@@ -327,21 +316,13 @@ async fn request_of(
 }
 
 fn reason(event: &Simulated, recipient: &Recipient, filter: Option<&FilterResultView>) -> MatchReason {
-    let in_channel = match (&event.channels, &recipient.channels) {
-        (_, None) => true,
-        (None, Some(_)) => false,
-        (Some(event), Some(wanted)) => event.share_one(wanted),
-    };
-    if !recipient.active {
-        MatchReason::Inactive
-    } else if !recipient.events.iter().any(|pattern| pattern.matches(&event.event_type)) {
-        MatchReason::Pattern
-    } else if !in_channel {
-        MatchReason::Channel
-    } else if filter.is_some_and(|filter| filter.result == Some(false)) {
-        MatchReason::Filter
-    } else {
-        MatchReason::Matched
+    let Recipient { active, events, channels, .. } = recipient;
+    let criteria = Criteria { active: *active, events, channels: channels.as_ref() };
+    match criteria.reason(&event.event_type, event.channels.as_ref()) {
+        MatchReason::Matched if filter.is_some_and(|filter| filter.result == Some(false)) => {
+            MatchReason::Filter
+        }
+        reason => reason,
     }
 }
 

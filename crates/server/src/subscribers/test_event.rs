@@ -11,12 +11,10 @@ use serde_json::json;
 use crate::auth::Trace;
 use crate::caller::Caller;
 use crate::events::{dispatched_view, idempotency_key};
+use crate::matching::TEST_EVENT;
 use crate::named::PathSubscriber;
 use crate::problem::{Errors, Problem};
 use crate::state::ApiState;
-
-/// The event type of test events. It needs no matching pattern.
-const EVENT_TYPE: &str = "postrider.test";
 
 /// Send a test event
 ///
@@ -49,7 +47,7 @@ pub(super) async fn test_subscriber(
         return Err(Problem::new(StatusCode::CONFLICT, "the subscriber is not active; activate it first"));
     }
     let data = json!({"subscriber_id": id, "message": "This is a test event from Postrider."});
-    let event = NewEvent::new(EVENT_TYPE, &data).map_err(|_| Problem::internal())?;
+    let event = NewEvent::new(TEST_EVENT, &data).map_err(|_| Problem::internal())?;
     caller.may_dispatch(&event.event_type)?;
     let mut errors = Errors::default();
     let key = idempotency_key(&headers, &mut errors);

@@ -29,6 +29,8 @@ mod events;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod expressions;
 #[cfg(test)]
 mod keys;
@@ -44,6 +46,8 @@ mod once;
 mod plugins;
 #[cfg(test)]
 mod pressure;
+#[cfg(test)]
+mod queue;
 #[cfg(test)]
 mod receiver_auth;
 #[cfg(test)]

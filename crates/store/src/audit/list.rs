@@ -9,7 +9,7 @@ use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
 use super::AuditEntry;
-use crate::page::{MOST_EXAMINED, Page, PageRequest};
+use crate::page::{MOST_EXAMINED, Page, PageRequest, first_at};
 use crate::row::parse;
 use crate::{Store, StoreError};
 
@@ -102,13 +102,6 @@ impl Store {
             }
         }
     }
-}
-
-/// The smallest id that can be made at a moment.
-fn first_at(moment: Timestamp) -> Uuid {
-    // The first 48 bits of a UUIDv7 are Unix milliseconds.
-    let millis = u128::try_from(moment.millis()).unwrap_or(0).min((1 << 48) - 1);
-    Uuid::from_u128(millis << 80)
 }
 
 fn read(row: &QueryResult) -> Result<AuditEntry, StoreError> {

@@ -16,4 +16,4 @@ pub use self::attempts::RecordedAttempt;
 pub(crate) use self::attempts::{read as read_attempt, read_first as read_first_attempt};
 pub use self::change::Changed;
 pub use self::read::{Delivery, DeliveryFilter};
-pub(crate) use self::read::{Numbering, of_event, read};
+pub(crate) use self::read::{MADE_WITHIN, Numbering, of_event, read};

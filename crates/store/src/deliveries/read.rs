@@ -4,14 +4,17 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use postrider_core::{
-    DeadReason, DeliveryId, DeliveryStatus, ErrorKind, EventId, EventType, JobId, SubscriberId, TenantId,
-    Timestamp, id,
+    DeadReason, DeliveryId, DeliveryStatus, ErrorKind, EventId, EventPattern, EventType, Id, JobId,
+    SubscriberId, TenantId, Timestamp, id,
 };
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::{Expr, Func};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, ExprTrait as _, QueryFilter, QueryOrder, QuerySelect, Select,
+};
 
 use crate::entity::deliveries;
-use crate::page::{Examined, Page, PageRequest};
-use crate::row::{dead_reason, error_kind, parse, response_status, status, timestamp, unsigned};
+use crate::page::{Examined, Page, PageRequest, first_at};
+use crate::row::{dead_reason, error_kind, parse, response_status, signed, status, timestamp, unsigned};
 use crate::{Store, StoreError};
 
 /// A delivery.
@@ -46,18 +49,26 @@ pub struct Delivery {
 }
 
 /// Selects deliveries. A delivery must match every field that is not `None`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
     /// The subscriber.
     pub subscriber: Option<SubscriberId>,
-    /// The event's type.
-    pub event_type: Option<EventType>,
+    /// The event's type matches.
+    pub event_type: Option<EventPattern>,
     /// The event.
     pub event_id: Option<EventId>,
     /// The status.
     pub status: Option<DeliveryStatus>,
-    /// The HTTP status of the last response.
-    pub response_status: Option<u16>,
+    /// The HTTP status of the last response is one of these.
+    pub response_status: Option<RangeInclusive<u16>>,
+    /// Why the last attempt failed.
+    pub error_kind: Option<ErrorKind>,
+    /// Why it is dead.
+    pub dead_reason: Option<DeadReason>,
+    /// The least number of attempts.
+    pub min_attempts: Option<u32>,
+    /// The greatest number of attempts.
+    pub max_attempts: Option<u32>,
     /// Created at or after this moment.
     pub since: Option<Timestamp>,
     /// Created before this moment.
@@ -67,12 +78,44 @@ pub struct DeliveryFilter {
 impl DeliveryFilter {
     /// Whether an index finds exactly the deliveries that match.
     fn is_met_by_candidates(&self) -> bool {
-        let Self { subscriber: _, event_id: _, event_type, status, response_status, since, until } = self;
-        event_type.is_none()
-            && status.is_none_or(|status| status == DeliveryStatus::Dead)
-            && response_status.is_none()
-            && since.is_none()
-            && until.is_none()
+        let Self { subscriber, event_id, status, .. } = self;
+        let found = Self { subscriber: *subscriber, event_id: *event_id, status: *status, ..Self::default() };
+        *self == found && status.is_none_or(|status| status == DeliveryStatus::Dead)
+    }
+
+    /// Narrows a query to rows that match what no index finds.
+    fn matching(&self, mut query: Select<deliveries::Entity>) -> Select<deliveries::Entity> {
+        use deliveries::Column as C;
+
+        if let Some(pattern) = &self.event_type {
+            query = query.filter(of_type(pattern));
+        }
+        if let Some(status) = self.status {
+            query = query.filter(C::Status.eq(status.code()));
+        }
+        if let Some(codes) = &self.response_status {
+            let stored = |code: &u16| i16::try_from(*code).unwrap_or(i16::MAX);
+            query = query.filter(C::ResponseStatus.between(stored(codes.start()), stored(codes.end())));
+        }
+        if let Some(kind) = self.error_kind {
+            query = query.filter(C::ErrorKind.eq(kind.code()));
+        }
+        if let Some(reason) = self.dead_reason {
+            query = query.filter(C::DeadReason.eq(reason.code()));
+        }
+        if let Some(least) = self.min_attempts {
+            query = query.filter(C::Attempts.gte(signed(least)));
+        }
+        if let Some(most) = self.max_attempts {
+            query = query.filter(C::Attempts.lte(signed(most)));
+        }
+        if let Some(since) = self.since {
+            query = query.filter(C::CreatedAt.gte(since.millis()));
+        }
+        if let Some(until) = self.until {
+            query = query.filter(C::CreatedAt.lt(until.millis()));
+        }
+        query
     }
 }
 
@@ -128,30 +171,33 @@ impl Store {
             // Makes the planner use the partial index on dead letters.
             query = query.filter(C::DiedAt.is_not_null());
         }
-        if let Some(before) = page.before {
-            query = query.filter(C::Id.lt(before.uuid()));
+        // No delivery is made before its id. So what is newer need not be examined.
+        let newest = filter.until.map(|until| first_at(until + MADE_BEFORE));
+        if let Some(before) = page.before.map(Id::uuid).into_iter().chain(newest).min() {
+            query = query.filter(C::Id.lt(before));
         }
         let reads = self.database.reads();
         let examined = Examined::of(query.clone(), C::Id, filter.is_met_by_candidates(), &reads).await?;
-        let mut query = examined.within(query, C::Id);
-        if let Some(event_type) = &filter.event_type {
-            query = query.filter(C::EventType.eq(event_type.as_str()));
-        }
-        if let Some(status) = filter.status {
-            query = query.filter(C::Status.eq(status.code()));
-        }
-        if let Some(code) = filter.response_status {
-            query = query.filter(C::ResponseStatus.eq(i16::try_from(code).unwrap_or(-1)));
-        }
-        if let Some(since) = filter.since {
-            query = query.filter(C::CreatedAt.gte(since.millis()));
-        }
-        if let Some(until) = filter.until {
-            query = query.filter(C::CreatedAt.lt(until.millis()));
-        }
+        let query = filter.matching(examined.within(query, C::Id));
         let rows = query.order_by_desc(C::Id).limit(page.rows()).all(&reads).await?;
         let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(examined.continued(Page::cut(items, page.limit, |delivery| delivery.id)))
+    }
+}
+
+/// The condition that the type of a delivery's event matches a pattern.
+fn of_type(pattern: &EventPattern) -> Expr {
+    use deliveries::Column::EventType;
+
+    match pattern.as_str().strip_suffix('*') {
+        None => EventType.eq(pattern.as_str()),
+        Some("") => Expr::val(true),
+        Some(prefix) => {
+            // Event types are ASCII. Not LIKE: types contain its wildcard `_`.
+            let length = i32::try_from(prefix.len()).unwrap_or(i32::MAX);
+            let start = Func::cust("substr").arg(EventType.into_expr()).arg(1).arg(length);
+            Expr::expr(start).eq(prefix)
+        }
     }
 }
 
@@ -178,8 +224,11 @@ pub(crate) fn of_event(event: EventId, numbering: Numbering) -> Condition {
     }
 }
 
+/// How far ids may be ahead of the clock.
+const MADE_BEFORE: Duration = Duration::from_mins(1);
+
 /// Within which time of its event's a delivery of the first edition was made: far longer than that took.
-const MADE_WITHIN: Duration = Duration::from_hours(1);
+pub(crate) const MADE_WITHIN: Duration = Duration::from_hours(1);
 
 /// Reads a delivery from its row.
 pub(crate) fn read(row: &deliveries::Model) -> Result<Delivery, StoreError> {

@@ -35,6 +35,7 @@ pub(crate) struct Model {
     pub(crate) notify_email: Option<String>,
     pub(crate) plugin: Option<String>,
     pub(crate) plugin_name: Option<String>,
+    pub(crate) matching_since_at: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use postrider_core::{DeactivationReason, SubscriberId, TenantId};
-use postrider_database::sql::execute;
+use postrider_database::sql::{execute, query_one};
 use postrider_database::{Dialect, Transaction};
 use postrider_queue::{Draining, TransactionalQueue};
 
 use super::notice::Notice;
 use super::state;
-use crate::StoreError;
 use crate::queue_ids::lane_of;
+use crate::{StoreError, versions};
 
 /// What came of judging.
 pub(crate) enum Judged {
@@ -55,14 +55,17 @@ pub(super) async fn deactivate(
     id: SubscriberId,
     reason: DeactivationReason,
 ) -> Result<Option<Notice>, StoreError> {
-    let now = Dialect::of(transaction).now();
-    let sql = format!(
-        "UPDATE subscribers SET active = false, deactivated_at = {now}, deactivation_reason = $2, updated_at = {now} \
-         WHERE id = $1 AND active"
-    );
-    if execute(transaction, sql, [id.uuid().into(), reason.code().into()]).await? == 0 {
+    let active = "SELECT 1 AS one FROM subscribers WHERE id = $1 AND active";
+    if query_one(transaction, active, [id.uuid().into()]).await?.is_none() {
         return Ok(None);
     }
+    versions::keep(transaction, id, None).await?;
+    let now = Dialect::of(transaction).now();
+    let sql = format!(
+        "UPDATE subscribers SET active = false, deactivated_at = {now}, deactivation_reason = $2, updated_at = {now}, \
+         matching_since_at = {now} WHERE id = $1"
+    );
+    execute(transaction, sql, [id.uuid().into(), reason.code().into()]).await?;
     drain_lane(queue, transaction, id, Draining::Yes).await?;
     Ok(Some(Notice::Deactivated { tenant: tenant.clone(), subscriber: id, reason }))
 }

@@ -1,15 +1,16 @@
 //! Creating, reading, changing and deleting subscribers.
 
+use std::collections::BTreeSet;
+
 use postrider_core::audit::AuditAction;
 use postrider_core::keyring::Purpose;
-use postrider_core::{Channels, DeactivationReason, SubscriberId, SubscriberUid, TenantId, Timestamp, id};
+use postrider_core::{
+    Channels, DeactivationReason, Expression, SubscriberId, SubscriberUid, TenantId, Timestamp,
+};
 use postrider_database::Transaction;
 use postrider_queue::{Draining, Hold};
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, SqlErr,
-    Value,
-};
+use sea_orm::{ActiveModelTrait as _, DbErr, EntityTrait, QuerySelect, SqlErr, Value};
 use serde_json::Value as Json;
 
 use super::counts::{self, CountChange};
@@ -23,10 +24,10 @@ use super::stored::{
 use super::subscriber::{Changing, NewSubscriber, ShownAuth, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
 use crate::health::{Health, deactivate::drain_lane, state};
-use crate::page::{Page, PageRequest};
 use crate::plugins;
 use crate::queue_ids::lane_of;
 use crate::row::{metadata_text, read_channels, read_metadata, target};
+use crate::versions;
 use crate::{Store, StoreError};
 
 impl Store {
@@ -80,6 +81,7 @@ impl Store {
             notify_email: new.notify.email.as_ref().map(|email| email.as_str().into()),
             plugin: plugin_text(new.plugin.as_ref()),
             plugin_name: new.plugin.as_ref().map(|plugin| plugin.name.as_str().into()),
+            matching_since_at: Some(now.millis()),
         };
         let row: subscribers::ActiveModel = row.into();
         let transaction = self.database.begin().await?;
@@ -127,6 +129,7 @@ impl Store {
             health: Health::default(),
             created_at: now,
             updated_at: now,
+            matching_since: now,
         })
     }
 
@@ -141,45 +144,6 @@ impl Store {
     ) -> Result<Option<Subscriber>, StoreError> {
         let row = find(tenant, id).one(&self.database.reads()).await?;
         Ok(self.read_subscribers(row.into_iter().collect()).await?.pop())
-    }
-
-    /// Returns a page of the tenant's subscribers, newest first.
-    ///
-    /// # Errors
-    /// Fails if the database is unavailable.
-    pub async fn subscribers(
-        &self,
-        tenant: &TenantId,
-        page: PageRequest<id::Subscriber>,
-    ) -> Result<Page<Subscriber, id::Subscriber>, StoreError> {
-        let mut query = subscribers::Entity::find().filter(subscribers::Column::Tenant.eq(tenant.as_str()));
-        if let Some(before) = page.before {
-            query = query.filter(subscribers::Column::Id.lt(before.uuid()));
-        }
-        let query = query.order_by_desc(subscribers::Column::Id).limit(page.rows());
-        let rows = query.all(&self.database.reads()).await?;
-        let items = self.read_subscribers(rows).await?;
-        Ok(Page::cut(items, page.limit, |subscriber| subscriber.id))
-    }
-
-    /// Returns a page of those of the tenant's subscribers whose ids are in `ids`, newest first.
-    ///
-    /// # Errors
-    /// Fails if the database is unavailable.
-    pub async fn subscribers_among(
-        &self,
-        tenant: &TenantId,
-        ids: &[SubscriberId],
-        page: PageRequest<id::Subscriber>,
-    ) -> Result<Page<Subscriber, id::Subscriber>, StoreError> {
-        let wanted =
-            ids.iter().filter(|id| page.before.is_none_or(|before| **id < before)).map(|id| id.uuid());
-        let query = subscribers::Entity::find()
-            .filter(subscribers::Column::Tenant.eq(tenant.as_str()))
-            .filter(subscribers::Column::Id.is_in(wanted));
-        let query = query.order_by_desc(subscribers::Column::Id).limit(page.rows());
-        let items = self.read_subscribers(query.all(&self.database.reads()).await?).await?;
-        Ok(Page::cut(items, page.limit, |subscriber| subscriber.id))
     }
 
     /// Changes a subscriber. The change takes effect with the next attempt of each delivery.
@@ -262,6 +226,10 @@ impl Store {
         let activity = change.active.filter(|active| *active != row.active);
         let moved = change.url.as_ref().is_some_and(|url| url.as_str() != row.url);
         let mut update = update(tenant, id).col_expr(subscribers::Column::UpdatedAt, Expr::val(now.millis()));
+        if activity.is_some() || changes_matching(transaction, id, row, change).await? {
+            versions::keep(transaction, id, Some(now)).await?;
+            update = update.col_expr(subscribers::Column::MatchingSinceAt, Expr::val(Some(now.millis())));
+        }
         if let Some(url) = &change.url {
             update = update.col_expr(subscribers::Column::Url, Expr::val(url.as_str()));
         }
@@ -339,6 +307,22 @@ impl Store {
         if let Some(policy) = &change.policy {
             self.queue.configure_in(transaction, lane_of(id), tenant.as_str(), lane_settings(policy)).await?;
         }
+        self.change_lane(transaction, tenant, id, (activity, pause)).await?;
+        if change.forget_failures || activity == Some(true) || moved {
+            state::reset(&*self.queue, transaction, id).await?;
+        }
+        let counted = activity.map_or_else(CountChange::default, |is| CountChange::activity(row.active, is));
+        counts::add(transaction, [(tenant, id, counted)]).await
+    }
+
+    /// Drains or holds the lane of a subscriber whose activity or pause changes.
+    async fn change_lane(
+        &self,
+        transaction: &Transaction,
+        tenant: &TenantId,
+        id: SubscriberId,
+        (activity, pause): (Option<bool>, Option<bool>),
+    ) -> Result<(), StoreError> {
         match activity {
             Some(false) => drain_lane(&*self.queue, transaction, id, Draining::Yes).await?,
             // What has not been ended by now is delivered after all.
@@ -352,11 +336,7 @@ impl Store {
             Some(false) => self.queue.release_in(transaction, &[lane_of(id)], Hold::Lane).await?,
             None => {}
         }
-        if change.forget_failures || activity == Some(true) || moved {
-            state::reset(&*self.queue, transaction, id).await?;
-        }
-        let counted = activity.map_or_else(CountChange::default, |is| CountChange::activity(row.active, is));
-        counts::add(transaction, [(tenant, id, counted)]).await
+        Ok(())
     }
 
     /// Deletes a subscriber. Its events, deliveries and attempts stay; pending deliveries end as cancelled.
@@ -379,7 +359,10 @@ impl Store {
     }
 
     /// Reads the patterns and the health of these subscribers.
-    async fn read_subscribers(&self, rows: Vec<subscribers::Model>) -> Result<Vec<Subscriber>, StoreError> {
+    pub(super) async fn read_subscribers(
+        &self,
+        rows: Vec<subscribers::Model>,
+    ) -> Result<Vec<Subscriber>, StoreError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -395,6 +378,26 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// Returns whether a change of patterns, channels or filter changes which events a subscriber receives.
+async fn changes_matching(
+    transaction: &Transaction,
+    id: SubscriberId,
+    row: &subscribers::Model,
+    change: &SubscriberChange,
+) -> Result<bool, StoreError> {
+    let differs = |new: Option<&str>, present: &Option<String>| new != present.as_deref();
+    let channels = change.channels.as_ref().map(|channels| channels.as_ref().map(Channels::as_str));
+    let filter = change.filter.as_ref().map(|filter| filter.as_ref().map(Expression::as_str));
+    if channels.is_some_and(|new| differs(new, &row.channels))
+        || filter.is_some_and(|new| differs(new, &row.filter))
+    {
+        return Ok(true);
+    }
+    let Some(events) = &change.events else { return Ok(false) };
+    let present = patterns::of(transaction, &[id.uuid()]).await?.remove(&id.uuid()).unwrap_or_default();
+    Ok(events.iter().collect::<BTreeSet<_>>() != present.iter().collect())
 }
 
 /// The only unique columns that a caller chooses are the tenant and the uid.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `subscriber` | the types |
 //! | `crud` | creating, reading, changing and deleting |
+//! | `list` | pages of them |
 //! | `query` | queries for one subscriber |
 //! | `stored` | between rows and types: policies, lane settings |
 //! | `patterns` | the rows of their patterns |
@@ -15,6 +16,7 @@
 pub(crate) mod counts;
 mod crud;
 mod describe;
+mod list;
 mod patterns;
 mod previous;
 mod query;
@@ -23,6 +25,7 @@ pub(crate) mod secrets;
 pub(crate) mod stored;
 mod subscriber;
 
+pub use self::list::SubscriberFilter;
 pub use self::previous::{MAX_PREVIOUS, PreviousSecret};
 pub(crate) use self::query::is_active;
 pub use self::rekey::{RekeyError, Rekeyed};

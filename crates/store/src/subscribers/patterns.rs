@@ -72,13 +72,20 @@ pub(super) async fn of(
     for id in ids {
         input.push([(*id).into()]);
     }
-    let sql = "SELECT input.id, subscriptions.pattern FROM input \
-            JOIN subscriptions ON subscriptions.subscriber_id = input.id \
-        UNION SELECT input.id, channel_subscriptions.pattern FROM input \
-            JOIN channel_subscriptions ON channel_subscriptions.subscriber_id = input.id \
-        ORDER BY 2";
+    // PostgreSQL has to look up each subscriber: it would keep a plan that reads all of a small table.
+    let of_each = |table: &str| match Dialect::of(connection) {
+        Dialect::Postgres => format!(
+            "SELECT input.id, found.pattern FROM input CROSS JOIN LATERAL ( \
+                SELECT pattern FROM {table} WHERE {table}.subscriber_id = input.id OFFSET 0 \
+            ) AS found"
+        ),
+        Dialect::Sqlite => {
+            format!("SELECT input.id, pattern FROM input JOIN {table} ON {table}.subscriber_id = input.id")
+        }
+    };
+    let sql = format!("{} UNION {} ORDER BY 2", of_each("subscriptions"), of_each("channel_subscriptions"));
     let mut found: HashMap<_, Vec<EventPattern>> = HashMap::new();
-    for row in input.query(connection, sql, []).await? {
+    for row in input.query(connection, &sql, []).await? {
         let id: Uuid = column(&row, "id")?;
         let text: String = column(&row, "pattern")?;
         let pattern = parse(&text, "subscriptions", "pattern", SubscriberId::from_uuid(id))?;

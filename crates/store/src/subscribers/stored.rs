@@ -76,6 +76,7 @@ pub(super) fn read(
         health,
         created_at: Timestamp::from_millis(row.created_at),
         updated_at: Timestamp::from_millis(row.updated_at),
+        matching_since: Timestamp::from_millis(row.matching_since_at.unwrap_or(row.updated_at)),
         tenant,
     })
 }

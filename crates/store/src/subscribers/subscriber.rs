@@ -62,6 +62,8 @@ pub struct Subscriber {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// Since when it has matched events as it does now, as far as is known.
+    pub matching_since: Timestamp,
 }
 
 /// How a subscriber's receiver is authenticated to, without secrets.

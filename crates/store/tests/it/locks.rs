@@ -21,6 +21,7 @@ use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{Crowd, Everyone};
 use postrider_store::queue_ids::lane_of;
+use postrider_store::retention::{Age, Retention};
 use postrider_store::subscribers::SubscriberChange;
 use postrider_store::tenants::{EgressProxy, NewTenant, Tenant};
 use postrider_testkit::TestDatabase;
@@ -77,11 +78,13 @@ enum Operation {
     AddPlugin,
     RemovePlugin,
     ChoosePlugin,
+    ChangePatterns,
+    RemoveOldVersions,
 }
 
 use Operation::*;
 
-const ALL: [Operation; 40] = [
+const ALL: [Operation; 42] = [
     Dispatch,
     RecordSuccesses,
     RecordSuccessesOfAFailingSubscriber,
@@ -122,6 +125,8 @@ const ALL: [Operation; 40] = [
     AddPlugin,
     RemovePlugin,
     ChoosePlugin,
+    ChangePatterns,
+    RemoveOldVersions,
 ];
 
 /// Sleeps whenever a row of these tables is changed or deleted, and therefore locked.
@@ -132,6 +137,7 @@ const SLOW: &str = "
         RETURN NEW;
     END $$;
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON subscribers FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON subscriber_versions FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON plugins FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON deliveries FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON rollups FOR EACH ROW EXECUTE FUNCTION rest();
@@ -444,6 +450,17 @@ impl Ground {
                         Err(error) => return Err(text(error)),
                     }
                 }
+            }
+            ChangePatterns => {
+                for pattern in ["c.d", "*"] {
+                    let events = Some(vec![pattern.parse().unwrap()]);
+                    self.change(stage, SubscriberChange { events, ..SubscriberChange::default() }).await?;
+                }
+            }
+            RemoveOldVersions => {
+                let all = Age::For(Duration::ZERO);
+                let none = Retention { history: all, payloads: all, dead: all };
+                store.remove_old_versions(none).await.map_err(text)?;
             }
             CreateSubscriber => drop(stage.subscribe(tenant, true).await),
             NotifyOwners => {

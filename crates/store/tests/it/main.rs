@@ -76,3 +76,5 @@ mod subscriber_counts;
 mod tenant_retention;
 #[cfg(test)]
 mod tenants;
+#[cfg(test)]
+mod versions;

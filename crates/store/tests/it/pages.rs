@@ -93,7 +93,7 @@ async fn a_filter_that_matches_little_ends_a_page_early(stage: &Stage) {
     let rare = "rare".parse().unwrap();
     let (mut before, mut pages) = (None, Vec::new());
     while pages.len() < 4 {
-        let filter = DeliveryFilter { response_status: Some(418), ..DeliveryFilter::default() };
+        let filter = DeliveryFilter { response_status: Some(418..=418), ..DeliveryFilter::default() };
         let page = store.deliveries(tenant, &filter, PageRequest { limit: 10, before }).await.unwrap();
         let dead = DeadFilter { reason: Some(DeadReason::AttemptsUsedUp), ..DeadFilter::default() };
         let dead = store.dead_letters(tenant, &dead, PageRequest { limit: 10, before }).await.unwrap();
@@ -107,6 +107,13 @@ async fn a_filter_that_matches_little_ends_a_page_early(stage: &Stage) {
         }
     }
     assert_eq!(pages, [vec![], vec![], vec![oldest]], "each page examines twenty thousand");
+    let long_ago = DeliveryFilter {
+        event_type: Some("rare".parse().unwrap()),
+        until: Some(stage.now() - std::time::Duration::from_hours(1)),
+        ..DeliveryFilter::default()
+    };
+    let page = store.deliveries(tenant, &long_ago, PageRequest::default()).await.unwrap();
+    assert!(page.items.is_empty() && page.next.is_none(), "what is newer is not examined");
     let (mut before, mut pages) = (None, Vec::new());
     while pages.len() < 4 {
         let page = store.events(tenant, Some(&rare), PageRequest { limit: 10, before }).await.unwrap();

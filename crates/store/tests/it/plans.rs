@@ -5,17 +5,22 @@
 use std::time::Duration;
 
 use postrider_core::Metadata;
-use postrider_core::{AgentId, Channels, ErrorKind, EventId, EventType, SubscriberId, TenantId, Verdict, id};
+use postrider_core::{
+    AgentId, Channels, DeadReason, DeliveryStatus, ErrorKind, EventId, EventType, SubscriberId, TenantId,
+    Verdict, id,
+};
 use postrider_database::{Guarded, Writes};
 use postrider_queue::{Claim, LaneId, Lease, LeaseToken, NewJob};
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome, Response};
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
+use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{Audience, Crowd, DeliveryRow, EventRow, Everyone, KeyRow};
 use postrider_store::loading::Loaded;
+use postrider_store::retention::{Age, Retention};
 use postrider_store::stats::StatsFilter;
-use postrider_store::subscribers::SubscriberChange;
+use postrider_store::subscribers::{SubscriberChange, SubscriberFilter};
 use postrider_store::tenants::NewTenant;
 use postrider_store::{PageRequest, Store};
 use postrider_testkit::TestDatabase;
@@ -284,6 +289,8 @@ impl Test {
         }
         store.breakers().await.unwrap();
         check("statistics");
+        looks(&store, tenant, deliveries[0].id.event()).await;
+        check("lists and explanations");
         let due = "UPDATE health SET notify_at = 1 WHERE subscriber_id IN (SELECT subscriber_id FROM health LIMIT 3);
             UPDATE subscribers SET auth_expires_at = 1, auth_warn_at = 1 WHERE id IN (SELECT id FROM subscribers LIMIT 3)";
         self.stage.database.connection().execute_unprepared(due).await.unwrap();
@@ -310,6 +317,35 @@ impl Test {
         store.database().close().await;
         faults
     }
+}
+
+/// Lists of deliveries and subscribers with filters, and what explains an event.
+async fn looks(store: &Store, tenant: &TenantId, event: EventId) {
+    let all = DeliveryFilter::default;
+    let recently = store.ids().clock().now() - Duration::from_hours(1);
+    for filter in [
+        all(),
+        DeliveryFilter { event_type: Some("order.*".parse().unwrap()), min_attempts: Some(1), ..all() },
+        DeliveryFilter { response_status: Some(500..=599), since: Some(recently), ..all() },
+        DeliveryFilter { error_kind: Some(ErrorKind::Status), until: Some(recently), ..all() },
+        DeliveryFilter { status: Some(DeliveryStatus::Dead), dead_reason: Some(DeadReason::Gone), ..all() },
+    ] {
+        store.deliveries(tenant, &filter, PageRequest::default()).await.unwrap();
+    }
+    let everyone = SubscriberFilter::default;
+    for filter in [
+        SubscriberFilter { event_type: Some("order.created".parse().unwrap()), ..everyone() },
+        SubscriberFilter { failing: Some(true), url: Some("hook".to_owned()), ..everyone() },
+    ] {
+        store.find_subscribers(tenant, &filter, PageRequest::default()).await.unwrap();
+    }
+    let page = store.subscribers(tenant, PageRequest::default()).await.unwrap().items;
+    let ids: Vec<_> = page.iter().map(|subscriber| subscriber.id).collect();
+    store.deliveries_to(tenant, event, &ids).await.unwrap();
+    store.matching_then(&page, recently).await.unwrap();
+    let year = Age::For(Duration::from_hours(9_000));
+    let retention = Retention { history: year, payloads: year, dead: year };
+    store.remove_old_versions(retention).await.unwrap();
 }
 
 /// Deliveries of as many events to one subscriber.

@@ -45,6 +45,7 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
         }
         tokio::time::sleep(PAUSE).await;
     }
+    while shared.store.remove_old_versions(retention).await? {}
     for (partition, reason) in stayed {
         tracing::warn!(partition, reason = reason.as_str(), "an old partition stays");
     }

@@ -1,6 +1,7 @@
 //! A queue in memory: an implementation without transactions that passes the suite, and with deliberate flaws that the
 //! suite must detect.
 
+mod reads;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,8 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postrider_queue::conformance::Fixture;
 use postrider_queue::{
-    Bell, Claim, Claimed, Depth, Finish, Hold, JobId, JobQueue, JobSink, LaneControl, LaneId, LaneSettings,
-    Lease, NewJob, Promoted, Queue, QueueError, Rescue, Rescued, Wakeups,
+    Bell, CheckIn, Claim, Claimed, Depth, Duties, Finish, Hold, JobId, JobQueue, JobSink, LaneControl,
+    LaneId, LanePage, LaneQuery, LaneSettings, Lease, NewJob, Promoted, Queue, QueueError, QueueReads,
+    Rescue, Rescued, Wakeups, WorkerId, WorkerStatus,
 };
 
 use self::state::State;
@@ -39,6 +41,10 @@ pub(crate) enum Flaw {
     ChangesGiveABurst,
     ResumingEndsHolds,
     OneReleaseEndsAllHolds,
+    ListsLanesOfAllOwners,
+    RepeatsPages,
+    ForgetsWhyItIsClosed,
+    NeverForgetsWorkers,
 }
 
 /// A queue in memory whose clock the test controls.
@@ -121,6 +127,16 @@ impl JobQueue for MemoryQueue {
         Ok(self.state().longest_wait(calm))
     }
 
+    async fn check_in(&self, worker: &CheckIn) -> Result<Duties, QueueError> {
+        self.state().check_in(worker);
+        Ok(Duties::default())
+    }
+
+    async fn check_out(&self, worker: WorkerId) -> Result<(), QueueError> {
+        self.state().check_out(worker);
+        Ok(())
+    }
+
     fn wake(&self, _: &[LaneId]) {
         if self.flaw != Some(Flaw::ForgetsToRing) {
             self.bell.ring();
@@ -129,6 +145,17 @@ impl JobQueue for MemoryQueue {
 
     fn wakeups(&self) -> Wakeups {
         self.bell.listen()
+    }
+}
+
+#[async_trait]
+impl QueueReads for MemoryQueue {
+    async fn workers(&self) -> Result<Vec<WorkerStatus>, QueueError> {
+        Ok(self.state().workers())
+    }
+
+    async fn lanes(&self, query: &LaneQuery) -> Result<LanePage, QueueError> {
+        Ok(self.state().list_lanes(query))
     }
 }
 

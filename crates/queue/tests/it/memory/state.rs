@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use postrider_queue::{
     Claim, Claimed, ClaimedJob, Depth, Finish, Hold, JobId, LaneId, LaneSettings, Lease, LeaseToken, NewJob,
-    Place, Promoted, Rescue, Rescued,
+    Place, Promoted, Rescue, Rescued, WorkerId, WorkerStatus,
 };
 
 use super::Flaw;
@@ -15,10 +15,12 @@ pub(super) struct State {
     started: Instant,
     ahead: Duration,
     next_place: u64,
-    jobs: HashMap<JobId, Job>,
-    lanes: BTreeMap<LaneId, Lane>,
+    pub(super) jobs: HashMap<JobId, Job>,
+    pub(super) lanes: BTreeMap<LaneId, Lane>,
+    /// With the moment by which each checks in again.
+    pub(super) workers: BTreeMap<WorkerId, (WorkerStatus, i64)>,
     /// By when they are due.
-    scheduled: BTreeSet<(Duration, JobId)>,
+    pub(super) scheduled: BTreeSet<(Duration, JobId)>,
     /// By when their leases expire.
     running: BTreeSet<(Duration, JobId)>,
     /// Where the next walk over the lanes of each owner starts.
@@ -29,32 +31,32 @@ pub(super) struct State {
 }
 
 #[derive(Clone, Debug)]
-struct Job {
-    new: NewJob,
+pub(super) struct Job {
+    pub(super) new: NewJob,
     place: u64,
     tried: bool,
     /// When it became ready, is due, or loses its lease, depending on its state.
-    at: Duration,
+    pub(super) at: Duration,
     token: Option<LeaseToken>,
     claims: u32,
     rescues: u32,
 }
 
 #[derive(Debug, Default)]
-struct Lane {
-    owner: String,
-    settings: LaneSettings,
-    running: u32,
-    paused_until: Duration,
+pub(super) struct Lane {
+    pub(super) owner: String,
+    pub(super) settings: LaneSettings,
+    pub(super) running: u32,
+    pub(super) paused_until: Duration,
     /// When the next job would be due if jobs came at the full rate.
     rate_next: Duration,
     /// Since a pause: one job at a time, until the lane is resumed.
-    probing: bool,
+    pub(super) probing: bool,
     /// For its own sake, and for its owner's.
-    held: [bool; 2],
+    pub(super) held: [bool; 2],
     /// When a claim last took as many jobs as it allowed.
     full_at: Duration,
-    ready: BTreeMap<(bool, u64), JobId>,
+    pub(super) ready: BTreeMap<(bool, u64), JobId>,
 }
 
 impl Lane {
@@ -90,6 +92,7 @@ impl State {
             next_place: 0,
             jobs: HashMap::new(),
             lanes: BTreeMap::new(),
+            workers: BTreeMap::new(),
             scheduled: BTreeSet::new(),
             running: BTreeSet::new(),
             after: HashMap::new(),
@@ -102,11 +105,11 @@ impl State {
         self.ahead += by;
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.started.elapsed() + self.ahead
     }
 
-    fn has(&self, flaw: Flaw) -> bool {
+    pub(super) fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
 
