@@ -15,7 +15,9 @@
 //! | [`plugin`] | plugins of the deployment |
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
+//! | [`replay`] | replays: delivering again what matches a filter |
 //! | [`simulate`] | what would be sent, and why |
+//! | [`tail`] | what happens, as server-sent events |
 //! | [`stats`], [`series`] | statistics |
 //! | [`problem`] | errors (RFC 9457) |
 //! | [`list`], [`moment`] | pages of lists, and points in time |
@@ -35,11 +37,13 @@ pub mod plugin;
 #[cfg(feature = "schema")]
 pub mod policy;
 pub mod problem;
+pub mod replay;
 pub mod secret;
 pub mod series;
 pub mod simulate;
 pub mod stats;
 pub mod subscriber;
+pub mod tail;
 pub mod tenant;
 pub mod transform;
 

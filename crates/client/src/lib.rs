@@ -6,9 +6,12 @@
 mod client;
 mod error;
 mod plugins;
+mod replays;
+mod tail;
 
 pub use client::{Client, Config};
 pub use error::{ClientError, ConfigError, Failure};
+pub use tail::{Tail, TailEvent};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]
