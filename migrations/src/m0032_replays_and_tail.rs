@@ -1,4 +1,4 @@
-//! Replays and what each of them has still to deliver; who watches the live tail, and what happens meanwhile.
+//! Replays and what each of them has still to deliver; who follows the live tail, and what happens then.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,7 +1,9 @@
 //! Replays: jobs that deliver again everything that matches a filter.
 
 use postrider_core::replay::{ReplayFailure, ReplayMode, ReplayStatus};
-use postrider_core::{DeliveryStatus, EventId, EventType, ReplayId, SubscriberId, SubscriberRef, id};
+use postrider_core::{
+    DeliveryStatus, EventId, EventType, ReplayId, SubscriberId, SubscriberRef, id, only_objects,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Cursor, Limit, List, Moment};
@@ -34,7 +36,7 @@ pub struct ReplayRequest {
 /// Selects deliveries by the names that `GET /v1/deliveries` takes, or events. All fields that are given must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "an object")]
 pub struct ReplayFilter {
     /// Only deliveries to this subscriber: its id or its uid.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +66,8 @@ pub struct ReplayFilter {
     #[cfg_attr(feature = "schema", schema(value_type = Option<MomentInput>))]
     pub until: Option<Moment>,
 }
+
+only_objects!(ReplayFilter);
 
 /// A replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -56,13 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
         }
         for (tenant, viewers) in &viewers {
-            let now = shared.store.ids().clock().now();
-            let place = places.entry(tenant.clone()).or_insert_with(|| Place {
-                read_at: now,
-                // The viewer may have come a moment ago.
-                since: TailPlaceId::first_at(now - PAUSE),
-                seen: BTreeSet::new(),
-            });
+            let place = places.entry(tenant.clone()).or_insert_with(|| Place::new(viewers, &shared));
             let is_long = number.is_multiple_of(LONG_EACH);
             match shared.store.database().answered(place.read(&shared, tenant, viewers, is_long)).await {
                 Ok(()) => {}
@@ -77,6 +71,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 impl Place {
+    fn new(viewers: &[Arc<Viewer>], shared: &Shared) -> Self {
+        let first = viewers.iter().map(|viewer| viewer.joined_at).min();
+        let first = first.unwrap_or_else(|| shared.store.ids().clock().now());
+        // Clocks may differ by as much.
+        Self { read_at: first, since: TailPlaceId::first_at(first - PAUSE), seen: BTreeSet::new() }
+    }
+
     async fn read(
         &mut self,
         shared: &Shared,
@@ -101,8 +102,11 @@ impl Place {
             }
         }
         for row in &read.rows {
-            if self.seen.insert(row.id) && row.id >= self.since {
-                hand_out(shared, tenant, viewers, row).await?;
+            if !self.seen.contains(&row.id) {
+                if row.id >= self.since {
+                    hand_out(shared, tenant, viewers, row).await?;
+                }
+                self.seen.insert(row.id);
             }
         }
         self.read_at = now;

@@ -113,7 +113,7 @@ impl Following {
             tokio::select! {
                 biased;
                 // An error: the server is gone.
-                () = async { closing.wait_for(|closing| *closing).await.map_or((), |_| ()) } => {
+                () = async { drop(closing.wait_for(|closing| *closing).await) } => {
                     return Some(self.end("shutdown"));
                 }
                 _ = self.ticks.tick() => {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use postrider_core::TenantId;
+use postrider_core::{TenantId, Timestamp};
 use postrider_store::Store;
 use postrider_telemetry::metric;
 use tokio::sync::{mpsc, watch};
@@ -56,6 +56,8 @@ struct All {
 pub(super) struct Viewer {
     pub(super) tenant: TenantId,
     actor: String,
+    /// When it came.
+    pub(super) joined_at: Timestamp,
     pub(super) filter: Filter,
     items: mpsc::Sender<Arc<Item>>,
     pub(super) missing: Missing,
@@ -122,6 +124,7 @@ impl Viewers {
         let viewer = Arc::new(Viewer {
             tenant: caller.tenant.clone(),
             actor,
+            joined_at: self.0.store.ids().clock().now(),
             filter,
             items: sender,
             missing: Missing::default(),

@@ -47,6 +47,8 @@ mod pressure;
 #[cfg(test)]
 mod receiver_auth;
 #[cfg(test)]
+mod replays;
+#[cfg(test)]
 mod series;
 #[cfg(test)]
 mod server;
@@ -54,5 +56,7 @@ mod server;
 mod simulate;
 #[cfg(test)]
 mod subscribers;
+#[cfg(test)]
+mod tail;
 #[cfg(test)]
 mod tenants;

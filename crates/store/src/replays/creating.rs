@@ -75,10 +75,12 @@ impl Store {
         }
         processed.done = new.rows.len() as u64;
         processed.woken = new.rows.iter().map(|row| row.subscriber).collect();
-        // For a range, SQLite would rather read all events of the tenant.
+        // As in `recording::deliveries::named`.
         let theirs = match Dialect::of(transaction) {
-            Dialect::Postgres => "events.id BETWEEN input.event_id AND input.event_id",
-            Dialect::Sqlite => "events.id = input.event_id",
+            Dialect::Postgres => {
+                "events.tenant = ANY (ARRAY[input.tenant]) AND events.id BETWEEN input.event_id AND input.event_id"
+            }
+            Dialect::Sqlite => "events.tenant = input.tenant AND events.id = input.event_id",
         };
         input.execute(transaction, &format!("{GROW}{theirs}"), []).await?;
         let mut writes = Writes::new();
@@ -96,7 +98,7 @@ const GROWN: &[Column] = &[
 ];
 const GROW: &str = "UPDATE events SET subscribers_found = subscribers_found + input.added, \
         jobs_created = jobs_created + input.added \
-    FROM input WHERE events.tenant = input.tenant AND ";
+    FROM input WHERE ";
 
 /// Locks the events of these members, in the order of their ids.
 async fn lock_events(

@@ -6,7 +6,7 @@ use postrider_core::replay::{ReplayFailure, ReplayMode};
 use postrider_core::{DeliveryId, DeliveryStatus, SubscriberId, TenantId};
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Dialect, Kind, Transaction};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{FromQueryResult as _, IdenStatic as _, Iterable as _, QueryResult};
 
 use super::run::{Processed, Row};
 use super::walk::Walk;
@@ -64,21 +64,35 @@ async fn lock_deliveries(
     tenant: &TenantId,
     rows: &[Row],
 ) -> Result<HashMap<DeliveryId, Delivery>, StoreError> {
-    use deliveries::Column as C;
-
-    let ids: Vec<_> = rows.iter().filter_map(|row| row.delivery).map(DeliveryId::uuid).collect();
-    let Some((first, last)) = ids.iter().min().copied().zip(ids.iter().max().copied()) else {
-        return Ok(HashMap::new());
+    const DELIVERY: &[Column] = &[Column::new("id", Kind::Uuid)];
+    let mut input = Batch::new(DELIVERY);
+    for id in rows.iter().filter_map(|row| row.delivery) {
+        input.push([id.uuid().into()]);
+    }
+    let columns = |table: &str| {
+        let columns = deliveries::Column::iter().map(|column| format!("{table}.{}", column.as_str()));
+        columns.collect::<Vec<_>>().join(", ")
     };
-    let query = deliveries::Entity::find()
-        .filter(C::Tenant.eq(tenant.as_str()))
-        .filter(C::Id.is_in(ids))
-        // Lets PostgreSQL leave out other partitions.
-        .filter(C::Id.between(first, last))
-        .order_by_asc(C::Id)
-        .lock_exclusive();
-    let found = query.all(transaction).await?;
-    found.iter().map(|row| read(row).map(|delivery| (delivery.id, delivery))).collect()
+    // Looked up one by one: PostgreSQL could check a list of ids after reading everything between them.
+    let sql = match Dialect::of(transaction) {
+        Dialect::Postgres => format!(
+            "SELECT {} FROM (SELECT id FROM input ORDER BY id) AS given CROSS JOIN LATERAL ( \
+                SELECT {} FROM deliveries WHERE deliveries.tenant = $1 AND deliveries.id = given.id LIMIT 1 \
+                FOR NO KEY UPDATE) AS mine",
+            columns("mine"),
+            columns("deliveries")
+        ),
+        Dialect::Sqlite => format!(
+            "SELECT {} FROM input JOIN deliveries ON deliveries.tenant = $1 AND deliveries.id = input.id",
+            columns("deliveries")
+        ),
+    };
+    let found = input.query(transaction, &sql, [tenant.as_str().into()]).await?;
+    let delivery = |row: &QueryResult| -> Result<_, StoreError> {
+        let delivery = read(&deliveries::Model::from_query_result(row, "")?)?;
+        Ok((delivery.id, delivery))
+    };
+    found.iter().map(delivery).collect()
 }
 
 /// Returns those of these subscribers that the tenant has and that are active.

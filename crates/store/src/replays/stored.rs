@@ -5,6 +5,7 @@ use postrider_core::{ReplayId, TenantId, Timestamp};
 use postrider_database::DatabaseError;
 use postrider_database::sql::{column, query_one};
 use sea_orm::{ConnectionTrait, QueryResult};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -104,22 +105,20 @@ pub(super) fn filter_value(filter: &DeliveryFilter) -> Value {
 
 fn read_filter(text: &str) -> Result<(DeliveryFilter, Option<String>), String> {
     let mut fields: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let mut filter = DeliveryFilter::default();
-    fn take<T: serde::de::DeserializeOwned>(
-        fields: &mut Map<String, Value>,
-        name: &str,
-    ) -> Result<Option<T>, String> {
-        let value = fields.remove(name);
-        value.map(|value| serde_json::from_value(value)).transpose().map_err(|error| error.to_string())
-    }
-    filter.subscriber = take(&mut fields, "subscriber_id")?;
-    filter.event_type = take(&mut fields, "event")?;
-    filter.event_id = take(&mut fields, "event_id")?;
-    filter.status = take(&mut fields, "status")?;
-    filter.response_status = take(&mut fields, "response_code")?;
-    filter.since = take(&mut fields, "since")?.map(Timestamp::from_millis);
-    filter.until = take(&mut fields, "until")?.map(Timestamp::from_millis);
+    let filter = DeliveryFilter {
+        subscriber: take(&mut fields, "subscriber_id")?,
+        event_type: take(&mut fields, "event")?,
+        event_id: take(&mut fields, "event_id")?,
+        status: take(&mut fields, "status")?,
+        response_status: take(&mut fields, "response_code")?,
+        since: take(&mut fields, "since")?.map(Timestamp::from_millis),
+        until: take(&mut fields, "until")?.map(Timestamp::from_millis),
+    };
     Ok((filter, fields.keys().next().cloned()))
+}
+
+fn take<T: DeserializeOwned>(fields: &mut Map<String, Value>, name: &str) -> Result<Option<T>, String> {
+    fields.remove(name).map(serde_json::from_value).transpose().map_err(|error| error.to_string())
 }
 
 pub(super) fn failures_text(failures: &[(ReplayFailure, u64)]) -> String {

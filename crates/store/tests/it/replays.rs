@@ -58,12 +58,12 @@ async fn start(stage: &Stage, mode: ReplayMode, filter: &DeliveryFilter) -> Repl
 
 /// Takes steps until none is left.
 async fn finish(stage: &Stage, id: ReplayId) -> Replay {
-    for _ in 0..100 {
-        if stage.store.step_replays(None, &Everyone).await.unwrap().is_none() {
-            return get(stage, id).await;
-        }
-    }
-    panic!("the replay does not end");
+    postrider_testkit::eventually(Duration::from_secs(30), || async {
+        while stage.store.step_replays(None, &Everyone).await.unwrap().is_some() {}
+        // A step that was cut off may hold its lock for a moment.
+        Some(get(stage, id).await).filter(|replay| replay.status.is_final())
+    })
+    .await
 }
 
 async fn get(stage: &Stage, id: ReplayId) -> Replay {
@@ -75,7 +75,7 @@ async fn status(stage: &Stage, id: DeliveryId) -> DeliveryStatus {
 }
 
 async fn jobs(stage: &Stage) -> u64 {
-    stage.count("SELECT count(*) FROM jobs").await
+    stage.count("SELECT count(*) AS n FROM jobs").await
 }
 
 fn any() -> DeliveryFilter {
@@ -189,13 +189,13 @@ async fn a_replay_is_paused_resumed_and_cancelled(stage: &Stage) {
     ));
     assert!(stage.store.step_replays(None, &Everyone).await.unwrap().is_none());
     assert_eq!((jobs(stage).await, get(stage, replay).await.done), (0, 0));
-    assert_eq!(stage.count("SELECT count(*) FROM replay_rows").await, 1);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM replay_rows").await, 1);
     while stage.store.clean_replays().await.unwrap() {}
-    assert_eq!(stage.count("SELECT count(*) FROM replay_rows").await, 0);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM replay_rows").await, 0);
     // The dead letter is there for another one.
     let again = start(stage, ReplayMode::Dead, &any()).await.id;
     assert_eq!(finish(stage, again).await.done, 1);
-    assert_eq!(stage.count("SELECT count(*) FROM replay_rows").await, 0);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM replay_rows").await, 0);
 }
 
 async fn missed_events_are_delivered_once(stage: &Stage) {
@@ -210,8 +210,6 @@ async fn missed_events_are_delivered_once(stage: &Stage) {
     stage.subscribe(&stage.tenant, false).await;
     let of_late = DeliveryFilter { subscriber: Some(late), ..any() };
     let replay = start(stage, ReplayMode::Missed, &of_late).await;
-    // Dispatched since.
-    stage.database.advance(Duration::from_secs(1)).await;
     let done = finish(stage, replay.id).await;
     assert_eq!((done.status, done.total, done.done, done.failed), (ReplayStatus::Done, 2, 2, 0), "{done:?}");
     let of_event = |id: DeliveryId| DeliveryFilter { event_id: Some(id.event()), ..any() };
@@ -262,15 +260,14 @@ async fn steps_that_are_cut_off_deliver_nothing_twice(stage: &Stage) {
         cut += u32::from(!step.is_finished());
         step.abort();
         let _ = step.await;
-        let now = get(stage, replay.id).await;
-        let pending = stage.count("SELECT count(*) FROM deliveries WHERE status = 0").await;
-        assert_eq!(now.done, pending, "{now:?}");
-        assert_eq!(jobs(stage).await, pending);
+        let counted = "SELECT (SELECT count(*) FROM deliveries WHERE status = 0) - done AS n FROM replays";
+        assert_eq!(stage.count(counted).await, 0);
+        assert_eq!(stage.count("SELECT (SELECT count(*) FROM jobs) - done AS n FROM replays").await, 0);
     }
     assert!(cut > 0, "no step was cut off");
     let done = finish(stage, replay.id).await;
     assert_eq!((done.status, done.total, done.done), (ReplayStatus::Done, 1_500, 1_500), "{done:?}");
-    assert_eq!(stage.count("SELECT count(DISTINCT subject) FROM jobs").await, 1_500);
+    assert_eq!(stage.count("SELECT count(DISTINCT subject) AS n FROM jobs").await, 1_500);
     assert_eq!(jobs(stage).await, 1_500);
 }
 
@@ -308,16 +305,16 @@ async fn a_tenant_has_few_unfinished_replays(stage: &Stage) {
 async fn a_set_is_counted_without_a_replay(stage: &Stage) {
     let one = stage.subscribe(&stage.tenant, true).await;
     let two = stage.subscribe(&stage.tenant, true).await;
-    let fields: PolicyFields =
-        serde_json::from_str(r#"{"rate_limit": {"per_second": 0.5, "burst": 1}}"#).unwrap();
-    let change =
-        SubscriberChange { policy: Some(Policy::try_from(fields).unwrap()), ..SubscriberChange::default() };
-    stage.store.change_subscriber(&stage.tenant, one, change).await.unwrap();
     for _ in 0..3 {
         ended(stage, one, "a", USED_UP).await;
     }
     ended(stage, one, "a", End::Succeeded).await;
     ended(stage, two, "b", End::Succeeded).await;
+    let fields: PolicyFields =
+        serde_json::from_str(r#"{"rate_limit": {"per_second": 0.5, "burst": 1}}"#).unwrap();
+    let change =
+        SubscriberChange { policy: Some(Policy::try_from(fields).unwrap()), ..SubscriberChange::default() };
+    stage.store.change_subscriber(&stage.tenant, one, change).await.unwrap();
     let count = async |mode, filter: &DeliveryFilter| {
         let within = Duration::from_secs(5);
         stage.store.estimate_replay(&stage.tenant, mode, filter, &Everyone, within).await.unwrap()
@@ -343,7 +340,7 @@ async fn a_set_is_counted_without_a_replay(stage: &Stage) {
     assert_eq!(count(ReplayMode::All, &later).await.total, 0);
     let before = DeliveryFilter { until: Some(stage.now() - Duration::from_hours(2)), ..any() };
     assert_eq!(count(ReplayMode::All, &before).await.total, 0);
-    assert_eq!(stage.count("SELECT count(*) FROM replays").await, 0);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM replays").await, 0);
 }
 
 async fn replays_are_removed_with_their_history(stage: &Stage) {
@@ -369,5 +366,5 @@ async fn replays_are_removed_with_their_history(stage: &Stage) {
     while stage.store.clean_replays().await.unwrap() {}
     while stage.store.remove_old_replays(day).await.unwrap() {}
     assert!(stage.store.replay(&stage.tenant, left.id).await.unwrap().is_none());
-    assert_eq!(stage.count("SELECT count(*) FROM replay_rows").await, 0);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM replay_rows").await, 0);
 }

@@ -23,6 +23,8 @@ async fn happened(stage: &Stage, tenant: &TenantId) -> Vec<TailDelivery> {
 }
 
 async fn what_happens_is_noted_while_somebody_follows(stage: &Stage) {
+    use DeliveryStatus::{Cancelled, Dead, Pending, Succeeded};
+
     let one = stage.subscribe(&stage.tenant, true).await;
     let id = stage.dispatch(&stage.tenant, one, "a", stage.now()).await;
     stage.attempt(End::Succeeded).await;
@@ -44,7 +46,6 @@ async fn what_happens_is_noted_while_somebody_follows(stage: &Stage) {
     let rows = happened(stage, &stage.tenant).await;
     let shown: Vec<_> =
         rows.iter().map(|row| (row.event_type.as_str().to_owned(), row.attempt, row.status)).collect();
-    use DeliveryStatus::{Cancelled, Dead, Pending, Succeeded};
     let expected = [
         ("b", Some(1), Pending),
         ("b", Some(2), Dead),
@@ -79,13 +80,13 @@ async fn what_was_noted_goes_after_some_minutes(stage: &Stage) {
     stage.dispatch(&stage.tenant, one, "a", stage.now()).await;
     stage.attempt(End::Succeeded).await;
     assert!(!stage.store.remove_old_tail().await.unwrap());
-    assert_eq!(stage.count("SELECT count(*) FROM tail_rows").await, 2);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM tail_rows").await, 2);
     stage.database.advance(TAIL_KEPT + Duration::from_secs(1)).await;
     stage.store.read_watched().await.unwrap();
     stage.dispatch(&stage.tenant, one, "a", stage.now()).await;
     stage.attempt(End::Succeeded).await;
-    assert_eq!(stage.count("SELECT count(*) FROM tail_rows").await, 2, "nobody follows any more");
+    assert_eq!(stage.count("SELECT count(*) AS n FROM tail_rows").await, 2, "nobody follows any more");
     while stage.store.remove_old_tail().await.unwrap() {}
-    assert_eq!(stage.count("SELECT count(*) FROM tail_rows").await, 0);
-    assert_eq!(stage.count("SELECT count(*) FROM tail_watches").await, 0);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM tail_rows").await, 0);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM tail_watches").await, 0);
 }

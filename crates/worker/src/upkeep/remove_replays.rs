@@ -1,4 +1,4 @@
-//! Removes replays that are too old, and what is left of the sets of cancelled ones.
+//! Removes replays that are too old.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::shared::Shared;
 
 pub(super) fn interval(_: &Config) -> Duration {
-    Duration::from_secs(10)
+    Duration::from_mins(10)
 }
 
 /// Removes as many as one run has time for; the next run continues.
@@ -17,8 +17,7 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     let retention = shared.store.retention(shared.config.retention).await?;
     let mut steps = Steps::for_a_second();
     while steps.next().await {
-        let is_left = shared.store.clean_replays().await?;
-        if !is_left && !shared.store.remove_old_replays(retention).await? {
+        if !shared.store.remove_old_replays(retention).await? {
             return Ok(());
         }
     }

@@ -23,7 +23,13 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
         let after = shared.replayed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let began = Instant::now();
         let step = shared.store.step_replays(after.as_ref(), shared.dispatcher.filters()).await?;
-        let Some(step) = step else { return Ok(()) };
+        let Some(step) = step else {
+            // What cancelled ones have left behind.
+            if shared.store.clean_replays().await? {
+                continue;
+            }
+            return Ok(());
+        };
         metrics::histogram!(metric::REPLAY_STEP).record(began.elapsed().as_secs_f64());
         count(&step);
         *shared.replayed.lock().unwrap_or_else(PoisonError::into_inner) = Some(step.tenant);
