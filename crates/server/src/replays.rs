@@ -168,10 +168,10 @@ async fn selected(
             Some(DeliveryStatus::Succeeded | DeliveryStatus::Dead | DeliveryStatus::Cancelled),
         ) => {}
         (ReplayMode::Dead, _) => {
-            errors.add("filter.status", "must be `dead`, or absent, for the mode `dead`")
+            errors.add("filter.status", "must be `dead`, or absent, for the mode `dead`");
         }
         (ReplayMode::All, _) => {
-            errors.add("filter.status", "must not be `pending`: what is pending is on its way")
+            errors.add("filter.status", "must not be `pending`: what is pending is on its way");
         }
         (ReplayMode::Missed, _) => errors.add("filter.status", "must be absent for the mode `missed`"),
     }

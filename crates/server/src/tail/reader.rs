@@ -125,18 +125,24 @@ async fn hand_out(
 ) -> Result<(), StoreError> {
     let wanting = viewers.iter().filter(|viewer| viewer.filter.wants(&row.what));
     if let TailWhat::LeftOut(rows) = row.what {
-        wanting.for_each(|viewer| viewer.leave_out(rows));
+        for viewer in wanting {
+            viewer.leave_out(rows);
+        }
         return Ok(());
     }
     let (admitted, others): (Vec<_>, Vec<_>) = wanting.partition(|viewer| viewer.admit());
-    others.into_iter().for_each(|viewer| viewer.leave_out(1));
+    for viewer in others {
+        viewer.leave_out(1);
+    }
     if admitted.is_empty() {
         return Ok(());
     }
     // What belongs to it is read only if somebody gets it.
     if let Some(item) = Item::of(&shared.store, tenant, row).await? {
         let item = Arc::new(item);
-        admitted.into_iter().for_each(|viewer| viewer.send(&item));
+        for viewer in admitted {
+            viewer.send(&item);
+        }
     }
     Ok(())
 }

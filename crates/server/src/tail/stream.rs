@@ -166,17 +166,13 @@ impl Following {
         let row = self.backlog.rows.pop_front()?;
         let Follower { state, caller, viewer, .. } = &self.follower;
         let reading = Item::of(&state.store, &caller.tenant, &row);
-        match state.store.database().answered(reading).await {
-            Ok(item) => {
-                let frame = item?.frame(viewer.shows_payloads);
-                metrics::counter!(metric::TAIL_ROWS, metric::RESULT => "sent").increment(1);
-                Some(frame)
-            }
-            Err(_) => {
-                viewer.viewer.leave_out(1);
-                None
-            }
-        }
+        let Ok(item) = state.store.database().answered(reading).await else {
+            viewer.viewer.leave_out(1);
+            return None;
+        };
+        let frame = item?.frame(viewer.shows_payloads);
+        metrics::counter!(metric::TAIL_ROWS, metric::RESULT => "sent").increment(1);
+        Some(frame)
     }
 
     /// Checks the key, and tells the viewer what is missing.
