@@ -63,6 +63,7 @@ mod stats;
 mod subscribers;
 mod tail;
 mod tenants;
+mod viewers;
 pub mod views;
 mod webhook;
 

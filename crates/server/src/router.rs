@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
-use crate::tail::Viewers;
+use crate::viewers::Viewers;
 use crate::{
     address, audit, auth, body, dead_letters, deliveries, described, docs, event_types, events, keys, limits,
     once, openapi, plugins, replays, request_id, stats, subscribers, tail, tenants,
@@ -32,7 +32,7 @@ pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
     with_viewers(config, parts).map(|(router, _)| router)
 }
 
-/// The API, and those who follow what happens: their responses end only when they are told to.
+/// The API, and those who follow what happens, whose responses end only at [`Viewers::close`].
 pub(crate) fn with_viewers(config: Config, parts: Parts) -> Result<(Router, Viewers), ConfigError> {
     config.validate()?;
     let telemetry = parts.telemetry.clone();

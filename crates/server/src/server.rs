@@ -30,7 +30,7 @@ use crate::places::{Place, Places};
 use crate::problem::Problem;
 use crate::router::with_viewers;
 use crate::state::Parts;
-use crate::tail::Viewers;
+use crate::viewers::Viewers;
 
 /// How long a request's head may take to arrive, and how long a connection may be idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -19,7 +19,7 @@ use crate::known_types::KnownTypes;
 use crate::pressure::Pressure;
 use crate::registry::Registry;
 use crate::room::Memory;
-use crate::tail::Viewers;
+use crate::viewers::Viewers;
 
 /// The components that the API calls.
 #[derive(Clone, Debug)]

@@ -2,19 +2,15 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `filter` | what a viewer wants to see |
-//! | `item` | what viewers are sent |
-//! | `viewers` | who follows, within limits |
+//! | `item` | makes what viewers are sent |
 //! | `reader` | the one task that reads the database for all of them |
 //! | `backlog` | what a viewer has missed who was here before |
 //! | `stream` | the response of one viewer |
 
 mod backlog;
-mod filter;
 mod item;
 mod reader;
 mod stream;
-mod viewers;
 
 use axum::extract::State;
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};
@@ -23,9 +19,7 @@ use postrider_api::tail::TailQuery;
 use postrider_core::key::Scope;
 use utoipa_axum::routes;
 
-use self::filter::Filter;
 use self::stream::Follower;
-pub(crate) use self::viewers::Viewers;
 use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::Parameters;
@@ -34,6 +28,7 @@ use crate::needs::Needs;
 use crate::problem::Problem;
 use crate::routes::Routes;
 use crate::state::ApiState;
+use crate::viewers::Filter;
 
 pub(crate) const NEEDS: Needs = Needs::scope(Scope::TailRead).for_some_subscribers().with_audited_read();
 
@@ -78,7 +73,10 @@ async fn follow(
     let last = last.transpose();
     let last = last.map_err(|_| Problem::field("Last-Event-ID", "must be the last `id:` of the stream"))?;
     let shows_payloads = caller.may(Scope::PayloadsRead);
-    let viewer = state.viewers.join(&caller, filter.clone(), shows_payloads)?;
+    let (viewer, unread) = state.viewers.join(&caller, filter.clone(), shows_payloads)?;
+    if let Some(unread) = unread {
+        tokio::spawn(reader::run(unread));
+    }
     if shows_payloads && state.config.audit_payloads {
         store.audit_read(&caller.tenant, "tail").await?;
     }

@@ -74,6 +74,7 @@ pub mod subscribers;
 pub mod tail;
 pub mod tenants;
 mod turn;
+mod watched;
 
 pub use error::StoreError;
 pub use page::{Page, PageRequest};

@@ -11,7 +11,7 @@ use postrider_queue::TransactionalQueue;
 use crate::auditor::Auditor;
 use crate::loading::columns::ClaimedJoin;
 use crate::partitions::Known;
-use crate::tail::Watched;
+use crate::watched::Watched;
 
 /// The repositories of one database, with the queue in the same database. Clones are cheap and share everything.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use postrider_core::id::TailPlaceId;
 use postrider_store::tail::{TAIL_KEPT, TailFrom, TailRow, TailWhat};
 use postrider_store::{Store, StoreError};
 
-use super::filter::Filter;
+use crate::viewers::Filter;
 
 /// The most rows that a viewer gets of before.
 const MAX_ROWS: usize = 1_000;

@@ -1,4 +1,4 @@
-//! What viewers are sent.
+//! Making what viewers are sent.
 
 use bytes::Bytes;
 use postrider_api::tail::{LeftOutReason, LeftOutView, TailAttemptView};
@@ -11,51 +11,33 @@ use serde_json::json;
 
 use crate::deliveries::{attempt_view, delivery_view, hidden};
 use crate::events::event_view;
+use crate::viewers::Item;
 
-/// A row as viewers are sent it.
-#[derive(Debug)]
-pub(super) struct Item {
-    pub(super) id: TailPlaceId,
-    /// For those who may see payloads.
-    shown: Bytes,
-    /// For the others, if there is a difference.
-    hidden: Option<Bytes>,
-}
-
-impl Item {
-    /// Reads what belongs to a row. `None` if it does not exist any more.
-    pub(super) async fn of(
-        store: &Store,
-        tenant: &TenantId,
-        row: &TailRow,
-    ) -> Result<Option<Self>, StoreError> {
-        let plain = |name, view: &dyn erased::Json| {
-            let shown = frame(name, Some(row.id), view);
-            Item { id: row.id, shown, hidden: None }
-        };
-        Ok(match &row.what {
-            TailWhat::Event(event) => Some(plain("event", &event_view(event))),
-            TailWhat::LeftOut(_) => None,
-            TailWhat::Delivery(happened) => {
-                let Some(detail) = store.tail_detail(tenant, happened).await? else { return Ok(None) };
-                match detail {
-                    TailDetail { delivery, attempt: None } => {
-                        // Otherwise it was restarted since.
-                        let is_same = delivery.status == happened.status;
-                        is_same.then(|| plain("delivery", &delivery_view(delivery)))
-                    }
-                    TailDetail { attempt: Some(_), .. } => attempt_item(row.id, happened, detail),
+/// Reads what belongs to a row. `None` if it does not exist any more.
+pub(super) async fn read(
+    store: &Store,
+    tenant: &TenantId,
+    row: &TailRow,
+) -> Result<Option<Item>, StoreError> {
+    let plain = |name, view: &dyn erased::Json| {
+        let shown = frame(name, Some(row.id), view);
+        Item { id: row.id, shown, hidden: None }
+    };
+    Ok(match &row.what {
+        TailWhat::Event(event) => Some(plain("event", &event_view(event))),
+        TailWhat::LeftOut(_) => None,
+        TailWhat::Delivery(happened) => {
+            let Some(detail) = store.tail_detail(tenant, happened).await? else { return Ok(None) };
+            match detail {
+                TailDetail { delivery, attempt: None } => {
+                    // Otherwise it was restarted since.
+                    let is_same = delivery.status == happened.status;
+                    is_same.then(|| plain("delivery", &delivery_view(delivery)))
                 }
+                TailDetail { attempt: Some(_), .. } => attempt_item(row.id, happened, detail),
             }
-        })
-    }
-
-    pub(super) fn frame(&self, shows_payloads: bool) -> Bytes {
-        match &self.hidden {
-            Some(hidden) if !shows_payloads => hidden.clone(),
-            _ => self.shown.clone(),
         }
-    }
+    })
 }
 
 fn attempt_item(id: TailPlaceId, happened: &TailDelivery, detail: TailDetail) -> Option<Item> {

@@ -16,8 +16,8 @@ use postrider_store::StoreError;
 use postrider_store::tail::{TAIL_KEPT, TailFrom, TailRow, TailWhat};
 use tokio::time::{Instant, sleep};
 
-use super::item::Item;
-use super::viewers::{Shared, Viewer};
+use super::item;
+use crate::viewers::{Shared, Viewer};
 
 /// How long to wait between two reads.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -138,7 +138,7 @@ async fn hand_out(
         return Ok(());
     }
     // What belongs to it is read only if somebody gets it.
-    if let Some(item) = Item::of(&shared.store, tenant, row).await? {
+    if let Some(item) = item::read(&shared.store, tenant, row).await? {
         let item = Arc::new(item);
         for viewer in admitted {
             viewer.send(&item);

@@ -17,12 +17,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::NEEDS;
 use super::backlog::Backlog;
-use super::filter::Filter;
-use super::item::{Item, end, left_out};
-use super::viewers::{Joined, pace};
+use super::item::{self, end, left_out};
 use crate::auth;
 use crate::caller::Caller;
 use crate::state::ApiState;
+use crate::viewers::{Filter, Joined, pace};
 
 /// How often a viewer is told what is missing.
 const TELL_EACH: Duration = Duration::from_secs(1);
@@ -165,7 +164,7 @@ impl Following {
     async fn next_of_backlog(&mut self) -> Option<Bytes> {
         let row = self.backlog.rows.pop_front()?;
         let Follower { state, caller, viewer, .. } = &self.follower;
-        let reading = Item::of(&state.store, &caller.tenant, &row);
+        let reading = item::read(&state.store, &caller.tenant, &row);
         let Ok(item) = state.store.database().answered(reading).await else {
             viewer.viewer.leave_out(1);
             return None;

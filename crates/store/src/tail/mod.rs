@@ -10,7 +10,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `watched` | which tenants somebody follows |
+//! | `watched` | notes and reads which tenants somebody follows |
 //! | `note` | writes what happens |
 //! | `read` | reads it |
 
@@ -23,7 +23,6 @@ use std::time::Duration;
 use postrider_core::{DeliveryId, DeliveryStatus, EventType, Id, SubscriberId, TenantId, id};
 
 pub use self::note::Happened;
-pub(crate) use self::watched::Watched;
 use crate::deliveries::{Delivery, RecordedAttempt};
 use crate::events::Event;
 

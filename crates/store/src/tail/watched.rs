@@ -1,8 +1,4 @@
-//! Which tenants somebody follows.
-
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+//! Noting and reading which tenants somebody follows.
 
 use postrider_core::TenantId;
 use postrider_database::sql::{column, execute, query_all};
@@ -17,35 +13,6 @@ const MAX_TENANTS: u32 = 1_000;
 
 /// The most rows that one statement removes.
 const REMOVED_AT_ONCE: u32 = 2_000;
-
-/// The tenants that somebody follows, as this process knows them.
-#[derive(Debug, Default)]
-pub(crate) struct Watched {
-    any: AtomicBool,
-    tenants: RwLock<HashSet<TenantId>>,
-}
-
-impl Watched {
-    /// Whether any tenant is followed. Recording asks this for each batch.
-    pub(crate) fn is_any(&self) -> bool {
-        self.any.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn has(&self, tenant: &TenantId) -> bool {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner).contains(tenant)
-    }
-
-    fn set(&self, tenants: HashSet<TenantId>) {
-        let any = !tenants.is_empty();
-        *self.tenants.write().unwrap_or_else(PoisonError::into_inner) = tenants;
-        self.any.store(any, Ordering::Relaxed);
-    }
-
-    fn add(&self, tenants: impl Iterator<Item = TenantId>) {
-        self.tenants.write().unwrap_or_else(PoisonError::into_inner).extend(tenants);
-        self.any.store(true, Ordering::Relaxed);
-    }
-}
 
 impl Store {
     /// Notes that somebody follows these tenants, for [`TAIL_KEPT`]. Workers hear of it within a second or two.

@@ -1,19 +1,21 @@
-//! Who follows, within limits.
+//! Who follows what happens, within limits.
+
+mod filter;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use postrider_core::id::TailPlaceId;
 use postrider_core::{TenantId, Timestamp};
 use postrider_store::Store;
 use postrider_telemetry::metric;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::filter::Filter;
-use super::item::Item;
-use super::reader;
+pub(crate) use self::filter::Filter;
 use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::rate::Exceeded;
@@ -26,7 +28,7 @@ const MAX_VIEWERS: usize = 200;
 const WAITING: usize = 50;
 
 /// How many rows a viewer gets in a second.
-pub(super) const ROWS_PER_SECOND: f64 = 50.0;
+pub(crate) const ROWS_PER_SECOND: f64 = 50.0;
 
 /// After how many seconds a client that was refused should try again.
 const RETRY_AFTER: u64 = 5;
@@ -36,8 +38,8 @@ const RETRY_AFTER: u64 = 5;
 pub(crate) struct Viewers(Arc<Shared>);
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) store: Store,
+pub(crate) struct Shared {
+    pub(crate) store: Store,
     all: Mutex<All>,
     /// Whether the server stops.
     closing: watch::Sender<bool>,
@@ -51,25 +53,44 @@ struct All {
     reading: bool,
 }
 
+/// A row as viewers are sent it.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) id: TailPlaceId,
+    /// For those who may see payloads.
+    pub(crate) shown: Bytes,
+    /// For the others, if there is a difference.
+    pub(crate) hidden: Option<Bytes>,
+}
+
+impl Item {
+    pub(crate) fn frame(&self, shows_payloads: bool) -> Bytes {
+        match &self.hidden {
+            Some(hidden) if !shows_payloads => hidden.clone(),
+            _ => self.shown.clone(),
+        }
+    }
+}
+
 /// A viewer, as the reader sees it.
 #[derive(Debug)]
-pub(super) struct Viewer {
-    pub(super) tenant: TenantId,
+pub(crate) struct Viewer {
+    pub(crate) tenant: TenantId,
     actor: String,
     /// When it came.
-    pub(super) joined_at: Timestamp,
-    pub(super) filter: Filter,
+    pub(crate) joined_at: Timestamp,
+    pub(crate) filter: Filter,
     items: mpsc::Sender<Arc<Item>>,
-    pub(super) missing: Missing,
+    pub(crate) missing: Missing,
     rate: Mutex<Rate>,
 }
 
 /// What a viewer was not sent, since it was last told.
 #[derive(Debug, Default)]
-pub(super) struct Missing {
-    pub(super) rows: AtomicU64,
-    pub(super) overload: AtomicBool,
-    pub(super) gap: AtomicBool,
+pub(crate) struct Missing {
+    pub(crate) rows: AtomicU64,
+    pub(crate) overload: AtomicBool,
+    pub(crate) gap: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -80,13 +101,13 @@ struct Rate {
 
 /// A viewer's place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Joined {
+pub(crate) struct Joined {
     shared: Arc<Shared>,
     number: u64,
-    pub(super) viewer: Arc<Viewer>,
-    pub(super) items: mpsc::Receiver<Arc<Item>>,
-    pub(super) closing: watch::Receiver<bool>,
-    pub(super) shows_payloads: bool,
+    pub(crate) viewer: Arc<Viewer>,
+    pub(crate) items: mpsc::Receiver<Arc<Item>>,
+    pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) shows_payloads: bool,
 }
 
 impl Viewers {
@@ -100,16 +121,16 @@ impl Viewers {
         self.0.closing.send_replace(true);
     }
 
-    /// Takes a place, and starts the reader if nobody else follows.
+    /// Takes a place. Nobody reads for the viewers yet if the second of the results is there: then a reader must be started.
     ///
     /// # Errors
     /// 429 if the key or the server has too many viewers.
-    pub(super) fn join(
+    pub(crate) fn join(
         &self,
         caller: &Caller,
         filter: Filter,
         shows_payloads: bool,
-    ) -> Result<Joined, Problem> {
+    ) -> Result<(Joined, Option<Arc<Shared>>), Problem> {
         let actor = caller.actor.id();
         let (sender, items) = mpsc::channel(WAITING);
         let mut all = self.0.lock();
@@ -134,12 +155,10 @@ impl Viewers {
         let number = all.next;
         all.viewers.insert(number, Arc::clone(&viewer));
         set_gauge(&all);
-        if !all.reading {
-            all.reading = true;
-            tokio::spawn(reader::run(Arc::clone(&self.0)));
-        }
+        let unread = (!all.reading).then(|| Arc::clone(&self.0));
+        all.reading = true;
         let closing = self.0.closing.subscribe();
-        Ok(Joined { shared: Arc::clone(&self.0), number, viewer, items, closing, shows_payloads })
+        Ok((Joined { shared: Arc::clone(&self.0), number, viewer, items, closing, shows_payloads }, unread))
     }
 }
 
@@ -149,7 +168,7 @@ impl Shared {
     }
 
     /// The viewers of each tenant. `None`, and the reader must end, if there are none.
-    pub(super) fn by_tenant(&self) -> Option<HashMap<TenantId, Vec<Arc<Viewer>>>> {
+    pub(crate) fn by_tenant(&self) -> Option<HashMap<TenantId, Vec<Arc<Viewer>>>> {
         let mut all = self.lock();
         if all.viewers.is_empty() {
             all.reading = false;
@@ -165,7 +184,7 @@ impl Shared {
 
 impl Viewer {
     /// Whether the viewer's rate allows another row.
-    pub(super) fn admit(&self) -> bool {
+    pub(crate) fn admit(&self) -> bool {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let earned = (now - rate.at).as_secs_f64() * ROWS_PER_SECOND;
@@ -178,13 +197,13 @@ impl Viewer {
     }
 
     /// Hands a row over, or counts it if too many wait.
-    pub(super) fn send(&self, item: &Arc<Item>) {
+    pub(crate) fn send(&self, item: &Arc<Item>) {
         if self.items.try_send(Arc::clone(item)).is_err() {
             self.leave_out(1);
         }
     }
 
-    pub(super) fn leave_out(&self, rows: u64) {
+    pub(crate) fn leave_out(&self, rows: u64) {
         self.missing.rows.fetch_add(rows, Ordering::Relaxed);
     }
 }
@@ -202,6 +221,6 @@ fn set_gauge(all: &All) {
 }
 
 /// How long a row takes at the rate of a viewer.
-pub(super) fn pace() -> Duration {
+pub(crate) fn pace() -> Duration {
     Duration::from_secs_f64(1.0 / ROWS_PER_SECOND)
 }

@@ -10,14 +10,14 @@ const MAX_TYPES: usize = 10;
 
 /// What a viewer wants to see. All that is given must fit.
 #[derive(Clone, Debug)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     types: Vec<EventPattern>,
-    pub(super) subscriber: Option<SubscriberId>,
+    pub(crate) subscriber: Option<SubscriberId>,
     status: Option<DeliveryStatus>,
 }
 
 impl Filter {
-    pub(super) fn new(
+    pub(crate) fn new(
         types: Option<&str>,
         subscriber: Option<SubscriberId>,
         status: Option<DeliveryStatus>,
@@ -32,11 +32,11 @@ impl Filter {
     }
 
     /// Whether the viewer can see any event. Events have neither a subscriber nor a status.
-    pub(super) fn wants_events(&self) -> bool {
+    pub(crate) fn wants_events(&self) -> bool {
         self.subscriber.is_none() && self.status.is_none()
     }
 
-    pub(super) fn wants(&self, what: &TailWhat) -> bool {
+    pub(crate) fn wants(&self, what: &TailWhat) -> bool {
         match what {
             TailWhat::Event(event) => self.wants_events() && self.wants_type(&event.event_type),
             TailWhat::Delivery(happened) => {
