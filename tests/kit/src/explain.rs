@@ -33,7 +33,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 19] = [
+pub const LARGE: [&str; 22] = [
     "jobs",
     "scheduled_jobs",
     "claims",
@@ -53,6 +53,9 @@ pub const LARGE: [&str; 19] = [
     "request_keys",
     "subscriber_counts",
     "owner_notices",
+    "replays",
+    "replay_rows",
+    "tail_rows",
 ];
 
 /// Nodes that pass on the rows of the node below, in its order.
