@@ -45,6 +45,7 @@ mod m0028_owners;
 mod m0029_filters;
 mod m0030_plugins;
 mod m0031_versions;
+mod m0032_replays_and_tail;
 mod m0033_outbox;
 mod schema;
 
@@ -86,6 +87,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0029_filters::Migration),
             Box::new(m0030_plugins::Migration),
             Box::new(m0031_versions::Migration),
+            Box::new(m0032_replays_and_tail::Migration),
             Box::new(m0033_outbox::Migration),
         ]
     }

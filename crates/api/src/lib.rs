@@ -15,9 +15,11 @@
 //! | [`plugin`] | plugins of the deployment |
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
+//! | [`replay`] | replays: delivering again what matches a filter |
 //! | [`simulate`] | what would be sent, and why |
 //! | [`explain`] | which subscribers got an event, and why others did not |
 //! | [`queue`] | workers, and what waits in the queue |
+//! | [`tail`] | what happens, as server-sent events |
 //! | [`stats`], [`series`] | statistics |
 //! | [`problem`] | errors (RFC 9457) |
 //! | [`list`], [`moment`] | pages of lists, and points in time |
@@ -39,11 +41,13 @@ pub mod plugin;
 pub mod policy;
 pub mod problem;
 pub mod queue;
+pub mod replay;
 pub mod secret;
 pub mod series;
 pub mod simulate;
 pub mod stats;
 pub mod subscriber;
+pub mod tail;
 pub mod tenant;
 pub mod transform;
 

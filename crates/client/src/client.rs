@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -117,12 +118,36 @@ impl Client {
         self.read(Method::POST, path, body.into()).await
     }
 
+    /// Posts to a path that takes no body.
+    pub(crate) async fn post_nothing<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.read(Method::POST, path, Bytes::new()).await
+    }
+
     /// Deletes what is at a path.
     ///
     /// # Errors
     /// Fails as [`Client::get`] does.
     pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.send(Method::DELETE, path, Bytes::new()).await.map(|_| ())
+    }
+
+    /// Opens a stream of server-sent events. Only its beginning is bound by the timeout of the client.
+    pub(crate) async fn open(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Incoming, ClientError> {
+        let opening = self.request(Method::GET, path, Bytes::new(), headers);
+        let response =
+            timeout(self.timeout, opening).await.map_err(|_| ClientError::Timeout(self.timeout))??;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response.into_body());
+        }
+        let body = timeout(self.timeout, whole(status, response.into_body()))
+            .await
+            .map_err(|_| ClientError::Timeout(self.timeout))??;
+        Err(refused(status, &body))
     }
 
     async fn read<T: DeserializeOwned>(
@@ -148,8 +173,7 @@ impl Client {
         if status.is_success() {
             return Ok((status, body));
         }
-        let problem: Problem = serde_json::from_slice(&body).map_err(|error| unreadable(status, error))?;
-        Err(ClientError::Refused(Box::new(problem)))
+        Err(refused(status, &body))
     }
 
     async fn exchange(
@@ -158,6 +182,18 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), ClientError> {
+        let response = self.request(method, path, body, &[]).await?;
+        let status = response.status();
+        Ok((status, whole(status, response.into_body()).await?))
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Unreachable {
             host: self.host.clone(),
             source,
@@ -169,14 +205,25 @@ impl Client {
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let request = request.body(Full::new(body)).map_err(|error| unreachable(error.into()))?;
-        let response = self.http.request(request).await.map_err(|error| unreachable(error.into()))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok((
-            status,
-            body.map_err(|source| ClientError::Unreadable { status: status.as_u16(), source })?.to_bytes(),
-        ))
+        self.http.request(request).await.map_err(|error| unreachable(error.into()))
+    }
+}
+
+/// The whole body of an answer.
+async fn whole(status: StatusCode, body: Incoming) -> Result<Bytes, ClientError> {
+    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    Ok(body.map_err(|source| ClientError::Unreadable { status: status.as_u16(), source })?.to_bytes())
+}
+
+/// The problem that an answer is.
+fn refused(status: StatusCode, body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => ClientError::Refused(Box::new(problem)),
+        Err(error) => unreadable(status, error),
     }
 }
 

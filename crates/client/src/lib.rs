@@ -9,9 +9,12 @@ mod lists;
 mod plugins;
 mod query;
 mod queue;
+mod replays;
+mod tail;
 
 pub use client::{Client, Config};
 pub use error::{ClientError, ConfigError, Failure};
+pub use tail::{Tail, TailEvent};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

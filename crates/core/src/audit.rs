@@ -49,5 +49,13 @@ words! {
         PluginAdded = 22, "plugin.added";
         /// A plugin was removed.
         PluginRemoved = 23, "plugin.removed";
+        /// A replay was started.
+        ReplayStarted = 30, "replay.started";
+        /// A replay was paused.
+        ReplayPaused = 31, "replay.paused";
+        /// A paused replay was resumed.
+        ReplayResumed = 32, "replay.resumed";
+        /// A replay was cancelled.
+        ReplayCancelled = 33, "replay.cancelled";
     }
 }

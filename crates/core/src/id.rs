@@ -60,6 +60,10 @@ kinds! {
     Audit, AuditId = "aud";
     /// The place of a tenant in lists, which are in the order of registration.
     TenantPlace, TenantPlaceId = "tnt";
+    /// The place of a row in the live tail, which is in the order of time.
+    TailPlace, TailPlaceId = "tlr";
+    /// The id of a replay.
+    Replay, ReplayId = "rpl";
 }
 
 /// How many of the last bits of a delivery's id are its number. They are zero in its event's id.
@@ -121,6 +125,13 @@ impl<K> Id<K> {
         self.uuid
     }
 
+    /// Returns the least id that can be made at a moment.
+    pub fn first_at(moment: Timestamp) -> Self {
+        // The first 48 bits of a UUIDv7 are Unix milliseconds.
+        let millis = u128::try_from(moment.millis()).unwrap_or(0).min((1 << 48) - 1);
+        Self::from_uuid(Uuid::from_u128(millis << 80))
+    }
+
     /// Returns when the id was made, by the clock of the process that made it.
     pub const fn made_at(self) -> Timestamp {
         // The first 48 bits of a UUIDv7 are Unix milliseconds.
@@ -170,6 +181,11 @@ impl EventId {
 }
 
 impl DeliveryId {
+    /// Returns the number of the delivery among those of its event. Those of the first edition have none.
+    pub fn number(self) -> usize {
+        usize::try_from(self.uuid.as_u128() & NUMBER).unwrap_or(EventId::MAX_DELIVERIES)
+    }
+
     /// Returns the event whose id this one begins with. Deliveries of the first edition store their event apart.
     pub fn event(self) -> EventId {
         Id::from_uuid(Uuid::from_u128(self.uuid.as_u128() & !NUMBER))

@@ -5,7 +5,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…`, `req_…`, `key_…`, `aud_…` |
+//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…`, `req_…`, `key_…`, `aud_…`, `rpl_…` |
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`audit`] | what the audit trail records |
@@ -22,6 +22,7 @@
 //! | [`expression`] | the text of an expression, for filters and transforms |
 //! | [`transform`] | the changes that a subscriber asks for before its data is sent |
 //! | [`json`] | JSON that is changed in places and otherwise kept as it is written |
+//! | [`replay`] | jobs that deliver again what matches a filter |
 //! | [`email`] | addresses of mail |
 //! | [`header`] | the headers that a subscriber adds to its requests |
 //! | [`object`] | structs that deserialise from JSON objects only |
@@ -56,6 +57,7 @@ pub mod plugin;
 pub mod policy;
 pub mod proxy_url;
 pub mod random;
+pub mod replay;
 pub mod retry;
 #[cfg(feature = "schema")]
 mod schema;
@@ -77,7 +79,9 @@ pub use email::EmailAddress;
 pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
 pub use expression::{Expression, ExpressionId};
 pub use header::CustomHeaders;
-pub use id::{AttemptId, AuditId, DeliveryId, EventId, Id, IdGenerator, JobId, KeyId, SubscriberId};
+pub use id::{
+    AttemptId, AuditId, DeliveryId, EventId, Id, IdGenerator, JobId, KeyId, ReplayId, SubscriberId,
+};
 pub use keyring::Keyring;
 pub use metadata::Metadata;
 pub use policy::Policy;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use postrider_core::SubscriberId;
 use postrider_database::InTransaction;
 use postrider_store::Store;
+use postrider_store::intake::Sift;
 use postrider_telemetry::label::BoundedLabel;
 
 use crate::commit::{Prepared, commit, write_in};
@@ -119,6 +120,11 @@ impl Dispatcher {
     /// is left. Needed only if the process that stored them may have died.
     pub fn resume_fan_outs(&self) {
         self.shared.fan_outs.wake();
+    }
+
+    /// Returns what asks the filters of subscribers about stored events, for replays of missed events.
+    pub fn filters(&self) -> &dyn Sift {
+        &self.shared.filters
     }
 
     /// Returns the store that events are written to.

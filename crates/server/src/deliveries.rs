@@ -26,7 +26,7 @@ use crate::problem::Problem;
 use crate::routes::Routes;
 use crate::state::ApiState;
 
-pub(crate) use attempts::attempt_view;
+pub(crate) use attempts::{attempt_view, hidden};
 
 const READ: Needs = Needs::scope(Scope::DeliveriesRead).for_some_subscribers();
 const RETRY: Needs = Needs::scope(Scope::DeliveriesRetry).for_some_subscribers();

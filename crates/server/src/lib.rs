@@ -54,6 +54,7 @@ mod problem;
 mod queue;
 mod rate;
 mod registry;
+mod replays;
 mod request_id;
 mod room;
 mod router;
@@ -62,7 +63,9 @@ mod server;
 mod state;
 mod stats;
 mod subscribers;
+mod tail;
 mod tenants;
+mod viewers;
 pub mod views;
 mod webhook;
 

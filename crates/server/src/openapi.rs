@@ -34,6 +34,8 @@ use crate::webhook;
         (name = "subscribers", description = "Endpoints that receive events"),
         (name = "deliveries", description = "One event on its way to one subscriber"),
         (name = "dead letters", description = "Deliveries that Postrider has given up"),
+        (name = "replays", description = "Delivering again what matches a filter"),
+        (name = "tail", description = "What happens, as it happens"),
         (name = "plugins", description = "WebAssembly modules that change what subscribers receive"),
         (name = "tenants", description = "The owners of data"),
         (name = "audit", description = "Who changed what, and when"),
@@ -42,7 +44,12 @@ use crate::webhook;
         (name = "queue", description = "Who is running, what is waiting, for how long, and why"),
         (name = "operation", description = "For operators and monitoring; no key required"),
     ),
-    components(schemas(postrider_api::Problem, postrider_core::audit::AuditAction))
+    components(schemas(
+        postrider_api::Problem,
+        postrider_api::tail::LeftOutView,
+        postrider_api::tail::TailAttemptView,
+        postrider_core::audit::AuditAction,
+    ))
 )]
 pub(crate) struct Api;
 

@@ -18,9 +18,10 @@ use crate::problem::Problem;
 use crate::rate::Quota;
 use crate::routes::{Requirements, Routes};
 use crate::state::{ApiState, Parts};
+use crate::viewers::Viewers;
 use crate::{
     address, audit, auth, body, dead_letters, deliveries, described, docs, event_types, events, keys, limits,
-    once, openapi, plugins, queue, request_id, stats, subscribers, tenants,
+    once, openapi, plugins, queue, replays, request_id, stats, subscribers, tail, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -28,6 +29,11 @@ use crate::{
 /// # Errors
 /// Fails if a value of `config` is out of bounds.
 pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
+    with_viewers(config, parts).map(|(router, _)| router)
+}
+
+/// The API, and those who follow what happens, whose responses end only at [`Viewers::close`].
+pub(crate) fn with_viewers(config: Config, parts: Parts) -> Result<(Router, Viewers), ConfigError> {
     config.validate()?;
     let telemetry = parts.telemetry.clone();
     let observer = Observer { ids: parts.store.ids().clone(), log: config.log_requests };
@@ -39,14 +45,16 @@ pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
         .method_not_allowed_fallback(no_method)
         .route_layer(middleware::from_fn_with_state(door, enter))
         .with_state(state.clone());
+    let viewers = state.viewers.clone();
     let description = described::routes(state, openapi::document(description));
-    Ok(api
+    let router = api
         .merge(telemetry)
         .merge(description)
         .merge(docs::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(observer, observed)))
+        .layer(middleware::from_fn_with_state(observer, observed));
+    Ok((router, viewers))
 }
 
 /// The OpenAPI description that the server answers at `/openapi.json`, as JSON.
@@ -66,6 +74,8 @@ fn api_routes() -> Routes {
     let routes = audit::routes(routes);
     let routes = plugins::routes(routes);
     let routes = queue::routes(routes);
+    let routes = replays::routes(routes);
+    let routes = tail::routes(routes);
     stats::routes(routes)
 }
 

@@ -28,8 +28,9 @@ use crate::address::Peer;
 use crate::config::{Config, ConfigError};
 use crate::places::{Place, Places};
 use crate::problem::Problem;
-use crate::router::router;
+use crate::router::with_viewers;
 use crate::state::Parts;
+use crate::viewers::Viewers;
 
 /// How long a request's head may take to arrive, and how long a connection may be idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,6 +50,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    viewers: Viewers,
     places: Places,
     delay: Duration,
     grace: Duration,
@@ -79,11 +81,11 @@ impl Server {
     pub async fn bind(address: SocketAddr, config: Config, parts: Parts) -> Result<Self, BindError> {
         let places = Places::new(config.connections, config.connections_per_address);
         let (delay, grace) = (config.delay, config.grace);
-        let router = router(config, parts)?;
+        let (router, viewers) = with_viewers(config, parts)?;
         let listening = TcpListener::bind(address).await;
         let listening = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = listening.map_err(|source| BindError::Listen { address, source })?;
-        Ok(Self { listener, address, router, places, delay, grace })
+        Ok(Self { listener, address, router, viewers, places, delay, grace })
     }
 
     /// The address, with the actual port.
@@ -103,7 +105,7 @@ impl Server {
     /// is idle: it cannot know that a request is on its way (RFC 9112, §9.5). Report the server as not ready when
     /// `shutdown` ends, so that load balancers send new clients elsewhere.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { listener, router, places, delay, grace, address: _ } = self;
+        let Self { listener, router, viewers, places, delay, grace, address: _ } = self;
         let mut open = Open {
             router,
             graceful: GracefulShutdown::new(),
@@ -112,6 +114,8 @@ impl Server {
         };
         open.accept_until(&listener, &places, shutdown).await;
         open.closing.store(true, Ordering::SeqCst);
+        // Their responses would never end.
+        viewers.close();
         open.accept_until(&listener, &places, sleep(delay)).await;
         // The system refuses connections from here on.
         open.accept_waiting(listener, &places);

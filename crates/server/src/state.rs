@@ -19,6 +19,7 @@ use crate::known_types::KnownTypes;
 use crate::pressure::Pressure;
 use crate::registry::Registry;
 use crate::room::Memory;
+use crate::viewers::Viewers;
 
 /// The components that the API calls.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) types: KnownTypes,
     pub(crate) keys: KnownKeys,
     pub(crate) guesses: Guesses,
+    /// Those who follow what happens.
+    pub(crate) viewers: Viewers,
     pub(crate) counts: Counts,
     /// The event types that metrics distinguish.
     pub(crate) event_types: BoundedLabel,
@@ -73,6 +76,7 @@ impl ApiState {
         let (keys, noting) = KnownKeys::start(store.clone());
         let guesses = Guesses::new(config.wrong_keys);
         let event_types = BoundedLabel::default();
+        let viewers = Viewers::new(store.clone());
         Self(Arc::new(Inner {
             shaper: Shaper::with_plugins(store.clone()),
             store,
@@ -87,6 +91,7 @@ impl ApiState {
             types,
             keys,
             guesses,
+            viewers,
             counts: Counts::default(),
             event_types,
             _noting: noting,

@@ -21,6 +21,7 @@ use crate::recording::deliveries::{Named, named};
 use crate::rollups::deliveries::{Counts, add};
 use crate::rollups::key::Key;
 use crate::row::{DEAD, PENDING, parse, unsigned};
+use crate::tail::Happened;
 use crate::turn::Turn;
 use crate::{Store, StoreError};
 
@@ -97,12 +98,13 @@ impl Store {
                 waiting.iter().map(|job| (job.owner.as_str(), job.subject, job.id.0)).collect();
             let ended = end_deliveries(&transaction, &tables, &named, end).await?;
             let mut counts: HashMap<Key, Counts> = HashMap::new();
+            let mut writes = Writes::new();
+            self.note_ended(ended.iter().map(|ended| (subscriber, ended)), end, &mut writes);
             for delivery in ended {
                 *drained.deliveries.entry(delivery.event_type.clone()).or_default() += 1;
                 count(&mut counts, subscriber, &delivery, end);
                 drained.notices.extend(notice(subscriber, delivery, end));
             }
-            let mut writes = Writes::new();
             add(counts, &mut writes);
             writes.execute(&transaction).await?;
             self.queue.remove_in(&transaction, lane, &waiting).await?;
@@ -122,6 +124,27 @@ impl Store {
             self.queue.wake(&[lane]);
         }
         Ok(Some(drained))
+    }
+
+    /// Adds to `writes` the ends of deliveries of tenants that somebody follows.
+    pub(crate) fn note_ended<'a>(
+        &self,
+        ended: impl Iterator<Item = (SubscriberId, &'a Ended)>,
+        end: End,
+        writes: &mut Writes,
+    ) {
+        if !self.watched.is_any() {
+            return;
+        }
+        let happened = ended.map(|(subscriber, ended)| Happened {
+            tenant: &ended.tenant,
+            delivery: ended.id,
+            subscriber,
+            event_type: &ended.event_type,
+            status: end.status(),
+            attempt: None,
+        });
+        self.note_with(&happened.collect::<Vec<_>>(), writes);
     }
 }
 

@@ -19,7 +19,7 @@ pub use crate::payload_gone::PayloadGone;
 
 use crate::attempt::End;
 use crate::deliveries::{Delivery, Numbering, of_event, read};
-use crate::draining::{count, end_deliveries};
+use crate::draining::{Ended, count, end_deliveries};
 use crate::entity::deliveries;
 use crate::queue_ids::{lane_of, queued};
 use crate::rollups::deliveries::{Counts, add};
@@ -165,6 +165,9 @@ impl Store {
         }
         let mut writes = Writes::new();
         add(counts, &mut writes);
+        let subscriber_of = |ended: &Ended| found.iter().find(|delivery| delivery.id == ended.id);
+        let of = ended.iter().filter_map(|ended| Some((subscriber_of(ended)?.subscriber, ended)));
+        self.note_ended(of, End::Cancelled, &mut writes);
         writes.execute(transaction).await?;
         // Lanes are locked in the order of their ids.
         jobs.sort_unstable();

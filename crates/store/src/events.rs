@@ -148,6 +148,11 @@ pub(crate) fn row_columns() -> String {
     )
 }
 
+/// The same columns without the envelope, which may be large.
+pub(crate) fn row_columns_without_envelope() -> String {
+    row_columns().replacen("envelope, ", "", 1)
+}
+
 /// Reads an event from a row with these columns.
 pub(crate) fn read_row(row: &QueryResult) -> Result<Event, StoreError> {
     read(Row::from_query_result(row, "")?)

@@ -159,7 +159,9 @@ impl Store {
         let Open { tenant, event_type, dispatched_at, range, channels, .. } = &open;
         let asked = Asked { tenant, event_type, channels: channels.as_ref() };
         let page = matching(&transaction, asked, *range, Some(*dispatched_at), max).await?;
-        let subscribers = self.sifted(&transaction, &open, page.matched, filters).await?;
+        let event = open.event_id;
+        let subscribers =
+            self.sifted(&transaction, tenant, event, channels.as_ref(), page.matched, filters).await?;
         let recipients: Vec<(SubscriberId, JobId)> =
             subscribers.into_iter().map(|subscriber| (subscriber, self.ids.next())).collect();
         let mut made = NewDeliveries::default();
@@ -185,10 +187,12 @@ impl Store {
     }
 
     /// Asks the filters of subscribers, if they have any, whether they get the event.
-    async fn sifted(
+    pub(crate) async fn sifted(
         &self,
-        transaction: &impl ConnectionTrait,
-        open: &Open,
+        connection: &impl ConnectionTrait,
+        tenant: &TenantId,
+        event: EventId,
+        channels: Option<&Channels>,
         matched: Vec<Match>,
         filters: &dyn Sift,
     ) -> Result<Vec<SubscriberId>, StoreError> {
@@ -197,12 +201,12 @@ impl Store {
         }
         let filtered = matched.iter().filter(|matched| matched.filter.is_some());
         let filtered: Vec<_> = filtered.map(|matched| matched.subscriber).collect();
-        let texts = self.filters_of(transaction, &filtered).await?;
+        let texts = self.filters_of(connection, &filtered).await?;
         let sql = "SELECT envelope FROM events WHERE tenant = $1 AND id = $2 AND payload_gone IS NULL";
-        let values = [open.tenant.as_str().into(), open.event_id.uuid().into()];
-        let envelope = query_one(transaction, sql, values).await?;
+        let values = [tenant.as_str().into(), event.uuid().into()];
+        let envelope = query_one(connection, sql, values).await?;
         let envelope = envelope.map(|row| column::<Vec<u8>>(&row, "envelope")).transpose()?.map(Into::into);
-        let event = StoredEvent { id: open.event_id, channels: open.channels.clone(), envelope };
+        let event = StoredEvent { id: event, channels: channels.cloned(), envelope };
         Ok(filters.sift(&event, matched, texts).await)
     }
 

@@ -21,7 +21,9 @@
 //! | [`explain`], [`versions`] | how subscribers matched events at the time of an event |
 //! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
+//! | [`replays`] | delivers again what matches a filter, step by step |
 //! | [`stats`] | totals and time series, read from roll-ups |
+//! | [`tail`] | what happens now, for those who follow it |
 //! | [`partitions`] | the partitions in which events, deliveries and attempts are |
 //! | [`request_keys`] | requests that are carried out once, however often they are repeated |
 //! | [`retention`] | removes what is older than the retention |
@@ -64,6 +66,7 @@ pub mod plugins;
 pub mod queue_ids;
 pub mod recording;
 pub mod refill;
+pub mod replays;
 pub mod request_keys;
 pub mod retention;
 mod rollups;
@@ -71,9 +74,11 @@ mod row;
 pub mod stats;
 mod store;
 pub mod subscribers;
+pub mod tail;
 pub mod tenants;
 mod turn;
 pub mod versions;
+mod watched;
 
 pub use error::StoreError;
 pub use page::{Page, PageRequest};

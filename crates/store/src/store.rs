@@ -11,6 +11,7 @@ use postrider_queue::TransactionalQueue;
 use crate::auditor::Auditor;
 use crate::loading::columns::ClaimedJoin;
 use crate::partitions::Known;
+use crate::watched::Watched;
 
 /// The repositories of one database, with the queue in the same database. Clones are cheap and share everything.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub struct Store {
     pub(crate) claimed: Arc<ClaimedJoin>,
     /// The span of time of the partitions that this process makes.
     pub(crate) partition_width: Duration,
+    /// The tenants whose deliveries somebody follows.
+    pub(crate) watched: Arc<Watched>,
     /// Who makes changes, if they are written to the audit trail.
     pub(crate) auditor: Option<Arc<Auditor>>,
 }
@@ -52,6 +55,7 @@ impl Store {
             swept: Arc::default(),
             claimed: Arc::default(),
             partition_width: Self::PARTITION,
+            watched: Arc::default(),
             auditor: None,
         }
     }

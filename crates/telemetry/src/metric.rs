@@ -4,10 +4,12 @@
 //! the documentation and the dashboards with it. Names begin with `webhook_`, except `http_server_…` and `process_…`,
 //! which are common names in the field.
 
+mod kinds;
 mod report;
 
 use metrics::Unit;
 
+pub use self::kinds::{BATCH_SIZES, Kind, Metric, Program, RETRY_DELAYS, SECONDS};
 pub use self::report::{build_info, database_connections, describe, partitions, start_at_zero};
 
 /// Accepted events, by [`EVENT_TYPE`].
@@ -69,6 +71,12 @@ pub const REFILLS: &str = "webhook_queue_refills_total";
 pub const REFILLED: &str = "webhook_queue_refilled_jobs_total";
 /// Duration of a step that makes deliveries of such an event.
 pub const FAN_OUT_STEP: &str = "webhook_fan_out_step_duration_seconds";
+/// Replays that were started, or have ended, by [`STATUS`]: `started`, `done`, `cancelled`.
+pub const REPLAYS: &str = "webhook_replays_total";
+/// Members of replays that were made pending or passed over, by [`RESULT`]: `done`, or why not.
+pub const REPLAYED: &str = "webhook_replayed_deliveries_total";
+/// Duration of a step of a replay.
+pub const REPLAY_STEP: &str = "webhook_replay_step_duration_seconds";
 /// Duration of a claim.
 pub const CLAIM_DURATION: &str = "webhook_claim_duration_seconds";
 /// Leases that expired while their worker was still on the job.
@@ -106,6 +114,10 @@ pub const FILTERS: &str = "webhook_filters_total";
 pub const TRANSFORM_FAILURES: &str = "webhook_transform_failures_total";
 /// API requests answered with 429, by [`REASON`]: `key` (above its rate), `address` (too many wrong keys).
 pub const API_LIMITED: &str = "webhook_api_limited_total";
+/// Viewers that follow `GET /v1/tail`.
+pub const TAIL_VIEWERS: &str = "webhook_tail_viewers";
+/// Rows of `GET /v1/tail`, by [`RESULT`]: `sent`, `left_out` (above a viewer's rate).
+pub const TAIL_ROWS: &str = "webhook_tail_rows_total";
 /// Log lines that were dropped because nobody read them in time.
 pub const LOG_LINES_DROPPED: &str = "webhook_log_lines_dropped_total";
 /// Always 1; the labels [`PROGRAM`] and [`VERSION`] carry the information.
@@ -121,7 +133,7 @@ pub const STATE: &str = "state";
 pub const ATTEMPT_NUMBER: &str = "attempt_number";
 /// Label: why a subscriber was deactivated, or a request refused.
 pub const REASON: &str = "reason";
-/// Label: what a filter answered.
+/// Label: what a filter answered, or what became of a row.
 pub const RESULT: &str = "result";
 /// Label: how a notice to an owner is sent.
 pub const CHANNEL: &str = "channel";
@@ -137,64 +149,6 @@ pub const ROUTE: &str = "route";
 pub const PROGRAM: &str = "program";
 /// Label: the program's version.
 pub const VERSION: &str = "version";
-
-/// Bucket bounds for times in seconds, from 1 ms (a receiver nearby) to 60 s (longer than the default timeouts).
-pub const SECONDS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Bucket bounds for retry delays in seconds: the default schedule with its jitter, and an hour for `Retry-After`.
-pub const RETRY_DELAYS: &[f64] = &[1.1, 5.5, 33.0, 132.0, 660.0, 1980.0, 3600.0];
-/// Bucket bounds for the sizes of batches.
-pub const BATCH_SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
-
-/// The type of a metric.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
-    /// A number that only grows.
-    Counter,
-    /// A number that goes up and down.
-    Gauge,
-    /// A distribution over buckets with these upper bounds, in ascending order.
-    Histogram(&'static [f64]),
-}
-
-/// A program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// `postrider-server`.
-    Server,
-    /// `postrider-worker`.
-    Worker,
-    /// `postrider`: server and worker in one process.
-    Whole,
-}
-
-impl Program {
-    /// Returns the binary's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Server => "postrider-server",
-            Self::Worker => "postrider-worker",
-            Self::Whole => "postrider",
-        }
-    }
-}
-
-/// A metric and its description.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// The name on `/metrics`.
-    pub name: &'static str,
-    /// The type.
-    pub kind: Kind,
-    /// The unit of its values.
-    pub unit: Unit,
-    /// The names of its labels.
-    pub labels: &'static [&'static str],
-    /// The program that reports it; [`Program::Whole`] if both server and worker do.
-    pub from: Program,
-    /// One sentence for `/metrics` that says what it measures.
-    pub help: &'static str,
-}
 
 /// Every metric except the `process_…` ones, which their collector describes.
 pub const ALL: &[Metric] = {
@@ -353,6 +307,25 @@ pub const ALL: &[Metric] = {
         metric(REFILLS, Counter, COUNT, &[], Worker, "Refills of the queue that began."),
         metric(REFILLED, Counter, COUNT, &[], Worker, "Jobs that the queue had lost and got again."),
         metric(FAN_OUT_STEP, Histogram(SECONDS), TIME, &[], Whole, "Duration of a step of a fan-out."),
+        metric(REPLAYS, Counter, COUNT, &[STATUS], Whole, "Replays that were started, done or cancelled."),
+        metric(
+            REPLAYED,
+            Counter,
+            COUNT,
+            &[RESULT],
+            Worker,
+            "Members of replays that were made pending, or passed over for a reason.",
+        ),
+        metric(REPLAY_STEP, Histogram(SECONDS), TIME, &[], Worker, "Duration of a step of a replay."),
+        metric(TAIL_VIEWERS, Gauge, COUNT, &[], Server, "Viewers that follow the live tail."),
+        metric(
+            TAIL_ROWS,
+            Counter,
+            COUNT,
+            &[RESULT],
+            Server,
+            "Rows of the live tail that were sent, or left out above a viewer's rate.",
+        ),
         metric(CLAIM_DURATION, Histogram(SECONDS), TIME, &[], Worker, "Duration of a claim of jobs."),
         metric(
             LEASES_LOST,

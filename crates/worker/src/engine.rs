@@ -66,6 +66,7 @@ impl Worker {
             payloads: Payloads::new(config.payload_memory, config.concurrency.get()),
             clock: ClockMonitor::default(),
             drained: Mutex::default(),
+            replayed: Mutex::default(),
             retention: Mutex::default(),
             proxies: Proxies::default(),
             trouble: TroubleMonitor::default(),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use postrider_core::TenantId;
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
 use postrider_queue::LaneId;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) clock: ClockMonitor,
     /// The lane after which draining goes on.
     pub(crate) drained: Mutex<Option<LaneId>>,
+    /// The tenant after which replays go on.
+    pub(crate) replayed: Mutex<Option<TenantId>>,
     /// The retention that was last logged.
     pub(crate) retention: Mutex<Option<Retention>>,
     /// The egress proxies of tenants.

@@ -13,6 +13,7 @@ mod keep_partitions;
 mod measure;
 mod notify_owners;
 mod read_proxies;
+mod read_watched;
 mod refill;
 mod relay;
 mod remove_audit;
@@ -21,7 +22,10 @@ mod remove_keys;
 mod remove_lanes;
 mod remove_of_tenants;
 mod remove_payloads;
+mod remove_replays;
 mod remove_statistics;
+mod remove_tail;
+mod replay;
 mod rescue;
 mod steps;
 mod tidy;
@@ -39,7 +43,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 23] = [
+const TASKS: [Task; 27] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -62,6 +66,12 @@ const TASKS: [Task; 23] = [
     Task::of_each("read egress proxies", read_proxies::interval, |shared| {
         Box::pin(read_proxies::run(shared))
     }),
+    Task::of_each("read who follows deliveries", read_watched::interval, |shared| {
+        Box::pin(read_watched::run(shared))
+    }),
+    Task::of_one("remove old rows of the live tail", remove_tail::interval, |shared| {
+        Box::pin(remove_tail::run(shared))
+    }),
     Task::of_each("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
     Task::of_one("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
     Task::of_one("relay the outbox", relay::interval, |shared| Box::pin(relay::run(shared))),
@@ -76,6 +86,10 @@ const TASKS: [Task; 23] = [
         Box::pin(hold_lanes::run(shared))
     }),
     Task::of_one("continue fan-outs", fan_out::interval, |shared| Box::pin(fan_out::run(shared))),
+    Task::of_one("continue replays", replay::interval, |shared| Box::pin(replay::run(shared))),
+    Task::of_one("remove old replays", remove_replays::interval, |shared| {
+        Box::pin(remove_replays::run(shared))
+    }),
     Task::of_one("remove idempotency keys", remove_keys::interval, |shared| {
         Box::pin(remove_keys::run(shared))
     }),

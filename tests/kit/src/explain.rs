@@ -33,7 +33,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 20] = [
+pub const LARGE: [&str; 23] = [
     "jobs",
     "scheduled_jobs",
     "claims",
@@ -54,6 +54,9 @@ pub const LARGE: [&str; 20] = [
     "subscriber_counts",
     "owner_notices",
     "subscriber_versions",
+    "replays",
+    "replay_rows",
+    "tail_rows",
 ];
 
 /// Nodes that pass on the rows of the node below, in its order.

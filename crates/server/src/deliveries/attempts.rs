@@ -94,7 +94,7 @@ fn timings_view(phases: Phases) -> TimingsView {
 }
 
 /// An attempt for a key that may not read payloads.
-fn hidden(attempt: AttemptView) -> AttemptView {
+pub(crate) fn hidden(attempt: AttemptView) -> AttemptView {
     let response = attempt.response.map(|response| ResponseView {
         headers: Vec::new(),
         body: String::new(),

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use http::Method;
+use postrider_core::TenantId;
+use postrider_core::replay::ReplayMode;
 use postrider_server::Config;
+use postrider_store::deliveries::DeliveryFilter;
+use postrider_store::replays::Started;
 use serde_json::{Value, json};
 
 use crate::api::TestServer;
@@ -35,6 +39,11 @@ async fn every_change_is_in_the_audit_trail() {
     let (_, key) = made(&server, &server.api, &acme(&["observer"])).await;
     let key = key["id"].as_str().unwrap();
     server.api.post("/v1/tenants", &json!({"id": "third"})).await;
+    // Nobody takes a step of it.
+    let all = DeliveryFilter::default();
+    let replay = server.store.start_replay(&TenantId::default(), ReplayMode::All, &all).await.unwrap();
+    let Started::Replay(replay) = replay else { panic!("too many replays") };
+    let replay = &*replay.id.to_string();
     let new_subscriber = json!({"url": "http://127.0.0.1:9/", "events": ["*"]});
     // In an order in which each of them succeeds. Dispatched events are on record themselves.
     let calls = [
@@ -51,6 +60,10 @@ async fn every_change_is_in_the_audit_trail() {
         ("POST /v1/subscribers/{id}/deactivate", subscriber, json!(null), "subscriber.changed"),
         ("POST /v1/subscribers/{id}/activate", subscriber, json!(null), "subscriber.changed"),
         ("DELETE /v1/subscribers/{id}", subscriber, json!(null), "subscriber.deleted"),
+        ("POST /v1/replays", "", json!({"filter": {}, "mode": "all"}), "replay.started"),
+        ("POST /v1/replays/{id}/pause", replay, json!(null), "replay.paused"),
+        ("POST /v1/replays/{id}/resume", replay, json!(null), "replay.resumed"),
+        ("POST /v1/replays/{id}/cancel", replay, json!(null), "replay.cancelled"),
         ("POST /v1/tenants", "", json!({"id": "fourth"}), "tenant.registered"),
         ("PATCH /v1/tenants/{id}", "third", json!({"name": "x"}), "tenant.changed"),
         ("DELETE /v1/tenants/{id}", "third", json!(null), "tenant.deleted"),

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::api::{TestServer, fields};
 
-const USED_UP: End = End::Dead(DeadReason::AttemptsUsedUp);
+pub(crate) const USED_UP: End = End::Dead(DeadReason::AttemptsUsedUp);
 
 /// Ends all pending deliveries after one attempt each.
-async fn end_all(server: &TestServer, end: End) {
+pub(crate) async fn end_all(server: &TestServer, end: End) {
     let store = &server.store;
     loop {
         let claim = Claim::new(LeaseToken(store.ids().next_uuid()), 100, Duration::from_mins(1));

@@ -51,6 +51,8 @@ mod queue;
 #[cfg(test)]
 mod receiver_auth;
 #[cfg(test)]
+mod replays;
+#[cfg(test)]
 mod series;
 #[cfg(test)]
 mod server;
@@ -58,5 +60,7 @@ mod server;
 mod simulate;
 #[cfg(test)]
 mod subscribers;
+#[cfg(test)]
+mod tail;
 #[cfg(test)]
 mod tenants;

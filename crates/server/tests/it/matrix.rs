@@ -47,6 +47,7 @@ impl Route {
             "subscribers" => "sub_01h455vb4pex5vsknk084sn02q",
             "deliveries" | "dead-letters" => "dlv_01h455vb4pex5vsknk084sn02q",
             "keys" => "key_01h455vb4pex5vsknk084sn02q",
+            "replays" => "rpl_01h455vb4pex5vsknk084sn02q",
             "tenants" => "unknown",
             other => other,
         };
@@ -184,6 +185,7 @@ async fn foreign_ids_are_answered_as_unknown_ones() {
     let (_, event) = own.post("/v1/events", &json!({"event": "order.created", "data": {}})).await;
     let (_, deliveries) = own.get("/v1/deliveries").await;
     let (_, key) = own.post("/v1/keys", &json!({"name": "n", "scopes": ["observer"]})).await;
+    let (_, replay) = own.post("/v1/replays", &json!({"filter": {}, "mode": "all"})).await;
     let other = json!({"name": "n", "tenant": "other", "scopes": ["tenant_admin"]});
     let (foreign, _) = made(&server, &server.api, &other).await;
     let operator = server.tenant("other");
@@ -193,6 +195,7 @@ async fn foreign_ids_are_answered_as_unknown_ones() {
             "subscribers" => &subscriber["id"],
             "deliveries" | "dead-letters" => &deliveries["data"][0]["id"],
             "keys" => &key["id"],
+            "replays" => &replay["id"],
             "tenants" => &json!("acme"),
             other => panic!("{other}: which id is foreign?"),
         };

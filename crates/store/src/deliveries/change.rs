@@ -19,6 +19,7 @@ use crate::queue_ids::{lane_of, queued};
 use crate::rollups::deliveries::{Counts, add};
 use crate::row::{CANCELLED, PENDING};
 use crate::subscribers::is_active;
+use crate::tail::Happened;
 use crate::{Store, StoreError};
 
 /// The result of a request to retry or cancel a delivery.
@@ -97,6 +98,15 @@ impl Store {
         let counts = Counts { cancelled: 1, spent: i64::from(delivery.attempts), ..Counts::default() };
         let mut writes = Writes::new();
         add(HashMap::from([(rollup_key(tenant, &delivery), counts)]), &mut writes);
+        let happened = Happened {
+            tenant,
+            delivery: id,
+            subscriber: delivery.subscriber,
+            event_type: &delivery.event_type,
+            status: DeliveryStatus::Cancelled,
+            attempt: None,
+        };
+        self.note_with(&[happened], &mut writes);
         writes.execute(&transaction).await?;
         // So that it takes no turn of its lane. One that is running finishes, and one far behind is stale.
         if let Some(job) = delivery.job {

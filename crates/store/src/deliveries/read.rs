@@ -76,6 +76,18 @@ pub struct DeliveryFilter {
 }
 
 impl DeliveryFilter {
+    /// Returns whether a delivery matches.
+    pub(crate) fn matches(&self, delivery: &Delivery) -> bool {
+        let Self { subscriber, event_type, event_id, status, response_status, since, until } = self;
+        subscriber.is_none_or(|subscriber| subscriber == delivery.subscriber)
+            && event_type.as_ref().is_none_or(|event_type| *event_type == delivery.event_type)
+            && event_id.is_none_or(|event| event == delivery.event_id)
+            && status.is_none_or(|status| status == delivery.status)
+            && response_status.is_none_or(|code| Some(code) == delivery.response_status)
+            && since.is_none_or(|since| delivery.created_at >= since)
+            && until.is_none_or(|until| delivery.created_at < until)
+    }
+
     /// Whether an index finds exactly the deliveries that match.
     fn is_met_by_candidates(&self) -> bool {
         let Self { subscriber, event_id, status, .. } = self;

@@ -34,6 +34,7 @@ impl Store {
             return Ok(false);
         }
         attempts::insert(&self.ids, outcomes, &applied, &mut guarded.writes);
+        self.note_outcomes(outcomes, &applied, &mut guarded.writes);
         rollups::deltas::add(counts::of(outcomes, &applied), &mut guarded.writes);
         match guarded.execute(self.database.connection()).await {
             // The partition was dropped: no delivery was pending in it.

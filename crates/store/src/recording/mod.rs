@@ -8,12 +8,14 @@
 //! | `deliveries` | the new state of the deliveries |
 //! | `attempts` | the log of attempts |
 //! | `counts` | the roll-ups |
+//! | `tail` | what happened, for those who follow it |
 //! | `fast` | all of that in one statement, for plain successes: [`Store::record_fast`] |
 
 mod attempts;
 mod counts;
 pub(crate) mod deliveries;
 mod fast;
+mod tail;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -157,6 +159,7 @@ impl Store {
         }
         let mut writes = Writes::new();
         attempts::insert(&self.ids, outcomes, &applied, &mut writes);
+        self.note_outcomes(outcomes, &applied, &mut writes);
         rollups::deltas::add(counts::of(outcomes, &applied), &mut writes);
         writes.execute(transaction).await?;
         let failing = outcomes.iter().filter(|one| applied.get(&one.lease.job).is_none_or(|one| one.failing));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use postrider_core::plugin::{PluginConfig, PluginName, SelectedPlugin};
+use postrider_core::replay::ReplayMode;
 use postrider_core::{
     DeadReason, DeliveryId, ErrorKind, EventType, Secret, SubscriberId, SystemRandom, Verdict, chain,
 };
@@ -17,10 +18,12 @@ use postrider_queue::{Claim, Finish, JobId, LaneId, LaneSettings, Lease, LeaseTo
 use postrider_store::StoreError;
 use postrider_store::attempt::{Attempt, DeliveryRef, End, Outcome};
 use postrider_store::dead_letters::{AttemptBudget, DeadFilter};
+use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{Crowd, Everyone};
 use postrider_store::queue_ids::lane_of;
+use postrider_store::replays::{ReplayChange, Started};
 use postrider_store::retention::{Age, Retention};
 use postrider_store::subscribers::SubscriberChange;
 use postrider_store::tenants::{EgressProxy, NewTenant, Tenant};
@@ -80,11 +83,13 @@ enum Operation {
     ChoosePlugin,
     ChangePatterns,
     RemoveOldVersions,
+    Replay,
+    ReplayMissed,
 }
 
 use Operation::*;
 
-const ALL: [Operation; 42] = [
+const ALL: [Operation; 44] = [
     Dispatch,
     RecordSuccesses,
     RecordSuccessesOfAFailingSubscriber,
@@ -127,6 +132,8 @@ const ALL: [Operation; 42] = [
     ChoosePlugin,
     ChangePatterns,
     RemoveOldVersions,
+    Replay,
+    ReplayMissed,
 ];
 
 /// Sleeps whenever a row of these tables is changed or deleted, and therefore locked.
@@ -146,6 +153,7 @@ const SLOW: &str = "
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON scheduled_jobs FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON claims FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON lanes FOR EACH ROW EXECUTE FUNCTION rest();
+    CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON replays FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON fan_outs FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON tenants FOR EACH ROW EXECUTE FUNCTION rest();
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON events FOR EACH ROW EXECUTE FUNCTION rest();
@@ -463,6 +471,11 @@ impl Ground {
                 store.remove_old_versions(none).await.map_err(text)?;
             }
             CreateSubscriber => drop(stage.subscribe(tenant, true).await),
+            Replay => self.replay(stage, ReplayMode::All).await?,
+            ReplayMissed => {
+                stage.subscribe(tenant, true).await;
+                self.replay(stage, ReplayMode::Missed).await?;
+            }
             NotifyOwners => {
                 let due = format!(
                     "UPDATE subscribers SET auth_expires_at = 1, auth_warn_at = 1 WHERE id = '{}'",
@@ -541,6 +554,27 @@ impl Ground {
                 FannedOut::Step(_) | FannedOut::Nothing => break,
             }
         }
+        Ok(())
+    }
+
+    /// Replays what the subscribers of this pair have, or others have missed of it.
+    async fn replay(&self, stage: &Stage, mode: ReplayMode) -> Result<(), String> {
+        let (store, tenant) = (&stage.store, &stage.tenant);
+        let event = self.dead[0].event();
+        let filter = match mode {
+            ReplayMode::Missed => DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() },
+            _ => DeliveryFilter { subscriber: Some(self.subscribers[0]), ..DeliveryFilter::default() },
+        };
+        let Started::Replay(replay) = store.start_replay(tenant, mode, &filter).await.map_err(text)? else {
+            return Ok(());
+        };
+        for _ in 0..20 {
+            if store.step_replay(tenant, replay.id, &Everyone).await.map_err(text)?.is_none() {
+                break;
+            }
+        }
+        store.change_replay(tenant, replay.id, ReplayChange::Cancel).await.map_err(text)?;
+        store.clean_replays().await.map_err(text)?;
         Ok(())
     }
 

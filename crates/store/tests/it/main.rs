@@ -57,6 +57,8 @@ mod plans_of_tenants;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]
+mod replays;
+#[cfg(test)]
 mod request_keys;
 #[cfg(test)]
 mod retention;
@@ -72,6 +74,8 @@ mod stage;
 mod statistics;
 #[cfg(test)]
 mod subscriber_counts;
+#[cfg(test)]
+mod tail;
 #[cfg(test)]
 mod tenant_retention;
 #[cfg(test)]

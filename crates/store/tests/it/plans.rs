@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use postrider_core::Metadata;
+use postrider_core::id::TailPlaceId;
+use postrider_core::replay::ReplayMode;
 use postrider_core::{
     AgentId, Channels, DeadReason, DeliveryStatus, ErrorKind, EventId, EventType, SubscriberId, TenantId,
     Verdict, id,
@@ -18,9 +20,11 @@ use postrider_store::fan_out::{FanOutRow, FannedOut};
 use postrider_store::health::BreakerPolicy;
 use postrider_store::intake::{Audience, Crowd, DeliveryRow, EventRow, Everyone, KeyRow};
 use postrider_store::loading::Loaded;
+use postrider_store::replays::{ReplayChange, Started};
 use postrider_store::retention::{Age, Retention};
 use postrider_store::stats::StatsFilter;
 use postrider_store::subscribers::{SubscriberChange, SubscriberFilter};
+use postrider_store::tail::TailFrom;
 use postrider_store::tenants::NewTenant;
 use postrider_store::{PageRequest, Store};
 use postrider_testkit::TestDatabase;
@@ -276,6 +280,17 @@ impl Test {
             store.requeue(tenant, &filter, AttemptBudget::FromZero, 10).await.unwrap();
         }
         check("requeue");
+        self.replay(&store, other).await;
+        check("replay");
+        let after = TailPlaceId::first_at(self.stage.now());
+        store.watch_tail(std::slice::from_ref(tenant)).await.unwrap();
+        store.read_tail(TailFrom { tenant, after, events: true }).await.unwrap();
+        store.remove_old_tail().await.unwrap();
+        check("tail");
+        self.stage.database.connection().execute_unprepared("DELETE FROM tail_watches").await.unwrap();
+        let made = "DELETE FROM jobs WHERE lease_token IS NULL";
+        self.stage.database.connection().execute_unprepared(made).await.unwrap();
+        self.plans.take();
         assert_eq!(store.remove_old_keys(Duration::from_hours(24)).await.unwrap(), 0);
         check("remove keys");
 
@@ -346,6 +361,30 @@ async fn looks(store: &Store, tenant: &TenantId, event: EventId) {
     let year = Age::For(Duration::from_hours(9_000));
     let retention = Retention { history: year, payloads: year, dead: year };
     store.remove_old_versions(retention).await.unwrap();
+}
+
+impl Test {
+    /// Takes steps of replays of each mode, of everything and of one subscriber.
+    async fn replay(&self, store: &Store, subscriber: SubscriberId) {
+        let tenant = &self.stage.tenant;
+        let late = self.stage.subscribe(tenant, true).await;
+        self.plans.take();
+        for subscriber in [None, Some(subscriber), Some(late)] {
+            for mode in [ReplayMode::Dead, ReplayMode::All, ReplayMode::Missed] {
+                let since = Some(self.stage.now() - Duration::from_hours(1));
+                let filter = DeliveryFilter { subscriber, since, ..DeliveryFilter::default() };
+                let Started::Replay(replay) = store.start_replay(tenant, mode, &filter).await.unwrap() else {
+                    panic!("too many replays");
+                };
+                for _ in 0..3 {
+                    store.step_replay(tenant, replay.id, &Everyone).await.unwrap();
+                }
+                store.change_replay(tenant, replay.id, ReplayChange::Cancel).await.unwrap();
+            }
+        }
+        store.replays(tenant, PageRequest::default()).await.unwrap();
+        while store.clean_replays().await.unwrap() {}
+    }
 }
 
 /// Deliveries of as many events to one subscriber.

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_core::{Metadata, ProxyUrl, TenantId};
+use postrider_core::replay::ReplayMode;
+use postrider_core::{DeliveryStatus, Metadata, ProxyUrl, TenantId};
 use postrider_database::Dialect;
 use postrider_stage::subscriber_of;
 use postrider_store::attempt::End;
 use postrider_store::audit::{AuditFilter, Auditor};
+use postrider_store::deliveries::DeliveryFilter;
+use postrider_store::intake::Everyone;
+use postrider_store::replays::Started;
 use postrider_store::subscribers::{NewSubscriber, SubscriberChange};
 use postrider_store::tenants::{
     Closed, Deletable, EgressProxy, NewTenant, Tenant, TenantCounts, TenantRetention,
@@ -227,6 +231,14 @@ async fn fill(stage: &Stage, tenant: &TenantId) {
     ] {
         connection.execute_unprepared(&sql).await.unwrap();
     }
+    let any = DeliveryFilter::default();
+    let replay = stage.store.start_replay(tenant, ReplayMode::All, &any).await.unwrap();
+    let Started::Replay(replay) = replay else { panic!("too many replays") };
+    stage.store.step_replay(tenant, replay.id, &Everyone).await.unwrap().unwrap();
+    stage.store.watch_tail(std::slice::from_ref(tenant)).await.unwrap();
+    let pending = DeliveryFilter { status: Some(DeliveryStatus::Pending), ..any };
+    let pending = stage.store.deliveries(tenant, &pending, PageRequest::default()).await.unwrap();
+    stage.store.cancel(tenant, pending.items[0].id).await.unwrap();
 }
 
 async fn a_deleted_tenant_leaves_no_row_and_others_keep_theirs(stage: &Stage) {

@@ -35,6 +35,8 @@ mod payloads;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]
+mod replays;
+#[cfg(test)]
 mod requeuing;
 #[cfg(test)]
 mod retrying;
