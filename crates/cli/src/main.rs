@@ -11,13 +11,15 @@ mod plugins;
 mod rekey;
 mod retention;
 mod say;
+mod serve;
+mod whole;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use postrider_telemetry::Program;
 
-/// Webhook delivery: try it, develop against it, and maintain its database
+/// Webhook delivery: run it, develop against it, use it and maintain it
 #[derive(Debug, Parser)]
 #[command(name = "postrider", version, subcommand_required = true, arg_required_else_help = true)]
 struct Args {
@@ -32,7 +34,13 @@ enum Command {
     /// Needs no setup: the database is a temporary file, and the receivers run in this process. Exits with 0 if every
     /// delivery ended as expected.
     Demo,
-    /// Run the API and a worker in one process, over SQLite in a data folder
+    /// Run the API and a worker in one process, over PostgreSQL or over SQLite in a folder
+    ///
+    /// For production: requires the encryption key and an operator's key, refuses targets on this machine and in private
+    /// networks, and migrates the database at its start. Over PostgreSQL more of these processes, servers and workers may
+    /// run beside it.
+    Serve(Box<serve::Args>),
+    /// Run the API and a worker in one process, over SQLite in a data folder, for development
     ///
     /// For development: generates both keys if they are not set, keeps them in the data folder, and allows targets on this
     /// machine.
@@ -61,6 +69,7 @@ fn main() -> ExitCode {
     let status = postrider_program::main(Program::Whole, |args: Args, transforms| async move {
         match args.command {
             Command::Demo => demo::run().await,
+            Command::Serve(args) => serve::run(*args, transforms).await,
             Command::Dev(args) => dev::run(*args, transforms).await,
             Command::Migrate(args) => migrate::run(args).await,
             Command::Rekey(args) => rekey::run(args).await,

@@ -35,6 +35,7 @@ mod scarce;
 mod schedule;
 mod schemathesis;
 mod secrecy;
+mod serve;
 mod servers;
 mod shutdown;
 mod signature;
