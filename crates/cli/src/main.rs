@@ -1,13 +1,18 @@
 //! `postrider`: the commands for a person at a terminal.
 #![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
 
+#[cfg(feature = "client")]
+mod client;
 mod connection;
 mod data_folder;
 mod demo;
 mod dev;
 mod embedded;
+#[cfg(all(test, feature = "client"))]
+mod help;
 mod migrate;
 mod plugins;
+mod profiles;
 mod rekey;
 mod retention;
 mod say;
@@ -16,6 +21,8 @@ mod whole;
 
 use std::process::ExitCode;
 
+#[cfg(feature = "client")]
+use clap::CommandFactory as _;
 use clap::{Parser, Subcommand};
 use postrider_telemetry::Program;
 
@@ -61,6 +68,9 @@ enum Command {
     /// Install, list, remove and try plugins, which change what subscribers receive
     #[command(subcommand)]
     Plugins(plugins::Command),
+    #[cfg(feature = "client")]
+    #[command(flatten)]
+    Client(client::Command),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +85,8 @@ fn main() -> ExitCode {
             Command::Rekey(args) => rekey::run(args).await,
             Command::Retention(command) => retention::run(command).await,
             Command::Plugins(command) => plugins::run(command).await,
+            #[cfg(feature = "client")]
+            Command::Client(command) => client::run(command, Args::command()).await,
         }
     });
     say::flush();

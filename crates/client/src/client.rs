@@ -4,13 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use postrider_api::Problem;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -32,6 +33,8 @@ pub struct Config {
     pub url: Url,
     /// The key.
     pub key: Option<Zeroizing<String>>,
+    /// The tenant for which an operator's key acts; `None` for what the API chooses without `X-Tenant-ID`.
+    pub tenant: Option<String>,
     /// How long a call may take.
     pub timeout: Duration,
 }
@@ -39,7 +42,7 @@ pub struct Config {
 impl Config {
     /// Calls the API at `url` with a key, with the default timeout of 30 s.
     pub fn new(url: Url, key: Option<&str>) -> Self {
-        Self { url, key: key.map(|key| Zeroizing::new(key.to_owned())), timeout: TIMEOUT }
+        Self { url, key: key.map(|key| Zeroizing::new(key.to_owned())), tenant: None, timeout: TIMEOUT }
     }
 }
 
@@ -56,6 +59,7 @@ pub struct Client {
     base: String,
     host: String,
     authorization: Option<HeaderValue>,
+    tenant: Option<HeaderValue>,
     timeout: Duration,
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
@@ -72,7 +76,7 @@ impl Client {
     /// # Errors
     /// Fails if the URL or the key is invalid, or if the system's certificates cannot be read.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let Config { mut url, key, timeout } = config;
+        let Config { mut url, key, tenant, timeout } = config;
         let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).map(str::to_owned);
         let host = host.ok_or(ConfigError::Url)?;
         let host = url.port().map(|port| format!("{host}:{port}")).unwrap_or(host);
@@ -91,6 +95,7 @@ impl Client {
             base: url.as_str().trim_end_matches('/').to_owned(),
             host,
             authorization: authorization.transpose()?,
+            tenant: tenant.map(|tenant| tenant.parse().map_err(|_| ConfigError::Tenant)).transpose()?,
             timeout,
             http: legacy::Client::builder(TokioExecutor::new()).build(connector),
         })
@@ -122,7 +127,25 @@ impl Client {
     /// # Errors
     /// Fails as [`Client::get`] does.
     pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
-        self.send(Method::DELETE, path, Bytes::new()).await.map(|_| ())
+        self.call(Method::DELETE, path, Bytes::new()).await.map(|_| ())
+    }
+
+    /// Sends a request with a JSON body, unless the body is empty, and returns a successful answer as it is.
+    ///
+    /// # Errors
+    /// Fails as [`Client::get`] does, whatever the body of the answer is.
+    pub async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        timeout(self.timeout, async {
+            let response = self.exchange(method, path, body, None).await?;
+            let (head, body) = response.into_parts();
+            let status = head.status;
+            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = body.map_err(|source| ClientError::Unreadable { status: status.as_u16(), source })?;
+            let answer = Answer { status, headers: head.headers, body: body.to_bytes() };
+            if answer.status.is_success() { Ok(answer) } else { Err(refused(&answer)) }
+        })
+        .await
+        .map_err(|_| ClientError::Timeout(self.timeout))?
     }
 
     async fn read<T: DeserializeOwned>(
@@ -131,33 +154,18 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let (status, body) = self.send(method, path, body).await?;
-        serde_json::from_slice(&body).map_err(|error| unreadable(status, error))
+        let answer = self.call(method, path, body).await?;
+        serde_json::from_slice(&answer.body).map_err(|error| unreadable(answer.status, error))
     }
 
-    /// Sends a request, and returns a successful answer.
-    async fn send(
+    /// Sends a request, and returns its answer once the head has arrived.
+    pub(crate) async fn exchange(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let (status, body) = timeout(self.timeout, self.exchange(method, path, body))
-            .await
-            .map_err(|_| ClientError::Timeout(self.timeout))??;
-        if status.is_success() {
-            return Ok((status, body));
-        }
-        let problem: Problem = serde_json::from_slice(&body).map_err(|error| unreadable(status, error))?;
-        Err(ClientError::Refused(Box::new(problem)))
-    }
-
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
+        last_event_id: Option<&str>,
+    ) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Unreachable {
             host: self.host.clone(),
             source,
@@ -166,21 +174,53 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
+        if let Some(tenant) = &self.tenant {
+            request = request.header("x-tenant-id", tenant);
+        }
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let request = request.body(Full::new(body)).map_err(|error| unreachable(error.into()))?;
-        let response = self.http.request(request).await.map_err(|error| unreachable(error.into()))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok((
-            status,
-            body.map_err(|source| ClientError::Unreadable { status: status.as_u16(), source })?.to_bytes(),
-        ))
+        self.http.request(request).await.map_err(|error| unreachable(error.into()))
+    }
+
+    /// Returns how long a call may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 }
 
-fn unreadable(status: StatusCode, error: serde_json::Error) -> ClientError {
+/// An answer whose body is whatever the call returns.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status, which is a success.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body; empty if there is none.
+    pub body: Bytes,
+}
+
+/// Returns the error of an answer that is no success.
+pub(crate) fn refused(answer: &Answer) -> ClientError {
+    match serde_json::from_slice(&answer.body) {
+        Ok(problem) => ClientError::Refused(Box::new(problem)),
+        Err(error) => unreadable(answer.status, error),
+    }
+}
+
+/// Percent-encodes a segment of a path, or a name or a value of a query.
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+/// What is not encoded (RFC 3986, section 2.3: unreserved characters).
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+pub(crate) fn unreadable(status: StatusCode, error: serde_json::Error) -> ClientError {
     ClientError::Unreadable { status: status.as_u16(), source: Box::new(error) }
 }
 
@@ -252,5 +292,9 @@ mod tests {
         assert!(matches!(client("data:x", None), Err(ConfigError::Url)));
         assert!(matches!(client("http://a/", Some("a\nb")), Err(ConfigError::Key)));
         assert!(client("https://a:1/b/", Some(" a ")).is_ok());
+        let tenant = Some("a\nb".to_owned());
+        let config = Config { tenant, ..Config::new("http://a/".parse().unwrap(), None) };
+        assert!(matches!(Client::new(config), Err(ConfigError::Tenant)));
+        assert_eq!(encoded("a/../b c?é-_.~"), "a%2F..%2Fb%20c%3F%C3%A9-_.~");
     }
 }

@@ -10,6 +10,7 @@
 mod answers;
 mod api;
 mod archive;
+mod cli;
 mod client;
 mod clock;
 mod crowd;
