@@ -1,4 +1,4 @@
-//! What the commands that call the API share: the client, and the exit status of what went wrong.
+//! What the commands that call the API share: the client, and what a failed call leads to.
 
 use postrider_client::{Client, ClientError, Config, Failure};
 use postrider_program::{StartError, WithStatus};
@@ -6,15 +6,7 @@ use postrider_settings::{ClientArgs, SettingsError};
 use zeroize::Zeroizing;
 
 use crate::profiles::{Profile, Profiles};
-
-/// The exit status if an argument is wrong.
-const USAGE: u8 = 2;
-/// The exit status if what the command names does not exist.
-const NOT_FOUND: u8 = 3;
-/// The exit status if the server refuses what the command asks for.
-pub(crate) const REFUSED: u8 = 4;
-/// The exit status if the server does not answer in time.
-const TIMEOUT: u8 = 5;
+use crate::status::{FAILED, NOT_FOUND, REFUSED, TIMEOUT, wrong};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
@@ -63,9 +55,6 @@ pub(crate) fn failed(error: ClientError) -> StartError {
     }
 }
 
-/// The exit status of any other failure.
-pub(crate) const FAILED: u8 = 1;
-
 /// A failed call, and what to do next.
 #[derive(Debug)]
 struct Advised {
@@ -83,25 +72,4 @@ impl std::error::Error for Advised {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.error.source()
     }
-}
-
-/// The error of what did not happen in time, with its exit status.
-#[cfg(feature = "client")]
-pub(crate) fn late(message: String) -> StartError {
-    WithStatus::new(TIMEOUT, message).into()
-}
-
-/// The error of what does not exist, with its exit status.
-#[cfg(feature = "client")]
-pub(crate) fn missing(message: String) -> StartError {
-    WithStatus::new(NOT_FOUND, message).into()
-}
-
-/// A wrong argument, with its exit status.
-pub(crate) fn usage(message: String) -> StartError {
-    wrong(message)
-}
-
-pub(crate) fn wrong(error: impl Into<StartError>) -> StartError {
-    WithStatus::new(USAGE, error).into()
 }

@@ -17,6 +17,7 @@ mod rekey;
 mod retention;
 mod say;
 mod serve;
+mod status;
 mod whole;
 
 use std::process::ExitCode;

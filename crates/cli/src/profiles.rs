@@ -10,8 +10,8 @@ use postrider_program::StartError;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::connection::{usage, wrong};
 use crate::data_folder::FileError;
+use crate::status::{usage, wrong};
 
 /// The most bytes of the file.
 const MAX_FILE: u64 = 1024 * 1024;

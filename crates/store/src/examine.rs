@@ -54,7 +54,9 @@ impl Store {
             Dialect::Sqlite => SQLITE,
         };
         let sql = sql.replace("{now}", dialect.now());
-        let missing = || DatabaseError::inconsistent("workers", "id", "the state of the database", "there is no row");
+        // A statement without FROM has one row.
+        let missing =
+            || DatabaseError::inconsistent("workers", "id", "the state of the database", "there is no row");
         let row = query_one(self.database.connection(), sql, []).await?.ok_or_else(missing)?;
         let number = |name| Ok::<_, DatabaseError>(column::<i64>(&row, name)?.unsigned_abs());
         let ahead = match dialect {
@@ -67,7 +69,8 @@ impl Store {
             durable: column(&row, "durable")?,
             bloat: [number("gone")?, number("live")?],
             workers: number("workers")?,
-            partitions_ahead: ahead.map(|ahead| Duration::from_millis(u64::try_from(ahead).unwrap_or_default())),
+            partitions_ahead: ahead
+                .map(|ahead| Duration::from_millis(u64::try_from(ahead).unwrap_or_default())),
         })
     }
 }

@@ -111,7 +111,9 @@ async fn of_table(
                 if differences.is_empty() {
                     continue;
                 }
-                let patch = merge_patch(&differences, &found);
+                let mut patch = merge_patch(&differences, &found);
+                let along = table.with_changes.iter().filter_map(|name| item.fields.get_key_value(*name));
+                patch.extend(along.map(|(name, value)| (name.clone(), value.clone())));
                 Change::Patch { id: table.id_of(&found), patch, differences }
             }
         };

@@ -7,7 +7,7 @@ use postrider_core::json::{Document, Pointer};
 use postrider_program::StartError;
 use serde_json::value::RawValue;
 
-use crate::connection::usage;
+use crate::status::usage;
 
 /// The most bytes of a body, that of the largest request body that a server can be set to accept.
 pub(crate) const MAX_BODY: u64 = 64 * 1024 * 1024;

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use postrider_program::StartError;
 
 use crate::client::output::eprint_line;
-use crate::connection::usage;
+use crate::status::usage;
 
 /// Asks whether to go on, unless `yes`. Only a person at a terminal can be asked.
 pub(crate) fn confirm(question: &str, yes: bool) -> Result<(), StartError> {

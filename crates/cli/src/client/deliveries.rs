@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::lists::all;
 use crate::client::output::{Column, OutputArgs, Printer, eprint_line};
-use crate::connection::late;
+use crate::status::late;
 
 /// The pauses between looks at pending deliveries: short at first, for those that end at once.
 const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1)];

@@ -11,7 +11,8 @@ use similar::TextDiff;
 use crate::client::json_text::pretty;
 use crate::client::lists::{Span, all, each_page};
 use crate::client::output::{Column, Format, OutputArgs, Printer, print_text};
-use crate::connection::{client, missing};
+use crate::connection::client;
+use crate::status::missing;
 
 /// How many deliveries are searched for an attempt whose delivery is not named.
 const SEARCHED: u64 = 250;

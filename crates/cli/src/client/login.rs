@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::client::output::{Column, OutputArgs, Printer, eprint_line};
-use crate::connection::{failed, usage, wrong};
+use crate::connection::failed;
 use crate::profiles::{Profile, Profiles};
+use crate::status::{usage, wrong};
 
 /// The name of the profile if none is given.
 const DEFAULT: &str = "default";

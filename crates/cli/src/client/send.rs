@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use crate::client::body;
 use crate::client::deliveries;
 use crate::client::output::{OutputArgs, Printer};
-use crate::connection::{client, failed, usage};
+use crate::connection::{client, failed};
+use crate::status::usage;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: postrider send order.created -d '{\"order\":1}' --wait")]

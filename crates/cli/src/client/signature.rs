@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use self::diagnosis::{Diagnosis, diagnose};
 use crate::client::body;
 use crate::client::output::{Format, OutputArgs, Printer, print_text};
-use crate::connection::usage;
+use crate::status::usage;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: postrider verify --secret @secret.txt --headers @headers.txt -d @body.json")]

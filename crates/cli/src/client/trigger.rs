@@ -15,7 +15,8 @@ use crate::client::body;
 use crate::client::json_text::pretty;
 use crate::client::output::OutputArgs;
 use crate::client::send::{Fields, WaitArgs, dispatch};
-use crate::connection::{client, failed, missing};
+use crate::connection::{client, failed};
+use crate::status::missing;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: postrider trigger order.created --set /order/total=9.50 --wait")]

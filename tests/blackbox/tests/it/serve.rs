@@ -6,7 +6,8 @@ use postrider_testkit::{Program, Receiver, TestDatabase, eventually};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::json;
 
-use crate::client::{dispatch, ended, fields, read, subscribe};
+use crate::cli::run;
+use crate::client::{dispatch, ended, fields, read, subscribe, text};
 use crate::deployment::{ADMIN_KEY, DEADLINE, Member, SECRET_KEY, program};
 use crate::main_job::Nothing;
 use crate::start::complaint;
@@ -115,6 +116,16 @@ async fn serve_shares_postgresql_with_servers_and_workers() {
     let event = dispatch(&of_server, "order.shipped").await;
     assert_eq!(ended(&of_server, &event).await["status"], "succeeded", "the other worker delivers");
     assert_eq!(read(&of_server, "/v1/stats").await["deliveries"]["succeeded"], 3);
+
+    let url = format!("http://{}", server.api_address().await);
+    let doctor =
+        program("postrider", database.url(), &[("POSTRIDER_URL", &url), ("POSTRIDER_KEY", ADMIN_KEY)]);
+    let checks = run(&doctor.args(["doctor", "-o", "json"]), "").await.json();
+    let names: Vec<&str> = checks.as_array().unwrap().iter().map(|check| text(&check["check"])).collect();
+    assert!(
+        ["database version", "partitions", "workers", "queue"].iter().all(|name| names.contains(name)),
+        "{checks}"
+    );
     server.stop().await;
     worker.stop().await;
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::table::{TABLES, Table};
 use crate::client::body;
-use crate::connection::usage;
+use crate::status::usage;
 
 /// An entry of the file.
 #[derive(Debug)]

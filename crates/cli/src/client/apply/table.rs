@@ -15,6 +15,8 @@ pub(super) struct Table {
     pub(super) is_pruned: bool,
     /// Fields that the API never shows. They count when an entry is created.
     pub(super) hidden: &'static [&'static str],
+    /// Of those, the fields that say how to make a change, and go with each.
+    pub(super) with_changes: &'static [&'static str],
     /// Fields that are not exported: what the API knows by itself.
     pub(super) derived: &'static [&'static str],
 }
@@ -28,6 +30,7 @@ pub(super) const TABLES: &[Table] = &[
         is_found_in_list: false,
         is_pruned: true,
         hidden: &["force"],
+        with_changes: &["force"],
         derived: &["registered", "deliveries", "created_at", "updated_at"],
     },
     Table {
@@ -38,6 +41,7 @@ pub(super) const TABLES: &[Table] = &[
         is_pruned: false,
         // Its credentials are masked.
         hidden: &["egress_proxy"],
+        with_changes: &[],
         derived: &["counts", "created_at", "deletion", "egress_proxy"],
     },
     Table {
@@ -47,6 +51,7 @@ pub(super) const TABLES: &[Table] = &[
         is_found_in_list: false,
         is_pruned: true,
         hidden: &["secret", "keep_secrets"],
+        with_changes: &["keep_secrets"],
         derived: &[
             "id",
             "headers",
@@ -67,6 +72,7 @@ pub(super) const TABLES: &[Table] = &[
         is_found_in_list: true,
         is_pruned: true,
         hidden: &[],
+        with_changes: &[],
         derived: &["id", "created_at", "created_by", "revoked_at", "last_used_at"],
     },
 ];

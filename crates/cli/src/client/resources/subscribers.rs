@@ -203,7 +203,7 @@ const TYPE_CALLS: &[Call] = &[
     Call {
         name: "create",
         about: "Register an event type",
-        example: "postrider types create order.created --set /mode=warn --set '/example={\"order\":1}'",
+        example: "postrider types create order.created --set '/example={\"order\":1}'",
         method: POST,
         path: "/v1/event-types",
         takes: &[Take::Field("type-name", "name", "TYPE", "Name of the event type"), Take::Body],

@@ -65,7 +65,9 @@ async fn a_file_is_applied_once_and_then_changes_nothing() {
         .replace("https://example.com/hook", "https://example.com/new")
         .replace("metadata = { team = \"billing\" }", "metadata = { owner = \"x\" }")
         .replace(", properties = { order = { type = \"integer\" } }", "")
+        .replace("mode = \"warn\"", "mode = \"warn\"\nforce = true")
         .replace("uid = \"search\"", "uid = \"find\"");
+    apply(&changed.replace("force = true", ""), &[]).await.fails(4, "force");
     let lines = apply(&changed, &["--prune"]).await.ok();
     for line in [
         "~ event_types order.created",

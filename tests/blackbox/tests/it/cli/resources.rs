@@ -63,16 +63,9 @@ async fn subscribers(stage: &Stage) {
 }
 
 async fn types(stage: &Stage) {
-    let create = [
-        "types",
-        "create",
-        "order.created",
-        "-d",
-        r#"{"mode":"warn"}"#,
-        "--set",
-        r#"/example={"order":1.50}"#,
-    ];
-    assert_eq!(stage.json(&create).await["mode"], "warn");
+    let create =
+        ["types", "create", "order.created", "-d", r#"{"group":"a"}"#, "--set", r#"/example={"order":1.50}"#];
+    assert_eq!(stage.json(&create).await["group"], "a");
     let changed = stage.json(&["types", "change", "order.created", "--set", "/deprecated=true"]).await;
     assert_eq!(changed["deprecated"], true);
     let put = stage.json(&["types", "put", "order.paid", "-d", r#"{"description":"Paid"}"#]).await;

@@ -1,10 +1,11 @@
 //! Dispatching events, and what becomes of them: `send`, `trigger`, deliveries, attempts, dead letters.
 
-use postrider_testkit::Behaviour;
+use postrider_testkit::{Behaviour, eventually};
 use serde_json::{Value, json};
 
 use super::Stage;
 use crate::client::{subscribe_with, text};
+use crate::deployment::DEADLINE;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_sent_and_followed() {
@@ -44,7 +45,7 @@ async fn send(stage: &Stage) {
     assert_eq!((deliveries.as_array().unwrap().len(), &deliveries[0]["status"]), (1, &json!("succeeded")));
     let body = String::from_utf8(stage.receiver.requests()[0].body.to_vec()).unwrap();
     assert!(body.contains(r#"{"from":"a file","total":1.50}"#) && body.contains("tests"), "{body}");
-    let again = stage.json(&["send", "good.one", "-d", &at_file, "--id", "one"]).await;
+    let again = stage.json(&sent[..sent.len() - 1]).await;
     assert_eq!(again["duplicate"], true);
 
     stage.run_with(&["send", "good.two", "-d", "-", "--wait"], r#"{"from":"standard input"}"#).await.ok();
@@ -103,7 +104,7 @@ async fn follow(stage: &Stage) {
     stage.run(&["dead", "requeue", "--yes"]).await.fails(4, "all");
     stage.receiver.on("/bad", Behaviour::Status(200));
     assert_eq!(stage.json(&["dead", "requeue", &id, "--yes"]).await["requeued"], 1);
-    postrider_testkit::eventually(crate::deployment::DEADLINE, || async {
+    eventually(DEADLINE, || async {
         (stage.json(&["deliveries", "get", &id]).await["status"] == "succeeded").then_some(())
     })
     .await;
@@ -129,11 +130,17 @@ async fn follow(stage: &Stage) {
     let slow = text(&slow[0]["id"]).to_owned();
     stage.run(&["deliveries", "cancel", &slow]).await.ok();
     assert_eq!(stage.json(&["deliveries", "get", &slow]).await["status"], "cancelled");
+    let sent = stage.receiver.requests_to("/bad").len();
     stage.run(&["deliveries", "retry", &id]).await.ok();
+    eventually(DEADLINE, || async {
+        let delivery = stage.json(&["deliveries", "get", &id]).await;
+        (stage.receiver.requests_to("/bad").len() > sent && delivery["status"] == "succeeded").then_some(())
+    })
+    .await;
     stage.receiver.on("/bad", Behaviour::Status(410));
     let gone = stage.json(&["send", "bad.gone"]).await;
     let of_gone = format!("/v1/deliveries?event_id={}", text(&gone["id"]));
-    let delivery = postrider_testkit::eventually(crate::deployment::DEADLINE, || async {
+    let delivery = eventually(DEADLINE, || async {
         let delivery = crate::client::list(&stage.api, &of_gone).await.remove(0);
         (delivery["status"] == "dead").then_some(delivery)
     })
