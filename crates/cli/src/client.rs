@@ -18,6 +18,7 @@ mod send;
 mod shell;
 mod signature;
 mod tail;
+mod top;
 mod trigger;
 
 use std::io;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Curl(curl::Args),
     /// Print events, attempts and deliveries as they happen
     Tail(tail::Args),
+    /// Show rates, latency, the queue and failing subscribers, again and again
+    Top(top::Args),
     /// Check the signature of a webhook, offline
     Verify(signature::VerifyArgs),
     /// Sign a webhook, offline
@@ -78,6 +81,7 @@ pub(crate) async fn run(command: Command, program: clap::Command) -> Result<(), 
         Command::Diff(args) => diff::run(args).await,
         Command::Curl(args) => curl::run(args).await,
         Command::Tail(args) => tail::run(args).await,
+        Command::Top(args) => top::run(args).await,
         Command::Verify(args) => signature::verify(&args),
         Command::Sign(args) => signature::sign(&args),
         Command::Apply(args) => apply::run(args).await,

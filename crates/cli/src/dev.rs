@@ -72,9 +72,9 @@ pub(crate) async fn run(mut args: Args, transforms: Transforms) -> Result<(), St
     let greet = |address: SocketAddr| {
         let url = format!("http://{address}");
         if args.ephemeral {
-            greeting::for_programs(&url, shown)
+            greeting::for_programs(&url, shown);
         } else {
-            greeting::print(&url, shown, &args.data)
+            greeting::print(&url, shown, &args.data);
         }
     };
     whole.run(store, greet).await?;

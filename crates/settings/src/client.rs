@@ -1,5 +1,7 @@
 //! Which API the client commands call, with which key, and for which tenant.
 
+#![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
+
 use clap::Args;
 
 use crate::SecretText;

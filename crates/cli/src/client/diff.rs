@@ -90,6 +90,6 @@ async fn of_delivery(
     is_it: impl Fn(&Named) -> bool,
 ) -> Result<Option<Box<RawValue>>, StartError> {
     let attempts = all(client, &format!("/v1/deliveries/{}/attempts", encoded(delivery))).await?;
-    let fits = |attempt: &Box<RawValue>| serde_json::from_str(attempt.get()).is_ok_and(|named| is_it(&named));
-    Ok(attempts.into_iter().find(fits))
+    let fits = |attempt: &RawValue| serde_json::from_str(attempt.get()).is_ok_and(|named| is_it(&named));
+    Ok(attempts.into_iter().find(|attempt| fits(attempt)))
 }

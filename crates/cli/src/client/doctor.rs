@@ -56,16 +56,14 @@ impl Check {
 
 pub(crate) async fn run(args: Args) -> Result<(), StartError> {
     let client = client(&args.api)?;
-    let checks = match &args.subscriber {
-        Some(subscriber) => subscriber::checks(&client, subscriber).await?,
-        None => {
-            let profile = given(&args.api)?;
-            let mut checks = server::checks(&client, &profile).await;
-            if args.database.database_url.as_ref().is_some_and(|url| !url.expose().trim().is_empty()) {
-                checks.extend(database::checks(&args.database).await);
-            }
-            checks
+    let checks = if let Some(subscriber) = &args.subscriber {
+        subscriber::checks(&client, subscriber).await?
+    } else {
+        let mut checks = server::checks(&client, &given(&args.api)?).await;
+        if args.database.database_url.as_ref().is_some_and(|url| !url.expose().trim().is_empty()) {
+            checks.extend(database::checks(&args.database).await);
         }
+        checks
     };
     let mut printer = Printer::new(args.output, COLUMNS);
     for check in &checks {

@@ -8,7 +8,7 @@ use postrider_program::StartError;
 
 use crate::client::output::{Format, OutputArgs, Printer, eprint_line};
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 #[command(after_help = "Example: postrider completions bash > /etc/bash_completion.d/postrider")]
 pub(crate) struct CompletionsArgs {
     /// Shell that reads the script

@@ -74,12 +74,12 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), StartError> {
         found.map(|(_, value)| value.as_str())
     };
     let only_agent = header(WEBHOOK_SIGNATURE).is_none();
-    let verified = match header(X_AGENT_SIGNATURE).filter(|_| only_agent) {
+    let outcome = match header(X_AGENT_SIGNATURE).filter(|_| only_agent) {
         Some(signature) => verifier.verify_agent(signature, &body),
         None => verifier.verify(header, &body, now).map(|_| ()),
     };
     let mut printer = Printer::new(args.output, &[]);
-    match verified {
+    match outcome {
         Ok(()) => {
             let covers = if only_agent { "the body" } else { "the id, the time and the body" };
             Ok(printer.item(&json!({"verified": true, "covers": covers}).to_string())?)

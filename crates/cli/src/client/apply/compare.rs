@@ -143,8 +143,8 @@ fn scopes(value: &Value) -> Option<Scopes> {
     let names = value.as_array()?.iter().map(Value::as_str);
     names.into_iter().try_fold(Scopes::NONE, |scopes, name| {
         let name = name?;
-        let named = name.parse::<Scope>().map(|scope| Scopes::of(&[scope]));
-        Some(scopes.and(named.or_else(|_| name.parse::<Preset>().map(Preset::scopes)).ok()?))
+        let one = name.parse::<Scope>().map(|scope| Scopes::of(&[scope]));
+        Some(scopes.and(one.or_else(|_| name.parse::<Preset>().map(Preset::scopes)).ok()?))
     })
 }
 

@@ -94,19 +94,14 @@ fn of_attempt(attempt: &AttemptView, url: &str) -> Vec<Check> {
         phase("tls", timings.tls, "the handshake succeeded, and the certificate is valid".to_owned());
         phase("answer", timings.first_byte, "the receiver answered".to_owned());
     }
-    checks.push(match &attempt.error {
-        Some(error) => {
-            let advice = attempt.advice.as_deref().map(|advice| format!("; {advice}")).unwrap_or_default();
-            Check::new("attempt", Finding::Failed, format!("{}{advice}", error.message))
-        }
-        None => {
-            let status = attempt.response.as_ref().map_or(0, |response| response.status);
-            let detail = format!(
-                "a signed request to {url} succeeded with {status}, in {:.1} ms",
-                attempt.duration_ms
-            );
-            Check::new("attempt", Finding::Fine, detail)
-        }
+    checks.push(if let Some(error) = &attempt.error {
+        let advice = attempt.advice.as_deref().map(|advice| format!("; {advice}")).unwrap_or_default();
+        Check::new("attempt", Finding::Failed, format!("{}{advice}", error.message))
+    } else {
+        let status = attempt.response.as_ref().map_or(0, |response| response.status);
+        let took = attempt.duration_ms;
+        let detail = format!("a signed request to {url} succeeded with {status}, in {took:.1} ms");
+        Check::new("attempt", Finding::Fine, detail)
     });
     checks
 }

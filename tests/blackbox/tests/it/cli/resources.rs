@@ -127,10 +127,7 @@ async fn formats(stage: &Stage) {
     let ids: Vec<&str> = json.as_array().unwrap().iter().map(|event| text(&event["id"])).collect();
     assert_eq!(ids.len(), 3);
     let with = async |more: &[&str]| stage.run(&[&list, more].concat()).await;
-    assert_eq!(
-        with(&["-o", "id", "--all"]).await.ok(),
-        ids.iter().map(|id| format!("{id}\n")).collect::<String>()
-    );
+    assert_eq!(with(&["-o", "id", "--all"]).await.ok(), format!("{}\n", ids.join("\n")));
     let lines = with(&["-o", "jsonl"]).await.ok();
     let parsed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(Value::from(parsed), json);

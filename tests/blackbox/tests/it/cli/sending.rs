@@ -18,6 +18,7 @@ async fn events_are_sent_and_followed() {
         subscribe_with(&stage.api, subscriber).await;
     }
     send(&stage).await;
+    top(&stage).await;
     trigger(&stage).await;
     follow(&stage).await;
     doctor(&stage).await;
@@ -43,7 +44,7 @@ async fn send(stage: &Stage) {
     ];
     let deliveries = stage.json(&sent).await;
     assert_eq!((deliveries.as_array().unwrap().len(), &deliveries[0]["status"]), (1, &json!("succeeded")));
-    let body = String::from_utf8(stage.receiver.requests()[0].body.to_vec()).unwrap();
+    let body = String::from_utf8(stage.receiver.requests()[0].body.clone()).unwrap();
     assert!(body.contains(r#"{"from":"a file","total":1.50}"#) && body.contains("tests"), "{body}");
     let again = stage.json(&sent[..sent.len() - 1]).await;
     assert_eq!(again["duplicate"], true);
@@ -146,6 +147,16 @@ async fn follow(stage: &Stage) {
     })
     .await;
     stage.run(&["dead", "delete", text(&delivery["id"])]).await.ok();
+}
+
+async fn top(stage: &Stage) {
+    let text = stage.run(&["top", "--count", "2", "--interval", "1"]).await.ok();
+    for part in ["created 0.0/s", "queue ", "p99 ", "FAILURES", "/bad"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "{text}");
+    let json = stage.run(&["top", "--count", "1", "-o", "jsonl"]).await.json();
+    assert!(json["stats"]["deliveries"]["succeeded"].as_u64().unwrap() > 0, "{json}");
 }
 
 async fn doctor(stage: &Stage) {
