@@ -1,6 +1,6 @@
 //! Dispatching events, and what becomes of them: `send`, `trigger`, deliveries, attempts, dead letters.
 
-use postrider_testkit::{Behaviour, eventually};
+use postrider_testkit::{Behaviour, eventually, receiver::Gate};
 use serde_json::{Value, json};
 
 use super::Stage;
@@ -12,7 +12,8 @@ async fn events_are_sent_and_followed() {
     let stage = Stage::start().await;
     let receiver = &stage.receiver;
     receiver.on("/bad", Behaviour::Status(503));
-    receiver.on("/slow", Behaviour::Hang);
+    let gate = Gate::closed();
+    receiver.on("/slow", Behaviour::Status(200).behind(&gate));
     for (path, pattern) in [("/good", "good.*"), ("/bad", "bad.*"), ("/slow", "slow.*")] {
         let subscriber = json!({"url": receiver.url(path), "events": [pattern], "uid": &path[1..]});
         subscribe_with(&stage.api, subscriber).await;
@@ -22,6 +23,8 @@ async fn events_are_sent_and_followed() {
     trigger(&stage).await;
     follow(&stage).await;
     doctor(&stage).await;
+    // A server that stops waits for requests in flight.
+    gate.open();
     stage.stop().await;
 }
 
