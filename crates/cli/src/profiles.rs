@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,6 @@ impl Profile {
 
 /// The profiles of this person.
 pub(crate) struct Profiles {
-    path: PathBuf,
     stored: Stored,
 }
 
@@ -59,7 +58,7 @@ impl Profiles {
             Err(error) => return Err(wrong(FileError::of("read the profiles in", &path)(error))),
             Ok(file) => stored(file, &path)?,
         };
-        Ok(Self { path, stored })
+        Ok(Self { stored })
     }
 
     /// Returns the profile of this name.
@@ -113,17 +112,20 @@ impl Profiles {
     }
 
     /// Writes the file whole or not at all, readable by its owner only.
-    pub(crate) fn write(&self) -> Result<&Path, StartError> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
+    pub(crate) fn write(&self) -> Result<PathBuf, StartError> {
+        use std::io::Write as _;
+
+        let path = path();
+        let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(FileError::of("create the folder", folder))?;
-        let failed = |error| FileError::of("write the profiles in", &self.path)(error);
+        let failed = |error| FileError::of("write the profiles in", &path)(error);
         let text = Zeroizing::new(toml::to_string(&self.stored)?);
         // The system makes temporary files with mode 0600.
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         file.write_all(text.as_bytes()).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
-        file.persist(&self.path).map_err(|error| failed(error.error))?;
-        Ok(&self.path)
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(path)
     }
 }
 

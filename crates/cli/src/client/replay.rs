@@ -2,6 +2,7 @@
 
 use postrider_program::StartError;
 use postrider_settings::ClientArgs;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -60,12 +61,25 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
         counts().await?
     } else {
         if !args.yes {
-            let counts: Value = serde_json::from_str(counts().await?.get())?;
-            confirm(&format!("This delivers again: {counts}."), false)?;
+            let counts: Estimate = serde_json::from_str(counts().await?.get())?;
+            confirm(
+                &format!(
+                    "This delivers {} events to {} subscribers again.",
+                    counts.total, counts.subscribers
+                ),
+                false,
+            )?;
         }
         client.post("/v1/replays", &request(false)).await.map_err(failed)?
     };
     Ok(Printer::new(args.output, &[]).item(answer.get())?)
+}
+
+/// The part of a dry run's answer that the question names.
+#[derive(Deserialize)]
+struct Estimate {
+    total: u64,
+    subscribers: u64,
 }
 
 fn filter(args: &Args) -> Map<String, Value> {

@@ -2,6 +2,7 @@
 
 mod call;
 mod events;
+mod queue;
 mod subscribers;
 mod tenants;
 
@@ -25,7 +26,7 @@ use crate::connection::{client, failed};
 const LIMIT: &str = "50";
 
 fn resources() -> impl Iterator<Item = &'static Resource> {
-    [events::RESOURCES, subscribers::RESOURCES, tenants::RESOURCES].into_iter().flatten()
+    [events::RESOURCES, subscribers::RESOURCES, tenants::RESOURCES, queue::RESOURCES].into_iter().flatten()
 }
 
 /// A call of the API, with its arguments.

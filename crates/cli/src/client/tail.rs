@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use postrider_client::{ClientError, EventStream, Failure, ServerEvent, encoded};
 use postrider_core::chain;
-use postrider_program::StartError;
+use postrider_program::{StartError, WithStatus};
 use postrider_settings::ClientArgs;
 use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::client::output::{Format, OutputArgs, cell, eprint_line, print_text};
 use crate::connection::{client, failed};
+use crate::status::REFUSED;
 
 /// The pause before connecting again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -62,6 +63,10 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
                 connected = true;
                 match follow(&mut stream, &args, &mut last, &mut printed).await? {
                     Followed::Enough => return Ok(()),
+                    Followed::Refused => {
+                        let lost = "the key has expired, was revoked, or lost the scope tail:read";
+                        return Err(WithStatus::new(REFUSED, lost.to_owned()).into());
+                    }
                     Followed::Broken(error) => error,
                 }
             }
@@ -82,6 +87,8 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
 }
 
 enum Followed {
+    /// The key has lost the right to the stream.
+    Refused,
     /// As many lines as were asked for.
     Enough,
     /// The stream has ended, with an error if it broke.
@@ -100,16 +107,31 @@ async fn follow(
         }
         match stream.next().await {
             Ok(Some(event)) => {
-                print_text(line(&event, args.output.output))?;
-                *printed += 1;
                 if !event.id.is_empty() {
-                    *last = Some(event.id);
+                    *last = Some(event.id.clone());
+                }
+                match (event.name.as_str(), reason(&event).as_deref()) {
+                    ("end", Some("key")) => return Ok(Followed::Refused),
+                    ("end", _) => return Ok(Followed::Broken(None)),
+                    ("left_out", _) => {
+                        eprint_line(format_args!("left out: {}", cell(&event.data.into(), usize::MAX)))
+                    }
+                    _ => {
+                        print_text(line(&event, args.output.output))?;
+                        *printed += 1;
+                    }
                 }
             }
             Ok(None) => return Ok(Followed::Broken(None)),
             Err(error) => return Ok(Followed::Broken(Some(error))),
         }
     }
+}
+
+/// Returns the reason that an event about the stream itself gives.
+fn reason(event: &ServerEvent) -> Option<String> {
+    let data: Value = serde_json::from_str(&event.data).ok()?;
+    data.get("reason")?.as_str().map(str::to_owned)
 }
 
 fn path(args: &Args) -> String {

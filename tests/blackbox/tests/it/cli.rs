@@ -1,6 +1,7 @@
 //! The client commands, as a user runs them against a real server.
 
 mod apply;
+mod described;
 mod documented;
 mod offline;
 mod profiles;

@@ -50,7 +50,16 @@ const SUBSCRIBER_CALLS: &[Call] = &[
         example: "postrider subscribers list --all -o id",
         method: GET,
         path: "/v1/subscribers",
-        takes: &[Take::Filter("uid", "UID", "Only the subscriber with this uid")],
+        takes: &[
+            Take::Filter("uid", "UID", "Only the subscriber with this uid"),
+            Take::Filter("event", "TYPE", "Only those of which a pattern matches this event type"),
+            Take::Filter("active", "BOOL", "Only active subscribers, true, or only the others, false"),
+            Take::Filter(
+                "failing",
+                "BOOL",
+                "Only those with failures since their last success, or only the others",
+            ),
+        ],
         shows: Shows::List(SUBSCRIBERS),
     },
     Call {
