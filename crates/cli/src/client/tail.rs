@@ -64,8 +64,8 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
                 match follow(&mut stream, &args, &mut last, &mut printed).await? {
                     Followed::Enough => return Ok(()),
                     Followed::Refused => {
-                        let lost = "the key has expired, was revoked, or lost the scope tail:read";
-                        return Err(WithStatus::new(REFUSED, lost.to_owned()).into());
+                        let reason = "the key has expired, was revoked, or lost the scope tail:read";
+                        return Err(WithStatus::new(REFUSED, reason.to_owned()).into());
                     }
                     Followed::Broken(error) => error,
                 }
@@ -114,7 +114,7 @@ async fn follow(
                     ("end", Some("key")) => return Ok(Followed::Refused),
                     ("end", _) => return Ok(Followed::Broken(None)),
                     ("left_out", _) => {
-                        eprint_line(format_args!("left out: {}", cell(&event.data.into(), usize::MAX)))
+                        eprint_line(format_args!("left out: {}", cell(&event.data.into(), usize::MAX)));
                     }
                     _ => {
                         print_text(line(&event, args.output.output))?;
