@@ -194,7 +194,8 @@ impl Client {
 }
 
 /// An answer whose body is whatever the call returns.
-#[derive(Clone, Debug)]
+// No derived Debug: the body may be a key or a secret.
+#[derive(Clone)]
 pub struct Answer {
     /// The HTTP status, which is a success.
     pub status: StatusCode,
@@ -202,6 +203,12 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body; empty if there is none.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 /// Returns the error of an answer that is no success.

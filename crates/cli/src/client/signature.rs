@@ -9,6 +9,7 @@ use postrider_core::signing::{
 };
 use postrider_core::{Clock as _, EventId, IdGenerator, Secret, SystemClock, Timestamp};
 use postrider_program::StartError;
+use postrider_settings::SecretText;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -22,7 +23,7 @@ use crate::status::usage;
 pub(crate) struct VerifyArgs {
     /// Secret of the subscriber, or its public key; @file keeps it out of the list of processes; may be repeated
     #[arg(long, value_name = "SECRET", required = true)]
-    secret: Vec<String>,
+    secret: Vec<SecretText>,
     /// Body exactly as it was received: text, @file, or - for standard input
     #[arg(short = 'd', long = "data", id = "signed_body", value_name = "BODY")]
     signed_body: String,
@@ -47,7 +48,7 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct SignArgs {
     /// Secret of the subscriber; @file keeps it out of the list of processes
     #[arg(long, value_name = "SECRET")]
-    secret: String,
+    secret: SecretText,
     /// Body: text, @file, or - for standard input
     #[arg(short = 'd', long = "data", id = "signed_body", value_name = "BODY")]
     signed_body: String,
@@ -62,7 +63,7 @@ pub(crate) struct SignArgs {
 }
 
 pub(crate) fn verify(args: &VerifyArgs) -> Result<(), StartError> {
-    let secrets = args.secret.iter().map(|text| secret(text)).collect::<Result<Vec<_>, _>>()?;
+    let secrets = args.secret.iter().map(secret).collect::<Result<Vec<_>, _>>()?;
     let body = body::given(&args.signed_body)?;
     let headers = headers(args)?;
     let texts: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
@@ -146,7 +147,8 @@ pub(crate) fn sign(args: &SignArgs) -> Result<(), StartError> {
 }
 
 /// Returns the secret that an argument gives or names a file of.
-fn secret(text: &str) -> Result<Zeroizing<String>, StartError> {
+fn secret(given: &SecretText) -> Result<Zeroizing<String>, StartError> {
+    let text = given.expose();
     if !text.starts_with('@') && text != "-" {
         return Ok(Zeroizing::new(text.to_owned()));
     }

@@ -1,13 +1,14 @@
 //! `postrider serve`: the API and a worker in one process, over both databases.
 
 use std::path::Path;
+use std::time::Duration;
 
-use postrider_testkit::{Program, Receiver, TestDatabase, eventually};
+use postrider_testkit::{Behaviour, Program, Receiver, TestDatabase, eventually, receiver::Gate};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use serde_json::json;
 
 use crate::cli::run;
-use crate::client::{dispatch, ended, fields, read, subscribe, text};
+use crate::client::{dispatch, ended, fields, list, read, subscribe, text};
 use crate::deployment::{ADMIN_KEY, DEADLINE, Member, SECRET_KEY, program};
 use crate::main_job::Nothing;
 use crate::start::complaint;
@@ -128,4 +129,38 @@ async fn serve_shares_postgresql_with_servers_and_workers() {
     );
     server.stop().await;
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_serve_has_not_finished_is_delivered_after_a_crash() {
+    for backend in [DbBackend::Postgres, DbBackend::Sqlite] {
+        let database = TestDatabase::on(backend).await;
+        let (receiver, gate) = (Receiver::start().await, Gate::closed());
+        receiver.on("/hook", Behaviour::Status(200).behind(&gate));
+        let serve = program("postrider", database.url(), &[]).arg("serve");
+        let mut whole = Member::start(&serve).await;
+        let api = whole.api().await;
+        subscribe(&api, &receiver.url("/hook")).await;
+        dispatch(&api, "order.created").await;
+        receiver.wait_for(1, DEADLINE).await;
+        whole.process.signal("KILL").await;
+        assert!(!whole.process.wait(DEADLINE).await.success());
+
+        // Its lease has expired.
+        database.advance(Duration::from_mins(3)).await;
+        gate.open();
+        let again = Member::start(&serve).await;
+        let api = again.api().await;
+        let event = list(&api, "/v1/events").await.remove(0);
+        let delivery = ended(&api, &event).await;
+        assert_eq!(
+            (&delivery["status"], &delivery["attempts"]),
+            (&json!("succeeded"), &json!(1)),
+            "{backend:?}"
+        );
+        let requests = receiver.requests();
+        assert_eq!(requests.len(), 2, "{backend:?}");
+        assert_eq!(requests[0].header("webhook-id"), requests[1].header("webhook-id"));
+        again.stop().await;
+    }
 }
