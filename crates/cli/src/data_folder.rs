@@ -28,7 +28,7 @@ pub(crate) enum FileError {
         source: io::Error,
     },
     /// Another process has locked the folder.
-    #[error("another `postrider dev` uses the folder {}; stop it, or give this one another folder with --data", .0.display())]
+    #[error("another `postrider` uses the folder {}; stop it, or give this one another folder with --data", .0.display())]
     InUse(PathBuf),
 }
 

@@ -1,145 +1,91 @@
-//! `postrider dev`: the API and a worker in one process, over SQLite in a data folder.
+//! `postrider dev`: the API and a worker in one process, over SQLite, for development.
+
+mod greeting;
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use postrider_core::{Keyring, Random as _, SystemRandom};
-use postrider_delivery::Client;
-use postrider_dispatch::Dispatcher;
-use postrider_program::{Bounded, Observed, StartError, Transforms, readiness};
-use postrider_server::{Parts, Server, Shedding};
-use postrider_settings::{
-    DeliveryArgs, DispatchArgs, RetryArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig,
-    ShutdownArgs, TelemetryArgs, WorkerArgs,
-};
-use postrider_telemetry::Program;
-use postrider_worker::Worker;
-use tokio_util::sync::CancellationToken;
+use postrider_program::{StartError, Transforms};
+use postrider_settings::SecretKeyArgs;
 
 use crate::data_folder::{DataFolder, FileError};
 use crate::embedded;
-use crate::say::say;
+use crate::whole::{Whole, WholeArgs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Folder for the database and the keys; created if it does not exist
     #[arg(long, env = "POSTRIDER_DATA", value_name = "FOLDER", default_value = "postrider-data")]
     data: PathBuf,
-    #[command(flatten)]
-    server: ServerArgs,
-    #[command(flatten)]
-    shed: ShedArgs,
+    /// Keep nothing: a new database in a temporary folder, new keys, and free ports, for tests
+    ///
+    /// The first line on standard output is a JSON object with `url`, `key` and `console`, printed once the API listens.
+    /// Logs go to standard error. The folder is removed at the end. Addresses other than the defaults are used as given.
+    #[arg(long, conflicts_with = "data")]
+    ephemeral: bool,
     #[command(flatten)]
     secret_key: SecretKeyArgs,
     #[command(flatten)]
-    dispatch: DispatchArgs,
-    #[command(flatten)]
-    worker: WorkerArgs,
-    #[command(flatten)]
-    shutdown: ShutdownArgs,
-    #[command(flatten)]
-    delivery: DeliveryArgs,
-    #[command(flatten)]
-    retry: RetryArgs,
-    #[command(flatten)]
-    telemetry: TelemetryArgs,
+    whole: WholeArgs,
 }
 
-pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
+pub(crate) async fn run(mut args: Args, transforms: Transforms) -> Result<(), StartError> {
     refuse_settings_without_effect()?;
+    let temporary = args.ephemeral.then(|| tempfile::Builder::new().prefix("postrider-").tempdir());
+    let temporary = temporary.transpose()?;
+    if let Some(folder) = &temporary {
+        folder.path().clone_into(&mut args.data);
+        let whole = &mut args.whole;
+        for (address, default) in [
+            (&mut whole.server.listen, DEFAULT_LISTEN),
+            (&mut whole.telemetry.telemetry_listen, DEFAULT_TELEMETRY_LISTEN),
+        ] {
+            if address.to_string() == default {
+                *address = SocketAddr::new(address.ip(), 0);
+            }
+        }
+    }
     // Held until the program ends.
     let _folder = DataFolder::open(&args.data)?;
-    let mut server = args.server.clone();
-    let admin_key = match &server.admin_key {
+    let admin_key = match &args.whole.server.admin_key {
         Some(key) => key.expose().trim().to_owned(),
         None => key_in(&args.data.join("admin.key"), new_admin_key)?,
     };
-    server.admin_key = Some(admin_key.clone().into());
-    let mut secret_key = args.secret_key.clone();
-    if secret_key.secret_key.is_none() {
+    args.whole.server.admin_key = Some(admin_key.clone().into());
+    if args.secret_key.secret_key.is_none() {
         let key = key_in(&args.data.join("secret.key"), || Keyring::generate_key(&SystemRandom).to_string())?;
-        secret_key.secret_key = Some(key.into());
+        args.secret_key.secret_key = Some(key.into());
     }
-    let keyring = secret_key.config()?;
-    let client = client(&args)?;
-    let mut worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
-    let (delay, grace) = (server.shutdown_delay, args.shutdown.shutdown_grace);
-    let ShedConfig { queue_age, latency, without_queue } = args.shed.config();
-    let mut config = postrider_server::Config {
-        body_limit: server.body_limit,
-        request_memory: server.request_memory,
-        connections_per_address: server.connections_per_address,
-        log_requests: server.log_requests,
-        delay,
-        grace,
-        shedding: Shedding { queue_age, latency, without_queue },
-        audit_payloads: server.audit_payloads,
-        trusted_proxies: server.trusted_proxies.clone(),
-        ..postrider_server::Config::new(server.admin_keys()?.unwrap_or_default())
-    };
-    let mut dispatch = postrider_dispatch::Config {
-        default_agent: args.dispatch.agent_id.clone(),
-        ..postrider_dispatch::Config::default()
-    };
-    if let Some(configured) = transforms {
-        dispatch.transforms.configure(configured)?;
-    }
+    let keyring = args.secret_key.config()?;
+    // Receivers under development are on this machine.
+    args.whole.delivery.allow_nets.extend(["127.0.0.0/8".parse::<ipnet::IpNet>()?, "::1/128".parse()?]);
 
-    let mut observed = Observed::start(&args.telemetry, Program::Whole, env!("CARGO_PKG_VERSION"))?;
-    let bounds = [Bounded::connections(config.connections), Bounded::attempts(worker.concurrency)];
     // SQLite has one connection.
-    let [connections, attempts] = observed.fit_descriptors(1, bounds);
-    config.connections = connections as usize;
-    worker.concurrency = attempts.try_into().unwrap_or(worker.concurrency);
+    let whole = Whole::configure(args.whole, transforms, 1)?;
     let store = embedded::open(&args.data, keyring).await?;
-    let database = store.database().clone();
-    let readiness = readiness(&database);
-    let parts = Parts {
-        dispatcher: Dispatcher::new(store.clone(), dispatch)?,
-        store: store.clone(),
-        targets: client.clone(),
-        telemetry: observed.api_routes(&readiness, server.api_metrics),
-    };
-    let stop = postrider_program::stop_signal()?;
-    let api = Server::bind(server.listen, config, parts).await;
-    let api = api.map_err(|error| SettingsError::refused("POSTRIDER_LISTEN", error))?;
-    let places = api.places();
-    readiness.require(move || {
-        if places.all_taken() { Err("all places for connections are taken".to_owned()) } else { Ok(()) }
-    });
-    let worker = Worker::new(store, client, worker)?;
-    let trouble = worker.trouble();
-    readiness.require(move || trouble.ready());
-    observed.serve(&args.telemetry, &database, &readiness).await?;
-    tracing::info!(service = "api", address = %api.local_addr(), "listening");
     // The new one, if it replaces an old one.
     let shown = admin_key.rsplit(',').next().unwrap_or_default().trim();
-    greet(&format!("http://{}", api.local_addr()), shown, &args.data);
-
-    // The worker stops after the API, so that it still attempts the events that were accepted last.
-    let api_ended = CancellationToken::new();
-    let working = tokio::spawn(worker.run(api_ended.clone()));
-    let asked = async {
-        stop.cancelled().await;
-        readiness.stop();
+    let greet = |address: SocketAddr| {
+        let url = format!("http://{address}");
+        if args.ephemeral {
+            greeting::for_programs(&url, shown);
+        } else {
+            greeting::print(&url, shown, &args.data);
+        }
     };
-    api.serve(asked).await;
-    api_ended.cancel();
-    working.await?;
-
-    database.close().await;
-    observed.shutdown(stop.left_of(delay + grace)).await;
+    whole.run(store, greet).await?;
+    if let Some(folder) = temporary {
+        folder.close()?;
+    }
     Ok(())
 }
 
-/// Returns a client that may also deliver to this machine, where receivers under development are.
-fn client(args: &Args) -> Result<Client, StartError> {
-    let mut delivery = args.delivery.clone();
-    delivery.allow_nets.extend(["127.0.0.0/8".parse::<ipnet::IpNet>()?, "::1/128".parse()?]);
-    Ok(delivery.client()?)
-}
+const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+const DEFAULT_TELEMETRY_LISTEN: &str = "127.0.0.1:9464";
 
 /// Returns the key in `file`. If the file does not exist, creates it with a new key, readable by its owner only.
 fn key_in(file: &Path, make: impl FnOnce() -> String) -> Result<String, FileError> {
@@ -169,7 +115,7 @@ const WITHOUT_EFFECT: [&str; 5] = [
 /// A setting has no effect in `postrider dev`.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0} has no effect in `postrider dev`, which has a database of its own in its data folder; unset it, or run \
+    "{0} has no effect in `postrider dev`, which has a database of its own; unset it, or run `postrider serve`, or \
     postrider-server and postrider-worker"
 )]
 struct WithoutEffect(&'static str);
@@ -183,25 +129,4 @@ fn new_admin_key() -> String {
     let mut random = [0; 24];
     SystemRandom.fill(&mut random);
     random.iter().fold("dev_".to_owned(), |key, byte| format!("{key}{byte:02x}"))
-}
-
-fn greet(url: &str, key: &str, data: &Path) {
-    say(format_args!(
-        "Postrider is running at {url}, with its data in {}. Press Ctrl-C to stop it.
-
-  API      {url}/docs
-  key      {key}
-
-Dispatch an event:
-
-  curl -s {url}/v1/events -H 'Authorization: Bearer {key}' \\
-    -H 'Content-Type: application/json' -d '{{\"event\":\"order.created\",\"data\":{{\"order\":1}}}}'
-
-Each subscriber receives the events whose type matches. Subscribe a receiver on this machine, then dispatch again:
-
-  curl -s {url}/v1/subscribers -H 'Authorization: Bearer {key}' \\
-    -H 'Content-Type: application/json' -d '{{\"url\":\"http://127.0.0.1:9000/\",\"events\":[\"order.*\"]}}'
-",
-        data.display()
-    ));
 }

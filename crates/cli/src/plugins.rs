@@ -13,8 +13,9 @@ use postrider_plugin::limits::MAX_MODULE;
 use postrider_program::StartError;
 use postrider_settings::ClientArgs;
 
-use crate::connection::{client, failed, usage};
+use crate::connection::{client, failed};
 use crate::say::say;
+use crate::status::usage;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {

@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use postrider_api::Problem;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -33,6 +33,8 @@ pub struct Config {
     pub url: Url,
     /// The key.
     pub key: Option<Zeroizing<String>>,
+    /// The tenant for which an operator's key acts; `None` for what the API chooses without `X-Tenant-ID`.
+    pub tenant: Option<String>,
     /// How long a call may take.
     pub timeout: Duration,
 }
@@ -40,7 +42,7 @@ pub struct Config {
 impl Config {
     /// Calls the API at `url` with a key, with the default timeout of 30 s.
     pub fn new(url: Url, key: Option<&str>) -> Self {
-        Self { url, key: key.map(|key| Zeroizing::new(key.to_owned())), timeout: TIMEOUT }
+        Self { url, key: key.map(|key| Zeroizing::new(key.to_owned())), tenant: None, timeout: TIMEOUT }
     }
 }
 
@@ -57,6 +59,7 @@ pub struct Client {
     base: String,
     host: String,
     authorization: Option<HeaderValue>,
+    tenant: Option<HeaderValue>,
     timeout: Duration,
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
@@ -73,7 +76,7 @@ impl Client {
     /// # Errors
     /// Fails if the URL or the key is invalid, or if the system's certificates cannot be read.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let Config { mut url, key, timeout } = config;
+        let Config { mut url, key, tenant, timeout } = config;
         let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).map(str::to_owned);
         let host = host.ok_or(ConfigError::Url)?;
         let host = url.port().map(|port| format!("{host}:{port}")).unwrap_or(host);
@@ -92,6 +95,7 @@ impl Client {
             base: url.as_str().trim_end_matches('/').to_owned(),
             host,
             authorization: authorization.transpose()?,
+            tenant: tenant.map(|tenant| tenant.parse().map_err(|_| ConfigError::Tenant)).transpose()?,
             timeout,
             http: legacy::Client::builder(TokioExecutor::new()).build(connector),
         })
@@ -128,26 +132,25 @@ impl Client {
     /// # Errors
     /// Fails as [`Client::get`] does.
     pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
-        self.send(Method::DELETE, path, Bytes::new()).await.map(|_| ())
+        self.call(Method::DELETE, path, Bytes::new()).await.map(|_| ())
     }
 
-    /// Opens a stream of server-sent events. Only its beginning is bound by the timeout of the client.
-    pub(crate) async fn open(
-        &self,
-        path: &str,
-        headers: &[(&'static str, &str)],
-    ) -> Result<Incoming, ClientError> {
-        let opening = self.request(Method::GET, path, Bytes::new(), headers);
-        let response =
-            timeout(self.timeout, opening).await.map_err(|_| ClientError::Timeout(self.timeout))??;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response.into_body());
-        }
-        let body = timeout(self.timeout, whole(status, response.into_body()))
-            .await
-            .map_err(|_| ClientError::Timeout(self.timeout))??;
-        Err(refused(status, &body))
+    /// Sends a request with a JSON body, unless the body is empty, and returns a successful answer as it is.
+    ///
+    /// # Errors
+    /// Fails as [`Client::get`] does, whatever the body of the answer is.
+    pub async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        timeout(self.timeout, async {
+            let response = self.exchange(method, path, body, None).await?;
+            let (head, body) = response.into_parts();
+            let status = head.status;
+            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = body.map_err(|source| ClientError::Unreadable { status: status.as_u16(), source })?;
+            let answer = Answer { status, headers: head.headers, body: body.to_bytes() };
+            if answer.status.is_success() { Ok(answer) } else { Err(refused(&answer)) }
+        })
+        .await
+        .map_err(|_| ClientError::Timeout(self.timeout))?
     }
 
     async fn read<T: DeserializeOwned>(
@@ -156,43 +159,17 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let (status, body) = self.send(method, path, body).await?;
-        serde_json::from_slice(&body).map_err(|error| unreadable(status, error))
+        let answer = self.call(method, path, body).await?;
+        serde_json::from_slice(&answer.body).map_err(|error| unreadable(answer.status, error))
     }
 
-    /// Sends a request, and returns a successful answer.
-    async fn send(
+    /// Sends a request, and returns its answer once the head has arrived.
+    pub(crate) async fn exchange(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let (status, body) = timeout(self.timeout, self.exchange(method, path, body))
-            .await
-            .map_err(|_| ClientError::Timeout(self.timeout))??;
-        if status.is_success() {
-            return Ok((status, body));
-        }
-        Err(refused(status, &body))
-    }
-
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let response = self.request(method, path, body, &[]).await?;
-        let status = response.status();
-        Ok((status, whole(status, response.into_body()).await?))
-    }
-
-    async fn request(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        headers: &[(&'static str, &str)],
+        last_event_id: Option<&str>,
     ) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Unreachable {
             host: self.host.clone(),
@@ -202,32 +179,60 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
+        if let Some(tenant) = &self.tenant {
+            request = request.header("x-tenant-id", tenant);
+        }
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body)).map_err(|error| unreachable(error.into()))?;
         self.http.request(request).await.map_err(|error| unreachable(error.into()))
     }
-}
 
-/// The whole body of an answer.
-async fn whole(status: StatusCode, body: Incoming) -> Result<Bytes, ClientError> {
-    let body = Limited::new(body, MAX_ANSWER).collect().await;
-    Ok(body.map_err(|source| ClientError::Unreadable { status: status.as_u16(), source })?.to_bytes())
-}
-
-/// The problem that an answer is.
-fn refused(status: StatusCode, body: &[u8]) -> ClientError {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => ClientError::Refused(Box::new(problem)),
-        Err(error) => unreadable(status, error),
+    /// Returns how long a call may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 }
 
-fn unreadable(status: StatusCode, error: serde_json::Error) -> ClientError {
+/// An answer whose body is whatever the call returns.
+// No derived Debug: the body may be a key or a secret.
+#[derive(Clone)]
+pub struct Answer {
+    /// The HTTP status, which is a success.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body; empty if there is none.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// Returns the error of an answer that is no success.
+pub(crate) fn refused(answer: &Answer) -> ClientError {
+    match serde_json::from_slice(&answer.body) {
+        Ok(problem) => ClientError::Refused(Box::new(problem)),
+        Err(error) => unreadable(answer.status, error),
+    }
+}
+
+/// Percent-encodes a segment of a path, or a name or a value of a query.
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+/// What is not encoded (RFC 3986, section 2.3: unreserved characters).
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+pub(crate) fn unreadable(status: StatusCode, error: serde_json::Error) -> ClientError {
     ClientError::Unreadable { status: status.as_u16(), source: Box::new(error) }
 }
 
@@ -299,5 +304,9 @@ mod tests {
         assert!(matches!(client("data:x", None), Err(ConfigError::Url)));
         assert!(matches!(client("http://a/", Some("a\nb")), Err(ConfigError::Key)));
         assert!(client("https://a:1/b/", Some(" a ")).is_ok());
+        let tenant = Some("a\nb".to_owned());
+        let config = Config { tenant, ..Config::new("http://a/".parse().unwrap(), None) };
+        assert!(matches!(Client::new(config), Err(ConfigError::Tenant)));
+        assert_eq!(encoded("a/../b c?é-_.~"), "a%2F..%2Fb%20c%3F%C3%A9-_.~");
     }
 }

@@ -14,6 +14,9 @@ pub enum ConfigError {
     /// The key cannot be sent in a header.
     #[error("the key contains characters that no key has")]
     Key,
+    /// The tenant cannot be sent in a header.
+    #[error("the tenant contains characters that no tenant's name has")]
+    Tenant,
     /// The system's certificates cannot be read.
     #[error("the system's root certificates cannot be read")]
     Certificates(#[source] std::io::Error),
@@ -45,6 +48,9 @@ pub enum ClientError {
         /// What is wrong with the body.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The stream of events ended in the middle, or has an event that is too large.
+    #[error("the stream of events is broken")]
+    Stream(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The request has no JSON form.
     #[error("the request cannot be written as JSON")]
     Request(#[source] serde_json::Error),
@@ -74,7 +80,9 @@ impl ClientError {
                 _ => Failure::Failed,
             },
             Self::Timeout(_) => Failure::Timeout,
-            Self::Unreachable { .. } | Self::Unreadable { .. } | Self::Request(_) => Failure::Failed,
+            Self::Unreachable { .. } | Self::Unreadable { .. } | Self::Stream(_) | Self::Request(_) => {
+                Failure::Failed
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A typed client of the Postrider HTTP API.
 //!
-//! [`Client`] has a method for each call that the command line makes, and [`Client::get`], [`Client::post`] and
-//! [`Client::delete`] for all others.
+//! [`Client`] has methods for some calls with their types, and [`Client::get`], [`Client::post`], [`Client::delete`] and
+//! [`Client::call`] for all others. [`Client::stream`] reads events as they happen.
 
 mod client;
 mod error;
@@ -10,11 +10,12 @@ mod plugins;
 mod query;
 mod queue;
 mod replays;
+mod stream;
 mod tail;
 
-pub use client::{Client, Config};
+pub use client::{Answer, Client, Config, encoded};
 pub use error::{ClientError, ConfigError, Failure};
-pub use tail::{Tail, TailEvent};
+pub use stream::{EventStream, ServerEvent};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

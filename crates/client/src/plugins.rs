@@ -1,9 +1,8 @@
 //! Plugins of the deployment.
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use postrider_api::plugin::{PluginList, PluginRequest, PluginView};
 
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, encoded};
 
 impl Client {
     /// Returns all plugins.
@@ -27,7 +26,6 @@ impl Client {
     /// # Errors
     /// Fails as [`Client::get`] does, above all if there is no such plugin or a subscriber uses it.
     pub async fn remove_plugin(&self, name: &str) -> Result<(), ClientError> {
-        let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
-        self.delete(&format!("/v1/plugins/{name}")).await
+        self.delete(&format!("/v1/plugins/{}", encoded(name))).await
     }
 }

@@ -2,7 +2,9 @@
 
 use postrider_api::replay::{ReplayEstimateView, ReplayList, ReplayRequest, ReplayView};
 use postrider_core::ReplayId;
+use serde_json::json;
 
+use crate::query::with_query;
 use crate::{Client, ClientError};
 
 impl Client {
@@ -27,11 +29,7 @@ impl Client {
     /// # Errors
     /// Fails as [`Client::get`] does.
     pub async fn replays(&self, cursor: Option<&str>) -> Result<ReplayList, ClientError> {
-        let mut query = url::form_urlencoded::Serializer::new("/v1/replays?".to_owned());
-        if let Some(cursor) = cursor {
-            query.append_pair("cursor", cursor);
-        }
-        self.get(query.finish().trim_end_matches('?')).await
+        self.get(&with_query("/v1/replays", &json!({"cursor": cursor}))?).await
     }
 
     /// Returns a replay.

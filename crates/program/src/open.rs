@@ -23,7 +23,8 @@ pub enum OpenError {
     },
     /// The schema is older than this program.
     #[error(
-        "the database lacks {} migration(s), the first of them {}: run `postrider migrate`, or start postrider-server with --migrate",
+        "the database lacks {} migration(s), the first of them {}: run `postrider migrate`, or start postrider-server with --migrate, or `postrider serve` \
+        without --no-migrate",
         .0.len(),
         .0.first().map_or("unknown", String::as_str)
     )]

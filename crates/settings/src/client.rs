@@ -1,4 +1,6 @@
-//! Which API the client commands call, and with which key.
+//! Which API the client commands call, with which key, and for which tenant.
+
+#![allow(clippy::doc_markdown, reason = "`--help` shows these comments as they are written")]
 
 use clap::Args;
 
@@ -8,11 +10,11 @@ use crate::SecretText;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "API")]
 pub struct ClientArgs {
-    /// URL of the API that the command calls
-    #[arg(long, env = "POSTRIDER_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    /// URL of the API; otherwise that of the profile, or http://127.0.0.1:8080 if there is none
+    #[arg(long, env = "POSTRIDER_URL", value_name = "URL")]
+    pub url: Option<String>,
 
-    /// Key with which the command calls the API
+    /// Key with which the command calls the API; otherwise that of the profile
     #[arg(
         long,
         env = "POSTRIDER_KEY",
@@ -21,4 +23,12 @@ pub struct ClientArgs {
         hide_default_value = true
     )]
     pub key: Option<SecretText>,
+
+    /// Tenant for which the key of an operator acts; otherwise that of the profile
+    #[arg(long, env = "POSTRIDER_TENANT", value_name = "TENANT")]
+    pub tenant: Option<String>,
+
+    /// Profile of `postrider login`; otherwise the default one, unless a URL is given
+    #[arg(long, env = "POSTRIDER_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
 }

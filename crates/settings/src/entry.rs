@@ -104,6 +104,8 @@ fn adapted(command: Command, program: Program, file: &File) -> Command {
         .mut_args(|arg| {
             let arg = match (arg.get_id().as_str(), program) {
                 ("telemetry_listen", Program::Worker) => arg.default_value("127.0.0.1:9465"),
+                // Of `postrider serve`.
+                ("migrate", Program::Whole) => arg.default_value("true"),
                 _ => arg,
             };
             let arg = match bounds::shown(arg.get_id().as_str()) {

@@ -105,6 +105,7 @@ pub struct ServerArgs {
     pub shutdown_delay: Duration,
 
     /// Migrate the database to the current schema before starting
+    // `postrider serve` has a different default: see `entry`.
     #[arg(
         long, env = "POSTRIDER_MIGRATE", value_name = "BOOL", default_value = "false", default_missing_value = "true",
         num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = yes_or_no()

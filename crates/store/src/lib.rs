@@ -28,6 +28,7 @@
 //! | [`request_keys`] | requests that are carried out once, however often they are repeated |
 //! | [`retention`] | removes what is older than the retention |
 //! | [`archive`] | reads the rows of an old day, and removes it once they were copied |
+//! | [`examine`] | the state of the database, for an operator |
 //! | [`clock`] | compares the clock of this process with the database's |
 //! | [`queue_ids`] | the ids under which the queue knows subscribers and jobs |
 //!
@@ -49,6 +50,7 @@ mod error;
 mod event_keys;
 pub mod event_types;
 pub mod events;
+pub mod examine;
 pub mod exchange;
 pub mod explain;
 pub mod fan_out;

@@ -11,8 +11,8 @@ use postrider_plugin::{Input, Module};
 use postrider_program::{StartError, WithStatus};
 
 use super::module;
-use crate::connection::{REFUSED, usage};
 use crate::say::say;
+use crate::status::{REFUSED, usage};
 
 /// The event, unless a file has another one.
 const EVENT: &str = r#"{"event":"order.created","data":{"order":{"id":"o1","total":1.50}}}"#;

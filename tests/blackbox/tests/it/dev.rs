@@ -154,7 +154,7 @@ async fn the_folder_of_dev_is_private_and_its_own() {
         process.stderr().join("\n")
     };
     let second = refused("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0").await;
-    assert!(second.contains("another `postrider dev` uses the folder"), "{second}");
+    assert!(second.contains("another `postrider` uses the folder"), "{second}");
     dev.stop("TERM").await;
     let unused = refused("POSTRIDER_DATABASE_URL", "postgres://127.0.0.1/postrider").await;
     assert!(unused.contains("POSTRIDER_DATABASE_URL has no effect"), "{unused}");
@@ -165,6 +165,27 @@ async fn the_folder_of_dev_is_private_and_its_own() {
     let again = Dev::start(&data).await;
     is_private();
     again.stop("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ephemeral_dev_leaves_nothing_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let program = Program::named("postrider").args(["dev", "--ephemeral"]).env("TMPDIR", place.path());
+    for signal in ["INT", "TERM"] {
+        let mut process = program.start();
+        process.wait_for_line(|line| line.starts_with('{'), DEADLINE).await;
+        let ready: Value = serde_json::from_str(&process.stdout()[0]).unwrap();
+        assert!(!text(&ready["url"]).ends_with('/') && ready.get("console").is_some(), "{ready}");
+        let api = Api::new(text(&ready["url"]), text(&ready["key"])).described().await;
+        dispatch_with(&api, json!({"event": "order.created", "data": {}})).await;
+        assert_ne!(std::fs::read_dir(place.path()).unwrap().count(), 0, "its folder is there");
+        process.signal(signal).await;
+        assert!(process.wait(DEADLINE).await.success(), "SIG{signal}: {:?}", process.stderr());
+        assert_eq!(process.stdout().len(), 1, "logs go to standard error");
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "SIG{signal}");
+    }
+    let mut refused = program.clone().args(["--data", "x"]).start();
+    assert_eq!(refused.wait(DEADLINE).await.code(), Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@
 mod answers;
 mod api;
 mod archive;
+mod cli;
 mod client;
 mod clock;
 mod crowd;
@@ -36,6 +37,7 @@ mod scarce;
 mod schedule;
 mod schemathesis;
 mod secrecy;
+mod serve;
 mod servers;
 mod shutdown;
 mod signature;

@@ -13,7 +13,7 @@ use crate::main_job::Nothing;
 const OTHER_KEY: &str = "b3RoZXItYmxhY2stYm94LXRlc3Qta2V5LTAwMDAwMDE=";
 
 /// Its standard error as it fails to start.
-async fn complaint(program: &Program) -> String {
+pub(crate) async fn complaint(program: &Program) -> String {
     let mut process = program.start();
     let status = process.wait(DEADLINE).await;
     let errors = process.stderr().join("\n");

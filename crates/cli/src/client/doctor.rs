@@ -1,0 +1,81 @@
+//! `postrider doctor`: what is wrong on the way to a server, in its database, or on the way to a subscriber.
+
+mod database;
+mod server;
+mod subscriber;
+
+use postrider_program::StartError;
+use postrider_settings::{ClientArgs, DatabaseArgs};
+use serde_json::json;
+use serde_json::value::to_raw_value;
+
+use crate::client::output::{Column, OutputArgs, Printer};
+use crate::connection::{client, given};
+
+const COLUMNS: &[Column] = &[
+    Column { name: "check", path: "/check" },
+    Column { name: "result", path: "/result" },
+    Column { name: "detail", path: "/detail" },
+];
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: postrider doctor billing-eu")]
+pub(crate) struct Args {
+    /// Send a test event to this subscriber, its id or its uid, and examine the delivery
+    subscriber: Option<String>,
+    #[command(flatten)]
+    api: ClientArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// The result of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    Fine,
+    /// Something that may be wanted, such as plain HTTP.
+    Warning,
+    Failed,
+}
+
+/// Something that was checked.
+#[derive(Debug)]
+pub(super) struct Check {
+    name: &'static str,
+    finding: Finding,
+    detail: String,
+}
+
+impl Check {
+    pub(super) fn new(name: &'static str, finding: Finding, detail: impl Into<String>) -> Self {
+        Self { name, finding, detail: detail.into() }
+    }
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), StartError> {
+    let client = client(&args.api)?;
+    let checks = if let Some(subscriber) = &args.subscriber {
+        subscriber::checks(&client, subscriber).await?
+    } else {
+        let mut checks = server::checks(&client, &given(&args.api)?).await;
+        if args.database.database_url.as_ref().is_some_and(|url| !url.expose().trim().is_empty()) {
+            checks.extend(database::checks(&args.database).await);
+        }
+        checks
+    };
+    let mut printer = Printer::new(args.output, COLUMNS);
+    for check in &checks {
+        let result = match check.finding {
+            Finding::Fine => "ok",
+            Finding::Warning => "warning",
+            Finding::Failed => "failed",
+        };
+        let item = json!({"check": check.name, "result": result, "detail": check.detail});
+        printer.page(&[to_raw_value(&item)?])?;
+    }
+    printer.end()?;
+    let failed = checks.iter().filter(|check| check.finding == Finding::Failed).count();
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} checks failed", checks.len()).into()) }
+}

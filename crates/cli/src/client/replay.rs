@@ -1,0 +1,101 @@
+//! `postrider replay`: delivers again what matches a filter.
+
+use postrider_program::StartError;
+use postrider_settings::ClientArgs;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::client::confirm::confirm;
+use crate::client::output::{OutputArgs, Printer};
+use crate::connection::{client, failed};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: postrider replay --mode dead --subscriber-id billing-eu --since 2026-01-01T00:00:00Z --dry-run"
+)]
+pub(crate) struct Args {
+    /// What to deliver again: dead, all or missed
+    #[arg(long, value_name = "MODE", default_value = "dead")]
+    mode: String,
+    /// Only deliveries to this subscriber: its id or its uid
+    #[arg(long, value_name = "SUBSCRIBER")]
+    subscriber_id: Option<String>,
+    /// Only events of this type
+    #[arg(long, value_name = "TYPE")]
+    event: Option<String>,
+    /// Only deliveries of this event
+    #[arg(long, value_name = "EVENT")]
+    event_id: Option<String>,
+    /// Only deliveries with this status
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Only deliveries whose last response had this HTTP status
+    #[arg(long, value_name = "CODE")]
+    response_code: Option<u16>,
+    /// Only deliveries created from this time on: RFC 3339 or Unix seconds
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only deliveries created before this time: RFC 3339 or Unix seconds
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Count what would be delivered again, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    api: ClientArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) async fn run(args: Args) -> Result<(), StartError> {
+    let client = client(&args.api)?;
+    let request = |dry_run: bool| json!({"filter": filter(&args), "mode": args.mode, "dry_run": dry_run});
+    let counts = async || -> Result<Box<RawValue>, StartError> {
+        client.post("/v1/replays", &request(true)).await.map_err(failed)
+    };
+    let answer = if args.dry_run {
+        counts().await?
+    } else {
+        if !args.yes {
+            let counts: Estimate = serde_json::from_str(counts().await?.get())?;
+            confirm(
+                &format!(
+                    "This delivers {} events to {} subscribers again.",
+                    counts.total, counts.subscribers
+                ),
+                false,
+            )?;
+        }
+        client.post("/v1/replays", &request(false)).await.map_err(failed)?
+    };
+    Ok(Printer::new(args.output, &[]).item(answer.get())?)
+}
+
+/// The part of a dry run's answer that the question names.
+#[derive(Deserialize)]
+struct Estimate {
+    total: u64,
+    subscribers: u64,
+}
+
+fn filter(args: &Args) -> Map<String, Value> {
+    let text = |value: &Option<String>| value.clone().map(Value::from);
+    // Times may be numbers.
+    let time = |value: &Option<String>| {
+        value.as_ref().map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()))
+    };
+    let fields = [
+        ("subscriber_id", text(&args.subscriber_id)),
+        ("event", text(&args.event)),
+        ("event_id", text(&args.event_id)),
+        ("status", text(&args.status)),
+        ("response_code", args.response_code.map(Value::from)),
+        ("since", time(&args.since)),
+        ("until", time(&args.until)),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
