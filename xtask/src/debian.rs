@@ -28,6 +28,17 @@ pub(crate) const FAKETIME: Package = Package {
 pub(crate) const NGINX: Package =
     Package { name: "nginx-light", files: &["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"] };
 
+/// Redis, the queue of some tests.
+pub(crate) const REDIS: Package = Package {
+    name: "redis-server",
+    files: &[
+        "/usr/bin/redis-server",
+        "/usr/local/bin/redis-server",
+        "/usr/bin/valkey-server",
+        "/usr/local/bin/valkey-server",
+    ],
+};
+
 /// Installs a package with apt-get, if its files are missing and that is allowed. A failure is not an error.
 pub(crate) fn install_if_missing(package: &Package) {
     let Package { name, files } = package;

@@ -10,7 +10,7 @@ use crate::{
     Error,
     cargo::{cargo, status_of, without_own_variables, workspace_root},
     chaos,
-    debian::{self, FAKETIME, NGINX},
+    debian::{self, FAKETIME, NGINX, REDIS},
     pgbouncer::{self, PGBOUNCERS_VARIABLE},
     postgres::{Durability, Options, Postgres, URL_VARIABLE, with_version},
 };
@@ -20,6 +20,12 @@ const BLACKBOX: &str = "postrider-blackbox";
 
 /// The package whose tests deliver to real web servers.
 const DELIVERY: &str = "postrider-delivery";
+
+/// The package whose tests need Redis.
+const QUEUE_ON_REDIS: &str = "postrider-queue-redis";
+
+/// The variable of Rust's test harness that says how many tests run at once.
+const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 
 /// The package whose tests build a plugin.
 const PLUGIN: &str = "postrider-plugin";
@@ -45,6 +51,9 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
     if everything || names(DELIVERY) {
         debian::install_if_missing(&NGINX);
     }
+    if everything || names(QUEUE_ON_REDIS) || names(BLACKBOX) {
+        debian::install_if_missing(&REDIS);
+    }
     if everything || names(PLUGIN) || names(BLACKBOX) {
         install_target(WEBASSEMBLY);
     }
@@ -64,6 +73,9 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
         tests.arg("--workspace");
     }
     tests.args(arguments).env(PGBOUNCERS_VARIABLE, pgbouncer::programs());
+    if env::var_os(THREADS_VARIABLE).is_none() {
+        tests.env(THREADS_VARIABLE, threads().to_string());
+    }
     let status = status_of(server.pass_to(&mut tests))?;
 
     if !status.success() || !everything {
@@ -75,6 +87,11 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
         return Ok(status);
     }
     status_of(server.pass_to(cargo(&embedding).arg("test").args(arguments)))
+}
+
+/// How many tests run at once: twice as many as there are cores, since most of them wait for most of their time.
+fn threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Runs a command with a throwaway PostgreSQL around it, of the given major version if any, named by

@@ -151,7 +151,7 @@ async fn a_tail_ends_with_its_key() {
     let path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
     let follower = client(&server, key["key"].as_str().unwrap());
     let mut first = follower.tail(&TailQuery::default(), None).await.unwrap();
-    let ends = async |tail: &mut Tail| {
+    let ends = async |tail: &mut EventStream| {
         let last = next(tail).await;
         assert_eq!((last.name.as_str(), data(&last)), ("end", json!({"reason": "key"})));
         assert!(timeout(DEADLINE, tail.next()).await.unwrap().unwrap().is_none());
