@@ -10,6 +10,8 @@
     reason = "test code: a panic with a description is a failed test"
 )]
 
+mod random;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
