@@ -28,6 +28,7 @@ mod metrics;
 mod migration;
 mod pgbouncer;
 mod plugins;
+mod replays;
 mod restarts;
 mod retention;
 mod rotation;
