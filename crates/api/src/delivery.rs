@@ -132,6 +132,13 @@ impl ResponseCode {
         if (100..=599).contains(&code) { Ok(Self(code..=code)) } else { Err(ResponseCodeError) }
     }
 
+    /// These HTTP statuses, if they are one, or all of a class.
+    pub fn of(codes: &RangeInclusive<u16>) -> Option<Self> {
+        let one = Self::new(*codes.start()).ok();
+        let class = Self::class(codes.start() / 100).ok();
+        [one, class].into_iter().flatten().find(|code| code.0 == *codes)
+    }
+
     /// All HTTP statuses that begin with this digit.
     ///
     /// # Errors

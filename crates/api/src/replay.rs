@@ -2,10 +2,12 @@
 
 use postrider_core::replay::{ReplayFailure, ReplayMode, ReplayStatus};
 use postrider_core::{
-    DeliveryStatus, EventId, EventType, ReplayId, SubscriberId, SubscriberRef, id, only_objects,
+    DeadReason, DeliveryStatus, ErrorKind, EventId, EventPattern, ReplayId, SubscriberId, SubscriberRef, id,
+    only_objects,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::ResponseCode;
 use crate::{Cursor, Limit, List, Moment};
 
 /// What to deliver again.
@@ -42,10 +44,10 @@ pub struct ReplayFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "sub_01h455vb4pex5vsknk084sn02q"))]
     pub subscriber_id: Option<SubscriberRef>,
-    /// Only deliveries of events of this type.
+    /// Only deliveries of events of this type, or of types that match this pattern, such as `order.*`.
     #[serde(rename = "event", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "order.created"))]
-    pub event_type: Option<EventType>,
+    pub event_type: Option<EventPattern>,
     /// Only deliveries of this event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "evt_01h455vb4pex5vsknk084sn02q"))]
@@ -53,10 +55,23 @@ pub struct ReplayFilter {
     /// Only deliveries with this status; for the mode `all`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<DeliveryStatus>,
-    /// Only deliveries whose last response had this HTTP status; not for the mode `missed`.
+    /// Only deliveries whose last response had this HTTP status, 100 to 599, or one of this class, `1xx` to `5xx`; not for
+    /// the mode `missed`.
+    #[serde(default, with = "response_code", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<ResponseCodeInput>))]
+    pub response_code: Option<ResponseCode>,
+    /// Only deliveries whose last attempt failed for this reason; not for the mode `missed`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(minimum = 100, maximum = 599))]
-    pub response_code: Option<u16>,
+    pub error_kind: Option<ErrorKind>,
+    /// Only deliveries that are dead for this reason; not for the mode `missed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_reason: Option<DeadReason>,
+    /// Only deliveries with at least so many attempts; not for the mode `missed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_attempts: Option<u32>,
+    /// Only deliveries with at most so many attempts; not for the mode `missed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
     /// Only deliveries of events that were dispatched at or after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<MomentInput>))]
@@ -68,6 +83,45 @@ pub struct ReplayFilter {
 }
 
 only_objects!(ReplayFilter);
+
+/// An HTTP status, or a class of them, in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "an HTTP status from 100 to 599, or a class from `1xx` to `5xx`")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum ResponseCodeInput {
+    /// One status.
+    Code(u16),
+    /// One status or a class, as `GET /v1/deliveries` takes them.
+    Text(String),
+}
+
+mod response_code {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use super::{ResponseCode, ResponseCodeInput};
+
+    pub(super) fn serialize<S: Serializer>(code: &Option<ResponseCode>, to: S) -> Result<S::Ok, S::Error> {
+        let input = code.as_ref().map(|code| {
+            let codes = code.codes();
+            if codes.start() == codes.end() {
+                ResponseCodeInput::Code(*codes.start())
+            } else {
+                ResponseCodeInput::Text(code.clone().into())
+            }
+        });
+        input.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ResponseCode>, D::Error> {
+        let code = match Option::<ResponseCodeInput>::deserialize(from)? {
+            None => return Ok(None),
+            Some(ResponseCodeInput::Code(code)) => ResponseCode::new(code),
+            Some(ResponseCodeInput::Text(text)) => text.try_into(),
+        };
+        code.map(Some).map_err(D::Error::custom)
+    }
+}
 
 /// A replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

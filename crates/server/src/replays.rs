@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use postrider_api::Moment;
+use postrider_api::delivery::ResponseCode;
 use postrider_api::replay::{
     ReplayEstimateOfView, ReplayEstimateView, ReplayFailureView, ReplayFilter, ReplayList, ReplayRequest,
     ReplayView, ReplaysQuery,
@@ -52,7 +53,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
 }
 
 fn replay_view(replay: Replay) -> ReplayView {
-    let DeliveryFilter { subscriber, event_type, event_id, status, response_status, since, until } =
+    let DeliveryFilter { subscriber, event_type, event_id, status, response_status, .. } = replay.filter;
+    let DeliveryFilter { error_kind, dead_reason, min_attempts, max_attempts, since, until, .. } =
         replay.filter;
     let failures = replay.failures.into_iter();
     ReplayView {
@@ -63,7 +65,11 @@ fn replay_view(replay: Replay) -> ReplayView {
             event_type,
             event_id,
             status,
-            response_code: response_status,
+            response_code: response_status.as_ref().and_then(ResponseCode::of),
+            error_kind,
+            dead_reason,
+            min_attempts,
+            max_attempts,
             since: since.map(Moment),
             until: until.map(Moment),
         },
@@ -158,7 +164,9 @@ async fn selected(
     filter: ReplayFilter,
     mode: ReplayMode,
 ) -> Result<DeliveryFilter, Problem> {
-    let ReplayFilter { subscriber_id, event_type, event_id, status, response_code, since, until } = filter;
+    let ReplayFilter { subscriber_id, event_type, event_id, status, response_code, since, until, .. } =
+        filter;
+    let ReplayFilter { error_kind, dead_reason, min_attempts, max_attempts, .. } = filter;
     let mut errors = Errors::default();
     match (mode, status) {
         (_, None)
@@ -175,14 +183,17 @@ async fn selected(
         }
         (ReplayMode::Missed, _) => errors.add("filter.status", "must be absent for the mode `missed`"),
     }
-    match response_code {
-        Some(code) if !(100..=599).contains(&code) => {
-            errors.add("filter.response_code", "must be 100 to 599");
+    let of_deliveries = [
+        ("filter.response_code", response_code.is_some()),
+        ("filter.error_kind", error_kind.is_some()),
+        ("filter.dead_reason", dead_reason.is_some()),
+        ("filter.min_attempts", min_attempts.is_some()),
+        ("filter.max_attempts", max_attempts.is_some()),
+    ];
+    for (field, is_given) in of_deliveries {
+        if is_given && mode == ReplayMode::Missed {
+            errors.add(field, "must be absent for the mode `missed`");
         }
-        Some(_) if mode == ReplayMode::Missed => {
-            errors.add("filter.response_code", "must be absent for the mode `missed`");
-        }
-        _ => {}
     }
     errors.finish(Some(()))?;
     Ok(DeliveryFilter {
@@ -190,7 +201,11 @@ async fn selected(
         event_type,
         event_id,
         status,
-        response_status: response_code,
+        response_status: response_code.map(|codes| codes.codes()),
+        error_kind,
+        dead_reason,
+        min_attempts,
+        max_attempts,
         since: since.map(|Moment(since)| since),
         until: until.map(|Moment(until)| until),
     })

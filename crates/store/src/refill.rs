@@ -127,12 +127,12 @@ impl Store {
             transaction.rollback().await?;
             return Ok(Refill::NotNeeded);
         }
-        let refilled = self.step(&transaction, remote, &identity).await?;
+        let refilled = self.refill_step(&transaction, remote, &identity).await?;
         transaction.commit().await?;
         Ok(refilled)
     }
 
-    async fn step(
+    async fn refill_step(
         &self,
         transaction: &Transaction,
         remote: &dyn RemoteQueue,

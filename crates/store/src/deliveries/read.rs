@@ -78,12 +78,19 @@ pub struct DeliveryFilter {
 impl DeliveryFilter {
     /// Returns whether a delivery matches.
     pub(crate) fn matches(&self, delivery: &Delivery) -> bool {
-        let Self { subscriber, event_type, event_id, status, response_status, since, until } = self;
+        let Self { subscriber, event_type, event_id, status, response_status, .. } = self;
+        let Self { error_kind, dead_reason, min_attempts, max_attempts, since, until, .. } = self;
+        let responded =
+            |codes: &RangeInclusive<u16>| delivery.response_status.is_some_and(|code| codes.contains(&code));
         subscriber.is_none_or(|subscriber| subscriber == delivery.subscriber)
-            && event_type.as_ref().is_none_or(|event_type| *event_type == delivery.event_type)
+            && event_type.as_ref().is_none_or(|pattern| pattern.matches(&delivery.event_type))
             && event_id.is_none_or(|event| event == delivery.event_id)
             && status.is_none_or(|status| status == delivery.status)
-            && response_status.is_none_or(|code| Some(code) == delivery.response_status)
+            && response_status.as_ref().is_none_or(responded)
+            && error_kind.is_none_or(|kind| Some(kind) == delivery.error_kind)
+            && dead_reason.is_none_or(|reason| Some(reason) == delivery.dead_reason)
+            && min_attempts.is_none_or(|least| delivery.attempts >= least)
+            && max_attempts.is_none_or(|most| delivery.attempts <= most)
             && since.is_none_or(|since| delivery.created_at >= since)
             && until.is_none_or(|until| delivery.created_at < until)
     }

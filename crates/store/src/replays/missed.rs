@@ -56,7 +56,7 @@ impl Candidate {
         self.is_complete
             && self.event_type.as_str() != TEST_EVENT
             && self.dispatched_at <= walk.frozen_at
-            && filter.event_type.as_ref().is_none_or(|event_type| *event_type == self.event_type)
+            && filter.event_type.as_ref().is_none_or(|pattern| pattern.matches(&self.event_type))
             && filter.since.is_none_or(|since| self.dispatched_at >= since)
             && filter.until.is_none_or(|until| self.dispatched_at < until)
     }

@@ -89,13 +89,18 @@ pub(super) fn read_open(row: &QueryResult) -> Result<Open, StoreError> {
 }
 
 pub(super) fn filter_value(filter: &DeliveryFilter) -> Value {
-    let DeliveryFilter { subscriber, event_type, event_id, status, response_status, since, until } = filter;
+    let DeliveryFilter { subscriber, event_type, event_id, status, response_status, .. } = filter;
+    let DeliveryFilter { error_kind, dead_reason, min_attempts, max_attempts, since, until, .. } = filter;
     let all = json!({
         "subscriber_id": subscriber,
         "event": event_type,
         "event_id": event_id,
         "status": status,
         "response_code": response_status,
+        "error_kind": error_kind,
+        "dead_reason": dead_reason,
+        "min_attempts": min_attempts,
+        "max_attempts": max_attempts,
         "since": since.map(Timestamp::millis),
         "until": until.map(Timestamp::millis),
     });
@@ -111,6 +116,10 @@ fn read_filter(text: &str) -> Result<(DeliveryFilter, Option<String>), String> {
         event_id: take(&mut fields, "event_id")?,
         status: take(&mut fields, "status")?,
         response_status: take(&mut fields, "response_code")?,
+        error_kind: take(&mut fields, "error_kind")?,
+        dead_reason: take(&mut fields, "dead_reason")?,
+        min_attempts: take(&mut fields, "min_attempts")?,
+        max_attempts: take(&mut fields, "max_attempts")?,
         since: take(&mut fields, "since")?.map(Timestamp::from_millis),
         until: take(&mut fields, "until")?.map(Timestamp::from_millis),
     };

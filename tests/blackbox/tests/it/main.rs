@@ -30,6 +30,7 @@ mod migration;
 mod pgbouncer;
 mod plugins;
 mod redis;
+mod replays;
 mod restarts;
 mod retention;
 mod rotation;
