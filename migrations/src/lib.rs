@@ -44,6 +44,7 @@ mod m0027_egress_proxies;
 mod m0028_owners;
 mod m0029_filters;
 mod m0030_plugins;
+mod m0033_outbox;
 mod schema;
 
 /// All migrations, oldest first.
@@ -83,6 +84,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0028_owners::Migration),
             Box::new(m0029_filters::Migration),
             Box::new(m0030_plugins::Migration),
+            Box::new(m0033_outbox::Migration),
         ]
     }
 }

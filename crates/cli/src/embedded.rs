@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use postrider_program::{OpenError, Purpose};
-use postrider_settings::{DatabaseArgs, SecretKeys};
+use postrider_settings::{DatabaseArgs, QueueArgs, SecretKeys};
 use postrider_store::Store;
 
 /// Opens the database in `folder`, which it creates and migrates as needed.
 pub(crate) async fn open(folder: &Path, keys: impl Into<SecretKeys>) -> Result<Store, OpenError> {
-    let (_, store) = postrider_program::open_store(&database(folder), keys, Purpose::Api, true).await?;
+    let (_, store) =
+        postrider_program::open_store(&database(folder), &QueueArgs::default(), keys, Purpose::Api, true)
+            .await?;
     Ok(store)
 }
 

@@ -13,6 +13,7 @@ mod help;
 mod migrate;
 mod plugins;
 mod profiles;
+mod queue;
 mod rekey;
 mod retention;
 mod say;
@@ -63,6 +64,9 @@ enum Command {
     /// To rotate the key: append the new key (old,new) and restart all programs; put it first (new,old) and restart them
     /// again; run this command; then remove the old key and restart them a last time.
     Rekey(rekey::Args),
+    /// Fill a queue outside the database again
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// Show or remove what is older than the retention
     #[command(subcommand)]
     Retention(retention::Command),
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
             Command::Dev(args) => dev::run(*args, transforms).await,
             Command::Migrate(args) => migrate::run(args).await,
             Command::Rekey(args) => rekey::run(args).await,
+            Command::Queue(command) => queue::run(command).await,
             Command::Retention(command) => retention::run(command).await,
             Command::Plugins(command) => plugins::run(command).await,
             #[cfg(feature = "client")]

@@ -1,7 +1,7 @@
 //! `postrider rekey`: encrypts stored secrets with the first key.
 
 use postrider_program::{Purpose, StartError};
-use postrider_settings::{DatabaseArgs, SecretKeyArgs, SettingsError};
+use postrider_settings::{DatabaseArgs, QueueArgs, SecretKeyArgs, SettingsError};
 use postrider_store::subscribers::RekeyError;
 
 use crate::say::say;
@@ -17,7 +17,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<(), StartError> {
     let keyring = args.secret_key.config()?;
     let (database, store) =
-        postrider_program::open_store(&args.database, keyring, Purpose::Api, false).await?;
+        postrider_program::open_store(&args.database, &QueueArgs::default(), keyring, Purpose::Api, false)
+            .await?;
     let rekeyed = store.rekey().await.map_err(|error| match error {
         RekeyError::Unopened { .. } | RekeyError::UnopenedProxy(_) => {
             SettingsError::refused("POSTRIDER_SECRET_KEY", error).into()

@@ -10,7 +10,7 @@ mod lines;
 use postrider_api::Moment;
 use postrider_database::Dialect;
 use postrider_program::{Purpose, StartError};
-use postrider_settings::{DatabaseArgs, RetentionArgs, SecretKeyArgs};
+use postrider_settings::{DatabaseArgs, QueueArgs, RetentionArgs, SecretKeyArgs};
 use postrider_store::retention::{Expiring, Payloads, Retention};
 
 use crate::say::say;
@@ -45,7 +45,8 @@ pub(crate) async fn run(command: Command) -> Result<(), StartError> {
 async fn plan(args: Args) -> Result<(), StartError> {
     let keyring = args.secret_key.config()?;
     let (database, store) =
-        postrider_program::open_store(&args.database, keyring, Purpose::Api, false).await?;
+        postrider_program::open_store(&args.database, &QueueArgs::default(), keyring, Purpose::Api, false)
+            .await?;
     let retention = store.retention(postrider_worker::retention(args.retention)).await?;
     let Retention { history, payloads, dead } = retention;
     say(format_args!("history is kept: {history}; payloads: {payloads}; dead letters: {dead}"));

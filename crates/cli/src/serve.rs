@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use postrider_program::{Purpose, StartError, Transforms};
-use postrider_settings::{DatabaseArgs, SecretKeyArgs, ServerArgs, SettingsError};
+use postrider_settings::{DatabaseArgs, QueueArgs, SecretKeyArgs, ServerArgs, SettingsError};
 
 use crate::data_folder::DataFolder;
 use crate::embedded;
@@ -24,6 +24,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
+    queue: QueueArgs,
+    #[command(flatten)]
     secret_key: SecretKeyArgs,
     #[command(flatten)]
     whole: WholeArgs,
@@ -40,7 +42,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     let migrate = args.whole.server.migrate && !args.no_migrate;
     let whole = Whole::configure(args.whole, transforms, database.database_connections)?;
     let stop = whole.stop();
-    let opening = postrider_program::open_store(&database, keys, Purpose::Api, migrate);
+    let opening = postrider_program::open_store(&database, &args.queue, keys, Purpose::Api, migrate);
     let (_, store) = tokio::select! {
         opened = opening => opened?,
         () = stop.cancelled() => return Ok(()),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
-use postrider_program::{Bounded, Observed, StartError, Stop, Transforms, readiness};
+use postrider_program::{Bounded, Observed, StartError, Stop, Transforms, readiness_with_queue};
 use postrider_server::{AdminKeys, Parts, Server, Shedding};
 use postrider_settings::{
     DeliveryArgs, DispatchArgs, RetryArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig, ShutdownArgs,
@@ -92,7 +92,8 @@ impl Whole {
         let Self { args, api, worker, dispatch, client, mut observed, stop, has_admin_key: _ } = self;
         let (delay, grace) = (api.delay, api.grace);
         let database = store.database().clone();
-        let readiness = readiness(&database);
+        // Without the queue there is nothing to deliver.
+        let readiness = readiness_with_queue(&store);
         let parts = Parts {
             dispatcher: Dispatcher::new(store.clone(), dispatch)?,
             store: store.clone(),
@@ -133,7 +134,7 @@ impl Whole {
 }
 
 fn api_config(args: &WholeArgs, keys: AdminKeys) -> postrider_server::Config {
-    let ShedConfig { queue_age, latency } = args.shed.config();
+    let ShedConfig { queue_age, latency, without_queue } = args.shed.config();
     postrider_server::Config {
         body_limit: args.server.body_limit,
         request_memory: args.server.request_memory,
@@ -141,7 +142,7 @@ fn api_config(args: &WholeArgs, keys: AdminKeys) -> postrider_server::Config {
         log_requests: args.server.log_requests,
         delay: args.server.shutdown_delay,
         grace: args.shutdown.shutdown_grace,
-        shedding: Shedding { queue_age, latency },
+        shedding: Shedding { queue_age, latency, without_queue },
         audit_payloads: args.server.audit_payloads,
         trusted_proxies: args.server.trusted_proxies.clone(),
         ..postrider_server::Config::new(keys)

@@ -160,7 +160,8 @@ pub(crate) async fn write_in(
         shared.store.audience_of(transaction, tenant, event_type, channels).await?.into()
     };
     let addressed = address(shared, transaction, vec![(event, found)]).await?;
-    let mut answers = chunk::write_in(shared, transaction, &addressed).await?;
+    // The caller wakes workers after its commit. A queue outside the database hears of the jobs within a second.
+    let (mut answers, _jobs) = chunk::write_in(shared, transaction, &addressed).await?;
     Ok(answers.pop().unwrap_or(Err(DispatchError::Closed)))
 }
 

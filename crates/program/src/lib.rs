@@ -31,6 +31,7 @@ mod descriptors;
 mod observed;
 mod open;
 mod partitions;
+mod queue;
 mod start;
 mod stop;
 
@@ -40,11 +41,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use clock::watch_clock;
 pub use descriptors::Bounded;
-pub use observed::{Observed, readiness};
+pub use observed::{Observed, readiness, readiness_with_queue};
 pub use open::{OpenError, migrate_database, open_database, open_store};
 pub use partitions::keep_partitions;
 #[doc(no_inline)]
 pub use postrider_database::Purpose;
+pub use queue::{QueueUrlError, open_queue};
 pub use start::{StartError, Transforms, WithStatus, main};
 pub use stop::{Stop, stop_signal};
 

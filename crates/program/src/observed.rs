@@ -1,10 +1,13 @@
 //! Logs, traces, metrics, and the address that serves them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use postrider_database::{Connections, Database};
+use postrider_queue::TransactionalQueue;
 use postrider_settings::{SettingsError, TelemetryArgs};
+use postrider_store::Store;
 use postrider_telemetry::listener::{self, Readiness};
 use postrider_telemetry::{Guard, Program, PrometheusHandle, logging, metric, prometheus};
 use tokio::net::TcpListener;
@@ -111,10 +114,22 @@ impl Observed {
 
 /// Returns a probe that is ready while the database answers and can write.
 pub fn readiness(database: &Database) -> Readiness {
+    readiness_of(database, None)
+}
+
+/// The same, while also the store's queue answers.
+pub fn readiness_with_queue(store: &Store) -> Readiness {
+    readiness_of(store.database(), Some(Arc::clone(store.queue())))
+}
+
+fn readiness_of(database: &Database, queue: Option<Arc<dyn TransactionalQueue>>) -> Readiness {
     let database = database.clone();
     Readiness::new(PING_TIMEOUT, move || {
-        let database = database.clone();
+        let (database, queue) = (database.clone(), queue.clone());
         async move {
+            if let Some(remote) = queue.as_ref().and_then(|queue| queue.remote()) {
+                remote.identity().await.map_err(|_| "the queue does not answer".to_owned())?;
+            }
             // Also notices a server that has become read-only.
             let pinged = if database.trouble().is_none() { database.ping().await } else { Ok(()) };
             match database.trouble() {

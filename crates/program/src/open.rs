@@ -2,8 +2,10 @@
 
 use postrider_core::{IdGenerator, chain};
 use postrider_database::{Config, Database, DatabaseError, DatabaseUrl, Purpose, RoleSettings};
-use postrider_settings::{DatabaseArgs, SecretKeys, SettingsError};
+use postrider_settings::{DatabaseArgs, QueueArgs, SecretKeys, SettingsError};
 use postrider_store::{Store, StoreError};
+
+use crate::queue::{QueueUrlError, open_queue};
 
 /// Why the database or the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,9 @@ pub enum OpenError {
         set POSTRIDER_SECRET_KEY_LOST to true and rotate the secrets"
     )]
     Keyring(#[source] StoreError),
+    /// The queue cannot be used.
+    #[error("cannot open the queue")]
+    Queue(#[from] QueueUrlError),
     /// The stored secrets could not be read.
     #[error("cannot read the stored secrets")]
     Store(#[source] StoreError),
@@ -85,18 +90,21 @@ async fn bring_up_to_date(database: &Database) -> Result<(), OpenError> {
     migrated.map_err(|error| OpenError::Migration(error.into()))
 }
 
-/// Opens the database as [`open_database`] does, and the store over it for `purpose`, and checks that `keys` decrypt its secrets.
+/// Opens the database as [`open_database`] does, and the store over it for `purpose`, and checks that `keys` decrypt its
+/// secrets. The queue is the one that `queue` names.
 ///
 /// # Errors
-/// Fails as [`open_database`] does, or if `keys` lack the key of a stored secret and it is not said to be lost.
+/// Fails as [`open_database`] does, if the queue cannot be used, or if `keys` lack the key of a stored secret and it is not
+/// said to be lost.
 pub async fn open_store(
     args: &DatabaseArgs,
+    queue: &QueueArgs,
     keys: impl Into<SecretKeys>,
     purpose: Purpose,
     migrate: bool,
 ) -> Result<(Database, Store), OpenError> {
     let database = open_database(args, migrate).await?.serving(purpose);
-    let queue = postrider_queue::open(&database);
+    let queue = open_queue(&database, queue).await?;
     let SecretKeys { keyring, lost } = keys.into();
     let store = Store::new(database.clone(), queue, keyring, IdGenerator::system())
         .with_partitions_of(args.partition);

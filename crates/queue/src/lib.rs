@@ -14,7 +14,7 @@
 //! | [`TransactionalQueue`] | a queue in the store's own database, which joins the caller's transactions |
 //!
 //! [`PostgresQueue`] and [`SqliteQueue`] are transactional queues over tables of the same shape. A queue that lives
-//! elsewhere implements the first three traits.
+//! elsewhere implements the first three traits and [`RemoteQueue`]; an [`OutboxQueue`] makes it transactional.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -48,8 +48,10 @@ mod job;
 mod join;
 mod lane;
 mod measure;
+mod outbox;
 mod postgres;
 mod queue;
+mod remote;
 mod search;
 mod sqlite;
 mod tables;
@@ -71,8 +73,10 @@ pub use job::{
     LaneSettings, Lease, LeaseToken, NewJob, Place, Promoted, Rescue, Rescued, WaitingJob, WorkerId,
 };
 pub use join::Join;
+pub use outbox::OutboxQueue;
 pub use postgres::PostgresQueue;
 pub use queue::{JobQueue, JobSink, LaneControl, Queue};
+pub use remote::{Backlog, Finished, Identity, LaneState, Relayed, RemoteQueue};
 pub use sqlite::SqliteQueue;
 pub use transactional::TransactionalQueue;
 pub use wake::{Bell, Wakeups};

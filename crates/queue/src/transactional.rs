@@ -13,6 +13,7 @@ use crate::job::{
 };
 use crate::join::Join;
 use crate::queue::{JobSink, LaneControl, Queue};
+use crate::remote::{Backlog, Finished, LaneState, Relayed, RemoteQueue};
 use crate::{drain, hold};
 
 /// A queue that lives in the application's database and takes part in its transactions.
@@ -23,9 +24,62 @@ pub trait TransactionalQueue: Queue {
     /// The database that holds the queue's tables.
     fn database(&self) -> &Database;
 
-    /// Adds to `writes` the statements that enqueue jobs. Call [`JobQueue::wake`](crate::JobQueue::wake) after the
+    /// The queue outside the database that this one fills, if it does. Then the store is the one that knows all jobs, and
+    /// fills the queue again after a loss.
+    fn remote(&self) -> Option<&dyn RemoteQueue> {
+        None
+    }
+
+    /// Adds to `writes` the statements that enqueue jobs. Call [`TransactionalQueue::enqueued`] with the same jobs after the
     /// commit.
     fn enqueue_with(&self, jobs: &[NewJob], writes: &mut Writes);
+
+    /// The transaction that enqueued these jobs has committed. Wakes workers. Never waits.
+    fn enqueued(&self, jobs: &[NewJob]) {
+        let lanes: BTreeSet<LaneId> = jobs.iter().map(|job| job.lane).collect();
+        self.wake(&lanes.into_iter().collect::<Vec<_>>());
+    }
+
+    /// The same for jobs of many lanes, whose names would leave no room for others in the notifications.
+    fn enqueued_many(&self, _jobs: &[NewJob]) {
+        self.wake(&[]);
+    }
+
+    /// A transaction that changed lanes has committed. Never waits.
+    fn lanes_changed(&self) {}
+
+    /// A transaction that ended claims with [`TransactionalQueue::finish_in`] or [`TransactionalQueue::done_with`] has
+    /// committed.
+    async fn finished(&self, _finished: &[Finished]) {}
+
+    /// A transaction that removed jobs with [`TransactionalQueue::remove_in`] or [`TransactionalQueue::cancel_in`] has
+    /// committed.
+    async fn removed(&self, _lane: LaneId, _jobs: &[JobId]) {}
+
+    /// Tells a queue outside the database what committed transactions have written more than half a second ago and it may not
+    /// know. Workers call it about twice a second.
+    ///
+    /// # Errors
+    /// Fails if the database or the queue is unavailable.
+    async fn relay(&self) -> Result<Relayed, QueueError> {
+        Ok(Relayed::default())
+    }
+
+    /// What a queue outside the database has not been told yet. `None` if the queue is in the database.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn backlog(&self) -> Result<Option<Backlog>, QueueError> {
+        Ok(None)
+    }
+
+    /// The state of up to `max` lanes after this one, in the order of their ids.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    async fn lane_states(&self, after: Option<LaneId>, max: u32) -> Result<Vec<LaneState>, QueueError> {
+        Ok(crate::outbox::page(self.database().serving(Purpose::Delivery).connection(), after, max).await?)
+    }
 
     /// Claims as [`JobQueue::claim`](crate::JobQueue::claim) does, and reads what `join` names about each job in the same
     /// statement. `None`: the queue cannot, and has only claimed.
@@ -234,6 +288,7 @@ impl<Q: TransactionalQueue> LaneControl for Q {
         let transaction = self.database().begin().await?;
         self.configure_in(&transaction, lane, owner, settings).await?;
         commit(transaction).await?;
+        self.lanes_changed();
         self.wake(&[lane]);
         Ok(())
     }
@@ -241,13 +296,16 @@ impl<Q: TransactionalQueue> LaneControl for Q {
     async fn pause(&self, lane: LaneId, duration: Duration) -> Result<(), QueueError> {
         let transaction = self.database().begin().await?;
         self.pause_in(&transaction, lane, duration).await?;
-        commit(transaction).await
+        commit(transaction).await?;
+        self.lanes_changed();
+        Ok(())
     }
 
     async fn resume(&self, lane: LaneId) -> Result<(), QueueError> {
         let transaction = self.database().begin().await?;
         self.resume_in(&transaction, lane).await?;
         commit(transaction).await?;
+        self.lanes_changed();
         self.wake(&[lane]);
         Ok(())
     }
@@ -255,13 +313,16 @@ impl<Q: TransactionalQueue> LaneControl for Q {
     async fn hold(&self, lanes: &[LaneId], owner: &str, hold: Hold) -> Result<(), QueueError> {
         let transaction = self.database().begin().await?;
         self.hold_in(&transaction, lanes, owner, hold).await?;
-        commit(transaction).await
+        commit(transaction).await?;
+        self.lanes_changed();
+        Ok(())
     }
 
     async fn release(&self, lanes: &[LaneId], hold: Hold) -> Result<(), QueueError> {
         let transaction = self.database().begin().await?;
         self.release_in(&transaction, lanes, hold).await?;
         commit(transaction).await?;
+        self.lanes_changed();
         self.wake(lanes);
         Ok(())
     }
@@ -275,7 +336,7 @@ impl<Q: TransactionalQueue> JobSink for Q {
         let transaction = self.database().begin().await?;
         writes.execute(&transaction).await?;
         commit(transaction).await?;
-        self.wake(&jobs.iter().map(|job| job.lane).collect::<Vec<_>>());
+        self.enqueued(jobs);
         Ok(())
     }
 }

@@ -159,7 +159,7 @@ impl Config {
         if !Self::GRACE.contains(&self.grace) {
             return Err(ConfigError::Grace(self.grace));
         }
-        let Shedding { queue_age, latency } = self.shedding;
+        let Shedding { queue_age, latency, without_queue: _ } = self.shedding;
         if let Some(age) = queue_age.filter(|age| !Shedding::QUEUE_AGE.contains(age)) {
             return Err(ConfigError::QueueAge(age));
         }
@@ -179,7 +179,7 @@ mod tests {
         let good = Config::new("k".repeat(32).parse().unwrap());
         assert_eq!(good.validate(), Ok(()));
         let (zero, long) = (Duration::ZERO, Duration::from_hours(2));
-        let shedding = |queue_age, latency| Shedding { queue_age, latency };
+        let shedding = |queue_age, latency| Shedding { queue_age, latency, without_queue: false };
         for (config, error) in [
             (Config { body_limit: 0, ..good.clone() }, ConfigError::BodyLimit(0)),
             (Config { request_memory: 0, ..good.clone() }, ConfigError::RequestMemory(0)),

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use postrider_dispatch::Dispatcher;
-use postrider_program::{Bounded, Observed, Purpose, StartError, Transforms, readiness};
+use postrider_program::{
+    Bounded, Observed, Purpose, StartError, Transforms, readiness, readiness_with_queue,
+};
 use postrider_server::{AdminKeys, Config, Parts, Server, Shedding};
 use postrider_settings::{
-    DatabaseArgs, DeliveryArgs, DispatchArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig,
-    ShutdownArgs, TelemetryArgs,
+    DatabaseArgs, DeliveryArgs, DispatchArgs, QueueArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs,
+    ShedConfig, ShutdownArgs, TelemetryArgs,
 };
 use postrider_telemetry::Program;
 
@@ -23,6 +25,8 @@ struct Args {
     shed: ShedArgs,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    queue: QueueArgs,
     #[command(flatten)]
     secret_key: SecretKeyArgs,
     #[command(flatten)]
@@ -65,7 +69,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         dispatch.transforms.configure(configured)?;
     }
     let targets = args.delivery.client()?;
-    let ShedConfig { queue_age, latency } = args.shed.config();
+    let ShedConfig { queue_age, latency, without_queue } = args.shed.config();
     let (delay, grace) = (args.server.shutdown_delay, args.shutdown.shutdown_grace);
     let mut config = Config {
         body_limit: args.server.body_limit,
@@ -74,7 +78,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         log_requests: args.server.log_requests,
         delay,
         grace,
-        shedding: Shedding { queue_age, latency },
+        shedding: Shedding { queue_age, latency, without_queue },
         audit_payloads: args.server.audit_payloads,
         trusted_proxies: args.server.trusted_proxies.clone(),
         ..Config::new(admin_keys)
@@ -84,15 +88,21 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     let connections = Bounded::connections(config.connections);
     let [connections] = observed.fit_descriptors(args.database.database_connections, [connections]);
     config.connections = connections as usize;
-    let (database, store) =
-        postrider_program::open_store(&args.database, keyring, Purpose::Api, args.server.migrate).await?;
+    let (database, store) = postrider_program::open_store(
+        &args.database,
+        &args.queue,
+        keyring,
+        Purpose::Api,
+        args.server.migrate,
+    )
+    .await?;
     if !has_key && !store.has_operator_key().await? {
         return Err(ServerArgs::no_operator_key().into());
     }
     let stop = postrider_program::stop_signal()?;
     postrider_program::watch_clock(&store, &stop.token());
     postrider_program::keep_partitions(&store, &stop.token());
-    let readiness = readiness(&database);
+    let readiness = if without_queue { readiness_with_queue(&store) } else { readiness(&database) };
     let parts = Parts {
         dispatcher: Dispatcher::new(store.clone(), dispatch)?,
         store,

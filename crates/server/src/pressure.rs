@@ -24,6 +24,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const PAUSE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long a queue outside the database may take to answer.
+const REMOTE: Duration = Duration::from_secs(1);
+
 /// How many measurements in a row must be within the limits before the API accepts events again.
 const CALM: u32 = 3;
 
@@ -41,6 +44,8 @@ pub struct Shedding {
     /// While a ping of the database, or the mean dispatch since the previous ping, takes longer than this; within
     /// [`Shedding::LATENCY`].
     pub latency: Option<Duration>,
+    /// While a queue outside the database is unavailable. Otherwise its jobs wait in the database.
+    pub without_queue: bool,
 }
 
 impl Shedding {
@@ -50,7 +55,7 @@ impl Shedding {
     pub const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
 
     fn is_off(&self) -> bool {
-        self.queue_age.is_none() && self.latency.is_none()
+        self.queue_age.is_none() && self.latency.is_none() && !self.without_queue
     }
 }
 
@@ -59,6 +64,7 @@ impl Shedding {
 enum Overload {
     Queue,
     Database,
+    NoQueue,
 }
 
 impl Overload {
@@ -66,6 +72,7 @@ impl Overload {
         let detail = match self {
             Self::Queue => "too many deliveries are waiting; try again",
             Self::Database => "the database is too slow; try again",
+            Self::NoQueue => "the queue is unavailable; try again",
         };
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
@@ -147,6 +154,7 @@ async fn measure(
                 Some(Overload::Database) => {
                     tracing::warn!(limit = ?limits.latency, "rejecting events: the database is too slow");
                 }
+                Some(Overload::NoQueue) => tracing::warn!("rejecting events: the queue is unavailable"),
                 None => tracing::info!("accepting events again"),
             }
             overload.send_replace(now);
@@ -163,6 +171,12 @@ async fn overload_now(limits: Shedding, store: &Store, dispatches: &Dispatches) 
         if !answered || mean.is_some_and(|mean| mean > limit) {
             return Some(Overload::Database);
         }
+    }
+    if limits.without_queue
+        && let Some(remote) = store.queue().remote()
+        && !timeout(REMOTE, remote.identity()).await.is_ok_and(|identity| identity.is_ok())
+    {
+        return Some(Overload::NoQueue);
     }
     let limit = limits.queue_age?;
     match store.database().answered(store.queue().longest_wait(FULL)).await {

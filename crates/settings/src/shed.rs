@@ -31,6 +31,15 @@ pub struct ShedArgs {
         value_parser = duration_or_zero(bounds::SHED_LATENCY)
     )]
     pub shed_latency: Duration,
+
+    /// What to do with events while a queue outside the database is unavailable: accept or refuse
+    ///
+    /// `accept` stores them, and workers get their jobs once the queue is back. `refuse` answers 503 with `Retry-After`.
+    #[arg(
+        long, env = "POSTRIDER_QUEUE_DOWN", value_name = "WHAT", default_value = "accept",
+        value_parser = ["accept", "refuse"]
+    )]
+    pub queue_down: String,
 }
 
 /// When the server rejects events.
@@ -40,12 +49,18 @@ pub struct ShedConfig {
     pub queue_age: Option<Duration>,
     /// The largest database latency, within [`SHED_LATENCY`](bounds::SHED_LATENCY); `None` disables it.
     pub latency: Option<Duration>,
+    /// Events are refused while a queue outside the database is unavailable.
+    pub without_queue: bool,
 }
 
 impl ShedArgs {
     /// Returns the plain values.
     pub fn config(&self) -> ShedConfig {
         let unless_zero = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
-        ShedConfig { queue_age: unless_zero(self.shed_queue_age), latency: unless_zero(self.shed_latency) }
+        ShedConfig {
+            queue_age: unless_zero(self.shed_queue_age),
+            latency: unless_zero(self.shed_latency),
+            without_queue: self.queue_down == "refuse",
+        }
     }
 }

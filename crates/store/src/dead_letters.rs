@@ -2,7 +2,6 @@
 
 mod walk;
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use postrider_core::audit::AuditAction;
@@ -22,7 +21,6 @@ use crate::deliveries::restart::restart;
 use crate::deliveries::{Delivery, read};
 use crate::entity::deliveries;
 use crate::page::{Examined, Page, PageRequest};
-use crate::queue_ids::lane_of;
 use crate::{Store, StoreError};
 
 /// Selects dead letters. A dead letter must match every field that is not `None`.
@@ -145,16 +143,15 @@ impl Store {
             let gone = self.gone_payloads(&transaction, tenant, events).await?;
             dead.retain(|delivery| !gone.contains_key(&delivery.event_id));
             requeued.without_payload += (rows.len() - dead.len()) as u64;
-            restart(self, &transaction, tenant, &dead, budget).await?;
+            let jobs = restart(self, &transaction, tenant, &dead, budget).await?;
             if !dead.is_empty() {
                 let (target, after) = (filter.described(), json!({"requeued": dead.len()}));
                 let action = AuditAction::DeadLettersRequeued;
                 self.audit(&transaction, tenant, action, target, Value::Null, after).await?;
             }
             transaction.commit().await?;
-            if !dead.is_empty() {
-                let lanes: BTreeSet<_> = dead.iter().map(|delivery| lane_of(delivery.subscriber)).collect();
-                self.queue.wake(&lanes.into_iter().collect::<Vec<_>>());
+            if !jobs.is_empty() {
+                self.queue.enqueued(&jobs);
             }
             requeued.deliveries += dead.len() as u64;
             let may_end = requeued.deliveries >= most || Instant::now() >= until;

@@ -83,6 +83,7 @@ impl Store {
             State::Inactive(reason) => Some(End::of_inactive(reason)),
             State::Deleted => Some(End::of_inactive(None)),
         };
+        let mut removed = Vec::new();
         let mut drained = Drained {
             lane,
             end: end.unwrap_or(End::Cancelled),
@@ -105,6 +106,7 @@ impl Store {
             add(counts, &mut writes);
             writes.execute(&transaction).await?;
             self.queue.remove_in(&transaction, lane, &waiting).await?;
+            removed.extend(waiting.iter().map(|job| job.id));
             if waiting.len() < max as usize {
                 // A retry may have made the lane again. It is removed some time after it has drained.
                 if matches!(state, State::Deleted) {
@@ -114,6 +116,8 @@ impl Store {
             }
         }
         transaction.commit().await?;
+        self.queue.removed(lane, &removed).await;
+        self.queue.lanes_changed();
         if end.is_none() {
             self.queue.wake(&[lane]);
         }

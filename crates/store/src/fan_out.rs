@@ -179,8 +179,7 @@ impl Store {
         writes.execute(&transaction).await?;
         transaction.commit().await?;
         if !made.jobs.is_empty() {
-            // Any lane: names would leave no room for those of small events in the notifications.
-            self.queue.wake(&[]);
+            self.queue.enqueued_many(&made.jobs);
         }
         Ok(FannedOut::Step(Step { tenant: open.tenant, event: open.event_id, jobs, complete }))
     }

@@ -63,6 +63,7 @@ mod payload_gone;
 pub mod plugins;
 pub mod queue_ids;
 pub mod recording;
+pub mod refill;
 pub mod request_keys;
 pub mod retention;
 mod rollups;

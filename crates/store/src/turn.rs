@@ -20,6 +20,8 @@ impl Turn {
     pub(crate) const DELETING: Self = Self(0x6465_6c65_7469_6e67);
     /// Removing the data of tenants with a shorter retention: "expiring" in ASCII.
     pub(crate) const EXPIRING: Self = Self(0x6578_7069_7269_6e67);
+    /// Filling a queue outside the database: "refill" and two spaces in ASCII.
+    pub(crate) const REFILLING: Self = Self(0x7265_6669_6c6c_2020);
     /// Folding statistics: "roll ups" in ASCII.
     pub(crate) const FOLDING: Self = Self(0x726f_6c6c_2075_7073);
 

@@ -57,6 +57,16 @@ pub const DISPATCH_BATCH: &str = "webhook_dispatch_batch_events";
 pub const FAN_OUTS: &str = "webhook_fan_outs";
 /// Age of the oldest of them.
 pub const FAN_OUT_OLDEST: &str = "webhook_fan_out_oldest_seconds";
+/// Transactions whose jobs a queue outside the database may not have yet, counted up to 10,000.
+pub const OUTBOX: &str = "webhook_outbox_transactions";
+/// Age of the oldest of them.
+pub const OUTBOX_OLDEST: &str = "webhook_outbox_oldest_seconds";
+/// Jobs that the process which wrote them did not pass on, and a worker did.
+pub const RELAYED: &str = "webhook_outbox_relayed_total";
+/// Refills of a queue outside the database that began.
+pub const REFILLS: &str = "webhook_queue_refills_total";
+/// Jobs that such a queue did not have.
+pub const REFILLED: &str = "webhook_queue_refilled_jobs_total";
 /// Duration of a step that makes deliveries of such an event.
 pub const FAN_OUT_STEP: &str = "webhook_fan_out_step_duration_seconds";
 /// Duration of a claim.
@@ -330,6 +340,18 @@ pub const ALL: &[Metric] = {
             Worker,
             "Age of the oldest event whose fan-out is not complete.",
         ),
+        metric(OUTBOX, Gauge, COUNT, &[], Worker, "Transactions whose jobs have not reached the queue."),
+        metric(OUTBOX_OLDEST, Gauge, TIME, &[], Worker, "Age of the oldest of these transactions."),
+        metric(
+            RELAYED,
+            Counter,
+            COUNT,
+            &[],
+            Worker,
+            "Jobs that a worker passed on to the queue for another process.",
+        ),
+        metric(REFILLS, Counter, COUNT, &[], Worker, "Refills of the queue that began."),
+        metric(REFILLED, Counter, COUNT, &[], Worker, "Jobs that the queue had lost and got again."),
         metric(FAN_OUT_STEP, Histogram(SECONDS), TIME, &[], Whole, "Duration of a step of a fan-out."),
         metric(CLAIM_DURATION, Histogram(SECONDS), TIME, &[], Worker, "Duration of a claim of jobs."),
         metric(

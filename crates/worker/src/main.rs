@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use postrider_program::{Bounded, Observed, Purpose, StartError, readiness};
+use postrider_program::{Bounded, Observed, Purpose, StartError, readiness_with_queue};
 use postrider_settings::{
-    DatabaseArgs, DeliveryArgs, RetryArgs, SecretKeyArgs, ShutdownArgs, TelemetryArgs, WorkerArgs,
+    DatabaseArgs, DeliveryArgs, QueueArgs, RetryArgs, SecretKeyArgs, ShutdownArgs, TelemetryArgs, WorkerArgs,
 };
 use postrider_telemetry::Program;
 use postrider_worker::{Config, Worker};
@@ -16,6 +16,8 @@ use postrider_worker::{Config, Worker};
 struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    queue: QueueArgs,
     #[command(flatten)]
     secret_key: SecretKeyArgs,
     #[command(flatten)]
@@ -49,11 +51,12 @@ async fn run(args: Args) -> Result<(), StartError> {
     let [attempts] = observed.fit_descriptors(args.database.database_connections, [attempts]);
     config.concurrency = attempts.try_into().unwrap_or(config.concurrency);
     let (database, store) =
-        postrider_program::open_store(&args.database, keyring, Purpose::Delivery, false).await?;
+        postrider_program::open_store(&args.database, &args.queue, keyring, Purpose::Delivery, false).await?;
+    // Without the queue there is nothing to deliver.
+    let readiness = readiness_with_queue(&store);
     let worker = Worker::new(store, client, config)?;
     // Before readiness is served: whatever sees this worker as ready may send it a signal.
     let stop = postrider_program::stop_signal()?;
-    let readiness = readiness(&database);
     let trouble = worker.trouble();
     readiness.require(move || trouble.ready());
     observed.serve(&args.telemetry, &database, &readiness).await?;

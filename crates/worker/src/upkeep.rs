@@ -13,6 +13,8 @@ mod keep_partitions;
 mod measure;
 mod notify_owners;
 mod read_proxies;
+mod refill;
+mod relay;
 mod remove_audit;
 mod remove_expired;
 mod remove_keys;
@@ -37,7 +39,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 21] = [
+const TASKS: [Task; 23] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -62,6 +64,8 @@ const TASKS: [Task; 21] = [
     }),
     Task::of_each("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
     Task::of_one("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
+    Task::of_one("relay the outbox", relay::interval, |shared| Box::pin(relay::run(shared))),
+    Task::of_one("fill the queue", refill::interval, |shared| Box::pin(refill::run(shared))).of_any_length(),
     Task::of_one("tidy the queue", tidy::interval, |shared| Box::pin(tidy::run(shared))),
     Task::of_one("end deliveries of inactive subscribers", drain::interval, |shared| {
         Box::pin(drain::run(shared))

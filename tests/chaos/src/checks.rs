@@ -18,6 +18,8 @@ pub(crate) use repeats::Repeats;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence<'a> {
     pub(crate) facts: &'a Facts,
+    /// Whether the referee has seen who claimed which job: those of a queue in the database.
+    pub(crate) knows_claims: bool,
     pub(crate) ledger: &'a Ledger,
     pub(crate) operator: &'a Operator,
     pub(crate) chronicle: &'a Chronicle,

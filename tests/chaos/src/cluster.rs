@@ -18,6 +18,7 @@ use crate::{
     member::Member,
     members::Members,
     postgres::PostgresServer,
+    queue::Queue,
     referee,
     sqlite::DataFolder,
 };
@@ -41,6 +42,7 @@ const SECRET_KEY: &str = "Y2hhb3NjaGFvc2NoYW9zY2hhb3NjaGFvc2NoYW9zY2g=";
 /// Starts the servers and workers over PostgreSQL.
 pub(crate) async fn start_cluster(
     database: &PostgresServer,
+    queue: Option<&Queue>,
     chronicle: &Arc<Chronicle>,
     logbook: &Arc<Logbook>,
     connection: &DatabaseConnection,
@@ -49,6 +51,9 @@ pub(crate) async fn start_cluster(
     for who in parts() {
         let link = Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, database.port()))).await;
         let mut program = part(who, &link);
+        if let Some(queue) = queue {
+            program = program.env("POSTRIDER_QUEUE_URL", queue.url());
+        }
         if database.has_bouncer() {
             program = program.env("POSTRIDER_DATABASE_POOLER", "transaction");
             give_settings(connection, who, &program).await;

@@ -48,6 +48,8 @@ pub(crate) enum Fault {
     Database,
     /// PgBouncer was killed and restarted.
     Pooler,
+    /// Redis, which has the queue, was killed and restarted.
+    Queue,
     /// PostgreSQL refused writes, as a server does that has become a standby.
     ReadOnly,
     /// Clients of ours took all connections that the server allows.
@@ -80,6 +82,7 @@ impl Fault {
         match self {
             Self::Database
             | Self::Pooler
+            | Self::Queue
             | Self::ReadOnly
             | Self::Crowd
             | Self::Full
@@ -112,6 +115,7 @@ impl fmt::Display for Fault {
             Self::Backends => "backends ended",
             Self::Database => "PostgreSQL killed and restarted",
             Self::Pooler => "PgBouncer killed and restarted",
+            Self::Queue => "Redis killed and restarted",
             Self::ReadOnly => "PostgreSQL read-only",
             Self::Crowd => "all connections taken",
             Self::Idle => "idle connections closed",

@@ -10,6 +10,7 @@
 //! | `cluster`, `member` | the programs, and a breakable link between each program and PostgreSQL |
 //! | `faults` | the faults of programs, and how they are chosen |
 //! | `postgres`, `bouncer`, `sqlite` | the databases and their faults |
+//! | `queue` | Redis as the queue, and its faults |
 //! | `days` | partitions of PostgreSQL that begin, come and go |
 //! | `disk` | a file system that can be full |
 //! | `audience` | the subscribers, and how they answer |
@@ -45,6 +46,7 @@ mod members;
 mod moment;
 mod operator;
 mod postgres;
+mod queue;
 mod records;
 mod referee;
 mod report;
@@ -90,6 +92,11 @@ async fn main() -> ExitCode {
     println!("chaos: {} s of faults over {database} with seed {seed}", args.seconds);
     if args.database == Kind::Pgbouncer && bouncer::Bouncer::find().is_none() {
         println!("skipped: there is no PgBouncer 1.21 or newer");
+        return ExitCode::SUCCESS;
+    }
+    if let Some(keeps) = args.database.redis()
+        && queue::Queue::start(keeps).is_none()
+    {
         return ExitCode::SUCCESS;
     }
     let held = tokio::select! {

@@ -10,7 +10,7 @@ use std::{
 use clap::ValueEnum;
 use fastrand::Rng;
 use postrider_core::SubscriberId;
-use postrider_testkit::{Api, Receiver};
+use postrider_testkit::{Api, Receiver, redis::Keeps};
 use sea_orm::DatabaseConnection;
 use tokio::{
     task::JoinHandle,
@@ -35,6 +35,7 @@ use crate::{
     moment::Anchor,
     operator::Operator,
     postgres::PostgresServer,
+    queue::Queue,
     records::Records,
     referee, report,
     settle::{PROBE_TIME, probe, settle, settle_all, settle_statistics, settling_time},
@@ -51,6 +52,21 @@ pub(crate) enum Kind {
     Pgbouncer,
     /// `postrider dev` over SQLite
     Sqlite,
+    /// Two servers and three workers over PostgreSQL, with the queue on a Redis that writes its file each second
+    Redis,
+    /// The same with a Redis that keeps nothing
+    RedisInMemory,
+}
+
+impl Kind {
+    /// What the Redis with the queue keeps, if there is one.
+    pub(crate) fn redis(self) -> Option<Keeps> {
+        match self {
+            Self::Redis => Some(Keeps::EverySecond),
+            Self::RedisInMemory => Some(Keeps::Nothing),
+            Self::Postgres | Self::Pgbouncer | Self::Sqlite => None,
+        }
+    }
 }
 
 /// Runs faults for `seconds`, then checks every guarantee. Returns whether all of them held.
@@ -79,6 +95,7 @@ pub(crate) async fn run(kind: Kind, seconds: u64, seed: u64, rate: f64) -> bool 
 /// Everything in a run except the programs that the faults hit.
 struct Stage {
     database: Database,
+    queue: Option<Queue>,
     records: Records,
     receiver: Arc<Receiver>,
     subscribers: HashMap<Uuid, &'static Subscriber>,
@@ -107,15 +124,17 @@ impl Stage {
         let (chronicle, logbook) = (Arc::<Chronicle>::default(), Arc::<Logbook>::default());
         let anchor = Anchor::new();
         let receiver = Arc::new(Receiver::start().await);
+        let queue =
+            kind.redis().map(|keeps| Queue::start(keeps).expect("a Redis; the caller has looked for one"));
         let (database, records, members) = match kind {
-            Kind::Postgres | Kind::Pgbouncer => {
+            Kind::Postgres | Kind::Pgbouncer | Kind::Redis | Kind::RedisInMemory => {
                 let bouncer = (kind == Kind::Pgbouncer)
                     .then(|| Bouncer::find().expect("a PgBouncer; the caller has looked for one"));
                 let roles: Vec<String> = parts().map(referee::role).collect();
                 let server = PostgresServer::start(bouncer, &roles).await;
                 let connection = server.connect().await;
                 days::prepare(&connection, faults).await;
-                let members = start_cluster(&server, &chronicle, &logbook, &connection).await;
+                let members = start_cluster(&server, queue.as_ref(), &chronicle, &logbook, &connection).await;
                 let records = Records::Postgres(connection.clone());
                 (Database::Postgres(server, connection), records, members)
             }
@@ -133,6 +152,7 @@ impl Stage {
         let operator = Arc::new(Operator::new(addresses(), ADMIN_KEY, &subscribers, &chronicle));
         let stage = Self {
             database,
+            queue,
             records,
             receiver,
             subscribers,
@@ -173,6 +193,10 @@ impl Stage {
             }
             Database::Sqlite(folder) => tokio::spawn(folder.clone().torment(rng, chronicle, stop)),
         };
+        let queue = self.queue.clone().map(|queue| {
+            let (rng, chronicle) = (seeds.rng("queue"), Arc::clone(&self.chronicle));
+            tokio::spawn(queue.torment(rng, chronicle, faults.clone()))
+        });
         let servers = torment_each(members.servers, seeds, &faults);
         let workers = torment_each(members.workers, seeds, &faults);
 
@@ -180,6 +204,9 @@ impl Stage {
         faults.cancel();
         publishing.cancel();
         database.await.expect("the database's faults");
+        if let Some(queue) = queue {
+            queue.await.expect("the queue's faults");
+        }
         receivers.await.expect("the receivers' behaviour");
         let members = Members { servers: join(servers).await, workers: join(workers).await };
         publisher.await.expect("the publisher");
@@ -210,6 +237,7 @@ impl Stage {
     fn evidence<'a>(&'a self, facts: &'a Facts) -> Evidence<'a> {
         Evidence {
             facts,
+            knows_claims: self.queue.is_none(),
             ledger: &self.ledger,
             operator: &self.operator,
             chronicle: &self.chronicle,

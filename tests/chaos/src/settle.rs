@@ -21,7 +21,7 @@ const RECOVERY_TIME: Duration = Duration::from_secs(10);
 /// Waits until no job and no pending delivery is left. Returns whether that happened in time.
 pub(crate) async fn settle(records: &Records, within: Duration) -> bool {
     const LEFT: &str = "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM scheduled_jobs) \
-            + (SELECT count(*) FROM deliveries WHERE status = 0) + (SELECT count(*) FROM fan_outs)";
+            + (SELECT count(*) FROM outbox) + (SELECT count(*) FROM deliveries WHERE status = 0) + (SELECT count(*) FROM fan_outs)";
     let start = Instant::now();
     while start.elapsed() < within {
         if records.count(LEFT).await == 0 {

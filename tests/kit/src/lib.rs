@@ -9,6 +9,7 @@
 //! - [`plugin`]: the example plugin of the SDK
 //! - [`proxy`]: a link to the database that can hang, break or swallow answers
 //! - [`api`]: a client of the HTTP API
+//! - [`redis`]: Redis servers, each in a folder of its own
 //! - [`sessions`]: the statements that run on PostgreSQL
 //! - [`small_disk`]: a file system that a test can fill
 //! - [`eventually()`]: waiting for a condition with a deadline
@@ -32,6 +33,7 @@ pub mod plugin;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod redis;
 pub mod sessions;
 pub mod small_disk;
 

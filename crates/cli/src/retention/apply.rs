@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postrider_core::Timestamp;
 use postrider_program::{Purpose, StartError};
-use postrider_settings::{DatabaseArgs, RetentionArgs, SecretKeyArgs, SettingsError};
+use postrider_settings::{DatabaseArgs, QueueArgs, RetentionArgs, SecretKeyArgs, SettingsError};
 use postrider_store::Store;
 use postrider_store::retention::{Age, Removed, Retention};
 
@@ -48,7 +48,8 @@ struct Unfinished(u32);
 pub(super) async fn run(args: Args) -> Result<(), StartError> {
     let keyring = args.secret_key.config()?;
     let (database, store) =
-        postrider_program::open_store(&args.database, keyring, Purpose::Api, false).await?;
+        postrider_program::open_store(&args.database, &QueueArgs::default(), keyring, Purpose::Api, false)
+            .await?;
     let retention = store.retention(postrider_worker::retention(args.retention)).await?;
     if retention.history == Age::Forever {
         return Err(SettingsError::refused("POSTRIDER_RETAIN_HISTORY", KeptForever).into());

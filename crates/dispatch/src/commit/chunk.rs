@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use postrider_core::{SubscriberId, chain};
+use postrider_core::chain;
 use postrider_database::{Database, Dialect, Guarded, Writes};
-use postrider_queue::LaneId;
+use postrider_queue::{LaneId, NewJob};
 use postrider_store::StoreError;
 use postrider_store::intake::Match;
-use postrider_store::queue_ids::lane_of;
 use postrider_telemetry::{context, metric, span};
 use sea_orm::ConnectionTrait;
 use tracing::{Instrument as _, Span, debug_span, field};
@@ -95,44 +94,50 @@ async fn commit_all(
         if is_cached {
             return write_cached(shared, database, events).await;
         }
-        let answers = if database.dialect() == Dialect::Postgres && !has_keys {
+        let (answers, jobs) = if database.dialect() == Dialect::Postgres && !has_keys {
             write_in(shared, database.connection(), events).await?
         } else {
             let transaction = database.begin().await?;
-            let answers = write_in(shared, &transaction, events).await?;
+            let written = write_in(shared, &transaction, events).await?;
             transaction.commit().await?;
-            answers
+            written
         };
-        Ok::<_, StoreError>((answers.into_iter().map(Some).collect(), false))
+        let answers = answers.into_iter().map(Some).collect();
+        Ok::<_, StoreError>(Committed { answers, jobs, others_are_woken: false })
     };
-    let (answers, others_are_woken): (Vec<Option<Answer>>, bool) = database.answered(written).await?;
-    let new = || answers.iter().flatten().flatten().filter(|dispatched| !dispatched.duplicate);
-    let lanes = lanes(new());
+    let Committed { answers, jobs, others_are_woken } = database.answered(written).await?;
     if others_are_woken {
-        shared.store.queue().wake_here(&lanes);
-    } else if !lanes.is_empty() {
-        shared.store.queue().wake(&lanes);
+        shared.store.queue().wake_here(&lanes(&jobs));
+    } else if !jobs.is_empty() {
+        shared.store.queue().enqueued(&jobs);
     }
-    if new().any(|dispatched| dispatched.fan_out == FanOut::Continuing) {
+    let mut new = answers.iter().flatten().flatten().filter(|dispatched| !dispatched.duplicate);
+    if new.any(|dispatched| dispatched.fan_out == FanOut::Continuing) {
         shared.fan_outs.wake();
     }
     Ok(answers)
 }
 
-/// The lanes of events.
-fn lanes<'a>(new: impl Iterator<Item = &'a Dispatched>) -> Vec<LaneId> {
-    let subscribers: BTreeSet<SubscriberId> =
-        new.flat_map(|dispatched| dispatched.subscribers.iter().copied()).collect();
-    subscribers.into_iter().map(lane_of).collect()
+/// What a transaction has written.
+struct Committed {
+    answers: Vec<Option<Answer>>,
+    jobs: Vec<NewJob>,
+    /// Whether the commit has woken the workers in other processes.
+    others_are_woken: bool,
+}
+
+fn lanes(jobs: &[NewJob]) -> Vec<LaneId> {
+    let lanes: BTreeSet<LaneId> = jobs.iter().map(|job| job.lane).collect();
+    lanes.into_iter().collect()
 }
 
 /// Writes events in one statement if their cached subscribers still hold. If not, looks for their subscribers, and leaves
-/// the events that have many now. Returns also whether the commit has woken the workers in other processes.
+/// the events that have many now.
 async fn write_cached(
     shared: &Shared,
     database: &Database,
     events: &[Addressed<'_>],
-) -> Result<(Vec<Option<Answer>>, bool), StoreError> {
+) -> Result<Committed, StoreError> {
     let connection = database.connection();
     let matched: Vec<_> = events.iter().filter(|addressed| addressed.event.only.is_none()).collect();
     let types = EventTypes::of(matched.iter().map(|addressed| {
@@ -145,13 +150,15 @@ async fn write_cached(
             expected[*index] = found.to_vec();
         }
     }
-    let (mut writes, answers) = draft(shared, connection, events).await?;
-    let new = answers.iter().flatten().filter(|dispatched| !dispatched.duplicate);
-    let woken = shared.store.queue().wake_with(&lanes(new), &mut writes);
+    let Draft { mut writes, answers, jobs } = draft(shared, connection, events).await?;
+    let others_are_woken = shared.store.queue().wake_with(&lanes(&jobs), &mut writes);
     let mut guarded = Guarded::new(writes);
     shared.store.expect_subscribers(&types.distinct, &expected, &mut guarded);
     match guarded.execute(connection).await {
-        Ok(true) => return Ok((answers.into_iter().map(Some).collect(), woken)),
+        Ok(true) => {
+            let answers = answers.into_iter().map(Some).collect();
+            return Ok(Committed { answers, jobs, others_are_woken });
+        }
         Ok(false) => {}
         Err(error) => {
             shared.subscribers.clear();
@@ -170,8 +177,10 @@ async fn write_cached(
     let few = events.iter().zip(&again);
     let few = few.filter_map(|(addressed, found)| Some((addressed.event, found.clone()?))).collect();
     let few = address(shared, connection, few).await?;
-    let mut answers = write_in(shared, connection, &few).await?.into_iter();
-    Ok((again.iter().map(|found| found.as_ref().and_then(|_| answers.next())).collect(), false))
+    let (answers, jobs) = write_in(shared, connection, &few).await?;
+    let mut answers = answers.into_iter();
+    let answers = again.iter().map(|found| found.as_ref().and_then(|_| answers.next())).collect();
+    Ok(Committed { answers, jobs, others_are_woken: false })
 }
 
 /// Finds the subscribers of event types, and caches them; `None` for a type that has many.
@@ -185,23 +194,30 @@ pub(super) async fn find(
     Ok(found)
 }
 
-/// Writes events over a connection, which may have a transaction.
+/// Writes events over a connection, which may have a transaction. Returns also the jobs of their deliveries.
 pub(super) async fn write_in(
     shared: &Shared,
     connection: &impl ConnectionTrait,
     events: &[Addressed<'_>],
-) -> Result<Vec<Answer>, StoreError> {
-    let (writes, answers) = draft(shared, connection, events).await?;
+) -> Result<(Vec<Answer>, Vec<NewJob>), StoreError> {
+    let Draft { writes, answers, jobs } = draft(shared, connection, events).await?;
     writes.execute(connection).await?;
-    Ok(answers)
+    Ok((answers, jobs))
 }
 
-/// Drafts the statements that write events, and the answers if they succeed. Takes the keys of the events.
+/// The statements that write events, and what is true once they have succeeded.
+struct Draft {
+    writes: Writes,
+    answers: Vec<Answer>,
+    jobs: Vec<NewJob>,
+}
+
+/// Drafts the statements that write events. Takes the keys of the events.
 async fn draft(
     shared: &Shared,
     connection: &impl ConnectionTrait,
     events: &[Addressed<'_>],
-) -> Result<(Writes, Vec<Answer>), StoreError> {
+) -> Result<Draft, StoreError> {
     let candidates: Vec<Candidate<'_>> =
         events.iter().map(|addressed| Candidate::new(shared, addressed)).collect();
     // Before anything is locked.
@@ -233,5 +249,5 @@ async fn draft(
         Decision::RepeatOfStored(taken) => Ok(repeated_answer(*taken)),
         Decision::Reject(error) => Err(error),
     });
-    Ok((writes, answers.collect()))
+    Ok(Draft { writes, answers: answers.collect(), jobs: rows.deliveries.jobs })
 }

@@ -63,11 +63,13 @@ impl Store {
             transaction.rollback().await?;
             return Ok(Changed::Inactive);
         }
-        restart(self, &transaction, tenant, std::slice::from_ref(&before), AttemptBudget::FromZero).await?;
+        let jobs =
+            restart(self, &transaction, tenant, std::slice::from_ref(&before), AttemptBudget::FromZero)
+                .await?;
         let (was, now) = (json!({"status": before.status}), json!({"status": DeliveryStatus::Pending}));
         self.audit(&transaction, tenant, AuditAction::DeliveryRetried, id, was, now).await?;
         transaction.commit().await?;
-        self.queue.wake(&[lane_of(before.subscriber)]);
+        self.queue.enqueued(&jobs);
         Ok(self.delivery(tenant, id).await?.map_or(Changed::Missing, |now| Changed::Done(Box::new(now))))
     }
 
@@ -104,6 +106,9 @@ impl Store {
         let was = json!({"status": DeliveryStatus::Pending});
         self.audit(&transaction, tenant, AuditAction::DeliveryCancelled, id, was, now).await?;
         transaction.commit().await?;
+        if let Some(job) = delivery.job {
+            self.queue.removed(lane_of(delivery.subscriber), &[queued(job)]).await;
+        }
         Ok(Changed::Done(Box::new(delivery)))
     }
 }

@@ -22,14 +22,15 @@ pub enum AttemptBudget {
     Keep,
 }
 
-/// Makes ended deliveries pending again, each with a new job. They must be locked by `transaction`.
+/// Makes ended deliveries pending again, each with a new job. They must be locked by `transaction`. Returns the jobs, for
+/// [`TransactionalQueue::enqueued`](postrider_queue::TransactionalQueue::enqueued) after the commit.
 pub(crate) async fn restart(
     store: &Store,
     transaction: &Transaction,
     tenant: &TenantId,
     ended: &[Delivery],
     budget: AttemptBudget,
-) -> Result<(), StoreError> {
+) -> Result<Vec<NewJob>, StoreError> {
     const RESTARTED: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("job", Kind::Uuid)];
     let mut input = Batch::new(RESTARTED);
     let mut jobs = Vec::with_capacity(ended.len());
@@ -73,7 +74,8 @@ pub(crate) async fn restart(
     // The subscriber may have been deleted.
     store.queue.keep_lanes_with(tenant.as_str(), &jobs.iter().map(|job| job.lane).collect(), &mut writes);
     store.queue.enqueue_with(&jobs, &mut writes);
-    Ok(writes.execute(transaction).await?)
+    writes.execute(transaction).await?;
+    Ok(jobs)
 }
 
 /// The key under which a delivery is counted.

@@ -12,7 +12,7 @@ use crate::StoreError;
 use crate::attempt::{End, Outcome};
 use crate::packed_response;
 use crate::partitions::Tables;
-use crate::row::{DEAD, PENDING, millis, status, stored_status};
+use crate::row::{DEAD, PENDING, millis, signed, status, stored_status};
 
 /// What recording an outcome did to its delivery.
 #[derive(Clone, Copy, Debug)]
@@ -55,12 +55,23 @@ pub(super) enum Change {
     AlreadyEnded,
 }
 
-/// Moves deliveries to the state that their outcomes ask for. Locks all of them first, in the order of their ids. A delivery that has another job by now, or was cancelled,
-/// does not change. Returns the changed ones by their jobs.
+/// What keeps a worker that has lost its job from recording it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fence {
+    /// The queue, which ends the claim in the same transaction.
+    Lease,
+    /// The delivery's number of attempts: it changes with every record, and the queue learns of it only afterwards.
+    Attempts,
+}
+
+/// Moves deliveries to the state that their outcomes ask for. Locks all of them first, in the order of their ids. A delivery
+/// that has another job by now, was cancelled, or was recorded by another worker, does not change. Returns the changed ones
+/// by their jobs.
 pub(super) async fn update_deliveries(
     transaction: &Transaction,
     tables: &Tables,
     outcomes: &[&Outcome],
+    fence: Fence,
 ) -> Result<HashMap<JobId, Applied>, StoreError> {
     const DELIVERY: &[Column] = &[
         Column::new("tenant", Kind::Text),
@@ -68,6 +79,7 @@ pub(super) async fn update_deliveries(
         Column::new("job", Kind::Uuid),
         Column::new("new_status", Kind::Small),
         Column::new("tried", Kind::Int),
+        Column::new("before", Kind::Int),
         Column::nullable("delay", Kind::Big),
         Column::nullable("answered", Kind::Small),
         Column::nullable("failed", Kind::Small),
@@ -98,6 +110,7 @@ pub(super) async fn update_deliveries(
             outcome.lease.job.0.into(),
             outcome.end.status().code().into(),
             i32::from(attempt.is_some()).into(),
+            signed(outcome.delivery.attempts).into(),
             delay.into(),
             stored_status(answered).into(),
             failed.map(ErrorKind::code).into(),
@@ -110,6 +123,10 @@ pub(super) async fn update_deliveries(
             resent,
         ]);
     }
+    let fenced = match fence {
+        Fence::Lease => "",
+        Fence::Attempts => " AND deliveries.attempts IS NOT DISTINCT FROM input.before",
+    };
     let now = Dialect::of(transaction).now();
     let sql = format!(
         "{lock}UPDATE {deliveries} SET \
@@ -129,7 +146,7 @@ pub(super) async fn update_deliveries(
             first_resent = CASE WHEN deliveries.attempts = 0 THEN input.resent ELSE first_resent END \
         FROM input \
         WHERE {locked}{theirs} \
-            AND deliveries.status = {PENDING} \
+            AND deliveries.status = {PENDING}{fenced} \
         RETURNING deliveries.job_id, deliveries.attempts, \
             CASE WHEN (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id LIMIT 1) IS NOT NULL \
                 THEN 1 ELSE 0 END AS failing"
@@ -191,14 +208,23 @@ pub(crate) fn named(dialect: Dialect, tables: &Tables) -> Named {
 
 /// Counts an attempt that finished after its delivery had been cancelled, and perhaps retried. It was made, so it gets
 /// a number; but it changes no status and counts for no round. Returns `None` if the delivery was deleted.
+///
+/// Fenced by the number of attempts, it also returns `None` if another worker has recorded something, or may be about to.
 pub(super) async fn count_late(
     transaction: &Transaction,
     tables: &Tables,
     outcome: &Outcome,
+    fence: Fence,
 ) -> Result<Option<Applied>, StoreError> {
+    let fenced = match fence {
+        Fence::Lease => String::new(),
+        Fence::Attempts => {
+            format!(" AND status <> {PENDING} AND attempts = {}", signed(outcome.delivery.attempts))
+        }
+    };
     let sql = format!(
         "UPDATE {} SET attempts = attempts + 1, round_start = round_start + 1 \
-        WHERE tenant = $1 AND id = $2 RETURNING status, attempts",
+        WHERE tenant = $1 AND id = $2{fenced} RETURNING status, attempts",
         tables.deliveries()
     );
     let id = outcome.delivery.id;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use postrider_database::{Batch, Column, Dialect, Guarded, Kind};
 
 use super::deliveries::{Applied, Change, first_columns};
-use super::{attempts, counts};
+use super::{attempts, counts, finished};
 use crate::attempt::Outcome;
 use crate::partitions::Tables;
 use crate::rollups;
@@ -40,6 +40,10 @@ impl Store {
             Err(error) if error.is_missing_table() => {
                 self.partitions.forget();
                 Ok(false)
+            }
+            Ok(true) if self.queue.remote().is_some() => {
+                self.queue.finished(&finished(outcomes, &[])).await;
+                Ok(true)
             }
             recorded => Ok(recorded?),
         }

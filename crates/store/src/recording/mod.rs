@@ -20,9 +20,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use postrider_core::{DeadReason, SubscriberId};
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Kind, Transaction, Writes};
-use postrider_queue::{Draining, Finish, JobId, LaneId, Lease};
+use postrider_queue::{Draining, Finish, Finished, JobId, LaneId, Lease};
 
-use self::deliveries::{Applied, count_late, update_deliveries};
+use self::deliveries::{Applied, Fence, count_late, update_deliveries};
 use crate::attempt::{End, Outcome};
 use crate::health::{self, BreakerPolicy, Judged, Locked, Notice};
 use crate::partitions::Tables;
@@ -71,6 +71,7 @@ impl Store {
         policy: &BreakerPolicy,
     ) -> Result<Recorded, StoreError> {
         let mut lost: HashSet<JobId> = HashSet::new();
+        let mut released = Vec::new();
         let mut notices = Vec::new();
         outcomes.sort_unstable_by_key(|one| one.delivery.id);
         // Known beforehand: answers that the receiver is gone. That a subscriber has failed for too long is found while
@@ -83,10 +84,11 @@ impl Store {
             let transaction = self.database.begin().await?;
             // First, as every transaction locks subscribers before all else.
             let locked = Locked::subscribers(&transaction, &to_deactivate).await?;
-            let failing = self.write(&transaction, tables, &outcomes).await?;
+            let Written { failing, superseded } = self.write(&transaction, tables, &outcomes).await?;
             // Late, because it locks lanes, which other workers wait for.
-            let ended: HashSet<JobId> =
+            let mut ended: HashSet<JobId> =
                 self.queue.finish_in(&transaction, &ends).await?.into_iter().collect();
+            ended.retain(|job| !superseded.contains(job));
             if ended.len() == ends.len() {
                 // After the jobs are locked: everything else that locks lanes locks jobs first, too.
                 let judged =
@@ -102,9 +104,15 @@ impl Store {
                 self.drain_inactive(&transaction, &outcomes).await?;
                 count_deactivated(&transaction, &notices).await?;
                 transaction.commit().await?;
+                self.queue.lanes_changed();
+                self.queue.finished(&finished(&outcomes, &others)).await;
                 break;
             }
             transaction.rollback().await?;
+            // Another worker has recorded something about them. With their own outcomes they could end the only jobs of
+            // pending deliveries, so they are looked at again.
+            let other_worker = ends.iter().filter(|(lease, _)| superseded.contains(&lease.job));
+            released.extend(other_worker.map(|(lease, _)| released_again(*lease)));
             let before = lost.len();
             lost.extend(ends.iter().map(|(lease, _)| lease.job).filter(|job| !ended.contains(job)));
             if lost.len() == before {
@@ -114,23 +122,37 @@ impl Store {
             outcomes.retain(|one| !lost.contains(&one.lease.job));
             others.retain(|(lease, _)| !lost.contains(&lease.job));
         }
+        if !released.is_empty() {
+            self.queue.finished(&released).await;
+        }
         Ok(Recorded { lost: lost.into_iter().collect(), notices })
     }
 
-    /// Writes deliveries, attempts and counts. Returns the subscribers that may have failures that a success resets.
+    /// Writes deliveries, attempts and counts.
     async fn write(
         &self,
         transaction: &Transaction,
         tables: &Tables,
         outcomes: &[&Outcome],
-    ) -> Result<HashSet<SubscriberId>, StoreError> {
-        let mut applied: HashMap<JobId, Applied> = update_deliveries(transaction, tables, outcomes).await?;
-        for outcome in outcomes {
-            if outcome.attempt.is_some()
-                && !applied.contains_key(&outcome.lease.job)
-                && let Some(late) = count_late(transaction, tables, outcome).await?
-            {
-                applied.insert(outcome.lease.job, late);
+    ) -> Result<Written, StoreError> {
+        let fence = if self.queue.remote().is_some() { Fence::Attempts } else { Fence::Lease };
+        let mut applied: HashMap<JobId, Applied> =
+            update_deliveries(transaction, tables, outcomes, fence).await?;
+        let mut superseded = HashSet::new();
+        for outcome in outcomes.iter().filter(|outcome| outcome.attempt.is_some() || fence == Fence::Attempts)
+        {
+            let job = outcome.lease.job;
+            if applied.contains_key(&job) {
+                continue;
+            }
+            let late = match outcome.attempt {
+                Some(_) => count_late(transaction, tables, outcome, fence).await?,
+                None => None,
+            };
+            match late {
+                Some(late) => drop(applied.insert(job, late)),
+                None if fence == Fence::Attempts => drop(superseded.insert(job)),
+                None => {}
             }
         }
         let mut writes = Writes::new();
@@ -138,7 +160,7 @@ impl Store {
         rollups::deltas::add(counts::of(outcomes, &applied), &mut writes);
         writes.execute(transaction).await?;
         let failing = outcomes.iter().filter(|one| applied.get(&one.lease.job).is_none_or(|one| one.failing));
-        Ok(failing.map(|one| one.delivery.subscriber).collect())
+        Ok(Written { failing: failing.map(|one| one.delivery.subscriber).collect(), superseded })
     }
 
     /// Drains the lanes of inactive subscribers among those whose deliveries are retried, or ended without a request.
@@ -165,6 +187,29 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What writing outcomes has found.
+struct Written {
+    /// The subscribers that may have failures which a success resets.
+    failing: HashSet<SubscriberId>,
+    /// The jobs about whose deliveries another worker has recorded something first.
+    superseded: HashSet<JobId>,
+}
+
+/// What a queue outside the database has to know once outcomes are recorded.
+pub(super) fn finished(outcomes: &[&Outcome], others: &[(Lease, Finish)]) -> Vec<Finished> {
+    let own = outcomes.iter().map(|one| Finished {
+        lease: one.lease,
+        finish: one.end.finish(),
+        about: Some((one.delivery.tenant.to_string(), one.delivery.id.uuid())),
+    });
+    let others = others.iter().map(|&(lease, finish)| Finished { lease, finish, about: None });
+    own.chain(others).collect()
+}
+
+fn released_again(lease: Lease) -> Finished {
+    Finished { lease, finish: Finish::Release, about: None }
 }
 
 /// Counts the subscribers that were deactivated.

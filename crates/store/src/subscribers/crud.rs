@@ -101,6 +101,7 @@ impl Store {
         let after = self.subscriber_json(&transaction, tenant, id).await?;
         self.audit(&transaction, tenant, AuditAction::SubscriberCreated, id, Json::Null, after).await?;
         transaction.commit().await?;
+        self.queue.lanes_changed();
         Ok(Subscriber {
             id,
             tenant: tenant.clone(),
@@ -242,6 +243,7 @@ impl Store {
         };
         writing.await?;
         transaction.commit().await.map_err(StoreError::from)?;
+        self.queue.lanes_changed();
         self.queue.wake(&[lane_of(id)]);
         Ok(self.subscriber(tenant, id).await?)
     }
@@ -371,6 +373,7 @@ impl Store {
         counts::add(&transaction, [(tenant, id, CountChange::deleted(was_active))]).await?;
         self.audit(&transaction, tenant, AuditAction::SubscriberDeleted, id, before, Json::Null).await?;
         transaction.commit().await?;
+        self.queue.lanes_changed();
         self.queue.wake(&[lane_of(id)]);
         Ok(true)
     }

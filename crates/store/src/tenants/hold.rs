@@ -62,6 +62,7 @@ impl Store {
         let sql = "UPDATE tenants SET holding_after = $2 WHERE id = $1";
         execute(&transaction, sql, [id, next.into()]).await?;
         transaction.commit().await?;
+        self.queue.lanes_changed();
         if active {
             self.queue.wake(&lanes);
         }

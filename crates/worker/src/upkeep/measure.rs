@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_queue::Depth;
+use postrider_queue::{Backlog, Depth};
 use postrider_store::StoreError;
 use postrider_store::fan_out::OpenFanOuts;
 use postrider_store::health::Breakers;
@@ -31,6 +31,11 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
     let OpenFanOuts { count, oldest } = shared.store.open_fan_outs().await?;
     metrics::gauge!(metric::FAN_OUTS).set(count);
     metrics::gauge!(metric::FAN_OUT_OLDEST).set(oldest.as_secs_f64());
+    if let Some(Backlog { transactions, oldest }) = shared.store.queue().backlog().await? {
+        #[allow(clippy::cast_precision_loss)] // 10,000 at most.
+        metrics::gauge!(metric::OUTBOX).set(transactions as f64);
+        metrics::gauge!(metric::OUTBOX_OLDEST).set(oldest.unwrap_or_default().as_secs_f64());
+    }
     let skew = shared.store.clock_skew().await?;
     shared.clock.observe(skew.millis, skew.uncertainty);
     metrics::gauge!(metric::QUEUE_OLDEST_READY).set(oldest_ready.unwrap_or_default().as_secs_f64());

@@ -29,6 +29,7 @@ mod metrics;
 mod migration;
 mod pgbouncer;
 mod plugins;
+mod redis;
 mod restarts;
 mod retention;
 mod rotation;

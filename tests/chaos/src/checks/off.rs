@@ -3,7 +3,13 @@
 use uuid::Uuid;
 
 use super::Evidence;
-use crate::{audience::FICKLE, facts::Claim, operator::Off};
+use crate::{
+    audience::FICKLE,
+    cluster::{LEASE, MAX_STANDSTILL, REQUEST_TIMEOUT},
+    facts::Claim,
+    moment::millis,
+    operator::Off,
+};
 
 pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
     let facts = evidence.facts;
@@ -21,7 +27,10 @@ pub(super) fn check(evidence: Evidence<'_>) -> Vec<String> {
         for (id, subscriber, event) in there.chain(deleted).filter(|(_, subscriber, _)| is_fickle(subscriber))
         {
             let claims = facts.claims_of(id);
-            for at in intruders(off.from, until, facts.arrivals_at(subscriber, event), claims) {
+            // A claim that nobody has seen may have begun before.
+            let grace =
+                if evidence.knows_claims { 0 } else { millis(LEASE + MAX_STANDSTILL + REQUEST_TIMEOUT) };
+            for at in intruders(off.from + grace, until, facts.arrivals_at(subscriber, event), claims) {
                 wrong.push(format!(
                     "{FICKLE} was inactive ({off:?}) but received delivery {id} at {at}: {claims:?}"
                 ));
