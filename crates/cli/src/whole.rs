@@ -92,6 +92,7 @@ impl Whole {
         let Self { args, api, worker, dispatch, client, mut observed, stop, has_admin_key: _ } = self;
         let (delay, grace) = (api.delay, api.grace);
         let database = store.database().clone();
+        // Without the queue there is nothing to deliver.
         let readiness = readiness_with_queue(&store);
         let parts = Parts {
             dispatcher: Dispatcher::new(store.clone(), dispatch)?,

@@ -5,7 +5,7 @@ mod server;
 mod subscriber;
 
 use postrider_program::StartError;
-use postrider_settings::{ClientArgs, DatabaseArgs};
+use postrider_settings::{ClientArgs, DatabaseArgs, QueueArgs};
 use serde_json::json;
 use serde_json::value::to_raw_value;
 
@@ -27,6 +27,8 @@ pub(crate) struct Args {
     api: ClientArgs,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    queue: QueueArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -61,7 +63,7 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
     } else {
         let mut checks = server::checks(&client, &given(&args.api)?).await;
         if args.database.database_url.as_ref().is_some_and(|url| !url.expose().trim().is_empty()) {
-            checks.extend(database::checks(&args.database).await);
+            checks.extend(database::checks(&args.database, &args.queue).await);
         }
         checks
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_core::{Keyring, SystemRandom, chain};
 use postrider_program::Purpose;
-use postrider_settings::{DatabaseArgs, SecretKeys};
+use postrider_settings::{DatabaseArgs, QueueArgs, SecretKeys};
 use postrider_store::examine::Examination;
 use postrider_store::{Store, StoreError};
 
@@ -19,14 +19,14 @@ const PARTITIONS: Duration = Duration::from_hours(3 * 24);
 /// A difference between the clocks that is worth a warning.
 const SKEW: u64 = 5_000;
 
-pub(super) async fn checks(args: &DatabaseArgs) -> Vec<Check> {
+pub(super) async fn checks(args: &DatabaseArgs, queue: &QueueArgs) -> Vec<Check> {
     // Secrets are not read, so no key is needed.
     let keyring = Keyring::parse(&Keyring::generate_key(&SystemRandom));
     let keys = match keyring {
         Ok(keyring) => SecretKeys { keyring, lost: true },
         Err(error) => return vec![Check::new("database", Finding::Failed, chain(&error).to_string())],
     };
-    let store = match postrider_program::open_store(args, keys, Purpose::Api, false).await {
+    let store = match postrider_program::open_store(args, queue, keys, Purpose::Api, false).await {
         Ok((_, store)) => store,
         Err(error) => return vec![Check::new("database", Finding::Failed, chain(&error).to_string())],
     };
@@ -37,7 +37,7 @@ pub(super) async fn checks(args: &DatabaseArgs) -> Vec<Check> {
         Err(error) => checks.push(Check::new("database state", Finding::Failed, chain(&error).to_string())),
     }
     checks.push(result("database clock", clock(&store).await));
-    checks.push(result("queue", queue(&store).await));
+    checks.push(result("queue", depth(&store).await));
     store.database().close().await;
     checks
 }
@@ -93,7 +93,7 @@ async fn clock(store: &Store) -> Result<(Finding, String), StoreError> {
     ))
 }
 
-async fn queue(store: &Store) -> Result<(Finding, String), StoreError> {
+async fn depth(store: &Store) -> Result<(Finding, String), StoreError> {
     let depth = store.queue().depth().await?;
     let oldest = depth.oldest_ready.unwrap_or_default();
     let finding = if oldest >= LONG_WAIT { Finding::Warning } else { Finding::Fine };
