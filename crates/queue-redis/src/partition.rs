@@ -9,6 +9,9 @@ const NAMES: [&str; 12] = [
     "jobs", "lanes", "ready", "leases", "ring", "owners", "shut", "full", "due", "later", "counts", "workers",
 ];
 
+/// The partition that knows the workers.
+pub(crate) const FIRST: usize = 0;
+
 /// The keys of a partition.
 #[derive(Debug)]
 pub(crate) struct Partition {

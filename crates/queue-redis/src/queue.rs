@@ -19,10 +19,9 @@ use crate::check::{Warning, check};
 use crate::connection::Connection;
 use crate::error::{RedisQueueError, of_call};
 use crate::functions::Function;
-use crate::partition::{self, Partition};
+use crate::partition::{self, FIRST, Partition};
 use crate::reading::Reader;
 use crate::url::RedisUrl;
-use crate::views::FIRST;
 use crate::wake::Waker;
 
 /// A queue on Redis. Clones share one connection.

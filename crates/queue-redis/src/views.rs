@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::control::{DRAINING, reason};
 use crate::error::of_call;
 use crate::functions::Function;
+use crate::partition::FIRST;
 use crate::queue::RedisQueue;
 use crate::reading::Reader;
 
@@ -59,9 +60,6 @@ impl QueueReads for RedisQueue {
         Ok(LanePage { lanes: found.into_iter().skip(skip).take(limit).collect(), next })
     }
 }
-
-/// The partition with the workers.
-pub(crate) const FIRST: usize = 0;
 
 fn read_workers(mut answer: Reader) -> Result<Vec<WorkerStatus>, RedisError> {
     let mut workers = Vec::new();

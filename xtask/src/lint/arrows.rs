@@ -15,6 +15,7 @@ const FILTER: &str = "postrider-filter";
 const SCHEMA: &str = "postrider-schema";
 const SHAPE: &str = "postrider-shape";
 const QUEUE: &str = "postrider-queue";
+const QUEUE_REDIS: &str = "postrider-queue-redis";
 const TELEMETRY: &str = "postrider-telemetry";
 const STORE: &str = "postrider-store";
 const DELIVERY: &str = "postrider-delivery";
@@ -44,10 +45,14 @@ const RULES: &[Rule] = &[
     Rule { package: TELEMETRY, may_use: &[] },
     Rule { package: MIGRATIONS, may_use: &[] },
     Rule { package: QUEUE, may_use: &[DATABASE] },
+    Rule { package: QUEUE_REDIS, may_use: &[QUEUE] },
     Rule { package: STORE, may_use: &[CORE, DATABASE, QUEUE] },
     Rule { package: DELIVERY, may_use: &[CORE] },
     Rule { package: SETTINGS, may_use: &[CORE, DELIVERY, TELEMETRY] },
-    Rule { package: PROGRAM, may_use: &[CORE, DATABASE, MIGRATIONS, QUEUE, SETTINGS, STORE, TELEMETRY] },
+    Rule {
+        package: PROGRAM,
+        may_use: &[CORE, DATABASE, MIGRATIONS, QUEUE, QUEUE_REDIS, SETTINGS, STORE, TELEMETRY],
+    },
     Rule { package: DISPATCH, may_use: &[CORE, FILTER, DATABASE, QUEUE, STORE, TELEMETRY] },
     Rule { package: SHAPE, may_use: &[CORE, FILTER, PLUGIN, STORE] },
     Rule {

@@ -12,7 +12,7 @@ use crate::job::{LaneId, LaneRate, LaneSettings};
 use crate::remote::{LaneHolds, LaneState, RemoteQueue};
 use crate::tables::duration;
 
-/// How many lanes are told at once.
+/// How many lanes the queue learns of at once.
 const AT_ONCE: i64 = 500;
 
 const LANE: &[Column] = &[Column::new("id", Kind::Uuid)];
