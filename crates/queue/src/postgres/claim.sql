@@ -16,23 +16,23 @@ WITH clock AS MATERIALIZED (
     DELETE FROM claims WHERE token = ANY ($6::uuid[])
 -- The lanes, read without locks: which are open and have ready jobs, and for how long the others are closed.
 ), looked AS MATERIALIZED (
-    SELECT given.turn, given.ahead, lanes.id, lanes.owner, lanes.version, {may_run} AS may_run,
+    SELECT given.turn, given.ahead, lanes.id, lanes.owner, lanes.row_version, {may_run} AS may_run,
         GREATEST(paused_until - now, {rate_for}) AS closed_for, {at_limit} AS at_limit,
         NOT {withheld} AND {is_ready} AS ready, {may_claim} AND lanes.owner <> ALL ($10::text[]) AS open
     FROM unnest($1::uuid[], $7::bigint[], $9::integer[]) WITH ORDINALITY AS given(lane, least_wait, ahead, turn)
-        CROSS JOIN LATERAL (SELECT ctid AS version, * FROM lanes WHERE lanes.id = given.lane LIMIT 1) AS lanes
+        CROSS JOIN LATERAL (SELECT ctid AS row_version, * FROM lanes WHERE lanes.id = given.lane LIMIT 1) AS lanes
         CROSS JOIN clock
 -- In turn, those that no other worker has locked, and how many jobs each allows. A locked row is read in its newest
 -- version, so this room is exact.
 ), locked AS MATERIALIZED (
     SELECT given.turn, given.owner, mine.* FROM clock
-    CROSS JOIN (SELECT turn, id, owner, version, ahead FROM looked WHERE open AND ready ORDER BY turn) AS given
+    CROSS JOIN (SELECT turn, id, owner, row_version, ahead FROM looked WHERE open AND ready ORDER BY turn) AS given
     CROSS JOIN LATERAL (
         SELECT lanes.id, LEAST({allowed} - running, {rate_room}) AS room,
             running AS running_before, {allowed} AS allowed,
             head, CASE WHEN {head_settled} THEN next_head END AS settled_head,
-            lanes.ctid = given.version AS unchanged,
-            crowded AND lanes.ctid = given.version AND ({head_settled} OR next_head <= head) AS sights_head
+            lanes.ctid = given.row_version AS unchanged,
+            crowded AND lanes.ctid = given.row_version AND ({head_settled} OR next_head <= head) AS sights_head
         FROM lanes WHERE lanes.id = given.id AND paused_until <= now AND NOT {withheld} LIMIT 1 FOR UPDATE SKIP LOCKED
     ) AS mine
     LIMIT $2
