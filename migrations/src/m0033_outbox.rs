@@ -35,8 +35,9 @@ CREATE TABLE changed_lanes (
     lane    {uuid} NOT NULL PRIMARY KEY,
     version bigint NOT NULL
 );
--- Grows with each change of the lane's limits, pauses and holds that such a queue has to be told.
-ALTER TABLE lanes ADD COLUMN version bigint NOT NULL DEFAULT 0;
+-- Grows with each change of the lane's limits, pauses and holds that such a queue has to be told. Not called `version`, which
+-- older programs call the row's place.
+ALTER TABLE lanes ADD COLUMN state_version bigint NOT NULL DEFAULT 0;
 -- The queue outside the database, if there has been one.
 CREATE TABLE remote_queue (
     one          integer NOT NULL PRIMARY KEY,

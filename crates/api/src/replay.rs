@@ -101,6 +101,7 @@ mod response_code {
 
     use super::{ResponseCode, ResponseCodeInput};
 
+    #[allow(clippy::ref_option, reason = "serde passes the field")]
     pub(super) fn serialize<S: Serializer>(code: &Option<ResponseCode>, to: S) -> Result<S::Ok, S::Error> {
         let input = code.as_ref().map(|code| {
             let codes = code.codes();

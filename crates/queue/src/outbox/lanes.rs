@@ -19,14 +19,14 @@ const LANE: &[Column] = &[Column::new("id", Kind::Uuid)];
 
 /// Versions grow, also over the removal of a lane.
 static COUNT: Template = Template::new(
-    "UPDATE lanes SET version = CASE WHEN version < {now} THEN {now} ELSE version + 1 END FROM input
+    "UPDATE lanes SET state_version = CASE WHEN state_version < {now} THEN {now} ELSE state_version + 1 END FROM input
      WHERE lanes.id BETWEEN input.id AND input.id",
     &[],
 );
 
 static MARK: Template = Template::new(
     "INSERT INTO changed_lanes (lane, version)
-     SELECT input.id, coalesce((SELECT version FROM lanes WHERE lanes.id = input.id LIMIT 1), {now}) FROM input WHERE true
+     SELECT input.id, coalesce((SELECT state_version FROM lanes WHERE lanes.id = input.id LIMIT 1), {now}) FROM input WHERE true
      ON CONFLICT (lane) DO UPDATE SET version = excluded.version",
     &[],
 );
@@ -38,13 +38,13 @@ const STATE: &[Part] = &[(
 )];
 
 static CHANGED_ON_POSTGRES: Template = Template::new(
-    "SELECT changed.lane, coalesce(lanes.version, changed.version) AS version, {state}
+    "SELECT changed.lane, coalesce(lanes.state_version, changed.version) AS version, {state}
      FROM (SELECT lane, version FROM changed_lanes ORDER BY lane LIMIT $1) AS changed
      LEFT JOIN LATERAL (SELECT * FROM lanes WHERE lanes.id = changed.lane LIMIT 1) AS lanes ON true",
     &[STATE],
 );
 static CHANGED_ON_SQLITE: Template = Template::new(
-    "SELECT changed.lane, coalesce(lanes.version, changed.version) AS version, {state}
+    "SELECT changed.lane, coalesce(lanes.state_version, changed.version) AS version, {state}
      FROM (SELECT lane, version FROM changed_lanes ORDER BY lane LIMIT $1) AS changed
      LEFT JOIN lanes ON lanes.id = changed.lane",
     &[STATE],
@@ -52,14 +52,14 @@ static CHANGED_ON_SQLITE: Template = Template::new(
 
 /// Lanes after a lane, in the order of their ids.
 static PAGE: Template = Template::new(
-    "SELECT lanes.id AS lane, lanes.version, {state} FROM lanes WHERE lanes.id > $1 ORDER BY lanes.id LIMIT $2",
+    "SELECT lanes.id AS lane, {state} FROM lanes WHERE lanes.id > $1 ORDER BY lanes.id LIMIT $2",
     &[STATE],
 );
 
 /// Marks those of these lanes again that have changed since they were read.
 const MARK_AGAIN: &str = "INSERT INTO changed_lanes (lane, version)
-     SELECT lanes.id, lanes.version FROM input, lanes
-     WHERE lanes.id BETWEEN input.id AND input.id AND lanes.version > input.version
+     SELECT lanes.id, lanes.state_version FROM input, lanes
+     WHERE lanes.id BETWEEN input.id AND input.id AND lanes.state_version > input.version
      ON CONFLICT (lane) DO UPDATE SET version = excluded.version";
 
 /// Marks lanes as changed when the transaction commits. The transaction has locked them.
