@@ -19,6 +19,7 @@
     clippy::expect_used,
     clippy::missing_panics_doc,
     clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "test code: a panic with a description is a failed test"
 )]
