@@ -25,6 +25,7 @@ impl Arguments {
         self
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "numbers are as cheap to pass")]
     pub(crate) fn number(&mut self, number: impl ToString) -> &mut Self {
         self.text(&number.to_string())
     }

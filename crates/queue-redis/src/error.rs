@@ -31,10 +31,12 @@ pub(crate) fn of_call(error: RedisError) -> QueueError {
 
 /// Returns whether the same call will fail again: its text is wrong, not its moment.
 fn is_refused(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType | ErrorKind::InvalidClientConfig => true,
-        ErrorKind::Server(ServerErrorKind::CrossSlot) => true,
-        // Memory that is short, and a server that loads its data or has lost its master, are a matter of time.
-        _ => false,
-    }
+    // Memory that is short, and a server that loads its data or has lost its master, are a matter of time.
+    matches!(
+        error.kind(),
+        ErrorKind::Parse
+            | ErrorKind::UnexpectedReturnType
+            | ErrorKind::InvalidClientConfig
+            | ErrorKind::Server(ServerErrorKind::CrossSlot)
+    )
 }

@@ -23,7 +23,7 @@ use crate::{Store, StoreError};
 const LANES: u32 = 500;
 
 /// How many deliveries a step examines.
-const DELIVERIES: i64 = 2_000;
+const DELIVERIES: u16 = 2_000;
 
 /// The lane after which no lane comes.
 const LAST: Uuid = Uuid::max();
@@ -138,15 +138,14 @@ impl Store {
         remote: &dyn RemoteQueue,
         identity: &Identity,
     ) -> Result<Refill, StoreError> {
-        let state = match read_row(transaction).await? {
-            Some(state) => state,
-            None => {
-                let sql = "INSERT INTO remote_queue (one, marker, run) VALUES (1, $1, '') ON CONFLICT (one) DO NOTHING";
-                execute(transaction, sql, [self.ids.next_uuid().into()]).await?;
-                let Some(state) = read_row(transaction).await? else { return Ok(Refill::NotNeeded) };
-                state
-            }
-        };
+        let mut state = read_row(transaction).await?;
+        if state.is_none() {
+            let sql =
+                "INSERT INTO remote_queue (one, marker, run) VALUES (1, $1, '') ON CONFLICT (one) DO NOTHING";
+            execute(transaction, sql, [self.ids.next_uuid().into()]).await?;
+            state = read_row(transaction).await?;
+        }
+        let Some(state) = state else { return Ok(Refill::NotNeeded) };
         if state.filling.as_deref() != Some(&identity.run) {
             // From the beginning: what was offered to another run may be lost.
             let values: [Value; 3] =
@@ -163,7 +162,7 @@ impl Store {
             return Ok(Refill::Step(state.progress));
         }
         let after: [Value; 3] =
-            [state.after_tenant.as_str().into(), state.after_id.into(), DELIVERIES.into()];
+            [state.after_tenant.as_str().into(), state.after_id.into(), i64::from(DELIVERIES).into()];
         let rows = query_all(transaction, PAGE.on(Dialect::of(transaction)), after).await?;
         let mut jobs = Vec::new();
         for row in &rows {
@@ -172,7 +171,7 @@ impl Store {
         let mut progress = state.progress;
         progress.offered += jobs.len() as u64;
         progress.missing += remote.offer(&jobs).await?;
-        let Some(last) = rows.last().filter(|_| rows.len() as i64 == DELIVERIES) else {
+        let Some(last) = rows.last().filter(|_| rows.len() == usize::from(DELIVERIES)) else {
             remote.mark(state.marker).await?;
             let sql = "UPDATE remote_queue SET run = filling, filling = NULL, since = NULL, offered = $1, missing = $2 \
                 WHERE one = 1";

@@ -20,7 +20,7 @@ pub(super) const MOST: usize = 1_000;
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
 /// How many rows are relayed at once.
-const AT_ONCE: i64 = 20;
+const AT_ONCE: u8 = 20;
 
 /// Up to how many rows are counted.
 const COUNTED: i64 = 10_000;
@@ -101,7 +101,7 @@ pub(super) async fn relay(database: &Database, remote: &dyn RemoteQueue) -> Resu
     let mut relayed = 0;
     loop {
         let old = i64::try_from(LEFT_BEHIND.as_millis()).unwrap_or(i64::MAX);
-        let rows = query_all(connection, sql, [old.into(), AT_ONCE.into()]).await?;
+        let rows = query_all(connection, sql, [old.into(), i64::from(AT_ONCE).into()]).await?;
         let (mut ids, mut jobs) = (Vec::new(), Vec::new());
         for row in &rows {
             ids.push(column::<Uuid>(row, "id")?);
@@ -113,7 +113,7 @@ pub(super) async fn relay(database: &Database, remote: &dyn RemoteQueue) -> Resu
         remote.offer(&jobs).await?;
         delete(connection, &ids).await?;
         relayed += jobs.len() as u64;
-        if (ids.len() as i64) < AT_ONCE {
+        if ids.len() < usize::from(AT_ONCE) {
             return Ok(relayed);
         }
     }

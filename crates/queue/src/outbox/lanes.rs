@@ -13,7 +13,7 @@ use crate::remote::{LaneHolds, LaneState, RemoteQueue};
 use crate::tables::duration;
 
 /// How many lanes the queue learns of at once.
-const AT_ONCE: i64 = 500;
+const AT_ONCE: u16 = 500;
 
 const LANE: &[Column] = &[Column::new("id", Kind::Uuid)];
 
@@ -86,7 +86,7 @@ pub(super) async fn tell(database: &Database, remote: &dyn RemoteQueue) -> Resul
     };
     let mut told = 0;
     loop {
-        let rows = query_all(database.connection(), sql, [AT_ONCE.into()]).await?;
+        let rows = query_all(database.connection(), sql, [i64::from(AT_ONCE).into()]).await?;
         if rows.is_empty() {
             return Ok(told);
         }
@@ -94,7 +94,7 @@ pub(super) async fn tell(database: &Database, remote: &dyn RemoteQueue) -> Resul
         remote.put_lanes(&states).await?;
         forget(database.connection(), &rows).await?;
         told += rows.len() as u64;
-        if (rows.len() as i64) < AT_ONCE {
+        if rows.len() < usize::from(AT_ONCE) {
             return Ok(told);
         }
     }
