@@ -89,9 +89,9 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
     status_of(server.pass_to(cargo(&embedding).arg("test").args(arguments)))
 }
 
-/// How many tests run at once: twice as many as there are cores, since most of them wait for most of their time.
+/// How many tests run at once: one more than there are cores, since most of them wait for most of their time.
 fn threads() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    1 + std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Runs a command with a throwaway PostgreSQL around it, of the given major version if any, named by

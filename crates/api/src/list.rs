@@ -90,14 +90,19 @@ pub struct Count(pub u32);
 
 /// The text is not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a number from 0 to {}", u32::MAX)]
+#[error("must be a number from 0 to {}", Count::MAX)]
 pub struct CountError;
+
+impl Count {
+    /// The largest number: what `int32` in the description of the API can hold.
+    pub const MAX: u32 = i32::MAX as u32;
+}
 
 impl TryFrom<String> for Count {
     type Error = CountError;
 
     fn try_from(text: String) -> Result<Self, CountError> {
-        text.parse().map(Self).map_err(|_| CountError)
+        text.parse().ok().filter(|number| *number <= Self::MAX).map(Self).ok_or(CountError)
     }
 }
 
