@@ -6,12 +6,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use postrider_api::Moment;
 use postrider_api::delivery::ResponseCode;
+use postrider_api::list::Count;
 use postrider_api::replay::{
     ReplayEstimateOfView, ReplayEstimateView, ReplayFailureView, ReplayFilter, ReplayList, ReplayRequest,
     ReplayView, ReplaysQuery,
 };
-use postrider_api::{Count, Moment};
 use postrider_core::key::Scope;
 use postrider_core::replay::{ReplayMode, ReplayStatus};
 use postrider_core::{DeliveryStatus, ReplayId, SubscriberRef, TenantId, id};
@@ -197,7 +198,7 @@ async fn selected(
     }
     for (field, attempts) in [("filter.min_attempts", min_attempts), ("filter.max_attempts", max_attempts)] {
         if attempts.is_some_and(|attempts| attempts > Count::MAX) {
-            errors.add(field, format!("must be at most {}", Count::MAX));
+            errors.add(field, &format_args!("must be at most {}", Count::MAX));
         }
     }
     errors.finish(Some(()))?;
