@@ -39,6 +39,20 @@ fn each_command_and_argument_has_help_of_one_form() {
 }
 
 #[test]
+fn commands_beside_each_other_say_different_things() {
+    let mut found = Vec::new();
+    each(&Args::command(), "postrider", &mut |name, command| {
+        let mut abouts: Vec<_> =
+            command.get_subcommands().filter_map(|sub| Some(sub.get_about()?.to_string())).collect();
+        abouts.sort_unstable();
+        found.extend(
+            abouts.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| format!("{name}: {}", pair[0])),
+        );
+    });
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
 fn each_client_command_has_an_example_that_parses() {
     // They take no example: they begin with what `--help` lists, or stand in the documentation of their settings.
     const WITHOUT: [&str; 7] = ["demo", "serve", "dev", "migrate", "rekey", "queue", "retention"];

@@ -163,11 +163,12 @@ fn command_of(resource: &'static Resource) -> Command {
 }
 
 fn call_command(call: &'static Call) -> Command {
-    let command = Command::new(call.name).about(call.about).after_help(format!("Example: {}", call.example));
+    let command = Command::new(call.name).after_help(format!("Example: {}", call.example));
     let command =
         call.takes.iter().fold(command, |command, take| take.args().into_iter().fold(command, Command::arg));
     let command = if matches!(call.shows, Shows::List(_)) { command.args(paging()) } else { command };
-    OutputArgs::augment_args(ClientArgs::augment_args(command))
+    // Last, since each group of arguments sets its own.
+    OutputArgs::augment_args(ClientArgs::augment_args(command)).about(call.about).long_about(None::<&str>)
 }
 
 fn paging() -> [Arg; 2] {
