@@ -161,7 +161,7 @@ const SLOW: &str = "
     CREATE TRIGGER rest BEFORE UPDATE OR DELETE ON owner_notices FOR EACH ROW EXECUTE FUNCTION rest()";
 
 /// How many pairs run at the same time, each on subscribers of its own.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_two_operations_deadlock() {

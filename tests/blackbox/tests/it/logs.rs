@@ -94,7 +94,7 @@ async fn logs_that_nobody_reads_stop_neither_server_nor_worker() {
         subscribe(&api, &receiver.url("/")).await;
 
         dispatch_many(&api).await;
-        receiver.wait_for(EVENTS, DEADLINE).await;
+        receiver.wait_for(EVENTS, 2 * DEADLINE).await;
         idle(&api).await;
         if level == "trace" {
             assert!(worker.metric("webhook_log_lines_dropped_total").await > 0.0);
@@ -106,7 +106,7 @@ async fn logs_that_nobody_reads_stop_neither_server_nor_worker() {
             let (reader, _) = pipe().unwrap();
             drop(std::mem::replace(&mut worker.reader, reader));
             dispatch_many(&api).await;
-            receiver.wait_for(2 * EVENTS, DEADLINE).await;
+            receiver.wait_for(2 * EVENTS, 2 * DEADLINE).await;
             worker.stop().await;
         } else {
             worker.stop().await;
@@ -144,7 +144,7 @@ async fn logs_that_nobody_reads_do_not_stop_dev() {
     let receiver = Receiver::start().await;
     subscribe(&api, &receiver.url("/")).await;
     dispatch_many(&api).await;
-    receiver.wait_for(EVENTS, DEADLINE).await;
+    receiver.wait_for(EVENTS, 2 * DEADLINE).await;
     assert!(!dev.greeting.is_empty());
     dev.stop().await;
 }
