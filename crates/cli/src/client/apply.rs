@@ -27,7 +27,7 @@ const COLUMNS: &[Column] = &[Column { name: "name", path: "/name" }];
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: postrider apply -f postrider.toml --dry-run")]
 pub(crate) struct Args {
-    /// TOML file with the tables [[event_types]], [[tenants]], [[subscribers]] and [[keys]]; - for standard input
+    /// TOML file with tables event_types, tenants, subscribers and keys; - for standard input
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Also delete what the file does not have, of each table that it has; never tenants
