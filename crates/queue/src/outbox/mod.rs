@@ -38,8 +38,8 @@ use crate::wake::Wakeups;
 /// A [`RemoteQueue`] that the store fills through its outbox.
 ///
 /// Claims, leases and measures are those of the remote queue. The settings of lanes are kept in the database as well, so that
-/// the queue can be filled again when it has lost them. Leases do not fence what the store writes: see
-/// [`TransactionalQueue::fences`].
+/// the queue can be filled again when it has lost them. Leases do not fence what the store writes; the
+/// delivery's number of attempts does.
 pub struct OutboxQueue {
     database: Database,
     /// Keeps the state of lanes, and the workers that run.
