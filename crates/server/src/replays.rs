@@ -180,7 +180,7 @@ async fn selected(
             errors.add("filter.status", "must be `dead`, or absent, for the mode `dead`");
         }
         (ReplayMode::All, _) => {
-            errors.add("filter.status", "must not be `pending`: what is pending is on its way");
+            errors.add("filter.status", "must not be `pending`: pending deliveries are under way");
         }
         (ReplayMode::Missed, _) => errors.add("filter.status", "must be absent for the mode `missed`"),
     }

@@ -1,4 +1,4 @@
-//! JSON text laid out anew, with its tokens as they are: numbers keep their digits, and keys their order.
+//! JSON text with a new layout and the same tokens: numbers keep their digits, and keys their order.
 
 /// Returns valid JSON with indentation.
 pub(crate) fn pretty(json: &str) -> String {

@@ -23,7 +23,7 @@ use crate::caller::Caller;
 use crate::state::ApiState;
 use crate::viewers::{Filter, Joined, pace};
 
-/// How often a viewer is told what is missing.
+/// How often a viewer learns how many rows are missing.
 const TELL_EACH: Duration = Duration::from_secs(1);
 
 /// Each so many times its key is checked.

@@ -113,7 +113,7 @@ async fn a_filter_that_matches_little_ends_a_page_early(stage: &Stage) {
         ..DeliveryFilter::default()
     };
     let page = store.deliveries(tenant, &long_ago, PageRequest::default()).await.unwrap();
-    assert!(page.items.is_empty() && page.next.is_none(), "what is newer is not examined");
+    assert!(page.items.is_empty() && page.next.is_none(), "newer deliveries are not examined");
     let (mut before, mut pages) = (None, Vec::new());
     while pages.len() < 4 {
         let page = store.events(tenant, Some(&rare), PageRequest { limit: 10, before }).await.unwrap();

@@ -100,7 +100,7 @@ impl Table {
         !self.name_of(entry).is_empty() && is_registered && is_null("revoked_at")
     }
 
-    /// Whether an entry of the file and one of the API are the same. A key is told by its tenant too, if the file names it.
+    /// Whether an entry of the file and one of the API are the same. The tenant is part of a key's identity, if the file names it.
     pub(super) fn is_same(&self, desired: &Map<String, Value>, found: &Value) -> bool {
         let same = |field: &str| desired.get(field) == found.get(field);
         same(self.key) && (self.name != "keys" || !desired.contains_key("tenant") || same("tenant"))

@@ -1,4 +1,4 @@
-//! Why a signature does not match: what is tried is what receivers and senders get wrong most often.
+//! Why a signature does not match. It tries the mistakes that receivers and senders make most often.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
