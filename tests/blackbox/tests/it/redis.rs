@@ -88,8 +88,13 @@ async fn what_redis_loses_is_filled_again() {
     assert_eq!(redis.cli(&["DBSIZE"]).trim(), "0");
     all_succeed(&deployment).await;
     assert_eq!(receiver.requests().len(), 2);
-    let metrics = deployment.workers[0].telemetry.send(http::Method::GET, "/metrics", &[], "").await.text();
-    assert!(metrics.contains("webhook_queue_refilled_jobs_total 1"), "{metrics}");
+    // Counted when the refill is complete, which may be after the job was claimed.
+    eventually(DEADLINE, || async {
+        let metrics =
+            deployment.workers[0].telemetry.send(http::Method::GET, "/metrics", &[], "").await.text();
+        metrics.contains("webhook_queue_refilled_jobs_total 1").then_some(())
+    })
+    .await;
     deployment.stop().await;
 }
 
