@@ -53,9 +53,7 @@ CREATE TABLE remote_queue (
     after_id     {uuid},
     -- How many jobs were offered, and how many of them the queue did not have.
     offered      bigint NOT NULL DEFAULT 0,
-    missing      bigint NOT NULL DEFAULT 0,
-    -- Claims are paused: jobs are moved to another queue.
-    moving       boolean NOT NULL DEFAULT false
+    missing      bigint NOT NULL DEFAULT 0
 );
 ";
 
