@@ -234,7 +234,8 @@ impl Client {
             }
             Some(Credentials::OAuth2(oauth)) => {
                 let way = (client_tls.clone(), proxy.clone());
-                let token = self.token(oauth, way, progress.deadline()).await?;
+                // Boxed, since few attempts need it.
+                let token = Box::pin(self.token(oauth, way, progress.deadline())).await?;
                 headers.insert(AUTHORIZATION, token.header.clone());
                 granted = Some(token);
             }
@@ -358,5 +359,27 @@ impl fmt::Debug for Request {
             .field("auth", &self.auth)
             .field("proxy", &self.proxy)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker copies the future of each attempt when it starts the attempt's task.
+    #[test]
+    fn what_few_attempts_need_does_not_make_all_of_them_large() {
+        let client = Client::new(Config::default()).unwrap();
+        let request = Request {
+            method: RequestMethod::Post,
+            url: "https://example.com/".parse().unwrap(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout: None,
+            auth: None,
+            proxy: None,
+        };
+        let size = size_of_val(&client.send(request));
+        assert!(size < 4_000, "{size} bytes");
     }
 }

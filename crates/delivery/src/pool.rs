@@ -183,7 +183,8 @@ impl Pool {
                 }
                 Taken::Open(versions, outcome) => (versions, outcome),
             };
-            let opened = match connector.connect(origin, versions, progress).await {
+            // Boxed, since few attempts open a connection.
+            let opened = match Box::pin(connector.connect(origin, versions, progress)).await {
                 Ok(opened) => {
                     tracing::trace!(host = &*origin.host, http2 = opened.h2, "connection opened");
                     opened
@@ -199,7 +200,7 @@ impl Pool {
                     return Err(failure);
                 }
             };
-            let (sender, facts, settings) = Sender::start(opened).await?;
+            let (sender, facts, settings) = Box::pin(Sender::start(opened)).await?;
             return Ok(self.add(origin, sender, facts, settings, outcome));
         }
     }

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use postrider_database::{Database, DatabaseError};
-use sea_orm::QueryResult;
 
-use crate::job::{Claim, Claimed, ClaimedJob, JobId, LaneId};
-use crate::join::Join;
+use crate::job::{Claim, Claimed, ClaimedJob, LaneId};
+use crate::join::{Join, Joined};
 use crate::search::{Searches, search};
 use crate::turns::{Left, Turns};
 
@@ -21,14 +20,11 @@ pub(crate) struct Taken {
     pub(crate) limits: HashMap<LaneId, u32>,
 }
 
-/// What a claim read beside its jobs.
-pub(crate) type Joined = HashMap<JobId, QueryResult>;
-
 /// Claims from given lanes.
 #[async_trait]
 pub(crate) trait TakeJobs: Sync {
-    /// Claims jobs of these lanes, and gives the lanes back to the turns. Returns also what `join` reads about each job, if
-    /// the queue can do that.
+    /// Claims jobs of these lanes, and gives the lanes back to the turns. Returns also what `join` reads about them, if the queue
+    /// can do that.
     async fn take(
         &self,
         claim: &Claim,
@@ -72,7 +68,7 @@ pub(crate) async fn claim(
     let (mut blocked, mut limits) = (false, HashMap::new());
     loop {
         let lanes = turns.take(claim);
-        let (mut jobs, mut joined, mut left) = (Vec::new(), Joined::new(), turns.left());
+        let (mut jobs, mut joined, mut left) = (Vec::new(), Joined::default(), turns.left());
         if !lanes.is_empty() {
             let on_loan = Lent { turns, returned: false };
             let (taken, read) = queue.take(claim, &lanes, join).await?;

@@ -75,7 +75,7 @@ pub use job::{
     CheckIn, Claim, Claimed, ClaimedJob, Depth, Draining, Duties, Finish, Hold, JobId, LaneId, LaneRate,
     LaneSettings, Lease, LeaseToken, NewJob, Place, Promoted, Rescue, Rescued, WaitingJob, WorkerId,
 };
-pub use join::Join;
+pub use join::{Join, Joined, Reads};
 pub use outbox::OutboxQueue;
 pub use postgres::PostgresQueue;
 pub use queue::{JobQueue, JobSink, LaneControl, Queue, QueueReads};

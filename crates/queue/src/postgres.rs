@@ -5,25 +5,23 @@ mod finish;
 mod heads;
 mod notify;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::sql::{Template, column, query_one};
 use postrider_database::{Database, DatabaseError, Dialect, Guarded, Purpose, Transaction, Writes};
-use sea_orm::QueryResult;
 use uuid::Uuid;
 
 use crate::check_in;
-use crate::claiming::{self, Joined, TakeJobs, Taken};
+use crate::claiming::{self, TakeJobs, Taken};
 use crate::enqueue::enqueue;
 use crate::error::QueueError;
 use crate::job::{
     CheckIn, Claim, Claimed, Depth, Duties, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted,
     Rescue, Rescued, WorkerId,
 };
-use crate::join::Join;
+use crate::join::{Join, Joined};
 use crate::lane;
 use crate::measure::Measure;
 use crate::queue::JobQueue;
@@ -165,7 +163,7 @@ impl TransactionalQueue for PostgresQueue {
         &self,
         claim: &Claim,
         join: &Join,
-    ) -> Result<(Claimed, Option<HashMap<JobId, QueryResult>>), QueueError> {
+    ) -> Result<(Claimed, Option<Joined>), QueueError> {
         let (claimed, joined) = claiming::claim(self, &self.turns, &self.delivery, claim, Some(join)).await?;
         Ok((claimed, Some(joined)))
     }

@@ -14,14 +14,14 @@ use postrider_database::{
 };
 
 use crate::check_in;
-use crate::claiming::{self, Joined, TakeJobs, Taken};
+use crate::claiming::{self, TakeJobs, Taken};
 use crate::enqueue::enqueue;
 use crate::error::QueueError;
 use crate::job::{
     CheckIn, Claim, Claimed, Depth, Duties, Finish, JobId, LaneId, LaneSettings, Lease, NewJob, Promoted,
     Rescue, Rescued, WorkerId,
 };
-use crate::join::Join;
+use crate::join::{Join, Joined};
 use crate::lane;
 use crate::measure::Measure;
 use crate::queue::JobQueue;
@@ -132,7 +132,7 @@ impl TakeJobs for SqliteQueue {
         lanes: &[LaneId],
         _join: Option<&Join>,
     ) -> Result<(Taken, Joined), DatabaseError> {
-        Ok((claim::take(&self.turns, &self.database, claim, lanes).await?, Joined::new()))
+        Ok((claim::take(&self.turns, &self.database, claim, lanes).await?, Joined::default()))
     }
 }
 

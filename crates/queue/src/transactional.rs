@@ -1,17 +1,16 @@
 //! Queues that take part in the store's transactions.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_database::{Database, Guarded, Purpose, Transaction, Writes};
-use sea_orm::QueryResult;
 
 use crate::error::QueueError;
 use crate::job::{
     Claim, Claimed, Draining, Finish, Hold, JobId, LaneId, LaneSettings, Lease, NewJob, WaitingJob,
 };
-use crate::join::Join;
+use crate::join::{Join, Joined};
 use crate::queue::{JobSink, LaneControl, Queue, QueueReads};
 use crate::remote::{Backlog, Finished, LaneState, Relayed, RemoteQueue};
 use crate::view::{LanePage, LaneQuery, WorkerStatus};
@@ -91,7 +90,7 @@ pub trait TransactionalQueue: Queue {
         Ok(crate::outbox::page(self.database().serving(Purpose::Delivery).connection(), after, max).await?)
     }
 
-    /// Claims as [`JobQueue::claim`](crate::JobQueue::claim) does, and reads what `join` names about each job in the same
+    /// Claims as [`JobQueue::claim`](crate::JobQueue::claim) does, and reads what `join` names about the jobs in the same
     /// statement. `None`: the queue cannot, and has only claimed.
     ///
     /// # Errors
@@ -100,7 +99,7 @@ pub trait TransactionalQueue: Queue {
         &self,
         claim: &Claim,
         _join: &Join,
-    ) -> Result<(Claimed, Option<HashMap<JobId, QueryResult>>), QueueError> {
+    ) -> Result<(Claimed, Option<Joined>), QueueError> {
         Ok((self.claim(claim).await?, None))
     }
 

@@ -118,6 +118,16 @@ impl Shaper {
         if wanted.transform.is_none() && wanted.plugin.is_none() {
             return render(event.id, envelope, wanted.format, Vec::new(), None);
         }
+        // Boxed, since few attempts need it.
+        Box::pin(self.changed(event, envelope, wanted)).await
+    }
+
+    async fn changed(
+        &self,
+        event: &Event,
+        envelope: Bytes,
+        wanted: &Wanted<'_>,
+    ) -> Result<Shaped, ShapeError> {
         let max = MAX_OUTPUT.max(2 * envelope.len());
         let (mut envelope, mut headers, mut version) = (envelope, Vec::new(), None);
         if let Some(transform) = wanted.transform {

@@ -18,12 +18,12 @@ use postrider_core::{
 };
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Kind};
-use postrider_queue::{Claim, Claimed, ClaimedJob, JobId, QueueError};
+use postrider_queue::{Claim, Claimed, ClaimedJob, Joined, QueueError};
 use sea_orm::QueryResult;
 use uuid::Uuid;
 
 pub use self::columns::SMALL_BODY;
-use self::columns::{INPUT, columns, joins};
+use self::columns::{INPUT, about_delivery, about_subscriber, deliveries_and_events, subscribers};
 use crate::attempt::{DeliveryRef, End};
 use crate::partitions::Tables;
 use crate::row::{parse, read_channels, status, target, unsigned};
@@ -78,6 +78,13 @@ pub struct Recipient {
     pub auth: Option<Arc<ReceiverAuth>>,
 }
 
+impl Recipient {
+    /// Whether its transform or its plugin may ask for the event's channels.
+    fn asks_for_channels(&self) -> bool {
+        self.transform.is_some() || self.plugin.is_some()
+    }
+}
+
 /// What to do about a claimed job.
 #[derive(Debug)]
 pub enum Loaded {
@@ -97,7 +104,7 @@ pub enum Loaded {
 
 /// What a claim has read about its jobs.
 #[derive(Debug)]
-pub struct Fetched(HashMap<JobId, QueryResult>);
+pub struct Fetched(Joined);
 
 impl Store {
     /// Returns what to do about each of these jobs, in their order. One statement reads all of them, including changes
@@ -136,9 +143,17 @@ impl Store {
             ]);
         }
         let dialect = self.database.dialect();
-        let columns = columns(dialect).into_iter().map(|(name, value)| format!("{value} AS {name}"));
-        let columns = columns.collect::<Vec<_>>().join(", ");
-        let sql = format!("SELECT input.place, {columns} FROM input {}", joins(dialect, &INPUT, tables));
+        let columns =
+            about_delivery(dialect).into_iter().chain(about_subscriber(dialect, "deliveries.subscriber_id"));
+        let columns =
+            columns.map(|(name, value)| format!("{value} AS {name}")).collect::<Vec<_>>().join(", ");
+        let subscriber =
+            "subscribers.id = deliveries.subscriber_id AND subscribers.tenant = deliveries.tenant";
+        let sql = format!(
+            "SELECT input.place, {columns} FROM input {} {}",
+            deliveries_and_events(dialect, &INPUT, tables),
+            subscribers(dialect, subscriber)
+        );
         let rows = input.query(&self.database.reads(), &sql, []).await?;
         let mut loaded: Vec<Loaded> = Vec::with_capacity(jobs.len());
         loaded.resize_with(jobs.len(), || Loaded::Nothing);
@@ -146,7 +161,7 @@ impl Store {
         for row in &rows {
             let place = usize::try_from(column::<i32>(row, "place")?).unwrap_or(usize::MAX);
             if let Some(entry) = loaded.get_mut(place) {
-                *entry = self.judge(row, &mut known)?;
+                *entry = self.judge(row, row, &mut known)?;
             }
         }
         Ok(loaded)
@@ -179,15 +194,16 @@ impl Store {
         let mut loaded = Vec::with_capacity(jobs.len());
         let (mut places, mut others) = (Vec::new(), Vec::new());
         for (place, job) in jobs.iter().enumerate() {
-            let row = fetched.0.get(&job.lease.job);
+            let row = fetched.0.jobs.get(&job.lease.job);
+            let lane = fetched.0.lanes.get(&job.lease.lane);
             // The event of a stale job is found without its delivery.
             let is_found = |row| -> Result<bool, StoreError> {
                 let id = |name| column::<Option<Uuid>>(row, name);
                 Ok(id("delivery_id")?.is_some() && id("event_id")?.is_some())
             };
             let found = row.map(is_found).transpose()?.unwrap_or(false);
-            if let Some(row) = row.filter(|_| found) {
-                loaded.push(self.judge(row, &mut known)?);
+            if let (Some(row), Some(lane), true) = (row, lane, found) {
+                loaded.push(self.judge(row, lane, &mut known)?);
             } else {
                 places.push(place);
                 others.push(job.clone());
@@ -225,7 +241,13 @@ impl Store {
         rows.into_iter().map(envelope).collect()
     }
 
-    fn judge(&self, row: &QueryResult, known: &mut Known) -> Result<Loaded, StoreError> {
+    /// Decides from the row of a delivery and that of its subscriber, which may be the same.
+    fn judge(
+        &self,
+        row: &QueryResult,
+        subscriber: &QueryResult,
+        known: &mut Known,
+    ) -> Result<Loaded, StoreError> {
         let id = DeliveryId::from_uuid(column(row, "delivery_id")?);
         if status(column(row, "status")?, id)? != DeliveryStatus::Pending {
             return Ok(Loaded::Nothing);
@@ -239,11 +261,11 @@ impl Store {
             created_at: Timestamp::from_millis(column(row, "created_at")?),
             attempts: unsigned(column(row, "attempts")?),
             round_start: unsigned(column(row, "round_start")?),
-            failing: column::<i32>(row, "failing")? != 0,
+            failing: column::<i32>(subscriber, "failing")? != 0,
         };
-        if column::<Option<bool>>(row, "active")? != Some(true) {
-            let reason =
-                column::<Option<i16>>(row, "deactivation_reason")?.and_then(DeactivationReason::from_code);
+        if column::<Option<bool>>(subscriber, "active")? != Some(true) {
+            let reason = column::<Option<i16>>(subscriber, "deactivation_reason")?
+                .and_then(DeactivationReason::from_code);
             return Ok(Loaded::Inactive(delivery, End::of_inactive(reason)));
         }
         if column::<Option<i16>>(row, "payload_gone")?.is_some() {
@@ -254,7 +276,7 @@ impl Store {
         {
             return Ok(Loaded::NotDue(Duration::from_millis(due_in)));
         }
-        match self.read_work(row, &delivery, known) {
+        match self.read_work(row, subscriber, &delivery, known) {
             Ok((agent_id, channels, body, recipient)) => {
                 Ok(Loaded::Deliver(Box::new(Work { delivery, agent_id, channels, body, recipient })))
             }
@@ -265,20 +287,26 @@ impl Store {
     fn read_work(
         &self,
         row: &QueryResult,
+        subscriber: &QueryResult,
         delivery: &DeliveryRef,
         known: &mut Known,
     ) -> Result<(AgentId, Option<Channels>, Body, Arc<Recipient>), StoreError> {
         let agent_id = parse(&column::<String>(row, "agent_id")?, "events", "agent_id", delivery.event_id)?;
-        let channels: Option<String> = column(row, "channels")?;
-        let channels = read_channels(channels.as_deref(), "events", delivery.event_id)?;
         let body = match known.bodies.entry(delivery.event_id) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(new) => new.insert(read_body(row)?).clone(),
         };
         let recipient = match known.recipients.entry(delivery.subscriber) {
             Entry::Occupied(known) => Arc::clone(known.get()),
-            Entry::Vacant(new) => Arc::clone(new.insert(Arc::new(self.read_recipient(row, delivery)?))),
+            Entry::Vacant(new) => {
+                Arc::clone(new.insert(Arc::new(self.read_recipient(subscriber, delivery)?)))
+            }
         };
+        let channels = match recipient.asks_for_channels() {
+            true => column::<Option<String>>(row, "channels")?,
+            false => None,
+        };
+        let channels = read_channels(channels.as_deref(), "events", delivery.event_id)?;
         Ok((agent_id, channels, body, recipient))
     }
 

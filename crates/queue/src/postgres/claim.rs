@@ -11,9 +11,9 @@ use postrider_database::{Database, DatabaseError, Dialect};
 use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
-use crate::claiming::{Joined, Taken, in_turn};
+use crate::claiming::{Taken, in_turn};
 use crate::job::{Claim, LaneId};
-use crate::join::Join;
+use crate::join::{Join, Joined};
 use crate::tables::{
     FIRST_JOBS, LANE_RULES, PRIORITIES, SHUT, WITHHELD, claimed_job, duration, integer, millis,
 };
@@ -39,7 +39,7 @@ const RULES_HERE: &[Part] = &[
     ),
 ];
 
-/// Claims jobs of these lanes. Returns also what `join` reads about each job.
+/// Claims jobs of these lanes. Returns also what `join` reads about them.
 pub(super) async fn take(
     turns: &Turns,
     database: &Database,
@@ -64,12 +64,12 @@ pub(super) async fn take(
     let sql = CLAIM.on(Dialect::Postgres);
     let sql = join.map_or(sql, |join| join.fill(sql));
     let (mut jobs, mut fates, mut blocked) = (Vec::new(), HashMap::<LaneId, (String, Fate)>::new(), false);
-    let (mut joined, mut limits) = (Joined::new(), HashMap::new());
+    let (mut joined, mut limits) = (Joined::default(), HashMap::new());
     for row in query_all(database.connection(), sql, values).await? {
         if column::<Option<Uuid>>(&row, "id")?.is_some() {
             let job = claimed_job(&row, claim.token)?;
             if join.is_some() {
-                joined.insert(job.lease.job, row);
+                joined.jobs.insert(job.lease.job, row);
             }
             jobs.push(job);
         } else {
@@ -78,9 +78,13 @@ pub(super) async fn take(
             let id = LaneId(column(&row, "lane")?);
             let owner: String = column(&row, "owner")?;
             let fate = lane.fate(claim.max, claim.skip_owners.contains(&owner));
+            let has_jobs = lane.has_jobs();
             fates.insert(id, (owner, fate));
             if claim.worker.is_some() {
                 limits.insert(id, u32::try_from(column::<i32>(&row, "may_run")?).unwrap_or(1));
+            }
+            if join.is_some() && has_jobs {
+                joined.lanes.insert(id, row);
             }
         }
     }
@@ -154,6 +158,10 @@ impl LookedAt {
             Some(lane) if lane.picked < lane.room.min(lane.share) => Fate::Nothing,
             Some(_) => Fate::More,
         }
+    }
+
+    fn has_jobs(&self) -> bool {
+        self.locked.as_ref().is_some_and(|locked| locked.taken > 0)
     }
 
     /// Returns whether ready jobs wait until a running one ends.

@@ -125,14 +125,14 @@ WITH clock AS MATERIALIZED (
     INSERT INTO claims (token, lease_until, lanes)
     SELECT $3, (SELECT now FROM clock) + $4, array_agg(lane) FROM tally WHERE jobs > 0 HAVING count(*) > 0
 )
--- The lanes, and after them the jobs, with what the caller reads about each.
+-- The lanes, and after them the jobs, with what the caller reads about each. All jobs of a lane share what is read about it.
 SELECT looked.id AS lane, looked.ready, looked.closed_for, looked.at_limit, looked.may_run, tally.room, tally.share,
     tally.running_before, tally.allowed, (SELECT count(*) FROM locked) AS locked_lanes, (SELECT count(*) FROM picked) AS all_picked,
     coalesce(tally.picked, 0) AS picked, coalesce(tally.jobs, 0) AS taken, counted.rate_for,
     NULL::uuid AS id, NULL::smallint AS priority, NULL::bigint AS seq, looked.owner, NULL::uuid AS subject,
-    NULL::integer AS claims, NULL::integer AS rescues, NULL::text AS trace/* no columns */
-FROM looked LEFT JOIN tally ON tally.lane = looked.id LEFT JOIN counted ON counted.id = looked.id
+    NULL::integer AS claims, NULL::integer AS rescues, NULL::text AS trace/* no job columns *//* lane columns */
+FROM looked LEFT JOIN tally ON tally.lane = looked.id LEFT JOIN counted ON counted.id = looked.id/* lane joins */
 UNION ALL
 SELECT taken.lane, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    taken.id, taken.priority, taken.seq, taken.owner, taken.subject, taken.claims, taken.rescues, taken.trace/* columns */
-FROM taken/* joins */
+    taken.id, taken.priority, taken.seq, taken.owner, taken.subject, taken.claims, taken.rescues, taken.trace/* job columns *//* no lane columns */
+FROM taken/* job joins */

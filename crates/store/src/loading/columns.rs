@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postrider_database::Dialect;
-use postrider_queue::Join;
+use postrider_queue::{Join, Reads};
 
 use crate::partitions::Tables;
 
@@ -23,8 +23,18 @@ impl ClaimedJoin {
         {
             return Arc::clone(join);
         }
-        let join = Join::new(columns(Dialect::Postgres), joins(Dialect::Postgres, &CLAIMED, tables));
-        let join = Arc::new(join);
+        let about_jobs = Reads {
+            columns: about_delivery(Dialect::Postgres),
+            joins: deliveries_and_events(Dialect::Postgres, &CLAIMED, tables),
+        };
+        let about_lanes = Reads {
+            columns: about_subscriber(Dialect::Postgres, "looked.id"),
+            joins: subscribers(
+                Dialect::Postgres,
+                "tally.jobs > 0 AND subscribers.id = looked.id AND subscribers.tenant = looked.owner",
+            ),
+        };
+        let join = Arc::new(Join::new(about_jobs, about_lanes));
         *last = Some((tables.clone(), Arc::clone(&join)));
         join
     }
@@ -55,72 +65,87 @@ const CLAIMED: Jobs = Jobs {
     outer: true,
 };
 
-/// What is read about a job: names and expressions. The names differ from those of a claim.
-pub(super) fn columns(dialect: Dialect) -> Vec<(&'static str, String)> {
+/// What is read about a job's delivery and its event: names and expressions. The names differ from those of a claim.
+pub(super) fn about_delivery(dialect: Dialect) -> Vec<(&'static str, String)> {
     let now = dialect.now();
-    let failing = "CASE WHEN (SELECT 1 FROM health WHERE health.subscriber_id = deliveries.subscriber_id LIMIT 1) \
-        IS NOT NULL THEN 1 ELSE 0 END";
     let envelope = format!("CASE WHEN length(events.envelope) <= {SMALL_BODY} THEN events.envelope END");
+    let mut columns = vec![("delivery_id", "deliveries.id".to_owned())];
+    columns.extend(of(
+        "deliveries",
+        &["tenant", "event_type", "subscriber_id", "status", "attempts", "round_start", "created_at"],
+    ));
+    columns.push(("due_in", format!("deliveries.next_attempt_at - {now}")));
+    columns.push(("event_id", "events.id".to_owned()));
+    columns.extend(of("events", &["agent_id", "payload_gone", "channels"]));
+    columns.push(("size", "length(events.envelope)".to_owned()));
+    columns.push(("envelope", envelope));
+    columns
+}
+
+/// What is read about the subscriber with this id, which need not exist.
+pub(super) fn about_subscriber(dialect: Dialect, id: &str) -> Vec<(&'static str, String)> {
+    let now = dialect.now();
+    let failing = format!(
+        "CASE WHEN (SELECT 1 FROM health WHERE health.subscriber_id = {id} LIMIT 1) IS NOT NULL THEN 1 ELSE 0 END"
+    );
     let previous =
         format!("CASE WHEN subscribers.previous_secret_until > {now} THEN subscribers.previous_secret END");
     let older =
         format!("CASE WHEN subscribers.older_secrets_until > {now} THEN subscribers.older_secrets END");
-    let of = |table: &str, names: &[&'static str]| {
-        names.iter().map(|name| (*name, format!("{table}.{name}"))).collect::<Vec<_>>()
-    };
-    let delivery =
-        ["tenant", "event_type", "subscriber_id", "status", "attempts", "round_start", "created_at"];
-    let subscriber = [
-        "active",
-        "deactivation_reason",
-        "url",
-        "policy",
-        "format",
-        "transform",
-        "plugin",
-        "plugin_name",
-        "secret",
-        "headers",
-        "auth",
-    ];
-    let mut columns = vec![("delivery_id", "deliveries.id".to_owned())];
-    columns.extend(of("deliveries", &delivery));
-    columns.push(("due_in", format!("deliveries.next_attempt_at - {now}")));
-    columns.push(("failing", failing.to_owned()));
-    columns.push(("event_id", "events.id".to_owned()));
-    columns.extend(of("events", &["agent_id", "payload_gone"]));
-    // Only a projection or a plugin asks for them.
-    let channels = "CASE WHEN coalesce(subscribers.transform, subscribers.plugin_name) IS NOT NULL THEN events.channels END";
-    columns.push(("channels", channels.to_owned()));
-    columns.push(("size", "length(events.envelope)".to_owned()));
-    columns.push(("envelope", envelope));
-    columns.extend(of("subscribers", &subscriber));
+    let mut columns = of(
+        "subscribers",
+        &[
+            "active",
+            "deactivation_reason",
+            "url",
+            "policy",
+            "format",
+            "transform",
+            "plugin",
+            "plugin_name",
+            "secret",
+            "headers",
+            "auth",
+        ],
+    );
+    columns.push(("failing", failing));
     columns.push(("previous_secret", previous));
     columns.push(("older_secrets", older));
     columns
 }
 
-/// The tables of [`columns`], each row looked up by itself.
-pub(super) fn joins(dialect: Dialect, jobs: &Jobs, tables: &Tables) -> String {
+fn of(table: &str, names: &[&'static str]) -> Vec<(&'static str, String)> {
+    names.iter().map(|name| (*name, format!("{table}.{name}"))).collect()
+}
+
+/// The tables of [`about_delivery`], each row looked up by itself.
+pub(super) fn deliveries_and_events(dialect: Dialect, jobs: &Jobs, tables: &Tables) -> String {
     let Jobs { tenant, job, delivery, event, outer } = jobs;
     let delivery =
         format!("deliveries.tenant = {tenant} AND deliveries.id = {delivery} AND deliveries.job_id = {job}");
     let event = format!("events.tenant = {tenant} AND events.id = coalesce(deliveries.event_id, {event})");
-    let subscriber = "subscribers.id = deliveries.subscriber_id AND subscribers.tenant = deliveries.tenant";
-    let left = |partition: &str, table: &str, condition: &str| match dialect {
-        Dialect::Postgres => format!(
-            "LEFT JOIN LATERAL (SELECT * FROM {partition} AS {table} WHERE {condition} LIMIT 1) AS {table} ON true"
-        ),
-        Dialect::Sqlite => format!("LEFT JOIN {partition} AS {table} ON {condition}"),
-    };
     let look_up = |partition: &str, table: &str, condition: &str| {
         if *outer {
-            left(partition, table, condition)
+            left(dialect, partition, table, condition)
         } else {
             dialect.look_up_in(partition, table, condition)
         }
     };
     let deliveries = look_up(&tables.deliveries(), "deliveries", &delivery);
     let events = look_up(&tables.events(), "events", &event);
-    format!("{deliveries} {events} {}", left("subscribers", "subscribers", subscriber))
+    format!("{deliveries} {events}")
+}
+
+/// The table of [`about_subscriber`].
+pub(super) fn subscribers(dialect: Dialect, condition: &str) -> String {
+    left(dialect, "subscribers", "subscribers", condition)
+}
+
+fn left(dialect: Dialect, partition: &str, table: &str, condition: &str) -> String {
+    match dialect {
+        Dialect::Postgres => format!(
+            "LEFT JOIN LATERAL (SELECT * FROM {partition} AS {table} WHERE {condition} LIMIT 1) AS {table} ON true"
+        ),
+        Dialect::Sqlite => format!("LEFT JOIN {partition} AS {table} ON {condition}"),
+    }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use postrider_core::plugin::{PluginConfig, PluginName, SelectedPlugin};
 use postrider_core::replay::ReplayMode;
 use postrider_core::{
-    DeadReason, DeliveryId, ErrorKind, EventType, Secret, SubscriberId, SystemRandom, Verdict, chain,
+    DeadReason, DeliveryId, ErrorKind, EventType, Secret, SubscriberId, SystemRandom, TenantId, Verdict,
+    chain,
 };
 use postrider_database::Writes;
 use postrider_queue::{Claim, Finish, JobId, LaneId, LaneSettings, Lease, LeaseToken, Place};
@@ -85,6 +86,8 @@ enum Operation {
     RemoveOldVersions,
     Replay,
     ReplayMissed,
+    /// Not one of [`ALL`], as the others need their tenant.
+    DeleteTenant,
 }
 
 use Operation::*;
@@ -165,13 +168,22 @@ const AT_ONCE: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_two_operations_deadlock() {
+    let pairs = ALL.iter().enumerate();
+    let pairs = pairs.flat_map(|(place, one)| ALL[place..].iter().map(move |two| (*one, *two)));
+    none_deadlocks(pairs.map(|pair| (TenantId::default(), pair)).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_a_tenant_deadlocks_with_no_operation() {
+    let pairs = ALL.iter().copied().chain([DeleteTenant]).enumerate();
+    let tenant = |place| format!("tenant-{place}").parse().unwrap();
+    none_deadlocks(pairs.map(|(place, one)| (tenant(place), (one, DeleteTenant))).collect()).await;
+}
+
+/// Runs the two operations of each pair at the same time, on subscribers of the given tenant.
+async fn none_deadlocks(pairs: Vec<(TenantId, (Operation, Operation))>) {
     let stage = Arc::new(Stage::of(TestDatabase::postgres().await).await);
     stage.database.connection().execute_unprepared(SLOW).await.unwrap();
-    let pairs: Vec<_> = ALL
-        .iter()
-        .enumerate()
-        .flat_map(|(place, one)| ALL[place..].iter().map(move |two| (*one, *two)))
-        .collect();
     let pairs = Arc::new(pairs);
     let next = Arc::new(AtomicUsize::new(0));
     let mut running = Vec::new();
@@ -179,8 +191,8 @@ async fn no_two_operations_deadlock() {
         let (stage, pairs, next) = (Arc::clone(&stage), Arc::clone(&pairs), Arc::clone(&next));
         running.push(tokio::spawn(async move {
             let mut faults = Vec::new();
-            while let Some((one, two)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let ground = Ground::new(&stage).await;
+            while let Some((tenant, (one, two))) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let ground = Ground::new(&stage, tenant).await;
                 let (first, second) = tokio::join!(ground.run(&stage, *one), ground.run(&stage, *two));
                 for error in [first, second].into_iter().filter_map(Result::err) {
                     faults.push(format!("{one:?} with {two:?}: {error}"));
@@ -200,6 +212,7 @@ async fn no_two_operations_deadlock() {
 
 /// Two subscribers with deliveries in every state, on which both operations of a pair act.
 struct Ground {
+    tenant: TenantId,
     /// In descending order of their ids, so that no batch is in order by chance.
     subscribers: Vec<SubscriberId>,
     /// Claimed, once for each subscriber and each of the two operations.
@@ -209,20 +222,26 @@ struct Ground {
 }
 
 impl Ground {
-    async fn new(stage: &Stage) -> Self {
-        let (one, two) =
-            (stage.subscribe(&stage.tenant, true).await, stage.subscribe(&stage.tenant, true).await);
+    async fn new(stage: &Stage, tenant: &TenantId) -> Self {
+        let (one, two) = (stage.subscribe(tenant, true).await, stage.subscribe(tenant, true).await);
         let mut subscribers = vec![one, two];
         subscribers.sort_unstable();
         subscribers.reverse();
-        let mut ground = Self { subscribers, claimed: Vec::new(), waiting: Vec::new(), dead: Vec::new() };
+        let tenant = tenant.clone();
+        let mut ground = Self {
+            tenant: tenant.clone(),
+            subscribers,
+            claimed: Vec::new(),
+            waiting: Vec::new(),
+            dead: Vec::new(),
+        };
         let token = LeaseToken(stage.store.ids().next_uuid());
         let transaction = stage.store.database().begin().await.unwrap();
         let mut sql = Vec::new();
         for place in 0..6 {
             for subscriber in &ground.subscribers {
                 let now = stage.now();
-                let id = stage.dispatch_in(&transaction, &stage.tenant, *subscriber, "a.b", now).await;
+                let id = stage.dispatch_in(&transaction, &tenant, *subscriber, "a.b", now).await;
                 match place {
                     0..=1 => ground.waiting.push(id),
                     2..=3 => {
@@ -249,7 +268,7 @@ impl Ground {
                             },
                             DeliveryRef {
                                 id,
-                                tenant: stage.tenant.clone(),
+                                tenant: tenant.clone(),
                                 event_id: postrider_core::EventId::from_uuid(Uuid::nil()),
                                 event_type: "a.b".parse::<EventType>().unwrap(),
                                 subscriber: *subscriber,
@@ -292,7 +311,7 @@ impl Ground {
     /// Runs an operation on both subscribers. Returns the error of the database, if there was one.
     #[allow(clippy::too_many_lines, reason = "one arm for each operation")]
     async fn run(&self, stage: &Stage, operation: Operation) -> Result<(), String> {
-        let (store, queue, tenant) = (&stage.store, stage.store.queue(), &stage.tenant);
+        let (store, queue, tenant) = (&stage.store, stage.store.queue(), &self.tenant);
         let policy = BreakerPolicy { breaker_failures: 100, ..BreakerPolicy::default() };
         match operation {
             Dispatch => {
@@ -497,6 +516,7 @@ impl Ground {
                     self.change(stage, SubscriberChange { paused, ..SubscriberChange::default() }).await?;
                 }
             }
+            DeleteTenant => self.delete_tenant(stage).await?,
             HoldTenant => {
                 store.register_tenant(&NewTenant::named(tenant.clone())).await.map_err(text)?;
                 for active in [false, true] {
@@ -520,7 +540,7 @@ impl Ground {
 
     async fn change(&self, stage: &Stage, change: SubscriberChange) -> Result<(), String> {
         for id in &self.subscribers {
-            let changed = stage.store.change_subscriber(&stage.tenant, *id, change.clone()).await;
+            let changed = stage.store.change_subscriber(&self.tenant, *id, change.clone()).await;
             changed.map_err(text)?;
         }
         Ok(())
@@ -531,7 +551,7 @@ impl Ground {
         let (last, first) = (self.subscribers[0], self.subscribers[1]);
         let promise = FanOutRow {
             event_id: stage.store.ids().next(),
-            tenant: stage.tenant.clone(),
+            tenant: self.tenant.clone(),
             event_type: "a.b".parse().unwrap(),
             dispatched_at: stage.now(),
             channels: None,
@@ -559,7 +579,7 @@ impl Ground {
 
     /// Replays what the subscribers of this pair have, or others have missed of it.
     async fn replay(&self, stage: &Stage, mode: ReplayMode) -> Result<(), String> {
-        let (store, tenant) = (&stage.store, &stage.tenant);
+        let (store, tenant) = (&stage.store, &self.tenant);
         let event = self.dead[0].event();
         let filter = match mode {
             ReplayMode::Missed => DeliveryFilter { event_id: Some(event), ..DeliveryFilter::default() },
@@ -575,6 +595,23 @@ impl Ground {
         }
         store.change_replay(tenant, replay.id, ReplayChange::Cancel).await.map_err(text)?;
         store.clean_replays().await.map_err(text)?;
+        Ok(())
+    }
+
+    async fn delete_tenant(&self, stage: &Stage) -> Result<(), String> {
+        let (store, tenant) = (&stage.store, &self.tenant);
+        store.register_tenant(&NewTenant::named(tenant.clone())).await.map_err(text)?;
+        store.delete_tenant(tenant).await.map_err(text)?;
+        let due = format!("UPDATE tenants SET deletion_requested_at = 1 WHERE id = '{tenant}'");
+        stage.database.connection().execute_unprepared(&due).await.map_err(text)?;
+        // The other operation of the pair may register it again.
+        let left =
+            format!("SELECT count(*) AS n FROM tenants WHERE id = '{tenant}' AND deletion_requested_at = 1");
+        while stage.count(&left).await > 0 {
+            if store.delete_tenant_data().await.map_err(text)?.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
         Ok(())
     }
 

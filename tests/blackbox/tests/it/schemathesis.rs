@@ -11,16 +11,16 @@ use crate::verifiers::{python_packages, run};
 
 const DEADLINE: Duration = Duration::from_mins(5);
 
-/// All checks are on but two. Requests that the description allows may be refused for what it cannot express, such as fields that
-/// exclude each other; that each described field is accepted is checked in `crates/server/tests/it/description.rs`. And each event
-/// of a batch has a result of its own, so a batch with wrong events is accepted. The answer of the live tail has no end.
+/// All checks are on. What the description allows may be refused with 422 for what it cannot express, such as fields that exclude
+/// each other; that each described field is accepted is checked in `crates/server/tests/it/description.rs`. Each event of a batch
+/// has a result of its own, so a batch with wrong events is answered with 202. The answer of the live tail has no end.
 const CONFIG: &str = r#"
 [checks]
-positive_data_acceptance.enabled = false
+positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
 
 [[operations]]
 include-path = "/v1/events/batch"
-checks.negative_data_rejection.enabled = false
+checks.negative_data_rejection.expected-statuses = ["202", "4xx"]
 
 [[operations]]
 include-path = "/v1/tail"
