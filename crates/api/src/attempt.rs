@@ -66,6 +66,14 @@ pub struct RequestView {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required))]
     pub transform_version: Option<String>,
+    /// The fingerprint of the secret that signed it, as the audit trail shows it where secrets are set; null of older attempts.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required, example = "9f86d081884c7d65"))]
+    pub secret_version: Option<String>,
+    /// The version of the policy that it followed, as the subscriber shows it; null of older attempts.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub policy_version: Option<String>,
 }
 
 /// How long the phases of an attempt took, in milliseconds. A phase that the attempt did not enter is null: one that reuses a

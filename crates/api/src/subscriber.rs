@@ -302,6 +302,9 @@ pub struct SubscriberView {
     /// The delivery policy. Absent fields follow the deployment's settings.
     #[cfg_attr(feature = "schema", schema(value_type = PolicySchema))]
     pub policy: PolicyFields,
+    /// Stands for the policy in attempts.
+    #[serde(default)]
+    pub policy_version: String,
     /// The format of the body.
     pub format: FormatName,
     /// What the format needs.

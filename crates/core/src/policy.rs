@@ -15,6 +15,7 @@ pub use request::{Compression, RequestMethod};
 pub use span::Span;
 
 use crate::bounds;
+use crate::expression::ExpressionId;
 use crate::retry::{Exponential, JitterPercent, MaxAttempts, RetryError, RetryPolicy, RetrySchedule, Steps};
 
 /// A subscriber's delivery policy. The deployment's settings apply to everything that it leaves out.
@@ -108,6 +109,17 @@ impl Policy {
     /// Returns the fields as the client gave them.
     pub fn fields(&self) -> &PolicyFields {
         &self.fields
+    }
+
+    /// Returns what stands for the policy: the same for the same fields.
+    pub fn version(&self) -> ExpressionId {
+        ExpressionId::of(self.to_json().as_bytes())
+    }
+
+    /// Returns the fields as JSON, as they are stored.
+    pub fn to_json(&self) -> String {
+        // Maps with texts as keys, numbers and texts: this cannot fail.
+        serde_json::to_string(&self.fields).unwrap_or_default()
     }
 
     /// Returns the retry policy. What this policy leaves out comes from `default`.

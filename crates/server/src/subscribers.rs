@@ -97,6 +97,7 @@ fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         deactivated_at: inactive.map(|(since, _)| since.into()),
         deactivation_reason: inactive.map(|(_, reason)| reason),
         paused_at: subscriber.paused_at.map(Moment),
+        policy_version: subscriber.policy.version().to_string(),
         policy: subscriber.policy.fields().clone(),
         format: subscriber.format.name(),
         format_options: format::options(&subscriber.format),

@@ -33,6 +33,17 @@ pub struct SentRequest {
     pub body_sha256: [u8; 32],
     /// The version of the transform that made the data; `None` if there was none.
     pub transform: Option<ExpressionId>,
+    /// What of the subscriber was used; `None` of attempts that are older than this field.
+    pub versions: Option<Versions>,
+}
+
+/// The versions of a subscriber's secret and policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The fingerprint of the secret, as the audit trail has it.
+    pub secret: [u8; 8],
+    /// Stands for the policy.
+    pub policy: ExpressionId,
 }
 
 /// The value of a header that was sent.

@@ -13,8 +13,8 @@ use postrider_core::keyring::Purpose;
 use postrider_core::plugin::SelectedPlugin;
 use postrider_core::signing::Signer;
 use postrider_core::{
-    AgentId, Channels, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, Policy,
-    ReceiverAuth, SubscriberId, TargetUrl, TenantId, Timestamp, Transform,
+    AgentId, Channels, CustomHeaders, DeactivationReason, DeliveryId, DeliveryStatus, EventId, ExpressionId,
+    Policy, ReceiverAuth, SubscriberId, TargetUrl, TenantId, Timestamp, Transform,
 };
 use postrider_database::sql::column;
 use postrider_database::{Batch, Column, Kind};
@@ -25,6 +25,8 @@ use uuid::Uuid;
 pub use self::columns::SMALL_BODY;
 use self::columns::{INPUT, about_delivery, about_subscriber, deliveries_and_events, subscribers};
 use crate::attempt::{DeliveryRef, End};
+use crate::audit::fingerprint_of;
+use crate::exchange::Versions;
 use crate::partitions::Tables;
 use crate::row::{parse, read_channels, status, target, unsigned};
 use crate::subscribers::{
@@ -76,6 +78,8 @@ pub struct Recipient {
     pub plugin: Option<SelectedPlugin>,
     /// How to authenticate to the receiver.
     pub auth: Option<Arc<ReceiverAuth>>,
+    /// Which secret and policy these are.
+    pub versions: Versions,
 }
 
 impl Recipient {
@@ -315,7 +319,11 @@ impl Store {
         let open = |purpose, sealed: Vec<u8>| {
             secrets::open_secret(&self.keyring, tenant, subscriber, purpose, &sealed)
         };
-        let secret = open(Purpose::Secret, column(row, "secret")?)?;
+        let sealed: Vec<u8> = column(row, "secret")?;
+        let policy: String = column(row, "policy")?;
+        let versions =
+            Versions { secret: fingerprint_of(&sealed), policy: ExpressionId::of(policy.as_bytes()) };
+        let secret = open(Purpose::Secret, sealed)?;
         let mut previous = Vec::new();
         if let Some(sealed) = column::<Option<Vec<u8>>>(row, "previous_secret")? {
             previous.push(open(Purpose::PreviousSecret, sealed)?);
@@ -331,7 +339,7 @@ impl Store {
             url: target(&column::<String>(row, "url")?, subscriber)?,
             signer: Signer::new(&secret, &previous),
             headers: secrets::open_headers(&self.keyring, tenant, subscriber, headers.as_deref())?,
-            policy: read_policy(&column::<String>(row, "policy")?, subscriber)?,
+            policy: read_policy(&policy, subscriber)?,
             format: read_format(column::<Option<String>>(row, "format")?.as_deref(), subscriber)?,
             transform: read_transform(column::<Option<String>>(row, "transform")?.as_deref(), subscriber)?,
             plugin: read_plugin(
@@ -340,6 +348,7 @@ impl Store {
                 subscriber,
             )?,
             auth: secrets::open_auth(&self.keyring, tenant, subscriber, auth.as_deref())?.map(Arc::new),
+            versions,
         })
     }
 }

@@ -13,6 +13,7 @@
 //! | number | how many headers follow |
 //! | each header | its name: a number, odd for one of [`NAMES`], otherwise twice the length of the name that follows; then a number that says what its value is (`MASKED` and the others), and the value |
 //! | text | the note, which is empty for none |
+//! | 0 or 25 | a byte that says that more follows, the fingerprint of the secret, the version of the policy |
 //! | 0 or 16 | the version of the transform |
 //!
 //! A text is its length and its bytes.
@@ -24,7 +25,7 @@ use postrider_core::{DeliveryId, ExpressionId, Timestamp};
 use uuid::Uuid;
 
 use crate::encoding::{read_bytes, read_number, write_bytes, write_number};
-use crate::exchange::{Exchange, Phases, SentRequest, SentValue};
+use crate::exchange::{Exchange, Phases, SentRequest, SentValue, Versions};
 
 const FORMAT: u8 = 1;
 
@@ -45,6 +46,11 @@ const NAMES: [&str; 9] = [
 const VALUES: [&str; 2] = ["application/json", "AI-Agent-Webhook/1.0"];
 
 const POST: &str = "POST";
+
+/// Precedes the versions of secret and policy.
+const VERSIONS: u8 = 1;
+/// How many bytes the version of a transform has.
+const TRANSFORM: usize = 16;
 
 /// The value is masked.
 const MASKED: u64 = 0;
@@ -99,7 +105,11 @@ pub(crate) fn pack(exchange: &Exchange, delivery: DeliveryId, started_at: Timest
         derived.write(&mut bytes, value);
     }
     write_bytes(&mut bytes, note.as_deref().unwrap_or_default().as_bytes());
-    // Programs of the release before read no further.
+    if let Some(Versions { secret, policy }) = request.versions {
+        bytes.push(VERSIONS);
+        bytes.extend_from_slice(&secret);
+        bytes.extend_from_slice(policy.uuid().as_bytes());
+    }
     if let Some(transform) = request.transform {
         bytes.extend_from_slice(transform.uuid().as_bytes());
     }
@@ -149,11 +159,19 @@ pub(crate) fn unpack(
         headers.push((name, derived.read(rest)?));
     }
     let note = Some(read_text(rest)?).filter(|note| !note.is_empty());
+    // A transform alone has no byte before it.
+    let versions = if rest.is_empty() || rest.len() == TRANSFORM {
+        None
+    } else {
+        let ([VERSIONS], secret) = (*read_array(rest)?, *read_array(rest)?) else { return None };
+        let policy = ExpressionId::from_uuid(Uuid::from_bytes(*read_array(rest)?));
+        Some(Versions { secret, policy })
+    };
     let transform = if rest.is_empty() { None } else { Some(Uuid::from_bytes(*read_array(rest)?)) };
     let transform = transform.map(ExpressionId::from_uuid);
     let method = if method.is_empty() { POST.to_owned() } else { method };
     Some(Exchange {
-        request: SentRequest { method, url, headers, body_sha256, transform },
+        request: SentRequest { method, url, headers, body_sha256, transform, versions },
         remote,
         phases: Phases { resolve, connect, tls, first_byte, body },
         resent,
@@ -285,6 +303,7 @@ mod tests {
             headers in prop::collection::vec(header(), 0..12),
             body_sha256: [u8; 32],
             transform: Option<u128>,
+            versions: Option<([u8; 8], u128)>,
             remote: Option<(IpAddr, u16)>,
             phases: [Option<u32>; 5],
             resent: bool,
@@ -299,6 +318,10 @@ mod tests {
                     headers,
                     body_sha256,
                     transform: transform.map(|number| ExpressionId::from_uuid(Uuid::from_u128(number))),
+                    versions: versions.map(|(secret, policy)| Versions {
+                        secret,
+                        policy: ExpressionId::from_uuid(Uuid::from_u128(policy)),
+                    }),
                 },
                 remote: remote.map(SocketAddr::from),
                 phases: Phases { resolve, connect, tls, first_byte, body },
@@ -347,12 +370,13 @@ mod tests {
                 headers: NAMES.map(str::to_owned).into_iter().zip(values).collect(),
                 body_sha256: [7; 32],
                 transform: None,
+                versions: Some(Versions { secret: [3; 8], policy: ExpressionId::of(b"{}") }),
             },
             remote: Some("93.184.215.14:443".parse().unwrap()),
             phases: Phases { first_byte: Some(Duration::from_micros(900)), ..Phases::default() },
             resent: false,
             note: None,
         };
-        assert_eq!(pack(&exchange, delivery, started_at).len(), 146);
+        assert_eq!(pack(&exchange, delivery, started_at).len(), 171);
     }
 }

@@ -272,7 +272,8 @@ async fn deliver(
                 None => None,
             };
             let request = Request { auth: work.recipient.auth.clone(), proxy, ..request };
-            let about = SentRequest { transform, ..exchange::request(&request) };
+            let versions = Some(work.recipient.versions);
+            let about = SentRequest { transform, versions, ..exchange::request(&request) };
             (Some(about), during("sent", shared.client.send(request)).await)
         }
         Err(failure) => (None, Sent::unsent(failure)),

@@ -24,6 +24,7 @@ pub(crate) fn request(request: &Request) -> SentRequest {
         headers: headers.chain(authorization).collect(),
         body_sha256: sha256(&request.body),
         transform: None,
+        versions: None,
     }
 }
 

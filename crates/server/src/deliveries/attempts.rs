@@ -79,6 +79,8 @@ fn request_view(request: SentRequest) -> RequestView {
         headers: headers.map(|(name, value)| HeaderView { name, value: shown(value) }).collect(),
         body_sha256: hex::encode(request.body_sha256),
         transform_version: request.transform.map(|version| version.to_string()),
+        secret_version: request.versions.map(|versions| hex::encode(versions.secret)),
+        policy_version: request.versions.map(|versions| versions.policy.to_string()),
     }
 }
 

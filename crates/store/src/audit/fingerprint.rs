@@ -10,6 +10,12 @@ const BYTES: usize = 8;
 
 /// The fingerprint of what is stored of a secret.
 pub(crate) fn fingerprint(stored: &[u8]) -> String {
-    let hash = KeyHash::of(stored);
-    hash.as_bytes()[..BYTES].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    fingerprint_of(stored).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// The bytes of a fingerprint.
+pub(crate) fn fingerprint_of(stored: &[u8]) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    bytes.copy_from_slice(&KeyHash::of(stored).as_bytes()[..BYTES]);
+    bytes
 }

@@ -20,7 +20,7 @@ use postrider_database::sql::execute;
 use sea_orm::ConnectionTrait;
 use serde_json::Value;
 
-pub(crate) use self::fingerprint::fingerprint;
+pub(crate) use self::fingerprint::{fingerprint, fingerprint_of};
 pub use self::list::AuditFilter;
 pub use crate::auditor::{AuditEntry, Auditor};
 use crate::{Store, StoreError};

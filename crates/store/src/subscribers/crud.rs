@@ -18,8 +18,8 @@ use super::patterns;
 use super::query::{delete, find, update};
 use super::secrets::{open_auth, open_headers, seal, seal_auth, seal_headers};
 use super::stored::{
-    format_text, lane_settings, plugin_text, policy_text, read, read_format, read_plugin, read_policy,
-    read_transform, set_active, set_auth, set_content, set_notify, transform_text, warn_at,
+    format_text, lane_settings, plugin_text, read, read_format, read_plugin, read_policy, read_transform,
+    set_active, set_auth, set_content, set_notify, transform_text, warn_at,
 };
 use super::subscriber::{Changing, NewSubscriber, ShownAuth, Subscriber, SubscriberChange, SubscriberState};
 use crate::entity::subscribers;
@@ -60,7 +60,7 @@ impl Store {
             older_secrets: None,
             older_secrets_until: None,
             headers: seal_headers(&self.keyring, &self.ids, tenant, id, &new.headers)?,
-            policy: policy_text(&new.policy),
+            policy: new.policy.to_json(),
             format: format_text(&new.format),
             active: new.active,
             deactivated_at: (!new.active).then(|| now.millis()),
@@ -241,7 +241,7 @@ impl Store {
             update = update.col_expr(subscribers::Column::Headers, Expr::val(Value::Bytes(sealed)));
         }
         if let Some(policy) = &change.policy {
-            update = update.col_expr(subscribers::Column::Policy, Expr::val(policy_text(policy)));
+            update = update.col_expr(subscribers::Column::Policy, Expr::val(policy.to_json()));
         }
         if let Some(format) = &change.format {
             update = update.col_expr(subscribers::Column::Format, Expr::val(format_text(format)));

@@ -154,12 +154,6 @@ pub(super) fn lane_settings(policy: &Policy) -> LaneSettings {
     }
 }
 
-/// A policy in its stored form, JSON.
-pub(super) fn policy_text(policy: &Policy) -> String {
-    // A struct of numbers and strings always has a JSON form.
-    serde_json::to_string(policy.fields()).unwrap_or_else(|_| "{}".into())
-}
-
 /// Reads a policy from its stored form.
 pub(crate) fn read_policy(text: &str, subscriber: SubscriberId) -> Result<Policy, StoreError> {
     let inconsistent = |error: &dyn std::fmt::Display| {

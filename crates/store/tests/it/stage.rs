@@ -219,6 +219,7 @@ pub(crate) fn exchange(resent: bool) -> Box<Exchange> {
             headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
             body_sha256: [9; 32],
             transform: None,
+            versions: None,
         },
         remote: Some(([192, 0, 2, 1], 443).into()),
         phases: Phases { first_byte: Some(Duration::from_micros(700)), ..Phases::default() },

@@ -1,6 +1,6 @@
 //! The main job: an event goes in, and signed deliveries arrive.
 
-use postrider_testkit::{Behaviour, Receiver, TestDatabase};
+use postrider_testkit::{Api, Behaviour, Receiver, TestDatabase};
 use ring::digest::{SHA256, digest};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use serde_json::{Value, json};
@@ -68,6 +68,7 @@ async fn the_main_job() {
     let to_made = deliveries.iter().find(|delivery| delivery["subscriber_id"] == made["id"]).unwrap();
     let made_attempts = attempts(&api, to_made).await;
     assert_attempt(&made_attempts);
+    assert_versions(&api, &made, &made_attempts[0]["request"]).await;
 
     // No more requests can arrive once all programs have ended.
     deployment.stop().await;
@@ -85,6 +86,18 @@ async fn the_main_job() {
     }
     assert_eq!(hook[0].target, "/hook?key=1");
     assert_sent(&made_attempts[0], &hook[0], &receiver);
+}
+
+/// An attempt names the secret and the policy that it used, also once others have taken their place.
+async fn assert_versions(api: &Api, subscriber: &Value, sent: &Value) {
+    let id = text(&subscriber["id"]);
+    let created = list(api, &format!("/v1/audit?target={id}&action=subscriber.created")).await;
+    assert_eq!(sent["secret_version"], created[0]["after"]["secret_fingerprint"], "{created:?}");
+    assert_eq!(sent["policy_version"], subscriber["policy_version"]);
+    let (status, changed) =
+        api.patch(&format!("/v1/subscribers/{id}"), &json!({"policy": {"max_attempts": 3}})).await;
+    assert_eq!(status, 200, "{changed}");
+    assert_ne!(sent["policy_version"], changed["policy_version"]);
 }
 
 /// The API shows what was sent, without secrets.

@@ -60,6 +60,7 @@ pub(super) const TABLES: &[Table] = &[
             "deactivation_reason",
             "paused_at",
             "transform_version",
+            "policy_version",
             "breaker",
             "created_at",
             "updated_at",
