@@ -48,6 +48,7 @@ mod m0031_versions;
 mod m0032_replays_and_tail;
 mod m0033_outbox;
 mod m0034_sessions;
+mod m0038_portal;
 mod schema;
 
 /// All migrations, oldest first.
@@ -91,6 +92,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0032_replays_and_tail::Migration),
             Box::new(m0033_outbox::Migration),
             Box::new(m0034_sessions::Migration),
+            Box::new(m0038_portal::Migration),
         ]
     }
 }

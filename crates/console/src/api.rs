@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http::request::Parts;
 use http::{Extensions, Request, Response};
 use postrider_api::Problem;
 use postrider_core::key::{Scope, Scopes};
+use postrider_core::portal::Portal;
 use postrider_core::{KeyId, TenantId, Timestamp};
 use zeroize::Zeroizing;
 
@@ -51,6 +53,16 @@ pub trait Api: Send + Sync {
         request: Request<Bytes>,
     ) -> BoxFuture<'a, Response<Body>>;
 
+    /// Returns the portal to which a link leads that still works.
+    fn portal<'a>(&'a self, link: SessionId) -> BoxFuture<'a, Result<Option<Arc<Portal>>, Problem>>;
+
+    /// Uses up the link to the portal with this secret, and begins a session there; `None` if it does not work any more.
+    fn enter<'a>(
+        &'a self,
+        visitor: &'a Parts,
+        secret: &'a Token,
+    ) -> BoxFuture<'a, Result<Option<(SignedIn, Arc<Portal>)>, Problem>>;
+
     /// The present moment.
     fn now(&self) -> Timestamp;
 }
@@ -75,10 +87,12 @@ pub struct Session {
     pub key: Option<KeyId>,
     /// The tenant of its key; `None` if it is an operator's.
     pub tenant: Option<TenantId>,
-    /// What it may do.
+    /// What it may do: no more than its key, and in the portal no more than the link allows.
     pub scopes: Scopes,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// What it is, if it is one in the portal.
+    pub portal: Option<Arc<Portal>>,
     /// What the server keeps with it for [`Api::call`].
     pub grant: Extensions,
 }

@@ -69,7 +69,8 @@ impl IntoResponse for Failure {
             div.panel.problem {
                 p { (problem.detail) }
                 @if let Some(scope) = &problem.needs {
-                    p { "This session’s key has no scope " code { (scope) } ". Sign in with a key that has it." }
+                    @if visit.session.portal.is_some() { p { "The link that led here does not allow that." } }
+                    @else { p { "This session’s key has no scope " code { (scope) } ". Sign in with a key that has it." } }
                 }
                 @if !problem.errors.is_empty() {
                     ul {
@@ -81,7 +82,8 @@ impl IntoResponse for Failure {
                 @if let Some(id) = &problem.request_id {
                     p.quiet { "Status " (problem.status) " · request " code { (id) } }
                 }
-                p { a.button href=(visit.link("")) { "Go to Now" } }
+                @let home = if visit.session.portal.is_some() { "Go to your endpoints" } else { "Go to Now" };
+                p { a.button href=(visit.link("")) { (home) } }
             }
         };
         let mut response = visit.page_with(status, title, Section::None, main).into_response();

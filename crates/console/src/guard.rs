@@ -4,6 +4,9 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use postrider_core::portal::Origin;
+
+use crate::visit::Framed;
 
 /// Everything comes from this server, nothing is inline, and no page may be framed. Trusted Types refuse every text that a
 /// script would turn into HTML.
@@ -37,12 +40,25 @@ pub(crate) async fn guarded(request: Request, next: Next) -> Response {
         )
             .into_response()
     };
+    let framed = response.extensions_mut().remove::<Framed>();
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, value);
     }
+    if let Some(policy) = framed.and_then(|framed| framed_policy(&framed)) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        headers.remove(header::X_FRAME_OPTIONS);
+    }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// The policy of a page that others may frame.
+fn framed_policy(Framed(portal): &Framed) -> Option<HeaderValue> {
+    let origins: Vec<&str> = portal.frame_ancestors.iter().map(Origin::as_str).collect();
+    let policy = POLICY;
+    let framed = format!("frame-ancestors {}", origins.join(" "));
+    policy.to_str().ok()?.replace("frame-ancestors 'none'", &framed).parse().ok()
 }
 
 /// Whether a page of this console sent the request. Browsers send `Sec-Fetch-Site` to hosts that they trust, and `Origin`

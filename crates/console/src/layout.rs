@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 use postrider_core::TenantId;
 use postrider_core::key::Scope;
+use postrider_core::portal::Portal;
 
 use crate::api::Session;
 use crate::assets::Asset;
@@ -88,6 +89,7 @@ pub(crate) fn notice(word: &str) -> Option<&'static str> {
         "created" => "Created.",
         "replaying" => "The replay has begun.",
         "paused" => "Paused.",
+        "on" => "Switched on.",
         "resumed" => "Resumed.",
         "activated" => "The subscriber is active.",
         "deactivated" => "The subscriber is not active.",
@@ -101,6 +103,9 @@ pub(crate) fn notice(word: &str) -> Option<&'static str> {
 
 /// Renders a page.
 pub(crate) fn page(frame: &Frame<'_>, main: Markup) -> Markup {
+    if let Some(portal) = frame.session.and_then(|session| session.portal.as_deref()) {
+        return portal_page(frame, portal, main);
+    }
     let Frame { base, title, section, session, .. } = *frame;
     html! {
         (DOCTYPE)
@@ -124,6 +129,31 @@ pub(crate) fn page(frame: &Frame<'_>, main: Markup) -> Markup {
     }
 }
 
+/// Renders a page of the portal, which knows no navigation and has the colours of its theme.
+fn portal_page(frame: &Frame<'_>, portal: &Portal, main: Markup) -> Markup {
+    let base = frame.base;
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            (head_with(base, frame.title, !portal.theme.is_empty()))
+            body.portal {
+                a.skip href="#main" { "Skip to content" }
+                header.top {
+                    a.brand href=(base.to("endpoints")) { "Webhooks" }
+                    @if let Some(url) = &portal.return_url { a.back href=(url.as_str()) rel="noreferrer" target="_top" { "Back" } }
+                    form.inline method="post" action=(base.to("logout")) { button.small { "Sign out" } }
+                }
+                main id="main" tabindex="-1" {
+                    @if let Some(text) = frame.notice.and_then(notice) {
+                        p.notice role="status" { (text) }
+                    }
+                    (main)
+                }
+            }
+        }
+    }
+}
+
 /// The page that asks again for itself, after a link on another site.
 pub(crate) fn again(base: Base) -> Markup {
     html! {
@@ -141,6 +171,11 @@ pub(crate) fn again(base: Base) -> Markup {
 }
 
 fn head(base: Base, title: &str) -> Markup {
+    head_with(base, title, false)
+}
+
+/// The head of a page, and the stylesheet of the portal's theme.
+pub(crate) fn head_with(base: Base, title: &str, themed: bool) -> Markup {
     html! {
         head {
             meta charset="utf-8";
@@ -149,6 +184,7 @@ fn head(base: Base, title: &str) -> Markup {
             meta name="color-scheme" content="light dark";
             link rel="icon" type="image/svg+xml" href=(Asset::Icon.link(base));
             link rel="stylesheet" href=(Asset::Style.link(base));
+            @if themed { link rel="stylesheet" href=(base.to("theme.css")); }
             script src=(Asset::Script.link(base)) defer {}
         }
     }

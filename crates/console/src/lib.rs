@@ -12,6 +12,7 @@
 //! | `layout`, `parts`, `table` | the frame of a page, and what pages consist of |
 //! | `json`, `chart`, `text` | JSON as it was stored, charts with their tables, numbers and times |
 //! | `screens` | one module for each screen |
+//! | `portal` | the pages for owners of subscribers |
 
 mod api;
 mod assets;
@@ -24,6 +25,7 @@ mod json;
 mod layout;
 mod links;
 mod parts;
+mod portal;
 mod query;
 mod screens;
 mod table;

@@ -8,14 +8,28 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// Where all of the console is.
 pub(crate) const ROOT: &str = "/console";
 
-/// The way from a page to the root of the console, such as `../` from `/console/events/evt_…`.
+/// Where all of the portal is.
+pub(crate) const PORTAL: &str = "/portal";
+
+/// Returns the path below the root, without a slash at its start, and whether it is one of the portal.
+pub(crate) fn below(path: &str) -> (&str, bool) {
+    let portal = path.strip_prefix(PORTAL).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let rest = portal.unwrap_or_else(|| path.strip_prefix(ROOT).unwrap_or_default());
+    (rest.trim_start_matches('/'), portal.is_some())
+}
+
+/// The way from a page to the root of the console or the portal, such as `../` from `/console/events/evt_…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Base(&'static str);
 
 impl Base {
     /// The way from the page at `path`. A proxy may have removed a prefix from it.
     pub(crate) fn of(path: &str) -> Self {
-        let below = path.strip_prefix(ROOT).unwrap_or_default();
+        if path == PORTAL {
+            return Self("portal/");
+        }
+        let root = if below(path).1 { PORTAL } else { ROOT };
+        let below = path.strip_prefix(root).unwrap_or_default();
         let depth = below.bytes().filter(|byte| *byte == b'/').count();
         Self(
             ["console/", "./", "../", "../../", "../../../", "../../../../"]
@@ -72,6 +86,8 @@ mod tests {
             ("/console/events", "./events"),
             ("/console/events/evt_1", "../events"),
             ("/console/events/evt_1/erase", "../../events"),
+            ("/portal", "portal/events"),
+            ("/portal/endpoints/sub_1", "../events"),
         ] {
             assert_eq!(Base::of(page).to("events"), link, "{page}");
         }

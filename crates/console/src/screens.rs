@@ -7,7 +7,7 @@ mod diff;
 mod envelope;
 mod event;
 mod events;
-mod exchange;
+pub(crate) mod exchange;
 mod now;
 mod replay;
 mod search;
@@ -45,6 +45,7 @@ pub fn routes(api: Arc<dyn Api>) -> Router {
     let router = diff::routes(router);
     let router = curl::routes(router);
     let router = tail::routes(router);
+    let router = crate::portal::routes(router);
     router.method_not_allowed_fallback(no_method).layer(middleware::from_fn(guarded)).with_state(api)
 }
 

@@ -8,11 +8,12 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use maud::Markup;
 use postrider_core::key::Scope;
+use postrider_core::portal::Portal;
 use postrider_core::{TenantId, Timestamp};
 
 use crate::api::{Api, Session, Token};
 use crate::layout::{self, Frame, Section};
-use crate::links::{Base, ROOT};
+use crate::links::{Base, ROOT, below};
 use crate::query::Query;
 
 /// What all pages share.
@@ -62,7 +63,7 @@ impl Visit {
 
     /// Returns the path of this page below the root, without its query string.
     pub(crate) fn path(&self) -> &str {
-        self.parts.uri.path().strip_prefix(ROOT).unwrap_or_default().trim_start_matches('/')
+        below(self.parts.uri.path()).0
     }
 
     /// Returns whether the session has a scope.
@@ -85,7 +86,7 @@ impl Visit {
             search: self.query.get("q").filter(|_| self.path() == "search"),
             notice: self.notice.as_deref(),
         };
-        Page { status, html: layout::page(&frame, main).into_string() }
+        Page { status, html: layout::page(&frame, main).into_string(), portal: self.session.portal.clone() }
     }
 
     /// Sends the browser to another page. `notice` is shown there, see `layout::notice`.
@@ -109,13 +110,23 @@ impl Visit {
 pub(crate) struct Page {
     pub(crate) status: StatusCode,
     pub(crate) html: String,
+    /// What session of the portal it belongs to.
+    pub(crate) portal: Option<Arc<Portal>>,
 }
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        (self.status, axum::response::Html(self.html)).into_response()
+        let mut response = (self.status, axum::response::Html(self.html)).into_response();
+        if let Some(portal) = self.portal.filter(|portal| !portal.frame_ancestors.is_empty()) {
+            response.extensions_mut().insert(Framed(portal));
+        }
+        response
     }
 }
+
+/// Marks a page that others may frame.
+#[derive(Clone)]
+pub(crate) struct Framed(pub(crate) Arc<Portal>);
 
 /// Answers with a redirect, which the browser follows with a GET.
 pub(crate) fn see_other(link: &str) -> Response {
@@ -127,9 +138,10 @@ impl FromRequestParts<Console> for Visit {
 
     async fn from_request_parts(parts: &mut Parts, api: &Console) -> Result<Self, Response> {
         let Some(token) = token(parts) else { return Err(sign_in(parts)) };
+        let (_, in_portal) = below(parts.uri.path());
         let session = match api.session(parts, &token).await {
-            Ok(Some(session)) => session,
-            Ok(None) => return Err(sign_in(parts)),
+            Ok(Some(session)) if session.portal.is_some() == in_portal => session,
+            Ok(_) => return Err(sign_in(parts)),
             Err(problem) => {
                 let status =
                     StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -156,13 +168,17 @@ impl FromRequestParts<Console> for Visit {
 /// The names of the cookie: over https, where only this host can set it, and over http.
 pub(crate) const COOKIES: [&str; 2] = ["__Host-postrider", "postrider"];
 
+/// The names of the portal's cookie.
+pub(crate) const PORTAL_COOKIES: [&str; 2] = ["__Host-postrider-portal", "postrider-portal"];
+
 /// Returns the token that the browser sends.
 pub(crate) fn token(parts: &Parts) -> Option<Token> {
     let pairs = || {
         let lines = parts.headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
         lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
     };
-    COOKIES.iter().find_map(|name| pairs().find(|(given, _)| given == name)?.1.parse().ok())
+    let names = if below(parts.uri.path()).1 { PORTAL_COOKIES } else { COOKIES };
+    names.iter().find_map(|name| pairs().find(|(given, _)| given == name)?.1.parse().ok())
 }
 
 /// Sends the browser to the sign-in form, and afterwards back to the page that it wanted.
@@ -171,6 +187,9 @@ fn sign_in(parts: &Parts) -> Response {
         return (StatusCode::UNAUTHORIZED, "sign in first\n").into_response();
     }
     let path = parts.uri.path();
+    if below(path).1 {
+        return crate::portal::ended(parts).into_response();
+    }
     let base = Base::of(path);
     let cross_site = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     if cross_site && token(parts).is_none() && parts.method == http::Method::GET {

@@ -9,9 +9,15 @@ use postrider_core::key::{KeyHash, PresentedKey, PresentedKeyError};
 use postrider_core::{KeyId, TenantId};
 
 #[cfg(feature = "console")]
-use std::time::Duration;
-#[cfg(feature = "console")]
-use tokio::time::Instant;
+use {
+    crate::caller::Guest,
+    postrider_core::key::{KeyLimits, Powers, Scopes},
+    postrider_core::portal::Portal,
+    postrider_store::sessions::name as session_name,
+    std::sync::Arc,
+    std::time::Duration,
+    tokio::time::Instant,
+};
 
 use crate::address;
 use crate::caller::{Actor, Caller};
@@ -131,6 +137,8 @@ pub(crate) struct Grant {
     pub(crate) hash: KeyHash,
     /// When the session was read.
     pub(crate) read_at: Instant,
+    /// What the session is, if it is one in the portal.
+    pub(crate) portal: Option<(TenantId, Arc<Portal>)>,
 }
 
 /// How long a session may go on that has been ended.
@@ -151,7 +159,41 @@ pub(crate) async fn of_session(state: &ApiState, grant: &Grant) -> Result<Actor,
         Some(key) => of_key(state, key, &grant.hash, || false).await?,
         None => state.config.admin_keys.admit(&grant.hash).then_some(Actor::Environment),
     };
-    actor.ok_or_else(|| Problem::unauthorized("the key of the session is no longer valid"))
+    let actor = actor.ok_or_else(|| Problem::unauthorized("the key of the session is no longer valid"))?;
+    let Some((tenant, portal)) = &grant.portal else { return Ok(actor) };
+    // No more than the key may do now.
+    let scopes = portal.scopes().iter().filter(|scope| actor.scopes().contains(*scope));
+    let scopes = scopes.fold(Scopes::NONE, Scopes::with);
+    let limits = KeyLimits { subscribers: portal.subscribers.clone(), ..KeyLimits::default() };
+    let powers = Powers { tenant: Some(tenant.clone()), scopes, limits, expires_at: None };
+    let name = session_name(&grant.session);
+    Ok(Actor::Guest(Arc::new(Guest { name, key: actor.name(), powers })))
+}
+
+/// The key that a request shows, itself or through a session.
+pub(crate) struct Shown {
+    /// `None` for the key in the server's environment.
+    pub(crate) key: Option<KeyId>,
+    /// The hash of its text.
+    pub(crate) hash: KeyHash,
+}
+
+impl FromRequestParts<ApiState> for Shown {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Problem> {
+        #[cfg(feature = "console")]
+        if let Some(grant) = parts.extensions.get::<Grant>() {
+            return Ok(Self { key: grant.key, hash: grant.hash.clone() });
+        }
+        let text = parts.headers.get(header::AUTHORIZATION).and_then(|given| bearer(given.as_bytes()));
+        let Some(text) = text else { return Err(Problem::internal()) };
+        let key = match parts.extensions.get::<Caller>().map(|caller| &caller.actor) {
+            Some(Actor::Key(known)) => Some(known.key.id),
+            _ => None,
+        };
+        Ok(Self { key, hash: KeyHash::of(text) })
+    }
 }
 
 /// Counts the request, if the key has a rate.

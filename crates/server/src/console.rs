@@ -15,6 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use postrider_api::Problem as ProblemBody;
 use postrider_console::{Api, Session, SessionId, SessionRow, SignedIn, Token};
 use postrider_core::key::{KeyHash, Scope};
+use postrider_core::portal::Portal;
 use postrider_core::{KeyId, Timestamp};
 use postrider_store::Store;
 use postrider_store::audit::Auditor;
@@ -113,6 +114,22 @@ impl Api for Pages {
         .boxed()
     }
 
+    fn portal<'a>(&'a self, link: SessionId) -> BoxFuture<'a, Result<Option<Arc<Portal>>, ProblemBody>> {
+        self.within(async move {
+            let found = self.state.store.portal_link(&link.0).await?;
+            Ok(found.map(|link| Arc::new(link.portal)))
+        })
+        .boxed()
+    }
+
+    fn enter<'a>(
+        &'a self,
+        visitor: &'a Parts,
+        secret: &'a Token,
+    ) -> BoxFuture<'a, Result<Option<(SignedIn, Arc<Portal>)>, ProblemBody>> {
+        self.within(self.begin_in_portal(visitor, secret)).boxed()
+    }
+
     fn now(&self) -> Timestamp {
         self.state.store.ids().clock().now()
     }
@@ -157,32 +174,82 @@ impl Pages {
         };
         auth::within_limits(state, &actor, &headers, &extensions)?;
 
-        let mut bytes = [0; 32];
-        state.store.ids().random().fill(&mut bytes);
-        let token = Token::new(bytes);
-        let (now, address) = (self.now(), self.address(visitor));
-        let user_agent =
-            visitor.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
-        let user_agent = String::from_utf8_lossy(user_agent);
+        let (token, session) = self.new_session(visitor, SESSION);
         let session = sessions::Session {
-            id: id_of(&token).0,
             key: key_of(&actor),
             key_hash: KeyHash::of(key.as_bytes()),
             tenant: actor.tenant().cloned(),
-            created_at: now,
-            last_seen_at: now,
-            expires_at: now + SESSION,
-            address,
-            user_agent: user_agent.chars().filter(|c| !c.is_control()).take(USER_AGENT).collect(),
+            ..session
         };
         self.audited(&actor, visitor, async |store| store.create_session(&session).await).await?;
         Ok(SignedIn { token, expires_at: session.expires_at })
     }
 
+    /// Begins a session of the portal with a link.
+    async fn begin_in_portal(
+        &self,
+        visitor: &Parts,
+        secret: &Token,
+    ) -> Result<Option<(SignedIn, Arc<Portal>)>, Problem> {
+        let link = self.state.store.portal_link(&crate::portal::id_of(secret.expose())).await?;
+        let Some(link) = link else { return Ok(None) };
+        let portal = Arc::new(link.portal.clone());
+        let (token, session) = self.new_session(visitor, link.session_ttl);
+        let session = sessions::Session {
+            key: link.key,
+            key_hash: link.key_hash,
+            tenant: Some(link.tenant.clone()),
+            portal: Some(link.portal.clone()),
+            ..session
+        };
+        let grant = Grant {
+            session: session.id,
+            key: session.key,
+            hash: session.key_hash,
+            read_at: Instant::now(),
+            portal: Some((link.tenant.clone(), Arc::clone(&portal))),
+        };
+        // The key that made the link may have gone.
+        let actor = match auth::of_session(&self.state, &grant).await {
+            Ok(actor) => actor,
+            Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => return Ok(None),
+            Err(problem) => return Err(problem),
+        };
+        let using = async |store: &Store| store.use_portal_link(&link, &session).await;
+        let is_used = self.audited(&actor, visitor, using).await?;
+        Ok(is_used.then_some((SignedIn { token, expires_at: session.expires_at }, portal)))
+    }
+
+    /// A session of nobody yet, and its token.
+    fn new_session(&self, visitor: &Parts, ttl: Duration) -> (Token, sessions::Session) {
+        let mut bytes = [0; 32];
+        self.state.store.ids().random().fill(&mut bytes);
+        let token = Token::new(bytes);
+        let now = self.now();
+        let user_agent =
+            visitor.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+        let user_agent = String::from_utf8_lossy(user_agent);
+        let session = sessions::Session {
+            id: id_of(&token).0,
+            key: None,
+            key_hash: KeyHash::of(b""),
+            tenant: None,
+            created_at: now,
+            last_seen_at: now,
+            expires_at: now + ttl,
+            address: self.address(visitor),
+            user_agent: user_agent.chars().filter(|c| !c.is_control()).take(USER_AGENT).collect(),
+            portal: None,
+        };
+        (token, session)
+    }
+
     async fn find(&self, visitor: &Parts, token: &Token) -> Result<Option<Session>, Problem> {
         let (id, read_at) = (id_of(token), Instant::now());
         let Some(found) = self.state.store.session(&id.0).await? else { return Ok(None) };
-        let grant = Grant { session: id.0, key: found.key, hash: found.key_hash, read_at };
+        let portal = found.portal.map(Arc::new);
+        let in_portal = found.tenant.zip(portal.clone());
+        let grant = Grant { session: id.0, key: found.key, hash: found.key_hash, read_at, portal: in_portal };
         let actor = match auth::of_session(&self.state, &grant).await {
             Ok(actor) => actor,
             Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => return Ok(None),
@@ -201,6 +268,7 @@ impl Pages {
             tenant: actor.tenant().cloned(),
             scopes: actor.scopes(),
             expires_at: found.expires_at,
+            portal,
             grant: extensions,
         }))
     }
@@ -256,6 +324,8 @@ fn key_of(actor: &Actor) -> Option<KeyId> {
     match actor {
         Actor::Environment => None,
         Actor::Key(known) => Some(known.key.id),
+        // A guest has no key to show.
+        Actor::Guest(_) => None,
     }
 }
 

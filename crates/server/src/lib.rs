@@ -52,6 +52,7 @@ mod openapi;
 mod page;
 mod places;
 mod plugins;
+mod portal;
 mod pressure;
 mod problem;
 mod queue;

@@ -21,7 +21,7 @@ use crate::state::{ApiState, Parts};
 use crate::viewers::Viewers;
 use crate::{
     address, audit, auth, body, dead_letters, deliveries, described, docs, event_types, events, keys, limits,
-    once, openapi, plugins, queue, replays, request_id, stats, subscribers, tail, tenants,
+    once, openapi, plugins, portal, queue, replays, request_id, stats, subscribers, tail, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -104,6 +104,7 @@ fn api_routes() -> Routes {
     let routes = queue::routes(routes);
     let routes = replays::routes(routes);
     let routes = tail::routes(routes);
+    let routes = portal::routes(routes);
     stats::routes(routes)
 }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,24 +111,31 @@ impl Server {
     ///
     /// # Errors
     /// Fails if a value of `config` is out of bounds, or the address is taken or not this machine's.
-    pub async fn bind(address: SocketAddr, config: Config, parts: Parts) -> Result<Self, BindError> {
+    pub async fn bind(address: SocketAddr, mut config: Config, parts: Parts) -> Result<Self, BindError> {
+        config.validate()?;
         let places = Places::new(config.connections, config.connections_per_address);
         let (delay, grace) = (config.delay, config.grace);
-        let (has_console, console_listen) =
-            (cfg!(feature = "console") && config.console, config.console_listen);
-        let Routers { api, console, viewers } = routers(config, parts)?;
-        let opened = Door::open(address, api).await;
-        let (address, api) = opened.map_err(|source| BindError::Listen { address, source })?;
-        let own = match (console_listen, console) {
-            (Some(address), Some(router)) => {
-                let opened = Door::open(address, router).await;
-                Some(opened.map_err(|source| BindError::Console { address, source })?)
+        let listening = listen(address).await;
+        let (address, listener) = listening.map_err(|source| BindError::Listen { address, source })?;
+        let has_console = cfg!(feature = "console") && config.console;
+        let own = match config.console_listen.filter(|_| has_console) {
+            Some(address) => {
+                let listening = listen(address).await;
+                Some(listening.map_err(|source| BindError::Console { address, source })?)
             }
-            _ => None,
+            None => None,
         };
-        let (own_address, own) = own.unzip();
-        let console = has_console.then(|| own_address.unwrap_or(address));
-        Ok(Self { doors: Doors { api, console: own }, address, console, viewers, places, delay, grace })
+        let (own_address, own_listener) = own.unzip();
+        let console_address = has_console.then(|| own_address.unwrap_or(address));
+        if config.portal_url.is_none() {
+            let of_console = console_address.map(|address| format!("http://{}", reachable(address)));
+            config.portal_url = config.public_url.clone().or(of_console);
+        }
+        config.public_url.get_or_insert_with(|| format!("http://{}", reachable(address)));
+        let Routers { api, console, viewers } = routers(config, parts)?;
+        let own = own_listener.zip(console).map(|(listener, router)| Door { listener, router });
+        let doors = Doors { api: Door { listener, router: api }, console: own };
+        Ok(Self { doors, address, console: console_address, viewers, places, delay, grace })
     }
 
     /// The address of the console; `None` if it is not served.
@@ -258,11 +265,19 @@ impl Open {
     }
 }
 
-impl Door {
-    async fn open(address: SocketAddr, router: Router) -> io::Result<(SocketAddr, Self)> {
-        let listener = TcpListener::bind(address).await?;
-        Ok((listener.local_addr()?, Self { listener, router }))
-    }
+/// The address at which this machine reaches a listener.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn listen(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
+    let listener = TcpListener::bind(address).await?;
+    Ok((listener.local_addr()?, listener))
 }
 
 impl Doors {

@@ -65,6 +65,7 @@ pub mod page;
 pub mod partitions;
 mod payload_gone;
 pub mod plugins;
+pub mod portal;
 pub mod queue_ids;
 pub mod recording;
 pub mod refill;

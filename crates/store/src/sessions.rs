@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use postrider_core::audit::AuditAction;
 use postrider_core::key::KeyHash;
+use postrider_core::portal::Portal;
 use postrider_core::{KeyId, TenantId, Timestamp};
 use postrider_database::sql::{column, execute, query_all, query_one};
 use postrider_database::{DatabaseError, Dialect};
-use sea_orm::{QueryResult, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Value};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -27,7 +28,8 @@ const RUN: Duration = Duration::from_secs(3);
 
 const MINUTE: i64 = 60_000;
 
-const COLUMNS: &str = "id, key_id, key_hash, tenant, created_at, last_seen, expires_at, address, user_agent";
+const COLUMNS: &str =
+    "id, key_id, key_hash, tenant, created_at, last_seen, expires_at, address, user_agent, portal";
 
 /// A session.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ pub struct Session {
     pub key: Option<KeyId>,
     /// The hash of the text that was shown.
     pub key_hash: KeyHash,
-    /// The tenant of its key; `None` if it is an operator's.
+    /// The tenant of its key, or of the portal; `None` if it is an operator's.
     pub tenant: Option<TenantId>,
     /// When it began.
     pub created_at: Timestamp,
@@ -50,6 +52,8 @@ pub struct Session {
     pub address: Option<IpAddr>,
     /// The browser, as it calls itself.
     pub user_agent: String,
+    /// What the session is, if it is one in the portal. Its key is the one that made the link.
+    pub portal: Option<Portal>,
 }
 
 /// Whose sessions a call concerns.
@@ -74,7 +78,7 @@ impl SessionsOf<'_> {
 }
 
 /// What stands for a session in the audit trail.
-fn name(id: &[u8; 32]) -> String {
+pub fn name(id: &[u8; 32]) -> String {
     id[..8].iter().fold("session-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
@@ -89,22 +93,10 @@ impl Store {
     /// Fails if the database is unavailable.
     pub async fn create_session(&self, session: &Session) -> Result<(), StoreError> {
         let transaction = self.database.begin().await?;
-        let values: [Value; 9] = [
-            session.id.to_vec().into(),
-            session.key.map(|key| key.uuid()).into(),
-            session.key_hash.as_bytes().to_vec().into(),
-            session.tenant.as_ref().map(|tenant| tenant.as_str().to_owned()).into(),
-            session.created_at.millis().into(),
-            minute(session.last_seen_at).into(),
-            session.expires_at.millis().into(),
-            session.address.map(|address| address.to_string()).into(),
-            session.user_agent.as_str().into(),
-        ];
-        let sql = format!("INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
-        execute(&transaction, sql, values).await?;
+        insert(&transaction, session).await?;
         let (of, values) = match session.key {
-            Some(key) => ("key_id = $1", vec![key.uuid().into()]),
-            None => ("key_id IS NULL", Vec::new()),
+            Some(key) => ("key_id = $1 AND portal IS NULL", vec![key.uuid().into()]),
+            None => ("key_id IS NULL AND portal IS NULL", Vec::new()),
         };
         let sql = format!(
             "DELETE FROM sessions WHERE id IN \
@@ -183,7 +175,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes sessions that have expired, for a few seconds at most. Returns how many.
+    /// Removes sessions, and links to the portal, that have expired, for a few seconds at most. Returns how many.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
@@ -192,20 +184,23 @@ impl Store {
             Dialect::Postgres => ("ctid", "= ANY (ARRAY", " FOR UPDATE SKIP LOCKED"),
             Dialect::Sqlite => ("rowid", "IN (", ""),
         };
-        let old = format!(
-            "SELECT {place} FROM sessions WHERE expires_at <= $1 ORDER BY expires_at LIMIT {REMOVED_AT_ONCE}{lock}"
-        );
-        let sql = format!("DELETE FROM sessions WHERE {place} {of}({old}))");
         let now = self.ids.clock().now().millis();
         let until = Instant::now() + RUN;
         let mut removed = 0;
-        loop {
-            let gone = execute(self.database.connection(), sql.as_str(), [now.into()]).await?;
-            removed += gone;
-            if gone < REMOVED_AT_ONCE.unsigned_abs() || Instant::now() >= until {
-                return Ok(removed);
+        for table in ["sessions", "portal_links"] {
+            let old = format!(
+                "SELECT {place} FROM {table} WHERE expires_at <= $1 ORDER BY expires_at LIMIT {REMOVED_AT_ONCE}{lock}"
+            );
+            let sql = format!("DELETE FROM {table} WHERE {place} {of}({old}))");
+            loop {
+                let gone = execute(self.database.connection(), sql.as_str(), [now.into()]).await?;
+                removed += gone;
+                if gone < REMOVED_AT_ONCE.unsigned_abs() || Instant::now() >= until {
+                    break;
+                }
             }
         }
+        Ok(removed)
     }
 
     async fn find_session(&self, id: &[u8; 32]) -> Result<Option<Session>, StoreError> {
@@ -213,6 +208,42 @@ impl Store {
         let row = query_one(&self.database.reads(), sql, [id.to_vec().into()]).await?;
         row.as_ref().map(read).transpose()
     }
+}
+
+/// Inserts a session.
+pub(crate) async fn insert(connection: &impl ConnectionTrait, session: &Session) -> Result<(), StoreError> {
+    let portal = session.portal.as_ref().map(stored).transpose()?;
+    let values: [Value; 10] = [
+        session.id.to_vec().into(),
+        session.key.map(|key| key.uuid()).into(),
+        session.key_hash.as_bytes().to_vec().into(),
+        session.tenant.as_ref().map(|tenant| tenant.as_str().to_owned()).into(),
+        session.created_at.millis().into(),
+        minute(session.last_seen_at).into(),
+        session.expires_at.millis().into(),
+        session.address.map(|address| address.to_string()).into(),
+        session.user_agent.as_str().into(),
+        portal.into(),
+    ];
+    let sql = format!("INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
+    execute(connection, sql, values).await?;
+    Ok(())
+}
+
+/// A portal as it is stored.
+pub(crate) fn stored(portal: &Portal) -> Result<String, DatabaseError> {
+    let wrong = |error: serde_json::Error| {
+        DatabaseError::inconsistent("sessions", "portal", "a session", error.to_string())
+    };
+    serde_json::to_string(portal).map_err(wrong)
+}
+
+/// A portal as it was stored.
+pub(crate) fn read_portal(table: &'static str, text: &str) -> Result<Portal, DatabaseError> {
+    let wrong = |error: serde_json::Error| {
+        DatabaseError::inconsistent(table, "portal", "a session", error.to_string())
+    };
+    serde_json::from_str(text).map_err(wrong)
 }
 
 fn minute(moment: Timestamp) -> i64 {
@@ -242,5 +273,8 @@ fn read(row: &QueryResult) -> Result<Session, StoreError> {
         expires_at: time("expires_at")?,
         address: address.map(|address| parse(&address, "sessions", "address", "a session")).transpose()?,
         user_agent: column(row, "user_agent")?,
+        portal: column::<Option<String>>(row, "portal")?
+            .map(|text| read_portal("sessions", &text))
+            .transpose()?,
     })
 }

@@ -59,6 +59,14 @@
     button.addEventListener("click", () => copy(button.dataset.copy, button));
   }
 
+  // A link to the portal has its secret in the fragment, which only a script can read.
+  const door = one("form[data-enter]");
+  if (door && location.hash.length > 1) {
+    door.elements.link.value = location.hash;
+    history.replaceState(null, "", location.pathname + location.search);
+    door.submit();
+  }
+
   // Keys.
   const help = one("#help");
   const rows = () => all("tr[data-row]").filter((row) => row.offsetParent);

@@ -9,7 +9,7 @@ use crate::parts;
 use crate::text;
 
 /// Shows an attempt.
-pub(super) fn attempt(attempt: &AttemptView, now: Timestamp) -> Markup {
+pub(crate) fn attempt(attempt: &AttemptView, now: Timestamp) -> Markup {
     let status = attempt.response.as_ref().map(|response| response.status);
     let kind = attempt.error.as_ref().map(|error| error.kind.as_str());
     html! {
@@ -32,7 +32,7 @@ pub(super) fn attempt(attempt: &AttemptView, now: Timestamp) -> Markup {
 }
 
 /// The trace of a request, from its `traceparent`.
-pub(super) fn trace(request: &RequestView) -> Option<&str> {
+pub(crate) fn trace(request: &RequestView) -> Option<&str> {
     let header = request.headers.iter().find(|header| header.name == "traceparent")?;
     header.value.split('-').nth(1)
 }

@@ -21,14 +21,14 @@ const LARGEST_SCRIPT: usize = 8 * 1024;
 const HOSTILE: &str = "</title></script><script>alert('x')</script><img src=x onerror=alert(1)>\"'";
 
 /// Somebody with a browser.
-struct Browser {
-    api: Api,
+pub(crate) struct Browser {
+    pub(crate) api: Api,
     /// `name=value`, once signed in.
-    cookie: String,
+    pub(crate) cookie: String,
 }
 
 impl Browser {
-    fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str) -> Self {
         Self { api: Api::without_key(url), cookie: String::new() }
     }
 
@@ -47,21 +47,21 @@ impl Browser {
         answer
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.api.send(Method::GET, path, &[("cookie", &self.cookie)], "").await
     }
 
-    async fn post(&self, path: &str, form: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str, form: &str) -> Answer {
         self.post_from(path, form, &[("sec-fetch-site", "same-origin")]).await
     }
 
-    async fn post_from(&self, path: &str, form: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post_from(&self, path: &str, form: &str, headers: &[(&str, &str)]) -> Answer {
         let own = [("cookie", self.cookie.as_str()), ("content-type", "application/x-www-form-urlencoded")];
         self.api.send(Method::POST, path, &[&own, headers].concat(), form.to_owned()).await
     }
 
     /// A page that must be shown.
-    async fn page(&self, path: &str) -> String {
+    pub(crate) async fn page(&self, path: &str) -> String {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.text()

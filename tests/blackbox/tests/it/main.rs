@@ -30,6 +30,7 @@ mod metrics;
 mod migration;
 mod pgbouncer;
 mod plugins;
+mod portal;
 mod redis;
 mod replays;
 mod restarts;
