@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use postrider_testkit::{Answer, Api, Behaviour, ReceivedRequest, Receiver, eventually};
+use postrider_testkit::api::Answer;
+use postrider_testkit::receiver::ReceivedRequest;
+use postrider_testkit::{Api, Behaviour, Receiver, eventually};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -98,7 +100,8 @@ async fn a_link_works_once(deployment: &Deployment, url: &str) {
     console.cookie = owner.cookie.replace("postrider-portal=", "postrider=");
     assert_eq!(console.get("/console/events").await.status, 303);
     let mut portal = Browser::new(url);
-    portal.post("/console/login", &format!("key={ADMIN_KEY}")).await;
+    let signed_in = portal.post("/console/login", &format!("key={ADMIN_KEY}")).await;
+    portal.cookie = signed_in.header("set-cookie").unwrap().replace("postrider=", "postrider-portal=");
     assert_eq!(portal.get("/portal/endpoints").await.status, 401);
     assert_eq!(owner.post_from("/portal/logout", "", &[("sec-fetch-site", "cross-site")]).await.status, 403);
     assert_eq!(owner.post("/portal/logout", "").await.status, 200);
