@@ -102,10 +102,14 @@ pub(crate) fn notice(word: &str) -> Option<&'static str> {
 }
 
 /// Renders a page.
+<<<<<<< HEAD
 pub(crate) fn page(frame: &Frame<'_>, main: Markup) -> Markup {
     if let Some(portal) = frame.session.and_then(|session| session.portal.as_deref()) {
         return portal_page(frame, portal, main);
     }
+=======
+pub(crate) fn page(frame: &Frame<'_>, main: &Markup) -> Markup {
+>>>>>>> console
     let Frame { base, title, section, session, .. } = *frame;
     html! {
         (DOCTYPE)

@@ -76,6 +76,7 @@ impl Visit {
         self.page_with(StatusCode::OK, title, section, main)
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "a screen has just made it")]
     pub(crate) fn page_with(&self, status: StatusCode, title: &str, section: Section, main: Markup) -> Page {
         let frame = Frame {
             base: self.base,
@@ -86,7 +87,11 @@ impl Visit {
             search: self.query.get("q").filter(|_| self.path() == "search"),
             notice: self.notice.as_deref(),
         };
+<<<<<<< HEAD
         Page { status, html: layout::page(&frame, main).into_string(), portal: self.session.portal.clone() }
+=======
+        Page { status, html: layout::page(&frame, &main).into_string() }
+>>>>>>> console
     }
 
     /// Sends the browser to another page. `notice` is shown there, see `layout::notice`.
