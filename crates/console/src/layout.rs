@@ -102,14 +102,10 @@ pub(crate) fn notice(word: &str) -> Option<&'static str> {
 }
 
 /// Renders a page.
-<<<<<<< HEAD
-pub(crate) fn page(frame: &Frame<'_>, main: Markup) -> Markup {
+pub(crate) fn page(frame: &Frame<'_>, main: &Markup) -> Markup {
     if let Some(portal) = frame.session.and_then(|session| session.portal.as_deref()) {
         return portal_page(frame, portal, main);
     }
-=======
-pub(crate) fn page(frame: &Frame<'_>, main: &Markup) -> Markup {
->>>>>>> console
     let Frame { base, title, section, session, .. } = *frame;
     html! {
         (DOCTYPE)
@@ -134,7 +130,7 @@ pub(crate) fn page(frame: &Frame<'_>, main: &Markup) -> Markup {
 }
 
 /// Renders a page of the portal, which knows no navigation and has the colours of its theme.
-fn portal_page(frame: &Frame<'_>, portal: &Portal, main: Markup) -> Markup {
+fn portal_page(frame: &Frame<'_>, portal: &Portal, main: &Markup) -> Markup {
     let base = frame.base;
     html! {
         (DOCTYPE)

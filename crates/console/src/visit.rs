@@ -87,11 +87,7 @@ impl Visit {
             search: self.query.get("q").filter(|_| self.path() == "search"),
             notice: self.notice.as_deref(),
         };
-<<<<<<< HEAD
-        Page { status, html: layout::page(&frame, main).into_string(), portal: self.session.portal.clone() }
-=======
-        Page { status, html: layout::page(&frame, &main).into_string() }
->>>>>>> console
+        Page { status, html: layout::page(&frame, &main).into_string(), portal: self.session.portal.clone() }
     }
 
     /// Sends the browser to another page. `notice` is shown there, see `layout::notice`.

@@ -93,23 +93,7 @@ impl Store {
     /// Fails if the database is unavailable.
     pub async fn create_session(&self, session: &Session) -> Result<(), StoreError> {
         let transaction = self.database.begin().await?;
-<<<<<<< HEAD
         insert(&transaction, session).await?;
-=======
-        let values: [Value; 9] = [
-            session.id.to_vec().into(),
-            session.key.map(postrider_core::Id::uuid).into(),
-            session.key_hash.as_bytes().to_vec().into(),
-            session.tenant.as_ref().map(|tenant| tenant.as_str().to_owned()).into(),
-            session.created_at.millis().into(),
-            minute(session.last_seen_at).into(),
-            session.expires_at.millis().into(),
-            session.address.map(|address| address.to_string()).into(),
-            session.user_agent.as_str().into(),
-        ];
-        let sql = format!("INSERT INTO sessions ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
-        execute(&transaction, sql, values).await?;
->>>>>>> console
         let (of, values) = match session.key {
             Some(key) => ("key_id = $1 AND portal IS NULL", vec![key.uuid().into()]),
             None => ("key_id IS NULL AND portal IS NULL", Vec::new()),
@@ -231,7 +215,7 @@ pub(crate) async fn insert(connection: &impl ConnectionTrait, session: &Session)
     let portal = session.portal.as_ref().map(stored).transpose()?;
     let values: [Value; 10] = [
         session.id.to_vec().into(),
-        session.key.map(|key| key.uuid()).into(),
+        session.key.map(postrider_core::Id::uuid).into(),
         session.key_hash.as_bytes().to_vec().into(),
         session.tenant.as_ref().map(|tenant| tenant.as_str().to_owned()).into(),
         session.created_at.millis().into(),

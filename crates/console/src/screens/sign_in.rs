@@ -98,9 +98,5 @@ fn page(status: StatusCode, parts: &Parts, next: Option<&str>, problem: Option<&
         search: None,
         notice: None,
     };
-<<<<<<< HEAD
-    Page { status, html: layout::page(&frame, main).into_string(), portal: None }
-=======
-    Page { status, html: layout::page(&frame, &main).into_string() }
->>>>>>> console
+    Page { status, html: layout::page(&frame, &main).into_string(), portal: None }
 }
