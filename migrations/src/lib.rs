@@ -47,6 +47,8 @@ mod m0030_plugins;
 mod m0031_versions;
 mod m0032_replays_and_tail;
 mod m0033_outbox;
+mod m0034_sessions;
+mod m0038_portal;
 mod schema;
 
 /// All migrations, oldest first.
@@ -89,6 +91,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0031_versions::Migration),
             Box::new(m0032_replays_and_tail::Migration),
             Box::new(m0033_outbox::Migration),
+            Box::new(m0034_sessions::Migration),
+            Box::new(m0038_portal::Migration),
         ]
     }
 }

@@ -88,7 +88,7 @@ pub struct KeyLimitsRequest {
     #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, max_items = 100, example = json!(["order.*"])))]
     pub event_types: Change<Vec<String>>,
     /// The subscribers to which the key is limited, up to 100. It can then make only calls that concern subscribers and their
-    /// deliveries.
+    /// deliveries, and list event types.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[cfg_attr(
         feature = "schema",

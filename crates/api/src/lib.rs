@@ -39,6 +39,7 @@ pub mod moment;
 pub mod plugin;
 #[cfg(feature = "schema")]
 pub mod policy;
+pub mod portal;
 pub mod problem;
 pub mod queue;
 pub mod replay;

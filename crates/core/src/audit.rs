@@ -57,5 +57,13 @@ words! {
         ReplayResumed = 32, "replay.resumed";
         /// A replay was cancelled.
         ReplayCancelled = 33, "replay.cancelled";
+        /// A key was used to sign in to the console.
+        SessionCreated = 40, "session.created";
+        /// A session of the console was ended.
+        SessionRevoked = 41, "session.revoked";
+        /// A link to the portal was made.
+        PortalLinkCreated = 42, "portal_link.created";
+        /// A link to the portal was used, which began a session there.
+        PortalLinkUsed = 43, "portal_link.used";
     }
 }

@@ -55,6 +55,7 @@ pub mod metadata;
 pub mod object;
 pub mod plugin;
 pub mod policy;
+pub mod portal;
 pub mod proxy_url;
 pub mod random;
 pub mod replay;

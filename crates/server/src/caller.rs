@@ -19,6 +19,21 @@ pub(crate) enum Actor {
     Environment,
     /// A key of an operator or of a tenant.
     Key(Arc<KnownKey>),
+    /// Somebody who has used a link to the portal.
+    #[cfg(feature = "console")]
+    Guest(Arc<Guest>),
+}
+
+/// A session in the portal.
+#[cfg(feature = "console")]
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// The word that stands for the session.
+    pub(crate) name: String,
+    /// The name of the key that made the link.
+    pub(crate) key: String,
+    /// A tenant's, no more than those of that key.
+    pub(crate) powers: Powers,
 }
 
 /// Who makes an authenticated request, and for whom.
@@ -36,6 +51,8 @@ impl Actor {
         match self {
             Self::Environment => Scopes::ALL,
             Self::Key(known) => known.key.powers.scopes,
+            #[cfg(feature = "console")]
+            Self::Guest(guest) => guest.powers.scopes,
         }
     }
 
@@ -44,6 +61,8 @@ impl Actor {
         match self {
             Self::Environment => None,
             Self::Key(known) => known.key.powers.tenant.as_ref(),
+            #[cfg(feature = "console")]
+            Self::Guest(guest) => guest.powers.tenant.as_ref(),
         }
     }
 
@@ -51,6 +70,8 @@ impl Actor {
         match self {
             Self::Environment => None,
             Self::Key(known) => Some(&known.key.powers.limits),
+            #[cfg(feature = "console")]
+            Self::Guest(guest) => Some(&guest.powers.limits),
         }
     }
 
@@ -58,6 +79,8 @@ impl Actor {
         match self {
             Self::Environment => None,
             Self::Key(known) => known.key.powers.expires_at,
+            #[cfg(feature = "console")]
+            Self::Guest(guest) => guest.powers.expires_at,
         }
     }
 
@@ -66,6 +89,8 @@ impl Actor {
         match self {
             Self::Environment => "environment".to_owned(),
             Self::Key(known) => known.key.name.clone(),
+            #[cfg(feature = "console")]
+            Self::Guest(guest) => format!("portal, by {}", guest.key),
         }
     }
 
@@ -74,6 +99,8 @@ impl Actor {
         match self {
             Self::Environment => "environment".to_owned(),
             Self::Key(known) => known.key.id.to_string(),
+            #[cfg(feature = "console")]
+            Self::Guest(guest) => guest.name.clone(),
         }
     }
 }

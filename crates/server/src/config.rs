@@ -1,5 +1,6 @@
 //! The configuration of the server.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -54,6 +55,16 @@ pub struct Config {
     pub log_requests: bool,
     /// When the API rejects events with 503. By default it never does.
     pub shedding: Shedding,
+    /// The URL at which others reach the API. Without it, the URLs of sandboxes begin with the address of the API, which only
+    /// [`Server`](crate::Server) knows.
+    pub public_url: Option<String>,
+    /// The URL below which others reach the portal of subscribers' owners. By default that is the public URL or, without one, the
+    /// address of the console.
+    pub portal_url: Option<String>,
+    /// Whether to serve the web console under `/console`. By default not. Without the crate's feature `console` there is none.
+    pub console: bool,
+    /// An address for the console, which is then not on the API's. Only [`Server`](crate::Server) listens there.
+    pub console_listen: Option<SocketAddr>,
 }
 
 /// A value of [`Config`] is out of bounds.
@@ -127,6 +138,10 @@ impl Config {
             grace: Duration::from_secs(30),
             log_requests: false,
             shedding: Shedding::default(),
+            public_url: None,
+            portal_url: None,
+            console: false,
+            console_listen: None,
         }
     }
 

@@ -10,6 +10,9 @@ pub(crate) struct Counts {
     environment: Counter,
     operators: Counter,
     tenants: Counter,
+    /// Requests of sessions in the portal.
+    #[cfg(feature = "console")]
+    guests: Counter,
     /// Requests without a valid key.
     pub(crate) without_key: Counter,
     /// Requests that were answered with 403.
@@ -28,6 +31,8 @@ impl Default for Counts {
             environment: requests("environment"),
             operators: requests("operator"),
             tenants: requests("tenant"),
+            #[cfg(feature = "console")]
+            guests: requests("portal"),
             without_key: requests("none"),
             forbidden: counter!(metric::API_FORBIDDEN),
             limited_keys: limited("key"),
@@ -43,6 +48,8 @@ impl Counts {
             Actor::Environment => &self.environment,
             Actor::Key(known) if known.key.powers.tenant.is_some() => &self.tenants,
             Actor::Key(_) => &self.operators,
+            #[cfg(feature = "console")]
+            Actor::Guest(_) => &self.guests,
         }
     }
 }

@@ -38,7 +38,8 @@ const WRITE: Needs = Needs::scope(Scope::TypesWrite).on_deployment();
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .add(READ, routes!(list))
+        // Types are nobody's in particular: an owner chooses from them in the portal.
+        .add(READ.for_some_subscribers(), routes!(list))
         .add(WRITE, routes!(register))
         .add(READ.and_reads(Scope::PayloadsRead), routes!(convert::derive))
         .add(WRITE, routes!(convert::import))

@@ -39,6 +39,7 @@ use crate::webhook;
         (name = "plugins", description = "WebAssembly modules that change what subscribers receive"),
         (name = "tenants", description = "The owners of data"),
         (name = "audit", description = "Who changed what, and when"),
+        (name = "portal", description = "Pages for the owners of subscribers"),
         (name = "keys", description = "Who may call the API, and what they may do"),
         (name = "stats", description = "Counts and latencies"),
         (name = "queue", description = "Who is running, what is waiting, for how long, and why"),

@@ -21,7 +21,7 @@ use crate::state::{ApiState, Parts};
 use crate::viewers::Viewers;
 use crate::{
     address, audit, auth, body, dead_letters, deliveries, described, docs, event_types, events, keys, limits,
-    once, openapi, plugins, queue, replays, request_id, stats, subscribers, tail, tenants,
+    once, openapi, plugins, portal, queue, replays, request_id, stats, subscribers, tail, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -29,12 +29,23 @@ use crate::{
 /// # Errors
 /// Fails if a value of `config` is out of bounds.
 pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
-    with_viewers(config, parts).map(|(router, _)| router)
+    routers(config, parts).map(|routers| routers.api)
 }
 
-/// The API, and those who follow what happens, whose responses end only at [`Viewers::close`].
-pub(crate) fn with_viewers(config: Config, parts: Parts) -> Result<(Router, Viewers), ConfigError> {
+/// What a server serves.
+pub(crate) struct Routers {
+    /// The API, with the console unless that has an address of its own.
+    pub(crate) api: Router,
+    /// The console, if it has an address of its own.
+    pub(crate) console: Option<Router>,
+    /// Those who follow what happens, whose responses end only at [`Viewers::close`].
+    pub(crate) viewers: Viewers,
+}
+
+pub(crate) fn routers(config: Config, parts: Parts) -> Result<Routers, ConfigError> {
     config.validate()?;
+    let console = cfg!(feature = "console") && config.console;
+    let apart = console && config.console_listen.is_some();
     let telemetry = parts.telemetry.clone();
     let observer = Observer { ids: parts.store.ids().clone(), log: config.log_requests };
     let state = ApiState::new(config, parts);
@@ -46,15 +57,36 @@ pub(crate) fn with_viewers(config: Config, parts: Parts) -> Result<(Router, View
         .route_layer(middleware::from_fn_with_state(door, enter))
         .with_state(state.clone());
     let viewers = state.viewers.clone();
-    let description = described::routes(state, openapi::document(description));
-    let router = api
+    let description = described::routes(state.clone(), openapi::document(description));
+    let api = api
         .merge(telemetry)
         .merge(description)
         .merge(docs::routes())
         .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(observer, observed));
-    Ok((router, viewers))
+        .method_not_allowed_fallback(no_method);
+    let watching = middleware::from_fn_with_state(observer, observed);
+    let console = console.then(|| console_routes(state, api.clone().layer(watching.clone())));
+    let (api, console) = match console {
+        Some(console) if apart => {
+            (api, Some(way_in().merge(console).fallback(no_route).layer(watching.clone())))
+        }
+        Some(console) => (api.merge(console), None),
+        None => (api, None),
+    };
+    Ok(Routers { api: api.layer(watching), console, viewers })
+}
+
+#[cfg(feature = "console")]
+use crate::console::{routes as console_routes, way_in};
+
+#[cfg(not(feature = "console"))]
+fn console_routes(_: ApiState, _: Router) -> Router {
+    Router::new()
+}
+
+#[cfg(not(feature = "console"))]
+fn way_in() -> Router {
+    Router::new()
 }
 
 /// The OpenAPI description that the server answers at `/openapi.json`, as JSON.
@@ -76,6 +108,7 @@ fn api_routes() -> Routes {
     let routes = queue::routes(routes);
     let routes = replays::routes(routes);
     let routes = tail::routes(routes);
+    let routes = portal::routes(routes);
     stats::routes(routes)
 }
 

@@ -1,0 +1,80 @@
+//! The portal: pages for the owners of subscribers, who come with a link instead of a key.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `enter` | using a link, and leaving |
+//! | `endpoints` | all endpoints, and adding one |
+//! | `endpoint` | one endpoint, its deliveries and what can be done about them |
+//! | `secret` | the secret of an endpoint, and code that verifies its signatures |
+//! | `delivery` | one delivery and its attempts |
+
+mod delivery;
+mod endpoint;
+mod endpoints;
+mod enter;
+mod events;
+mod secret;
+
+use axum::Router;
+use axum::routing::get;
+use http::request::Parts;
+use http::{StatusCode, header};
+use maud::{DOCTYPE, html};
+
+use crate::assets;
+use crate::layout::head_with;
+use crate::links::Base;
+use crate::visit::{Console, Page, Visit};
+
+pub(crate) fn routes(router: Router<Console>) -> Router<Console> {
+    let router = enter::routes(router);
+    let router = endpoints::routes(router);
+    let router = endpoint::routes(router);
+    let router = secret::routes(router);
+    let router = delivery::routes(router);
+    router.route("/portal/theme.css", get(theme)).route("/portal/assets/{name}", get(assets::asset))
+}
+
+/// What somebody sees who has no session, or no longer one.
+pub(crate) fn ended(parts: &Parts) -> Page {
+    let base = Base::of(parts.uri.path());
+    let html = html! {
+        (DOCTYPE)
+        html lang="en" {
+            (head_with(base, "Session ended", false))
+            body.bare {
+                main id="main" tabindex="-1" {
+                    div.sign-in {
+                        h1 { "This session has ended" }
+                        p { "Go back to the application that led you here, and open its webhook settings again." }
+                    }
+                }
+            }
+        }
+    };
+    Page { status: StatusCode::UNAUTHORIZED, html: html.into_string(), portal: None }
+}
+
+/// The colours of the session's theme, in the names of the console's stylesheet.
+async fn theme(visit: Visit) -> ([(http::HeaderName, &'static str); 1], String) {
+    let mut css = String::from(":root, :root:root {");
+    for (part, colour) in visit.session.portal.iter().flat_map(|portal| portal.theme.colours()) {
+        for name in variables(part) {
+            css.push_str(&format!(" {name}: {colour};"));
+        }
+    }
+    css.push_str(" color-scheme: only light; }\n");
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], css)
+}
+
+fn variables(part: postrider_core::portal::Part) -> &'static [&'static str] {
+    use postrider_core::portal::Part;
+    match part {
+        Part::Background => &["--ground"],
+        Part::Surface => &["--panel"],
+        Part::Text => &["--text"],
+        Part::Muted => &["--soft"],
+        Part::Accent => &["--accent", "--link"],
+        Part::AccentText => &["--on-accent"],
+    }
+}
