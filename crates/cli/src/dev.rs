@@ -69,12 +69,13 @@ pub(crate) async fn run(mut args: Args, transforms: Transforms) -> Result<(), St
     let store = embedded::open(&args.data, keyring).await?;
     // The new one, if it replaces an old one.
     let shown = admin_key.rsplit(',').next().unwrap_or_default().trim();
-    let greet = |address: SocketAddr| {
+    let greet = |address: SocketAddr, console: Option<SocketAddr>| {
         let url = format!("http://{address}");
+        let console = console.map(|address| format!("http://{address}/console"));
         if args.ephemeral {
-            greeting::for_programs(&url, shown);
+            greeting::for_programs(&url, shown, console.as_deref());
         } else {
-            greeting::print(&url, shown, &args.data);
+            greeting::print(&url, shown, console.as_deref(), &args.data);
         }
     };
     whole.run(store, greet).await?;

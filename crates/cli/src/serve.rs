@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartE
     if !whole.has_admin_key() && !store.has_operator_key().await? {
         return Err(ServerArgs::no_operator_key().into());
     }
-    whole.run(store, |_| ()).await
+    whole.run(store, |_, _| ()).await
 }
 
 /// Returns the settings of the database, and the folder that it is in, which no other process uses while it is held.

@@ -87,8 +87,13 @@ impl Whole {
         self.stop.clone()
     }
 
-    /// Serves and delivers until the process is asked to stop. Calls `started` with the API's address once it listens.
-    pub(crate) async fn run(self, store: Store, started: impl FnOnce(SocketAddr)) -> Result<(), StartError> {
+    /// Serves and delivers until the process is asked to stop. Calls `started` with the addresses of the API and of the console once they
+    /// listen.
+    pub(crate) async fn run(
+        self,
+        store: Store,
+        started: impl FnOnce(SocketAddr, Option<SocketAddr>),
+    ) -> Result<(), StartError> {
         let Self { args, api, worker, dispatch, client, mut observed, stop, has_admin_key: _ } = self;
         let (delay, grace) = (api.delay, api.grace);
         let database = store.database().clone();
@@ -101,7 +106,7 @@ impl Whole {
             telemetry: observed.api_routes(&readiness, args.server.api_metrics),
         };
         let api = Server::bind(args.server.listen, api, parts).await;
-        let api = api.map_err(|error| SettingsError::refused("POSTRIDER_LISTEN", error))?;
+        let api = api.map_err(|error| SettingsError::refused(error.setting(), error))?;
         let places = api.places();
         readiness.require(move || {
             if places.all_taken() { Err("all places for connections are taken".to_owned()) } else { Ok(()) }
@@ -111,7 +116,10 @@ impl Whole {
         readiness.require(move || trouble.ready());
         observed.serve(&args.telemetry, &database, &readiness).await?;
         tracing::info!(service = "api", address = %api.local_addr(), "listening");
-        started(api.local_addr());
+        if let Some(address) = api.console_addr() {
+            tracing::info!(service = "console", %address, path = "/console", "listening");
+        }
+        started(api.local_addr(), api.console_addr());
 
         // The worker stops after the API, so that it still attempts the events that were accepted last.
         let api_ended = CancellationToken::new();
@@ -145,6 +153,8 @@ fn api_config(args: &WholeArgs, keys: AdminKeys) -> postrider_server::Config {
         shedding: Shedding { queue_age, latency, without_queue },
         audit_payloads: args.server.audit_payloads,
         trusted_proxies: args.server.trusted_proxies.clone(),
+        console: args.server.console,
+        console_listen: args.server.console_listen,
         ..postrider_server::Config::new(keys)
     }
 }

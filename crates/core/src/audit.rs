@@ -57,5 +57,9 @@ words! {
         ReplayResumed = 32, "replay.resumed";
         /// A replay was cancelled.
         ReplayCancelled = 33, "replay.cancelled";
+        /// A key was used to sign in to the console.
+        SessionCreated = 40, "session.created";
+        /// A session of the console was ended.
+        SessionRevoked = 41, "session.revoked";
     }
 }

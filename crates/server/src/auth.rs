@@ -5,8 +5,13 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, StatusCode, header};
-use postrider_core::TenantId;
 use postrider_core::key::{KeyHash, PresentedKey, PresentedKeyError};
+use postrider_core::{KeyId, TenantId};
+
+#[cfg(feature = "console")]
+use std::time::Duration;
+#[cfg(feature = "console")]
+use tokio::time::Instant;
 
 use crate::address;
 use crate::caller::{Actor, Caller};
@@ -49,6 +54,10 @@ pub(crate) async fn actor(
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<Actor, Problem> {
+    #[cfg(feature = "console")]
+    if let Some(grant) = extensions.get::<Grant>() {
+        return of_session(state, grant).await;
+    }
     let Some(given) = headers.get(header::AUTHORIZATION) else {
         return Err(Problem::unauthorized("send a key as `Authorization: Bearer <key>`"));
     };
@@ -72,17 +81,33 @@ pub(crate) async fn actor(
         PresentedKeyError::Prefix => wrong("the key is wrong"),
         PresentedKeyError::Mistyped => wrong(&error.to_string()),
     })?;
-    let known = match state.keys.fresh(presented.id()) {
+    let is_suspect =
+        || state.guesses.is_used_up(address::of(extensions, headers, &state.config.trusted_proxies));
+    match of_key(state, presented.id(), &hash, is_suspect).await? {
+        Some(actor) => Ok(actor),
+        None => Err(wrong("the key is wrong")),
+    }
+}
+
+/// Returns the actor of a key; `None` if it does not exist or has another text. `is_suspect`: whether the request comes from an
+/// address that has shown too many wrong keys.
+///
+/// # Errors
+/// 401 if the key has expired or was revoked.
+async fn of_key(
+    state: &ApiState,
+    id: KeyId,
+    hash: &KeyHash,
+    is_suspect: impl Fn() -> bool,
+) -> Result<Option<Actor>, Problem> {
+    let known = match state.keys.fresh(id) {
         Fresh::Known(known) => Some(known),
         Fresh::Missing => None,
-        Fresh::Unread => {
-            let address = address::of(extensions, headers, &state.config.trusted_proxies);
-            state.keys.find(presented.id(), state.guesses.is_used_up(address)).await?
-        }
+        Fresh::Unread => state.keys.find(id, is_suspect()).await?,
     };
     let now = state.store.ids().clock().now();
-    let Some(known) = known.filter(|known| known.key.accepts(&hash, now)) else {
-        return Err(wrong("the key is wrong"));
+    let Some(known) = known.filter(|known| known.key.accepts(hash, now)) else {
+        return Ok(None);
     };
     if known.key.revoked_at.is_some() {
         return Err(Problem::unauthorized("the key was revoked"));
@@ -91,7 +116,42 @@ pub(crate) async fn actor(
         return Err(Problem::unauthorized("the key has expired"));
     }
     state.keys.note_use(&known, now);
-    Ok(Actor::Key(known))
+    Ok(Some(Actor::Key(known)))
+}
+
+/// Stands for the key of a request that the console makes for a session. Only this crate can make one.
+#[cfg(feature = "console")]
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    /// The session.
+    pub(crate) session: [u8; 32],
+    /// Its key; `None` for the key in the server's environment.
+    pub(crate) key: Option<KeyId>,
+    /// The hash of the text that was shown.
+    pub(crate) hash: KeyHash,
+    /// When the session was read.
+    pub(crate) read_at: Instant,
+}
+
+/// How long a session may go on that has been ended.
+#[cfg(feature = "console")]
+const SESSION_FRESH: Duration = Duration::from_secs(5);
+
+/// Identifies the key of a session.
+///
+/// # Errors
+/// 401 if the session has ended, or its key is no longer valid.
+#[cfg(feature = "console")]
+pub(crate) async fn of_session(state: &ApiState, grant: &Grant) -> Result<Actor, Problem> {
+    // Of the requests for one page none reads it again; a live tail does.
+    if grant.read_at.elapsed() >= SESSION_FRESH && state.store.session(&grant.session).await?.is_none() {
+        return Err(Problem::unauthorized("the session has ended"));
+    }
+    let actor = match grant.key {
+        Some(key) => of_key(state, key, &grant.hash, || false).await?,
+        None => state.config.admin_keys.admit(&grant.hash).then_some(Actor::Environment),
+    };
+    actor.ok_or_else(|| Problem::unauthorized("the key of the session is no longer valid"))
 }
 
 /// Counts the request, if the key has a rate.

@@ -1,5 +1,6 @@
 //! The configuration of the server.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ pub struct Config {
     pub log_requests: bool,
     /// When the API rejects events with 503. By default it never does.
     pub shedding: Shedding,
+    /// Whether to serve the web console under `/console`. By default not. Without the crate's feature `console` there is none.
+    pub console: bool,
+    /// An address for the console, which is then not on the API's. Only [`Server`](crate::Server) listens there.
+    pub console_listen: Option<SocketAddr>,
 }
 
 /// A value of [`Config`] is out of bounds.
@@ -127,6 +132,8 @@ impl Config {
             grace: Duration::from_secs(30),
             log_requests: false,
             shedding: Shedding::default(),
+            console: false,
+            console_listen: None,
         }
     }
 

@@ -14,6 +14,7 @@
 //! | `needs`, `routes`, `auth`, `caller`, `extract`, `limits`, `pressure`, `observe`, `request_id` | what every request passes through |
 //! | `known_keys`, `guesses`, `rate`, `address` | keys in use, wrong keys, requests per second, and who makes them |
 //! | `counts` | metrics of keys |
+//! | `console` | what the web console asks of this server, behind the feature `console` |
 //! | `registry` | which tenants are registered, and which are being deleted |
 //! | `problem` | errors |
 //! | `openapi`, `webhook`, `docs` | the description, for programs and for people |
@@ -27,6 +28,8 @@ mod auth;
 mod body;
 mod caller;
 mod config;
+#[cfg(feature = "console")]
+mod console;
 mod counts;
 mod dead_letters;
 mod deliveries;

@@ -81,6 +81,8 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         shedding: Shedding { queue_age, latency, without_queue },
         audit_payloads: args.server.audit_payloads,
         trusted_proxies: args.server.trusted_proxies.clone(),
+        console: args.server.console,
+        console_listen: args.server.console_listen,
         ..Config::new(admin_keys)
     };
 
@@ -110,13 +112,16 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         telemetry: observed.api_routes(&readiness, args.server.api_metrics),
     };
     let api = Server::bind(args.server.listen, config, parts).await;
-    let api = api.map_err(|error| SettingsError::refused("POSTRIDER_LISTEN", error))?;
+    let api = api.map_err(|error| SettingsError::refused(error.setting(), error))?;
     let places = api.places();
     readiness.require(move || {
         if places.all_taken() { Err("all places for connections are taken".to_owned()) } else { Ok(()) }
     });
     observed.serve(&args.telemetry, &database, &readiness).await?;
     tracing::info!(service = "api", address = %api.local_addr(), "listening");
+    if let Some(address) = api.console_addr() {
+        tracing::info!(service = "console", %address, path = "/console", "listening");
+    }
 
     let stopping = async {
         stop.cancelled().await;

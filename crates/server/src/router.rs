@@ -29,12 +29,23 @@ use crate::{
 /// # Errors
 /// Fails if a value of `config` is out of bounds.
 pub fn router(config: Config, parts: Parts) -> Result<Router, ConfigError> {
-    with_viewers(config, parts).map(|(router, _)| router)
+    routers(config, parts).map(|routers| routers.api)
 }
 
-/// The API, and those who follow what happens, whose responses end only at [`Viewers::close`].
-pub(crate) fn with_viewers(config: Config, parts: Parts) -> Result<(Router, Viewers), ConfigError> {
+/// What a server serves.
+pub(crate) struct Routers {
+    /// The API, with the console unless that has an address of its own.
+    pub(crate) api: Router,
+    /// The console, if it has an address of its own.
+    pub(crate) console: Option<Router>,
+    /// Those who follow what happens, whose responses end only at [`Viewers::close`].
+    pub(crate) viewers: Viewers,
+}
+
+pub(crate) fn routers(config: Config, parts: Parts) -> Result<Routers, ConfigError> {
     config.validate()?;
+    let console = config.console;
+    let apart = console && config.console_listen.is_some();
     let telemetry = parts.telemetry.clone();
     let observer = Observer { ids: parts.store.ids().clone(), log: config.log_requests };
     let state = ApiState::new(config, parts);
@@ -46,15 +57,32 @@ pub(crate) fn with_viewers(config: Config, parts: Parts) -> Result<(Router, View
         .route_layer(middleware::from_fn_with_state(door, enter))
         .with_state(state.clone());
     let viewers = state.viewers.clone();
-    let description = described::routes(state, openapi::document(description));
-    let router = api
+    let description = described::routes(state.clone(), openapi::document(description));
+    let api = api
         .merge(telemetry)
         .merge(description)
         .merge(docs::routes())
         .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(observer, observed));
-    Ok((router, viewers))
+        .method_not_allowed_fallback(no_method);
+    let observed = middleware::from_fn_with_state(observer, observed);
+    let console = console.then(|| console_routes(state, api.clone().layer(observed.clone()))).flatten();
+    let (api, console) = match console {
+        Some(console) if apart => (api, Some(console.fallback(no_route).layer(observed.clone()))),
+        Some(console) => (api.merge(console), None),
+        None => (api, None),
+    };
+    Ok(Routers { api: api.layer(observed), console, viewers })
+}
+
+/// The console, which calls `api` in this process.
+#[cfg(feature = "console")]
+fn console_routes(state: ApiState, api: Router) -> Option<Router> {
+    Some(crate::console::routes(state, api))
+}
+
+#[cfg(not(feature = "console"))]
+fn console_routes(_: ApiState, _: Router) -> Option<Router> {
+    None
 }
 
 /// The OpenAPI description that the server answers at `/openapi.json`, as JSON.

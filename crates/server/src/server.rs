@@ -28,7 +28,7 @@ use crate::address::Peer;
 use crate::config::{Config, ConfigError};
 use crate::places::{Place, Places};
 use crate::problem::Problem;
-use crate::router::with_viewers;
+use crate::router::{Routers, routers};
 use crate::state::Parts;
 use crate::viewers::Viewers;
 
@@ -47,13 +47,28 @@ const LINGER: Duration = Duration::from_millis(500);
 /// The API on an address.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    doors: Doors,
     address: SocketAddr,
-    router: Router,
+    /// Where the console is, if it is served.
+    console: Option<SocketAddr>,
     viewers: Viewers,
     places: Places,
     delay: Duration,
     grace: Duration,
+}
+
+/// Where clients come in, and what they get there.
+#[derive(Debug)]
+struct Doors {
+    api: Door,
+    /// The console's, if it has an address of its own.
+    console: Option<Door>,
+}
+
+#[derive(Debug)]
+struct Door {
+    listener: TcpListener,
+    router: Router,
 }
 
 /// Why the server did not start.
@@ -70,6 +85,24 @@ pub enum BindError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The system refused to listen on the address of the console.
+    #[error("cannot listen on {address} for the console")]
+    Console {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the system.
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    /// The setting that is wrong, if a program has taken its configuration from settings.
+    pub fn setting(&self) -> &'static str {
+        match self {
+            Self::Console { .. } => "POSTRIDER_CONSOLE_LISTEN",
+            Self::Config(_) | Self::Listen { .. } => "POSTRIDER_LISTEN",
+        }
+    }
 }
 
 impl Server {
@@ -81,11 +114,26 @@ impl Server {
     pub async fn bind(address: SocketAddr, config: Config, parts: Parts) -> Result<Self, BindError> {
         let places = Places::new(config.connections, config.connections_per_address);
         let (delay, grace) = (config.delay, config.grace);
-        let (router, viewers) = with_viewers(config, parts)?;
-        let listening = TcpListener::bind(address).await;
-        let listening = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (address, listener) = listening.map_err(|source| BindError::Listen { address, source })?;
-        Ok(Self { listener, address, router, viewers, places, delay, grace })
+        let (has_console, console_listen) =
+            (cfg!(feature = "console") && config.console, config.console_listen);
+        let Routers { api, console, viewers } = routers(config, parts)?;
+        let opened = Door::open(address, api).await;
+        let (address, api) = opened.map_err(|source| BindError::Listen { address, source })?;
+        let own = match (console_listen, console) {
+            (Some(address), Some(router)) => {
+                let opened = Door::open(address, router).await;
+                Some(opened.map_err(|source| BindError::Console { address, source })?)
+            }
+            _ => None,
+        };
+        let (own_address, own) = own.unzip();
+        let console = has_console.then(|| own_address.unwrap_or(address));
+        Ok(Self { doors: Doors { api, console: own }, address, console, viewers, places, delay, grace })
+    }
+
+    /// The address of the console; `None` if it is not served.
+    pub fn console_addr(&self) -> Option<SocketAddr> {
+        self.console
     }
 
     /// The address, with the actual port.
@@ -105,20 +153,18 @@ impl Server {
     /// is idle: it cannot know that a request is on its way (RFC 9112, §9.5). Report the server as not ready when
     /// `shutdown` ends, so that load balancers send new clients elsewhere.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> bool {
-        let Self { listener, router, viewers, places, delay, grace, address: _ } = self;
-        let mut open = Open {
-            router,
-            graceful: GracefulShutdown::new(),
-            tasks: JoinSet::new(),
-            closing: Arc::default(),
-        };
-        open.accept_until(&listener, &places, shutdown).await;
+        let Self { doors, viewers, places, delay, grace, address: _, console: _ } = self;
+        let mut open =
+            Open { graceful: GracefulShutdown::new(), tasks: JoinSet::new(), closing: Arc::default() };
+        open.accept_until(&doors, &places, shutdown).await;
         open.closing.store(true, Ordering::SeqCst);
         // Their responses would never end.
         viewers.close();
-        open.accept_until(&listener, &places, sleep(delay)).await;
+        open.accept_until(&doors, &places, sleep(delay)).await;
         // The system refuses connections from here on.
-        open.accept_waiting(listener, &places);
+        for door in [Some(doors.api), doors.console].into_iter().flatten() {
+            open.accept_waiting(door, &places);
+        }
         let ended = async {
             open.linger().await;
             open.graceful.shutdown().await;
@@ -130,7 +176,6 @@ impl Server {
 
 /// The open connections.
 struct Open {
-    router: Router,
     graceful: GracefulShutdown,
     tasks: JoinSet<()>,
     /// Whether each response closes its connection.
@@ -138,23 +183,23 @@ struct Open {
 }
 
 impl Open {
-    async fn accept_until(&mut self, listener: &TcpListener, places: &Places, end: impl Future<Output = ()>) {
+    async fn accept_until(&mut self, doors: &Doors, places: &Places, end: impl Future<Output = ()>) {
         let mut end = pin!(end);
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = &mut end => return,
                 Some(_) = self.tasks.join_next() => continue,
-                accepted = accept(listener, places) => accepted,
+                accepted = accept(doors, places) => accepted,
             };
-            if let Some((stream, place)) = accepted {
-                self.serve(stream, place);
+            if let Some((stream, router, place)) = accepted {
+                self.serve(stream, router, place);
             }
         }
     }
 
     /// Stops listening, after accepting the connections that the system has established already and would reset.
-    fn accept_waiting(&mut self, listener: TcpListener, places: &Places) {
+    fn accept_waiting(&mut self, Door { listener, router }: Door, places: &Places) {
         // Without Tokio, which may not have heard of them yet. It has made the listener non-blocking.
         let Ok(listener) = listener.into_std() else { return };
         while let Some(free) = places.try_free()
@@ -163,7 +208,7 @@ impl Open {
             && let Ok(stream) = TcpStream::from_std(stream)
         {
             if let Some(place) = free.take(peer.ip()) {
-                self.serve(stream, place);
+                self.serve(stream, &router, place);
             }
         }
     }
@@ -176,13 +221,13 @@ impl Open {
         let _ = timeout(LINGER, all_closed).await;
     }
 
-    fn serve(&mut self, stream: TcpStream, place: Place) {
+    fn serve(&mut self, stream: TcpStream, router: &Router, place: Place) {
         let peer = stream.peer_addr().map(|address| Peer(address.ip())).ok();
         let mut stream = Box::pin(TimeoutStream::new(stream));
         stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
-        let (router, closing) = (TowerToHyperService::new(self.router.clone()), Arc::clone(&self.closing));
+        let (router, closing) = (TowerToHyperService::new(router.clone()), Arc::clone(&self.closing));
         let service = service_fn(move |mut request: Request<Incoming>| {
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
@@ -213,16 +258,36 @@ impl Open {
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Places) -> Option<(TcpStream, Place)> {
+impl Door {
+    async fn open(address: SocketAddr, router: Router) -> io::Result<(SocketAddr, Self)> {
+        let listener = TcpListener::bind(address).await?;
+        Ok((listener.local_addr()?, Self { listener, router }))
+    }
+}
+
+impl Doors {
+    async fn accept(&self) -> (&Router, io::Result<(TcpStream, SocketAddr)>) {
+        let Some(console) = &self.console else {
+            return (&self.api.router, self.api.listener.accept().await);
+        };
+        tokio::select! {
+            accepted = self.api.listener.accept() => (&self.api.router, accepted),
+            accepted = console.listener.accept() => (&console.router, accepted),
+        }
+    }
+}
+
+async fn accept<'a>(doors: &'a Doors, places: &Places) -> Option<(TcpStream, &'a Router, Place)> {
     let free = places.free().await?;
-    match listener.accept().await {
+    let (router, accepted) = doors.accept().await;
+    match accepted {
         Ok((stream, peer)) => {
             let place = free.take(peer.ip())?;
             // Responses are small and written whole, so waiting to fill a packet would only delay them.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(error = %chain(&error), "TCP_NODELAY not set");
             }
-            Some((stream, place))
+            Some((stream, router, place))
         }
         Err(error) if is_of_connection(&error) => None,
         Err(error) => {

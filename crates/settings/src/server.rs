@@ -87,6 +87,21 @@ pub struct ServerArgs {
     )]
     pub log_requests: bool,
 
+    /// Serve the web console under /console
+    ///
+    /// People sign in there with an API key, which becomes a session with the key's scopes.
+    #[arg(
+        long, env = "POSTRIDER_CONSOLE", value_name = "BOOL", default_value = "true", default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = yes_or_no()
+    )]
+    pub console: bool,
+
+    /// Address of the console, in plain HTTP; absent to serve it on the API's address
+    ///
+    /// With an address of its own it is not on the API's.
+    #[arg(long, env = "POSTRIDER_CONSOLE_LISTEN", value_name = "ADDRESS")]
+    pub console_listen: Option<SocketAddr>,
+
     /// Also serve /metrics on the API's address, where it needs no key
     #[arg(
         long, env = "POSTRIDER_API_METRICS", value_name = "BOOL", default_value = "false", default_missing_value = "true",

@@ -73,6 +73,7 @@ pub mod request_keys;
 pub mod retention;
 mod rollups;
 mod row;
+pub mod sessions;
 pub mod stats;
 mod store;
 pub mod subscribers;

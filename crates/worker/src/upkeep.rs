@@ -23,6 +23,7 @@ mod remove_lanes;
 mod remove_of_tenants;
 mod remove_payloads;
 mod remove_replays;
+mod remove_sessions;
 mod remove_statistics;
 mod remove_tail;
 mod replay;
@@ -43,7 +44,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 27] = [
+const TASKS: [Task; 28] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -95,6 +96,9 @@ const TASKS: [Task; 27] = [
     }),
     Task::of_one("remove old rows of the audit trail", remove_audit::interval, |shared| {
         Box::pin(remove_audit::run(shared))
+    }),
+    Task::of_one("remove expired sessions", remove_sessions::interval, |shared| {
+        Box::pin(remove_sessions::run(shared))
     }),
     Task::of_one("remove lanes", remove_lanes::interval, |shared| Box::pin(remove_lanes::run(shared))),
     Task::of_one("fold statistics", fold_statistics::interval, |shared| {

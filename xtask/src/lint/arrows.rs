@@ -8,6 +8,7 @@ struct Rule {
 
 const CORE: &str = "postrider-core";
 const API: &str = "postrider-api";
+const CONSOLE: &str = "postrider-console";
 const PLUGIN: &str = "postrider-plugin";
 const CLIENT: &str = "postrider-client";
 const DATABASE: &str = "postrider-database";
@@ -41,6 +42,7 @@ const RULES: &[Rule] = &[
     Rule { package: PLUGIN, may_use: &[CORE] },
     Rule { package: "postrider-plugin-sdk", may_use: &[] },
     Rule { package: CLIENT, may_use: &[API, CORE] },
+    Rule { package: CONSOLE, may_use: &[API, CORE] },
     Rule { package: DATABASE, may_use: &[] },
     Rule { package: TELEMETRY, may_use: &[] },
     Rule { package: MIGRATIONS, may_use: &[] },
@@ -64,8 +66,8 @@ const RULES: &[Rule] = &[
     Rule {
         package: SERVER,
         may_use: &[
-            API, CORE, FILTER, PLUGIN, SCHEMA, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS,
-            DISPATCH, PROGRAM,
+            API, CONSOLE, CORE, FILTER, PLUGIN, SCHEMA, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY,
+            SETTINGS, DISPATCH, PROGRAM,
         ],
     },
     Rule {

@@ -7,12 +7,14 @@ use serde_json::json;
 use crate::say::say;
 
 /// Prints how to use the API.
-pub(super) fn print(url: &str, key: &str, data: &Path) {
+pub(super) fn print(url: &str, key: &str, console: Option<&str>, data: &Path) {
+    let console =
+        console.map_or_else(String::new, |url| format!("\n  console  {url} (sign in with the key)"));
     say(format_args!(
         "Postrider is running at {url}, with its data in {}. Press Ctrl-C to stop it.
 
   API      {url}/docs
-  key      {key}
+  key      {key}{console}
 
 Dispatch an event:
 
@@ -28,8 +30,7 @@ Each subscriber receives the events whose type matches. Subscribe a receiver on 
     ));
 }
 
-/// Prints where the API is and its key, as one line of JSON.
-pub(super) fn for_programs(url: &str, key: &str) {
-    // There is no console yet.
-    say(format_args!("{}", json!({"url": url, "key": key, "console": null})));
+/// Prints where the API and the console are, and the key, as one line of JSON.
+pub(super) fn for_programs(url: &str, key: &str, console: Option<&str>) {
+    say(format_args!("{}", json!({"url": url, "key": key, "console": console})));
 }

@@ -13,6 +13,7 @@ mod archive;
 mod cli;
 mod client;
 mod clock;
+mod console;
 mod crowd;
 mod deployment;
 mod descriptors;
