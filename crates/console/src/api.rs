@@ -51,6 +51,11 @@ pub trait Api: Send + Sync {
         request: Request<Bytes>,
     ) -> BoxFuture<'a, Response<Body>>;
 
+    /// Returns the settings of the server. Secrets are masked.
+    fn settings(&self) -> Vec<Setting> {
+        Vec::new()
+    }
+
     /// The present moment.
     fn now(&self) -> Timestamp;
 }
@@ -93,6 +98,21 @@ impl Session {
     pub fn is_operator(&self) -> bool {
         self.tenant.is_none()
     }
+}
+
+/// A setting of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its environment variable.
+    pub name: String,
+    /// What it is for.
+    pub help: String,
+    /// Its value; `None` if it has none, or is a secret.
+    pub value: Option<String>,
+    /// Whether it is a secret that has a value.
+    pub masked: bool,
+    /// Whether somebody has set it. Otherwise it has its default.
+    pub given: bool,
 }
 
 /// A session in a list.

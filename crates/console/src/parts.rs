@@ -90,6 +90,11 @@ pub(crate) fn url(url: &str) -> Markup {
     }
 }
 
+/// One number of a row of them.
+pub(crate) fn number(name: &str, value: &Markup, hint: &Markup) -> Markup {
+    html! { div.card.number { span.name { (name) } span.value { (value) } small { (hint) } } }
+}
+
 /// Names and values.
 pub(crate) fn facts(rows: &[(&str, Markup)]) -> Markup {
     html! { dl.facts { @for (name, value) in rows { div { dt { (name) } dd { (value) } } } } }
