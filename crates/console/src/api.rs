@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Extensions, Request, Response};
 use postrider_api::Problem;
 use postrider_core::key::{Scope, Scopes};
-use postrider_core::{KeyId, TenantId, Timestamp};
+use postrider_core::{KeyId, ShownSetting, TenantId, Timestamp};
 use zeroize::Zeroizing;
 
 /// The server, as the console sees it. `visitor` is always the head of the request that a browser has sent.
@@ -52,9 +52,7 @@ pub trait Api: Send + Sync {
     ) -> BoxFuture<'a, Response<Body>>;
 
     /// Returns the settings of the server. Secrets are masked.
-    fn settings(&self) -> Vec<Setting> {
-        Vec::new()
-    }
+    fn settings(&self) -> Vec<ShownSetting>;
 
     /// The present moment.
     fn now(&self) -> Timestamp;
@@ -98,21 +96,6 @@ impl Session {
     pub fn is_operator(&self) -> bool {
         self.tenant.is_none()
     }
-}
-
-/// A setting of the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// Its environment variable.
-    pub name: String,
-    /// What it is for.
-    pub help: String,
-    /// Its value; `None` if it has none, or is a secret.
-    pub value: Option<String>,
-    /// Whether it is a secret that has a value.
-    pub masked: bool,
-    /// Whether somebody has set it. Otherwise it has its default.
-    pub given: bool,
 }
 
 /// A session in a list.

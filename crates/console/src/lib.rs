@@ -31,5 +31,5 @@ mod table;
 mod text;
 mod visit;
 
-pub use api::{Api, Session, SessionId, SessionRow, Setting, SignedIn, Token};
+pub use api::{Api, Session, SessionId, SessionRow, SignedIn, Token};
 pub use screens::routes;

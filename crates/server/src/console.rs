@@ -15,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use postrider_api::Problem as ProblemBody;
 use postrider_console::{Api, Session, SessionId, SessionRow, SignedIn, Token};
 use postrider_core::key::{KeyHash, Scope};
-use postrider_core::{KeyId, Timestamp};
+use postrider_core::{KeyId, ShownSetting, Timestamp};
 use postrider_store::Store;
 use postrider_store::audit::Auditor;
 use postrider_store::sessions::{self, MAX_SESSIONS, SessionsOf};
@@ -111,6 +111,10 @@ impl Api for Pages {
             }
         }
         .boxed()
+    }
+
+    fn settings(&self) -> Vec<ShownSetting> {
+        self.state.config.settings.clone()
     }
 
     fn now(&self) -> Timestamp {

@@ -95,7 +95,10 @@ fn origin(entry: &AuditEntryView) -> Markup {
         ("Actor", html! { code { (entry.actor) } }),
         ("Target", html! { code { (entry.target) } }),
         ("Address", html! { @if let Some(address) = &entry.address { (address) } @else { (parts::none()) } }),
-        ("Request", html! { @if let Some(id) = &entry.request_id { code { (id) } } @else { (parts::none()) } }),
+        (
+            "Request",
+            html! { @if let Some(id) = &entry.request_id { code { (id) } } @else { (parts::none()) } },
+        ),
     ])
 }
 
@@ -105,8 +108,11 @@ type Changed<'a> = (&'a str, Option<&'a Value>, Option<&'a Value>);
 /// The members that differ, in the order of their names.
 fn changes<'a>(before: &'a Value, after: &'a Value) -> Vec<Changed<'a>> {
     let object = |value: &'a Value| value.as_object();
-    let mut names: Vec<&str> =
-        [object(before), object(after)].into_iter().flatten().flat_map(|members| members.keys().map(String::as_str)).collect();
+    let mut names: Vec<&str> = [object(before), object(after)]
+        .into_iter()
+        .flatten()
+        .flat_map(|members| members.keys().map(String::as_str))
+        .collect();
     names.sort_unstable();
     names.dedup();
     let changes = names.into_iter().map(|name| (name, before.get(name), after.get(name)));

@@ -194,7 +194,10 @@ mod tests {
     #[test]
     fn a_replay_takes_over_the_filter_under_its_own_names() {
         let filter = Query::read(b"subscriber_id=sub_1&event=a.b&reason=gone&since=2026-01-01T00:00:00Z");
-        assert_eq!(as_replay(&filter).to_string(), "subscriber_id=sub_1&event=a.b&mode=dead&dead_reason=gone");
+        assert_eq!(
+            as_replay(&filter).to_string(),
+            "subscriber_id=sub_1&event=a.b&mode=dead&dead_reason=gone"
+        );
         assert_eq!(as_replay(&Query::default()).to_string(), "mode=dead");
     }
 }

@@ -36,7 +36,15 @@ pub(super) fn routes(router: Screen) -> Screen {
 
 async fn list(visit: Visit) -> Result<Page, Failure> {
     let page: KeyList = visit.get(API, &visit.query).await?;
-    let columns = [("Name", "wide"), ("State", ""), ("Tenant", ""), ("May", ""), ("Last used", ""), ("Expires", ""), ("Created", "")];
+    let columns = [
+        ("Name", "wide"),
+        ("State", ""),
+        ("Tenant", ""),
+        ("May", ""),
+        ("Last used", ""),
+        ("Expires", ""),
+        ("Created", ""),
+    ];
     let rows = page.data.iter().map(|key| Row {
         id: Some(key.id.to_string()),
         cells: vec![
@@ -159,7 +167,13 @@ fn may(key: &KeyView) -> String {
 
 fn limits(key: &KeyView) -> Markup {
     let limits = &key.limits;
-    let all = |values: Vec<String>| if values.is_empty() { parts::none() } else { html! { code { (values.join(", ")) } } };
+    let all = |values: Vec<String>| {
+        if values.is_empty() {
+            parts::none()
+        } else {
+            html! { code { (values.join(", ")) } }
+        }
+    };
     parts::facts(&[
         ("Event types", all(limits.event_types.clone())),
         ("Subscribers", all(limits.subscriber_ids.iter().map(ToString::to_string).collect())),

@@ -1,7 +1,7 @@
 //! The queue: what waits, for how long and why, and the workers.
 
-use axum::routing::{get, post};
 use axum::response::Response;
+use axum::routing::{get, post};
 use http::Method;
 use maud::{Markup, html};
 use postrider_api::queue::{LaneList, LanePauseReason, LaneView, QueueStatusView, WorkerList, WorkerView};
@@ -79,8 +79,15 @@ fn numbers(queue: &QueueStatusView) -> Markup {
 }
 
 fn worker_rows(visit: &Visit, workers: &[WorkerView]) -> Markup {
-    let columns =
-        [("Worker", ""), ("State", ""), ("Host", "wide"), ("Version", ""), ("Leases", "num"), ("Started", ""), ("Last seen", "")];
+    let columns = [
+        ("Worker", ""),
+        ("State", ""),
+        ("Host", "wide"),
+        ("Version", ""),
+        ("Leases", "num"),
+        ("Started", ""),
+        ("Last seen", ""),
+    ];
     let rows = workers.iter().map(|worker| Row {
         id: Some(worker.id.clone()),
         cells: vec![

@@ -1,14 +1,14 @@
 //! Replays: their list, one with its progress, and starting one with its set counted and confirmed.
 
+use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::extract::Path;
 use http::Method;
 use maud::{Markup, html};
 use postrider_api::replay::{ReplayFilter, ReplayList, ReplayView};
-use postrider_core::{ErrorKind, ReplayId};
 use postrider_core::key::Scope;
 use postrider_core::replay::ReplayStatus;
+use postrider_core::{ErrorKind, ReplayId};
 
 use super::Screen;
 use crate::controls::Control;
@@ -37,7 +37,14 @@ pub(super) fn routes(router: Screen) -> Screen {
 
 async fn list(visit: Visit) -> Result<Page, Failure> {
     let page: ReplayList = visit.get(API, &visit.query).await?;
-    let columns = [("Replay", ""), ("Status", ""), ("What", "wide"), ("Progress", ""), ("Failed", "num"), ("Started", "")];
+    let columns = [
+        ("Replay", ""),
+        ("Status", ""),
+        ("What", "wide"),
+        ("Progress", ""),
+        ("Failed", "num"),
+        ("Started", ""),
+    ];
     let rows = page.data.iter().map(|replay| Row {
         id: Some(replay.id.to_string()),
         cells: vec![
@@ -219,7 +226,8 @@ fn pairs(filter: &ReplayFilter) -> Vec<(String, String)> {
 }
 
 fn written(filter: &ReplayFilter) -> String {
-    let pairs: Vec<String> = pairs(filter).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pairs: Vec<String> =
+        pairs(filter).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     if pairs.is_empty() { "everything".to_owned() } else { pairs.join(" ") }
 }
 

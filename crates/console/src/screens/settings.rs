@@ -3,10 +3,10 @@
 use axum::routing::get;
 use http::StatusCode;
 use maud::{Markup, html};
+use postrider_core::ShownSetting;
 use postrider_core::key::Scope;
 
 use super::Screen;
-use crate::api::Setting;
 use crate::failure::{Failure, problem};
 use crate::layout::Section;
 use crate::parts;
@@ -28,7 +28,7 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
     }
     let only_given = visit.query.get("given") == Some("true");
     let settings = visit.api.settings();
-    let shown: Vec<&Setting> = settings.iter().filter(|setting| setting.given || !only_given).collect();
+    let shown: Vec<&ShownSetting> = settings.iter().filter(|setting| setting.given || !only_given).collect();
     let main = html! {
         (parts::head(&html! { "Settings" }, &html! {}))
         p.lead {
@@ -48,7 +48,7 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
     Ok(visit.page("Settings", Section::Settings, main))
 }
 
-fn rows(settings: &[&Setting]) -> Markup {
+fn rows(settings: &[&ShownSetting]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Settings" {
             table {
@@ -68,7 +68,7 @@ fn rows(settings: &[&Setting]) -> Markup {
     }
 }
 
-fn value(setting: &Setting) -> Markup {
+fn value(setting: &ShownSetting) -> Markup {
     html! {
         @if setting.masked { span.quiet { "***" } }
         @else if let Some(value) = &setting.value { code { (value) } }

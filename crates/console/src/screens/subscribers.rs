@@ -116,7 +116,11 @@ fn yes_or_no(visit: &Visit, name: &str, label: &str) -> Markup {
 
 fn empty(visit: &Visit) -> Markup {
     if !visit.query.only(&FILTERS).is_empty() {
-        return parts::empty("No subscriber matches", "Take a filter away. A URL must match in upper and lower case.", None);
+        return parts::empty(
+            "No subscriber matches",
+            "Take a filter away. A URL must match in upper and lower case.",
+            None,
+        );
     }
     parts::empty(
         "No subscriber yet",
@@ -131,7 +135,11 @@ fn empty(visit: &Visit) -> Markup {
 /// Whether a subscriber gets its deliveries, and if not, why.
 fn state(subscriber: &SubscriberView) -> Markup {
     if let Some(reason) = subscriber.deactivation_reason {
-        return parts::badge("–", if reason.as_str() == "requested" { "off" } else { "bad" }, &format!("inactive: {reason}"));
+        return parts::badge(
+            "–",
+            if reason.as_str() == "requested" { "off" } else { "bad" },
+            &format!("inactive: {reason}"),
+        );
     }
     if subscriber.paused_at.is_some() {
         return parts::badge("‖", "warn", "paused");

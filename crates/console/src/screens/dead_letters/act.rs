@@ -25,7 +25,12 @@ pub(super) async fn ask_requeue(visit: Visit) -> Result<Page, Failure> {
 }
 
 pub(super) async fn ask_delete(visit: Visit) -> Result<Page, Failure> {
-    ask(&visit, "Delete", "Their attempts are deleted with them. This cannot be undone; statistics still count them.").await
+    ask(
+        &visit,
+        "Delete",
+        "Their attempts are deleted with them. This cannot be undone; statistics still count them.",
+    )
+    .await
 }
 
 pub(super) async fn requeue(visit: Visit, form: Form) -> Result<Response, Failure> {
@@ -95,5 +100,9 @@ async fn chosen(visit: &Visit, fields: &Query) -> Result<Vec<String>, Failure> {
     }
     let most = fields.get("count").and_then(|count| count.parse().ok()).unwrap_or(MOST).min(MOST);
     let (found, _) = newest(visit, &filter, MOST).await?;
-    Ok(found.iter().take(usize::try_from(most).unwrap_or_default()).map(|delivery| delivery.id.to_string()).collect())
+    Ok(found
+        .iter()
+        .take(usize::try_from(most).unwrap_or_default())
+        .map(|delivery| delivery.id.to_string())
+        .collect())
 }

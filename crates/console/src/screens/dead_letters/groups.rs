@@ -77,7 +77,11 @@ pub(super) async fn read(visit: &Visit, filter: &Query) -> Result<Groups, Failur
 }
 
 /// The newest dead letters, at most `most`, and whether there are more.
-pub(super) async fn newest(visit: &Visit, filter: &Query, most: u64) -> Result<(Vec<DeliveryView>, bool), Failure> {
+pub(super) async fn newest(
+    visit: &Visit,
+    filter: &Query,
+    most: u64,
+) -> Result<(Vec<DeliveryView>, bool), Failure> {
     let mut query = filter.with("limit", PAGE);
     let mut found = Vec::new();
     // A page may be empty although others follow, so the number of calls is bounded, too.

@@ -108,7 +108,10 @@ fn raw(visit: &Visit, fields: &Query, name: &str) -> Result<Option<Box<RawValue>
     let Some(text) = fields.get(name) else { return Ok(None) };
     let parsed: Result<Box<RawValue>, _> = serde_json::from_str(text);
     parsed.map(Some).map_err(|error| {
-        Failure::new(visit, problem(StatusCode::UNPROCESSABLE_ENTITY, format!("the {name} is not JSON: {error}")))
+        Failure::new(
+            visit,
+            problem(StatusCode::UNPROCESSABLE_ENTITY, format!("the {name} is not JSON: {error}")),
+        )
     })
 }
 
@@ -161,7 +164,8 @@ fn page(
 
 fn about(event_type: Option<&EventTypeView>, given: &Query) -> Markup {
     let line = |name, label, hint| {
-        Control { name, label, value: given.get(name).unwrap_or_default(), hint, required: name == "name" }.line()
+        Control { name, label, value: given.get(name).unwrap_or_default(), hint, required: name == "name" }
+            .line()
     };
     html! {
         fieldset.panel {
@@ -184,8 +188,13 @@ fn contents(given: &Query) -> Markup {
         hint: "2020-12, or draft 7 if $schema says so; up to 64 KiB.",
         ..Control::default()
     };
-    let example =
-        Control { name: "example", label: "Example", value: value("example"), hint: "It must match the schema.", ..Control::default() };
+    let example = Control {
+        name: "example",
+        label: "Example",
+        value: value("example"),
+        hint: "It must match the schema.",
+        ..Control::default()
+    };
     let mode = Control {
         name: "mode",
         label: "Events that do not match the schema",

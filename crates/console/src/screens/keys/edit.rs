@@ -110,7 +110,8 @@ fn page(visit: &Visit, key: Option<&KeyView>, given: &Query, problem: Option<&Pr
         None => (format!("{PATH}/new"), PATH.to_owned()),
     };
     let line = |name, label, hint| {
-        Control { name, label, value: given.get(name).unwrap_or_default(), hint, required: name == "name" }.line()
+        Control { name, label, value: given.get(name).unwrap_or_default(), hint, required: name == "name" }
+            .line()
     };
     let main = html! {
         (parts::head(&html! { (title) }, &html! {}))
@@ -186,7 +187,9 @@ fn explained(preset: Preset) -> &'static str {
         Preset::Publisher => "a program that dispatches events",
         Preset::Observer => "watches, without payloads",
         Preset::Support => "watches and retries, without payloads",
-        Preset::Integrator => "connects an application: dispatches, manages subscribers and their secrets, reads everything",
+        Preset::Integrator => {
+            "connects an application: dispatches, manages subscribers and their secrets, reads everything"
+        }
         Preset::TenantAdmin => "everything that is not for operators only",
         Preset::Operator => "everything",
     }
@@ -198,7 +201,8 @@ mod tests {
 
     #[test]
     fn the_form_becomes_a_request_of_the_api() {
-        let fields = Query::read(b"name=shop&scopes=publisher&scopes=events:read&event_types=order.*&burst=x");
+        let fields =
+            Query::read(b"name=shop&scopes=publisher&scopes=events:read&event_types=order.*&burst=x");
         let expected = json!({
             "name": "shop", "scopes": ["publisher", "events:read"], "expires_at": null,
             "limits": {"event_types": ["order.*"], "subscriber_ids": [], "cidrs": [], "requests_per_second": null, "burst": "x"},

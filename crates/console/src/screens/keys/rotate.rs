@@ -17,8 +17,13 @@ use crate::visit::{Page, Visit};
 
 pub(super) async fn ask(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
     /// The overlaps that are offered, in seconds.
-    const OVERLAPS: [(&str, &str); 5] =
-        [("86400", "one day"), ("3600", "one hour"), ("604800", "seven days"), ("2592000", "thirty days"), ("0", "no time")];
+    const OVERLAPS: [(&str, &str); 5] = [
+        ("86400", "one day"),
+        ("3600", "one hour"),
+        ("604800", "seven days"),
+        ("2592000", "thirty days"),
+        ("0", "no time"),
+    ];
     let key = read(&visit, &id).await?;
     let path = format!("{PATH}/{}", key.id);
     let overlap = Control {
@@ -42,6 +47,7 @@ pub(super) async fn ask(visit: Visit, Path(id): Path<String>) -> Result<Page, Fa
 pub(super) async fn rotate(visit: Visit, Path(id): Path<String>, sent: Form) -> Result<Response, Failure> {
     let overlap_seconds = sent.fields.get("overlap_seconds").and_then(|seconds| seconds.parse().ok());
     let path = format!("{API}/{}/rotate", segment(&id));
-    let created: CreatedKeyView = visit.send(Method::POST, &path, &RotateKeyRequest { overlap_seconds }).await?;
+    let created: CreatedKeyView =
+        visit.send(Method::POST, &path, &RotateKeyRequest { overlap_seconds }).await?;
     Ok(shown_once(&visit, &created).into_response())
 }

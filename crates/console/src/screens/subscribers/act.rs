@@ -46,11 +46,19 @@ pub(super) async fn test(visit: Visit, Path(id): Path<String>) -> Result<Respons
 }
 
 pub(super) async fn ask_deactivate(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
-    ask(&visit, &id, "deactivate", "Deactivate", "It gets no further events until it is activated again.").await
+    ask(&visit, &id, "deactivate", "Deactivate", "It gets no further events until it is activated again.")
+        .await
 }
 
 pub(super) async fn ask_delete(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
-    ask(&visit, &id, "delete", "Delete", "Its secret, headers and settings are deleted. This cannot be undone.").await
+    ask(
+        &visit,
+        &id,
+        "delete",
+        "Delete",
+        "Its secret, headers and settings are deleted. This cannot be undone.",
+    )
+    .await
 }
 
 async fn ask(visit: &Visit, id: &str, action: &str, verb: &str, effect: &str) -> Result<Page, Failure> {

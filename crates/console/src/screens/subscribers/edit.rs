@@ -67,7 +67,12 @@ fn is_about_the_form(failure: &Failure) -> bool {
     matches!(failure.status(), 400 | 409 | 422)
 }
 
-fn page(visit: &Visit, subscriber: Option<&SubscriberView>, given: &Query, problem: Option<&Problem>) -> Page {
+fn page(
+    visit: &Visit,
+    subscriber: Option<&SubscriberView>,
+    given: &Query,
+    problem: Option<&Problem>,
+) -> Page {
     let title = if subscriber.is_some() { "Edit a subscriber" } else { "New subscriber" };
     let (action, back) = match subscriber {
         Some(subscriber) => (format!("{}/edit", page_of(subscriber)), page_of(subscriber)),

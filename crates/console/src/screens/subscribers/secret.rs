@@ -50,8 +50,13 @@ pub(super) async fn rotate(visit: Visit, Path(id): Path<String>, sent: Form) -> 
 
 fn form(visit: &Visit, subscriber: &SubscriberView, given: &Query, problem: Option<&Problem>) -> Page {
     /// The overlaps that are offered, in seconds.
-    const OVERLAPS: [(&str, &str); 5] =
-        [("86400", "one day"), ("3600", "one hour"), ("604800", "seven days"), ("600", "ten minutes"), ("0", "none")];
+    const OVERLAPS: [(&str, &str); 5] = [
+        ("86400", "one day"),
+        ("3600", "one hour"),
+        ("604800", "seven days"),
+        ("600", "ten minutes"),
+        ("0", "none"),
+    ];
     let page = page_of(subscriber);
     let secret = Control {
         name: "secret",

@@ -31,12 +31,14 @@ const DAY: Duration = Duration::from_hours(24);
 pub(super) async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
     let subscriber = read(&visit, &id).await?;
     let own = Query::default().with("subscriber_id", subscriber.id);
-    let since = Timestamp::from_millis(visit.now.millis() - i64::try_from(DAY.as_millis()).unwrap_or_default());
+    let since =
+        Timestamp::from_millis(visit.now.millis() - i64::try_from(DAY.as_millis()).unwrap_or_default());
     let span = own.with("from", Moment(since)).with("step", "1h");
     let series: Option<SeriesView> = visit.get_if_allowed("/v1/stats/series", &span).await?;
     let stats: Option<StatsView> = visit.get_if_allowed("/v1/stats", &own).await?;
     let lane = lane(&visit, &subscriber).await?;
-    let deliveries: Option<DeliveryList> = visit.get_if_allowed("/v1/deliveries", &own.with("limit", 10)).await?;
+    let deliveries: Option<DeliveryList> =
+        visit.get_if_allowed("/v1/deliveries", &own.with("limit", 10)).await?;
     let changes = Query::default().with("target", subscriber.id).with("limit", 5);
     let changes: Option<AuditList> = visit.get_if_allowed("/v1/audit", &changes).await?;
     let main = html! {
@@ -186,7 +188,14 @@ fn drain_seconds(pending: u64, series: Option<&SeriesView>, lane: Option<&LaneVi
 }
 
 fn latest(visit: &Visit, own: &Query, deliveries: &DeliveryList) -> Markup {
-    let columns = [("Status", ""), ("Delivery", ""), ("Event type", "wide"), ("Last answer", ""), ("Attempts", "num"), ("Created", "")];
+    let columns = [
+        ("Status", ""),
+        ("Delivery", ""),
+        ("Event type", "wide"),
+        ("Last answer", ""),
+        ("Attempts", "num"),
+        ("Created", ""),
+    ];
     let rows = deliveries.data.iter().map(|delivery| Row {
         id: Some(delivery.id.to_string()),
         cells: vec![

@@ -61,7 +61,8 @@ async fn simulated(
     let draft = draft(visit, subscriber, fields)?;
     let mut requests = Vec::new();
     if let Some(data) = fields.get("data") {
-        let event = json!({"event": fields.get("event").unwrap_or_default(), "data": parsed(visit, "data", data)?});
+        let event =
+            json!({"event": fields.get("event").unwrap_or_default(), "data": parsed(visit, "data", data)?});
         requests.push(json!({"subscriber": draft, "event": event}));
     } else {
         let latest = Query::default().with("subscriber_id", subscriber.id).with("limit", LATEST);
@@ -102,7 +103,10 @@ fn draft(visit: &Visit, subscriber: &SubscriberView, fields: &Query) -> Result<V
 
 fn parsed(visit: &Visit, field: &str, text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text).map_err(|error| {
-        Failure::new(visit, problem(StatusCode::UNPROCESSABLE_ENTITY, format!("{field} is not JSON: {error}")))
+        Failure::new(
+            visit,
+            problem(StatusCode::UNPROCESSABLE_ENTITY, format!("{field} is not JSON: {error}")),
+        )
     })
 }
 

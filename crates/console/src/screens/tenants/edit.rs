@@ -98,7 +98,8 @@ fn page(visit: &Visit, tenant: Option<&TenantView>, given: &Query, problem: Opti
         None => (format!("{PATH}/new"), PATH.to_owned()),
     };
     let line = |name, label, hint| {
-        Control { name, label, value: given.get(name).unwrap_or_default(), hint, required: name == "id" }.line()
+        Control { name, label, value: given.get(name).unwrap_or_default(), hint, required: name == "id" }
+            .line()
     };
     let has_proxy = tenant.is_some_and(|tenant| tenant.egress_proxy.is_some());
     let main = html! {

@@ -28,7 +28,13 @@ pub(super) fn present(subscriber: &SubscriberView) -> Query {
         ("template", template["template"].as_str().map(str::to_owned)),
         ("transform", transform.and_then(|transform| serde_json::to_string_pretty(transform).ok())),
         ("max_attempts", policy.max_attempts.map(|number| number.to_string())),
-        ("schedule", policy.schedule.as_ref().map(|all| all.iter().map(|one| span(*one)).collect::<Vec<_>>().join(", "))),
+        (
+            "schedule",
+            policy
+                .schedule
+                .as_ref()
+                .map(|all| all.iter().map(|one| span(*one)).collect::<Vec<_>>().join(", ")),
+        ),
         ("timeout", policy.timeout.map(span)),
         ("concurrency", policy.concurrency.map(|number| number.to_string())),
         ("per_second", policy.rate_limit.map(|limit| limit.per_second.to_string())),
@@ -68,7 +74,9 @@ pub(super) fn forget(request: &mut Value, subscriber: &SubscriberView) {
 /// A merge patch (RFC 7396): empty fields become null, which resets them. What the form does not have stays.
 pub(super) fn changed(visit: &Visit, fields: &Query) -> Result<Value, Failure> {
     let text = |name: &str| fields.get(name).map_or(Value::Null, |value| json!(value));
-    let list = |name: &str| Some(lines(fields.get(name))).filter(|all| !all.is_empty()).map_or(Value::Null, |all| json!(all));
+    let list = |name: &str| {
+        Some(lines(fields.get(name))).filter(|all| !all.is_empty()).map_or(Value::Null, |all| json!(all))
+    };
     let mut request = json!({
         "url": text("url"),
         "events": list("events"),
@@ -108,7 +116,9 @@ fn policy(fields: &Query) -> Value {
     let number = |name: &str| match fields.get(name) {
         None => Value::Null,
         // The API says what is wrong with a text.
-        Some(text) => serde_json::from_str::<serde_json::Number>(text).map_or_else(|_| json!(text), Value::Number),
+        Some(text) => {
+            serde_json::from_str::<serde_json::Number>(text).map_or_else(|_| json!(text), Value::Number)
+        }
     };
     let text = |name: &str| fields.get(name).map_or(Value::Null, |value| json!(value));
     let schedule = Some(lines(fields.get("schedule"))).filter(|all| !all.is_empty());
