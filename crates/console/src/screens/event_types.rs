@@ -40,7 +40,6 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
     let columns = [
         ("Event type", ""),
         ("Description", "wide"),
-        ("Group", ""),
         ("Registered", ""),
         ("Schema", ""),
         ("Deliveries, 30 d", "num"),
@@ -52,8 +51,10 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
                 a href=(visit.link(&page_of(event_type))) { (event_type.name) }
                 @if event_type.deprecated { " " (parts::badge("–", "off", "deprecated")) }
             },
-            html! { span.cut { (event_type.description) } },
-            html! { @if event_type.group.is_empty() { (parts::none()) } @else { (event_type.group) } },
+            html! {
+                (event_type.description)
+                @if !event_type.group.is_empty() { @if !event_type.description.is_empty() { br; } small { (event_type.group) } }
+            },
             registered(event_type.registered),
             mode(event_type),
             volume(event_type),
@@ -61,9 +62,13 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
     });
     let main = html! {
         (parts::head(&html! { "Event types" }, &html! {
-            @if visit.may(Scope::TypesWrite) { a.button href=(visit.link("event-types/new")) { "New event type" } }
+            @if visit.may(Scope::TypesWrite) { a.button.primary href=(visit.link("event-types/new")) { "New event type" } }
         }))
-        p.lead { "Registered types, and those that occurred in events of the last 30 days." }
+        p.lead {
+            @if visit.session.is_operator() && visit.chosen.is_none() {
+                "The types that the operator has registered for all tenants. Choose a tenant to see its own, and those that it uses."
+            } @else { "Registered types, and those that occurred in events of the last 30 days." }
+        }
         @if page.data.is_empty() {
             (parts::empty(
                 "No event type yet",
@@ -87,6 +92,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Failure> {
     let page = page_of(&event_type);
     let is_registered = event_type.registered != Registered::Seen;
     let main = html! {
+        (parts::crumbs(&visit, &[(PATH, "Event types")]))
         (parts::head(&html! { (name) }, &html! {
             @if visit.may(Scope::TypesWrite) {
                 a.button href=(visit.link(&format!("{page}/edit"))) { (if is_registered { "Edit" } else { "Register" }) }
@@ -95,15 +101,15 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Failure> {
             }
         }))
         @if !event_type.description.is_empty() { p.lead { (event_type.description) } }
-        (parts::facts(&[
+        div.panel { (parts::facts(&[
             ("Registered", html! { (registered(event_type.registered)) @if event_type.deprecated { " " (parts::badge("–", "off", "deprecated")) } }),
             ("Group", html! { @if event_type.group.is_empty() { (parts::none()) } @else { (event_type.group) } }),
             ("Events that do not match", html! { (explained(event_type.mode)) }),
             ("Deliveries in 30 days", volume(&event_type)),
             ("Created", moment(&visit, event_type.created_at)),
             ("Changed", moment(&visit, event_type.updated_at)),
-        ]))
-        p {
+        ])) }
+        p.under {
             a href=(visit.link(&format!("events?event={}", segment(name)))) { "Events" } " · "
             a href=(visit.link(&format!("deliveries?event={}", segment(name)))) { "Deliveries" } " · "
             a href=(visit.link(&format!("subscribers?event={}", segment(name)))) { "Subscribers" }
@@ -124,6 +130,7 @@ async fn ask_delete(visit: Visit, Path(name): Path<String>) -> Result<Page, Fail
         p { "Its description, schema and example are deleted. Events of the type stay, and are taken as before unless the tenant allows only registered types." }
     };
     let main = html! {
+        (parts::crumbs(&visit, &[(PATH, "Event types"), (&page, event_type.name.as_str())]))
         (parts::head(&html! { "Delete this event type?" }, &html! {}))
         (parts::confirm(&visit, &what, &format!("{page}/delete"), &Query::default(), "Delete the event type", &page))
     };

@@ -58,7 +58,7 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
         ],
     });
     let main = html! {
-        (parts::head(&html! { "Keys" }, &html! { a.button href=(visit.link("keys/new")) { "New key" } }))
+        (parts::head(&html! { "Keys" }, &html! { a.button.primary href=(visit.link("keys/new")) { "New key" } }))
         p.lead { "Programs and people show a key. What it may do is decided by its scopes." }
         @if page.data.is_empty() {
             (parts::empty(
@@ -78,6 +78,7 @@ async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
     let key = read(&visit, &id).await?;
     let path = format!("{PATH}/{}", key.id);
     let main = html! {
+        (parts::crumbs(&visit, &[(PATH, "Keys")]))
         (parts::head(&html! { (key.name) }, &html! {
             @if key.revoked_at.is_none() {
                 a.button.plain href=(visit.link(&format!("{path}/edit"))) { "Edit" }
@@ -85,14 +86,14 @@ async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
                 a.button.plain href=(visit.link(&format!("{path}/revoke"))) data-key="x" { "Revoke…" }
             }
         }))
-        (parts::facts(&[
+        div.panel { (parts::facts(&[
             ("State", state(&visit, &key)),
             ("Id", parts::copied(&key.id.to_string())),
             ("Tenant", html! { @if key.tenant.to_string() == "*" { "every tenant (operator)" } @else { (key.tenant) } }),
             ("Created", html! { (parts::at(key.created_at, visit.now)) " by " (key.created_by) }),
             ("Last used", parts::maybe_ago(key.last_used_at, visit.now)),
             ("Expires", html! { @if let Some(at) = key.expires_at { (parts::at(at, visit.now)) } @else { "never" } }),
-        ]))
+        ])) }
         section.panel { h2 { "What it may do" } ul.words { @for scope in &key.scopes { li { code { (scope) } } } } }
         section.panel { h2 { "How far it reaches" } (limits(&key)) }
         p {
@@ -112,6 +113,7 @@ async fn ask_revoke(visit: Visit, Path(id): Path<String>) -> Result<Page, Failur
         p { "It was last used: " (parts::maybe_ago(key.last_used_at, visit.now)) }
     };
     let main = html! {
+        (parts::crumbs(&visit, &[(PATH, "Keys"), (&path, &key.name)]))
         (parts::head(&html! { "Revoke this key?" }, &html! {}))
         (parts::confirm(&visit, &what, &format!("{path}/revoke"), &Query::default(), "Revoke the key", &path))
     };

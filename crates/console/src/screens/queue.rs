@@ -74,7 +74,7 @@ fn numbers(queue: &QueueStatusView) -> Markup {
         ("Longest wait", wait.unwrap_or_else(|| "none".to_owned()), "of a job that only lacks a worker"),
     ];
     html! {
-        div.numbers { @for (name, value, hint) in numbers { (parts::number(name, &html! { (value) }, &html! { (hint) })) } }
+        div.numbers.five { @for (name, value, hint) in numbers { (parts::number(name, &html! { (value) }, &html! { (hint) })) } }
     }
 }
 

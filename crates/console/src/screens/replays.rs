@@ -58,7 +58,7 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
     });
     let main = html! {
         (parts::head(&html! { "Replays" }, &html! {
-            @if visit.may(Scope::ReplaysWrite) { a.button href=(visit.link("replays/new")) data-key="r" { "New replay…" } }
+            @if visit.may(Scope::ReplaysWrite) { a.button.primary href=(visit.link("replays/new")) data-key="r" { "New replay…" } }
         }))
         p.lead { "A replay delivers again everything that matched a filter when it was started." }
         @if page.data.is_empty() {
@@ -90,7 +90,7 @@ async fn form(visit: Visit) -> Page {
         ..Control::default()
     };
     let main = html! {
-        p.crumbs { a href=(visit.link(PATH)) { "Replays" } }
+        (parts::crumbs(&visit, &[(PATH, "Replays")]))
         (parts::head(&html! { "New replay" }, &html! {}))
         p.lead { "Choose what to deliver again. The next page counts it, and nothing is sent before you confirm." }
         form.stack.panel action=(visit.link("deliveries/replay")) {
@@ -115,7 +115,8 @@ async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
     let may = visit.may(Scope::ReplaysWrite);
     let path = format!("{PATH}/{}", replay.id);
     let main = html! {
-        (parts::head(&html! { "Replay " (parts::short(&replay.id.to_string())) }, &html! {
+        (parts::crumbs(&visit, &[(PATH, "Replays")]))
+        (parts::head(&html! { span { "Replay of " (text::counted(replay.total, "delivery", "deliveries")) } (status(replay.status)) }, &html! {
             @if may && matches!(replay.status, ReplayStatus::Collecting | ReplayStatus::Running) {
                 (parts::action(&visit, &format!("{path}/pause"), "Pause", None))
             }
@@ -130,8 +131,7 @@ async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
             (progress(&replay))
             @if replay.truncated { p { "More matched than the 1,000,000 oldest, which are this replay’s set." } }
         }
-        (parts::facts(&[
-            ("Status", status(replay.status)),
+        div.panel { (parts::facts(&[
             ("Id", parts::copied(&replay.id.to_string())),
             ("Mode", html! { (replay.mode) }),
             ("Filter", filter(&replay.filter)),
@@ -140,7 +140,7 @@ async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
             ("Failed", html! { (text::count(replay.failed)) }),
             ("Started", parts::at(replay.created_at, visit.now)),
             ("Ended", html! { @if let Some(at) = replay.ended_at { (parts::at(at, visit.now)) } @else { (parts::none()) } }),
-        ]))
+        ])) }
         @if !replay.failures.is_empty() {
             section {
                 h2 { "Not delivered" }
@@ -172,6 +172,7 @@ async fn ask_cancel(visit: Visit, Path(id): Path<String>) -> Result<Page, Failur
         p { "What the replay has already made pending is delivered." }
     };
     let main = html! {
+        (parts::crumbs(&visit, &[(PATH, "Replays"), (&path, "Replay")]))
         (parts::head(&html! { "Cancel this replay?" }, &html! {}))
         (parts::confirm(&visit, &what, &format!("{path}/cancel"), &Query::default(), "Cancel the replay", &path))
     };

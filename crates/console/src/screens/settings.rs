@@ -43,12 +43,12 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
         }
         @if shown.is_empty() {
             (parts::empty("No setting is changed", "Every setting has its default.", None))
-        } @else { (rows(&shown)) }
+        } @else { (rows(&shown, only_given)) }
     };
     Ok(visit.page("Settings", Section::Settings, main))
 }
 
-fn rows(settings: &[&ShownSetting]) -> Markup {
+fn rows(settings: &[&ShownSetting], only_given: bool) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Settings" {
             table {
@@ -58,7 +58,7 @@ fn rows(settings: &[&ShownSetting]) -> Markup {
                     @for setting in settings {
                         tr {
                             th scope="row" { code { (setting.name) } }
-                            td.value { (value(setting)) }
+                            td.value { (value(setting, only_given)) }
                             td.wide { (setting.help) }
                         }
                     }
@@ -68,11 +68,11 @@ fn rows(settings: &[&ShownSetting]) -> Markup {
     }
 }
 
-fn value(setting: &ShownSetting) -> Markup {
+fn value(setting: &ShownSetting, only_given: bool) -> Markup {
     html! {
         @if setting.masked { span.quiet { "***" } }
         @else if let Some(value) = &setting.value { code { (value) } }
         @else { (parts::none()) }
-        @if setting.given { " " (parts::badge("•", "wait", "set")) }
+        @if setting.given && !only_given { " " (parts::badge("•", "wait", "set")) }
     }
 }

@@ -49,9 +49,8 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
     let page: List<SubscriberView> = visit.get(API, &visit.query).await?;
     let columns = [
         ("State", ""),
-        ("URL", "wide"),
-        ("Name", ""),
-        ("Events", ""),
+        ("Subscriber", "wide"),
+        ("Event types", "some"),
         ("Failing since", ""),
         ("Changed", ""),
     ];
@@ -59,13 +58,10 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
         id: Some(subscriber.id.to_string()),
         cells: vec![
             state(subscriber),
-            html! { a.cut href=(visit.link(&format!("{PATH}/{}", subscriber.id))) title=(subscriber.url) { (subscriber.url) } },
             html! {
-                span.cut {
-                    @if let Some(uid) = &subscriber.uid { (uid) }
-                    @else if !subscriber.description.is_empty() { (subscriber.description) }
-                    @else { code { (parts::short(&subscriber.id.to_string())) } }
-                }
+                a.clamp href=(visit.link(&format!("{PATH}/{}", subscriber.id))) title=(subscriber.url) { (subscriber.url) }
+                @if let Some(uid) = &subscriber.uid { small { (uid) } }
+                @else if !subscriber.description.is_empty() { small.clamp { (subscriber.description) } }
             },
             patterns(&subscriber.events),
             parts::maybe_ago(subscriber.breaker.failing_since, visit.now),
@@ -74,7 +70,7 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
     });
     let main = html! {
         (parts::head(&html! { "Subscribers" }, &html! {
-            @if visit.may(Scope::SubscribersWrite) { a.button href=(visit.link("subscribers/new")) { "New subscriber" } }
+            @if visit.may(Scope::SubscribersWrite) { a.button.primary href=(visit.link("subscribers/new")) { "New subscriber" } }
         }))
         (filters(&visit))
         @if page.data.is_empty() && visit.query.get("cursor").is_none() { (empty(&visit)) }
@@ -157,7 +153,7 @@ fn patterns(patterns: &[String]) -> Markup {
     const SHOWN: usize = 3;
     let rest = patterns.len().saturating_sub(SHOWN);
     html! {
-        span.cut title=(patterns.join(", ")) {
+        span title=(patterns.join(", ")) {
             (patterns.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", "))
             @if rest > 0 { " +" (rest) }
         }

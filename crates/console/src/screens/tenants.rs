@@ -62,7 +62,7 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
         }
     });
     let main = html! {
-        (parts::head(&html! { "Tenants" }, &html! { a.button href=(visit.link("tenants/new")) { "New tenant" } }))
+        (parts::head(&html! { "Tenants" }, &html! { a.button.primary href=(visit.link("tenants/new")) { "New tenant" } }))
         p.lead { "Each tenant’s events, subscribers and keys are separate from all others." }
         (table("Tenants", &columns, rows))
         (parts::pages(&visit, PATH, page.next_cursor.as_deref()))
@@ -76,6 +76,7 @@ async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
     let deliveries = &tenant.counts.deliveries;
     let age = |age: &Option<String>| html! { @if let Some(age) = age { (age) } @else { span.quiet { "as in the deployment" } } };
     let main = html! {
+        (parts::crumbs(&visit, &[(PATH, "Tenants")]))
         (parts::head(&html! { (tenant.id) }, &html! {
             a.button href=(visit.link(&format!("?tenant={}", tenant.id))) { "Open its console" }
             @if tenant.deletion.is_none() {
@@ -140,6 +141,7 @@ fn confirm(visit: &Visit, tenant: &TenantView, wrong: bool) -> Page {
         ..Control::default()
     };
     let main = html! {
+        (parts::crumbs(visit, &[(PATH, "Tenants"), (&path, tenant.id.as_str())]))
         (parts::head(&html! { "Delete " (tenant.id) "?" }, &html! {}))
         div.panel.confirm {
             p {

@@ -61,6 +61,7 @@ async fn ask(visit: &Visit, verb: &str, effect: &str) -> Result<Page, Failure> {
     let counted = text::counted(count, "dead letter", "dead letters");
     let title = format!("{verb} {counted}");
     let main = html! {
+        (parts::crumbs(visit, &[(PATH, "Dead letters")]))
         (parts::head(&html! { (title) "?" }, &html! {}))
         @if count == 0 {
             (parts::empty("Nothing matches", "No dead letter matches this filter any more.", None))

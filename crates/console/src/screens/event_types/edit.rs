@@ -149,6 +149,7 @@ fn page(
         None => (format!("{PATH}/new"), PATH.to_owned()),
     };
     let main = html! {
+        (parts::crumbs(visit, &[(PATH, "Event types")]))
         (parts::head(&html! { (title) }, &html! {}))
         @if let Some(notice) = notice { p.notice role="status" { (notice) } }
         (refused(problem))

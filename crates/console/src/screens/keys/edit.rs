@@ -114,6 +114,7 @@ fn page(visit: &Visit, key: Option<&KeyView>, given: &Query, problem: Option<&Pr
             .line()
     };
     let main = html! {
+        (parts::crumbs(visit, &[(PATH, "Keys")]))
         (parts::head(&html! { (title) }, &html! {}))
         (refused(problem))
         form.stack method="post" action=(visit.link(&action)) {
@@ -121,7 +122,15 @@ fn page(visit: &Visit, key: Option<&KeyView>, given: &Query, problem: Option<&Pr
                 legend { "Key" }
                 (line("name", "Name", "For people: the program or the person that uses it."))
                 @if key.is_none() && visit.session.is_operator() {
-                    (line("of", "Tenant", "A tenant, or * for an operator’s key. Empty: the tenant that you have chosen."))
+                    @let chosen = visit.chosen.as_ref().map_or("", |tenant| tenant.as_str());
+                    @let of = Control {
+                        name: "of",
+                        label: "Tenant",
+                        value: given.get("of").unwrap_or(chosen),
+                        hint: "The tenant for which it acts, such as default; * for an operator’s key.",
+                        required: true,
+                    };
+                    (of.line())
                 }
                 (line("expires_at", "Expires", "Such as 2027-01-31T00:00:00Z. Empty: never."))
             }

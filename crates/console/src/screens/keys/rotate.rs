@@ -34,6 +34,7 @@ pub(super) async fn ask(visit: Visit, Path(id): Path<String>) -> Result<Page, Fa
         ..Control::default()
     };
     let main = html! {
+        (parts::crumbs(&visit, &[(PATH, "Keys"), (&path, &key.name)]))
         (parts::head(&html! { "Rotate this key" }, &html! {}))
         p.lead { (key.name) }
         form.stack.panel method="post" action=(visit.link(&format!("{path}/rotate"))) {

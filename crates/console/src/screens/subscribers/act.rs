@@ -71,6 +71,7 @@ async fn ask(visit: &Visit, id: &str, action: &str, verb: &str, effect: &str) ->
     };
     let title = format!("{verb} this subscriber");
     let main = html! {
+        (parts::crumbs(visit, &[(PATH, "Subscribers"), (&page, &parts::short(&subscriber.id.to_string()))]))
         (parts::head(&html! { (title) "?" }, &html! {}))
         (parts::confirm(visit, &what, &format!("{page}/{action}"), &Query::default(), &title, &page))
     };

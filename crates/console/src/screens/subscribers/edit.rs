@@ -79,6 +79,7 @@ fn page(
         None => (format!("{PATH}/new"), PATH.to_owned()),
     };
     let main = html! {
+        (parts::crumbs(visit, &[(PATH, "Subscribers")]))
         (parts::head(&html! { (title) }, &html! {}))
         (refused(problem))
         form.stack method="post" action=(visit.link(&action)) {

@@ -14,7 +14,7 @@ fn default() -> Markup {
 }
 
 fn span(span: Span) -> String {
-    text::duration(span.0)
+    text::seconds(span.0.as_secs_f64())
 }
 
 /// The policy.

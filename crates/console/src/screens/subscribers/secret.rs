@@ -9,7 +9,7 @@ use postrider_api::secret::{RotateRequest, SecretsView};
 use postrider_api::subscriber::SubscriberView;
 use zeroize::Zeroizing;
 
-use super::{API, page_of, read};
+use super::{API, PATH, page_of, read};
 use crate::controls::{Control, refused};
 use crate::failure::Failure;
 use crate::form::Form;
@@ -72,6 +72,7 @@ fn form(visit: &Visit, subscriber: &SubscriberView, given: &Query, problem: Opti
         ..Control::default()
     };
     let main = html! {
+        (parts::crumbs(visit, &[(PATH, "Subscribers"), (&page, &parts::short(&subscriber.id.to_string()))]))
         (parts::head(&html! { "Rotate the secret" }, &html! {}))
         p.lead { (subscriber.url) }
         (refused(problem))
@@ -87,6 +88,7 @@ fn form(visit: &Visit, subscriber: &SubscriberView, given: &Query, problem: Opti
 
 fn shown(visit: &Visit, subscriber: &SubscriberView, title: &str, secrets: &SecretsView) -> Page {
     let main = html! {
+        (parts::crumbs(visit, &[(PATH, "Subscribers"), (&page_of(subscriber), &parts::short(&subscriber.id.to_string()))]))
         (parts::head(&html! { (title) }, &html! {}))
         p.lead { (subscriber.url) }
         div.panel {

@@ -42,10 +42,13 @@ pub(super) async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, F
     let changes = Query::default().with("target", subscriber.id).with("limit", 5);
     let changes: Option<AuditList> = visit.get_if_allowed("/v1/audit", &changes).await?;
     let main = html! {
-        (parts::head(&html! { span.cut { (subscriber.url) } }, &actions(&visit, &subscriber)))
-        @if !subscriber.description.is_empty() { p.lead { (subscriber.description) } }
+        (parts::crumbs(&visit, &[("subscribers", "Subscribers")]))
+        (parts::head(&html! { span { (subscriber.url) } (state(&subscriber)) }, &actions(&visit, &subscriber)))
+        p.lead {
+            @if !subscriber.description.is_empty() { (subscriber.description) " · " }
+            (since_when(&visit, &subscriber))
+        }
         div.numbers {
-            (parts::number("State", &html! { span.words { (state(&subscriber)) } }, &since_when(&visit, &subscriber)))
             (health(series.as_ref()))
             (queue(&visit, stats.as_ref(), series.as_ref(), lane.as_ref()))
         }

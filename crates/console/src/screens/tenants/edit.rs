@@ -103,6 +103,7 @@ fn page(visit: &Visit, tenant: Option<&TenantView>, given: &Query, problem: Opti
     };
     let has_proxy = tenant.is_some_and(|tenant| tenant.egress_proxy.is_some());
     let main = html! {
+        (parts::crumbs(visit, &[(PATH, "Tenants")]))
         (parts::head(&html! { (title) }, &html! {}))
         (refused(problem))
         form.stack method="post" action=(visit.link(&action)) {
