@@ -164,7 +164,7 @@ fn top(frame: &Frame<'_>, session: &Session) -> Markup {
     html! {
         header.top {
             a.brand href=(keep("")) { img src=(Asset::Icon.link(base)) alt="" width="22" height="22"; span { "Postrider" } }
-            form.search role="search" action=(base.to("search")) {
+            form.search role="search" aria-label="Find" action=(base.to("search")) {
                 label.unseen for="q" { "Search by id, or by words such as status:dead" }
                 input id="q" name="q" type="search" value=[frame.search] maxlength="500" autocomplete="off" spellcheck="false"
                     placeholder="Search: an id, or status:dead code:5xx type:order.* since:1h";
@@ -174,7 +174,7 @@ fn top(frame: &Frame<'_>, session: &Session) -> Markup {
             details.account {
                 summary {
                     span.who { (session.key_name) }
-                    span.tenant { (tenant.map_or("all tenants", TenantId::as_str)) }
+                    span.tenant { (tenant.map_or("default tenant", TenantId::as_str)) }
                 }
                 div.menu {
                     @if session.is_operator() {

@@ -156,7 +156,7 @@ pub(crate) fn action(visit: &Visit, path: &str, label: &str, key: Option<&str>) 
     }
 }
 
-/// The page that asks before something is done. `path` is below the root, and so is `back`.
+/// The page that asks before something is done that cannot be undone. `path` is below the root, and so is `back`.
 pub(crate) fn confirm(
     visit: &Visit,
     what: &Markup,
@@ -165,13 +165,37 @@ pub(crate) fn confirm(
     button: &str,
     back: &str,
 ) -> Markup {
+    ask(visit, what, path, query, button, back, "danger")
+}
+
+/// The same for something that can be undone.
+pub(crate) fn confirm_harmless(
+    visit: &Visit,
+    what: &Markup,
+    path: &str,
+    query: &Query,
+    button: &str,
+    back: &str,
+) -> Markup {
+    ask(visit, what, path, query, button, back, "primary")
+}
+
+fn ask(
+    visit: &Visit,
+    what: &Markup,
+    path: &str,
+    query: &Query,
+    button: &str,
+    back: &str,
+    tone: &str,
+) -> Markup {
     html! {
         div.panel.confirm {
             (what)
             form method="post" action=(visit.link(path)) {
                 (hidden(visit, query))
                 div.row {
-                    button.danger { (button) }
+                    button class=(tone) { (button) }
                     a.button.plain href=(visit.link(back)) { "Back" }
                 }
             }

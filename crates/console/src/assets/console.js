@@ -113,6 +113,10 @@
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const tones = { good: "--good", bad: "--bad", warn: "--warn", wait: "--accent", off: "--soft" };
   const strokes = ["--accent", "--bad", "--warn", "--good", "--key", "--soft"];
+  const clock = (seconds, span) => {
+    const text = new Date(seconds * 1000).toISOString();
+    return span > 172800 ? text.slice(5, 10) : text.slice(11, 16);
+  };
   const draw = (figure) => {
     const table = figure.querySelector("table");
     const heads = all("thead th", table);
@@ -128,6 +132,7 @@
       }
     }
     const plot = figure.querySelector(".plot");
+    const span = data[0][data[0].length - 1] - data[0][0];
     const unit = figure.dataset.unit;
     const number = (raw) => (raw === null || raw === undefined ? "–" : `${raw.toLocaleString("en")}${unit ? ` ${unit}` : ""}`);
     const axis = { stroke: style("--soft"), grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line") }, font: "11px system-ui" };
@@ -135,7 +140,7 @@
       const color = style(tones[head.dataset.tone] || strokes[index % strokes.length]);
       const dash = index % 3 === 1 ? [6, 3] : index % 3 === 2 ? [2, 3] : [];
       return {
-        label: head.textContent, stroke: color, width: 1.5, dash: stacked ? [] : dash, spanGaps: true, points: { show: false },
+        label: head.textContent, stroke: color, width: 1.5, dash: stacked ? [] : dash, spanGaps: true, points: { show: !stacked, size: 4 },
         fill: stacked ? `${color}55` : undefined,
         value: (_, __, ___, at) => (at === null || at === undefined ? "" : number(data[index + 1][at])),
       };
@@ -144,7 +149,10 @@
       width: plot.clientWidth, height: 190, tzDate: (stamp) => uPlot.tzDate(new Date(stamp * 1000), "Etc/UTC"),
       cursor: { drag: { x: false, y: false } }, legend: { live: true },
       scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, unit ? 0.1 : 1) * 1.1] } },
-      axes: [axis, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => number(tick)) }],
+      axes: [
+        { ...axis, values: (_, ticks) => ticks.map((tick) => clock(tick, span)) },
+        { ...axis, size: 48, values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : tick.toLocaleString("en"))) },
+      ],
       series: [{ label: "UTC", value: (_, stamp) => (stamp === null ? "" : new Date(stamp * 1000).toISOString().slice(5, 16).replace("T", " ")) }, ...series],
     }, shown, plot);
     chart.root.setAttribute("aria-hidden", "true");
@@ -157,12 +165,12 @@
       draw(figure);
     }
   };
-  if (charts.length && window.uPlot) {
-    redraw();
+  // The library is loaded after this script.
+  addEventListener("DOMContentLoaded", () => {
+    if (window.uPlot) redraw();
+    else for (const figure of charts) figure.querySelector("details").open = true;
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  } else {
-    for (const figure of charts) figure.querySelector("details").open = true;
-  }
+  });
 
   // The live tail.
   const tail = one("[data-stream]");
@@ -205,7 +213,7 @@
         const code = kind === "attempt" ? item.response?.status ?? item.error?.kind : item.response_code ?? item.error_kind;
         const what = kind === "attempt" ? `attempt ${item.number}: ${code ?? ""}` : "ended";
         const result = make("span");
-        result.append(badge(item.status), ` ${what}${kind === "attempt" ? ` in ${item.duration_ms} ms` : ""}`);
+        result.append(badge(item.status), ` ${what}${kind === "attempt" ? ` in ${item.duration_ms < 10 ? item.duration_ms.toFixed(1) : Math.round(item.duration_ms)} ms` : ""}`);
         cells.push(kind, item.event, link("deliveries", id), link("subscribers", item.subscriber_id), result);
       }
       for (const cell of cells) {

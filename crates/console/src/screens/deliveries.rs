@@ -52,29 +52,22 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
                 @if let Some(reason) = delivery.dead_reason { br; small { (text::words(reason.as_str())) } }
             },
             html! { (delivery.attempts) },
-            html! { code { (delivery.event_type) } },
+            html! { a href=(visit.link(&format!("events/{}", delivery.event_id))) title=(delivery.event_id) { code { (delivery.event_type) } } },
             parts::id(&visit, "subscribers", delivery.subscriber_id),
-            parts::ago(delivery.created_at, now),
             html! {
-                @match (delivery.ended_at, delivery.next_attempt_at) {
-                    (Some(ended), _) => { (parts::ago(ended, now)) }
-                    (None, Some(next)) => { span.quiet { "next " (parts::ago(next, now)) } }
-                    (None, None) => { (parts::none()) }
-                }
+                (parts::ago(delivery.created_at, now))
+                @if let Some(next) = delivery.next_attempt_at { br; small { "next " (parts::ago(next, now)) } }
             },
-            parts::id(&visit, "events", delivery.event_id),
         ],
     });
     let columns = [
         ("Delivery", ""),
         ("Status", ""),
-        ("Last response", ""),
+        ("Response", ""),
         ("Attempts", "num"),
-        ("Type", ""),
+        ("Event", ""),
         ("Subscriber", ""),
         ("Created", ""),
-        ("Ended", ""),
-        ("Event", ""),
     ];
     let main = html! {
         (parts::head(&html! { "Deliveries" }, &actions(&visit, &filters)))
@@ -101,22 +94,30 @@ fn actions(visit: &Visit, filters: &Query) -> Markup {
 }
 
 fn filter(visit: &Visit, filters: &Query) -> Markup {
+    let is_more = ["dead_reason", "event_id", "until", "min_attempts", "max_attempts"]
+        .iter()
+        .any(|name| filters.get(name).is_some());
     html! {
         form.filters role="search" aria-label="Filter deliveries" {
             (parts::choice(visit, "status", "Status", DeliveryStatus::ALL.iter().map(|status| status.as_str())))
             (parts::field(visit, "response_code", "Response", "503 or 5xx"))
             (parts::choice(visit, "error_kind", "Failure", ErrorKind::ALL.iter().map(|kind| kind.as_str())))
-            (parts::choice(visit, "dead_reason", "Dead because", DeadReason::ALL.iter().map(|reason| reason.as_str())))
             (parts::field(visit, "event", "Type", "order.*"))
             (parts::field(visit, "subscriber_id", "Subscriber", "sub_… or uid"))
-            (parts::field(visit, "event_id", "Event", "evt_…"))
             (parts::field(visit, "since", "Since", "2026-11-28T18:00:00Z"))
-            (parts::field(visit, "until", "Until", "2026-11-28T19:00:00Z"))
-            (parts::field(visit, "min_attempts", "Attempts from", "2"))
-            (parts::field(visit, "max_attempts", "to", "5"))
             @if let Some(tenant) = &visit.chosen { input type="hidden" name="tenant" value=(tenant); }
             button.primary { "Filter" }
             @if !filters.is_empty() { a.button.plain href=(visit.link("deliveries")) { "Clear" } }
+            details open[is_more] {
+                summary { "More filters" }
+                div.more {
+                    (parts::field(visit, "until", "Until", "2026-11-28T19:00:00Z"))
+                    (parts::choice(visit, "dead_reason", "Dead because", DeadReason::ALL.iter().map(|reason| reason.as_str())))
+                    (parts::field(visit, "event_id", "Event", "evt_…"))
+                    (parts::field(visit, "min_attempts", "Attempts from", "2"))
+                    (parts::field(visit, "max_attempts", "to", "5"))
+                }
+            }
         }
     }
 }

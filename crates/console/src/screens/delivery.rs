@@ -78,7 +78,7 @@ fn facts(
     subscriber: Option<&SubscriberView>,
     attempts: &[AttemptView],
 ) -> Markup {
-    let trace = attempts.iter().filter_map(|attempt| attempt.request.as_ref()).find_map(exchange::trace);
+    let trace = exchange::trace(attempts.iter());
     parts::facts(&[
         ("Event", parts::id(visit, "events", delivery.event_id)),
         (
@@ -146,7 +146,7 @@ fn timeline(visit: &Visit, delivery: &DeliveryView, attempts: &[AttemptView]) ->
                 li.wait { h3 { "Next attempt " (parts::ago(next, visit.now)) } p.quiet { (text::moment(next)) " UTC" } }
             }
             @for attempt in attempts {
-                li.(if attempt.error.is_some() { "bad" } else { "good" }) id=(attempt.id) data-row tabindex="-1" {
+                li.(if attempt.error.is_some() { "bad" } else { "good" }) id=(attempt.id) tabindex="-1" {
                     div.panel { (exchange::attempt(attempt, visit.now)) }
                 }
             }

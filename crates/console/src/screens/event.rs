@@ -13,6 +13,7 @@ use postrider_core::key::Scope;
 
 use super::Screen;
 use super::envelope::envelope;
+use super::exchange;
 use crate::failure::Failure;
 use crate::json;
 use crate::layout::Section;
@@ -59,7 +60,7 @@ async fn story(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
     let main = html! {
         p.crumbs { a href=(visit.link("events")) { "Events" } }
         (parts::head(&html! { span { (event.event_type) } code { (parts::copied(&event.id.to_string())) } }, &actions))
-        div.panel { (facts(&visit, &detail)) }
+        div.panel { (facts(&visit, &detail, &attempts)) }
         h2 { "Deliveries" }
         (matrix(&visit, &detail, &attempts, explained.as_ref()))
         @if let Some(explained) = &explained { (others(&visit, &id, explained)) }
@@ -69,7 +70,8 @@ async fn story(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
     Ok(visit.page(&format!("{} · event", event.event_type), Section::Events, main))
 }
 
-fn facts(visit: &Visit, detail: &EventDetail) -> Markup {
+fn facts(visit: &Visit, detail: &EventDetail, attempts: &[Option<AttemptList>]) -> Markup {
+    let trace = exchange::trace(attempts.iter().flatten().flat_map(|list| &list.data));
     let event = &detail.event;
     let found = text::counted(u64::from(event.subscribers_found), "subscriber", "subscribers");
     parts::facts(&[
@@ -83,6 +85,7 @@ fn facts(visit: &Visit, detail: &EventDetail) -> Markup {
             "Given id",
             html! { @if let Some(key) = &event.idempotency_key { (parts::copied(key)) } @else { (parts::none()) } },
         ),
+        ("Trace", html! { @if let Some(trace) = trace { (parts::copied(trace)) } @else { (parts::none()) } }),
         (
             "Channels",
             html! {

@@ -31,10 +31,14 @@ pub(super) fn attempt(attempt: &AttemptView, now: Timestamp) -> Markup {
     }
 }
 
-/// The trace of a request, from its `traceparent`.
-pub(super) fn trace(request: &RequestView) -> Option<&str> {
-    let header = request.headers.iter().find(|header| header.name == "traceparent")?;
-    header.value.split('-').nth(1)
+/// The trace of these attempts, if all of them belong to one, as when whoever dispatched the event began it.
+pub(super) fn trace<'a>(attempts: impl Iterator<Item = &'a AttemptView>) -> Option<&'a str> {
+    let mut traces = attempts.filter_map(|attempt| {
+        let header = attempt.request.as_ref()?.headers.iter().find(|header| header.name == "traceparent")?;
+        header.value.split('-').nth(1)
+    });
+    let first = traces.next()?;
+    traces.all(|trace| trace == first).then_some(first)
 }
 
 /// The time of each phase, as a bar and in words.

@@ -144,16 +144,16 @@ fn numbers(visit: &Visit, seen: &Seen) -> Markup {
     };
     html! {
         div.numbers {
-            (number(deliveries(""), "Deliveries", &text::count(stats.deliveries.total), false, &format!("{} attempts in {span}", text::count(attempts)),
+            (number(deliveries(""), "Deliveries", &text::count(stats.deliveries.total), false, &format!("{} in {span}", text::counted(attempts, "attempt", "attempts")),
                 spark(&line(|point| count(point.attempts.attempts)), "Attempts over time", false)))
-            (number(deliveries("&status=succeeded"), "Attempts that succeed", &share.map_or_else(|| "–".to_owned(), text::percent), share.is_some_and(|share| share < 0.9),
+            (number(deliveries("&status=succeeded"), "Success rate", &share.map_or_else(|| "–".to_owned(), text::percent), share.is_some_and(|share| share < 0.9),
                 &format!("{} failed", text::count(failed)), spark(&line(|point| count(point.attempts.failed)), "Failed attempts over time", true)))
             (number(deliveries("&status=dead"), "Dead letters", &text::count(stats.deliveries.dead), stats.deliveries.dead > 0, &format!("in {span}"),
                 spark(&line(|point| share_failed(point)), "Share of failed attempts over time", true)))
             (number(deliveries("&status=pending"), "Waiting", &text::count(waiting.unwrap_or(stats.deliveries.pending)), false,
                 &waited(stats), spark(&line(|point| millis(point.attempts.latency_ms.p50)), "Median time to the first attempt", false)))
-            (number(deliveries(""), "To the first attempt", &stats.latency_ms.p95.map_or_else(|| "–".to_owned(), |p95| text::millis(count(p95))), false,
-                "95th percentile, from dispatch", spark(&line(|point| millis(point.attempts.latency_ms.p95)), "95th percentile of the time to the first attempt", false)))
+            (number(deliveries(""), "First attempt", &stats.latency_ms.p95.map_or_else(|| "–".to_owned(), |p95| text::millis(count(p95))), false,
+                "p95, from dispatch", spark(&line(|point| millis(point.attempts.latency_ms.p95)), "95th percentile of the time to the first attempt", false)))
         }
     }
 }
@@ -164,7 +164,7 @@ fn waited(stats: &StatsView) -> String {
             let oldest = Duration::try_from_secs_f64(queue.oldest_ready_seconds).unwrap_or_default();
             format!("the oldest for {}", text::duration(oldest))
         }
-        Some(_) => "in the queue, all tenants".to_owned(),
+        Some(_) => "all tenants together".to_owned(),
         None => "pending deliveries".to_owned(),
     }
 }
@@ -205,7 +205,7 @@ fn attention(visit: &Visit, seen: &Seen) -> Vec<Markup> {
 
 fn failing_line(visit: &Visit, subscriber: &SubscriberView) -> Markup {
     let badge = match subscriber.breaker.state {
-        BreakerState::Open => parts::badge("⏻", "bad", "breaker open"),
+        BreakerState::Open => parts::badge("■", "bad", "breaker open"),
         BreakerState::HalfOpen => parts::badge("◔", "warn", "probing"),
         BreakerState::Closed => parts::badge("!", "warn", "failing"),
     };

@@ -46,7 +46,7 @@ async fn ask(visit: Visit) -> Result<Page, Failure> {
             @let count = text::counted(estimate.total, "delivery", "deliveries");
             @let count = if estimate.complete { count } else { format!("at least {count}") };
             @let fields = filters.with("mode", mode.as_str());
-            (parts::confirm(&visit, &what(&visit, &estimate, &count, &filters), "deliveries/replay", &fields, &format!("Replay {count}"), &back))
+            (parts::confirm_harmless(&visit, &what(&visit, &estimate, &count, &filters), "deliveries/replay", &fields, &format!("Replay {count}"), &back))
             (by_subscriber(&visit, &estimate))
         }
     };
@@ -58,15 +58,23 @@ fn modes(visit: &Visit, chosen: ReplayMode) -> Markup {
     let about = |mode: ReplayMode| match mode {
         ReplayMode::Dead => "Dead letters",
         ReplayMode::All => "All that have ended",
-        _ => "Missed: events that subscribers match now and never got",
+        _ => "Missed",
+    };
+    let detail = match chosen {
+        ReplayMode::Dead => "Dead letters that match the filter.",
+        ReplayMode::All => "Every delivery that has ended and matches the filter, also those that succeeded.",
+        _ => {
+            "Events that a subscriber matches now and has no delivery of, because it was created or activated later."
+        }
     };
     html! {
-        p.row {
+        div.row {
             @for mode in ReplayMode::ALL {
                 a.button.plain[*mode != chosen] aria-current=[(*mode == chosen).then_some("true")]
                     href=(visit.link_with("deliveries/replay", &visit.query.with("mode", mode.as_str()))) { (about(*mode)) }
             }
         }
+        p.lead { (detail) }
     }
 }
 
@@ -131,8 +139,8 @@ fn mode(visit: &Visit, query: &Query) -> Result<ReplayMode, Failure> {
 fn request(visit: &Visit, filters: &Query, mode: ReplayMode, dry_run: bool) -> Result<Value, Failure> {
     let mut filter = Map::new();
     for (name, value) in filters.pairs() {
-        // A status means something only among all that have ended.
-        if name == "status" && mode != ReplayMode::All {
+        // The mode says so already.
+        if name == "status" && value == "dead" && mode == ReplayMode::Dead {
             continue;
         }
         let value = if name.ends_with("_attempts") {

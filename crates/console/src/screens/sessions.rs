@@ -29,10 +29,10 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
             cells: vec![
                 html! { (parts::short(&key)) @if is_this { " " span.quiet { "(this session)" } } },
                 parts::ago(Moment(session.created_at), now),
-                parts::ago(Moment(session.last_seen_at), now),
+                parts::ago(Moment(session.last_seen_at.max(session.created_at)), now),
                 parts::ago(Moment(session.expires_at), now),
                 html! { @if let Some(address) = session.address { (address) } @else { (parts::none()) } },
-                html! { span.cut { (session.user_agent) } },
+                html! { small { (session.user_agent) } },
                 html! {
                     form.inline method="post" action=(visit.link("sessions")) {
                         input type="hidden" name="id" value=(session.id);

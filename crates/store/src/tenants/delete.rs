@@ -29,8 +29,9 @@ const ROWS: u32 = 500;
 
 /// The tables with a tenant's data. Attempts go before deliveries and those before events, so that nothing is left without
 /// what it belongs to.
-const TABLES: [Table; 18] = [
+const TABLES: [Table; 19] = [
     Table::whole("api_keys"),
+    Table::whole("sessions"),
     Table::whole("audit"),
     Table::whole("event_types"),
     Table::whole("owner_notices"),

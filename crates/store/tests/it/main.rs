@@ -68,6 +68,7 @@ mod rollup_migration;
 mod secrets;
 #[cfg(test)]
 mod series;
+mod sessions;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]

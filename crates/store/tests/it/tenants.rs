@@ -200,6 +200,8 @@ async fn fill(stage: &Stage, tenant: &TenantId) {
     let auditor = Auditor::new("environment".into(), "environment".into(), None, None);
     let audited = stage.store.audited(Arc::new(auditor));
     audited.create_key(&crate::api_keys::key(stage, Some(tenant)).1).await.unwrap();
+    let first = tenant.as_str().as_bytes()[0];
+    stage.store.create_session(&crate::sessions::session(stage, first, None, Some(tenant))).await.unwrap();
     let (now, second) = (stage.now(), stage.subscribe(tenant, true).await);
     let in_channel = NewSubscriber { channels: Some("a".parse().unwrap()), ..subscriber_of(&["x"]) };
     stage.store.create_subscriber(tenant, in_channel).await.unwrap();

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use http::Method;
-use postrider_testkit::{Answer, Api, Behaviour, Program, Receiver, eventually};
+use postrider_testkit::api::Answer;
+use postrider_testkit::{Api, Behaviour, Program, Receiver, eventually};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -420,7 +421,7 @@ async fn hostile_data_stays_text(browser: &Browser, story: &Story) {
 
 async fn another_tenant_sees_nothing(deployment: &Deployment, url: &str, story: &Story) {
     let key =
-        new_key(&deployment.api, json!({"name": "other", "tenant": "other", "preset": "tenant-admin"})).await;
+        new_key(&deployment.api, json!({"name": "other", "tenant": "other", "preset": "tenant_admin"})).await;
     let browser = Browser::signed_in(url, &key).await;
     for path in pages(story) {
         // Also if it asks for the tenant of the story.
@@ -470,7 +471,7 @@ async fn scopes_are_named(deployment: &Deployment, url: &str) {
 }
 
 async fn sessions_end(deployment: &Deployment, url: &str) {
-    let body = json!({"name": "ends", "tenant": "default", "preset": "viewer"});
+    let body = json!({"name": "ends", "tenant": "default", "preset": "observer"});
     let (status, created) = deployment.api.post("/v1/keys", &body).await;
     assert_eq!(status, 201, "{created}");
     let (key, id) = (text(&created["key"]).to_owned(), text(&created["id"]).to_owned());
@@ -553,7 +554,8 @@ async fn new_key(api: &Api, body: Value) -> String {
 /// The links, forms and files of a page.
 fn attributes(html: &str) -> Vec<String> {
     let of = |name: &str| -> Vec<String> {
-        let values = html.split(&format!(" {name}=\"")).skip(1);
+        let start = format!(" {name}=\"");
+        let values = html.split(start.as_str()).skip(1);
         values.filter_map(|rest| rest.split('"').next()).map(|link| link.replace("&amp;", "&")).collect()
     };
     ["href", "action", "src", "data-stream"].iter().flat_map(|name| of(name)).collect()
