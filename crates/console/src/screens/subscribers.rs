@@ -20,6 +20,7 @@ use crate::links::segment;
 use crate::parts;
 use crate::query::Query;
 use crate::table::{Row, table};
+use crate::text;
 use crate::visit::{Page, Visit};
 
 const PATH: &str = "subscribers";
@@ -47,24 +48,21 @@ pub(super) fn routes(router: Screen) -> Screen {
 
 async fn list(visit: Visit) -> Result<Page, Failure> {
     let page: List<SubscriberView> = visit.get(API, &visit.query).await?;
-    let columns = [
-        ("State", ""),
-        ("Subscriber", "wide"),
-        ("Event types", "some"),
-        ("Failing since", ""),
-        ("Changed", ""),
-    ];
+    let columns = [("State", ""), ("Subscriber", "most"), ("Event types", "some"), ("Changed", "")];
     let rows = page.data.iter().map(|subscriber| Row {
         id: Some(subscriber.id.to_string()),
         cells: vec![
-            state(subscriber),
+            html! {
+                (state(subscriber))
+                @if let Some(reason) = subscriber.deactivation_reason { br; small { (text::words(reason.as_str())) } }
+                @else if let Some(since) = subscriber.breaker.failing_since { br; small { "since " (parts::ago(since, visit.now)) } }
+            },
             html! {
                 a.clamp href=(visit.link(&format!("{PATH}/{}", subscriber.id))) title=(subscriber.url) { (subscriber.url) }
                 @if let Some(uid) = &subscriber.uid { small { (uid) } }
                 @else if !subscriber.description.is_empty() { small.clamp { (subscriber.description) } }
             },
             patterns(&subscriber.events),
-            parts::maybe_ago(subscriber.breaker.failing_since, visit.now),
             parts::ago(subscriber.updated_at, visit.now),
         ],
     });
@@ -131,11 +129,7 @@ fn empty(visit: &Visit) -> Markup {
 /// Whether a subscriber gets its deliveries, and if not, why.
 fn state(subscriber: &SubscriberView) -> Markup {
     if let Some(reason) = subscriber.deactivation_reason {
-        return parts::badge(
-            "–",
-            if reason.as_str() == "requested" { "off" } else { "bad" },
-            &format!("inactive: {reason}"),
-        );
+        return parts::badge("–", if reason.as_str() == "requested" { "off" } else { "bad" }, "inactive");
     }
     if subscriber.paused_at.is_some() {
         return parts::badge("‖", "warn", "paused");

@@ -142,7 +142,7 @@ async fn the_keyboard_is_enough(person: &Person, story: &Story) {
         .wait_for(&format!("location.pathname.endsWith({})", json!(format!("/events/{}", story.event))))
         .await;
     browser.press("/").await;
-    browser.press("status:dead type:order.*").await;
+    browser.press("status:dead type:user.*").await;
     browser.press(keys::ENTER).await;
     browser.wait_for("location.search.includes('status=dead')").await;
     // The second row, which Enter opens.

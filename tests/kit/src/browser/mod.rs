@@ -137,9 +137,9 @@ impl Browser {
         self.driver.call(Method::POST, "execute/async", Some(&body)).await
     }
 
-    /// Waits until an expression of JavaScript is true.
+    /// Waits until an expression of JavaScript is true on a page that has loaded.
     pub async fn wait_for(&self, expression: &str) {
-        let script = format!("return Boolean({expression})");
+        let script = format!("return document.readyState === 'complete' && Boolean({expression})");
         self.until(expression, async || (self.run(&script).await == json!(true)).then_some(())).await;
     }
 

@@ -122,7 +122,7 @@ fn page(visit: &Visit, key: Option<&KeyView>, given: &Query, problem: Option<&Pr
                 legend { "Key" }
                 (line("name", "Name", "For people: the program or the person that uses it."))
                 @if key.is_none() && visit.session.is_operator() {
-                    @let chosen = visit.chosen.as_ref().map_or("", |tenant| tenant.as_str());
+                    @let chosen = visit.chosen.as_ref().map_or("default", |tenant| tenant.as_str());
                     @let of = Control {
                         name: "of",
                         label: "Tenant",

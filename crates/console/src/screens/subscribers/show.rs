@@ -88,7 +88,9 @@ fn actions(visit: &Visit, subscriber: &SubscriberView) -> Markup {
 fn since_when(visit: &Visit, subscriber: &SubscriberView) -> Markup {
     let breaker = &subscriber.breaker;
     html! {
-        @if let Some(at) = subscriber.deactivated_at { "since " (parts::ago(at, visit.now)) }
+        @if let Some(at) = subscriber.deactivated_at {
+            @if let Some(reason) = subscriber.deactivation_reason { (text::words(reason.as_str())) ", " }
+            "since " (parts::ago(at, visit.now)) }
         @else if let Some(at) = subscriber.paused_at { "since " (parts::ago(at, visit.now)) }
         @else if let Some(until) = breaker.open_until { "tries again " (parts::ago(until, visit.now)) }
         @else if let Some(since) = breaker.failing_since {
