@@ -106,7 +106,7 @@ fn empty(filter: &Query) -> Markup {
 }
 
 fn grouped(visit: &Visit, filter: &Query, groups: &Groups) -> Markup {
-    let columns = [("Subscriber", "most"), ("Why", ""), ("Dead letters", "num"), ("Newest", ""), ("", "act")];
+    let columns = [("Subscriber", "most"), ("Why", ""), ("Count", "num"), ("Newest", ""), ("", "act")];
     let rows = groups.all.iter().map(|group| {
         let id = group.subscriber.to_string();
         let only = filter.with("subscriber_id", &id).with("reason", group.reason.as_str());
@@ -163,7 +163,7 @@ fn rows(visit: &Visit, deliveries: &[DeliveryView]) -> Markup {
         ("Delivery", ""),
         ("Why", ""),
         ("Attempts", "num"),
-        ("Event type", "wide"),
+        ("Event type", "some"),
         ("Event", ""),
         ("Subscriber", ""),
         ("Died", ""),

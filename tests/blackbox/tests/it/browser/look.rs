@@ -2,6 +2,7 @@
 //! accessible, and the browser has no complaint.
 
 use std::path::Path;
+use std::process::Command;
 use std::{env, fs};
 
 use postrider_testkit::browser::Scheme;
@@ -70,7 +71,9 @@ pub(super) async fn every_screen(person: &Person, story: &Story) {
             );
             if let Some(folder) = pictures.as_ref().filter(|_| SHOWN.contains(&(name, dark))) {
                 let file = Path::new(folder).join(format!("{name}{}.png", if dark { "-dark" } else { "" }));
-                fs::write(file, browser.picture(HEIGHT + HEIGHT / 2).await).expect("a picture");
+                fs::write(&file, browser.picture(HEIGHT + HEIGHT / 4).await).expect("a picture");
+                // A third of the bytes, where it is installed.
+                let _ = Command::new("pngquant").args(["--force", "--ext=.png", "64"]).arg(&file).status();
             }
         }
         browser.prefer(Scheme::Light).await;

@@ -33,7 +33,10 @@ impl Story {
         });
         receiver.on("/failing", Behaviour::Sequence(answers.collect()));
         receiver.on("/slow", Behaviour::Status(200).after(Duration::from_millis(20)));
-        let long = format!("/failing?channel={}", "a-very-long-value-".repeat(12));
+        let long = format!(
+            "/failing?account=acme-eu-central-1&stage=production&callback={}",
+            "0123456789abcdef".repeat(8)
+        );
         let failing = subscribe_with(
             api,
             json!({
@@ -126,7 +129,7 @@ impl Story {
     /// What another tenant must not see on any page.
     pub(super) fn secrets(&self) -> Vec<String> {
         let ids = [&self.event, &self.failing, &self.working, &self.dead, &self.replay, &self.key];
-        let words = ["a-very-long-value", "Customer relations", "Ada Lovelace", "shop backend"];
+        let words = ["acme-eu-central-1", "Customer relations", "Ada Lovelace", "shop backend"];
         ids.into_iter().cloned().chain(words.map(str::to_owned)).collect()
     }
 
