@@ -165,7 +165,7 @@ impl Token {
 
     /// The text for the cookie.
     pub fn text(&self) -> Zeroizing<String> {
-        Zeroizing::new(hex::encode(&*self.0))
+        Zeroizing::new(hex::encode(*self.0))
     }
 }
 

@@ -46,6 +46,8 @@ impl Asset {
     }
 }
 
+const CACHED: &str = "public, max-age=31536000, immutable";
+
 pub(crate) async fn asset(Path(name): Path<String>) -> Response {
     let Some(place) = NAMES.iter().position(|known| *known == name) else {
         return (StatusCode::NOT_FOUND, "no such file\n").into_response();
@@ -56,7 +58,6 @@ pub(crate) async fn asset(Path(name): Path<String>) -> Response {
         "svg" => "image/svg+xml",
         _ => "text/javascript; charset=utf-8",
     };
-    const CACHED: &str = "public, max-age=31536000, immutable";
     let headers: [(HeaderName, HeaderValue); 2] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static(CACHED)),

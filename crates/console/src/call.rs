@@ -12,8 +12,8 @@ use crate::failure::{Failure, problem};
 use crate::query::Query;
 use crate::visit::Visit;
 
-/// The largest answer that a page reads. Events have up to 1 MiB by default, and up to 64 MiB if the server is told so.
-const LARGEST: usize = 80 * 1024 * 1024;
+/// The largest answer that a page reads. Events have up to 1 MiB by default.
+const LARGEST: usize = 8 * 1024 * 1024;
 
 impl Visit {
     /// Reads something from the API, such as `/v1/events` with `limit`.
@@ -73,7 +73,10 @@ impl Visit {
             Err(_) => {
                 return Err(Failure::new(
                     self,
-                    problem(StatusCode::BAD_GATEWAY, "the answer of the API was cut short"),
+                    problem(
+                        StatusCode::BAD_GATEWAY,
+                        "what the API answers is too large for a page, or was cut short; ask the API itself",
+                    ),
                 ));
             }
         };

@@ -1,5 +1,7 @@
 //! Charts: a sparkline as SVG, and tables that the script draws.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 /// The size of a sparkline's coordinates.
@@ -16,7 +18,8 @@ pub(crate) fn spark(values: &[f64], label: &str, bad: bool) -> Markup {
     for value in values {
         let y = HEIGHT - 1.0 - (value / most).clamp(0.0, 1.0) * (HEIGHT - 3.0);
         line.push_str(if line.is_empty() { "M" } else { "L" });
-        line.push_str(&format!("{x:.1} {y:.1}"));
+        // Writing to a string does not fail.
+        let _ = write!(line, "{x:.1} {y:.1}");
         x += step;
     }
     let area = format!("{line}L{WIDTH} {HEIGHT}L0 {HEIGHT}Z");

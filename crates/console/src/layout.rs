@@ -100,7 +100,7 @@ pub(crate) fn notice(word: &str) -> Option<&'static str> {
 }
 
 /// Renders a page.
-pub(crate) fn page(frame: &Frame<'_>, main: Markup) -> Markup {
+pub(crate) fn page(frame: &Frame<'_>, main: &Markup) -> Markup {
     let Frame { base, title, section, session, .. } = *frame;
     html! {
         (DOCTYPE)

@@ -119,7 +119,7 @@ pub(crate) fn empty(title: &str, hint: &str, curl: Option<&str>) -> Markup {
             h2 { (title) }
             p { (hint) }
             @if let Some(curl) = curl {
-                div.sample { pre tabindex="0" { (curl) } button.copy type="button" data-copy=(curl) hidden { "Copy" } }
+                div.sample { pre tabindex="0" { (curl) } button.copy type="button" data-copy="" hidden { "Copy" } }
             }
         }
     }

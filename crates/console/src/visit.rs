@@ -75,6 +75,7 @@ impl Visit {
         self.page_with(StatusCode::OK, title, section, main)
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "a screen has just made it")]
     pub(crate) fn page_with(&self, status: StatusCode, title: &str, section: Section, main: Markup) -> Page {
         let frame = Frame {
             base: self.base,
@@ -85,7 +86,7 @@ impl Visit {
             search: self.query.get("q").filter(|_| self.path() == "search"),
             notice: self.notice.as_deref(),
         };
-        Page { status, html: layout::page(&frame, main).into_string() }
+        Page { status, html: layout::page(&frame, &main).into_string() }
     }
 
     /// Sends the browser to another page. `notice` is shown there, see `layout::notice`.

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use axum::routing::get;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use hyper::service::Service as _;
@@ -42,6 +43,11 @@ const LONGEST_KEY: usize = 500;
 /// The routes of the console. `api` answers its calls.
 pub(crate) fn routes(state: ApiState, api: Router) -> Router {
     postrider_console::routes(Arc::new(Pages { state, api: TowerToHyperService::new(api) }))
+}
+
+/// The way to the console from the root of an address of its own.
+pub(crate) fn way_in() -> Router {
+    Router::new().route("/", get(async || (StatusCode::SEE_OTHER, [(header::LOCATION, "console")])))
 }
 
 struct Pages {

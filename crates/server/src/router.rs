@@ -44,7 +44,7 @@ pub(crate) struct Routers {
 
 pub(crate) fn routers(config: Config, parts: Parts) -> Result<Routers, ConfigError> {
     config.validate()?;
-    let console = config.console;
+    let console = cfg!(feature = "console") && config.console;
     let apart = console && config.console_listen.is_some();
     let telemetry = parts.telemetry.clone();
     let observer = Observer { ids: parts.store.ids().clone(), log: config.log_requests };
@@ -64,25 +64,29 @@ pub(crate) fn routers(config: Config, parts: Parts) -> Result<Routers, ConfigErr
         .merge(docs::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method);
-    let observed = middleware::from_fn_with_state(observer, observed);
-    let console = console.then(|| console_routes(state, api.clone().layer(observed.clone()))).flatten();
+    let watching = middleware::from_fn_with_state(observer, observed);
+    let console = console.then(|| console_routes(state, api.clone().layer(watching.clone())));
     let (api, console) = match console {
-        Some(console) if apart => (api, Some(console.fallback(no_route).layer(observed.clone()))),
+        Some(console) if apart => {
+            (api, Some(way_in().merge(console).fallback(no_route).layer(watching.clone())))
+        }
         Some(console) => (api.merge(console), None),
         None => (api, None),
     };
-    Ok(Routers { api: api.layer(observed), console, viewers })
+    Ok(Routers { api: api.layer(watching), console, viewers })
 }
 
-/// The console, which calls `api` in this process.
 #[cfg(feature = "console")]
-fn console_routes(state: ApiState, api: Router) -> Option<Router> {
-    Some(crate::console::routes(state, api))
+use crate::console::{routes as console_routes, way_in};
+
+#[cfg(not(feature = "console"))]
+fn console_routes(_: ApiState, _: Router) -> Router {
+    Router::new()
 }
 
 #[cfg(not(feature = "console"))]
-fn console_routes(_: ApiState, _: Router) -> Option<Router> {
-    None
+fn way_in() -> Router {
+    Router::new()
 }
 
 /// The OpenAPI description that the server answers at `/openapi.json`, as JSON.

@@ -91,7 +91,7 @@ impl Store {
         let transaction = self.database.begin().await?;
         let values: [Value; 9] = [
             session.id.to_vec().into(),
-            session.key.map(|key| key.uuid()).into(),
+            session.key.map(postrider_core::Id::uuid).into(),
             session.key_hash.as_bytes().to_vec().into(),
             session.tenant.as_ref().map(|tenant| tenant.as_str().to_owned()).into(),
             session.created_at.millis().into(),

@@ -56,7 +56,9 @@
   };
   for (const button of all("[data-copy]")) {
     button.hidden = false;
-    button.addEventListener("click", () => copy(button.dataset.copy, button));
+    // Without a text: that of the block beside it.
+    const text = () => button.dataset.copy || button.parentElement.querySelector("pre").textContent;
+    button.addEventListener("click", () => copy(text(), button));
   }
 
   // Keys.

@@ -77,7 +77,7 @@ async fn simulated(visit: &Visit, delivery: &DeliveryView) -> Result<String, Fai
 }
 
 fn sample(command: &str) -> maud::Markup {
-    html! { div.sample { pre.wrap tabindex="0" { (command) } button.copy type="button" data-copy=(command) data-key="c" hidden { "Copy" } } }
+    html! { div.sample { pre.wrap tabindex="0" { (command) } button.copy type="button" data-copy="" data-key="c" hidden { "Copy" } } }
 }
 
 fn command(method: &str, url: &str, headers: &[HeaderView], body: Option<&str>) -> String {

@@ -9,8 +9,8 @@ use maud::{Markup, html};
 use postrider_api::attempt::{AttemptList, AttemptView};
 use postrider_api::delivery::DeliveryView;
 use postrider_api::subscriber::SubscriberView;
-use postrider_core::DeliveryStatus;
 use postrider_core::key::Scope;
+use postrider_core::{DeliveryStatus, ErrorKind};
 
 use super::Screen;
 use super::exchange;
@@ -108,7 +108,7 @@ fn facts(
             "Ended",
             html! { @if let Some(ended) = delivery.ended_at { (parts::at(ended, visit.now)) } @else { (parts::none()) } },
         ),
-        ("Last response", parts::code(delivery.response_code, delivery.error_kind.map(|kind| kind.as_str()))),
+        ("Last response", parts::code(delivery.response_code, delivery.error_kind.map(ErrorKind::as_str))),
         (
             "Dead because",
             html! { @if let Some(reason) = delivery.dead_reason { (text::words(reason.as_str())) } @else { (parts::none()) } },

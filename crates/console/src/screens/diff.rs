@@ -131,5 +131,5 @@ fn response(attempt: &AttemptView) -> String {
 }
 
 fn headers(headers: &[HeaderView]) -> String {
-    headers.iter().map(|header| format!("{}: {}\n", header.name, header.value)).collect()
+    headers.iter().fold(String::new(), |text, header| text + &header.name + ": " + &header.value + "\n")
 }

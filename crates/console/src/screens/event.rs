@@ -27,6 +27,9 @@ pub(super) fn routes(router: Screen) -> Screen {
     router.route("/console/events/{id}", get(story)).route("/console/events/{id}/erase", get(ask).post(erase))
 }
 
+/// The largest envelope that the page shows.
+const LARGEST: usize = 256 * 1024;
+
 /// Of how many deliveries the matrix shows each attempt.
 const IN_MATRIX: usize = 10;
 
@@ -227,11 +230,15 @@ fn body(detail: &EventDetail) -> Markup {
             Some(PayloadGone::Hidden) => { p.quiet { "This session’s key has no scope " code { "payloads:read" } "." } }
             None => {
                 @let raw = envelope(detail);
-                (json::shown(&raw))
-                details {
-                    summary { "As stored, " (text::count(raw.len() as u64)) " bytes" }
-                    pre.body.wrap tabindex="0" { (raw) }
-                    p { button.copy type="button" data-copy=(raw) hidden { "Copy" } }
+                @if raw.len() > LARGEST {
+                    p.quiet { "The envelope has " (text::count(raw.len() as u64)) " bytes, too many for a page. "
+                        code { "GET /v1/events/" (detail.event.id) } " answers it." }
+                } @else {
+                    (json::shown(&raw))
+                    details {
+                        summary { "As stored, " (text::count(raw.len() as u64)) " bytes" }
+                        div.sample { pre.body.wrap tabindex="0" { (raw) } button.copy type="button" data-copy="" hidden { "Copy" } }
+                    }
                 }
             }
         }

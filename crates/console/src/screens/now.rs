@@ -149,7 +149,7 @@ fn numbers(visit: &Visit, seen: &Seen) -> Markup {
             (number(deliveries("&status=succeeded"), "Success rate", &share.map_or_else(|| "–".to_owned(), text::percent), share.is_some_and(|share| share < 0.9),
                 &format!("{} failed", text::count(failed)), spark(&line(|point| count(point.attempts.failed)), "Failed attempts over time", true)))
             (number(deliveries("&status=dead"), "Dead letters", &text::count(stats.deliveries.dead), stats.deliveries.dead > 0, &format!("in {span}"),
-                spark(&line(|point| share_failed(point)), "Share of failed attempts over time", true)))
+                spark(&line(share_failed), "Share of failed attempts over time", true)))
             (number(deliveries("&status=pending"), "Waiting", &text::count(waiting.unwrap_or(stats.deliveries.pending)), false,
                 &waited(stats), spark(&line(|point| millis(point.attempts.latency_ms.p50)), "Median time to the first attempt", false)))
             (number(deliveries(""), "First attempt", &stats.latency_ms.p95.map_or_else(|| "–".to_owned(), |p95| text::millis(count(p95))), false,

@@ -58,12 +58,12 @@ fn modes(visit: &Visit, chosen: ReplayMode) -> Markup {
     let about = |mode: ReplayMode| match mode {
         ReplayMode::Dead => "Dead letters",
         ReplayMode::All => "All that have ended",
-        _ => "Missed",
+        ReplayMode::Missed => "Missed",
     };
     let detail = match chosen {
         ReplayMode::Dead => "Dead letters that match the filter.",
         ReplayMode::All => "Every delivery that has ended and matches the filter, also those that succeeded.",
-        _ => {
+        ReplayMode::Missed => {
             "Events that a subscriber matches now and has no delivery of, because it was created or activated later."
         }
     };

@@ -1,6 +1,6 @@
 //! The sessions that a key has, and ending them.
 
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::get;
 use maud::html;
 use postrider_api::Moment;
@@ -68,5 +68,4 @@ async fn revoke(visit: Visit, form: Form) -> Result<Response, Failure> {
         Ok(false) => Err(Failure::missing(&visit, "There is no such session.")),
         Err(problem) => Err(Failure::new(&visit, problem)),
     }
-    .map(|response| response.into_response())
 }

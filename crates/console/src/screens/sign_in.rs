@@ -98,5 +98,5 @@ fn page(status: StatusCode, parts: &Parts, next: Option<&str>, problem: Option<&
         search: None,
         notice: None,
     };
-    Page { status, html: layout::page(&frame, main).into_string() }
+    Page { status, html: layout::page(&frame, &main).into_string() }
 }

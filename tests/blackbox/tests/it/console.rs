@@ -528,6 +528,7 @@ async fn it_can_have_an_address_of_its_own(deployment: &Deployment) {
     let address = apart.process.wait_for_address(is_console, DEADLINE).await;
     let browser = Browser::signed_in(&format!("http://{address}"), ADMIN_KEY).await;
     assert!(browser.page("/console/events").await.contains("order.created"));
+    assert_eq!(browser.get("/").await.header("location"), Some("console"));
     assert_eq!(browser.get("/v1/events").await.status, 404, "the API is not there");
     let api = Browser::new(&format!("http://{}", apart.api_address().await));
     assert_eq!(api.get("/console/login").await.status, 404, "and the console not here");

@@ -190,7 +190,10 @@ async fn an_ephemeral_dev_leaves_nothing_behind() {
         let mut process = program.start();
         process.wait_for_line(|line| line.starts_with('{'), DEADLINE).await;
         let ready: Value = serde_json::from_str(&process.stdout()[0]).unwrap();
-        assert!(!text(&ready["url"]).ends_with('/') && ready.get("console").is_some(), "{ready}");
+        assert!(
+            !text(&ready["url"]).ends_with('/') && text(&ready["console"]).ends_with("/console"),
+            "{ready}"
+        );
         let api = Api::new(text(&ready["url"]), text(&ready["key"])).described().await;
         dispatch_with(&api, json!({"event": "order.created", "data": {}})).await;
         assert_ne!(std::fs::read_dir(place.path()).unwrap().count(), 0, "its folder is there");
