@@ -50,7 +50,7 @@ const TOO_WIDE: &str = "
 /// Finds violations. In the dark only contrast differs.
 const AXE: &str = "
     const options = DARK ? {runOnly: ['color-contrast']} : {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']};
-    const found = await axe.run(document, {...options, resultTypes: ['violations']});
+    const found = await axe.run(document, {...options, resultTypes: ['violations'], iframes: false, preload: false});
     return found.violations.map(({id, help, nodes}) => `${id}: ${help}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 200)).join(' | ')}`);";
 
 pub(super) async fn every_screen(person: &Person, story: &Story) {
