@@ -43,7 +43,7 @@ pub(super) async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, F
     let changes: Option<AuditList> = visit.get_if_allowed("/v1/audit", &changes).await?;
     let main = html! {
         (parts::crumbs(&visit, &[("subscribers", "Subscribers")]))
-        (parts::head(&html! { span { (subscriber.url) } (state(&subscriber)) }, &actions(&visit, &subscriber)))
+        (parts::head(&html! { span.address title=(subscriber.url) { (subscriber.url) } (state(&subscriber)) }, &actions(&visit, &subscriber)))
         p.lead {
             @if !subscriber.description.is_empty() { (subscriber.description) " · " }
             (since_when(&visit, &subscriber))
