@@ -3,7 +3,7 @@
 //! - [`database`]: a fresh, migrated database for each test
 //! - [`receiver`]: an HTTP server that records requests and behaves as configured
 //! - [`process`]: Postrider's programs, as a user would start them
-//! - [`browser`]: Chromium, driven over WebDriver
+//! - [`browser`]: Chromium, driven over `WebDriver`
 //! - [`pgbouncer`]: PgBouncer before the database
 //! - [`explain`]: the plans that PostgreSQL used, and what is wrong with them
 //! - [`faulty`]: a disk that fails on command, under one program

@@ -1,4 +1,4 @@
-//! The driver of the browser: its process, and the session of WebDriver that it serves.
+//! The driver of the browser: its process, and the session of `WebDriver` that it serves.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,7 +30,7 @@ const BROWSERS: [&str; 3] = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "
 const STARTED: &str = "ChromeDriver was started successfully on port ";
 
 /// How long the driver and the browser may take to start on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// How long one call may take. A page must load in less.
 const CALL: Duration = Duration::from_secs(30);
@@ -85,11 +85,9 @@ impl Driver {
 
     /// Makes one call of the session, which must succeed, and returns its value.
     pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
-        match timeout(CALL, self.try_call(method, path, body)).await {
-            Ok(Ok(value)) => value,
-            Ok(Err(error)) => panic!("{error}"),
-            Err(_) => panic!("the browser did not answer {path} within {CALL:?}"),
-        }
+        let answer = timeout(CALL, self.try_call(method, path, body)).await;
+        let Ok(answer) = answer else { panic!("the browser did not answer {path} within {CALL:?}") };
+        answer.unwrap_or_else(|error| panic!("{error}"))
     }
 
     async fn try_call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, String> {

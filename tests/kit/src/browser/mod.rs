@@ -1,4 +1,4 @@
-//! Chromium without a window, driven over WebDriver.
+//! Chromium without a window, driven over `WebDriver`.
 //!
 //! Without Chromium and its driver (Debian's `chromium-driver`), [`Browser::start`] returns `None` and prints that the test
 //! is skipped.
@@ -23,7 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// The name under which WebDriver wraps the id of an element.
+/// The name under which `WebDriver` wraps the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Keys that are not characters, for [`Browser::press`].

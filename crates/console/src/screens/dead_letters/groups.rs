@@ -1,6 +1,7 @@
 //! The newest dead letters, grouped by subscriber and reason.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use postrider_api::Moment;
 use postrider_api::delivery::{DeliveryList, DeliveryView};
@@ -63,13 +64,12 @@ pub(super) async fn read(visit: &Visit, filter: &Query) -> Result<Groups, Failur
             if names.len() == NAMED {
                 break;
             }
-            if !names.contains_key(&group.subscriber) {
-                let path = format!("/v1/subscribers/{}", group.subscriber);
-                let found: Option<SubscriberView> = visit.get_if_allowed(&path, &Query::default()).await?;
-                // A deleted one has no URL any more.
-                if let Some(found) = found {
-                    names.insert(group.subscriber, found.url);
-                }
+            let Entry::Vacant(name) = names.entry(group.subscriber) else { continue };
+            let path = format!("/v1/subscribers/{}", group.subscriber);
+            let found: Option<SubscriberView> = visit.get_if_allowed(&path, &Query::default()).await?;
+            // A deleted one has no URL any more.
+            if let Some(found) = found {
+                name.insert(found.url);
             }
         }
     }

@@ -11,8 +11,8 @@ use postrider_api::queue::{LaneList, LaneView};
 use postrider_api::series::SeriesView;
 use postrider_api::stats::StatsView;
 use postrider_api::subscriber::SubscriberView;
-use postrider_core::Timestamp;
 use postrider_core::key::Scope;
+use postrider_core::{ErrorKind, Timestamp};
 
 use super::{fields, page_of, patterns, read, state};
 use crate::chart;
@@ -207,7 +207,7 @@ fn latest(visit: &Visit, own: &Query, deliveries: &DeliveryList) -> Markup {
             parts::status(delivery.status),
             parts::id(visit, "deliveries", delivery.id),
             html! { span.cut { (delivery.event_type) } },
-            parts::code(delivery.response_code, delivery.error_kind.map(|kind| kind.as_str())),
+            parts::code(delivery.response_code, delivery.error_kind.map(ErrorKind::as_str)),
             html! { (delivery.attempts) },
             parts::ago(delivery.created_at, visit.now),
         ],
