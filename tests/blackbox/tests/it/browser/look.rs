@@ -12,7 +12,7 @@ use super::story::Story;
 use super::{HEIGHT, Person, WIDTH};
 
 /// Where the pictures for `docs/console.md` go, if anywhere.
-const PICTURES: &str = "POSTRIDER_SCREENSHOTS";
+const PICTURES: &str = "POSTRIDER_TEST_SCREENSHOTS";
 
 /// The screens that `docs/console.md` shows; `true` for a dark one.
 const SHOWN: [(&str, bool); 17] = [
