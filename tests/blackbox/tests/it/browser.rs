@@ -65,6 +65,7 @@ async fn the_console_works_in_a_browser() {
     the_keyboard_is_enough(&person, &story).await;
     the_tail_shows_an_event_within_a_second(&person, &story).await;
     forms_change_what_they_show(&person, &story).await;
+    dead_letters_are_requeued(&person, &story).await;
     look::every_screen(&person, &story).await;
     // Last, because nothing is dead afterwards.
     all_that_match_are_replayed(&person, &story).await;
@@ -230,6 +231,22 @@ async fn forms_change_what_they_show(person: &Person, story: &Story) {
         "{made}"
     );
     person.complains_of_nothing("filling forms in").await;
+}
+
+/// A group of dead letters, whose count is confirmed. They fail again.
+async fn dead_letters_are_requeued(person: &Person, story: &Story) {
+    let browser = &person.browser;
+    let dead = story.dead().await.len();
+    let sent = story.receiver.requests_to("/failing").len();
+    person.open("/dead-letters").await;
+    browser.click("td.act a[href*=requeue]").await;
+    browser.wait_for_text(&format!("Requeue {dead} dead letters")).await;
+    browser.click(".confirm button").await;
+    browser.wait_for_text("The dead letters are pending again.").await;
+    // Each has two attempts.
+    story.receiver.wait_for_path("/failing", sent + 2 * dead, DEADLINE).await;
+    eventually(DEADLINE, async || (story.dead().await.len() == dead).then_some(())).await;
+    person.complains_of_nothing("requeueing dead letters").await;
 }
 
 /// The count that is confirmed is the count that is delivered, whatever dies in between.
