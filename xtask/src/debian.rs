@@ -39,6 +39,12 @@ pub(crate) const REDIS: Package = Package {
     ],
 };
 
+/// Chromium and its driver, for the tests of the console in a browser.
+pub(crate) const CHROMIUM: Package = Package {
+    name: "chromium-driver",
+    files: &["/usr/bin/chromedriver", "/usr/lib/chromium/chromedriver", "/usr/local/bin/chromedriver"],
+};
+
 /// Installs a package with apt-get, if its files are missing and that is allowed. A failure is not an error.
 pub(crate) fn install_if_missing(package: &Package) {
     let Package { name, files } = package;

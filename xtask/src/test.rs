@@ -10,7 +10,7 @@ use crate::{
     Error,
     cargo::{cargo, status_of, without_own_variables, workspace_root},
     chaos,
-    debian::{self, FAKETIME, NGINX, REDIS},
+    debian::{self, CHROMIUM, FAKETIME, NGINX, REDIS},
     pgbouncer::{self, PGBOUNCERS_VARIABLE},
     postgres::{Durability, Options, Postgres, URL_VARIABLE, with_version},
 };
@@ -59,6 +59,7 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
     }
     if everything || names(BLACKBOX) {
         debian::install_if_missing(&FAKETIME);
+        debian::install_if_missing(&CHROMIUM);
         let mut build = cargo(&root);
         build.args(["build", "--workspace", "--bins", "--tests"]).args(build_arguments(cargo_arguments));
         let status = status_of(&mut build)?;

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use postrider_core::{Keyring, Random as _, SystemRandom};
-use postrider_program::{StartError, Transforms};
+use postrider_program::{Given, StartError};
 use postrider_settings::SecretKeyArgs;
 
 use crate::data_folder::{DataFolder, FileError};
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     whole: WholeArgs,
 }
 
-pub(crate) async fn run(mut args: Args, transforms: Transforms) -> Result<(), StartError> {
+pub(crate) async fn run(mut args: Args, given: Given) -> Result<(), StartError> {
     refuse_settings_without_effect()?;
     let temporary = args.ephemeral.then(|| tempfile::Builder::new().prefix("postrider-").tempdir());
     let temporary = temporary.transpose()?;
@@ -65,7 +65,7 @@ pub(crate) async fn run(mut args: Args, transforms: Transforms) -> Result<(), St
     args.whole.delivery.allow_nets.extend(["127.0.0.0/8".parse::<ipnet::IpNet>()?, "::1/128".parse()?]);
 
     // SQLite has one connection.
-    let whole = Whole::configure(args.whole, transforms, 1)?;
+    let whole = Whole::configure(args.whole, given, 1)?;
     let store = embedded::open(&args.data, keyring).await?;
     // The new one, if it replaces an old one.
     let shown = admin_key.rsplit(',').next().unwrap_or_default().trim();

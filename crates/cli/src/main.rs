@@ -81,11 +81,11 @@ enum Command {
 fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    let status = postrider_program::main(Program::Whole, |args: Args, transforms| async move {
+    let status = postrider_program::main(Program::Whole, |args: Args, given| async move {
         match args.command {
             Command::Demo => demo::run().await,
-            Command::Serve(args) => serve::run(*args, transforms).await,
-            Command::Dev(args) => dev::run(*args, transforms).await,
+            Command::Serve(args) => serve::run(*args, given).await,
+            Command::Dev(args) => dev::run(*args, given).await,
             Command::Migrate(args) => migrate::run(args).await,
             Command::Rekey(args) => rekey::run(args).await,
             Command::Queue(command) => queue::run(command).await,

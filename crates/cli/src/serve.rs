@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use postrider_program::{Purpose, StartError, Transforms};
+use postrider_program::{Given, Purpose, StartError};
 use postrider_settings::{DatabaseArgs, QueueArgs, SecretKeyArgs, ServerArgs, SettingsError};
 
 use crate::data_folder::DataFolder;
@@ -36,11 +36,11 @@ pub(crate) struct Args {
 #[error("POSTRIDER_DATABASE_URL and POSTRIDER_DATA name two databases; unset one of them")]
 struct TwoDatabases;
 
-pub(crate) async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
+pub(crate) async fn run(args: Args, given: Given) -> Result<(), StartError> {
     let keys = args.secret_key.config()?;
     let (_folder, database) = database(args.data, args.database)?;
     let migrate = args.whole.server.migrate && !args.no_migrate;
-    let whole = Whole::configure(args.whole, transforms, database.database_connections)?;
+    let whole = Whole::configure(args.whole, given, database.database_connections)?;
     let stop = whole.stop();
     let opening = postrider_program::open_store(&database, &args.queue, keys, Purpose::Api, migrate);
     let (_, store) = tokio::select! {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use postrider_delivery::Client;
 use postrider_dispatch::Dispatcher;
-use postrider_program::{Bounded, Observed, StartError, Stop, Transforms, readiness_with_queue};
+use postrider_program::{Bounded, Given, Observed, StartError, Stop, readiness_with_queue};
 use postrider_server::{AdminKeys, Parts, Server, Shedding};
 use postrider_settings::{
     DeliveryArgs, DispatchArgs, RetryArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig, ShutdownArgs,
@@ -53,7 +53,7 @@ impl Whole {
     /// Checks all settings, sets up logs and metrics, and listens for signals. Opens nothing yet.
     pub(crate) fn configure(
         args: WholeArgs,
-        transforms: Transforms,
+        given: Given,
         database_connections: u32,
     ) -> Result<Self, StartError> {
         let keys: AdminKeys = args.server.admin_keys()?.unwrap_or_default();
@@ -61,11 +61,12 @@ impl Whole {
         let client = args.delivery.client()?;
         let mut worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
         let mut api = api_config(&args, keys);
+        api.settings = given.settings;
         let mut dispatch = postrider_dispatch::Config {
             default_agent: args.dispatch.agent_id.clone(),
             ..postrider_dispatch::Config::default()
         };
-        if let Some(configured) = transforms {
+        if let Some(configured) = given.transforms {
             dispatch.transforms.configure(configured)?;
         }
         let mut observed = Observed::start(&args.telemetry, Program::Whole, env!("CARGO_PKG_VERSION"))?;

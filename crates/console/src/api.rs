@@ -13,7 +13,7 @@ use http::{Extensions, Request, Response};
 use postrider_api::Problem;
 use postrider_core::key::{Scope, Scopes};
 use postrider_core::portal::Portal;
-use postrider_core::{KeyId, TenantId, Timestamp};
+use postrider_core::{KeyId, ShownSetting, TenantId, Timestamp};
 use zeroize::Zeroizing;
 
 /// The server, as the console sees it. `visitor` is always the head of the request that a browser has sent.
@@ -62,6 +62,9 @@ pub trait Api: Send + Sync {
         visitor: &'a Parts,
         secret: &'a Token,
     ) -> BoxFuture<'a, Result<Option<(SignedIn, Arc<Portal>)>, Problem>>;
+
+    /// Returns the settings of the server. Secrets are masked.
+    fn settings(&self) -> Vec<ShownSetting>;
 
     /// The present moment.
     fn now(&self) -> Timestamp;

@@ -9,7 +9,7 @@
 //! | `guard` | headers of every response, and which writes are refused |
 //! | `visit`, `call`, `failure` | one request of somebody who is signed in: its page, its calls, its errors |
 //! | `links`, `query` | relative links, and the query string that is a page's state |
-//! | `layout`, `parts`, `table` | the frame of a page, and what pages consist of |
+//! | `layout`, `parts`, `table`, `controls` | the frame of a page, and what pages and forms consist of |
 //! | `json`, `chart`, `text` | JSON as it was stored, charts with their tables, numbers and times |
 //! | `screens` | one module for each screen |
 //! | `portal` | the pages for owners of subscribers |
@@ -18,6 +18,7 @@ mod api;
 mod assets;
 mod call;
 mod chart;
+mod controls;
 mod failure;
 mod form;
 mod guard;

@@ -14,6 +14,18 @@ pub(crate) fn head(title: &Markup, actions: &Markup) -> Markup {
     html! { header.head { h1 { (title) } div.actions { (actions) } } }
 }
 
+/// Links to the pages above this one: their paths below the root, and their names.
+pub(crate) fn crumbs(visit: &Visit, above: &[(&str, &str)]) -> Markup {
+    html! {
+        p.crumbs {
+            @for (place, (path, name)) in above.iter().enumerate() {
+                @if place > 0 { " › " }
+                a href=(visit.link(path)) { (name) }
+            }
+        }
+    }
+}
+
 /// A moment, as how long ago it was. The script keeps it up to date.
 pub(crate) fn ago(moment: Moment, now: Timestamp) -> Markup {
     html! { time datetime=(moment) title=(format!("{} UTC", text::moment(moment))) { (text::relative(moment.0, now)) } }
@@ -88,6 +100,11 @@ pub(crate) fn url(url: &str) -> Markup {
         @if let Some(link) = crate::links::linkable(url) { a.url href=(link) rel="noreferrer noopener" target="_blank" { (url) } }
         @else { span.url { (url) } }
     }
+}
+
+/// One number of a row of them.
+pub(crate) fn number(name: &str, value: &Markup, hint: &Markup) -> Markup {
+    html! { div.card.number { span.name { (name) } span.value { (value) } small { (hint) } } }
 }
 
 /// Names and values.

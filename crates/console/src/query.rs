@@ -47,6 +47,12 @@ impl Query {
         query
     }
 
+    /// Returns the query with one more value for a parameter.
+    pub(crate) fn and(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.0.push((name.to_owned(), value.to_string()));
+        self
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,19 +1,28 @@
 //! All screens, one module each.
 
+mod audit;
 mod curl;
+mod dead_letters;
 mod deliveries;
 mod delivery;
 mod diff;
 mod envelope;
 mod event;
+mod event_types;
 mod events;
 pub(crate) mod exchange;
+mod keys;
 mod now;
+mod queue;
 mod replay;
+mod replays;
 mod search;
 mod sessions;
+mod settings;
 mod sign_in;
+mod subscribers;
 mod tail;
+mod tenants;
 
 use std::sync::Arc;
 
@@ -37,6 +46,15 @@ pub fn routes(api: Arc<dyn Api>) -> Router {
     let router = sessions::routes(router);
     let router = search::routes(router);
     let router = now::routes(router);
+    let router = dead_letters::routes(router);
+    let router = subscribers::routes(router);
+    let router = event_types::routes(router);
+    let router = queue::routes(router);
+    let router = replays::routes(router);
+    let router = keys::routes(router);
+    let router = tenants::routes(router);
+    let router = audit::routes(router);
+    let router = settings::routes(router);
     let router = events::routes(router);
     let router = event::routes(router);
     let router = deliveries::routes(router);

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-/// A column: its name, and a class for its cells.
+/// A column: its name, empty for actions, and a class for its cells.
 pub(crate) type Column = (&'static str, &'static str);
 
 /// A table with rows that the keys `j` and `k` choose and Enter opens: the first link of a row.
@@ -11,7 +11,7 @@ pub(crate) fn table(caption: &str, columns: &[Column], rows: impl Iterator<Item 
         div.scroll tabindex="0" role="region" aria-label=(caption) {
             table.rows {
                 caption.unseen { (caption) }
-                thead { tr { @for (name, class) in columns { th scope="col" class=[some(class)] { (name) } } } }
+                thead { tr { @for (name, class) in columns { th scope="col" class=[some(class)] { @if name.is_empty() { span.unseen { "Actions" } } @else { (name) } } } } }
                 tbody {
                     @for row in rows {
                         tr data-row data-id=[row.id.as_deref()] {

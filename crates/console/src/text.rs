@@ -39,6 +39,16 @@ pub(crate) fn percent(share: f64) -> String {
     if percent >= 100.0 { "100 %".to_owned() } else { format!("{percent:.1} %") }
 }
 
+/// Writes seconds as a duration; a fraction of one in milliseconds.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` keeps to the bounds")]
+pub(crate) fn seconds(seconds: f64) -> String {
+    if seconds > 0.0 && seconds < 1.0 {
+        millis(seconds * 1_000.0)
+    } else {
+        duration(Duration::from_secs(seconds as u64))
+    }
+}
+
 /// Writes a duration in its largest unit, or in two of them: `45 s`, `3 min`, `2 h 5 min`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

@@ -63,6 +63,8 @@ pub mod retry;
 #[cfg(feature = "schema")]
 mod schema;
 pub mod secret;
+mod setting;
+
 pub mod signing;
 pub mod subscriber;
 pub mod target;
@@ -90,6 +92,7 @@ pub use proxy_url::{ProxyUrl, ProxyUrlError};
 pub use random::{Random, SystemRandom};
 pub use retry::{RetryPolicy, RetrySchedule};
 pub use secret::Secret;
+pub use setting::ShownSetting;
 pub use subscriber::{DeactivationReason, SubscriberRef, SubscriberUid};
 pub use target::{AddressPolicy, TargetUrl};
 pub use tenant::TenantId;

@@ -17,7 +17,7 @@
 //! }
 //!
 //! fn main() -> ExitCode {
-//!     postrider_program::main(Program::Whole, |args: Args, _transforms| async move {
+//!     postrider_program::main(Program::Whole, |args: Args, _given| async move {
 //!         let database = postrider_program::open_database(&args.database, false).await?;
 //!         postrider_program::stop_signal()?.cancelled().await;
 //!         database.close().await;
@@ -47,7 +47,7 @@ pub use partitions::keep_partitions;
 #[doc(no_inline)]
 pub use postrider_database::Purpose;
 pub use queue::{QueueUrlError, open_queue};
-pub use start::{StartError, Transforms, WithStatus, main};
+pub use start::{Given, StartError, WithStatus, main};
 pub use stop::{Stop, stop_signal};
 
 /// Compiles the examples of the README.

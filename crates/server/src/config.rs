@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use postrider_core::ShownSetting;
 use postrider_core::key::KeyRate;
 
 use crate::admin_key::AdminKeys;
@@ -65,6 +66,8 @@ pub struct Config {
     pub console: bool,
     /// An address for the console, which is then not on the API's. Only [`Server`](crate::Server) listens there.
     pub console_listen: Option<SocketAddr>,
+    /// The program's settings, which the console shows to operators. By default none.
+    pub settings: Vec<ShownSetting>,
 }
 
 /// A value of [`Config`] is out of bounds.
@@ -142,6 +145,7 @@ impl Config {
             portal_url: None,
             console: false,
             console_listen: None,
+            settings: Vec::new(),
         }
     }
 

@@ -17,7 +17,7 @@ use postrider_api::Problem as ProblemBody;
 use postrider_console::{Api, Session, SessionId, SessionRow, SignedIn, Token};
 use postrider_core::key::{KeyHash, Scope};
 use postrider_core::portal::Portal;
-use postrider_core::{KeyId, Timestamp};
+use postrider_core::{KeyId, ShownSetting, Timestamp};
 use postrider_store::Store;
 use postrider_store::audit::Auditor;
 use postrider_store::sessions::{self, MAX_SESSIONS, SessionsOf};
@@ -134,6 +134,10 @@ impl Api for Pages {
         secret: &'a Token,
     ) -> BoxFuture<'a, Result<Option<(SignedIn, Arc<Portal>)>, ProblemBody>> {
         self.within(self.begin_in_portal(visitor, secret)).boxed()
+    }
+
+    fn settings(&self) -> Vec<ShownSetting> {
+        self.state.config.settings.clone()
     }
 
     fn now(&self) -> Timestamp {

@@ -4,9 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use postrider_dispatch::Dispatcher;
-use postrider_program::{
-    Bounded, Observed, Purpose, StartError, Transforms, readiness, readiness_with_queue,
-};
+use postrider_program::{Bounded, Given, Observed, Purpose, StartError, readiness, readiness_with_queue};
 use postrider_server::{AdminKeys, Config, Parts, Server, Shedding};
 use postrider_settings::{
     DatabaseArgs, DeliveryArgs, DispatchArgs, QueueArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs,
@@ -56,7 +54,7 @@ fn main() -> ExitCode {
     postrider_program::main(Program::Server, run)
 }
 
-async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
+async fn run(args: Args, given: Given) -> Result<(), StartError> {
     // All settings are checked before anything is opened.
     let admin_keys: AdminKeys = args.server.admin_keys()?.unwrap_or_default();
     let has_key = !admin_keys.is_empty();
@@ -65,7 +63,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         default_agent: args.dispatch.agent_id,
         ..postrider_dispatch::Config::default()
     };
-    if let Some(configured) = transforms {
+    if let Some(configured) = given.transforms {
         dispatch.transforms.configure(configured)?;
     }
     let targets = args.delivery.client()?;
@@ -83,6 +81,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         trusted_proxies: args.server.trusted_proxies.clone(),
         console: args.server.console,
         console_listen: args.server.console_listen,
+        settings: given.settings,
         ..Config::new(admin_keys)
     };
 

@@ -47,6 +47,10 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     responses(
         (status = 201, description = "The link.", body = PortalLinkView),
         (
+            status = 404, description = "A subscriber does not exist.", body = postrider_api::Problem,
+            content_type = "application/problem+json"
+        ),
+        (
             status = 409, description = "The console, to which the portal belongs, is off, or the tenant has too many unused links.",
             body = postrider_api::Problem, content_type = "application/problem+json"
         ),

@@ -12,6 +12,8 @@ use postrider_store::audit::Auditor;
 
 use crate::caller::{Actor, Caller};
 use crate::config::{Config, ConfigError};
+#[cfg(feature = "console")]
+use crate::console::{routes as console_routes, way_in};
 use crate::limits::{no_method, no_route};
 use crate::observe::{Observer, observed};
 use crate::problem::Problem;
@@ -75,9 +77,6 @@ pub(crate) fn routers(config: Config, parts: Parts) -> Result<Routers, ConfigErr
     };
     Ok(Routers { api: api.layer(watching), console, viewers })
 }
-
-#[cfg(feature = "console")]
-use crate::console::{routes as console_routes, way_in};
 
 #[cfg(not(feature = "console"))]
 fn console_routes(_: ApiState, _: Router) -> Router {

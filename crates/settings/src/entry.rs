@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Command, Parser, value_parser};
-use postrider_core::chain;
+use postrider_core::{ShownSetting, chain};
 use postrider_telemetry::Program;
 
 use crate::bounds;
 use crate::file::File;
+use crate::shown::shown;
 
 const CONFIG: &str = "config";
 const CONFIG_VARIABLE: &str = "POSTRIDER_CONFIG";
@@ -25,6 +26,8 @@ pub struct Settings<P> {
     pub file: Option<PathBuf>,
     /// The file's `[[transforms]]`, unchanged, for `postrider_dispatch::Transforms::configure`.
     pub transforms: Option<toml::Value>,
+    /// All settings that the program has, with secrets masked.
+    pub shown: Vec<ShownSetting>,
 }
 
 /// Reads a program's settings from `args` (its own name first), the environment and the settings file.
@@ -57,8 +60,9 @@ pub fn parse<P: Parser>(
             return Err(name_setting(error, &command, &file, path.as_deref()));
         }
     };
+    let shown = shown(&command, &matches, &file);
     let args = P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
-    Ok(Settings { args, file: path, transforms: file.transforms })
+    Ok(Settings { args, file: path, transforms: file.transforms, shown })
 }
 
 /// Returns the path of the settings file. It cannot come from clap, which needs the file's values before it parses.

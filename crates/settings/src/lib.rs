@@ -44,6 +44,7 @@ mod queue;
 mod retention;
 mod server;
 mod shed;
+mod shown;
 mod shutdown;
 mod telemetry;
 mod text;

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     // Where to crash: see `point` in the library.
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    postrider_program::main(Program::Worker, |args: Args, _transforms| run(args))
+    postrider_program::main(Program::Worker, |args: Args, _given| run(args))
 }
 
 async fn run(args: Args) -> Result<(), StartError> {

@@ -3,6 +3,7 @@
 //! - [`database`]: a fresh, migrated database for each test
 //! - [`receiver`]: an HTTP server that records requests and behaves as configured
 //! - [`process`]: Postrider's programs, as a user would start them
+//! - [`browser`]: Chromium, driven over `WebDriver`
 //! - [`pgbouncer`]: PgBouncer before the database
 //! - [`explain`]: the plans that PostgreSQL used, and what is wrong with them
 //! - [`faulty`]: a disk that fails on command, under one program
@@ -25,6 +26,7 @@
 )]
 
 pub mod api;
+pub mod browser;
 pub mod database;
 pub mod eventually;
 pub mod explain;
@@ -39,6 +41,7 @@ pub mod sessions;
 pub mod small_disk;
 
 pub use api::Api;
+pub use browser::Browser;
 pub use database::TestDatabase;
 pub use eventually::eventually;
 pub use process::{Process, Program};

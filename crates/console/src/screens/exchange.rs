@@ -31,7 +31,7 @@ pub(crate) fn attempt(attempt: &AttemptView, now: Timestamp) -> Markup {
     }
 }
 
-/// The trace of these attempts, if all of them belong to one, as when whoever dispatched the event began it.
+/// The trace of these attempts, if all of them belong to one, as when the caller that dispatched the event began it.
 pub(crate) fn trace<'a>(attempts: impl Iterator<Item = &'a AttemptView>) -> Option<&'a str> {
     let mut traces = attempts.filter_map(|attempt| {
         let header = attempt.request.as_ref()?.headers.iter().find(|header| header.name == "traceparent")?;

@@ -181,6 +181,25 @@ fn secrets_are_never_printed() {
 }
 
 #[test]
+fn settings_are_shown_with_secrets_masked() {
+    let (_file, path) = file("lease = \"30s\"\n");
+    let variables = [("POSTRIDER_ADMIN_KEY", SECRET), ("POSTRIDER_CONCURRENCY", "40")];
+    let read = probe::all(&variables, &["--config", &path, "--max-attempts", "5"]);
+    for (name, shown) in [
+        ("POSTRIDER_ADMIN_KEY", "value: None, masked: true, given: true"),
+        ("POSTRIDER_CONCURRENCY", "value: Some(\"40\"), masked: false, given: true"),
+        ("POSTRIDER_LEASE", "value: Some(\"30s\"), masked: false, given: true"),
+        ("POSTRIDER_MAX_ATTEMPTS", "value: Some(\"5\"), masked: false, given: true"),
+        ("POSTRIDER_SECRET_KEY", "value: None, masked: false, given: false"),
+        ("POSTRIDER_SHUTDOWN_GRACE", "value: Some(\"30s\"), masked: false, given: false"),
+    ] {
+        let setting =
+            read.split("ShownSetting {").find(|setting| setting.contains(&format!("name: \"{name}\"")));
+        assert!(setting.is_some_and(|setting| setting.contains(shown)), "{name}: {setting:?}");
+    }
+}
+
+#[test]
 fn opentelemetry_variables_are_read() {
     let read = probe::telemetry(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")]);
     assert!(read.contains("http://127.0.0.1:4318/v1/traces"), "{read}");

@@ -225,6 +225,7 @@ struct Story {
     event: String,
     dead: String,
     hostile: String,
+    subscriber: String,
     _receiver: Receiver,
 }
 
@@ -244,7 +245,7 @@ impl Story {
             subscribe_with(api, body).await
         };
         subscribe("/good?token=s3cret&x=<script>", "order.*").await;
-        subscribe("/bad", "order.*").await;
+        let subscriber = text(&subscribe("/bad", "order.*").await["id"]).to_owned();
         subscribe("/other", "user.*").await;
         // Through the bytes: digits, order and duplicate names.
         let bytes =
@@ -262,7 +263,7 @@ impl Story {
         )
         .await;
         ended(api, &hostile).await;
-        Self { event, dead, hostile: text(&hostile["id"]).to_owned(), _receiver: receiver }
+        Self { event, dead, hostile: text(&hostile["id"]).to_owned(), subscriber, _receiver: receiver }
     }
 }
 
@@ -386,11 +387,38 @@ async fn search(browser: &Browser, story: &Story) {
 
 /// The pages that show something of a story.
 fn pages(story: &Story) -> Vec<String> {
-    let Story { event, dead, hostile, .. } = story;
-    let mut pages: Vec<String> =
-        ["", "/events", "/deliveries", "/tail", "/sessions", "/search", "/deliveries?status=dead"]
-            .map(|page| format!("/console{page}"))
-            .into();
+    let Story { event, dead, hostile, subscriber, .. } = story;
+    let mut pages: Vec<String> = [
+        "",
+        "/events",
+        "/deliveries",
+        "/tail",
+        "/sessions",
+        "/search",
+        "/deliveries?status=dead",
+        "/dead-letters",
+        "/dead-letters/requeue",
+        "/dead-letters/delete",
+        "/subscribers",
+        "/subscribers/new",
+        "/event-types",
+        "/event-types/new",
+        "/queue",
+        "/replays",
+        "/replays/new",
+        "/keys",
+        "/keys/new",
+        "/tenants",
+        "/tenants/new",
+        "/tenants/default",
+        "/audit",
+        "/settings",
+    ]
+    .map(|page| format!("/console{page}"))
+    .into();
+    for page in ["", "/edit", "/try", "/rotate", "/deactivate", "/delete"] {
+        pages.push(format!("/console/subscribers/{subscriber}{page}"));
+    }
     for event in [event, hostile] {
         pages.push(format!("/console/events/{event}"));
         pages.push(format!("/console/events/{event}/erase"));

@@ -22,13 +22,18 @@ pub(crate) struct Dev {
 
 impl Dev {
     pub(crate) async fn start(data: &Path) -> Self {
+        Self::with(data, &[]).await
+    }
+
+    /// Starts it with these settings.
+    pub(crate) async fn with(data: &Path, own: &[(&str, &str)]) -> Self {
         let program = Program::named("postrider")
             .args(["dev", "--data"])
             .arg(data)
             .env("POSTRIDER_LISTEN", "127.0.0.1:0")
             .env("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0")
             .env("POSTRIDER_RETRY_SCHEDULE", "50ms");
-        let process = program.start();
+        let process = own.iter().fold(program, |program, (name, value)| program.env(*name, *value)).start();
         // The last line of the greeting.
         process.wait_for_line(|line| line.contains("/v1/subscribers"), DEADLINE).await;
         process.wait_for_line(|line| line.contains(r#""events":["order.*"]"#), DEADLINE).await;
@@ -40,6 +45,16 @@ impl Dev {
         let url = after("API").trim_end_matches("/docs").to_owned();
         let key = after("key");
         Self { process, url, key }
+    }
+
+    /// The URL of the API.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The operator's key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     pub(crate) async fn api(&self) -> Api {

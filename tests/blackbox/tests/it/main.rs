@@ -10,6 +10,7 @@
 mod answers;
 mod api;
 mod archive;
+mod browser;
 mod cli;
 mod client;
 mod clock;
