@@ -47,6 +47,7 @@ mod m0030_plugins;
 mod m0031_versions;
 mod m0032_replays_and_tail;
 mod m0033_outbox;
+mod m0035_sandboxes;
 mod schema;
 
 /// All migrations, oldest first.
@@ -89,6 +90,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0031_versions::Migration),
             Box::new(m0032_replays_and_tail::Migration),
             Box::new(m0033_outbox::Migration),
+            Box::new(m0035_sandboxes::Migration),
         ]
     }
 }

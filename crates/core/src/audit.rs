@@ -57,5 +57,9 @@ words! {
         ReplayResumed = 32, "replay.resumed";
         /// A replay was cancelled.
         ReplayCancelled = 33, "replay.cancelled";
+        /// A sandbox was created.
+        SandboxCreated = 40, "sandbox.created";
+        /// A sandbox was deleted.
+        SandboxDeleted = 41, "sandbox.deleted";
     }
 }

@@ -54,6 +54,10 @@ pub struct Config {
     pub log_requests: bool,
     /// When the API rejects events with 503. By default it never does.
     pub shedding: Shedding,
+    /// The URL at which others reach the API, without a slash at its end; `None` for the address on which it listens.
+    pub public_url: Option<String>,
+    /// Whether there are sandboxes, receivers for tests. By default there are none.
+    pub sandbox: bool,
 }
 
 /// A value of [`Config`] is out of bounds.
@@ -127,6 +131,8 @@ impl Config {
             grace: Duration::from_secs(30),
             log_requests: false,
             shedding: Shedding::default(),
+            public_url: None,
+            sandbox: false,
         }
     }
 

@@ -9,8 +9,8 @@ use postrider_program::{
 };
 use postrider_server::{AdminKeys, Config, Parts, Server, Shedding};
 use postrider_settings::{
-    DatabaseArgs, DeliveryArgs, DispatchArgs, QueueArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs,
-    ShedConfig, ShutdownArgs, TelemetryArgs,
+    DatabaseArgs, DeliveryArgs, DispatchArgs, QueueArgs, SandboxArgs, SecretKeyArgs, ServerArgs,
+    SettingsError, ShedArgs, ShedConfig, ShutdownArgs, TelemetryArgs,
 };
 use postrider_telemetry::Program;
 
@@ -20,7 +20,8 @@ use postrider_telemetry::Program;
 struct Args {
     #[command(flatten)]
     server: ServerArgs,
-
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     #[command(flatten)]
     shed: ShedArgs,
     #[command(flatten)]
@@ -70,6 +71,7 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
     }
     let targets = args.delivery.client()?;
     let ShedConfig { queue_age, latency, without_queue } = args.shed.config();
+    let public_url = args.server.public_url()?;
     let (delay, grace) = (args.server.shutdown_delay, args.shutdown.shutdown_grace);
     let mut config = Config {
         body_limit: args.server.body_limit,
@@ -81,6 +83,8 @@ async fn run(args: Args, transforms: Transforms) -> Result<(), StartError> {
         shedding: Shedding { queue_age, latency, without_queue },
         audit_payloads: args.server.audit_payloads,
         trusted_proxies: args.server.trusted_proxies.clone(),
+        public_url,
+        sandbox: args.sandbox.is_on(),
         ..Config::new(admin_keys)
     };
 

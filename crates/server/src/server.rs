@@ -1,8 +1,7 @@
 //! Connections: accepted up to a limit, read with a time limit, and closed gracefully.
 
-use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +28,7 @@ use crate::config::{Config, ConfigError};
 use crate::places::{Place, Places};
 use crate::problem::Problem;
 use crate::router::with_viewers;
+use crate::sandboxes::CloseWithoutAnswer;
 use crate::state::Parts;
 use crate::viewers::Viewers;
 
@@ -78,13 +78,15 @@ impl Server {
     ///
     /// # Errors
     /// Fails if a value of `config` is out of bounds, or the address is taken or not this machine's.
-    pub async fn bind(address: SocketAddr, config: Config, parts: Parts) -> Result<Self, BindError> {
+    pub async fn bind(address: SocketAddr, mut config: Config, parts: Parts) -> Result<Self, BindError> {
         let places = Places::new(config.connections, config.connections_per_address);
         let (delay, grace) = (config.delay, config.grace);
-        let (router, viewers) = with_viewers(config, parts)?;
+        config.validate()?;
         let listening = TcpListener::bind(address).await;
         let listening = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = listening.map_err(|source| BindError::Listen { address, source })?;
+        config.public_url.get_or_insert_with(|| format!("http://{}", reachable(address)));
+        let (router, viewers) = with_viewers(config, parts)?;
         Ok(Self { listener, address, router, viewers, places, delay, grace })
     }
 
@@ -126,6 +128,16 @@ impl Server {
         // Dropping the tasks closes the connections that are left after that.
         timeout(grace, ended).await.is_ok()
     }
+}
+
+/// The address at which this machine reaches a listener.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// The open connections.
@@ -194,12 +206,16 @@ impl Open {
                 let mut response = if without_host {
                     Problem::new(StatusCode::BAD_REQUEST, "send the header `Host`").into_response()
                 } else {
-                    response.await?
+                    let Ok(response) = response.await;
+                    response
                 };
+                if response.extensions().get::<CloseWithoutAnswer>().is_some() {
+                    return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+                }
                 if closing.load(Ordering::SeqCst) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response)
+                Ok(response)
             }
         });
         let connection = self.graceful.watch(http.serve_connection(TokioIo::new(stream), service));

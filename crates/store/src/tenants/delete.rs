@@ -29,7 +29,7 @@ const ROWS: u32 = 500;
 
 /// The tables with a tenant's data. Attempts go before deliveries and those before events, so that nothing is left without
 /// what it belongs to.
-const TABLES: [Table; 18] = [
+const TABLES: [Table; 22] = [
     Table::whole("api_keys"),
     Table::whole("audit"),
     Table::whole("event_types"),
@@ -40,6 +40,10 @@ const TABLES: [Table; 18] = [
     Table::whole("request_keys"),
     Table::whole("replay_rows"),
     Table::whole("replays"),
+    Table::whole("sandbox_requests"),
+    Table::whole("sandboxes"),
+    Table::whole("handovers"),
+    Table::whole("listeners"),
     Table::whole("tail_watches"),
     Table::whole("tail_rows"),
     Table::partitioned("attempts", "delivery_id"),

@@ -158,6 +158,10 @@ async fn the_folder_of_dev_is_private_and_its_own() {
     dev.stop("TERM").await;
     let unused = refused("POSTRIDER_DATABASE_URL", "postgres://127.0.0.1/postrider").await;
     assert!(unused.contains("POSTRIDER_DATABASE_URL has no effect"), "{unused}");
+    for name in ["POSTRIDER_QUEUE_URL", "POSTRIDER_QUEUE_DOWN"] {
+        let unused = refused(name, "redis://127.0.0.1:1/0").await;
+        assert!(unused.contains(&format!("{name} has no effect")), "{unused}");
+    }
 
     // As earlier versions made them.
     std::fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
