@@ -44,7 +44,7 @@ pub struct SandboxView {
     /// The sandbox's id.
     #[cfg_attr(feature = "schema", schema(value_type = String, example = "sbx_01h455vb4pex5vsknk084sn02q"))]
     pub id: SandboxId,
-    /// Its URL, for a subscriber or any other program. Whoever knows it can send to it.
+    /// Its URL, for a subscriber or any other program. Anyone who knows it can send to it.
     pub url: String,
     /// How it answers.
     #[cfg_attr(feature = "schema", schema(value_type = Value))]

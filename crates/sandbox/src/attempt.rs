@@ -47,3 +47,29 @@ fn response(reply: &Reply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
     Response::received(status, &headers, body, note)
 }
+
+#[cfg(test)]
+mod tests {
+    use postrider_core::script::Script;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_what_the_client_would_have_returned() {
+        let script = json!([{"status": 503, "retry_after": 7}, "reset", "cut", {"delay": "1m"}]);
+        let script = Script::try_from(&script).unwrap();
+        let now = Instant::now();
+        let attempt = async |number| {
+            let deadline = now + Duration::from_secs(if number == 4 { 0 } else { 30 });
+            sent(Reply::of(&script.step(number)), now, deadline).await.result
+        };
+        let busy = attempt(1).await.unwrap();
+        let asked = busy.retry_delay(postrider_core::Timestamp::from_seconds(0));
+        assert_eq!((busy.status, asked), (503, Some(Duration::from_secs(7))));
+        assert_eq!(attempt(2).await.unwrap_err().kind, ErrorKind::Reset);
+        let cut = attempt(3).await.unwrap();
+        assert_eq!((cut.status, cut.note), (200, Some(BodyNote::Broken)));
+        assert_eq!(attempt(4).await.unwrap_err().kind, ErrorKind::TimeoutHeaders);
+    }
+}

@@ -33,7 +33,7 @@ use crate::routes::Routes;
 use crate::state::ApiState;
 use crate::subscribers;
 
-/// Whoever listens gets the data of events, through a subscriber.
+/// A client that listens gets the data of events, through a subscriber.
 pub(crate) const WRITE: Needs = Needs::scope(Scope::SubscribersWrite).and(Scope::PayloadsRead);
 pub(crate) const FOLLOW: Needs = Needs::scope(Scope::SubscribersWrite).and_reads(Scope::PayloadsRead);
 
@@ -171,9 +171,10 @@ async fn answer(
     PathId(listener): PathId<id::Listener>,
     body: JsonBody,
 ) -> Result<StatusCode, Problem> {
-    // Before the body is judged: an unknown id is answered alike whatever the body says.
+    let request = body.parse()?;
+    // Before the fields are judged: an unknown id is answered alike whatever they say.
     state.store.listener(&caller.tenant, listener).await?.ok_or_else(missing)?;
-    let (id, answer) = answer::checked(body.parse()?)?;
+    let (id, answer) = answer::checked(request)?;
     let handover = Handover { tenant: caller.tenant, listener, id };
     if state.store.answer_handover(&handover, &answer).await? {
         return Ok(StatusCode::NO_CONTENT);

@@ -25,7 +25,7 @@ use postrider_store::sandboxes::{MAX_SANDBOXES, MAX_TTL, NewSandbox, Sandbox};
 use serde_json::Value;
 use utoipa_axum::routes;
 
-pub(crate) use self::receiver::{CloseWithoutAnswer, Receivers, routes as receiver};
+pub(crate) use self::receiver::routes as receiver;
 use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::{JsonBody, PathId};

@@ -27,8 +27,8 @@ use crate::address::Peer;
 use crate::config::{Config, ConfigError};
 use crate::places::{Place, Places};
 use crate::problem::Problem;
+use crate::receivers::CloseWithoutAnswer;
 use crate::router::with_viewers;
-use crate::sandboxes::CloseWithoutAnswer;
 use crate::state::Parts;
 use crate::viewers::Viewers;
 

@@ -17,9 +17,9 @@ use crate::guesses::Guesses;
 use crate::known_keys::KnownKeys;
 use crate::known_types::KnownTypes;
 use crate::pressure::Pressure;
+use crate::receivers::Receivers;
 use crate::registry::Registry;
 use crate::room::Memory;
-use crate::sandboxes::Receivers;
 use crate::viewers::Viewers;
 
 /// The most clients that follow listeners of this server.

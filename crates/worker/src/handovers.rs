@@ -1,29 +1,17 @@
-//! Attempts that are handed to listeners.
-//!
-//! An attempt writes its request into the database, and waits for the answer until its deadline, as it waits for a receiver: it
-//! keeps its worker slot, and its lease is extended. One task reads the answers for all attempts of this worker, while there
-//! are any.
+//! The attempts that wait for the answers of listeners. One task reads the answers for all attempts of this worker, while there are
+//! any.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use postrider_core::{ErrorKind, HandoverId, chain};
+use postrider_core::{HandoverId, chain};
 use postrider_database::comes_from_trouble;
-use postrider_delivery::{Failure, Request, Response, Sent, Timings, Trail};
+use postrider_store::Store;
 use postrider_store::listeners::{Handover, HandoverState};
-use postrider_store::loading::Work;
-use postrider_store::{Store, StoreError};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout_at};
-
-use crate::shared::Shared;
-use crate::transport::{deadline, headers};
+use tokio::time::{Instant, sleep};
 
 /// How often answers are read.
 const POLL: Duration = Duration::from_millis(50);
@@ -54,72 +42,10 @@ struct Waiter {
 
 /// What has become of a request.
 #[derive(Debug)]
-enum Answer {
+pub(crate) enum Answer {
     Given(Value),
     /// No stream has taken it, or its listener has ended.
     Untaken,
-}
-
-/// Hands a request to the listener with this token, and waits for its answer.
-pub(crate) async fn send(
-    shared: &Shared,
-    work: &Work,
-    token: &str,
-    request: &Request,
-) -> Result<Sent, StoreError> {
-    let started = Instant::now();
-    let deadline = deadline(shared, request, started);
-    let head = json!({
-        "method": request.method.as_str(),
-        "headers": headers(request),
-        "event_id": work.delivery.event_id,
-        "event": work.delivery.event_type,
-        "attempt": work.delivery.attempts + 1,
-    });
-    let store = &shared.store;
-    let left = deadline.saturating_duration_since(Instant::now());
-    let handing = store.hand_over(&work.delivery.tenant, token, &head, &request.body, left);
-    let Some(handover) = store.database().answered(handing).await? else {
-        return Ok(sent(started, Err(Failure::unattended())));
-    };
-    let ended = End { store: store.clone(), handover: Some(handover.clone()) };
-    let answer = timeout_at(deadline, shared.handovers.wait(handover)).await;
-    ended.now().await;
-    let result = match answer {
-        Err(_) => Err(Failure::of_receiver(ErrorKind::TimeoutHeaders)),
-        Ok(None | Some(Answer::Untaken)) => Err(Failure::unattended()),
-        Ok(Some(Answer::Given(answer))) => received(&answer, shared.client.response_limit()),
-    };
-    Ok(sent(started, result))
-}
-
-fn sent(started: Instant, result: Result<Response, Failure>) -> Sent {
-    let timings = Timings { first_byte: Some(started.elapsed()), ..Timings::default() };
-    Sent { duration: started.elapsed(), result, trail: Trail { timings, ..Trail::default() } }
-}
-
-/// Reads an answer, which the server has checked.
-fn received(answer: &Value, limit: usize) -> Result<Response, Failure> {
-    if let Some(kind) = answer.get("error").and_then(Value::as_str) {
-        return Err(Failure::of_receiver(kind.parse().unwrap_or(ErrorKind::Protocol)));
-    }
-    let invalid = || Failure::of_receiver(ErrorKind::Protocol);
-    let status = answer.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
-    let status = status.and_then(|status| StatusCode::from_u16(status).ok()).ok_or_else(invalid)?;
-    let mut headers = HeaderMap::new();
-    for pair in answer.get("headers").and_then(Value::as_array).into_iter().flatten() {
-        let part = |key| pair.get(key).and_then(Value::as_str).unwrap_or_default();
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::try_from(part("name")), HeaderValue::try_from(part("value")))
-        {
-            headers.append(name, value);
-        }
-    }
-    let body = answer.get("body_base64").and_then(Value::as_str).unwrap_or_default();
-    let body = Bytes::from(STANDARD.decode(body).map_err(|_| invalid())?);
-    let truncated = body.len() > limit;
-    let body = body.slice(..body.len().min(limit));
-    Ok(Response { truncated, ..Response::received(status, &headers, body, None) })
 }
 
 impl Handovers {
@@ -128,7 +54,7 @@ impl Handovers {
     }
 
     /// Waits for an answer; `None` if it cannot be read any more.
-    async fn wait(&self, handover: Handover) -> Option<Answer> {
+    pub(crate) async fn wait(&self, handover: Handover) -> Option<Answer> {
         let (answer, answered) = oneshot::channel();
         let id = handover.id;
         let _place = Place { waiting: Arc::clone(&self.waiting), id };
@@ -200,13 +126,17 @@ impl Drop for Place {
 }
 
 /// Removes a request from the database at the end of its attempt, also if the attempt is given up.
-struct End {
+pub(crate) struct End {
     store: Store,
     handover: Option<Handover>,
 }
 
 impl End {
-    async fn now(mut self) {
+    pub(crate) fn of(store: Store, handover: Handover) -> Self {
+        Self { store, handover: Some(handover) }
+    }
+
+    pub(crate) async fn now(mut self) {
         if let Some(handover) = self.handover.take() {
             end(&self.store, &handover).await;
         }

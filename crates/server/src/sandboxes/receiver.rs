@@ -1,7 +1,7 @@
 //! `/sandbox/{token}`: a sandbox over HTTP, for programs that are not Postrider's worker.
 
 use std::io;
-use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -15,32 +15,14 @@ use http_body_util::{BodyExt as _, Limited};
 use postrider_core::inside::is_token;
 use postrider_core::script::Ending;
 use postrider_sandbox::{Received, Reply, SandboxCall, Sender, receive};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::problem::Problem;
+use crate::receivers::CloseWithoutAnswer;
 use crate::state::ApiState;
 
-/// How many requests to sandboxes run at once, most of which wait as their scripts say, and how many clients wait for requests.
-const MAX_CALLS: usize = 128;
-const MAX_WAITS: usize = 64;
-
-/// The places of those who call sandboxes, or wait for requests to them.
-#[derive(Debug)]
-pub(crate) struct Receivers {
-    calls: Semaphore,
-    pub(super) waits: Semaphore,
-}
-
-impl Default for Receivers {
-    fn default() -> Self {
-        Self { calls: Semaphore::new(MAX_CALLS), waits: Semaphore::new(MAX_WAITS) }
-    }
-}
-
-/// A mark on a response: the server closes the connection instead of sending it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CloseWithoutAnswer;
+/// How long the first half of a body that is cut has to leave.
+const CUT_AFTER: Duration = Duration::from_millis(50);
 
 /// The route. It needs no key: the token is one.
 pub(crate) fn routes(state: ApiState) -> Router {
@@ -104,9 +86,14 @@ async fn response(reply: Reply) -> Response {
         Ending::Complete => Body::from(body),
         Ending::Cut => {
             let half = Bytes::from(body).slice(..length / 2);
-            // The error closes the connection in the middle of the body.
-            let cut = io::Error::from(io::ErrorKind::ConnectionAborted);
-            Body::from_stream(stream::iter([Ok(half), Err(Arc::new(cut))]))
+            Body::from_stream(stream::unfold(Some(half), |half| async {
+                let Some(half) = half else {
+                    // An error at once would close the connection before the first half is sent.
+                    sleep(CUT_AFTER).await;
+                    return Some((Err(io::Error::from(io::ErrorKind::ConnectionAborted)), None));
+                };
+                Some((Ok(half), None))
+            }))
         }
         Ending::Reset => Body::empty(),
     };

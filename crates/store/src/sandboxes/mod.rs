@@ -38,7 +38,7 @@ pub const MAX_TTL: Duration = Duration::from_hours(24);
 pub struct Sandbox {
     /// Its id.
     pub id: SandboxId,
-    /// Its URL. Whoever knows it can send to it.
+    /// Its URL. Anyone who knows it can send to it.
     pub url: String,
     /// How it answers.
     pub script: Script,

@@ -20,7 +20,7 @@ pub const MAX_BODY: usize = 64 * 1024;
 pub enum TakingSandbox<'a> {
     /// A delivery of this tenant, to this URL.
     Delivery(&'a TenantId, &'a str),
-    /// Whoever knows the URL.
+    /// Anyone who knows the URL.
     Anybody,
 }
 

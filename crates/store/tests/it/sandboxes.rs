@@ -83,7 +83,7 @@ async fn a_sandbox_takes_requests_until_its_limit(stage: &Stage) {
     assert!(!store.delete_sandbox(tenant, sandbox.id).await.unwrap());
     // Of a request that was being kept nothing remains.
     store.keep_sandbox_request(tenant, sandbox.id, request).await.unwrap();
-    assert_eq!(stage.count("SELECT count(*) FROM sandbox_requests").await, 0);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM sandbox_requests").await, 0);
 }
 
 async fn a_sandbox_expires_and_is_removed(stage: &Stage) {
@@ -100,7 +100,9 @@ async fn a_sandbox_expires_and_is_removed(stage: &Stage) {
     stage.database.advance(Duration::from_hours(1)).await;
     while store.remove_old_sandboxes().await.unwrap() {}
     assert_eq!(
-        stage.count("(SELECT count(*) FROM sandboxes) + (SELECT count(*) FROM sandbox_requests)").await,
+        stage
+            .count("SELECT (SELECT count(*) FROM sandboxes) + (SELECT count(*) FROM sandbox_requests) AS n")
+            .await,
         0
     );
 }
@@ -146,7 +148,7 @@ async fn a_request_is_handed_over_and_answered_once(stage: &Stage) {
     assert!(!store.end_old_listeners().await.unwrap());
     stage.database.advance(Duration::from_secs(45)).await;
     store.end_old_listeners().await.unwrap();
-    assert_eq!(stage.count("SELECT count(*) FROM handovers").await, 0);
+    assert_eq!(stage.count("SELECT count(*) AS n FROM handovers").await, 0);
 }
 
 async fn a_listener_ends_with_its_lease(stage: &Stage) {
@@ -169,6 +171,6 @@ async fn a_listener_ends_with_its_lease(stage: &Stage) {
         assert!(!store.attend_listener(tenant, id, store.ids().next_uuid()).await.unwrap());
         assert!(store.end_old_listeners().await.unwrap());
         assert!(store.subscriber(tenant, subscriber).await.unwrap().is_none(), "noted: {is_noted}");
-        assert_eq!(stage.count("SELECT count(*) FROM listeners").await, 0);
+        assert_eq!(stage.count("SELECT count(*) AS n FROM listeners").await, 0);
     }
 }
