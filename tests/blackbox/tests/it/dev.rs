@@ -158,8 +158,10 @@ async fn the_folder_of_dev_is_private_and_its_own() {
     dev.stop("TERM").await;
     let unused = refused("POSTRIDER_DATABASE_URL", "postgres://127.0.0.1/postrider").await;
     assert!(unused.contains("POSTRIDER_DATABASE_URL has no effect"), "{unused}");
-    for name in ["POSTRIDER_QUEUE_URL", "POSTRIDER_QUEUE_DOWN"] {
-        let unused = refused(name, "redis://127.0.0.1:1/0").await;
+    for (name, value) in
+        [("POSTRIDER_QUEUE_URL", "redis://127.0.0.1:1/0"), ("POSTRIDER_QUEUE_DOWN", "refuse")]
+    {
+        let unused = refused(name, value).await;
         assert!(unused.contains(&format!("{name} has no effect")), "{unused}");
     }
 

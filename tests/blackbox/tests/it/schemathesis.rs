@@ -13,7 +13,8 @@ const DEADLINE: Duration = Duration::from_mins(5);
 
 /// All checks are on but two. Requests that the description allows may be refused for what it cannot express, such as fields that
 /// exclude each other; that each described field is accepted is checked in `crates/server/tests/it/description.rs`. And each event
-/// of a batch has a result of its own, so a batch with wrong events is accepted. The answer of the live tail has no end.
+/// of a batch has a result of its own, so a batch with wrong events is accepted. The answers of the live tail and of listeners have
+/// no end.
 const CONFIG: &str = r#"
 [checks]
 positive_data_acceptance.enabled = false
@@ -24,6 +25,10 @@ checks.negative_data_rejection.enabled = false
 
 [[operations]]
 include-path = "/v1/tail"
+enabled = false
+
+[[operations]]
+include-path = "/v1/listeners/{id}/requests"
 enabled = false
 "#;
 

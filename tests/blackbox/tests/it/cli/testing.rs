@@ -67,7 +67,7 @@ async fn the_examples_for_a_shell_work() {
     let stage = Stage::start().await;
     let environment = [("POSTRIDER_URL", &*stage.url), ("POSTRIDER_KEY", &*stage.key)];
     if has("curl").await {
-        runs(&format!("{simulate} | grep '\"status\":\"succeeded\"'"), &environment).await;
+        runs(&format!("{} | grep '\"status\":\"succeeded\"'", simulate.trim()), &environment).await;
     }
     let port = stage.receiver.address().port().to_string();
     let command = listen.trim().replace("3000", &port);
