@@ -70,7 +70,6 @@ pub fn check(
         // One by one, so that a wrong one beside a right one is noticed.
         let header = |name: &str| match name {
             WEBHOOK_SIGNATURE => Some(part),
-            X_AGENT_SIGNATURE => None,
             WEBHOOK_ID | WEBHOOK_TIMESTAMP => value(name),
             _ => None,
         };

@@ -110,7 +110,7 @@ impl Expected<'_> {
             let left = deadline.saturating_duration_since(Instant::now());
             let requests = self.sandbox.waited((seen + 1).min(MOST), left.min(WAIT)).await?;
             seen = u32::try_from(requests.len()).unwrap_or(u32::MAX);
-            let arrived = requests.iter().map(|request| described(request)).collect();
+            let arrived = requests.iter().map(described).collect();
             if let Some(found) = requests.into_iter().find(|request| self.fits(request)) {
                 return Ok(found);
             }

@@ -62,15 +62,14 @@ impl Store {
         let tenant: String = column(row, "tenant")?;
         let tenant: TenantId = parse(&tenant, "listeners", "tenant", id)?;
         let noted = column::<Option<Uuid>>(row, "subscriber_id")?.map(SubscriberId::from_uuid);
-        let subscriber = match noted {
-            Some(subscriber) => Some(subscriber),
+        let subscriber = if noted.is_some() {
+            noted
+        } else {
             // The server that created it has crashed before it noted the subscriber, or has created none.
-            None => {
-                let url = listener_url(&column::<String>(row, "token")?);
-                let filter = SubscriberFilter { url: Some(url), ..SubscriberFilter::default() };
-                let found = self.find_subscribers(&tenant, &filter, PageRequest::default()).await?;
-                found.items.first().map(|subscriber| subscriber.id)
-            }
+            let url = listener_url(&column::<String>(row, "token")?);
+            let filter = SubscriberFilter { url: Some(url), ..SubscriberFilter::default() };
+            let found = self.find_subscribers(&tenant, &filter, PageRequest::default()).await?;
+            found.items.first().map(|subscriber| subscriber.id)
         };
         if let Some(subscriber) = subscriber {
             self.delete_subscriber(&tenant, subscriber).await?;
