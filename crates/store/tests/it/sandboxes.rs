@@ -116,11 +116,11 @@ async fn a_request_is_handed_over_and_answered_once(stage: &Stage) {
     let other: TenantId = "other".parse().unwrap();
     assert_eq!(store.hand_over(&other, &token, &head, b"body", wait).await.unwrap(), None);
     let handover = store.hand_over(tenant, &token, &head, b"body", wait).await.unwrap().unwrap();
-    let state = async || {
+    let progress = async || {
         let mut states = store.handover_states(std::slice::from_ref(&handover)).await.unwrap();
         states.pop().map(|(_, state)| state)
     };
-    assert!(matches!(state().await, Some(HandoverState::Waiting)));
+    assert!(matches!(progress().await, Some(HandoverState::Waiting)));
 
     let [first, second] = [store.ids().next_uuid(), store.ids().next_uuid()];
     assert!(store.attend_listener(tenant, id, first).await.unwrap());
@@ -129,7 +129,7 @@ async fn a_request_is_handed_over_and_answered_once(stage: &Stage) {
     assert_eq!(requests[0].head, head);
     assert!(requests[0].left > Duration::from_secs(20), "{:?}", requests[0].left);
     assert!(store.take_handovers(tenant, id).await.unwrap().is_empty(), "it was taken");
-    assert!(matches!(state().await, Some(HandoverState::Taken)));
+    assert!(matches!(progress().await, Some(HandoverState::Taken)));
 
     // The stream breaks, and the next one gets what was not answered.
     assert!(store.attend_listener(tenant, id, second).await.unwrap());
@@ -139,9 +139,9 @@ async fn a_request_is_handed_over_and_answered_once(stage: &Stage) {
     let answer = json!({"status": 200});
     assert!(store.answer_handover(&handover, &answer).await.unwrap());
     assert!(!store.answer_handover(&handover, &answer).await.unwrap(), "it was answered");
-    assert!(matches!(state().await, Some(HandoverState::Answered(given)) if given == answer));
+    assert!(matches!(progress().await, Some(HandoverState::Answered(given)) if given == answer));
     store.end_handover(&handover).await.unwrap();
-    assert!(state().await.is_none());
+    assert!(progress().await.is_none());
 
     // Upkeep removes what a worker has left.
     store.hand_over(tenant, &token, &head, b"", wait).await.unwrap().unwrap();
