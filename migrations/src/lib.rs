@@ -48,6 +48,7 @@ mod m0031_versions;
 mod m0032_replays_and_tail;
 mod m0033_outbox;
 mod m0034_sessions;
+mod m0035_sandboxes;
 mod m0038_portal;
 mod schema;
 
@@ -92,6 +93,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0032_replays_and_tail::Migration),
             Box::new(m0033_outbox::Migration),
             Box::new(m0034_sessions::Migration),
+            Box::new(m0035_sandboxes::Migration),
             Box::new(m0038_portal::Migration),
         ]
     }

@@ -16,6 +16,8 @@
 //! | [`delivery`], [`attempt`] | deliveries and their attempts |
 //! | [`dead_letter`] | requeueing dead letters |
 //! | [`replay`] | replays: delivering again what matches a filter |
+//! | [`sandbox`] | receivers for tests, and what they received |
+//! | [`listener`] | subscribers whose deliveries are handed to another machine |
 //! | [`simulate`] | what would be sent, and why |
 //! | [`explain`] | which subscribers got an event, and why others did not |
 //! | [`queue`] | workers, and what waits in the queue |
@@ -35,6 +37,7 @@ pub mod event_type;
 pub mod explain;
 pub mod key;
 pub mod list;
+pub mod listener;
 pub mod moment;
 pub mod plugin;
 #[cfg(feature = "schema")]
@@ -43,6 +46,7 @@ pub mod portal;
 pub mod problem;
 pub mod queue;
 pub mod replay;
+pub mod sandbox;
 pub mod secret;
 pub mod series;
 pub mod simulate;

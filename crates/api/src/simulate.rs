@@ -1,7 +1,8 @@
 //! Simulating deliveries: what would be sent, and why.
 
-use postrider_core::{EventId, SubscriberId};
+use postrider_core::{DeadReason, DeliveryStatus, ErrorKind, EventId, SubscriberId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::attempt::HeaderView;
 use crate::event::EventRequest;
@@ -16,6 +17,7 @@ use crate::subscriber::SubscriberRequest;
     schema(example = json!({
         "event": {"event": "order.created", "data": {"order": 1}},
         "subscriber": {"url": "https://example.com/hook", "events": ["order.*"]},
+        "script": [503, {"delay": "2s", "status": 500}, "reset", 200],
     }))
 )]
 #[serde(deny_unknown_fields, expecting = "an object")]
@@ -27,21 +29,29 @@ pub struct SimulateRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "evt_01h455vb4pex5vsknk084sn02q"))]
     pub event_id: Option<String>,
-    /// The id or the uid of a subscriber. Give this or `subscriber`.
+    /// The id or the uid of a subscriber. Give this or `subscriber`, or neither to see what becomes of the event at all
+    /// subscribers.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "sub_01h455vb4pex5vsknk084sn02q"))]
     pub subscriber_id: Option<String>,
     /// A subscriber that need not exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscriber: Option<SubscriberRequest>,
+    /// How the receiver answers, as in `POST /v1/sandboxes`. Without it every attempt fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Value, required = false, example = json!([503, "reset", 200])))]
+    pub script: Option<Value>,
 }
 
 /// What would become of each event.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = SimulationList))]
 pub struct SimulationList {
-    /// One simulation for each event.
+    /// One simulation for each event, or one for each subscriber if the request names none: those that match first.
     pub data: Vec<SimulationView>,
+    /// Whether there are more subscribers than are shown: the newest 50.
+    #[serde(default)]
+    pub truncated: bool,
 }
 
 /// What would become of an event.
@@ -67,8 +77,13 @@ pub struct SimulationView {
     /// The request as it would be sent now, also if the event does not match; null if the transform fails.
     #[cfg_attr(feature = "schema", schema(required))]
     pub request: Option<SimulatedRequestView>,
-    /// When attempts would start if all failed, counted from the first one. Random parts of delays are left out.
+    /// When attempts would start, counted from the first one, under the script; without one, if all failed. Random parts of
+    /// delays are left out, and so are pauses by the circuit breaker.
     pub attempts: Vec<SimulatedAttemptView>,
+    /// How the delivery would end under the script; null without one.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub end: Option<SimulatedEndView>,
 }
 
 /// What a filter says of an event.
@@ -136,11 +151,32 @@ pub struct SimulatedRequestView {
 }
 
 /// An attempt that would be made.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = SimulatedAttempt))]
 pub struct SimulatedAttemptView {
     /// Its number, from 1.
     pub number: u32,
     /// How many seconds after the first one it would start, at the earliest.
+    pub after_seconds: f64,
+    /// The step of the script that answers it. Absent without a script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Value, required = false, example = json!(503)))]
+    pub answer: Option<Value>,
+    /// Why it would fail. Absent if it would succeed, and without a script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = ErrorKind, required = false))]
+    pub error: Option<ErrorKind>,
+}
+
+/// How a delivery would end.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = SimulatedEnd))]
+pub struct SimulatedEndView {
+    /// Its status: `succeeded` or `dead`.
+    pub status: DeliveryStatus,
+    /// Why it would be dead; null if it would succeed.
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub dead_reason: Option<DeadReason>,
+    /// How many seconds after the first attempt began.
     pub after_seconds: f64,
 }

@@ -8,7 +8,7 @@ mod deliveries;
 mod diff;
 mod doctor;
 mod explain;
-mod json_text;
+mod listen;
 mod lists;
 mod login;
 mod output;
@@ -43,6 +43,12 @@ pub(crate) enum Command {
     Diff(diff::Args),
     /// Print a curl command that makes the request of a delivery
     Curl(curl::Args),
+    /// Receive deliveries from a server at a program on this machine, through any firewall
+    ///
+    /// Makes a subscriber that ends with the command, or a minute after it has lost the server. Its deliveries are posted to the
+    /// program, and the program's answers are recorded. It connects again by itself. Needs the scopes subscribers:write and
+    /// payloads:read.
+    Listen(listen::Args),
     /// Print events, attempts and deliveries as they happen
     Tail(tail::Args),
     /// Show rates, latency, the queue and failing subscribers, again and again
@@ -80,6 +86,7 @@ pub(crate) async fn run(command: Command, program: clap::Command) -> Result<(), 
         Command::Explain(args) => explain::run(args).await,
         Command::Diff(args) => diff::run(args).await,
         Command::Curl(args) => curl::run(args).await,
+        Command::Listen(args) => listen::run(args).await,
         Command::Tail(args) => tail::run(args).await,
         Command::Top(args) => top::run(args).await,
         Command::Verify(args) => signature::verify(&args),

@@ -64,6 +64,7 @@ pub(crate) async fn run(mut args: Args, given: Given) -> Result<(), StartError> 
     // Receivers under development are on this machine.
     args.whole.delivery.allow_nets.extend(["127.0.0.0/8".parse::<ipnet::IpNet>()?, "::1/128".parse()?]);
 
+    args.whole.sandbox.sandbox.get_or_insert(true);
     // SQLite has one connection.
     let whole = Whole::configure(args.whole, given, 1)?;
     let store = embedded::open(&args.data, keyring).await?;
@@ -104,19 +105,21 @@ fn key_in(file: &Path, make: impl FnOnce() -> String) -> Result<String, FileErro
     }
 }
 
-/// Settings of a database, of which `dev` has its own.
-const WITHOUT_EFFECT: [&str; 5] = [
+/// Settings of a database and a queue, of which `dev` has its own.
+const WITHOUT_EFFECT: [&str; 7] = [
     "POSTRIDER_DATABASE_URL",
     "POSTRIDER_DATABASE_CONNECTIONS",
     "POSTRIDER_DATABASE_POOLER",
     "POSTRIDER_DATABASE_LISTEN_URL",
     "POSTRIDER_PARTITION",
+    "POSTRIDER_QUEUE_URL",
+    "POSTRIDER_QUEUE_DOWN",
 ];
 
 /// A setting has no effect in `postrider dev`.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0} has no effect in `postrider dev`, which has a database of its own; unset it, or run `postrider serve`, or \
+    "{0} has no effect in `postrider dev`, which has a database and a queue of its own; unset it, or run `postrider serve`, or \
     postrider-server and postrider-worker"
 )]
 struct WithoutEffect(&'static str);

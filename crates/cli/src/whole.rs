@@ -7,8 +7,8 @@ use postrider_dispatch::Dispatcher;
 use postrider_program::{Bounded, Given, Observed, StartError, Stop, readiness_with_queue};
 use postrider_server::{AdminKeys, Parts, Server, Shedding};
 use postrider_settings::{
-    DeliveryArgs, DispatchArgs, RetryArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig, ShutdownArgs,
-    TelemetryArgs, WorkerArgs,
+    DeliveryArgs, DispatchArgs, RetryArgs, SandboxArgs, ServerArgs, SettingsError, ShedArgs, ShedConfig,
+    ShutdownArgs, TelemetryArgs, WorkerArgs,
 };
 use postrider_store::Store;
 use postrider_telemetry::Program;
@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct WholeArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
     #[command(flatten)]
     shed: ShedArgs,
     #[command(flatten)]
@@ -59,8 +61,9 @@ impl Whole {
         let keys: AdminKeys = args.server.admin_keys()?.unwrap_or_default();
         let has_admin_key = !keys.is_empty();
         let client = args.delivery.client()?;
-        let mut worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
-        let mut api = api_config(&args, keys);
+        let worker = postrider_worker::Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
+        let mut worker = postrider_worker::Config { sandbox: args.sandbox.is_on(), ..worker };
+        let mut api = api_config(&args, keys, args.server.public_url()?);
         api.settings = given.settings;
         let mut dispatch = postrider_dispatch::Config {
             default_agent: args.dispatch.agent_id.clone(),
@@ -142,7 +145,7 @@ impl Whole {
     }
 }
 
-fn api_config(args: &WholeArgs, keys: AdminKeys) -> postrider_server::Config {
+fn api_config(args: &WholeArgs, keys: AdminKeys, public_url: Option<String>) -> postrider_server::Config {
     let ShedConfig { queue_age, latency, without_queue } = args.shed.config();
     postrider_server::Config {
         body_limit: args.server.body_limit,
@@ -156,6 +159,8 @@ fn api_config(args: &WholeArgs, keys: AdminKeys) -> postrider_server::Config {
         trusted_proxies: args.server.trusted_proxies.clone(),
         console: args.server.console,
         console_listen: args.server.console_listen,
+        public_url,
+        sandbox: args.sandbox.is_on(),
         ..postrider_server::Config::new(keys)
     }
 }

@@ -5,11 +5,13 @@
 
 mod client;
 mod error;
+mod listeners;
 mod lists;
 mod plugins;
 mod query;
 mod queue;
 mod replays;
+mod sandboxes;
 mod stream;
 mod tail;
 

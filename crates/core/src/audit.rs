@@ -65,5 +65,9 @@ words! {
         PortalLinkCreated = 42, "portal_link.created";
         /// A link to the portal was used, which began a session there.
         PortalLinkUsed = 43, "portal_link.used";
+        /// A sandbox was created.
+        SandboxCreated = 44, "sandbox.created";
+        /// A sandbox was deleted.
+        SandboxDeleted = 45, "sandbox.deleted";
     }
 }

@@ -64,6 +64,12 @@ kinds! {
     TailPlace, TailPlaceId = "tlr";
     /// The id of a replay.
     Replay, ReplayId = "rpl";
+    /// The id of a sandbox, a receiver for tests.
+    Sandbox, SandboxId = "sbx";
+    /// The id of a listener, which hands deliveries to a program on another machine.
+    Listener, ListenerId = "lsn";
+    /// The id of a request that is handed to a listener.
+    Handover, HandoverId = "hnd";
 }
 
 /// How many of the last bits of a delivery's id are its number. They are zero in its event's id.

@@ -1,6 +1,7 @@
 //! JSON that is changed in places and otherwise kept as it is written.
 
 mod document;
+pub mod layout;
 mod mask;
 mod pointer;
 

@@ -5,7 +5,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…`, `req_…`, `key_…`, `aud_…`, `rpl_…` |
+//! | [`id`] | typed ids: `evt_…`, `sub_…`, `dlv_…`, `att_…`, `job_…`, `req_…`, `key_…`, `aud_…`, `rpl_…`, `sbx_…`, `lsn_…` |
 //! | [`clock`], [`random`] | time and randomness as arguments |
 //! | [`tenant`], [`event`], [`subscriber`], [`delivery`], [`attempt`] | the nouns of the domain |
 //! | [`audit`] | what the audit trail records |
@@ -22,6 +22,8 @@
 //! | [`expression`] | the text of an expression, for filters and transforms |
 //! | [`transform`] | the changes that a subscriber asks for before its data is sent |
 //! | [`json`] | JSON that is changed in places and otherwise kept as it is written |
+//! | [`script`] | how a receiver for tests answers, request by request |
+//! | [`inside`] | the URLs of receivers inside Postrider |
 //! | [`replay`] | jobs that deliver again what matches a filter |
 //! | [`email`] | addresses of mail |
 //! | [`header`] | the headers that a subscriber adds to its requests |
@@ -47,6 +49,7 @@ pub mod expression;
 pub mod format;
 pub mod header;
 pub mod id;
+pub mod inside;
 pub mod json;
 pub mod key;
 pub mod keyring;
@@ -62,6 +65,7 @@ pub mod replay;
 pub mod retry;
 #[cfg(feature = "schema")]
 mod schema;
+pub mod script;
 pub mod secret;
 mod setting;
 
@@ -83,7 +87,8 @@ pub use event::{AgentId, Envelope, EventData, EventPattern, EventType};
 pub use expression::{Expression, ExpressionId};
 pub use header::CustomHeaders;
 pub use id::{
-    AttemptId, AuditId, DeliveryId, EventId, Id, IdGenerator, JobId, KeyId, ReplayId, SubscriberId,
+    AttemptId, AuditId, DeliveryId, EventId, HandoverId, Id, IdGenerator, JobId, KeyId, ListenerId, ReplayId,
+    SandboxId, SubscriberId,
 };
 pub use keyring::Keyring;
 pub use metadata::Metadata;

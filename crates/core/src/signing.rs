@@ -41,6 +41,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod diagnosis;
 mod verifier;
 
 /// Returns the SHA-256 of bytes.
@@ -61,6 +62,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use ring::signature::Ed25519KeyPair;
 
+pub use diagnosis::Diagnosis;
 pub use verifier::{DEFAULT_TOLERANCE, Verified, Verifier, VerifyError, verify};
 
 use crate::Secret;

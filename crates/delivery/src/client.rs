@@ -194,6 +194,16 @@ impl Client {
         Ok(read)
     }
 
+    /// Returns the time limit of an attempt whose request sets none.
+    pub fn request_timeout(&self) -> Duration {
+        self.0.config.request_timeout
+    }
+
+    /// Returns the most bytes of a response's body that are kept.
+    pub fn response_limit(&self) -> usize {
+        self.0.config.response_limit
+    }
+
     /// Makes one attempt. It ends by its time limit, whatever the receiver does.
     ///
     /// A request that the receiver says it has not processed is sent again at once, on another connection. A request on a

@@ -44,6 +44,22 @@ impl Failure {
         Self { kind, local: None, text: Text::Literal(text) }
     }
 
+    /// The failure of a receiver that another part of Postrider sends to, or is.
+    pub fn of_receiver(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Reset => Self::reset(),
+            ErrorKind::TimeoutHeaders => Self::timeout(Phase::Headers),
+            ErrorKind::Connect => Self::new(kind, "the receiver refused the connection"),
+            ErrorKind::Protocol => Self::new(kind, "the receiver's response is not valid HTTP"),
+            kind => Self::new(kind, "the receiver could not be reached; `error_kind` says why"),
+        }
+    }
+
+    /// A listener that nobody attends.
+    pub fn unattended() -> Self {
+        Self::new(ErrorKind::Connect, "no `postrider listen` is connected")
+    }
+
     /// A request that could not be made for want of something on this machine.
     pub(crate) fn local(trouble: LocalTrouble) -> Self {
         let (kind, text) = match trouble {

@@ -79,6 +79,18 @@ impl Response {
         self.retry_after.map(|asked| asked.delay(now))
     }
 
+    /// Makes the response of a receiver that another part of Postrider sends to, or is. The body has its limit already.
+    pub fn received(status: StatusCode, headers: &HeaderMap, body: Bytes, note: Option<BodyNote>) -> Self {
+        Self {
+            status: status.as_u16(),
+            headers: recorded_headers(headers),
+            body,
+            truncated: false,
+            note,
+            retry_after: RetryAfter::of(status, headers),
+        }
+    }
+
     /// Reads a response up to its limits, until the deadline at the latest.
     pub(crate) async fn read(response: http::Response<Incoming>, limit: usize, deadline: Instant) -> Self {
         let (parts, mut incoming) = response.into_parts();

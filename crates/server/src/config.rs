@@ -56,8 +56,7 @@ pub struct Config {
     pub log_requests: bool,
     /// When the API rejects events with 503. By default it never does.
     pub shedding: Shedding,
-    /// The URL at which others reach the API. Without it, the URLs of sandboxes begin with the address of the API, which only
-    /// [`Server`](crate::Server) knows.
+    /// The URL at which others reach the API, without a slash at its end; `None` for the address on which it listens.
     pub public_url: Option<String>,
     /// The URL below which others reach the portal of subscribers' owners. By default that is the public URL or, without one, the
     /// address of the console.
@@ -68,6 +67,8 @@ pub struct Config {
     pub console_listen: Option<SocketAddr>,
     /// The program's settings, which the console shows to operators. By default none.
     pub settings: Vec<ShownSetting>,
+    /// Whether there are sandboxes, receivers for tests. By default there are none.
+    pub sandbox: bool,
 }
 
 /// A value of [`Config`] is out of bounds.
@@ -146,6 +147,7 @@ impl Config {
             console: false,
             console_listen: None,
             settings: Vec::new(),
+            sandbox: false,
         }
     }
 

@@ -11,6 +11,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `events`, `subscribers`, `deliveries`, `dead_letters`, `tenants`, `keys`, `audit`, `stats` | the handlers of one resource each |
+//! | `sandboxes`, `listeners`, `receivers` | receivers inside Postrider |
 //! | `needs`, `routes`, `auth`, `caller`, `extract`, `limits`, `pressure`, `observe`, `request_id` | what every request passes through |
 //! | `known_keys`, `guesses`, `rate`, `address` | keys in use, wrong keys, requests per second, and who makes them |
 //! | `counts` | metrics of keys |
@@ -43,6 +44,7 @@ mod keys;
 mod known_keys;
 mod known_types;
 mod limits;
+mod listeners;
 mod matching;
 mod named;
 mod needs;
@@ -57,12 +59,14 @@ mod pressure;
 mod problem;
 mod queue;
 mod rate;
+mod receivers;
 mod registry;
 mod replays;
 mod request_id;
 mod room;
 mod router;
 mod routes;
+mod sandboxes;
 mod server;
 mod state;
 mod stats;

@@ -7,8 +7,8 @@ use postrider_dispatch::Dispatcher;
 use postrider_program::{Bounded, Given, Observed, Purpose, StartError, readiness, readiness_with_queue};
 use postrider_server::{AdminKeys, Config, Parts, Server, Shedding};
 use postrider_settings::{
-    DatabaseArgs, DeliveryArgs, DispatchArgs, QueueArgs, SecretKeyArgs, ServerArgs, SettingsError, ShedArgs,
-    ShedConfig, ShutdownArgs, TelemetryArgs,
+    DatabaseArgs, DeliveryArgs, DispatchArgs, QueueArgs, SandboxArgs, SecretKeyArgs, ServerArgs,
+    SettingsError, ShedArgs, ShedConfig, ShutdownArgs, TelemetryArgs,
 };
 use postrider_telemetry::Program;
 
@@ -18,7 +18,8 @@ use postrider_telemetry::Program;
 struct Args {
     #[command(flatten)]
     server: ServerArgs,
-
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     #[command(flatten)]
     shed: ShedArgs,
     #[command(flatten)]
@@ -68,6 +69,7 @@ async fn run(args: Args, given: Given) -> Result<(), StartError> {
     }
     let targets = args.delivery.client()?;
     let ShedConfig { queue_age, latency, without_queue } = args.shed.config();
+    let public_url = args.server.public_url()?;
     let (delay, grace) = (args.server.shutdown_delay, args.shutdown.shutdown_grace);
     let mut config = Config {
         body_limit: args.server.body_limit,
@@ -82,6 +84,8 @@ async fn run(args: Args, given: Given) -> Result<(), StartError> {
         console: args.server.console,
         console_listen: args.server.console_listen,
         settings: given.settings,
+        public_url,
+        sandbox: args.sandbox.is_on(),
         ..Config::new(admin_keys)
     };
 

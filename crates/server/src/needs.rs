@@ -56,6 +56,11 @@ impl Needs {
         }
     }
 
+    /// The same, with another scope.
+    pub(crate) const fn and(self, scope: Scope) -> Self {
+        Self { scopes: self.scopes.with(scope), ..self }
+    }
+
     /// The same, with another scope, on a route that changes nothing.
     pub(crate) const fn and_reads(self, scope: Scope) -> Self {
         Self { scopes: self.scopes.with(scope), trail: Trail::Nothing, ..self }

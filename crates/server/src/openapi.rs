@@ -36,6 +36,8 @@ use crate::webhook;
         (name = "dead letters", description = "Deliveries that Postrider has given up"),
         (name = "replays", description = "Delivering again what matches a filter"),
         (name = "tail", description = "What happens, as it happens"),
+        (name = "sandboxes", description = "Receivers for tests"),
+        (name = "listeners", description = "Deliveries to a program on another machine"),
         (name = "plugins", description = "WebAssembly modules that change what subscribers receive"),
         (name = "tenants", description = "The owners of data"),
         (name = "audit", description = "Who changed what, and when"),
@@ -49,6 +51,7 @@ use crate::webhook;
         postrider_api::Problem,
         postrider_api::tail::LeftOutView,
         postrider_api::tail::TailAttemptView,
+        postrider_api::listener::ListenerDeliveryView,
         postrider_core::audit::AuditAction,
     ))
 )]

@@ -23,7 +23,8 @@ use crate::state::{ApiState, Parts};
 use crate::viewers::Viewers;
 use crate::{
     address, audit, auth, body, dead_letters, deliveries, described, docs, event_types, events, keys, limits,
-    once, openapi, plugins, portal, queue, replays, request_id, stats, subscribers, tail, tenants,
+    listeners, once, openapi, plugins, portal, queue, replays, request_id, sandboxes, stats, subscribers, tail,
+    tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.
@@ -59,10 +60,12 @@ pub(crate) fn routers(config: Config, parts: Parts) -> Result<Routers, ConfigErr
         .route_layer(middleware::from_fn_with_state(door, enter))
         .with_state(state.clone());
     let viewers = state.viewers.clone();
+    let receiver = if state.config.sandbox { sandboxes::receiver(state.clone()) } else { Router::new() };
     let description = described::routes(state.clone(), openapi::document(description));
     let api = api
         .merge(telemetry)
         .merge(description)
+        .merge(receiver)
         .merge(docs::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method);
@@ -108,6 +111,8 @@ fn api_routes() -> Routes {
     let routes = replays::routes(routes);
     let routes = tail::routes(routes);
     let routes = portal::routes(routes);
+    let routes = sandboxes::routes(routes);
+    let routes = listeners::routes(routes);
     stats::routes(routes)
 }
 

@@ -1,6 +1,5 @@
 //! Connections: accepted up to a limit, read with a time limit, and closed gracefully.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
@@ -28,6 +27,7 @@ use crate::address::Peer;
 use crate::config::{Config, ConfigError};
 use crate::places::{Place, Places};
 use crate::problem::Problem;
+use crate::receivers::CloseWithoutAnswer;
 use crate::router::{Routers, routers};
 use crate::state::Parts;
 use crate::viewers::Viewers;
@@ -181,6 +181,16 @@ impl Server {
     }
 }
 
+/// The address at which this machine reaches a listener.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 /// The open connections.
 struct Open {
     graceful: GracefulShutdown,
@@ -246,12 +256,16 @@ impl Open {
                 let mut response = if without_host {
                     Problem::new(StatusCode::BAD_REQUEST, "send the header `Host`").into_response()
                 } else {
-                    response.await?
+                    let Ok(response) = response.await;
+                    response
                 };
+                if response.extensions().get::<CloseWithoutAnswer>().is_some() {
+                    return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+                }
                 if closing.load(Ordering::SeqCst) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response)
+                Ok(response)
             }
         });
         let connection = self.graceful.watch(http.serve_connection(TokioIo::new(stream), service));
@@ -263,16 +277,6 @@ impl Open {
             drop(place);
         });
     }
-}
-
-/// The address at which this machine reaches a listener.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 async fn listen(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {

@@ -17,9 +17,13 @@ use crate::guesses::Guesses;
 use crate::known_keys::KnownKeys;
 use crate::known_types::KnownTypes;
 use crate::pressure::Pressure;
+use crate::receivers::Receivers;
 use crate::registry::Registry;
 use crate::room::Memory;
 use crate::viewers::Viewers;
+
+/// The most clients that follow listeners of this server.
+const MAX_STREAMS: usize = 100;
 
 /// The components that the API calls.
 #[derive(Clone, Debug)]
@@ -58,6 +62,10 @@ pub(crate) struct Inner {
     pub(crate) guesses: Guesses,
     /// Those who follow what happens.
     pub(crate) viewers: Viewers,
+    /// Those who call sandboxes.
+    pub(crate) receivers: Receivers,
+    /// A permit for each client that may follow a listener.
+    pub(crate) streams: Arc<Semaphore>,
     pub(crate) counts: Counts,
     /// The event types that metrics distinguish.
     pub(crate) event_types: BoundedLabel,
@@ -92,6 +100,8 @@ impl ApiState {
             keys,
             guesses,
             viewers,
+            receivers: Receivers::default(),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             counts: Counts::default(),
             event_types,
             _noting: noting,

@@ -46,6 +46,8 @@ const TEST: Needs = Needs::scope(Scope::EventsWrite).with_capacity().for_some_su
 /// It may read a secret.
 const SIMULATE: Needs = Needs::scope(Scope::EventsRead).for_some_subscribers().with_audited_read();
 
+pub(crate) use self::request::validated;
+
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .add(READ, routes!(list))
@@ -138,7 +140,7 @@ async fn create(
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let request: SubscriberRequest = body.parse()?;
-    let new = request::new_subscriber(request, &state).await?;
+    let new = request::new_subscriber(request, &caller.tenant, &state).await?;
     let secret = new.secret.clone();
     Ok(created(store.create_subscriber(&caller.tenant, new).await?, &secret))
 }
@@ -223,7 +225,7 @@ async fn change(
     body: JsonBody,
 ) -> Result<Json<SubscriberView>, Problem> {
     let request: ChangeRequest = body.parse()?;
-    request::check_new_target(&request, &state.targets).await?;
+    request::check_new_target(&request, &caller.tenant, &state).await?;
     let change = |present: Changing<'_>| request::subscriber_change(request, &present, &state);
     shown(store.change_subscriber_with(&caller.tenant, id, change).await?)
 }

@@ -121,6 +121,11 @@ impl Viewers {
         self.0.closing.send_replace(true);
     }
 
+    /// What tells whether the server stops, for other streams that would never end.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.0.closing.subscribe()
+    }
+
     /// Takes a place. Nobody reads for the viewers yet if the second of the results is there: then a reader must be started.
     ///
     /// # Errors

@@ -181,6 +181,8 @@ struct Everything {
     #[command(flatten)]
     _server: crate::ServerArgs,
     #[command(flatten)]
+    _sandbox: crate::SandboxArgs,
+    #[command(flatten)]
     _shed: crate::ShedArgs,
     #[command(flatten)]
     _dispatch: crate::DispatchArgs,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use ipnet::IpNet;
+use postrider_core::TargetUrl;
 
 use crate::value::{count_in, duration_in, size_in, yes_or_no};
 use crate::{SecretText, SettingsError, bounds};
@@ -119,6 +120,12 @@ pub struct ServerArgs {
     )]
     pub shutdown_delay: Duration,
 
+    /// URL at which others reach the API, such as https://hooks.example.com; absent for the address on which it listens
+    ///
+    /// The URLs of sandboxes begin with it.
+    #[arg(long, env = "POSTRIDER_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+
     /// Migrate the database to the current schema before starting
     // `postrider serve` has a different default: see `entry`.
     #[arg(
@@ -141,6 +148,21 @@ impl ServerArgs {
         keys.map_err(|error| SettingsError::refused(ADMIN_KEY, error))
     }
 
+    /// Returns the URL at which others reach the API, without a slash at its end; `None` if it is not set.
+    ///
+    /// # Errors
+    /// Fails if the text is no HTTP URL, or has a query.
+    pub fn public_url(&self) -> Result<Option<String>, SettingsError> {
+        let Some(text) = self.public_url.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let url = TargetUrl::parse(text).map_err(|error| SettingsError::refused(PUBLIC_URL, error))?;
+        if url.redacted() != url.as_str() {
+            return Err(SettingsError::refused(PUBLIC_URL, HasQuery));
+        }
+        Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
+    }
+
     /// Returns the error of a server that nobody could use: it has no key, and no operator has one.
     pub fn no_operator_key() -> SettingsError {
         const HINT: &str = "set it to the operator's API key, 32 characters or more; \
@@ -149,4 +171,10 @@ impl ServerArgs {
     }
 }
 
+/// The URL has a query.
+#[derive(Debug, thiserror::Error)]
+#[error("a base URL must not have a query")]
+struct HasQuery;
+
+const PUBLIC_URL: &str = "POSTRIDER_PUBLIC_URL";
 const ADMIN_KEY: &str = "POSTRIDER_ADMIN_KEY";

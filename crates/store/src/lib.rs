@@ -22,6 +22,8 @@
 //! | [`deliveries`] | reads, retries and cancels deliveries; reads their attempts |
 //! | [`dead_letters`] | lists, requeues and deletes dead letters |
 //! | [`replays`] | delivers again what matches a filter, step by step |
+//! | [`sandboxes`] | receivers for tests, and what they received |
+//! | [`listeners`] | subscribers whose deliveries are handed to another machine |
 //! | [`stats`] | totals and time series, read from roll-ups |
 //! | [`tail`] | what happens now, for those who follow it |
 //! | [`partitions`] | the partitions in which events, deliveries and attempts are |
@@ -57,6 +59,7 @@ pub mod fan_out;
 pub mod health;
 pub mod intake;
 pub mod keys;
+pub mod listeners;
 pub mod loading;
 pub mod owner_notices;
 mod packed_exchange;
@@ -74,6 +77,7 @@ pub mod request_keys;
 pub mod retention;
 mod rollups;
 mod row;
+pub mod sandboxes;
 pub mod sessions;
 pub mod stats;
 mod store;

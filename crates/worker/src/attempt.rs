@@ -24,6 +24,7 @@ use crate::in_flight::RequestPermit;
 use crate::payloads::{Refused, Requested};
 use crate::point::{during, point};
 use crate::shared::Shared;
+use crate::transport;
 use crate::trouble;
 
 /// A job that has waited for its body or its turn for longer than this is loaded again.
@@ -88,7 +89,7 @@ async fn complete(
                     shared.proxies.unreachable(&work.delivery.tenant);
                     return Completion::Job { lease, finish: Finish::RetryIn(trouble::PROXY_RETRY_IN) };
                 }
-                Err(Unsent::Plugin) => {
+                Err(Unsent::Plugin | Unsent::Database) => {
                     return Completion::Job { lease, finish: Finish::RetryIn(trouble::RETRY_IN) };
                 }
                 Err(Unsent::Machine(trouble)) => {
@@ -200,6 +201,8 @@ enum Unsent {
     TenantsProxy,
     /// The subscriber's plugin cannot be loaded.
     Plugin,
+    /// The receiver is inside Postrider, and the database is unavailable.
+    Database,
 }
 
 /// Makes an attempt. Fails if this machine could not make the request, which is then no attempt.
@@ -274,7 +277,12 @@ async fn deliver(
             let request = Request { auth: work.recipient.auth.clone(), proxy, ..request };
             let versions = Some(work.recipient.versions);
             let about = SentRequest { transform, versions, ..exchange::request(&request) };
-            (Some(about), during("sent", shared.client.send(request)).await)
+            let sending = during("sent", transport::send(shared, work, request));
+            let sent = sending.await.map_err(|error| {
+                tracing::debug!(error = %chain(&error), delivery = %delivery.id, "attempt not made; the database is unavailable");
+                Unsent::Database
+            })?;
+            (Some(about), sent)
         }
         Err(failure) => (None, Sent::unsent(failure)),
     };

@@ -40,6 +40,8 @@ pub struct Config {
     pub retain_audit: Option<Duration>,
     /// When circuit breakers open, and failing subscribers are deactivated.
     pub breaker: BreakerPolicy,
+    /// Whether this worker runs sandboxes, receivers for tests. Otherwise it sends to their URLs as to any other.
+    pub sandbox: bool,
     /// Sends mail to the owners of subscribers; `None` to send none.
     pub mailer: Option<Mailer>,
 }
@@ -127,6 +129,7 @@ impl Default for Config {
             retain_keys: Duration::from_hours(24),
             retain_audit: Some(Duration::from_hours(365 * 24)),
             breaker: BreakerPolicy::default(),
+            sandbox: false,
             mailer: None,
         }
     }

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::check_in;
 use crate::claimer::Claimer;
 use crate::config::{Config, ConfigError};
+use crate::handovers::Handovers;
 use crate::in_flight::InFlight;
 use crate::pace::{Backoff, Signals};
 use crate::payload_loader;
@@ -54,6 +55,7 @@ impl Worker {
         let presence = Presence::new(WorkerId(store.ids().next_uuid()));
         let shared = Shared {
             shaper: Shaper::with_plugins(store.clone()),
+            handovers: Handovers::new(store.clone()),
             store,
             dispatcher,
             client,

@@ -13,6 +13,8 @@
 //! | `pace` | when the claimer claims and the recorder records: the protocol between them |
 //! | `claimer` | claims as many jobs as there are free worker slots, and starts their attempts |
 //! | `attempt` | makes one request, and decides what becomes of its delivery |
+//! | `transport` | where a request goes: to the network, or to a receiver inside Postrider |
+//! | `handovers` | waits for the answers of listeners |
 //! | `payloads` | the large bodies that this worker holds: each once, within a budget |
 //! | `payload_loader` | loads requested payloads |
 //! | `completion` | what becomes of a claimed job, on its way to the recorder |
@@ -35,6 +37,7 @@ mod completion;
 pub mod config;
 pub mod engine;
 mod exchange;
+mod handovers;
 mod in_flight;
 mod lately;
 pub mod mail;
@@ -53,6 +56,7 @@ mod reserve;
 mod settings;
 mod shared;
 mod shares;
+mod transport;
 pub mod trouble;
 mod upkeep;
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use postrider_program::{Bounded, Observed, Purpose, StartError, readiness_with_queue};
 use postrider_settings::{
-    DatabaseArgs, DeliveryArgs, QueueArgs, RetryArgs, SecretKeyArgs, ShutdownArgs, TelemetryArgs, WorkerArgs,
+    DatabaseArgs, DeliveryArgs, QueueArgs, RetryArgs, SandboxArgs, SecretKeyArgs, ShutdownArgs,
+    TelemetryArgs, WorkerArgs,
 };
 use postrider_telemetry::Program;
 use postrider_worker::{Config, Worker};
@@ -22,6 +23,8 @@ struct Args {
     secret_key: SecretKeyArgs,
     #[command(flatten)]
     worker: WorkerArgs,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     #[command(flatten)]
     shutdown: ShutdownArgs,
     #[command(flatten)]
@@ -44,7 +47,8 @@ async fn run(args: Args) -> Result<(), StartError> {
     let keyring = args.secret_key.config()?;
     let client = args.delivery.client()?;
     let grace = args.shutdown.shutdown_grace;
-    let mut config = Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
+    let config = Config::from_settings(&args.worker, &args.retry, args.shutdown)?;
+    let mut config = Config { sandbox: args.sandbox.is_on(), ..config };
 
     let mut observed = Observed::start(&args.telemetry, Program::Worker, env!("CARGO_PKG_VERSION"))?;
     let attempts = Bounded::attempts(config.concurrency);

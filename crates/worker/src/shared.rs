@@ -14,6 +14,7 @@ use postrider_telemetry::clock::ClockMonitor;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::handovers::Handovers;
 use crate::in_flight::InFlight;
 use crate::pace::Signals;
 use crate::payloads::Payloads;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) retention: Mutex<Option<Retention>>,
     /// The egress proxies of tenants.
     pub(crate) proxies: Proxies,
+    /// The attempts that wait for listeners.
+    pub(crate) handovers: Handovers,
     /// What this machine lacks.
     pub(crate) trouble: TroubleMonitor,
     /// The signals between the claimer and the recorder.

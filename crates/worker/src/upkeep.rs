@@ -4,6 +4,7 @@
 
 mod delete_tenants;
 mod drain;
+mod end_listeners;
 mod erase;
 mod extend;
 mod fan_out;
@@ -24,6 +25,7 @@ mod remove_of_tenants;
 mod remove_payloads;
 mod remove_replays;
 mod remove_sessions;
+mod remove_sandboxes;
 mod remove_statistics;
 mod remove_tail;
 mod replay;
@@ -44,7 +46,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::shared::Shared;
 
-const TASKS: [Task; 28] = [
+const TASKS: [Task; 30] = [
     Task::of_one("remove expired events", remove_expired::interval, |shared| {
         Box::pin(remove_expired::run(shared))
     })
@@ -73,6 +75,11 @@ const TASKS: [Task; 28] = [
     Task::of_one("remove old rows of the live tail", remove_tail::interval, |shared| {
         Box::pin(remove_tail::run(shared))
     }),
+    Task::of_one("remove expired sandboxes", remove_sandboxes::interval, |shared| {
+        Box::pin(remove_sandboxes::run(shared))
+    })
+    .first_after(Duration::from_millis(1500)),
+    Task::of_one("end listeners", end_listeners::interval, |shared| Box::pin(end_listeners::run(shared))),
     Task::of_each("extend leases", extend::interval, |shared| Box::pin(extend::run(shared))),
     Task::of_one("rescue jobs", rescue::interval, |shared| Box::pin(rescue::run(shared))),
     Task::of_one("relay the outbox", relay::interval, |shared| Box::pin(relay::run(shared))),

@@ -20,6 +20,7 @@ const QUEUE_REDIS: &str = "postrider-queue-redis";
 const TELEMETRY: &str = "postrider-telemetry";
 const STORE: &str = "postrider-store";
 const DELIVERY: &str = "postrider-delivery";
+const SANDBOX: &str = "postrider-sandbox";
 const SETTINGS: &str = "postrider-settings";
 const PROGRAM: &str = "postrider-program";
 const DISPATCH: &str = "postrider-dispatch";
@@ -50,6 +51,7 @@ const RULES: &[Rule] = &[
     Rule { package: QUEUE_REDIS, may_use: &[QUEUE] },
     Rule { package: STORE, may_use: &[CORE, DATABASE, QUEUE] },
     Rule { package: DELIVERY, may_use: &[CORE] },
+    Rule { package: SANDBOX, may_use: &[CORE, DELIVERY, STORE] },
     Rule { package: SETTINGS, may_use: &[CORE, DELIVERY, TELEMETRY] },
     Rule {
         package: PROGRAM,
@@ -60,13 +62,14 @@ const RULES: &[Rule] = &[
     Rule {
         package: WORKER,
         may_use: &[
-            CORE, FILTER, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SETTINGS, DISPATCH, PROGRAM,
+            CORE, FILTER, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SANDBOX, SETTINGS, DISPATCH,
+            PROGRAM,
         ],
     },
     Rule {
         package: SERVER,
         may_use: &[
-            API, CONSOLE, CORE, FILTER, PLUGIN, SCHEMA, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY,
+            API, CONSOLE, CORE, FILTER, PLUGIN, SCHEMA, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SANDBOX,
             SETTINGS, DISPATCH, PROGRAM,
         ],
     },
@@ -77,6 +80,7 @@ const RULES: &[Rule] = &[
             MIGRATIONS, PROGRAM, PLUGIN, CLIENT,
         ],
     },
+    Rule { package: "postrider-testing", may_use: &[API, CLIENT, CORE] },
     Rule { package: KIT, may_use: &[API, MIGRATIONS] },
     Rule { package: STAGE, may_use: &[CORE, DATABASE, QUEUE, STORE, KIT] },
     Rule { package: "postrider-blackbox", may_use: &[CORE, MIGRATIONS, KIT] },

@@ -13,7 +13,7 @@ const PAGE: &str = "docs/settings.md";
 const PREFIX: &str = "POSTRIDER_";
 
 /// Variables that no program reads: the version of the image, and the database of the tests.
-const OTHERS: [&str; 2] = ["POSTRIDER_VERSION", "POSTRIDER_TEST_DATABASE_URL"];
+const OTHERS: [&str; 3] = ["POSTRIDER_VERSION", "POSTRIDER_TEST_DATABASE_URL", "POSTRIDER_TEST_PROGRAM"];
 
 /// Returns the settings that the page omits or gives a wrong default, and names in `deploy/` and `docs/` that no
 /// setting has.

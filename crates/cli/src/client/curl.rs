@@ -55,6 +55,7 @@ async fn simulated(
         event_id: Some(event),
         subscriber_id: Some(subscriber),
         subscriber: None,
+        script: None,
     };
     let list: SimulationList = client.post("/v1/simulate", &request).await.map_err(failed)?;
     let simulation = list.data.into_iter().next().ok_or("the server simulated no request")?;

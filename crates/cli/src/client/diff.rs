@@ -2,13 +2,13 @@
 
 use postrider_api::delivery::DeliveryView;
 use postrider_client::{Client, encoded};
+use postrider_core::json::layout::pretty;
 use postrider_program::StartError;
 use postrider_settings::ClientArgs;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use similar::TextDiff;
 
-use crate::client::json_text::pretty;
 use crate::client::lists::{Span, all, each_page};
 use crate::client::output::{Column, Format, OutputArgs, Printer, print_text};
 use crate::connection::client;

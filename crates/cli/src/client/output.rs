@@ -2,11 +2,10 @@
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write};
 
+use postrider_core::json::layout::pretty;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tabwriter::{Alignment, TabWriter};
-
-use crate::client::json_text::pretty;
 
 /// The most characters of a cell in a list.
 const MAX_CELL: usize = 80;

@@ -3,6 +3,7 @@
 mod call;
 mod events;
 mod queue;
+mod sandboxes;
 mod subscribers;
 mod tenants;
 
@@ -26,7 +27,14 @@ use crate::connection::{client, failed};
 const LIMIT: &str = "50";
 
 fn resources() -> impl Iterator<Item = &'static Resource> {
-    [events::RESOURCES, subscribers::RESOURCES, tenants::RESOURCES, queue::RESOURCES].into_iter().flatten()
+    let all = [
+        events::RESOURCES,
+        subscribers::RESOURCES,
+        tenants::RESOURCES,
+        queue::RESOURCES,
+        sandboxes::RESOURCES,
+    ];
+    all.into_iter().flatten()
 }
 
 /// A call of the API, with its arguments.

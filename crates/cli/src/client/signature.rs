@@ -1,11 +1,9 @@
 //! `postrider verify` and `postrider sign`: signatures, offline.
 
-mod diagnosis;
-
 use std::time::Duration;
 
 use postrider_core::signing::{
-    Signer, Verifier, VerifyError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, X_AGENT_SIGNATURE,
+    Diagnosis, Signer, Verifier, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, X_AGENT_SIGNATURE,
 };
 use postrider_core::{Clock as _, EventId, IdGenerator, Secret, SystemClock, Timestamp};
 use postrider_program::StartError;
@@ -13,7 +11,6 @@ use postrider_settings::SecretText;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use self::diagnosis::{Diagnosis, diagnose};
 use crate::client::body;
 use crate::client::output::{Format, OutputArgs, Printer, print_text};
 use crate::status::usage;
@@ -86,32 +83,10 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), StartError> {
             Ok(printer.item(&json!({"verified": true, "covers": covers}).to_string())?)
         }
         Err(error) => {
-            let Diagnosis { reason, detail } = explained(error, &texts, header, &body, now);
+            let Diagnosis { reason, detail } = Diagnosis::of(error, &texts, header, &body, now);
             printer.item(&json!({"verified": false, "reason": reason, "detail": detail}).to_string())?;
             Err(detail.into())
         }
-    }
-}
-
-fn explained<'h>(
-    error: VerifyError,
-    secrets: &[&str],
-    header: impl Fn(&str) -> Option<&'h str> + Copy,
-    body: &[u8],
-    now: Timestamp,
-) -> Diagnosis {
-    match error {
-        VerifyError::NoMatch | VerifyError::MalformedSignature => diagnose(secrets, header, body),
-        VerifyError::TooOld | VerifyError::TooNew => {
-            let sent =
-                header(WEBHOOK_TIMESTAMP).and_then(|text| text.parse::<i64>().ok()).unwrap_or_default();
-            let apart = now.seconds().abs_diff(sent);
-            let detail =
-                format!("{error}; it is {apart} s apart from the clock: {sent} and {}", now.seconds());
-            Diagnosis { reason: "clock", detail }
-        }
-        VerifyError::MalformedTimestamp => Diagnosis { reason: "clock", detail: error.to_string() },
-        error => Diagnosis { reason: "header", detail: error.to_string() },
     }
 }
 

@@ -6,13 +6,13 @@ use std::io::Write as _;
 use std::process::Command;
 
 use postrider_client::{Client, encoded};
+use postrider_core::json::layout::pretty;
 use postrider_program::StartError;
 use postrider_settings::ClientArgs;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::client::body;
-use crate::client::json_text::pretty;
 use crate::client::output::OutputArgs;
 use crate::client::send::{Fields, WaitArgs, dispatch};
 use crate::connection::{client, failed};

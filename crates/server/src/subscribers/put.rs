@@ -61,7 +61,7 @@ pub(super) async fn put(
         },
     }
     let secrets = request::Secrets { are_given: request.secret.is_some(), may_move: request.keep_secrets };
-    let new = request::new_subscriber(request, &state).await?;
+    let new = request::new_subscriber(request, &caller.tenant, &state).await?;
     for _ in 0..MOST_TRIES {
         if let Some(id) = resolve(&store, &caller.tenant, &named).await? {
             caller.reach(id, "subscriber")?;

@@ -2,10 +2,12 @@
 
 use axum::http::StatusCode;
 use postrider_api::subscriber::{Change, ChangeRequest, HeaderPairs, Pairs, SubscriberRequest};
+use postrider_core::inside::InsideUrl;
 use postrider_core::merge_patch::merge;
 use postrider_core::subscriber::PolicyFields;
 use postrider_core::{
     Channels, CustomHeaders, EmailAddress, ErrorKind, EventPattern, Metadata, Policy, Secret, TargetUrl,
+    TenantId,
 };
 use postrider_delivery::Client;
 use postrider_store::StoreError;
@@ -23,10 +25,13 @@ const MAX_PATTERNS: usize = 100;
 /// The new subscriber, whose target is allowed, or a problem that names every invalid field.
 pub(super) async fn new_subscriber(
     request: SubscriberRequest,
+    tenant: &TenantId,
     state: &ApiState,
 ) -> Result<NewSubscriber, Problem> {
     let new = validated(request, state)?;
-    check_target(&state.targets, "url", &new.url).await?;
+    if !is_sandbox(tenant, &new.url, state).await? {
+        check_target(&state.targets, "url", &new.url).await?;
+    }
     if let Some(url) = &new.notify.url {
         check_target(&state.targets, "notify_url", url).await?;
     }
@@ -37,7 +42,7 @@ pub(super) async fn new_subscriber(
 }
 
 /// The new subscriber, or a problem that names every invalid field. Where its URL leads is not looked up.
-pub(super) fn validated(request: SubscriberRequest, state: &ApiState) -> Result<NewSubscriber, Problem> {
+pub(crate) fn validated(request: SubscriberRequest, state: &ApiState) -> Result<NewSubscriber, Problem> {
     let (random, now) = (state.store.ids().random(), state.store.ids().clock().now());
     let mut errors = Errors::default();
     let url = errors.require("url", request.url).and_then(|url| target_url(&url, &mut errors));
@@ -133,11 +138,17 @@ pub(super) fn replacement(
 }
 
 /// Refuses the new URLs of a change at a forbidden address.
-pub(super) async fn check_new_target(request: &ChangeRequest, targets: &Client) -> Result<(), Problem> {
+pub(super) async fn check_new_target(
+    request: &ChangeRequest,
+    tenant: &TenantId,
+    state: &ApiState,
+) -> Result<(), Problem> {
+    let targets = &state.targets;
     for (field, change) in [("url", &request.url), ("notify_url", &request.notify_url)] {
         // `subscriber_change` names what is wrong with a URL.
         if let Change::Set(url) = change
             && let Ok(url) = TargetUrl::parse(url)
+            && !(field == "url" && is_sandbox(tenant, &url, state).await?)
         {
             check_target(targets, field, &url).await?;
         }
@@ -297,6 +308,16 @@ fn value_or_reset<T: Default>(change: Change<T>) -> Option<T> {
 
 fn target_url(url: &str, errors: &mut Errors) -> Option<TargetUrl> {
     errors.check("url", TargetUrl::parse(url))
+}
+
+/// Whether a URL is that of a sandbox of this tenant, to which workers send nothing over the network.
+async fn is_sandbox(tenant: &TenantId, url: &TargetUrl, state: &ApiState) -> Result<bool, Problem> {
+    match InsideUrl::of(url) {
+        Some(InsideUrl::Sandbox(token)) if state.config.sandbox => {
+            Ok(state.store.has_sandbox(tenant, token, url.redacted()).await?)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Refuses a URL at a forbidden address. A name that does not resolve is accepted, since it may resolve later.

@@ -1,28 +1,39 @@
 //! Simulating deliveries: what a subscriber would be sent, and why, without a request or a row.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `everyone` | what becomes of an event at each subscriber |
+//! | `timetable` | when attempts are made, in virtual time |
+
+mod everyone;
+mod timetable;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use postrider_api::attempt::HeaderView;
+use postrider_api::event::EventRequest;
 use postrider_api::simulate::{
-    FilterResultView, MatchReason, SimulateRequest, SimulatedAttemptView, SimulatedRequestView,
-    SimulationList, SimulationView, TransformResultView,
+    FilterResultView, MatchReason, SimulateRequest, SimulatedRequestView, SimulationList, SimulationView,
+    TransformResultView,
 };
 use postrider_core::format::Format;
 use postrider_core::key::Scope;
 use postrider_core::plugin::SelectedPlugin;
+use postrider_core::script::Script;
 use postrider_core::signing::{Signer, sha256};
 use postrider_core::{
     AgentId, Channels, CustomHeaders, Envelope, EventId, EventPattern, EventType, Expression, Policy, Random,
-    RetryPolicy, Secret, SubscriberId, SubscriberRef, TargetUrl, Transform, chain,
+    Secret, SubscriberId, SubscriberRef, TargetUrl, Transform, chain,
 };
 use postrider_delivery::{Encoded, Webhook};
 use postrider_shape::{Event, ShapeError, Shaped, Wanted};
 use postrider_store::deliveries::DeliveryFilter;
-use postrider_store::subscribers::SubscriberState;
+use postrider_store::subscribers::{Subscriber, SubscriberState};
 use postrider_store::{PageRequest, Store};
 
+use self::timetable::timetable;
 use super::request;
 use crate::audit::Audited;
 use crate::caller::Caller;
@@ -31,6 +42,7 @@ use crate::extract::JsonBody;
 use crate::matching::{Criteria, filtered, subject};
 use crate::named::resolve;
 use crate::problem::{Errors, Problem};
+use crate::sandboxes::script_of;
 use crate::state::ApiState;
 
 /// How many of a subscriber's latest events are simulated.
@@ -68,7 +80,9 @@ struct Recipient {
 /// Simulate a delivery
 ///
 /// Answers which events the subscriber would receive and why, the exact request, and when attempts would follow. Nothing is sent,
-/// resolved or stored. Without `event` and `event_id`, the latest five events that the subscriber received are simulated.
+/// resolved or stored. Without `event` and `event_id`, the latest five events that the subscriber received are simulated. With an
+/// event alone, the answer shows what would become of it at each subscriber, without signatures. With `script`, attempts and their
+/// times are those at a receiver that answers so.
 #[utoipa::path(
     post, path = "/v1/simulate", operation_id = "simulate", tag = "subscribers", request_body = SimulateRequest,
     responses(
@@ -89,8 +103,10 @@ pub(super) async fn simulate(
     let mut errors = Errors::default();
     let named =
         request.subscriber_id.map(|text| errors.check("subscriber_id", text.parse::<SubscriberRef>()));
-    if named.is_some() == request.subscriber.is_some() {
-        errors.add("subscriber_id", "give either `subscriber_id` or `subscriber`");
+    let has_event = request.event.is_some() || request.event_id.is_some();
+    let names_none = named.is_none() && request.subscriber.is_none();
+    if named.is_some() && request.subscriber.is_some() || names_none && !has_event {
+        errors.add("subscriber_id", "give `subscriber_id` or `subscriber`, or an event alone");
     }
     if request.event.is_some() && request.event_id.is_some() {
         errors.add("event_id", "give `event` or `event_id`, not both");
@@ -98,8 +114,17 @@ pub(super) async fn simulate(
     if request.event.is_none() && request.event_id.is_none() && request.subscriber.is_some() {
         errors.add("event", "is required for a subscriber that does not exist");
     }
+    let script = request.script.map(|script| script_of(&script, &mut errors));
     let event_id = request.event_id.map(|text| errors.check("event_id", text.parse::<EventId>()));
     errors.finish(Some(()))?;
+    let script = script.flatten();
+    if names_none {
+        let Some(event) = given_event(&state, &caller, request.event, event_id.flatten()).await?.pop() else {
+            return Ok(Json(SimulationList::default()));
+        };
+        let all = everyone::simulated_for_all(&event, &store, &caller, script.as_ref(), &state);
+        return Ok(Json(all.await?));
+    }
     let random = state.store.ids().random();
     let recipient = match (named.flatten(), request.subscriber) {
         (Some(named), _) => existing(&store, &caller, &named, random).await?,
@@ -126,32 +151,39 @@ pub(super) async fn simulate(
         }
         (None, None) => return Err(Problem::internal()),
     };
-    let events = match (request.event, event_id.flatten()) {
-        (Some(event), _) => {
-            let mut errors = Errors::within("event");
-            let event = validated(event, caller.tenant.clone(), None, None, &mut errors);
-            let event = errors.finish(event)?;
-            let agent_id = event.agent_id.unwrap_or_default();
-            let (event_type, data) = (&event.event_type, &event.data);
-            let timestamp = state.store.ids().clock().now();
-            let envelope = Envelope { event_type, timestamp, agent_id: &agent_id, data }.to_bytes().into();
-            let id = state.store.ids().next();
-            vec![Simulated { id, event_type: event.event_type, agent_id, channels: event.channels, envelope }]
-        }
-        (None, Some(id)) => stored(&state, &caller, &[id]).await?,
-        (None, None) => {
-            let filter = DeliveryFilter { subscriber: recipient.id, ..DeliveryFilter::default() };
-            let page = PageRequest { limit: LATEST, before: None };
-            let deliveries = state.store.deliveries(&caller.tenant, &filter, page).await?.items;
-            let ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.id.event()).collect();
-            stored(&state, &caller, &ids).await?
-        }
+    let events = if has_event {
+        given_event(&state, &caller, request.event, event_id.flatten()).await?
+    } else {
+        let filter = DeliveryFilter { subscriber: recipient.id, ..DeliveryFilter::default() };
+        let page = PageRequest { limit: LATEST, before: None };
+        let deliveries = state.store.deliveries(&caller.tenant, &filter, page).await?.items;
+        let ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.id.event()).collect();
+        stored(&state, &caller, &ids).await?
     };
     let mut data = Vec::with_capacity(events.len());
     for event in &events {
-        data.push(simulated(event, &recipient, &state).await?);
+        data.push(simulated(event, &recipient, script.as_ref(), &state).await?);
     }
-    Ok(Json(SimulationList { data }))
+    Ok(Json(SimulationList { data, truncated: false }))
+}
+
+/// The event that a request gives or names; none if its payload is gone.
+async fn given_event(
+    state: &ApiState,
+    caller: &Caller,
+    given: Option<EventRequest>,
+    id: Option<EventId>,
+) -> Result<Vec<Simulated>, Problem> {
+    let Some(event) = given else { return stored(state, caller, id.as_slice()).await };
+    let mut errors = Errors::within("event");
+    let event = validated(event, caller.tenant.clone(), None, None, &mut errors);
+    let event = errors.finish(event)?;
+    let agent_id = event.agent_id.unwrap_or_default();
+    let (event_type, data) = (&event.event_type, &event.data);
+    let timestamp = state.store.ids().clock().now();
+    let envelope = Envelope { event_type, timestamp, agent_id: &agent_id, data }.to_bytes().into();
+    let id = state.store.ids().next();
+    Ok(vec![Simulated { id, event_type: event.event_type, agent_id, channels: event.channels, envelope }])
 }
 
 /// A subscriber that exists. Its secret is read, and that is noted, only for those who may read it.
@@ -173,8 +205,12 @@ async fn existing(
     } else {
         Signer::new(&Secret::generate(random), &[])
     };
-    Ok(Recipient {
-        id: Some(id),
+    Ok(recipient_of(found, signer, shows_signatures))
+}
+
+fn recipient_of(found: Subscriber, signer: Signer, shows_signatures: bool) -> Recipient {
+    Recipient {
+        id: Some(found.id),
         url: found.url,
         events: found.events,
         channels: found.channels,
@@ -190,7 +226,7 @@ async fn existing(
             found.header_names.unwrap_or_default(),
             found.auth.and_then(|auth| auth.fields).is_some_and(|fields| fields.kind.sets_authorization()),
         ),
-    })
+    }
 }
 
 /// Stored events with their payloads.
@@ -215,6 +251,7 @@ async fn stored(state: &ApiState, caller: &Caller, ids: &[EventId]) -> Result<Ve
 async fn simulated(
     event: &Simulated,
     recipient: &Recipient,
+    script: Option<&Script>,
     state: &ApiState,
 ) -> Result<SimulationView, Problem> {
     let filter = recipient
@@ -232,6 +269,7 @@ async fn simulated(
         Ok(shaped) => Some(request_of(event, recipient, shaped, state).await?),
         Err(_) => None,
     };
+    let (attempts, end) = timetable(&recipient.policy, state.targets.request_timeout(), script);
     Ok(SimulationView {
         event_id: event.id,
         subscriber_id: recipient.id,
@@ -240,7 +278,8 @@ async fn simulated(
         filter,
         transform,
         request,
-        attempts: attempts(&recipient.policy),
+        attempts,
+        end,
     })
 }
 
@@ -345,27 +384,4 @@ fn masked_headers(mut own: Vec<String>, authorizes: bool) -> Vec<String> {
         own.push(AUTHORIZATION.to_owned());
     }
     own
-}
-
-/// When attempts start if all fail, at the earliest.
-fn attempts(policy: &Policy) -> Vec<SimulatedAttemptView> {
-    let policy = policy.retry(&RetryPolicy::default());
-    let mut attempts = vec![SimulatedAttemptView { number: 1, after_seconds: 0.0 }];
-    let mut after = std::time::Duration::ZERO;
-    for number in 1..policy.max_attempts() {
-        let Some(delay) = policy.delay_after(number, None, &Nothing) else { break };
-        after += delay;
-        attempts.push(SimulatedAttemptView { number: number + 1, after_seconds: after.as_secs_f64() });
-    }
-    attempts
-}
-
-/// Chance that adds nothing.
-#[derive(Debug)]
-struct Nothing;
-
-impl Random for Nothing {
-    fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(0);
-    }
 }

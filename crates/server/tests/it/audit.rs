@@ -31,7 +31,8 @@ fn plugin() -> Value {
 /// own list: a call that is missing here fails the test.
 #[tokio::test]
 async fn every_change_is_in_the_audit_trail() {
-    let server = TestServer::start().await;
+    let server = TestServer::with(|config| Config { sandbox: true, ..config }).await;
+    let sandbox = server.api.post("/v1/sandboxes", &json!({})).await.1["id"].as_str().unwrap().to_owned();
     let subscriber = server.subscriber(&["order.*"]).await;
     let subscriber = subscriber["id"].as_str().unwrap();
     let event = server.event("order.created").await["id"].as_str().unwrap().to_owned();
@@ -74,6 +75,9 @@ async fn every_change_is_in_the_audit_trail() {
         ("POST /v1/event-types/import", "", json!({"webhooks": {"a.b": {"post": {}}}}), "event_type.changed"),
         ("POST /v1/plugins", "", plugin(), "plugin.added"),
         ("DELETE /v1/plugins/{name}", "empty", json!(null), "plugin.removed"),
+        ("POST /v1/sandboxes", "", json!({"script": [503, 200]}), "sandbox.created"),
+        ("DELETE /v1/sandboxes/{id}", &*sandbox, json!(null), "sandbox.deleted"),
+        ("POST /v1/listeners", "", json!({}), "subscriber.created"),
         ("POST /v1/keys", "", acme(&["observer"]), "key.created"),
         ("PATCH /v1/keys/{id}", key, json!({"name": "x"}), "key.changed"),
         ("POST /v1/keys/{id}/rotate", key, json!({}), "key.rotated"),
@@ -84,9 +88,12 @@ async fn every_change_is_in_the_audit_trail() {
         "POST /v1/dead-letters/requeue",
         "DELETE /v1/dead-letters/{id}",
         "POST /v1/subscribers/{id}/recover",
+        // It deletes a subscriber.
+        "DELETE /v1/listeners/{id}",
     ];
     let events = ["POST /v1/events", "POST /v1/events/batch", "POST /v1/subscribers/{id}/test"];
-    let reads = ["POST /v1/event-types/infer", "POST /v1/simulate"];
+    // The answer of a listener is in the attempt.
+    let reads = ["POST /v1/event-types/infer", "POST /v1/simulate", "POST /v1/listeners/{id}/answers"];
     let mut expected = BTreeSet::new();
     for (call, id, body, action) in calls {
         let (method, path) = call.split_once(' ').unwrap();

@@ -72,6 +72,15 @@ const ROUTES: &[(&str, &str)] = &[
     ("post", "/v1/replays/{id}/cancel"),
     ("post", "/v1/replays/{id}/pause"),
     ("post", "/v1/replays/{id}/resume"),
+    ("get", "/v1/sandboxes"),
+    ("post", "/v1/sandboxes"),
+    ("get", "/v1/sandboxes/{id}"),
+    ("delete", "/v1/sandboxes/{id}"),
+    ("get", "/v1/sandboxes/{id}/requests"),
+    ("post", "/v1/listeners"),
+    ("delete", "/v1/listeners/{id}"),
+    ("get", "/v1/listeners/{id}/requests"),
+    ("post", "/v1/listeners/{id}/answers"),
     ("get", "/v1/tail"),
     ("get", "/v1/tenants"),
     ("post", "/v1/tenants"),
@@ -227,6 +236,7 @@ async fn an_array_is_never_accepted_for_an_object() {
         .api
         .post("/v1/keys", &serde_json::json!({"name": "n", "tenant": "*", "scopes": ["operator"]}))
         .await;
+    let (_, listener) = server.api.post("/v1/listeners", &serde_json::json!({})).await;
     let mut tried = BTreeSet::new();
     for (path, item) in api["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -234,7 +244,11 @@ async fn an_array_is_never_accepted_for_an_object() {
             let mut objects = Vec::new();
             find_objects(&api, body, &[], &mut objects);
             let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
-            let id = if path.starts_with("/v1/keys") { &key["id"] } else { &subscriber["id"] };
+            let id = match path.split('/').nth(2) {
+                Some("keys") => &key["id"],
+                Some("listeners") => &listener["id"],
+                _ => &subscriber["id"],
+            };
             let url = path.replace("{id}", id.as_str().unwrap()).replace("{name}", "a.b");
             for object in objects {
                 let field = if object.is_empty() { "body".to_owned() } else { object.join(".") };

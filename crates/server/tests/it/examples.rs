@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use http::Method;
+use postrider_server::Config;
 use serde_json::{Map, Value, json};
 
 use crate::api::TestServer;
@@ -11,12 +12,13 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
 async fn every_example_of_a_request_is_accepted() {
-    let server = TestServer::start().await;
+    let server = TestServer::with(|config| Config { sandbox: true, ..config }).await;
     let subscriber = server.subscriber(&["*"]).await;
     let (_, key) = server
         .api
         .post("/v1/keys", &json!({"name": "n", "tenant": "acme", "scopes": ["tenant_admin"]}))
         .await;
+    let (_, listener) = server.api.post("/v1/listeners", &json!({})).await;
     let (_, api) = server.without_key().get("/openapi.json").await;
     // The examples of subscribers choose a plugin of this name.
     let mut plugin = api["components"]["schemas"]["PluginRequest"]["example"].clone();
@@ -30,6 +32,7 @@ async fn every_example_of_a_request_is_accepted() {
             let id = match path.split('/').nth(2) {
                 Some("tenants") => "default",
                 Some("keys") => key["id"].as_str().unwrap(),
+                Some("listeners") => listener["id"].as_str().unwrap(),
                 _ => subscriber["id"].as_str().unwrap(),
             };
             // Without a tenant, an operator's key has to say whose the new one is.

@@ -53,6 +53,8 @@ mod receiver_auth;
 #[cfg(test)]
 mod replays;
 #[cfg(test)]
+mod sandboxes;
+#[cfg(test)]
 mod series;
 #[cfg(test)]
 mod server;

@@ -48,6 +48,8 @@ impl Route {
             "deliveries" | "dead-letters" => "dlv_01h455vb4pex5vsknk084sn02q",
             "keys" => "key_01h455vb4pex5vsknk084sn02q",
             "replays" => "rpl_01h455vb4pex5vsknk084sn02q",
+            "sandboxes" => "sbx_01h455vb4pex5vsknk084sn02q",
+            "listeners" => "lsn_01h455vb4pex5vsknk084sn02q",
             "tenants" => "unknown",
             other => other,
         };
@@ -78,7 +80,7 @@ impl Route {
 /// As many requests as this test makes with wrong keys.
 async fn server() -> TestServer {
     let wrong_keys = KeyRate::new(1, 10_000).unwrap();
-    TestServer::with(|config| Config { wrong_keys, ..config }).await
+    TestServer::with(|config| Config { wrong_keys, sandbox: true, ..config }).await
 }
 
 #[tokio::test]
@@ -186,6 +188,8 @@ async fn foreign_ids_are_answered_as_unknown_ones() {
     let (_, deliveries) = own.get("/v1/deliveries").await;
     let (_, key) = own.post("/v1/keys", &json!({"name": "n", "scopes": ["observer"]})).await;
     let (_, replay) = own.post("/v1/replays", &json!({"filter": {}, "mode": "all"})).await;
+    let (_, sandbox) = own.post("/v1/sandboxes", &json!({})).await;
+    let (_, listener) = own.post("/v1/listeners", &json!({})).await;
     let other = json!({"name": "n", "tenant": "other", "scopes": ["tenant_admin"]});
     let (foreign, _) = made(&server, &server.api, &other).await;
     let operator = server.tenant("other");
@@ -196,6 +200,8 @@ async fn foreign_ids_are_answered_as_unknown_ones() {
             "deliveries" | "dead-letters" => &deliveries["data"][0]["id"],
             "keys" => &key["id"],
             "replays" => &replay["id"],
+            "sandboxes" => &sandbox["id"],
+            "listeners" => &listener["id"],
             "tenants" => &json!("acme"),
             other => panic!("{other}: which id is foreign?"),
         };

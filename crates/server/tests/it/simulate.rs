@@ -192,3 +192,56 @@ async fn filters_and_transforms_are_tried() {
     let error = broken["transform"]["error"].as_str().unwrap();
     assert!(error.starts_with("step 1 (set /card/x) does not fit the data"), "{error}");
 }
+
+#[tokio::test]
+async fn a_script_shows_attempts_in_virtual_time() {
+    let server = TestServer::start().await;
+    let simulate = async |script: Value| {
+        let policy = json!({"schedule": ["10s", "1m"], "max_attempts": 5, "timeout": "5s"});
+        let subscriber = json!({"url": "https://receiver.invalid/", "events": ["*"], "policy": policy});
+        let event = json!({"event": "order.paid", "data": {}});
+        let body = json!({"event": event, "subscriber": subscriber, "script": script});
+        let (status, answer) = server.api.post("/v1/simulate", &body).await;
+        (status, answer["data"][0].clone(), answer)
+    };
+    let script = json!([503, {"status": 429, "retry_after": 100}, {"delay": "30s"}, "reset", "cut"]);
+    let (status, simulation, answer) = simulate(script).await;
+    assert_eq!(status, 200, "{answer}");
+    let attempts: Vec<_> = simulation["attempts"].as_array().unwrap().iter().collect();
+    let times: Vec<_> = attempts.iter().map(|attempt| attempt["after_seconds"].as_f64().unwrap()).collect();
+    // The third takes its time limit, after which the next delay begins.
+    assert_eq!(times, [0.0, 10.0, 110.0, 175.0, 235.0]);
+    let errors: Vec<_> = attempts.iter().map(|attempt| attempt["error"].as_str()).collect();
+    assert_eq!(errors, [Some("status"), Some("status"), Some("timeout_headers"), Some("reset"), None]);
+    assert_eq!(attempts[1]["answer"], json!({"status": 429, "retry_after": 100}));
+    assert_eq!(
+        simulation["end"],
+        json!({"status": "succeeded", "dead_reason": null, "after_seconds": 235.0})
+    );
+
+    let (_, gone, _) = simulate(json!([500, 410])).await;
+    assert_eq!(gone["end"], json!({"status": "dead", "dead_reason": "gone", "after_seconds": 10.0}));
+    let (_, failed, _) = simulate(json!([500])).await;
+    assert_eq!(failed["end"]["dead_reason"], "attempts_used_up");
+    assert_eq!(failed["attempts"].as_array().unwrap().len(), 5);
+    let (status, _, problem) = simulate(json!([500, "explode"])).await;
+    assert_eq!((status, fields(&problem)), (422, vec!["script[1]"]), "{problem}");
+}
+
+#[tokio::test]
+async fn an_event_alone_shows_what_becomes_of_it_everywhere() {
+    let server = TestServer::start().await;
+    for (uid, pattern) in [("shop", "order.*"), ("crm", "user.*")] {
+        let body = json!({"url": "http://127.0.0.1:9/", "events": [pattern], "uid": uid});
+        assert_eq!(server.api.post("/v1/subscribers", &body).await.0, 201);
+    }
+    let event = json!({"event": {"event": "order.paid", "data": {"n": 1}}});
+    let (status, answer) = server.api.post("/v1/simulate", &event).await;
+    assert_eq!((status, &answer["truncated"]), (200, &json!(false)), "{answer}");
+    let reasons: Vec<_> = answer["data"].as_array().unwrap().iter().map(|one| &one["reason"]).collect();
+    assert_eq!(reasons, ["matched", "pattern"], "those that match come first");
+    assert_eq!(header(&answer["data"][0], "webhook-signature"), "***", "no secret was read");
+    let (_, trail) = server.api.get("/v1/audit?action=secret.read").await;
+    assert_eq!(trail["data"], json!([]));
+    assert_eq!(server.tenant("other").post("/v1/simulate", &event).await.1["data"], json!([]));
+}

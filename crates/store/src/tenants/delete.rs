@@ -29,7 +29,7 @@ const ROWS: u32 = 500;
 
 /// The tables with a tenant's data. Attempts go before deliveries and those before events, so that nothing is left without
 /// what it belongs to.
-const TABLES: [Table; 20] = [
+const TABLES: [Table; 24] = [
     Table::whole("api_keys"),
     Table::whole("portal_links"),
     Table::whole("sessions"),
@@ -42,6 +42,10 @@ const TABLES: [Table; 20] = [
     Table::whole("request_keys"),
     Table::whole("replay_rows"),
     Table::whole("replays"),
+    Table::whole("sandbox_requests"),
+    Table::whole("sandboxes"),
+    Table::whole("handovers"),
+    Table::whole("listeners"),
     Table::whole("tail_watches"),
     Table::whole("tail_rows"),
     Table::partitioned("attempts", "delivery_id"),

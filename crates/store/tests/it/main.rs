@@ -65,6 +65,8 @@ mod retention;
 #[cfg(test)]
 mod rollup_migration;
 #[cfg(test)]
+mod sandboxes;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod series;

@@ -17,6 +17,8 @@ mod fan_out;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod inside;
+#[cfg(test)]
 mod lanes;
 #[cfg(test)]
 mod leases;

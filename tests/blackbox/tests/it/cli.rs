@@ -3,10 +3,12 @@
 mod apply;
 mod described;
 mod documented;
+mod listening;
 mod offline;
 mod profiles;
 mod resources;
 mod sending;
+mod testing;
 
 use std::process::Stdio;
 

@@ -173,6 +173,12 @@ async fn the_folder_of_dev_is_private_and_its_own() {
     dev.stop("TERM").await;
     let unused = refused("POSTRIDER_DATABASE_URL", "postgres://127.0.0.1/postrider").await;
     assert!(unused.contains("POSTRIDER_DATABASE_URL has no effect"), "{unused}");
+    for (name, value) in
+        [("POSTRIDER_QUEUE_URL", "redis://127.0.0.1:1/0"), ("POSTRIDER_QUEUE_DOWN", "refuse")]
+    {
+        let unused = refused(name, value).await;
+        assert!(unused.contains(&format!("{name} has no effect")), "{unused}");
+    }
 
     // As earlier versions made them.
     std::fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use postrider_testkit::redis::{Keeps, RedisServer};
-use postrider_testkit::{Behaviour, Receiver, TestDatabase, eventually};
+use postrider_testkit::{Behaviour, Program, Receiver, TestDatabase, eventually};
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::json;
 
+use crate::cli::run;
 use crate::client::{dispatch, idle, list, subscribe_with, text};
 use crate::deployment::{DEADLINE, Deployment, program};
 
@@ -95,6 +96,18 @@ async fn what_redis_loses_is_filled_again() {
         metrics.contains("webhook_queue_refilled_jobs_total 1").then_some(())
     })
     .await;
+
+    // An operator can have it filled although nothing was lost.
+    receiver.on("/limited", Behaviour::sequence([503]));
+    dispatch(api, "order.created").await;
+    receiver.wait_for(3, DEADLINE).await;
+    let refill = Program::named("postrider").args(["queue", "refill"]);
+    let refill = |url: &str| refill.clone().env("POSTRIDER_DATABASE_URL", url);
+    let filled = run(&refill(deployment.database.url()), "").await.ok();
+    assert_eq!(filled, "the queue is filled: 1 jobs are pending, of which it lacked 0\n");
+    let other = TestDatabase::postgres().await;
+    let nothing = "no worker has used a queue outside this database yet";
+    run(&refill(other.url()), "").await.fails(1, nothing);
     deployment.stop().await;
 }
 

@@ -13,7 +13,8 @@ const DEADLINE: Duration = Duration::from_mins(5);
 
 /// All checks are on. What the description allows may be refused with 422 for what it cannot express, such as fields that exclude
 /// each other; that each described field is accepted is checked in `crates/server/tests/it/description.rs`. Each event of a batch
-/// has a result of its own, so a batch with wrong events is answered with 202. The answer of the live tail has no end.
+/// has a result of its own, so a batch with wrong events is answered with 202. The answers of the live tail and
+/// of listeners have no end.
 const CONFIG: &str = r#"
 [checks]
 positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422"]
@@ -24,6 +25,10 @@ checks.negative_data_rejection.expected-statuses = ["202", "4xx"]
 
 [[operations]]
 include-path = "/v1/tail"
+enabled = false
+
+[[operations]]
+include-path = "/v1/listeners/{id}/requests"
 enabled = false
 "#;
 

@@ -2,35 +2,57 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use postrider_core::signing::{
-    Signer, Verifier, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, X_AGENT_SIGNATURE,
-};
-use postrider_core::{Secret, Timestamp};
 use serde_json::Value;
 
-use crate::client::json_text::{compact, pretty};
+use super::{
+    Signer, Verifier, VerifyError, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, X_AGENT_SIGNATURE,
+};
+use crate::json::layout::{compact, pretty};
+use crate::{Secret, Timestamp};
 
 const PREFIX: &str = "whsec_";
 
 /// Why a signature does not match.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Diagnosis {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
     /// A word for programs.
-    pub(super) reason: &'static str,
+    pub reason: &'static str,
     /// What is wrong and what to do, for people.
-    pub(super) detail: String,
+    pub detail: String,
+}
+
+impl Diagnosis {
+    /// Explains the error of a request that [`Verifier::verify`] or [`Verifier::verify_agent`] refused at `now`. `header`
+    /// looks a header up by its lower-case name.
+    pub fn of<'h>(
+        error: VerifyError,
+        secrets: &[&str],
+        header: impl Fn(&str) -> Option<&'h str> + Copy,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Self {
+        match error {
+            VerifyError::NoMatch | VerifyError::MalformedSignature => diagnose(secrets, header, body),
+            VerifyError::TooOld | VerifyError::TooNew => {
+                let sent =
+                    header(WEBHOOK_TIMESTAMP).and_then(|text| text.parse::<i64>().ok()).unwrap_or_default();
+                let apart = now.seconds().abs_diff(sent);
+                let detail =
+                    format!("{error}; it is {apart} s apart from the clock: {sent} and {}", now.seconds());
+                diagnosis("clock", detail)
+            }
+            VerifyError::MalformedTimestamp => diagnosis("clock", error.to_string()),
+            error => diagnosis("header", error.to_string()),
+        }
+    }
 }
 
 fn diagnosis(reason: &'static str, detail: impl Into<String>) -> Diagnosis {
     Diagnosis { reason, detail: detail.into() }
 }
 
-/// Returns why none of the signatures of a request matches.
-pub(super) fn diagnose<'h>(
-    secrets: &[&str],
-    header: impl Fn(&str) -> Option<&'h str> + Copy,
-    body: &[u8],
-) -> Diagnosis {
+/// Returns why none of the signatures of a request matches. `header` looks a header up by its lower-case name.
+fn diagnose<'h>(secrets: &[&str], header: impl Fn(&str) -> Option<&'h str> + Copy, body: &[u8]) -> Diagnosis {
     let Some(signatures) = header(WEBHOOK_SIGNATURE) else {
         return without_time(secrets, header(X_AGENT_SIGNATURE).unwrap_or_default(), body);
     };
@@ -168,9 +190,8 @@ fn laid_out(body: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_core::signing::sign;
-
     use super::*;
+    use crate::signing::sign;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const SENT: &str = r#"{"b":1.50,"a":[1,2]}"#;

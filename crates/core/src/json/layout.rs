@@ -1,7 +1,7 @@
 //! JSON text with a new layout and the same tokens: numbers keep their digits, and keys their order.
 
 /// Returns valid JSON with indentation.
-pub(crate) fn pretty(json: &str) -> String {
+pub fn pretty(json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut depth = 0_usize;
     let mut tokens = Tokens { rest: json }.peekable();
@@ -33,7 +33,7 @@ pub(crate) fn pretty(json: &str) -> String {
 }
 
 /// Returns valid JSON without white space between its tokens, but with these texts after commas and colons.
-pub(crate) fn compact(json: &str, after_comma: &str, after_colon: &str) -> String {
+pub fn compact(json: &str, after_comma: &str, after_colon: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for token in (Tokens { rest: json }) {
         out.push_str(token);
