@@ -70,6 +70,7 @@ mod sandboxes;
 mod secrets;
 #[cfg(test)]
 mod series;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod stage;
