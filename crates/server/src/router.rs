@@ -23,8 +23,8 @@ use crate::state::{ApiState, Parts};
 use crate::viewers::Viewers;
 use crate::{
     address, audit, auth, body, dead_letters, deliveries, described, docs, event_types, events, keys, limits,
-    listeners, once, openapi, plugins, portal, queue, replays, request_id, sandboxes, stats, subscribers, tail,
-    tenants,
+    listeners, once, openapi, plugins, portal, queue, replays, request_id, sandboxes, stats, subscribers,
+    tail, tenants,
 };
 
 /// The API, for [`Server`](crate::Server) or for an application that serves it beside its own routes.

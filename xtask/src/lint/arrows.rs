@@ -69,8 +69,8 @@ const RULES: &[Rule] = &[
     Rule {
         package: SERVER,
         may_use: &[
-            API, CONSOLE, CORE, FILTER, PLUGIN, SCHEMA, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY, SANDBOX,
-            SETTINGS, DISPATCH, PROGRAM,
+            API, CONSOLE, CORE, FILTER, PLUGIN, SCHEMA, SHAPE, DATABASE, QUEUE, TELEMETRY, STORE, DELIVERY,
+            SANDBOX, SETTINGS, DISPATCH, PROGRAM,
         ],
     },
     Rule {
