@@ -54,14 +54,14 @@ pub trait Api: Send + Sync {
     ) -> BoxFuture<'a, Response<Body>>;
 
     /// Returns the portal to which a link leads that still works.
-    fn portal<'a>(&'a self, link: SessionId) -> BoxFuture<'a, Result<Option<Arc<Portal>>, Problem>>;
+    fn portal(&self, link: SessionId) -> BoxFuture<'_, Result<Option<Arc<Portal>>, Problem>>;
 
     /// Uses up the link to the portal with this secret, and begins a session there; `None` if it does not work any more.
     fn enter<'a>(
         &'a self,
         visitor: &'a Parts,
         secret: &'a Token,
-    ) -> BoxFuture<'a, Result<Option<(SignedIn, Arc<Portal>)>, Problem>>;
+    ) -> BoxFuture<'a, Result<Option<Entered>, Problem>>;
 
     /// Returns the settings of the server. Secrets are masked.
     fn settings(&self) -> Vec<ShownSetting>;
@@ -69,6 +69,9 @@ pub trait Api: Send + Sync {
     /// The present moment.
     fn now(&self) -> Timestamp;
 }
+
+/// A session that has begun in the portal, and what it is.
+pub type Entered = (SignedIn, Arc<Portal>);
 
 /// A session that has begun.
 #[derive(Debug)]

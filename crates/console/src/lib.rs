@@ -33,5 +33,5 @@ mod table;
 mod text;
 mod visit;
 
-pub use api::{Api, Session, SessionId, SessionRow, SignedIn, Token};
+pub use api::{Api, Entered, Session, SessionId, SessionRow, SignedIn, Token};
 pub use screens::routes;

@@ -15,6 +15,8 @@ mod enter;
 mod events;
 mod secret;
 
+use std::fmt::Write as _;
+
 use axum::Router;
 use axum::routing::get;
 use http::request::Parts;
@@ -60,7 +62,8 @@ async fn theme(visit: Visit) -> ([(http::HeaderName, &'static str); 1], String) 
     let mut css = String::from(":root, :root:root {");
     for (part, colour) in visit.session.portal.iter().flat_map(|portal| portal.theme.colours()) {
         for name in variables(part) {
-            css.push_str(&format!(" {name}: {colour};"));
+            // Writing to a string does not fail.
+            let _ = write!(css, " {name}: {colour};");
         }
     }
     css.push_str(" color-scheme: only light; }\n");

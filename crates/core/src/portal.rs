@@ -194,11 +194,10 @@ impl Part {
     const fn default(self) -> Colour {
         Colour(match self {
             Self::Background => [0xf7, 0xf8, 0xfa],
-            Self::Surface => [0xff, 0xff, 0xff],
+            Self::Surface | Self::AccentText => [0xff, 0xff, 0xff],
             Self::Text => [0x1a, 0x1f, 0x29],
             Self::Muted => [0x59, 0x63, 0x74],
             Self::Accent => [0x0b, 0x57, 0xd0],
-            Self::AccentText => [0xff, 0xff, 0xff],
         })
     }
 }

@@ -184,7 +184,7 @@ impl FromRequestParts<ApiState> for Shown {
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Problem> {
         #[cfg(feature = "console")]
         if let Some(grant) = parts.extensions.get::<Grant>() {
-            return Ok(Self { key: grant.key, hash: grant.hash.clone() });
+            return Ok(Self { key: grant.key, hash: grant.hash });
         }
         let text = parts.headers.get(header::AUTHORIZATION).and_then(|given| bearer(given.as_bytes()));
         let Some(text) = text else { return Err(Problem::internal()) };

@@ -21,6 +21,7 @@ const WRONG_KEYS: KeyRate = match KeyRate::new(1, 20) {
 ///
 /// [`Server::bind`](crate::Server::bind) and [`router`](crate::router()) check the values against their bounds.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Config {
     /// The operator's keys from the environment. There may be none, if keys of operators are stored.
     pub admin_keys: AdminKeys,

@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use postrider_api::Problem as ProblemBody;
-use postrider_console::{Api, Session, SessionId, SessionRow, SignedIn, Token};
+use postrider_console::{Api, Entered, Session, SessionId, SessionRow, SignedIn, Token};
 use postrider_core::key::{KeyHash, Scope};
 use postrider_core::portal::Portal;
 use postrider_core::{KeyId, ShownSetting, Timestamp};
@@ -120,7 +120,7 @@ impl Api for Pages {
         .boxed()
     }
 
-    fn portal<'a>(&'a self, link: SessionId) -> BoxFuture<'a, Result<Option<Arc<Portal>>, ProblemBody>> {
+    fn portal(&self, link: SessionId) -> BoxFuture<'_, Result<Option<Arc<Portal>>, ProblemBody>> {
         self.within(async move {
             let found = self.state.store.portal_link(&link.0).await?;
             Ok(found.map(|link| Arc::new(link.portal)))
@@ -132,7 +132,7 @@ impl Api for Pages {
         &'a self,
         visitor: &'a Parts,
         secret: &'a Token,
-    ) -> BoxFuture<'a, Result<Option<(SignedIn, Arc<Portal>)>, ProblemBody>> {
+    ) -> BoxFuture<'a, Result<Option<Entered>, ProblemBody>> {
         self.within(self.begin_in_portal(visitor, secret)).boxed()
     }
 
@@ -196,11 +196,7 @@ impl Pages {
     }
 
     /// Begins a session of the portal with a link.
-    async fn begin_in_portal(
-        &self,
-        visitor: &Parts,
-        secret: &Token,
-    ) -> Result<Option<(SignedIn, Arc<Portal>)>, Problem> {
+    async fn begin_in_portal(&self, visitor: &Parts, secret: &Token) -> Result<Option<Entered>, Problem> {
         let link = self.state.store.portal_link(&crate::portal::id_of(secret.expose())).await?;
         let Some(link) = link else { return Ok(None) };
         let portal = Arc::new(link.portal.clone());
@@ -332,10 +328,9 @@ fn id_of(token: &Token) -> SessionId {
 
 fn key_of(actor: &Actor) -> Option<KeyId> {
     match actor {
-        Actor::Environment => None,
         Actor::Key(known) => Some(known.key.id),
         // A guest has no key to show.
-        Actor::Guest(_) => None,
+        Actor::Environment | Actor::Guest(_) => None,
     }
 }
 

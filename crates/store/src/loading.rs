@@ -306,10 +306,8 @@ impl Store {
                 Arc::clone(new.insert(Arc::new(self.read_recipient(subscriber, delivery)?)))
             }
         };
-        let channels = match recipient.asks_for_channels() {
-            true => column::<Option<String>>(row, "channels")?,
-            false => None,
-        };
+        let channels =
+            if recipient.asks_for_channels() { column::<Option<String>>(row, "channels")? } else { None };
         let channels = read_channels(channels.as_deref(), "events", delivery.event_id)?;
         Ok((agent_id, channels, body, recipient))
     }

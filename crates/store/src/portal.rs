@@ -62,7 +62,7 @@ impl Store {
         let values: [Value; 7] = [
             link.id.to_vec().into(),
             link.tenant.as_str().into(),
-            link.key.map(|key| key.uuid()).into(),
+            link.key.map(postrider_core::Id::uuid).into(),
             link.key_hash.as_bytes().to_vec().into(),
             sessions::stored(&link.portal)?.into(),
             millis(link.session_ttl).into(),
