@@ -19,14 +19,10 @@ use std::fmt::Write as _;
 
 use axum::Router;
 use axum::routing::get;
-use http::request::Parts;
-use http::{StatusCode, header};
-use maud::{DOCTYPE, html};
+use http::header;
 
 use crate::assets;
-use crate::layout::head_with;
-use crate::links::Base;
-use crate::visit::{Console, Page, Visit};
+use crate::visit::{Console, Visit};
 
 pub(crate) fn routes(router: Router<Console>) -> Router<Console> {
     let router = enter::routes(router);
@@ -35,26 +31,6 @@ pub(crate) fn routes(router: Router<Console>) -> Router<Console> {
     let router = secret::routes(router);
     let router = delivery::routes(router);
     router.route("/portal/theme.css", get(theme)).route("/portal/assets/{name}", get(assets::asset))
-}
-
-/// What somebody sees who has no session, or no longer one.
-pub(crate) fn ended(parts: &Parts) -> Page {
-    let base = Base::of(parts.uri.path());
-    let html = html! {
-        (DOCTYPE)
-        html lang="en" {
-            (head_with(base, "Session ended", false))
-            body.bare {
-                main id="main" tabindex="-1" {
-                    div.sign-in {
-                        h1 { "This session has ended" }
-                        p { "Go back to the application that led you here, and open its webhook settings again." }
-                    }
-                }
-            }
-        }
-    };
-    Page { status: StatusCode::UNAUTHORIZED, html: html.into_string(), portal: None }
 }
 
 /// The colours of the session's theme, in the names of the console's stylesheet.

@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{StatusCode, header};
-use maud::Markup;
+use maud::{DOCTYPE, Markup, html};
 use postrider_core::key::Scope;
 use postrider_core::portal::Portal;
 use postrider_core::{TenantId, Timestamp};
@@ -189,7 +189,7 @@ fn sign_in(parts: &Parts) -> Response {
     }
     let path = parts.uri.path();
     if below(path).1 {
-        return crate::portal::ended(parts).into_response();
+        return ended(parts).into_response();
     }
     let base = Base::of(path);
     let cross_site = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
@@ -205,4 +205,24 @@ fn sign_in(parts: &Parts) -> Response {
         Query::default()
     };
     see_other(&base.to(&wanted.after("login")))
+}
+
+/// What somebody sees in the portal who has no session, or no longer one.
+pub(crate) fn ended(parts: &Parts) -> Page {
+    let base = Base::of(parts.uri.path());
+    let html = html! {
+        (DOCTYPE)
+        html lang="en" {
+            (layout::head_with(base, "Session ended", false))
+            body.bare {
+                main id="main" tabindex="-1" {
+                    div.sign-in {
+                        h1 { "This session has ended" }
+                        p { "Go back to the application that led you here, and open its webhook settings again." }
+                    }
+                }
+            }
+        }
+    };
+    Page { status: StatusCode::UNAUTHORIZED, html: html.into_string(), portal: None }
 }

@@ -21,7 +21,7 @@ use crate::guard::is_https;
 use crate::layout::head_with;
 use crate::links::Base;
 use crate::query::Query;
-use crate::visit::{Console, PORTAL_COOKIES, Page, Visit, see_other};
+use crate::visit::{Console, PORTAL_COOKIES, Page, Visit, ended, see_other};
 
 pub(super) fn routes(router: Router<Console>) -> Router<Console> {
     router
@@ -114,7 +114,7 @@ async fn leave(visit: Visit) -> Response {
     if let Err(problem) = visit.api.revoke(&visit.parts, &visit.session, visit.session.id).await {
         return Failure::new(&visit, problem).into_response();
     }
-    let mut response = super::ended(&visit.parts).into_response();
+    let mut response = ended(&visit.parts).into_response();
     *response.status_mut() = StatusCode::OK;
     let framed = visit.session.portal.as_ref().is_some_and(|portal| !portal.frame_ancestors.is_empty());
     let [secure, plain] = PORTAL_COOKIES;
