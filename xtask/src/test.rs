@@ -30,6 +30,12 @@ const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 /// The package whose tests build a plugin.
 const PLUGIN: &str = "postrider-plugin";
 
+/// The package whose examples run the program `postrider`.
+const TESTING: &str = "postrider-testing";
+
+/// The variable that names that program for them. `.cargo/config.toml` knows only the usual target folder.
+const PROGRAM_VARIABLE: &str = "POSTRIDER_TEST_PROGRAM";
+
 /// A separate workspace that uses the crates as another project would.
 pub(crate) const EMBEDDING: &str = "tests/embedding";
 
@@ -60,6 +66,8 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
     if everything || names(BLACKBOX) {
         debian::install_if_missing(&FAKETIME);
         debian::install_if_missing(&CHROMIUM);
+    }
+    if everything || names(BLACKBOX) || names(TESTING) {
         let mut build = cargo(&root);
         build.args(["build", "--workspace", "--bins", "--tests"]).args(build_arguments(cargo_arguments));
         let status = status_of(&mut build)?;
@@ -74,6 +82,9 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
         tests.arg("--workspace");
     }
     tests.args(arguments).env(PGBOUNCERS_VARIABLE, pgbouncer::programs());
+    if let Some(target) = env::var_os("CARGO_TARGET_DIR") {
+        tests.env(PROGRAM_VARIABLE, root.join(target).join("debug/postrider"));
+    }
     if env::var_os(THREADS_VARIABLE).is_none() {
         tests.env(THREADS_VARIABLE, threads().to_string());
     }

@@ -19,7 +19,7 @@ pub struct PortalLinkRequest {
     pub tenant: Option<String>,
     /// The only subscribers that the portal shows, up to 100. Default: all of the tenant, and new ones can be added.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 100))]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 100, example = json!(["sub_01h455vb4pex5vsknk084sn02q"])))]
     pub subscriber_ids: Option<Vec<String>>,
     /// What the owner may do: scopes that the key of this request has, too. Possible are `subscribers:read`,
     /// `subscribers:write`, `deliveries:read`, `deliveries:retry`, `payloads:read`, `events:write` (test events),

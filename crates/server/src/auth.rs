@@ -161,7 +161,10 @@ pub(crate) async fn of_session(state: &ApiState, grant: &Grant) -> Result<Actor,
     };
     let actor = actor.ok_or_else(|| Problem::unauthorized("the key of the session is no longer valid"))?;
     let Some((tenant, portal)) = &grant.portal else { return Ok(actor) };
-    // No more than the key may do now.
+    // No more than the key may do now. One that is limited to some subscribers could not make the link any more.
+    if actor.limits().is_some_and(|limits| !limits.subscribers.is_empty()) {
+        return Err(Problem::unauthorized("the key of the session is limited to some subscribers now"));
+    }
     let scopes = portal.scopes().iter().filter(|scope| actor.scopes().contains(*scope));
     let scopes = scopes.fold(Scopes::NONE, Scopes::with);
     let limits = KeyLimits { subscribers: portal.subscribers.clone(), ..KeyLimits::default() };

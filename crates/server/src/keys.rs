@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use postrider_api::Moment;
 use postrider_api::key::{
     CreatedKeyView, KeyChangeRequest, KeyLimitsView, KeyList, KeyRequest, KeyTenant, KeyView, KeysQuery,
@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::audit::Audited;
 use crate::caller::Caller;
+use crate::created::created;
 use crate::extract::{JsonBody, Parameters, PathId};
 use crate::needs::Needs;
 use crate::page;
@@ -104,12 +105,8 @@ async fn create(
     if let Some(tenant) = &key.powers.tenant {
         state.tenants.has_written(&state.store, tenant).await;
     }
-    let location = HeaderValue::try_from(format!("/v1/keys/{}", key.id));
-    let mut response = (StatusCode::CREATED, Json(created_view(key, &new))).into_response();
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    let path = format!("/v1/keys/{}", key.id);
+    Ok(created(path, Json(created_view(key, &new))))
 }
 
 /// List keys

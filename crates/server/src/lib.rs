@@ -32,6 +32,7 @@ mod config;
 #[cfg(feature = "console")]
 mod console;
 mod counts;
+mod created;
 mod dead_letters;
 mod deliveries;
 mod described;

@@ -25,6 +25,7 @@ use utoipa_axum::routes;
 use self::stream::Follower;
 use crate::audit::Audited;
 use crate::caller::Caller;
+use crate::created::created;
 use crate::extract::{JsonBody, PathId};
 use crate::needs::Needs;
 use crate::problem::Problem;
@@ -90,12 +91,8 @@ async fn create(
     store.set_listener_subscriber(&caller.tenant, id, subscriber.id).await?;
     let lease_until = (store.ids().clock().now() + LISTENER_LEASE).into();
     let view = ListenerView { id, subscriber_id: subscriber.id, lease_until, secret };
-    let location = HeaderValue::try_from(format!("/v1/listeners/{id}"));
-    let mut response = (StatusCode::CREATED, Json(view)).into_response();
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    let path = format!("/v1/listeners/{id}");
+    Ok(created(path, Json(view)))
 }
 
 /// End a listener

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use postrider_api::sandbox::{SandboxList, SandboxRequest, SandboxView};
 use postrider_core::id;
 use postrider_core::inside::{new_token, sandbox_url};
@@ -28,6 +28,7 @@ use utoipa_axum::routes;
 pub(crate) use self::receiver::routes as receiver;
 use crate::audit::Audited;
 use crate::caller::Caller;
+use crate::created::created;
 use crate::extract::{JsonBody, PathId};
 use crate::needs::Needs;
 use crate::problem::{Errors, Problem};
@@ -108,12 +109,8 @@ async fn create(
         let detail = format!("there are {MAX_SANDBOXES} sandboxes already; delete one of them");
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     };
-    let location = HeaderValue::try_from(format!("/v1/sandboxes/{}", sandbox.id));
-    let mut response = (StatusCode::CREATED, Json(view(sandbox))).into_response();
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    let path = format!("/v1/sandboxes/{}", sandbox.id);
+    Ok(created(path, Json(view(sandbox))))
 }
 
 /// The script of a request; `None` after adding what is wrong with it.

@@ -12,8 +12,8 @@ mod transform;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use postrider_api::Moment;
 use postrider_api::list::Flag;
 use postrider_api::secret::SecretView;
@@ -31,6 +31,7 @@ use utoipa_axum::routes;
 
 use crate::audit::Audited;
 use crate::caller::Caller;
+use crate::created::created;
 use crate::extract::{JsonBody, Parameters};
 use crate::named::PathSubscriber;
 use crate::needs::Needs;
@@ -142,19 +143,15 @@ async fn create(
     let request: SubscriberRequest = body.parse()?;
     let new = request::new_subscriber(request, &caller.tenant, &state).await?;
     let secret = new.secret.clone();
-    Ok(created(store.create_subscriber(&caller.tenant, new).await?, &secret))
+    Ok(created_subscriber(store.create_subscriber(&caller.tenant, new).await?, &secret))
 }
 
 /// The answer about a new subscriber.
-fn created(subscriber: Subscriber, secret: &Secret) -> Response {
-    let location = HeaderValue::try_from(format!("/v1/subscribers/{}", subscriber.id));
+fn created_subscriber(subscriber: Subscriber, secret: &Secret) -> Response {
+    let path = format!("/v1/subscribers/{}", subscriber.id);
     let secret = SecretView::from(secret);
-    let created = CreatedSubscriberView { subscriber: subscriber_view(subscriber), secret };
-    let mut response = (StatusCode::CREATED, Json(created)).into_response();
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
+    let view = CreatedSubscriberView { subscriber: subscriber_view(subscriber), secret };
+    created(path, Json(view))
 }
 
 /// List subscribers

@@ -4,8 +4,8 @@ mod request;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use postrider_api::Cursor;
 use postrider_api::tenant::{
     TenantChangeRequest, TenantCountsView, TenantDeletionView, TenantList, TenantRequest,
@@ -20,6 +20,7 @@ use utoipa_axum::routes;
 
 use crate::audit::Audited;
 use crate::caller::Caller;
+use crate::created::created;
 use crate::extract::{JsonBody, Parameters, PathTenant};
 use crate::needs::Needs;
 use crate::page;
@@ -91,13 +92,9 @@ async fn register(
     if !store.register_tenant(&new).await? {
         return Err(Problem::new(StatusCode::CONFLICT, "there is a tenant with this id"));
     }
-    let location = HeaderValue::try_from(format!("/v1/tenants/{}", new.id));
+    let path = format!("/v1/tenants/{}", new.id);
     let tenant = shown(&state, state.store.tenant(&new.id).await?).await?;
-    let mut response = (StatusCode::CREATED, tenant).into_response();
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    Ok(created(path, tenant))
 }
 
 /// List tenants

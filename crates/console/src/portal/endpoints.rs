@@ -63,9 +63,9 @@ fn can_add(visit: &Visit) -> bool {
 /// How an endpoint is doing, in words.
 pub(super) fn state(endpoint: &SubscriberView) -> Markup {
     html! {
-        @if let (false, reason) = (endpoint.active, endpoint.deactivation_reason) {
+        @if !endpoint.active {
             (parts::badge("–", "off", "switched off"))
-            @if let Some(reason) = reason { br; small { (text::words(reason.as_str())) } }
+            @if let Some(reason) = endpoint.deactivation_reason { br; small { (text::words(reason.as_str())) } }
         }
         @else if endpoint.paused_at.is_some() { (parts::badge("‖", "wait", "paused")) }
         @else if endpoint.breaker.state != BreakerState::Closed { (parts::badge("✕", "bad", "failing, sent less often")) }

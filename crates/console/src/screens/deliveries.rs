@@ -34,7 +34,7 @@ pub(super) const FILTERS: [&str; 11] = [
     "until",
 ];
 
-const CURL: &str = "curl -s $POSTRIDER_URL/v1/subscribers -H \"Authorization: Bearer $POSTRIDER_API_KEY\" \\\n  -H 'Content-Type: application/json' -d '{\"url\":\"https://example.com/hook\",\"events\":[\"order.*\"]}'";
+const CURL: &str = "curl -s $POSTRIDER_URL/v1/subscribers -H \"Authorization: Bearer $POSTRIDER_KEY\" \\\n  -H 'Content-Type: application/json' -d '{\"url\":\"https://example.com/hook\",\"events\":[\"order.*\"]}'";
 
 async fn list(visit: Visit) -> Result<Page, Failure> {
     let filters = visit.query.only(&FILTERS);

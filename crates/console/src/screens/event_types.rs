@@ -74,7 +74,7 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
                 "No event type yet",
                 "A type appears with its first event, registered or not. Send one:",
                 Some(
-                    "curl -s \"$POSTRIDER_URL/v1/events\" -H \"Authorization: Bearer $POSTRIDER_API_KEY\" \\\n  \
+                    "curl -s \"$POSTRIDER_URL/v1/events\" -H \"Authorization: Bearer $POSTRIDER_KEY\" \\\n  \
                      -H 'Content-Type: application/json' -d '{\"event\": \"order.created\", \"data\": {\"order\": 1}}'",
                 ),
             ))

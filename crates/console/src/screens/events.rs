@@ -18,7 +18,7 @@ pub(super) fn routes(router: Screen) -> Screen {
 
 const FILTERS: [&str; 4] = ["event", "idempotency_key", "limit", "cursor"];
 
-const CURL: &str = "curl -s $POSTRIDER_URL/v1/events -H \"Authorization: Bearer $POSTRIDER_API_KEY\" \\\n  -H 'Content-Type: application/json' -d '{\"event\":\"order.created\",\"data\":{\"order\":1}}'";
+const CURL: &str = "curl -s $POSTRIDER_URL/v1/events -H \"Authorization: Bearer $POSTRIDER_KEY\" \\\n  -H 'Content-Type: application/json' -d '{\"event\":\"order.created\",\"data\":{\"order\":1}}'";
 
 async fn list(visit: Visit) -> Result<Page, Failure> {
     let query = visit.query.only(&FILTERS);

@@ -26,7 +26,7 @@ pub(crate) fn attempt(attempt: &AttemptView, now: Timestamp) -> Markup {
         @if let Some(advice) = &attempt.advice { p.advice { (advice) } }
         @if let Some(timings) = &attempt.timings_ms { (phases(timings)) }
         @if let Some(request) = &attempt.request { (sent(request)) }
-        @else { p.quiet { "What was sent is not kept: nothing was, it was erased, or it is too old." } }
+        @else { p.quiet { "There is no record of a request: none was sent, it was erased, or it has expired." } }
         @if let Some(response) = &attempt.response { (answered(response)) }
     }
 }

@@ -23,7 +23,7 @@ use crate::visit::{Page, Visit};
 const PATH: &str = "replays";
 const API: &str = "/v1/replays";
 
-const CURL: &str = "curl -s $POSTRIDER_URL/v1/replays -H \"Authorization: Bearer $POSTRIDER_API_KEY\" \\\n  -H 'Content-Type: application/json' -d '{\"filter\":{\"event\":\"order.*\"},\"mode\":\"dead\",\"dry_run\":true}'";
+const CURL: &str = "curl -s $POSTRIDER_URL/v1/replays -H \"Authorization: Bearer $POSTRIDER_KEY\" \\\n  -H 'Content-Type: application/json' -d '{\"filter\":{\"event\":\"order.*\"},\"mode\":\"dead\",\"dry_run\":true}'";
 
 pub(super) fn routes(router: Screen) -> Screen {
     router

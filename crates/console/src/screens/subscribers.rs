@@ -120,7 +120,7 @@ fn empty(visit: &Visit) -> Markup {
         "No subscriber yet",
         "A subscriber is a URL and the event types that it gets. Create one here, or with:",
         Some(
-            "curl -s \"$POSTRIDER_URL/v1/subscribers\" -H \"Authorization: Bearer $POSTRIDER_API_KEY\" \\\n  \
+            "curl -s \"$POSTRIDER_URL/v1/subscribers\" -H \"Authorization: Bearer $POSTRIDER_KEY\" \\\n  \
              -H 'Content-Type: application/json' -d '{\"url\": \"https://example.com/hook\", \"events\": [\"order.*\"]}'",
         ),
     )

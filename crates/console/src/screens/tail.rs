@@ -19,7 +19,7 @@ pub(super) fn routes(router: Screen) -> Screen {
 
 const FILTERS: [&str; 3] = ["types", "subscriber_id", "status"];
 
-const CURL: &str = "curl -sN $POSTRIDER_URL/v1/tail -H \"Authorization: Bearer $POSTRIDER_API_KEY\"";
+const CURL: &str = "curl -sN $POSTRIDER_URL/v1/tail -H \"Authorization: Bearer $POSTRIDER_KEY\"";
 
 async fn show(visit: Visit) -> Page {
     let filters = visit.query.only(&FILTERS);

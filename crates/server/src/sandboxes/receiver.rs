@@ -21,6 +21,9 @@ use crate::problem::Problem;
 use crate::receivers::CloseWithoutAnswer;
 use crate::state::ApiState;
 
+/// The largest body. Nobody who sends it has shown a key, and [`MAX_CALLS`](crate::receivers) of them may arrive at once.
+const MAX_BODY: usize = 1024 * 1024;
+
 /// How long the first half of a body that is cut has to leave.
 const CUT_AFTER: Duration = Duration::from_millis(50);
 
@@ -61,7 +64,7 @@ fn busy() -> Problem {
 }
 
 async fn received(body: Body, state: &ApiState) -> Result<Bytes, Problem> {
-    let limit = state.config.body_limit;
+    let limit = state.config.body_limit.min(MAX_BODY);
     let reading = Limited::new(body, limit).collect();
     let read = timeout(state.config.request_timeout, reading).await;
     let read =

@@ -9,7 +9,7 @@ use postrider_core::SubscriberRef;
 use postrider_store::StoreError;
 use postrider_store::subscribers::Changing;
 
-use super::{created, request, subscriber_view};
+use super::{created_subscriber, request, subscriber_view};
 use crate::audit::Audited;
 use crate::caller::Caller;
 use crate::extract::JsonBody;
@@ -77,7 +77,7 @@ pub(super) async fn put(
             return Err(Problem::missing("subscriber"));
         } else {
             match store.create_subscriber(&caller.tenant, new.clone()).await {
-                Ok(subscriber) => return Ok(created(subscriber, &new.secret)),
+                Ok(subscriber) => return Ok(created_subscriber(subscriber, &new.secret)),
                 // Another request created it a moment ago.
                 Err(StoreError::UidTaken) => {}
                 Err(error) => return Err(error.into()),

@@ -31,7 +31,9 @@ fn plugin() -> Value {
 /// own list: a call that is missing here fails the test.
 #[tokio::test]
 async fn every_change_is_in_the_audit_trail() {
-    let server = TestServer::with(|config| Config { sandbox: true, ..config }).await;
+    let portal_url = Some("http://127.0.0.1".to_owned());
+    let server =
+        TestServer::with(|config| Config { sandbox: true, console: true, portal_url, ..config }).await;
     let sandbox = server.api.post("/v1/sandboxes", &json!({})).await.1["id"].as_str().unwrap().to_owned();
     let subscriber = server.subscriber(&["order.*"]).await;
     let subscriber = subscriber["id"].as_str().unwrap();
@@ -78,6 +80,7 @@ async fn every_change_is_in_the_audit_trail() {
         ("POST /v1/sandboxes", "", json!({"script": [503, 200]}), "sandbox.created"),
         ("DELETE /v1/sandboxes/{id}", &*sandbox, json!(null), "sandbox.deleted"),
         ("POST /v1/listeners", "", json!({}), "subscriber.created"),
+        ("POST /v1/portal/links", "", json!({}), "portal_link.created"),
         ("POST /v1/keys", "", acme(&["observer"]), "key.created"),
         ("PATCH /v1/keys/{id}", key, json!({"name": "x"}), "key.changed"),
         ("POST /v1/keys/{id}/rotate", key, json!({}), "key.rotated"),

@@ -66,6 +66,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("delete", "/v1/plugins/{name}"),
     ("get", "/v1/plugins"),
     ("post", "/v1/plugins"),
+    ("post", "/v1/portal/links"),
     ("get", "/v1/replays"),
     ("post", "/v1/replays"),
     ("get", "/v1/replays/{id}"),

@@ -12,7 +12,9 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
 async fn every_example_of_a_request_is_accepted() {
-    let server = TestServer::with(|config| Config { sandbox: true, ..config }).await;
+    let portal_url = Some("http://127.0.0.1".to_owned());
+    let server =
+        TestServer::with(|config| Config { sandbox: true, console: true, portal_url, ..config }).await;
     let subscriber = server.subscriber(&["*"]).await;
     let (_, key) = server
         .api

@@ -279,7 +279,10 @@ async fn a_partition_without_payloads_is_otherwise_the_same() {
     execute(&stage, "ANALYZE").await;
     let large = bytes().await;
     assert!(large.payload_bytes > 6_000 * 1_000 && large.payload_bytes < large.bytes, "{large:?}");
-    assert!(matches!(sweep(&stage, WEEK).await[..], [PayloadStep::Removed(_)]));
+    let mut steps = sweep(&stage, WEEK).await;
+    // Autovacuum, after so many changed rows, may hold a lock; then the step is repeated.
+    steps.retain(|step| *step != PayloadStep::GaveWay);
+    assert!(matches!(steps[..], [PayloadStep::Removed(_)]), "{steps:?}");
     assert_eq!(fingerprint(&stage).await, before);
     let shape_after = shape(&stage).await;
     let without_options =

@@ -227,6 +227,16 @@ async fn fill(stage: &Stage, tenant: &TenantId) {
              VALUES ('{tenant}', 'a.b', '', '', false, 0, 1, 1); \
              INSERT INTO owner_notices (id, tenant, subscriber_id, channel, kind, data, attempts, due_at, created_at) \
              SELECT id, tenant, id, 0, 0, '{{}}', 0, 1, 1 FROM subscribers WHERE tenant = '{tenant}' LIMIT 1; \
+             INSERT INTO sandboxes (tenant, id, token, url, script, created_at, expires_at) \
+             SELECT tenant, id, '{tenant}', 'x', '[]', 1, 1 FROM subscribers WHERE tenant = '{tenant}' LIMIT 1; \
+             INSERT INTO sandbox_requests (tenant, sandbox_id, number, received_at, method, headers, body, body_size, signatures, \
+                answer) SELECT tenant, id, 1, 1, 'POST', '[]', {bytes}, 1, '[]', '200' FROM sandboxes WHERE tenant = '{tenant}'; \
+             INSERT INTO listeners (tenant, id, token, created_at, lease_until) \
+             SELECT tenant, id, token, 1, 1 FROM sandboxes WHERE tenant = '{tenant}'; \
+             INSERT INTO handovers (tenant, listener_id, id, head, body, created_at, wait_until) \
+             SELECT tenant, id, id, '{{}}', {bytes}, 1, 1 FROM listeners WHERE tenant = '{tenant}'; \
+             INSERT INTO portal_links (id, tenant, key_hash, portal, session_ttl, expires_at) \
+             SELECT secret, tenant, secret, '{{}}', 1, 1 FROM subscribers WHERE tenant = '{tenant}' LIMIT 1; \
              INSERT INTO idempotency_keys (tenant, key, request_hash, event_id, jobs, created_at) \
                 SELECT tenant, 'k', {bytes}, id, {bytes}, 0 FROM events WHERE tenant = '{tenant}' LIMIT 1"
         ),

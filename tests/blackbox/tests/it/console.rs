@@ -583,7 +583,7 @@ fn attributes(html: &str) -> Vec<String> {
     ["href", "action", "src", "data-stream"].iter().flat_map(|name| of(name)).collect()
 }
 
-/// Where a link on a page leads, as a browser finds out.
+/// Resolves a link on a page as a browser does.
 fn resolved(page: &str, link: &str) -> String {
     let page = page.split('?').next().unwrap_or_default();
     let link = link.split(['?', '#']).next().unwrap_or_default();
