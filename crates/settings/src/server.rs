@@ -120,7 +120,7 @@ pub struct ServerArgs {
     )]
     pub shutdown_delay: Duration,
 
-    /// URL at which others reach the API, such as https://hooks.example.com; absent for the address on which it listens
+    /// URL at which others reach the API, such as `https://hooks.example.com`; absent for the address on which it listens
     ///
     /// The URLs of sandboxes begin with it.
     #[arg(long, env = "POSTRIDER_PUBLIC_URL", value_name = "URL")]

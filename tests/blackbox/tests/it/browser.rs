@@ -66,12 +66,22 @@ async fn the_console_works_in_a_browser() {
     the_tail_shows_an_event_within_a_second(&person, &story).await;
     forms_change_what_they_show(&person, &story).await;
     dead_letters_are_requeued(&person, &story).await;
-    look::every_screen(&person, &story).await;
+    look::every_screen(&person, story.screens_below(&person.console)).await;
+    owners_look_after_their_endpoints(&person, &story, dev.url()).await;
     // Last, because nothing is dead afterwards.
     all_that_match_are_replayed(&person, &story).await;
     nothing_needs_a_script(&person).await;
     drop(person);
     dev.stop("TERM").await;
+}
+
+/// A link to the portal works through the script, and its pages can be read by everyone.
+async fn owners_look_after_their_endpoints(person: &Person, story: &Story, url: &str) {
+    let link = story.portal_link().await;
+    person.browser.open(&link).await;
+    person.browser.wait_for("document.querySelector('main table')").await;
+    person.complains_of_nothing("opening a link to the portal").await;
+    look::every_screen(person, story.portal_below(&format!("{url}/portal"))).await;
 }
 
 async fn someone_with_few_scopes_sees_little(person: &Person, story: &Story) {

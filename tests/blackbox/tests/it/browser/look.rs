@@ -8,14 +8,13 @@ use std::{env, fs};
 use postrider_testkit::browser::Scheme;
 use serde_json::{Value, json};
 
-use super::story::Story;
 use super::{HEIGHT, Person, WIDTH};
 
 /// Where the pictures for `docs/console.md` go, if anywhere.
 const PICTURES: &str = "POSTRIDER_TEST_SCREENSHOTS";
 
 /// The screens that `docs/console.md` shows; `true` for a dark one.
-const SHOWN: [(&str, bool); 17] = [
+const SHOWN: [(&str, bool); 18] = [
     ("now", false),
     ("now", true),
     ("events", false),
@@ -33,6 +32,7 @@ const SHOWN: [(&str, bool); 17] = [
     ("tenants", false),
     ("audit", false),
     ("settings", false),
+    ("portal-endpoint", false),
 ];
 
 /// The narrowest and the widest window.
@@ -53,7 +53,8 @@ const AXE: &str = "
     const found = await axe.run(document, {...options, resultTypes: ['violations'], iframes: false, preload: false});
     return found.violations.map(({id, help, nodes}) => `${id}: ${help}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 200)).join(' | ')}`);";
 
-pub(super) async fn every_screen(person: &Person, story: &Story) {
+/// Looks at screens: a name for the picture of each, and its URL.
+pub(super) async fn every_screen(person: &Person, screens: Vec<(&'static str, String)>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("axe/axe.min.js");
     let axe = fs::read_to_string(folder).expect("axe-core");
     let browser = &person.browser;
@@ -61,8 +62,8 @@ pub(super) async fn every_screen(person: &Person, story: &Story) {
     let added = browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({"source": axe})).await;
     let pictures = env::var_os(PICTURES);
     let mut wrong = Vec::new();
-    for (name, path) in story.screens() {
-        person.open(&path).await;
+    for (name, url) in screens {
+        browser.open(&url).await;
         for dark in [false, true] {
             browser.prefer(if dark { Scheme::Dark } else { Scheme::Light }).await;
             let found = browser.run_async(&AXE.replace("DARK", &dark.to_string())).await;

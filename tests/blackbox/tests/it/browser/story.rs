@@ -136,6 +136,35 @@ impl Story {
         ids.into_iter().cloned().chain(words.map(str::to_owned)).collect()
     }
 
+    /// A link to the portal.
+    pub(super) async fn portal_link(&self) -> String {
+        let (status, link) =
+            self.api.post("/v1/portal/links", &json!({"return_url": "https://app.example.com/"})).await;
+        assert_eq!(status, 201, "{link}");
+        text(&link["url"]).to_owned()
+    }
+
+    /// Every page of the portal, below its URL.
+    pub(super) fn portal_below(&self, root: &str) -> Vec<(&'static str, String)> {
+        let Self { failing, working, dead, .. } = self;
+        [
+            ("portal-endpoints", "/endpoints".to_owned()),
+            ("portal-new-endpoint", "/endpoints/new".to_owned()),
+            ("portal-endpoint", format!("/endpoints/{failing}")),
+            ("portal-edit-endpoint", format!("/endpoints/{working}/edit")),
+            ("portal-recover", format!("/endpoints/{failing}/recover")),
+            ("portal-verify", format!("/endpoints/{working}/verify?language=python")),
+            ("portal-delivery", format!("/deliveries/{dead}")),
+        ]
+        .map(|(name, path)| (name, format!("{root}{path}")))
+        .into()
+    }
+
+    /// Every screen of the console, below its URL.
+    pub(super) fn screens_below(&self, root: &str) -> Vec<(&'static str, String)> {
+        self.screens().into_iter().map(|(name, path)| (name, format!("{root}{path}"))).collect()
+    }
+
     /// Every screen: a name for its picture, and its path.
     pub(super) fn screens(&self) -> Vec<(&'static str, String)> {
         let Self { event, failing, working, dead, replay, key, .. } = self;
