@@ -93,7 +93,7 @@ fn trouble(visit: &Visit, endpoint: &SubscriberView) -> Markup {
             }
         } @else if let Some(since) = endpoint.breaker.failing_since {
             p.panel.problem {
-                "Every attempt has failed since " (parts::ago(since, now)) ", " (text::count(endpoint.breaker.failures.into())) " in a row. "
+                (text::counted(endpoint.breaker.failures.into(), "attempt", "attempts")) " in a row failed, the first of them " (parts::ago(since, now)) ". "
                 @if let Some(until) = endpoint.breaker.open_until { "The next one follows " (parts::ago(until, now)) ". " }
                 "Failed deliveries are tried again; open one to see what your endpoint answered."
             }
