@@ -29,6 +29,8 @@ pub(crate) fn spark(values: &[f64], label: &str, bad: bool) -> Markup {
                 path.area d=(area) {}
                 path.line d=(line) {}
             }
+            // Beside a number of another kind, a line without a name would be read as that number's.
+            small.of aria-hidden="true" { (label) }
         }
     }
 }

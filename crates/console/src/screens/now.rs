@@ -145,15 +145,15 @@ fn numbers(visit: &Visit, seen: &Seen) -> Markup {
     html! {
         div.numbers {
             (number(deliveries(""), "Deliveries", &text::count(stats.deliveries.total), false, &format!("{} in {span}", text::counted(attempts, "attempt", "attempts")),
-                spark(&line(|point| count(point.attempts.attempts)), "Attempts over time", false)))
+                spark(&line(|point| count(point.attempts.attempts)), "attempts", false)))
             (number(deliveries("&status=succeeded"), "Success rate", &share.map_or_else(|| "–".to_owned(), text::percent), share.is_some_and(|share| share < 0.9),
-                &format!("{} failed", text::count(failed)), spark(&line(|point| count(point.attempts.failed)), "Failed attempts over time", true)))
+                &format!("{} failed", text::count(failed)), spark(&line(|point| count(point.attempts.failed)), "failed attempts", true)))
             (number(deliveries("&status=dead"), "Dead letters", &text::count(stats.deliveries.dead), stats.deliveries.dead > 0, &format!("in {span}"),
-                spark(&line(share_failed), "Share of failed attempts over time", true)))
+                spark(&line(share_failed), "share of attempts that failed", true)))
             (number(deliveries("&status=pending"), "Waiting", &text::count(waiting.unwrap_or(stats.deliveries.pending)), false,
-                &waited(stats), spark(&line(|point| millis(point.attempts.latency_ms.p50)), "Median time to the first attempt", false)))
+                &waited(stats), spark(&line(|point| millis(point.attempts.latency_ms.p50)), "p50 until the first attempt", false)))
             (number(deliveries(""), "First attempt", &stats.latency_ms.p95.map_or_else(|| "–".to_owned(), |p95| text::millis(count(p95))), false,
-                "p95, from dispatch", spark(&line(|point| millis(point.attempts.latency_ms.p95)), "95th percentile of the time to the first attempt", false)))
+                "p95, from dispatch", spark(&line(|point| millis(point.attempts.latency_ms.p95)), "p95 until the first attempt", false)))
         }
     }
 }

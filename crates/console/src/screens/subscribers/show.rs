@@ -115,7 +115,7 @@ fn health(series: Option<&SeriesView>) -> Markup {
             span.name { "Successful attempts" }
             span.value { @if let Some(share) = share { (text::percent(share)) } @else { (parts::none()) } }
             small { (label) }
-            (chart::spark(&values, &label, total.failed > total.succeeded))
+            (chart::spark(&values, "attempts", total.failed > total.succeeded))
         }
         div.card.number {
             span.name { "Response time" }
