@@ -151,6 +151,7 @@ fn api_config(args: &WholeArgs, keys: AdminKeys, public_url: Option<String>) -> 
         body_limit: args.server.body_limit,
         request_memory: args.server.request_memory,
         connections_per_address: args.server.connections_per_address,
+        wrong_keys: args.server.wrong_keys,
         log_requests: args.server.log_requests,
         delay: args.server.shutdown_delay,
         grace: args.shutdown.shutdown_grace,

@@ -105,7 +105,11 @@ impl Pool {
                 Ok(Err(error)) if may_pass(&error) => self.0.refuse(error.to_string()),
                 Ok(Err(error)) => return Err(DbErr::Conn(RuntimeErr::SqlxError(error.into()))),
                 Err(_) => {
-                    self.0.refuse("it did not answer".to_owned());
+                    // After a refusal there may have been little time left to wait.
+                    let was_refused = self.0.state().refused.is_some();
+                    if !was_refused {
+                        self.0.refuse("it did not answer".to_owned());
+                    }
                     return Err(self.timed_out());
                 }
             }

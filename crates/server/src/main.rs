@@ -75,6 +75,7 @@ async fn run(args: Args, given: Given) -> Result<(), StartError> {
         body_limit: args.server.body_limit,
         request_memory: args.server.request_memory,
         connections_per_address: args.server.connections_per_address,
+        wrong_keys: args.server.wrong_keys,
         log_requests: args.server.log_requests,
         delay,
         grace,

@@ -22,6 +22,9 @@ pub const PARTITION: RangeInclusive<Duration> = Duration::from_hours(1)..=Durati
 /// `POSTRIDER_CONNECTIONS_PER_ADDRESS`: connections of one client of the API.
 pub const CONNECTIONS_PER_ADDRESS: RangeInclusive<u32> = 1..=1_000_000;
 
+/// `POSTRIDER_WRONG_KEYS`: keys that are not valid, from one client of the API.
+pub const WRONG_KEYS: RangeInclusive<u32> = 1..=1_000_000;
+
 /// `POSTRIDER_BODY_LIMIT`: bytes of a request body.
 pub const BODY_LIMIT: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
 
@@ -68,6 +71,7 @@ pub(crate) fn shown(id: &str) -> Option<String> {
         "body_limit" => size_range(&BODY_LIMIT),
         "request_memory" => size_range(&REQUEST_MEMORY),
         "connections_per_address" => count_range(&CONNECTIONS_PER_ADDRESS),
+        "wrong_keys" => count_range(&WRONG_KEYS),
         "shed_queue_age" => or_zero(&SHED_QUEUE_AGE),
         "shed_latency" => or_zero(&SHED_LATENCY),
         "shutdown_delay" => duration_range(&SHUTDOWN_DELAY),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use ipnet::IpNet;
 use postrider_core::TargetUrl;
+use postrider_core::key::KeyRate;
 
 use crate::value::{count_in, duration_in, size_in, yes_or_no};
 use crate::{SecretText, SettingsError, bounds};
@@ -78,6 +79,16 @@ pub struct ServerArgs {
         value_parser = count_in::<usize>(bounds::CONNECTIONS_PER_ADDRESS)
     )]
     pub connections_per_address: Option<usize>,
+
+    /// Wrong keys that one client may send at once; one more is allowed each second
+    ///
+    /// Requests with further ones are answered with 429. Valid keys are never limited by this. A client is an IPv4 address,
+    /// or the first 64 bits of an IPv6 address.
+    #[arg(
+        long, env = "POSTRIDER_WRONG_KEYS", value_name = "N", default_value = "20",
+        value_parser = wrong_keys
+    )]
+    pub wrong_keys: KeyRate,
 
     /// Log a line for each request, at the level info
     ///
@@ -169,6 +180,12 @@ impl ServerArgs {
             make one with `openssl rand -hex 32`. It may be absent once an operator has a key made with POST /v1/keys";
         SettingsError::Missing { name: ADMIN_KEY, hint: HINT }
     }
+}
+
+/// Parses how many wrong keys a client may send at once.
+fn wrong_keys(text: &str) -> Result<KeyRate, String> {
+    let burst = count_in(bounds::WRONG_KEYS)(text)?;
+    KeyRate::new(1, burst).map_err(|error| error.to_string())
 }
 
 /// The URL has a query.

@@ -126,6 +126,9 @@ const TASKS: [Task; 30] = [
 /// How often a worker that does not lead looks at least whether it does. Its process sleeps in between.
 const NOT_LEADING: Duration = Duration::from_secs(1);
 
+/// The time between the first runs of two tasks. Many have the same interval, and those that run together each open a connection.
+const APART: Duration = Duration::from_millis(30);
+
 type Run = fn(&Shared) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + '_>>;
 
 /// A task that runs once per interval, counted from the end of its last run.
@@ -134,7 +137,7 @@ struct Task {
     name: &'static str,
     interval: fn(&Config) -> Duration,
     run: Run,
-    /// When it first runs, if not after an interval. Tasks that start together would each open a connection.
+    /// When it first runs, if not after an interval.
     first_after: Option<Duration>,
     /// Every worker does it, for itself. Any other task one worker does for all.
     each: bool,
@@ -164,8 +167,11 @@ impl Task {
 pub(crate) fn start(shared: &Arc<Shared>, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
     let outage = Arc::new(Outage::default());
+    let mut apart = Duration::ZERO;
     for task in &TASKS {
-        tasks.spawn(repeat(task, Arc::clone(shared), Arc::clone(&outage), stop.clone()));
+        let first_after = task.first_after.unwrap_or_else(|| (task.interval)(&shared.config) + apart);
+        apart += APART;
+        tasks.spawn(repeat(task, first_after, Arc::clone(shared), Arc::clone(&outage), stop.clone()));
     }
     tasks.close();
     tasks
@@ -187,9 +193,15 @@ impl Outage {
     }
 }
 
-async fn repeat(task: &'static Task, shared: Arc<Shared>, outage: Arc<Outage>, stop: CancellationToken) {
+async fn repeat(
+    task: &'static Task,
+    first_after: Duration,
+    shared: Arc<Shared>,
+    outage: Arc<Outage>,
+    stop: CancellationToken,
+) {
     let interval = (task.interval)(&shared.config);
-    let mut pause = task.first_after.unwrap_or(interval);
+    let mut pause = first_after;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

@@ -15,8 +15,9 @@ use crate::client::{idle, subscribe, text};
 use crate::deployment::{DEADLINE, Deployment, Member, program};
 use crate::servers;
 
-/// The connections of a server, and those that only superusers may use.
-const USABLE: usize = 17;
+/// The connections of a server, and those that only superusers may use. Idle programs keep 15 to 17: three are the server's, and each
+/// worker has two.
+const USABLE: usize = 20;
 const RESERVED: usize = 3;
 
 const END_PROGRAMS: &str =

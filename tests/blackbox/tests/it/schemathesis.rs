@@ -43,7 +43,8 @@ async fn schemathesis_finds_nothing() {
             return;
         }
     };
-    let deployment = Deployment::start(1).await;
+    // It shows a wrong key to each operation.
+    let deployment = Deployment::with(1, &[("POSTRIDER_WRONG_KEYS", "10000")]).await;
     subscribe(&deployment.api, "http://127.0.0.1:9/").await;
     dispatch(&deployment.api, "order.created").await;
     let config = folder.path().join("schemathesis.toml");
