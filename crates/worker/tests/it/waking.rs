@@ -46,7 +46,7 @@ async fn an_idle_worker_is_woken_by_a_dispatch(stage: &Stage) {
 /// one, the wake-up another half, and the claim a whole one.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_arrives_within_two_and_a_half_round_trips() {
-    const ROUND_TRIP: Duration = Duration::from_millis(100);
+    const ROUND_TRIP: Duration = Duration::from_millis(60);
     let stage = Stage::postgres().await;
     stage.subscriber("/one").await;
     stage.subscriber("/two").await;
@@ -56,7 +56,7 @@ async fn an_event_arrives_within_two_and_a_half_round_trips() {
     let dispatcher = Dispatcher::new(store, postrider_dispatch::Config::default()).unwrap();
     let worker = stage.worker_over(far(), Config { poll: LONG, ..config() }).await;
     let mut took = Vec::new();
-    for number in 1..=20 {
+    for number in 1..=26 {
         // The first of them prepare the statements.
         if number == 15 {
             link.set(Link::Slow(ROUND_TRIP / 2));
@@ -74,7 +74,7 @@ async fn an_event_arrives_within_two_and_a_half_round_trips() {
     link.set(Link::Open);
     worker.stop().await;
     println!("with a round trip of {ROUND_TRIP:?}, events arrived and were acknowledged within {took:?}");
-    // The best of six, because other tests run at the same time.
+    // The best of twelve: other tests run at the same time, and a claim may wait until the worker has looked at its lanes.
     let (arrived, acknowledged) = took.into_iter().min().unwrap();
     assert!(acknowledged < ROUND_TRIP * 3 / 2, "{acknowledged:?}");
     assert!(arrived < ROUND_TRIP * 5 / 2, "{arrived:?}");
