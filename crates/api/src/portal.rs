@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use postrider_core::policy::Span;
 use postrider_core::{SubscriberId, TenantId};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -30,14 +31,14 @@ pub struct PortalLinkRequest {
         schema(value_type = Option<Vec<String>>, min_items = 1, example = json!(["subscribers:read", "deliveries:read"]))
     )]
     pub scopes: Option<Vec<String>>,
-    /// For how many seconds the link works, 1 to 86,400. It works once. Default: 300.
+    /// How long the link works: 1 s to 24 h. It works once. Default: 5 min.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<u32>, minimum = 1, maximum = 86_400, example = 300))]
-    pub expires_in: Option<u64>,
-    /// For how many seconds the session lasts that the link begins, 60 to 43,200. Default: 3,600.
+    #[cfg_attr(feature = "schema", schema(value_type = Span, required = false))]
+    pub expires_in: Option<Span>,
+    /// How long the session lasts that the link begins: 1 min to 12 h. Default: 1 h.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<u32>, minimum = 60, maximum = 43_200, example = 3600))]
-    pub session_ttl: Option<u64>,
+    #[cfg_attr(feature = "schema", schema(value_type = Span, required = false))]
+    pub session_ttl: Option<Span>,
     /// Where the portal's link back leads: an `https` or `http` URL. Default: there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(

@@ -39,9 +39,9 @@ pub struct StepFields {
     /// A JSON Pointer (RFC 6901) into the data.
     #[cfg_attr(feature = "schema", schema(pattern = "^(/([^/~]|~[01])*)+$"))]
     pub path: String,
-    /// Where `rename` moves the value: a JSON Pointer.
+    /// Where `rename` moves the value: a JSON Pointer, or a key of the same object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(pattern = "^(/([^/~]|~[01])*)+$"))]
+    #[cfg_attr(feature = "schema", schema(pattern = "^((/([^/~]|~[01])*)+|[^/]+)$"))]
     pub to: Option<String>,
     /// What `set` puts: any JSON value.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "even_null")]

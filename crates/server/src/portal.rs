@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use postrider_api::Moment;
 use postrider_api::portal::{PortalLinkRequest, PortalLinkView};
 use postrider_core::key::{KeyLimits, Scope, Scopes};
+use postrider_core::policy::Span;
 use postrider_core::portal::{self, Origin, Portal, Theme};
 use postrider_core::{TargetUrl, TenantId};
 use postrider_store::portal::{MAX_LINKS, PortalLink};
@@ -26,9 +27,13 @@ use crate::problem::{Errors, Problem};
 use crate::routes::Routes;
 use crate::state::ApiState;
 
-/// How long a link works, and the session that it begins, in seconds, unless the request says otherwise.
-const EXPIRES_IN: u64 = 300;
-const SESSION_TTL: u64 = 3_600;
+/// How long a link works, unless the request says otherwise, and how long it may at most.
+const EXPIRES_IN: Duration = Duration::from_mins(5);
+const EXPIRES_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
+
+/// The same for the session that it begins.
+const SESSION_TTL: Duration = Duration::from_hours(1);
+const SESSION_WITHIN: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(12));
 
 /// The most origins that may frame the portal.
 const ORIGINS: usize = 10;
@@ -154,8 +159,8 @@ fn wanted(request: PortalLinkRequest, caller: &Caller) -> Result<Wanted, Problem
         Some(ids) => list("subscriber_ids", &ids, KeyLimits::MOST, &mut errors),
         None => Vec::new(),
     };
-    let expires_in = seconds("expires_in", expires_in, (1, EXPIRES_IN, 86_400), &mut errors);
-    let session_ttl = seconds("session_ttl", session_ttl, (60, SESSION_TTL, 43_200), &mut errors);
+    let expires_in = lasting("expires_in", expires_in, EXPIRES_IN, EXPIRES_WITHIN, &mut errors);
+    let session_ttl = lasting("session_ttl", session_ttl, SESSION_TTL, SESSION_WITHIN, &mut errors);
     let return_url = return_url.and_then(|url| errors.check("return_url", url.parse::<TargetUrl>()));
     let frame_ancestors: Vec<Origin> =
         list("frame_ancestors", &frame_ancestors.unwrap_or_default(), ORIGINS, &mut errors);
@@ -205,16 +210,20 @@ fn list<T: FromStr<Err: Display> + PartialEq>(
     list
 }
 
-fn seconds(
+fn lasting(
     field: &str,
-    given: Option<u64>,
-    (least, default, most): (u64, u64, u64),
+    given: Option<Span>,
+    default: Duration,
+    (least, most): (Duration, Duration),
     errors: &mut Errors,
 ) -> Option<Duration> {
-    let seconds = given.unwrap_or(default);
-    if !(least..=most).contains(&seconds) {
-        errors.add(field, &format!("must be a number of seconds from {least} to {most}"));
+    let span = given.map_or(default, |Span(span)| span);
+    if !(least..=most).contains(&span) {
+        errors.add(
+            field,
+            &format!("must be {} to {}", humantime::format_duration(least), humantime::format_duration(most)),
+        );
         return None;
     }
-    Some(Duration::from_secs(seconds))
+    Some(span)
 }

@@ -46,6 +46,21 @@ impl Pointer {
         self.0.is_empty()
     }
 
+    /// Returns the place of `key` in the object that holds this place; of the whole document, a key of it.
+    ///
+    /// ```
+    /// use postrider_core::json::Pointer;
+    ///
+    /// let pointer: Pointer = "/contact/mail".parse()?;
+    /// assert_eq!(pointer.sibling("email").to_string(), "/contact/email");
+    /// # Ok::<(), postrider_core::json::PointerError>(())
+    /// ```
+    #[must_use]
+    pub fn sibling(&self, key: &str) -> Self {
+        let parent = self.0.split_last().map_or(&[][..], |(_, parent)| parent);
+        Self(parent.iter().cloned().chain([key.to_owned()]).collect())
+    }
+
     /// Returns the array index that a step names: digits without a leading zero (RFC 6901, §4).
     pub fn index(step: &str) -> Option<usize> {
         let canonical =

@@ -87,8 +87,12 @@ fn step(place: usize, fields: StepFields, errors: &mut Errors) -> Option<Step> {
         "rename" => {
             unused(errors, &[("value", value.is_some()), ("keep", keep.is_some())]);
             let to = errors.require(&field("to"), to)?;
-            let to = pointer(&field("to"), &to, errors)?;
-            Some(Step::Rename { path: path?, to })
+            let path = path?;
+            let to = match to.starts_with('/') {
+                true => pointer(&field("to"), &to, errors)?,
+                false => beside(&path, &field("to"), &to, errors)?,
+            };
+            Some(Step::Rename { path, to })
         }
         "set" => {
             unused(errors, &[("to", to.is_some()), ("keep", keep.is_some())]);
@@ -113,6 +117,15 @@ fn pointer(field: &str, text: &str, errors: &mut Errors) -> Option<Pointer> {
         return None;
     }
     Some(pointer)
+}
+
+/// The place of a key beside the one at `path`.
+fn beside(path: &Pointer, field: &str, key: &str, errors: &mut Errors) -> Option<Pointer> {
+    if key.is_empty() || key.contains('/') {
+        errors.add(field, "must be a JSON Pointer, as in `/contact/email`, or a key without `/`");
+        return None;
+    }
+    Some(path.sibling(key))
 }
 
 fn step_view(step: &Step) -> StepFields {

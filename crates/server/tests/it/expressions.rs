@@ -31,6 +31,14 @@ async fn filters_and_transforms_are_shown_as_they_were_given() {
 }
 
 #[tokio::test]
+async fn a_place_is_renamed_to_a_key_beside_it() {
+    let server = TestServer::start().await;
+    let steps = json!([{"op": "rename", "path": "/contact/mail", "to": "e~mail"}]);
+    let (status, made) = created(&server, json!({"transform": {"steps": steps}})).await;
+    assert_eq!((status, &made["transform"]["steps"][0]["to"]), (201, &json!("/contact/e~0mail")), "{made}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_refused_with_its_field_and_position() {
     let server = TestServer::start().await;
     let steps = |steps: Value| json!({"transform": {"steps": steps}});
@@ -55,6 +63,8 @@ async fn what_is_wrong_is_refused_with_its_field_and_position() {
             "transform.steps[1].to",
             "is required",
         ),
+        (steps(json!([{"op": "rename", "path": "/a", "to": "b/c"}])), "transform.steps[0].to", "or a key"),
+        (steps(json!([{"op": "rename", "path": "/a", "to": ""}])), "transform.steps[0].to", "or a key"),
         (steps(json!([{"op": "set", "path": "/a"}])), "transform.steps[0].value", "is required"),
         (
             steps(json!([{"op": "set", "path": "/a", "value": "x".repeat(17_000)}])),

@@ -65,6 +65,8 @@ async fn what_a_link_may_be(api: &Api) {
         (json!({"expires_in": 0}), "expires_in"),
         (json!({"expires_in": 86_401}), "expires_in"),
         (json!({"session_ttl": 59}), "session_ttl"),
+        (json!({"session_ttl": "13h"}), "session_ttl"),
+        (json!({"expires_in": "soon"}), "expires_in"),
         (json!({"return_url": "javascript:alert(1)"}), "return_url"),
         (json!({"frame_ancestors": ["https://a.example/path"]}), "frame_ancestors[0]"),
         (json!({"frame_ancestors": ["https://a.example; script-src *"]}), "frame_ancestors[0]"),
