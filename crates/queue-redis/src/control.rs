@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_queue::{
-    Hold, Identity, JobId, JobSink, LaneControl, LaneHolds, LaneId, LaneSettings, LaneState, NewJob,
-    QueueError, RemoteQueue, WaitingJob,
+    Fillable, Hold, Identity, JobId, JobSink, LaneControl, LaneHolds, LaneId, LaneSettings, LaneState,
+    NewJob, QueueError, RemoteQueue, WaitingJob,
 };
 use uuid::Uuid;
 
@@ -82,7 +82,7 @@ impl LaneControl for RedisQueue {
 }
 
 #[async_trait]
-impl RemoteQueue for RedisQueue {
+impl Fillable for RedisQueue {
     async fn offer(&self, jobs: &[NewJob]) -> Result<u64, QueueError> {
         let mut new = 0;
         for (partition, jobs) in self.split(jobs, |job| job.lane) {
@@ -115,26 +115,6 @@ impl RemoteQueue for RedisQueue {
         Ok(())
     }
 
-    async fn waiting(&self, lane: LaneId, max: u32) -> Result<Vec<WaitingJob>, QueueError> {
-        let mut arguments = self.arguments();
-        arguments.id(lane.0).number(max);
-        let answer =
-            self.call(Function::Waiting, self.partition_of(lane), &arguments).await.and_then(Reader::of);
-        answer.and_then(Reader::waiting).map_err(of_call)
-    }
-
-    async fn remove(&self, lane: LaneId, jobs: &[JobId]) -> Result<(), QueueError> {
-        for jobs in jobs.chunks(AT_ONCE) {
-            let mut arguments = self.arguments();
-            arguments.id(lane.0);
-            for job in jobs {
-                arguments.id(job.0);
-            }
-            self.tell(Function::Remove, lane, &arguments).await?;
-        }
-        Ok(())
-    }
-
     async fn identity(&self) -> Result<Identity, QueueError> {
         let mut runs = Vec::new();
         let mut markers = Vec::new();
@@ -155,6 +135,29 @@ impl RemoteQueue for RedisQueue {
         let mut arguments = self.arguments();
         arguments.text(&marker.to_string());
         self.ask_all(Function::Mark, &arguments).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl RemoteQueue for RedisQueue {
+    async fn waiting(&self, lane: LaneId, max: u32) -> Result<Vec<WaitingJob>, QueueError> {
+        let mut arguments = self.arguments();
+        arguments.id(lane.0).number(max);
+        let answer =
+            self.call(Function::Waiting, self.partition_of(lane), &arguments).await.and_then(Reader::of);
+        answer.and_then(Reader::waiting).map_err(of_call)
+    }
+
+    async fn remove(&self, lane: LaneId, jobs: &[JobId]) -> Result<(), QueueError> {
+        for jobs in jobs.chunks(AT_ONCE) {
+            let mut arguments = self.arguments();
+            arguments.id(lane.0);
+            for job in jobs {
+                arguments.id(job.0);
+            }
+            self.tell(Function::Remove, lane, &arguments).await?;
+        }
+        Ok(())
     }
 }
 

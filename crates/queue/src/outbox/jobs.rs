@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use crate::error::QueueError;
 use crate::job::{JobId, LaneId, NewJob};
-use crate::remote::{Backlog, RemoteQueue};
+use crate::remote::{Backlog, Fillable};
 use crate::tables::duration;
 
 /// The most jobs of a row: about 200 KB.
-pub(super) const MOST: usize = 1_000;
+pub(crate) const MOST: usize = 1_000;
 
 /// How old a row must be before it counts as left behind. The courier needs a few milliseconds.
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
@@ -57,7 +57,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-pub(super) fn insert(dialect: Dialect, jobs: &[NewJob], writes: &mut Writes) {
+pub(crate) fn insert(dialect: Dialect, jobs: &[NewJob], writes: &mut Writes) {
     const ROW: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("jobs", Kind::Bytes)];
     let mut rows = Batch::new(ROW);
     for jobs in jobs.chunks(MOST) {
@@ -96,7 +96,7 @@ fn read(bytes: &[u8], age: Duration) -> Result<Vec<NewJob>, QueueError> {
 }
 
 /// Offers the jobs of rows that were left behind. Returns how many jobs.
-pub(super) async fn relay(database: &Database, remote: &dyn RemoteQueue) -> Result<u64, QueueError> {
+pub(crate) async fn relay(database: &Database, remote: &dyn Fillable) -> Result<u64, QueueError> {
     let (connection, sql) = (database.connection(), OLD.on(database.dialect()));
     let mut relayed = 0;
     loop {
@@ -120,7 +120,7 @@ pub(super) async fn relay(database: &Database, remote: &dyn RemoteQueue) -> Resu
 }
 
 /// Deletes rows whose jobs the queue has.
-pub(super) async fn delete(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<(), DatabaseError> {
+pub(crate) async fn delete(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<(), DatabaseError> {
     const ID: &[Column] = &[Column::new("id", Kind::Uuid)];
     let mut rows = Batch::new(ID);
     for id in ids {
@@ -134,7 +134,7 @@ pub(super) async fn delete(connection: &impl ConnectionTrait, ids: &[Uuid]) -> R
     rows.execute(connection, sql, []).await.map(drop)
 }
 
-pub(super) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog, DatabaseError> {
+pub(crate) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog, DatabaseError> {
     let row = query_one(connection, BACKLOG.on(Dialect::of(connection)), [COUNTED.into()]).await?;
     let Some(row) = row else { return Ok(Backlog::default()) };
     let rows: i64 = column(&row, "rows")?;
@@ -143,6 +143,6 @@ pub(super) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog
 }
 
 /// The ids of the rows that [`insert`] makes for these jobs.
-pub(super) fn rows_of(jobs: &[NewJob]) -> impl Iterator<Item = Uuid> + '_ {
+pub(crate) fn rows_of(jobs: &[NewJob]) -> impl Iterator<Item = Uuid> + '_ {
     jobs.chunks(MOST).filter_map(|jobs| jobs.first()).map(|job| job.id.0)
 }
