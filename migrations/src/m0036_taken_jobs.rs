@@ -1,4 +1,4 @@
-//! Which jobs have come from a buffer outside the database.
+//! Which jobs have come from a buffer outside the database, and the order of the rows in `outbox`.
 
 use sea_orm_migration::prelude::*;
 
@@ -30,5 +30,8 @@ CREATE TABLE taken_jobs (
 
 /// A row lives for as long as its job.
 const POSTGRES: &str = "
+-- The order in which rows were written. SQLite numbers the rows of each table, and calls the number the same.
+ALTER TABLE outbox ADD COLUMN rowid bigint GENERATED ALWAYS AS IDENTITY;
+CREATE INDEX outbox_by_rowid ON outbox (rowid);
 ALTER TABLE taken_jobs SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 ";

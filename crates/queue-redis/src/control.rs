@@ -87,16 +87,24 @@ impl Fillable for RedisQueue {
         let mut new = 0;
         for (partition, jobs) in self.split(jobs, |job| job.lane) {
             for jobs in jobs.chunks(AT_ONCE) {
-                let mut arguments = self.arguments();
-                for job in jobs {
-                    arguments.id(job.id.0).id(job.lane.0).text(&job.owner).id(job.subject).millis(job.delay);
-                    arguments.text(job.trace.as_deref().unwrap_or_default());
-                }
+                let arguments = self.offered(jobs);
                 new += self.call::<u64>(Function::Offer, partition, &arguments).await.map_err(of_call)?;
             }
         }
         self.waker.ring_here();
         Ok(new)
+    }
+
+    async fn offer_unordered(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, QueueError> {
+        let mut left_out = Vec::new();
+        for (partition, jobs) in self.split(jobs, |job| job.lane) {
+            for jobs in jobs.chunks(AT_ONCE) {
+                let answer = self.call(Function::OfferUnordered, partition, &self.offered(jobs)).await;
+                left_out.extend(answer.and_then(Reader::of).and_then(Reader::ids).map_err(of_call)?);
+            }
+        }
+        self.waker.ring_here();
+        Ok(left_out)
     }
 
     async fn put_lanes(&self, lanes: &[LaneState]) -> Result<(), QueueError> {
@@ -162,6 +170,15 @@ impl RemoteQueue for RedisQueue {
 }
 
 impl RedisQueue {
+    fn offered(&self, jobs: &[&NewJob]) -> Arguments {
+        let mut arguments = self.arguments();
+        for job in jobs {
+            arguments.id(job.id.0).id(job.lane.0).text(&job.owner).id(job.subject).millis(job.delay);
+            arguments.text(job.trace.as_deref().unwrap_or_default());
+        }
+        arguments
+    }
+
     async fn tell(&self, function: Function, lane: LaneId, arguments: &Arguments) -> Result<(), QueueError> {
         self.call::<redis::Value>(function, self.partition_of(lane), arguments)
             .await

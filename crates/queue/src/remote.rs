@@ -95,6 +95,13 @@ pub trait Fillable: std::fmt::Debug + Send + Sync + 'static {
         self.offer(jobs).await
     }
 
+    /// Does the same right after a commit, but leaves out the jobs of ordered lanes, as jobs that were committed earlier may not
+    /// be here yet. Returns those that it has left out.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable. Some jobs may have been enqueued all the same.
+    async fn offer_unordered(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, QueueError>;
+
     /// Makes lanes as described, whatever they were, and wakes workers. Creates those that do not exist.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::buffer::{Buffer, BufferedJob};
 use super::taken;
 use crate::adopt;
 use crate::error::QueueError;
-use crate::job::{JobId, NewJob};
+use crate::job::{JobId, LaneId, NewJob};
 use crate::remote::{Fillable, Identity, LaneState};
 use crate::transactional::TransactionalQueue;
 
@@ -45,8 +45,11 @@ impl Filler {
         Ok(())
     }
 
-    async fn put(&self, jobs: &[&NewJob]) -> Result<(), QueueError> {
-        let ordered = taken::ordered_lanes(self.database.connection(), jobs).await?;
+    async fn ordered_lanes(&self, jobs: &[&NewJob]) -> Result<HashSet<LaneId>, QueueError> {
+        Ok(taken::ordered_lanes(self.database.connection(), jobs).await?)
+    }
+
+    async fn put(&self, jobs: &[&NewJob], ordered: &HashSet<LaneId>) -> Result<(), QueueError> {
         let keeps_order = self.buffer.keeps_order();
         let (mut buffered, mut kept) = (Vec::new(), Vec::new());
         for &job in jobs {
@@ -71,14 +74,23 @@ impl Filler {
 impl Fillable for Filler {
     /// What is in the buffer already may come out twice, and is then left out.
     async fn offer(&self, jobs: &[NewJob]) -> Result<u64, QueueError> {
-        self.put(&jobs.iter().collect::<Vec<_>>()).await?;
+        let all: Vec<&NewJob> = jobs.iter().collect();
+        self.put(&all, &self.ordered_lanes(&all).await?).await?;
         Ok(jobs.len() as u64)
+    }
+
+    async fn offer_unordered(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, QueueError> {
+        let ordered = self.ordered_lanes(&jobs.iter().collect::<Vec<_>>()).await?;
+        let (left_out, others): (Vec<&NewJob>, Vec<&NewJob>) =
+            jobs.iter().partition(|job| ordered.contains(&job.lane));
+        self.put(&others, &HashSet::new()).await?;
+        Ok(left_out.iter().map(|job| job.id).collect())
     }
 
     async fn offer_again(&self, jobs: &[NewJob]) -> Result<u64, QueueError> {
         let missing = adopt::missing(self.database.connection(), jobs).await?;
         let jobs: Vec<&NewJob> = jobs.iter().filter(|job| missing.contains(&job.id)).collect();
-        self.put(&jobs).await?;
+        self.put(&jobs, &self.ordered_lanes(&jobs).await?).await?;
         Ok(jobs.len() as u64)
     }
 

@@ -1,5 +1,6 @@
 //! Tells the queue after the commit what a transaction has written, apart from the transaction's caller.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +12,8 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{jobs, lanes};
-use crate::job::{Finish, JobId, NewJob};
+use crate::error::QueueError;
+use crate::job::{Finish, JobId, LaneId, NewJob};
 use crate::remote::{Fillable, Finished, RemoteQueue};
 
 /// How many transactions may wait. What does not fit is relayed.
@@ -32,9 +34,18 @@ const ENDS: usize = 256;
 /// How long to wait before telling the queue again.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// Jobs on their way to the queue.
+#[derive(Debug)]
+enum Offered {
+    /// Their transaction has committed. They are in the outbox.
+    Committed(Vec<NewJob>),
+    /// The queue had them and has lost them. They are not in the outbox.
+    Lost(Vec<NewJob>),
+}
+
 #[derive(Debug)]
 pub(crate) struct Courier {
-    offers: mpsc::Sender<Vec<NewJob>>,
+    offers: mpsc::Sender<Offered>,
     lanes: Arc<Notify>,
     marked: AtomicBool,
     ends: mpsc::Sender<(Instant, Vec<Finished>)>,
@@ -66,7 +77,7 @@ impl Courier {
     pub(crate) fn offer(&self, jobs: &[NewJob]) {
         if !jobs.is_empty() {
             // If too many wait, these stay in the outbox until they are relayed.
-            let _ = self.offers.try_send(jobs.to_vec());
+            let _ = self.offers.try_send(Offered::Committed(jobs.to_vec()));
         }
     }
 
@@ -87,7 +98,7 @@ impl Courier {
         let ends: Vec<_> = finished.iter().map(|one| (one.lease, one.finish)).collect();
         let error = match timeout(FIRST_WAIT, remote.finish(&ends)).await {
             Ok(Ok(held)) => {
-                self.offer(&lost(finished, &held));
+                offer_lost(&self.offers, finished, &held);
                 return;
             }
             Ok(Err(error)) if !error.is_unavailable() => {
@@ -103,9 +114,13 @@ impl Courier {
     }
 }
 
-/// Those jobs that the queue has lost and whose deliveries are still pending.
-fn lost(finished: &[Finished], held: &[JobId]) -> Vec<NewJob> {
-    finished.iter().filter(|one| !held.contains(&one.lease.job)).filter_map(Finished::again).collect()
+/// Offers those jobs that the queue has lost and whose deliveries are still pending. If too many wait, a refill offers them.
+fn offer_lost(offers: &mpsc::Sender<Offered>, finished: &[Finished], held: &[JobId]) {
+    let lost = finished.iter().filter(|one| !held.contains(&one.lease.job));
+    let lost: Vec<NewJob> = lost.filter_map(Finished::again).collect();
+    if !lost.is_empty() {
+        let _ = offers.try_send(Offered::Lost(lost));
+    }
 }
 
 impl Drop for Courier {
@@ -126,28 +141,27 @@ impl Finished {
 }
 
 /// Offers jobs and deletes their rows, the last ones during the next offer.
-async fn offer(database: Database, remote: Arc<dyn Fillable>, mut receiver: mpsc::Receiver<Vec<NewJob>>) {
+async fn offer(database: Database, remote: Arc<dyn Fillable>, mut receiver: mpsc::Receiver<Offered>) {
     let mut offered: Vec<Uuid> = Vec::new();
     let mut is_away = false;
     while let Some(first) = receiver.recv().await {
-        let mut ids: Vec<Uuid> = jobs::rows_of(&first).collect();
-        let mut jobs = first;
-        while jobs.len() < AT_ONCE
+        let mut load = Load::default();
+        load.add(first);
+        while load.committed.len() + load.lost.len() < AT_ONCE
             && let Ok(more) = receiver.try_recv()
         {
-            ids.extend(jobs::rows_of(&more));
-            jobs.extend(more);
+            load.add(more);
         }
         let deleting = async {
             // What is not deleted is relayed, which changes nothing.
             let _ = jobs::delete(database.connection(), &offered).await;
         };
-        let (answer, ()) = tokio::join!(remote.offer(&jobs), deleting);
+        let (answer, ()) = tokio::join!(load.offer(&database, &*remote, &offered), deleting);
         offered.clear();
         match answer {
-            Ok(_) => {
+            Ok(rows) => {
                 is_away = false;
-                offered = ids;
+                offered = rows;
             }
             Err(error) if is_away => tracing::debug!(%error, "jobs wait in the outbox"),
             Err(error) => {
@@ -163,21 +177,59 @@ async fn offer(database: Database, remote: Arc<dyn Fillable>, mut receiver: mpsc
     }
 }
 
+/// What is offered at once.
+#[derive(Debug, Default)]
+struct Load {
+    committed: Vec<NewJob>,
+    /// The rows of these jobs in the outbox.
+    rows: Vec<Uuid>,
+    lost: Vec<NewJob>,
+}
+
+impl Load {
+    fn add(&mut self, offered: Offered) {
+        match offered {
+            Offered::Committed(jobs) => {
+                self.rows.extend(jobs::rows_of(&jobs));
+                self.committed.extend(jobs);
+            }
+            Offered::Lost(jobs) => self.lost.extend(jobs),
+        }
+    }
+
+    /// Returns the rows whose jobs the queue has now. It has those of the rows `known` already.
+    async fn offer(
+        self,
+        database: &Database,
+        remote: &dyn Fillable,
+        known: &[Uuid],
+    ) -> Result<Vec<Uuid>, QueueError> {
+        if !self.lost.is_empty() {
+            remote.offer(&self.lost).await?;
+        }
+        let left_out: HashSet<JobId> = remote.offer_unordered(&self.committed).await?.into_iter().collect();
+        if left_out.is_empty() {
+            return Ok(self.rows);
+        }
+        let left_out = self.committed.iter().filter(|job| left_out.contains(&job.id));
+        let lanes: HashSet<LaneId> = left_out.map(|job| job.lane).collect();
+        let all = jobs::offer_in_order(database, remote, &lanes, &self.rows, known).await?;
+        Ok(if all { self.rows } else { Vec::new() })
+    }
+}
+
 /// Ends jobs that the queue did not learn of at once.
 async fn finish_late(
     remote: Arc<dyn RemoteQueue>,
     mut late: mpsc::Receiver<(Instant, Vec<Finished>)>,
-    offers: mpsc::Sender<Vec<NewJob>>,
+    offers: mpsc::Sender<Offered>,
 ) {
     while let Some((since, finished)) = late.recv().await {
         let ends: Vec<_> = finished.iter().map(|one| (one.lease, one.finish)).collect();
         while since.elapsed() < FINISHING {
             match remote.finish(&ends).await {
                 Ok(held) => {
-                    let lost = lost(&finished, &held);
-                    if !lost.is_empty() {
-                        let _ = offers.try_send(lost);
-                    }
+                    offer_lost(&offers, &finished, &held);
                     break;
                 }
                 Err(error) if error.is_unavailable() => tokio::time::sleep(AGAIN).await,
