@@ -49,6 +49,7 @@ mod m0032_replays_and_tail;
 mod m0033_outbox;
 mod m0034_sessions;
 mod m0035_sandboxes;
+mod m0036_taken_jobs;
 mod m0038_portal;
 mod schema;
 
@@ -94,6 +95,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0033_outbox::Migration),
             Box::new(m0034_sessions::Migration),
             Box::new(m0035_sandboxes::Migration),
+            Box::new(m0036_taken_jobs::Migration),
             Box::new(m0038_portal::Migration),
         ]
     }

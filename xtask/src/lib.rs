@@ -8,6 +8,7 @@ pub mod cargo;
 pub mod chaos;
 mod debian;
 pub mod lint;
+mod moto;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod test;

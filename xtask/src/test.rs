@@ -11,6 +11,7 @@ use crate::{
     cargo::{cargo, status_of, without_own_variables, workspace_root},
     chaos,
     debian::{self, CHROMIUM, FAKETIME, NGINX, REDIS},
+    moto::{self, MOTO_VARIABLE},
     pgbouncer::{self, PGBOUNCERS_VARIABLE},
     postgres::{Durability, Options, Postgres, URL_VARIABLE, with_version},
 };
@@ -23,6 +24,9 @@ const DELIVERY: &str = "postrider-delivery";
 
 /// The package whose tests need Redis.
 const QUEUE_ON_REDIS: &str = "postrider-queue-redis";
+
+/// The package whose tests need moto.
+const QUEUE_ON_SQS: &str = "postrider-queue-sqs";
 
 /// The variable of Rust's test harness that says how many tests run at once.
 const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
@@ -84,6 +88,9 @@ pub fn test(version: Option<u32>, arguments: &[OsString]) -> Result<ExitStatus, 
     tests.args(arguments).env(PGBOUNCERS_VARIABLE, pgbouncer::programs());
     if let Some(target) = env::var_os("CARGO_TARGET_DIR") {
         tests.env(PROGRAM_VARIABLE, root.join(target).join("debug/postrider"));
+    }
+    if everything || names(QUEUE_ON_SQS) || names(BLACKBOX) {
+        tests.env(MOTO_VARIABLE, moto::folder());
     }
     if env::var_os(THREADS_VARIABLE).is_none() {
         tests.env(THREADS_VARIABLE, threads().to_string());

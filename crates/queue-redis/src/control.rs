@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_queue::{
-    Hold, Identity, JobId, JobSink, LaneControl, LaneHolds, LaneId, LaneSettings, LaneState, NewJob,
-    QueueError, RemoteQueue, WaitingJob,
+    Fillable, Hold, Identity, JobId, JobSink, LaneControl, LaneHolds, LaneId, LaneSettings, LaneState,
+    NewJob, QueueError, RemoteQueue, WaitingJob,
 };
 use uuid::Uuid;
 
@@ -82,21 +82,29 @@ impl LaneControl for RedisQueue {
 }
 
 #[async_trait]
-impl RemoteQueue for RedisQueue {
+impl Fillable for RedisQueue {
     async fn offer(&self, jobs: &[NewJob]) -> Result<u64, QueueError> {
         let mut new = 0;
         for (partition, jobs) in self.split(jobs, |job| job.lane) {
             for jobs in jobs.chunks(AT_ONCE) {
-                let mut arguments = self.arguments();
-                for job in jobs {
-                    arguments.id(job.id.0).id(job.lane.0).text(&job.owner).id(job.subject).millis(job.delay);
-                    arguments.text(job.trace.as_deref().unwrap_or_default());
-                }
+                let arguments = self.offered(jobs);
                 new += self.call::<u64>(Function::Offer, partition, &arguments).await.map_err(of_call)?;
             }
         }
         self.waker.ring_here();
         Ok(new)
+    }
+
+    async fn offer_unordered(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, QueueError> {
+        let mut left_out = Vec::new();
+        for (partition, jobs) in self.split(jobs, |job| job.lane) {
+            for jobs in jobs.chunks(AT_ONCE) {
+                let answer = self.call(Function::OfferUnordered, partition, &self.offered(jobs)).await;
+                left_out.extend(answer.and_then(Reader::of).and_then(Reader::ids).map_err(of_call)?);
+            }
+        }
+        self.waker.ring_here();
+        Ok(left_out)
     }
 
     async fn put_lanes(&self, lanes: &[LaneState]) -> Result<(), QueueError> {
@@ -112,26 +120,6 @@ impl RemoteQueue for RedisQueue {
             }
         }
         self.waker.ring_here();
-        Ok(())
-    }
-
-    async fn waiting(&self, lane: LaneId, max: u32) -> Result<Vec<WaitingJob>, QueueError> {
-        let mut arguments = self.arguments();
-        arguments.id(lane.0).number(max);
-        let answer =
-            self.call(Function::Waiting, self.partition_of(lane), &arguments).await.and_then(Reader::of);
-        answer.and_then(Reader::waiting).map_err(of_call)
-    }
-
-    async fn remove(&self, lane: LaneId, jobs: &[JobId]) -> Result<(), QueueError> {
-        for jobs in jobs.chunks(AT_ONCE) {
-            let mut arguments = self.arguments();
-            arguments.id(lane.0);
-            for job in jobs {
-                arguments.id(job.0);
-            }
-            self.tell(Function::Remove, lane, &arguments).await?;
-        }
         Ok(())
     }
 
@@ -158,7 +146,39 @@ impl RemoteQueue for RedisQueue {
     }
 }
 
+#[async_trait]
+impl RemoteQueue for RedisQueue {
+    async fn waiting(&self, lane: LaneId, max: u32) -> Result<Vec<WaitingJob>, QueueError> {
+        let mut arguments = self.arguments();
+        arguments.id(lane.0).number(max);
+        let answer =
+            self.call(Function::Waiting, self.partition_of(lane), &arguments).await.and_then(Reader::of);
+        answer.and_then(Reader::waiting).map_err(of_call)
+    }
+
+    async fn remove(&self, lane: LaneId, jobs: &[JobId]) -> Result<(), QueueError> {
+        for jobs in jobs.chunks(AT_ONCE) {
+            let mut arguments = self.arguments();
+            arguments.id(lane.0);
+            for job in jobs {
+                arguments.id(job.0);
+            }
+            self.tell(Function::Remove, lane, &arguments).await?;
+        }
+        Ok(())
+    }
+}
+
 impl RedisQueue {
+    fn offered(&self, jobs: &[&NewJob]) -> Arguments {
+        let mut arguments = self.arguments();
+        for job in jobs {
+            arguments.id(job.id.0).id(job.lane.0).text(&job.owner).id(job.subject).millis(job.delay);
+            arguments.text(job.trace.as_deref().unwrap_or_default());
+        }
+        arguments
+    }
+
     async fn tell(&self, function: Function, lane: LaneId, arguments: &Arguments) -> Result<(), QueueError> {
         self.call::<redis::Value>(function, self.partition_of(lane), arguments)
             .await

@@ -30,6 +30,7 @@ pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
     Offer,
+    OfferUnordered,
     Claim,
     Finish,
     Extend,
@@ -58,6 +59,7 @@ impl Function {
     pub(crate) fn name(self) -> String {
         let name = match self {
             Self::Offer => "offer",
+            Self::OfferUnordered => "offer_unordered",
             Self::Claim => "claim",
             Self::Finish => "finish",
             Self::Extend => "extend",

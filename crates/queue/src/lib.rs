@@ -15,7 +15,9 @@
 //! | [`TransactionalQueue`] | a queue in the store's own database, which joins the caller's transactions |
 //!
 //! [`PostgresQueue`] and [`SqliteQueue`] are transactional queues over tables of the same shape. A queue that lives
-//! elsewhere implements the first four traits and [`RemoteQueue`]; an [`OutboxQueue`] makes it transactional.
+//! elsewhere implements the first four traits and [`RemoteQueue`]; an [`OutboxQueue`] makes it transactional. A service that
+//! only holds messages implements [`Buffer`]; a [`BufferedQueue`] keeps there what no worker has room for, and the rest in
+//! the tables.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -39,6 +41,8 @@
 //! # }
 //! ```
 
+mod adopt;
+mod buffered;
 mod check_in;
 mod claiming;
 mod drain;
@@ -70,6 +74,7 @@ use std::sync::Arc;
 
 use postrider_database::{Database, Dialect};
 
+pub use buffered::{Buffer, BufferedJob, BufferedQueue, Receipt, Taken};
 pub use error::QueueError;
 pub use job::{
     CheckIn, Claim, Claimed, ClaimedJob, Depth, Draining, Duties, Finish, Hold, JobId, LaneId, LaneRate,
@@ -79,7 +84,7 @@ pub use join::{Join, Joined, Reads};
 pub use outbox::OutboxQueue;
 pub use postgres::PostgresQueue;
 pub use queue::{JobQueue, JobSink, LaneControl, Queue, QueueReads};
-pub use remote::{Backlog, Finished, Identity, LaneHolds, LaneState, Relayed, RemoteQueue};
+pub use remote::{Backlog, Fillable, Finished, Identity, LaneHolds, LaneState, Relayed, RemoteQueue};
 pub use sqlite::SqliteQueue;
 pub use transactional::TransactionalQueue;
 pub use view::{LaneCursor, LaneOrder, LanePage, LanePause, LaneQuery, LaneStatus, WorkerStatus};

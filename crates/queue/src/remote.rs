@@ -42,7 +42,7 @@ pub struct LaneHolds {
 pub struct Identity {
     /// Changes whenever the queue may have lost what it took in last, as when its server was restarted.
     pub run: String,
-    /// What [`RemoteQueue::mark`] has set. `None` if the queue has lost it, and with it all its jobs.
+    /// What [`Fillable::mark`] has set. `None` if the queue has lost it, and with it all its jobs.
     pub marker: Option<Uuid>,
 }
 
@@ -75,35 +75,38 @@ pub struct Backlog {
     pub oldest: Option<Duration>,
 }
 
-/// A queue outside the store's database. It cannot take part in the store's transactions, and may lose jobs; the store knows
-/// them all and offers them again.
+/// What the store fills through its outbox, and fills again after a loss.
 ///
 /// Every call may be repeated: what it has done already, it leaves alone.
 #[async_trait]
-pub trait RemoteQueue: Queue + std::fmt::Debug {
+pub trait Fillable: std::fmt::Debug + Send + Sync + 'static {
     /// Enqueues those of these jobs that the queue does not have, and wakes workers. Returns how many were new.
     ///
     /// # Errors
     /// Fails if the queue is unavailable. Some jobs may have been enqueued all the same.
     async fn offer(&self, jobs: &[NewJob]) -> Result<u64, QueueError>;
 
+    /// Does the same with all jobs that the store knows, some at a time. It is for queues that notice only now, at a cost, which
+    /// jobs they have.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable. Some jobs may have been enqueued all the same.
+    async fn offer_again(&self, jobs: &[NewJob]) -> Result<u64, QueueError> {
+        self.offer(jobs).await
+    }
+
+    /// Does the same right after a commit, but leaves out the jobs of ordered lanes, as jobs that were committed earlier may not
+    /// be here yet. Returns those that it has left out.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable. Some jobs may have been enqueued all the same.
+    async fn offer_unordered(&self, jobs: &[NewJob]) -> Result<Vec<JobId>, QueueError>;
+
     /// Makes lanes as described, whatever they were, and wakes workers. Creates those that do not exist.
     ///
     /// # Errors
     /// Fails if the queue is unavailable. Some lanes may have changed all the same.
     async fn put_lanes(&self, lanes: &[LaneState]) -> Result<(), QueueError>;
-
-    /// Up to `max` jobs of a lane that no worker has claimed, whether they are due or not.
-    ///
-    /// # Errors
-    /// Fails if the queue is unavailable.
-    async fn waiting(&self, lane: LaneId, max: u32) -> Result<Vec<WaitingJob>, QueueError>;
-
-    /// Removes those of these jobs of a lane that no worker has claimed.
-    ///
-    /// # Errors
-    /// Fails if the queue is unavailable. Some jobs may have been removed all the same.
-    async fn remove(&self, lane: LaneId, jobs: &[JobId]) -> Result<(), QueueError>;
 
     /// Returns what tells whether the queue has lost something.
     ///
@@ -116,4 +119,23 @@ pub trait RemoteQueue: Queue + std::fmt::Debug {
     /// # Errors
     /// Fails if the queue is unavailable.
     async fn mark(&self, marker: Uuid) -> Result<(), QueueError>;
+}
+
+/// A queue outside the store's database. It cannot take part in the store's transactions, and may lose jobs; the store knows
+/// them all and offers them again.
+///
+/// Every call may be repeated: what it has done already, it leaves alone.
+#[async_trait]
+pub trait RemoteQueue: Queue + Fillable {
+    /// Up to `max` jobs of a lane that no worker has claimed, whether they are due or not.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable.
+    async fn waiting(&self, lane: LaneId, max: u32) -> Result<Vec<WaitingJob>, QueueError>;
+
+    /// Removes those of these jobs of a lane that no worker has claimed.
+    ///
+    /// # Errors
+    /// Fails if the queue is unavailable. Some jobs may have been removed all the same.
+    async fn remove(&self, lane: LaneId, jobs: &[JobId]) -> Result<(), QueueError>;
 }

@@ -12,9 +12,9 @@ use crate::job::{
 };
 use crate::join::{Join, Joined};
 use crate::queue::{JobSink, LaneControl, Queue, QueueReads};
-use crate::remote::{Backlog, Finished, LaneState, Relayed, RemoteQueue};
+use crate::remote::{Backlog, Fillable, Finished, LaneState, Relayed};
 use crate::view::{LanePage, LaneQuery, WorkerStatus};
-use crate::{check_in, drain, hold, lanes};
+use crate::{adopt, check_in, drain, hold, lanes};
 
 /// A queue that lives in the application's database and takes part in its transactions.
 ///
@@ -25,10 +25,15 @@ pub trait TransactionalQueue: Queue {
     /// The database that holds the queue's tables.
     fn database(&self) -> &Database;
 
-    /// The queue outside the database that this one fills, if it does. Then the store is the one that knows all jobs, and
-    /// fills the queue again after a loss.
-    fn remote(&self) -> Option<&dyn RemoteQueue> {
+    /// What this queue fills outside the database, if it does. Then the store is the one that knows all jobs, and fills it
+    /// again after a loss.
+    fn remote(&self) -> Option<&dyn Fillable> {
         None
+    }
+
+    /// Whether leases are in the database, so that they fence what the store writes.
+    fn fences(&self) -> bool {
+        true
     }
 
     /// [`QueueReads::lanes`].
@@ -64,6 +69,23 @@ pub trait TransactionalQueue: Queue {
     /// A transaction that removed jobs with [`TransactionalQueue::remove_in`] or [`TransactionalQueue::cancel_in`] has
     /// committed.
     async fn removed(&self, _lane: LaneId, _jobs: &[JobId]) {}
+
+    /// Takes over jobs that another queue has had until now: enqueues those that this queue does not have. Returns how many.
+    /// Workers of this queue may run meanwhile, those of the other one must not.
+    ///
+    /// # Errors
+    /// Fails if the database or the queue is unavailable. Some jobs may have been taken over all the same.
+    async fn adopt(&self, jobs: &[NewJob]) -> Result<u64, QueueError> {
+        let transaction = self.database().begin().await?;
+        let missing = adopt::missing(&transaction, jobs).await?;
+        let jobs: Vec<NewJob> = jobs.iter().filter(|job| missing.contains(&job.id)).cloned().collect();
+        let mut writes = Writes::new();
+        self.enqueue_with(&jobs, &mut writes);
+        writes.execute(&transaction).await?;
+        commit(transaction).await?;
+        self.enqueued(&jobs);
+        Ok(jobs.len() as u64)
+    }
 
     /// Tells a queue outside the database what committed transactions have written more than half a second ago and it may not
     /// know. Workers call it about twice a second.

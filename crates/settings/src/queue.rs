@@ -10,7 +10,7 @@ use crate::SecretText;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Queue")]
 pub struct QueueArgs {
-    /// URL of a queue outside the database: redis://host:6379/0, rediss://… or redis+cluster://…
+    /// URL of a queue outside the database: redis://host:6379/0, rediss://…, redis+cluster://… or sqs://region/queue
     ///
     /// Without it the queue is in the database. All programs of a deployment need the same queue.
     #[arg(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use postrider_core::SubscriberId;
 use postrider_database::sql::{Template, column, execute, query_all, query_one};
 use postrider_database::{Database, Dialect, Transaction};
-use postrider_queue::{Identity, JobId, LaneId, NewJob, RemoteQueue};
+use postrider_queue::{Fillable, Identity, JobId, LaneId, NewJob};
 use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
@@ -135,7 +135,7 @@ impl Store {
     async fn refill_step(
         &self,
         transaction: &Transaction,
-        remote: &dyn RemoteQueue,
+        remote: &dyn Fillable,
         identity: &Identity,
     ) -> Result<Refill, StoreError> {
         let mut state = read_row(transaction).await?;
@@ -170,7 +170,7 @@ impl Store {
         }
         let mut progress = state.progress;
         progress.offered += jobs.len() as u64;
-        progress.missing += remote.offer(&jobs).await?;
+        progress.missing += remote.offer_again(&jobs).await?;
         let Some(last) = rows.last().filter(|_| rows.len() == usize::from(DELIVERIES)) else {
             remote.mark(state.marker).await?;
             let sql = "UPDATE remote_queue SET run = filling, filling = NULL, since = NULL, offered = $1, missing = $2 \
@@ -183,6 +183,58 @@ impl Store {
         let values = [tenant.into(), id.into(), number(progress.offered), number(progress.missing)];
         execute(transaction, sql, values).await?;
         Ok(Refill::Step(progress))
+    }
+}
+
+/// How far a move to another queue is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Move {
+    /// How many pending deliveries were looked at.
+    pub offered: u64,
+    /// How many of them the queue did not have.
+    pub missing: u64,
+    after_lane: Option<LaneId>,
+    told_lanes: bool,
+    after: (String, Uuid),
+}
+
+impl Store {
+    /// How many workers run, whichever queue they use.
+    ///
+    /// # Errors
+    /// Fails if the database is unavailable.
+    pub async fn running_workers(&self) -> Result<usize, StoreError> {
+        Ok(self.queue.workers().await?.iter().filter(|worker| !worker.silent).count())
+    }
+
+    /// Takes the next step of moving all jobs to this store's queue, from whichever queue has them. Returns whether it was the
+    /// last one. Every step may be repeated. No worker may use the other queue meanwhile.
+    ///
+    /// # Errors
+    /// Fails if the database or the queue is unavailable.
+    pub async fn move_jobs(&self, progress: &mut Move) -> Result<bool, StoreError> {
+        if !progress.told_lanes {
+            let lanes = self.queue.lane_states(progress.after_lane, LANES).await?;
+            if let Some(remote) = self.queue.remote() {
+                remote.put_lanes(&lanes).await?;
+            }
+            progress.after_lane = lanes.last().map(|last| last.lane);
+            progress.told_lanes = progress.after_lane.is_none();
+            return Ok(false);
+        }
+        let connection = self.database.connection();
+        let (tenant, id) = &progress.after;
+        let after: [Value; 3] = [tenant.as_str().into(), (*id).into(), i64::from(DELIVERIES).into()];
+        let rows = query_all(connection, PAGE.on(Dialect::of(connection)), after).await?;
+        let mut jobs = Vec::new();
+        for row in &rows {
+            jobs.extend(pending_job(row)?);
+        }
+        progress.offered += jobs.len() as u64;
+        progress.missing += self.queue.adopt(&jobs).await?;
+        let Some(last) = rows.last() else { return Ok(true) };
+        progress.after = (column(last, "tenant")?, column(last, "id")?);
+        Ok(false)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{env, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use postrider_testkit::proxy::{Link, Proxy};
+use postrider_testkit::redis::{Keeps, RedisServer};
 use postrider_testkit::{Api, Process, Program};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use tokio::{
 };
 use xtask::postgres::{Durability, Options, Postgres};
 
-use crate::{load::Target, statements, usage};
+use crate::{QueuePlace, load::Target, statements, usage};
 
 pub(crate) const ADMIN_KEY: &str = "bench-operator-key-bench-operator-key";
 /// The base64 of 32 bytes; the benchmark has no secrets.
@@ -26,13 +27,21 @@ pub(crate) struct Shape {
     pub(crate) workers: usize,
     /// How long a round trip from the programs to PostgreSQL takes at least.
     pub(crate) round_trip: Duration,
+    /// Where the queue is.
+    pub(crate) queue: QueuePlace,
     /// Additional environment variables of the workers.
     pub(crate) worker: Vec<(&'static str, String)>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { servers: 1, workers: 1, round_trip: Duration::ZERO, worker: Vec::new() }
+        Self {
+            servers: 1,
+            workers: 1,
+            round_trip: Duration::ZERO,
+            queue: QueuePlace::Database,
+            worker: Vec::new(),
+        }
     }
 }
 
@@ -47,6 +56,8 @@ pub(crate) struct Deployment {
     shape: Shape,
     /// The URL for the programs.
     url: String,
+    /// The Redis with the queue.
+    redis: Option<RedisServer>,
     _link: Proxy,
     // Dropped last, after the programs have ended.
     postgres: Postgres,
@@ -58,6 +69,8 @@ pub(crate) struct Cpu {
     pub(crate) server: f64,
     pub(crate) worker: f64,
     pub(crate) postgres: f64,
+    /// The Redis with the queue, if there is one.
+    pub(crate) redis: f64,
     pub(crate) bench: f64,
 }
 
@@ -88,9 +101,11 @@ impl Deployment {
         if is_far {
             link.set(Link::Slow(shape.round_trip / 2));
         }
+        let redis = (shape.queue == QueuePlace::Redis)
+            .then(|| RedisServer::start(Keeps::EverySecond).expect("a redis-server"));
         let (mut addresses, mut servers) = (Vec::new(), Vec::new());
         for _ in 0..shape.servers {
-            let server = program("postrider-server", &url)
+            let server = program("postrider-server", &url, redis.as_ref())
                 .env("POSTRIDER_LISTEN", "127.0.0.1:0")
                 .env("POSTRIDER_ADMIN_KEY", ADMIN_KEY)
                 .env("POSTRIDER_MIGRATE", "true")
@@ -99,12 +114,23 @@ impl Deployment {
             servers.push(server);
         }
         let api = Api::new(format!("http://{}", addresses[0]), ADMIN_KEY);
-        Self { api, database, addresses, servers, workers: Vec::new(), shape, url, _link: link, postgres }
+        Self {
+            api,
+            database,
+            addresses,
+            servers,
+            workers: Vec::new(),
+            shape,
+            url,
+            redis,
+            _link: link,
+            postgres,
+        }
     }
 
     pub(crate) async fn start_workers(&mut self) {
         for _ in 0..self.shape.workers {
-            let mut worker = program("postrider-worker", &self.url);
+            let mut worker = program("postrider-worker", &self.url, self.redis.as_ref());
             for (name, value) in &self.shape.worker {
                 worker = worker.env(*name, value);
             }
@@ -140,6 +166,7 @@ impl Deployment {
             server: self.servers.iter().map(of).sum(),
             worker: self.workers.iter().map(of).sum(),
             postgres: self.postmaster().map_or(0.0, usage::family_cpu_seconds),
+            redis: self.redis.as_ref().map_or(0.0, cpu_of_redis),
             bench: usage::cpu_seconds(std::process::id()),
         }
     }
@@ -149,6 +176,27 @@ impl Deployment {
         let of = |process: &Process| process.id().map_or(0.0, usage::peak_memory);
         let largest = |processes: &[Process]| processes.iter().map(of).fold(0.0, f64::max);
         (largest(&self.servers), largest(&self.workers))
+    }
+
+    /// Puts all jobs that were written into the tables of the queue in PostgreSQL into the queue on Redis, if the queue is
+    /// there, and tells it about all lanes.
+    pub(crate) async fn pass_jobs_on(&self) {
+        const PASS: &str = "WITH told AS (
+                INSERT INTO changed_lanes (lane, version) SELECT id, state_version FROM lanes ON CONFLICT (lane) DO NOTHING
+            ), moved AS (DELETE FROM jobs RETURNING id, lane, owner, subject
+            ), numbered AS (SELECT *, row_number() OVER (ORDER BY id) / 1000 AS part FROM moved)
+            INSERT INTO outbox (id, created_at, jobs)
+            SELECT min(id::text)::uuid, 0, convert_to(json_agg(
+                json_build_object('id', id, 'lane', lane, 'owner', owner, 'subject', subject) ORDER BY id
+            )::text, 'UTF8') FROM numbered GROUP BY part";
+        if self.redis.is_none() {
+            return;
+        }
+        statements::execute(&self.database, PASS).await;
+        let left = "SELECT ((SELECT count(*) FROM outbox) + (SELECT count(*) FROM changed_lanes))::float8";
+        while statements::number(&self.database, left).await > 0.0 {
+            sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// The number of jobs and pending deliveries left for the benchmark's own subscribers.
@@ -190,6 +238,7 @@ impl Cpu {
             server: self.server - before.server,
             worker: self.worker - before.worker,
             postgres: self.postgres - before.postgres,
+            redis: self.redis - before.redis,
             bench: self.bench - before.bench,
         }
     }
@@ -201,8 +250,22 @@ pub(crate) async fn subscribe(api: &Api, url: &str, event: &str, policy: Value) 
     assert_eq!(status, 201, "{answer}");
 }
 
-fn program(name: &str, url: &str) -> Program {
-    Program::at(beside_us(name))
+/// Processor seconds of Redis, by its own count.
+fn cpu_of_redis(redis: &RedisServer) -> f64 {
+    let info = redis.cli(&["INFO", "cpu"]);
+    let used = info.lines().filter_map(|line| {
+        let (name, value) = line.trim().split_once(':')?;
+        matches!(name, "used_cpu_sys" | "used_cpu_user").then(|| value.parse::<f64>().ok())?
+    });
+    used.sum()
+}
+
+fn program(name: &str, url: &str, redis: Option<&RedisServer>) -> Program {
+    let mut program = Program::at(beside_us(name));
+    if let Some(redis) = redis {
+        program = program.env("POSTRIDER_QUEUE_URL", redis.url());
+    }
+    program
         .env("POSTRIDER_DATABASE_URL", url)
         .env("POSTRIDER_SECRET_KEY", SECRET_KEY)
         .env("POSTRIDER_TELEMETRY_LISTEN", "127.0.0.1:0")

@@ -74,9 +74,23 @@ struct Args {
     #[arg(long, value_name = "LETTERS", default_value = "abcdefgh")]
     cases: String,
 
+    /// Where the queue is in the throughput and isolation runs
+    #[arg(long, value_enum, default_value = "database")]
+    queue: QueuePlace,
+
     /// File to write the results to, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// Where the queue is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum QueuePlace {
+    /// In PostgreSQL
+    #[default]
+    Database,
+    /// On a Redis of its own, whose append-only file is written each second. The throughput run measures PostgreSQL alone, too
+    Redis,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -122,7 +136,7 @@ async fn measure(args: &Args) -> ExitCode {
     for bench in benches {
         eprintln!("bench: {}", bench.to_possible_value().expect("no variant is hidden").get_name());
         match bench {
-            Bench::Throughput => scenario::throughput::run(&mut report, args.events).await,
+            Bench::Throughput => scenario::throughput::run(&mut report, args.events, args.queue).await,
             Bench::Cold => scenario::cold::run(&mut report, args.events).await,
             Bench::Fanout => scenario::fanout::run(&mut report, args.events).await,
             Bench::Latency => scenario::latency::run(&mut report, args.seconds).await,
@@ -138,7 +152,8 @@ async fn measure(args: &Args) -> ExitCode {
                 scenario::backlog::run(&mut report, size).await;
             }
             Bench::Isolation => {
-                scenario::isolation::run(&mut report, args.seconds, args.jobs, &args.cases).await;
+                let (seconds, jobs) = (args.seconds, args.jobs);
+                scenario::isolation::run(&mut report, seconds, jobs, &args.cases, args.queue).await;
                 if args.cases.contains('h') {
                     scenario::sqlite::beside_rate_limits(&mut report, args.seconds).await;
                 }

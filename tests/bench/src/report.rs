@@ -89,8 +89,12 @@ impl Report {
             ("server", cpu.server),
             ("worker", cpu.worker),
             ("PostgreSQL", cpu.postgres),
+            ("Redis", cpu.redis),
             ("load and receiver", cpu.bench),
         ] {
+            if part == "Redis" && seconds == 0.0 {
+                continue;
+            }
             self.add(
                 bench,
                 format!("processor time of {part}, per 1,000 deliveries"),

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     arrivals::Arrivals,
-    deployment::{Deployment, Shape},
+    deployment::{Cpu, Deployment, Shape},
     load::{self, Sent, Target},
     receiver::{Manner, Receiver},
     report::{Goal, Report},
@@ -57,12 +57,13 @@ async fn straight(report: &mut Report, bench: &'static str, events: usize) -> f6
 }
 
 /// Sends all events as fast as they are acknowledged, waits until every subscriber has received all of them, and reports.
+/// Returns the rate, what was sent, and the processor time that it took.
 async fn flood(
     report: &mut Report,
     bench: &'static str,
     deployment: &Deployment,
     (run, subscribers, events): (&Arc<Arrivals>, usize, usize),
-) -> (f64, Sent) {
+) -> (f64, Sent, Cpu) {
     let deliveries = events * subscribers;
     deployment.warm().await;
     statements::reset(&deployment.database).await;
@@ -83,7 +84,7 @@ async fn flood(
     for (event, times) in waits.counts().into_iter().take(8) {
         eprintln!("bench: {bench}: PostgreSQL seen {event} {times} times");
     }
-    (a_second(events, took), sent)
+    (a_second(events, took), sent, used)
 }
 
 /// Reports the PostgreSQL statements since the last reset.

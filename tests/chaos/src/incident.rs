@@ -48,7 +48,7 @@ pub(crate) enum Fault {
     Database,
     /// PgBouncer was killed and restarted.
     Pooler,
-    /// Redis, which has the queue, was killed and restarted.
+    /// Redis, which has the queue, or one master of its cluster, was killed and restarted.
     Queue,
     /// PostgreSQL refused writes, as a server does that has become a standby.
     ReadOnly,

@@ -94,8 +94,8 @@ async fn main() -> ExitCode {
         println!("skipped: there is no PgBouncer 1.21 or newer");
         return ExitCode::SUCCESS;
     }
-    if let Some(keeps) = args.database.redis()
-        && queue::Queue::start(keeps).is_none()
+    if let Some(place) = args.database.redis()
+        && queue::Queue::start(place).is_none()
     {
         return ExitCode::SUCCESS;
     }

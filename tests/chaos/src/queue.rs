@@ -2,11 +2,11 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fastrand::Rng;
-use postrider_testkit::redis::{Keeps, RedisServer};
+use postrider_testkit::redis::{Keeps, RedisCluster, RedisServer};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -14,21 +14,46 @@ use crate::{
     moment::{self, wait},
 };
 
-/// The Redis server that holds the queue.
+/// How long a replica may take to stand in for its master, and a master that is back to be a replica with all data.
+const FAILOVER: Duration = Duration::from_secs(30);
+
+/// What holds the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Where {
+    /// One Redis.
+    One(Keeps),
+    /// A cluster of three masters and a replica of each.
+    Cluster,
+}
+
+/// The Redis that holds the queue.
 #[derive(Clone)]
-pub(crate) struct Queue(Arc<Mutex<RedisServer>>);
+pub(crate) struct Queue(Arc<Mutex<Servers>>);
+
+enum Servers {
+    One(RedisServer),
+    Cluster(RedisCluster),
+}
 
 impl Queue {
     /// Starts Redis. `None` if there is none.
-    pub(crate) fn start(keeps: Keeps) -> Option<Self> {
-        Some(Self(Arc::new(Mutex::new(RedisServer::start(keeps)?))))
+    pub(crate) fn start(place: Where) -> Option<Self> {
+        let servers = match place {
+            Where::One(keeps) => Servers::One(RedisServer::start(keeps)?),
+            Where::Cluster => Servers::Cluster(RedisCluster::start_with(1)?),
+        };
+        Some(Self(Arc::new(Mutex::new(servers))))
     }
 
     pub(crate) fn url(&self) -> String {
-        self.with(|redis| redis.url())
+        self.with(|servers| match servers {
+            Servers::One(redis) => redis.url(),
+            // Each master has some partitions.
+            Servers::Cluster(cluster) => format!("{}&partitions=6", cluster.url()),
+        })
     }
 
-    /// Kills and restarts Redis until `stop`.
+    /// Kills and restarts Redis, or a master of the cluster, until `stop`.
     pub(crate) async fn torment(self, mut rng: Rng, chronicle: Arc<Chronicle>, stop: CancellationToken) {
         loop {
             wait(Duration::from_millis(rng.u64(1000..6000)), &stop).await;
@@ -36,16 +61,62 @@ impl Queue {
                 return;
             }
             let from = moment::now();
-            self.with(RedisServer::kill);
-            wait(Duration::from_millis(rng.u64(..3000)), &stop).await;
-            let queue = self.clone();
-            let restarted = tokio::task::spawn_blocking(move || queue.with(RedisServer::restart)).await;
-            restarted.expect("a Redis that starts again");
+            let (dice, down) = (rng.usize(..), Duration::from_millis(rng.u64(..3000)));
+            let (queue, stopped) = (self.clone(), stop.clone());
+            let tormented = tokio::task::spawn_blocking(move || {
+                queue.with(|servers| match servers {
+                    Servers::One(redis) => {
+                        redis.kill();
+                        sleep_until(Instant::now() + down, &stopped);
+                        redis.restart();
+                    }
+                    Servers::Cluster(cluster) => fail_over(cluster, dice),
+                });
+            });
+            tormented.await.expect("a Redis that starts again");
             chronicle.note(Fault::Queue, None, from);
         }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut RedisServer) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Servers) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn sleep_until(end: Instant, stop: &CancellationToken) {
+    while Instant::now() < end && !stop.is_cancelled() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Kills a master, waits until its replica stands in for it, and starts it again.
+fn fail_over(cluster: &mut RedisCluster, dice: usize) {
+    let nodes = cluster.nodes();
+    let is_master = |node: &RedisServer| node.cli(&["ROLE"]).starts_with("master");
+    let masters: Vec<usize> = (0..nodes.len()).filter(|place| is_master(&nodes[*place])).collect();
+    let killed = masters[dice % masters.len()];
+    nodes[killed].kill();
+    eventually("a failover", || {
+        let masters = (0..nodes.len()).filter(|place| *place != killed && is_master(&nodes[*place])).count();
+        masters == 3 && (0..nodes.len()).filter(|place| *place != killed).all(|place| is_whole(&nodes[place]))
+    });
+    nodes[killed].restart();
+    // The next one to be killed must have a replica.
+    eventually("a replica", || {
+        let link = nodes[killed].cli(&["INFO", "replication"]);
+        link.contains("role:slave") && link.contains("master_link_status:up")
+    });
+    eventually("a cluster", || nodes.iter().all(is_whole));
+}
+
+fn is_whole(node: &RedisServer) -> bool {
+    node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + FAILOVER;
+    while !holds() {
+        assert!(Instant::now() < end, "no {what} within {FAILOVER:?}");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -35,7 +35,7 @@ use crate::{
     moment::Anchor,
     operator::Operator,
     postgres::PostgresServer,
-    queue::Queue,
+    queue::{Queue, Where},
     records::Records,
     referee, report,
     settle::{PROBE_TIME, probe, settle, settle_all, settle_statistics, settling_time},
@@ -56,14 +56,17 @@ pub(crate) enum Kind {
     Redis,
     /// The same with a Redis that keeps nothing
     RedisInMemory,
+    /// The same with a Redis Cluster of three masters and their replicas, which take over
+    RedisCluster,
 }
 
 impl Kind {
-    /// What the Redis with the queue keeps, if there is one.
-    pub(crate) fn redis(self) -> Option<Keeps> {
+    /// The Redis with the queue, if there is one.
+    pub(crate) fn redis(self) -> Option<Where> {
         match self {
-            Self::Redis => Some(Keeps::EverySecond),
-            Self::RedisInMemory => Some(Keeps::Nothing),
+            Self::Redis => Some(Where::One(Keeps::EverySecond)),
+            Self::RedisInMemory => Some(Where::One(Keeps::Nothing)),
+            Self::RedisCluster => Some(Where::Cluster),
             Self::Postgres | Self::Pgbouncer | Self::Sqlite => None,
         }
     }
@@ -125,9 +128,9 @@ impl Stage {
         let anchor = Anchor::new();
         let receiver = Arc::new(Receiver::start().await);
         let queue =
-            kind.redis().map(|keeps| Queue::start(keeps).expect("a Redis; the caller has looked for one"));
+            kind.redis().map(|place| Queue::start(place).expect("a Redis; the caller has looked for one"));
         let (database, records, members) = match kind {
-            Kind::Postgres | Kind::Pgbouncer | Kind::Redis | Kind::RedisInMemory => {
+            Kind::Postgres | Kind::Pgbouncer | Kind::Redis | Kind::RedisInMemory | Kind::RedisCluster => {
                 let bouncer = (kind == Kind::Pgbouncer)
                     .then(|| Bouncer::find().expect("a PgBouncer; the caller has looked for one"));
                 let roles: Vec<String> = parts().map(referee::role).collect();

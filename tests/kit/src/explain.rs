@@ -33,8 +33,10 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 23] = [
+pub const LARGE: [&str; 25] = [
     "jobs",
+    "outbox",
+    "taken_jobs",
     "scheduled_jobs",
     "claims",
     "deliveries",

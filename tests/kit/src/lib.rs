@@ -4,6 +4,7 @@
 //! - [`receiver`]: an HTTP server that records requests and behaves as configured
 //! - [`process`]: Postrider's programs, as a user would start them
 //! - [`browser`]: Chromium, driven over `WebDriver`
+//! - [`moto`]: a server that does what Amazon SQS does
 //! - [`pgbouncer`]: PgBouncer before the database
 //! - [`explain`]: the plans that PostgreSQL used, and what is wrong with them
 //! - [`faulty`]: a disk that fails on command, under one program
@@ -31,6 +32,7 @@ pub mod database;
 pub mod eventually;
 pub mod explain;
 pub mod faulty;
+pub mod moto;
 pub mod pgbouncer;
 pub mod plugin;
 pub mod process;

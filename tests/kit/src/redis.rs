@@ -163,7 +163,8 @@ fn program() -> Option<String> {
 }
 
 /// Runs a server until the end of the shell's input, which also comes when this process is killed.
-const UNTIL_END_OF_INPUT: &str = "\"$@\" <&- & server=$!; cat >/dev/null; kill -9 $server; wait $server";
+pub(crate) const UNTIL_END_OF_INPUT: &str =
+    "\"$@\" <&- & server=$!; cat >/dev/null; kill -9 $server; wait $server";
 
 fn run(program: &str, folder: &Path, port: u16, more: &[String]) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();

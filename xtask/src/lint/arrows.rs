@@ -17,6 +17,7 @@ const SCHEMA: &str = "postrider-schema";
 const SHAPE: &str = "postrider-shape";
 const QUEUE: &str = "postrider-queue";
 const QUEUE_REDIS: &str = "postrider-queue-redis";
+const QUEUE_SQS: &str = "postrider-queue-sqs";
 const TELEMETRY: &str = "postrider-telemetry";
 const STORE: &str = "postrider-store";
 const DELIVERY: &str = "postrider-delivery";
@@ -49,13 +50,14 @@ const RULES: &[Rule] = &[
     Rule { package: MIGRATIONS, may_use: &[] },
     Rule { package: QUEUE, may_use: &[DATABASE] },
     Rule { package: QUEUE_REDIS, may_use: &[QUEUE] },
+    Rule { package: QUEUE_SQS, may_use: &[QUEUE] },
     Rule { package: STORE, may_use: &[CORE, DATABASE, QUEUE] },
     Rule { package: DELIVERY, may_use: &[CORE] },
     Rule { package: SANDBOX, may_use: &[CORE, DELIVERY, STORE] },
     Rule { package: SETTINGS, may_use: &[CORE, DELIVERY, TELEMETRY] },
     Rule {
         package: PROGRAM,
-        may_use: &[CORE, DATABASE, MIGRATIONS, QUEUE, QUEUE_REDIS, SETTINGS, STORE, TELEMETRY],
+        may_use: &[CORE, DATABASE, MIGRATIONS, QUEUE, QUEUE_REDIS, QUEUE_SQS, SETTINGS, STORE, TELEMETRY],
     },
     Rule { package: DISPATCH, may_use: &[CORE, FILTER, DATABASE, QUEUE, STORE, TELEMETRY] },
     Rule { package: SHAPE, may_use: &[CORE, FILTER, PLUGIN, STORE] },

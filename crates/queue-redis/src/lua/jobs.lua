@@ -1,7 +1,8 @@
 -- Jobs come in, are claimed, and end.
 
--- Enqueues jobs, apart from those that are there. For each: id, lane, owner, subject, delay, trace. Returns how many were new.
-local function offer(keys, args)
+-- Enqueues jobs, apart from those that are there, and perhaps from those of ordered lanes. For each: id, lane, owner, subject,
+-- delay, trace. Returns how many were enqueued, and the jobs of ordered lanes that were left out.
+local function take_in(keys, args, leaves_ordered)
   begin(keys, args)
   local ids, at = {}, {}
   for n = 3, #args, 6 do
@@ -17,8 +18,18 @@ local function offer(keys, args)
       of[#of + 1] = args[at[ids[n]] + 1]
     end
   end
-  if #new == 0 then return 0 end
+  if #new == 0 then return 0, {} end
   read_lanes(of)
+  local left_out = {}
+  if leaves_ordered then
+    local others = {}
+    for n, id in ipairs(new) do
+      local list = lanes[of[n]].ordered and left_out or others
+      list[#list + 1] = id
+    end
+    new = others
+    if #new == 0 then return 0, left_out end
+  end
   local place_before = redis.call('HINCRBY', K.counts, 'place', #new) - #new
   local jobs, ready, due, later, open = {}, {}, {}, {}, {}
   for n, id in ipairs(new) do
@@ -52,7 +63,17 @@ local function offer(keys, args)
   add('scheduled', #due / 2)
   for _, lane in ipairs(open) do place(lane) end
   commit(true)
-  return #new
+  return #new, left_out
+end
+
+local function offer(keys, args)
+  local new = take_in(keys, args, false)
+  return new
+end
+
+local function offer_unordered(keys, args)
+  local _, left_out = take_in(keys, args, true)
+  return left_out
 end
 
 -- More lanes of an owner in the ring, in turn. Those that turn out to be closed leave it.

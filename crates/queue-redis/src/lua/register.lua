@@ -1,6 +1,7 @@
 -- Every name ends in the version, so that two versions of this library work beside each other. What frees memory, or needs
 -- none, works while memory is short.
 redis.register_function { function_name = 'offer_@version@', callback = offer }
+redis.register_function { function_name = 'offer_unordered_@version@', callback = offer_unordered }
 redis.register_function { function_name = 'claim_@version@', callback = claim, flags = { 'allow-oom' } }
 redis.register_function { function_name = 'finish_@version@', callback = finish, flags = { 'allow-oom' } }
 redis.register_function { function_name = 'extend_@version@', callback = extend, flags = { 'allow-oom' } }

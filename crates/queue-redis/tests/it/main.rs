@@ -10,6 +10,7 @@
     reason = "test code: a panic with a description is a failed test"
 )]
 
+mod outbox;
 mod random;
 
 use std::sync::atomic::{AtomicU32, Ordering};

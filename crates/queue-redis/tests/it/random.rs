@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use postrider_queue::{
-    Claim, ClaimedJob, Finish, Hold, JobId, JobQueue as _, LaneControl as _, LaneId, LaneSettings,
-    LeaseToken, NewJob, RemoteQueue as _, Rescue,
+    Claim, ClaimedJob, Fillable as _, Finish, Hold, JobId, JobQueue as _, LaneControl as _, LaneId,
+    LaneSettings, LeaseToken, NewJob, RemoteQueue as _, Rescue,
 };
 use uuid::Uuid;
 

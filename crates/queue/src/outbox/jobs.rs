@@ -1,23 +1,27 @@
 //! The table `outbox`: a row holds the jobs of a transaction, as JSON.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use postrider_database::sql::{Template, column, query_all, query_one};
 use postrider_database::{Batch, Column, Database, DatabaseError, Dialect, Kind, Writes};
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, QueryResult};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::QueueError;
 use crate::job::{JobId, LaneId, NewJob};
-use crate::remote::{Backlog, RemoteQueue};
+use crate::remote::{Backlog, Fillable};
 use crate::tables::duration;
 
 /// The most jobs of a row: about 200 KB.
-pub(super) const MOST: usize = 1_000;
+pub(crate) const MOST: usize = 1_000;
 
 /// How old a row must be before it counts as left behind. The courier needs a few milliseconds.
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
+
+/// How many rows are read at most to offer the jobs of a lane in order.
+const IN_ORDER: u8 = 50;
 
 /// How many rows are relayed at once.
 const AT_ONCE: u8 = 20;
@@ -28,9 +32,11 @@ const COUNTED: i64 = 10_000;
 static INSERT: Template =
     Template::new("INSERT INTO outbox (id, created_at, jobs) SELECT id, {now}, jobs FROM input", &[]);
 
-/// By id: ids begin with their time, so the oldest come first, and the primary key finds them.
-static OLD: Template = Template::new(
-    "SELECT id, {now} - created_at AS age, jobs FROM outbox WHERE created_at <= {now} - $1 ORDER BY id LIMIT $2",
+/// In the order in which they were written, whatever the clocks of their processes said.
+static FIRST: Template = Template::new(
+    "SELECT id, age, jobs FROM (
+         SELECT rowid AS place, id, {now} - created_at AS age, jobs FROM outbox ORDER BY rowid LIMIT $2
+     ) AS first WHERE age >= $1 ORDER BY place",
     &[],
 );
 
@@ -57,7 +63,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-pub(super) fn insert(dialect: Dialect, jobs: &[NewJob], writes: &mut Writes) {
+pub(crate) fn insert(dialect: Dialect, jobs: &[NewJob], writes: &mut Writes) {
     const ROW: &[Column] = &[Column::new("id", Kind::Uuid), Column::new("jobs", Kind::Bytes)];
     let mut rows = Batch::new(ROW);
     for jobs in jobs.chunks(MOST) {
@@ -80,10 +86,21 @@ fn stored(job: &NewJob) -> Stored<'_> {
     }
 }
 
-/// The jobs of a row that was written so long ago.
-fn read(bytes: &[u8], age: Duration) -> Result<Vec<NewJob>, QueueError> {
+/// Those of the first `max` rows that are so old, in milliseconds.
+async fn first(
+    connection: &impl ConnectionTrait,
+    least_age: i64,
+    max: u8,
+) -> Result<Vec<QueryResult>, DatabaseError> {
+    let sql = FIRST.on(Dialect::of(connection));
+    query_all(connection, sql, [least_age.into(), i64::from(max).into()]).await
+}
+
+/// The jobs of a row.
+fn read(row: &QueryResult) -> Result<Vec<NewJob>, QueueError> {
+    let (bytes, age): (Vec<u8>, Duration) = (column(row, "jobs")?, duration(column(row, "age")?));
     let stored: Vec<Stored<'_>> =
-        serde_json::from_slice(bytes).map_err(|error| QueueError::Refused(Box::new(error)))?;
+        serde_json::from_slice(&bytes).map_err(|error| QueueError::Refused(Box::new(error)))?;
     let job = |stored: Stored<'_>| NewJob {
         id: JobId(stored.id),
         lane: LaneId(stored.lane),
@@ -96,16 +113,16 @@ fn read(bytes: &[u8], age: Duration) -> Result<Vec<NewJob>, QueueError> {
 }
 
 /// Offers the jobs of rows that were left behind. Returns how many jobs.
-pub(super) async fn relay(database: &Database, remote: &dyn RemoteQueue) -> Result<u64, QueueError> {
-    let (connection, sql) = (database.connection(), OLD.on(database.dialect()));
+pub(crate) async fn relay(database: &Database, remote: &dyn Fillable) -> Result<u64, QueueError> {
+    let connection = database.connection();
+    let old = i64::try_from(LEFT_BEHIND.as_millis()).unwrap_or(i64::MAX);
     let mut relayed = 0;
     loop {
-        let old = i64::try_from(LEFT_BEHIND.as_millis()).unwrap_or(i64::MAX);
-        let rows = query_all(connection, sql, [old.into(), i64::from(AT_ONCE).into()]).await?;
-        let (mut ids, mut jobs) = (Vec::new(), Vec::new());
+        let rows = first(connection, old, AT_ONCE).await?;
+        let (mut ids, mut jobs) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in &rows {
             ids.push(column::<Uuid>(row, "id")?);
-            jobs.extend(read(&column::<Vec<u8>>(row, "jobs")?, duration(column(row, "age")?))?);
+            jobs.append(&mut read(row)?);
         }
         if ids.is_empty() {
             return Ok(relayed);
@@ -119,8 +136,33 @@ pub(super) async fn relay(database: &Database, remote: &dyn RemoteQueue) -> Resu
     }
 }
 
+/// Offers the jobs of these lanes that wait in the outbox, in the order in which they were written, since the offers of earlier
+/// transactions may have failed or be under way in other processes. Returns whether all jobs of these lanes in `rows` were
+/// among them. If not, too many rows wait, and the relay comes to them. The jobs of the rows `known` are in the queue.
+pub(crate) async fn offer_in_order(
+    database: &Database,
+    remote: &dyn Fillable,
+    lanes: &HashSet<LaneId>,
+    rows: &[Uuid],
+    known: &[Uuid],
+) -> Result<bool, QueueError> {
+    // Whatever their age.
+    let first = first(database.connection(), i64::MIN, IN_ORDER).await?;
+    let (mut ids, mut jobs) = (HashSet::with_capacity(first.len()), Vec::new());
+    for row in &first {
+        let id: Uuid = column(row, "id")?;
+        ids.insert(id);
+        if !known.contains(&id) {
+            jobs.extend(read(row)?.into_iter().filter(|job| lanes.contains(&job.lane)));
+        }
+    }
+    remote.offer(&jobs).await?;
+    // Rows that are not there any more were relayed.
+    Ok(first.len() < usize::from(IN_ORDER) || rows.iter().all(|row| ids.contains(row)))
+}
+
 /// Deletes rows whose jobs the queue has.
-pub(super) async fn delete(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<(), DatabaseError> {
+pub(crate) async fn delete(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<(), DatabaseError> {
     const ID: &[Column] = &[Column::new("id", Kind::Uuid)];
     let mut rows = Batch::new(ID);
     for id in ids {
@@ -134,7 +176,7 @@ pub(super) async fn delete(connection: &impl ConnectionTrait, ids: &[Uuid]) -> R
     rows.execute(connection, sql, []).await.map(drop)
 }
 
-pub(super) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog, DatabaseError> {
+pub(crate) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog, DatabaseError> {
     let row = query_one(connection, BACKLOG.on(Dialect::of(connection)), [COUNTED.into()]).await?;
     let Some(row) = row else { return Ok(Backlog::default()) };
     let rows: i64 = column(&row, "rows")?;
@@ -143,6 +185,6 @@ pub(super) async fn backlog(connection: &impl ConnectionTrait) -> Result<Backlog
 }
 
 /// The ids of the rows that [`insert`] makes for these jobs.
-pub(super) fn rows_of(jobs: &[NewJob]) -> impl Iterator<Item = Uuid> + '_ {
+pub(crate) fn rows_of(jobs: &[NewJob]) -> impl Iterator<Item = Uuid> + '_ {
     jobs.chunks(MOST).filter_map(|jobs| jobs.first()).map(|job| job.id.0)
 }

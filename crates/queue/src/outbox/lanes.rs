@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::QueueError;
 use crate::job::{LaneId, LaneRate, LaneSettings};
-use crate::remote::{LaneHolds, LaneState, RemoteQueue};
+use crate::remote::{Fillable, LaneHolds, LaneState};
 use crate::tables::duration;
 
 /// How many lanes the queue learns of at once.
@@ -79,7 +79,7 @@ pub(super) async fn mark(connection: &impl ConnectionTrait, lanes: &[LaneId]) ->
 }
 
 /// Tells the queue about changed lanes. Returns how many.
-pub(super) async fn tell(database: &Database, remote: &dyn RemoteQueue) -> Result<u64, QueueError> {
+pub(super) async fn tell(database: &Database, remote: &dyn Fillable) -> Result<u64, QueueError> {
     let sql = match database.dialect() {
         Dialect::Postgres => CHANGED_ON_POSTGRES.on(Dialect::Postgres),
         Dialect::Sqlite => CHANGED_ON_SQLITE.on(Dialect::Sqlite),

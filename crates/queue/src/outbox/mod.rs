@@ -10,8 +10,8 @@
 //! | `jobs` | the table `outbox` |
 //! | `lanes` | the table `changed_lanes` |
 
-mod courier;
-mod jobs;
+pub(crate) mod courier;
+pub(crate) mod jobs;
 mod lanes;
 
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use postrider_database::{Database, Guarded, Purpose, Transaction, Writes};
 
 use self::courier::Courier;
 pub(crate) use self::lanes::page;
+use crate::adopt;
 use crate::drain;
 use crate::error::QueueError;
 use crate::hold;
@@ -30,7 +31,7 @@ use crate::job::{
     NewJob, Promoted, Rescue, Rescued, WaitingJob, WorkerId,
 };
 use crate::queue::JobQueue;
-use crate::remote::{Backlog, Finished, Relayed, RemoteQueue};
+use crate::remote::{Backlog, Fillable, Finished, Relayed, RemoteQueue};
 use crate::transactional::{TransactionalQueue, commit};
 use crate::view::{LanePage, LaneQuery};
 use crate::wake::Wakeups;
@@ -54,7 +55,9 @@ impl OutboxQueue {
     /// Must be called within a tokio runtime.
     pub fn new(database: Database, remote: Arc<dyn RemoteQueue>) -> Self {
         let tables = crate::open(&database);
-        let courier = Courier::start(database.serving(Purpose::Delivery), Arc::clone(&remote));
+        let courier =
+            Courier::start(database.serving(Purpose::Delivery), Arc::clone(&remote) as Arc<dyn Fillable>)
+                .finishing_late(Arc::clone(&remote));
         Self { database, tables, remote, courier }
     }
 
@@ -124,8 +127,13 @@ impl TransactionalQueue for OutboxQueue {
         &self.database
     }
 
-    fn remote(&self) -> Option<&dyn RemoteQueue> {
+    fn remote(&self) -> Option<&dyn Fillable> {
         Some(&*self.remote)
+    }
+
+    /// The delivery's number of attempts fences instead.
+    fn fences(&self) -> bool {
+        false
     }
 
     async fn list_lanes(&self, query: &LaneQuery) -> Result<LanePage, QueueError> {
@@ -149,13 +157,21 @@ impl TransactionalQueue for OutboxQueue {
     }
 
     async fn finished(&self, finished: &[Finished]) {
-        self.courier.finish(finished).await;
+        self.courier.finish(&*self.remote, finished).await;
     }
 
     async fn removed(&self, lane: LaneId, jobs: &[JobId]) {
         if let Err(error) = self.remote.remove(lane, jobs).await {
             tracing::debug!(%error, "jobs that have ended stay in the queue until they are claimed");
         }
+    }
+
+    /// The queue in the database may have had them.
+    async fn adopt(&self, jobs: &[NewJob]) -> Result<u64, QueueError> {
+        let new = self.remote.offer(jobs).await?;
+        let database = self.database.serving(Purpose::Delivery);
+        adopt::out_of_tables(database.connection(), jobs).await?;
+        Ok(new)
     }
 
     async fn relay(&self) -> Result<Relayed, QueueError> {

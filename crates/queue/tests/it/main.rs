@@ -8,6 +8,7 @@
 )]
 
 mod abandoned;
+mod buffered;
 mod costs;
 mod depth;
 mod flaws;

@@ -42,7 +42,7 @@ impl Store {
                 self.partitions.forget();
                 Ok(false)
             }
-            Ok(true) if self.queue.remote().is_some() => {
+            Ok(true) if !self.queue.fences() => {
                 self.queue.finished(&finished(outcomes, &[])).await;
                 Ok(true)
             }

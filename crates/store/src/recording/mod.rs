@@ -137,7 +137,7 @@ impl Store {
         tables: &Tables,
         outcomes: &[&Outcome],
     ) -> Result<Written, StoreError> {
-        let fence = if self.queue.remote().is_some() { Fence::Attempts } else { Fence::Lease };
+        let fence = if self.queue.fences() { Fence::Lease } else { Fence::Attempts };
         let mut applied: HashMap<JobId, Applied> =
             update_deliveries(transaction, tables, outcomes, fence).await?;
         let mut superseded = HashSet::new();

@@ -35,14 +35,14 @@ pub(crate) async fn run(report: &mut Report, size: Size) {
     let run = Arc::new(Arrivals::new(1, events));
     let receiver = Receiver::start(&run).await;
     let deployment = deployment(&receiver, None).await;
-    let (empty, _) = flood(report, "backlog, empty", &deployment, (&run, 1, events)).await;
+    let (empty, ..) = flood(report, "backlog, empty", &deployment, (&run, 1, events)).await;
     report.add(BENCH, "events acknowledged and delivered, empty system", empty, "events/s");
     drop(deployment);
 
     let run = Arc::new(Arrivals::new(1, events));
     let receiver = Receiver::start(&run).await;
     let deployment = self::deployment(&receiver, Some(size)).await;
-    let (full, _) = flood(report, BENCH, &deployment, (&run, 1, events)).await;
+    let (full, ..) = flood(report, BENCH, &deployment, (&run, 1, events)).await;
     let what = format!("events acknowledged and delivered, {deliveries} deliveries and {jobs} jobs");
     report.add(BENCH, what, full, "events/s");
     let share = full / empty * 100.0;

@@ -21,7 +21,7 @@ async fn flood_ten(report: &mut Report, bench: &'static str, events: usize, work
     for subscriber in 0..SUBSCRIBERS {
         deployment.subscribe(&receiver.url(Manner::Healthy, subscriber), json!({})).await;
     }
-    let (rate, _) = flood(report, bench, &deployment, (&run, SUBSCRIBERS, events)).await;
+    let (rate, ..) = flood(report, bench, &deployment, (&run, SUBSCRIBERS, events)).await;
     #[allow(clippy::cast_precision_loss)]
     let rate = rate * SUBSCRIBERS as f64;
     rate

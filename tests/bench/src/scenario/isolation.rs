@@ -7,6 +7,7 @@ use super::{
     costliest, json, latency::waited, load,
 };
 use crate::{
+    QueuePlace,
     backlog::{self, Waiting},
     deployment::subscribe,
     latency::Latencies,
@@ -88,11 +89,13 @@ const TROUBLES: [Trouble; 7] = [
     },
 ];
 
-pub(crate) async fn run(report: &mut Report, seconds: u64, jobs: u32, cases: &str) {
-    for (_, trouble) in ('a'..).zip(&TROUBLES).filter(|(case, _)| cases.contains(*case)) {
-        let alone = measure(report, trouble, seconds, None).await;
+pub(crate) async fn run(report: &mut Report, seconds: u64, jobs: u32, cases: &str, queue: QueuePlace) {
+    // Those about rows and locks of the queue's tables say nothing about another queue.
+    let fits = |case: char| queue == QueuePlace::Database || "abcdf".contains(case);
+    for (_, trouble) in ('a'..).zip(&TROUBLES).filter(|(case, _)| cases.contains(*case) && fits(*case)) {
+        let alone = measure(report, trouble, seconds, None, queue).await;
         report.latencies(trouble.bench, "dispatch to arrival when all are healthy", &alone, None);
-        let beside = measure(report, trouble, seconds, Some(jobs)).await;
+        let beside = measure(report, trouble, seconds, Some(jobs), queue).await;
         report.latencies(trouble.bench, "dispatch to arrival of the healthy", &beside, None);
         let ratio = beside.percentile(99.0) / alone.percentile(99.0).max(f64::EPSILON);
         report.with_goal(
@@ -106,7 +109,13 @@ pub(crate) async fn run(report: &mut Report, seconds: u64, jobs: u32, cases: &st
 }
 
 /// Measures the latency of deliveries to healthy subscribers, with or without trouble.
-async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Option<u32>) -> Latencies {
+async fn measure(
+    report: &mut Report,
+    trouble: &Trouble,
+    seconds: u64,
+    jobs: Option<u32>,
+    queue: QueuePlace,
+) -> Latencies {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let events = (seconds as f64 * trouble.rate) as usize;
     let others = trouble.others.iter().flat_map(|(count, manner)| std::iter::repeat_n(*manner, *count));
@@ -114,7 +123,7 @@ async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Opt
         others.map(|manner| if jobs.is_some() { manner } else { Manner::Healthy }).collect();
     let run = Arc::new(Arrivals::new(trouble.healthy + others.len(), events));
     let receiver = Receiver::start(&run).await;
-    let mut deployment = Deployment::without_workers(Shape::default()).await;
+    let mut deployment = Deployment::without_workers(Shape { queue, ..Shape::default() }).await;
     for subscriber in 0..trouble.healthy {
         deployment.subscribe(&receiver.url(Manner::Healthy, subscriber), json!({})).await;
     }
@@ -128,6 +137,7 @@ async fn measure(report: &mut Report, trouble: &Trouble, seconds: u64, jobs: Opt
         (Some(kind), Some(jobs)) => wait(&deployment, &receiver, kind, jobs).await,
         _ => None,
     };
+    deployment.pass_jobs_on().await;
     let target = deployment.target("/v1/events");
     statements::reset(&deployment.database).await;
     let sent = load::open(&target, &run, CONNECTIONS, events, trouble.rate, load::event).await;

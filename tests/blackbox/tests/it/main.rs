@@ -45,6 +45,7 @@ mod serve;
 mod servers;
 mod shutdown;
 mod signature;
+mod sqs;
 mod start;
 mod targets;
 mod tls;

@@ -1,18 +1,20 @@
 //! A queue on Redis. Without Redis these tests print that they are skipped.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postrider_testkit::redis::{Keeps, RedisServer};
-use postrider_testkit::{Behaviour, Program, Receiver, TestDatabase, eventually};
+use postrider_testkit::{Api, Behaviour, Program, Receiver, TestDatabase, eventually};
 use sea_orm::{ConnectionTrait as _, Statement};
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use crate::cli::run;
-use crate::client::{dispatch, idle, list, subscribe_with, text};
-use crate::deployment::{DEADLINE, Deployment, program};
+use crate::client::{dispatch, dispatch_with, idle, list, subscribe_with, text};
+use crate::deployment::{DEADLINE, Deployment, Member, program};
 
 /// Runs a query that returns one number.
-async fn number(database: &TestDatabase, sql: &str) -> i64 {
+pub(crate) async fn number(database: &TestDatabase, sql: &str) -> i64 {
     let connection = database.connection();
     let statement = Statement::from_string(connection.get_database_backend(), sql);
     let row = connection.query_one_raw(statement).await.unwrap().unwrap();
@@ -20,7 +22,7 @@ async fn number(database: &TestDatabase, sql: &str) -> i64 {
 }
 
 /// Waits until every delivery has succeeded.
-async fn all_succeed(deployment: &Deployment) {
+pub(crate) async fn all_succeed(deployment: &Deployment) {
     let pending = "SELECT count(*) FROM deliveries WHERE status <> 1";
     eventually(DEADLINE, || async { (number(&deployment.database, pending).await == 0).then_some(()) }).await;
 }
@@ -117,9 +119,7 @@ async fn events_are_accepted_or_refused_while_redis_is_away() {
     let url = redis.url();
     let deployment = Deployment::with(1, &[("POSTRIDER_QUEUE_URL", &url)]).await;
     let refusing = [("POSTRIDER_QUEUE_URL", url.as_str()), ("POSTRIDER_QUEUE_DOWN", "refuse")];
-    let refusing =
-        crate::deployment::Member::start(&program("postrider-server", deployment.database.url(), &refusing))
-            .await;
+    let refusing = Member::start(&program("postrider-server", deployment.database.url(), &refusing)).await;
     let receiver = Receiver::start().await;
     subscribe_with(&deployment.api, json!({"url": receiver.url("/hook"), "events": ["*"]})).await;
     redis.kill();
@@ -165,4 +165,80 @@ async fn a_queue_that_cannot_be_used_is_named() {
             assert!(!errors.contains("pass-of-the-test"), "{errors}");
         }
     }
+}
+
+/// Runs `postrider queue move` and returns what it prints.
+async fn move_queue(database: &TestDatabase, arguments: &[&str]) -> (bool, String) {
+    let command = program("postrider", database.url(), &[]).args(["queue", "move", "--to"]).args(arguments);
+    let mut process = command.start();
+    let status = process.wait(DEADLINE).await;
+    (status.success(), [process.stdout(), process.stderr()].concat().join("\n"))
+}
+
+/// From the database to Redis and back, while servers accept events and restart one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_is_moved_while_events_come() {
+    let Some(redis) = RedisServer::start(Keeps::EverySecond) else { return };
+    let (url, database) = (redis.url(), TestDatabase::postgres().await);
+    let on_redis: &[(&str, &str)] = &[("POSTRIDER_QUEUE_URL", &url)];
+    let start =
+        async |name: &str, own: &[(&str, &str)]| Member::start(&program(name, database.url(), own)).await;
+    let (mut server, mut worker) =
+        (start("postrider-server", &[]).await, start("postrider-worker", &[]).await);
+    let receiver = Receiver::start().await;
+    receiver.on("/late", Behaviour::sequence([503, 200]));
+    let api = server.api().await;
+    subscribe_with(&api, json!({"url": receiver.url("/hook"), "events": ["count"]})).await;
+    let late = json!({"schedule": ["4s"]});
+    subscribe_with(&api, json!({"url": receiver.url("/late"), "events": ["late"], "policy": late})).await;
+    dispatch(&api, "late").await;
+    receiver.wait_for_path("/late", 1, DEADLINE).await;
+
+    let target = Arc::new(Mutex::new(api));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let load = tokio::spawn(count_until(Arc::clone(&target), stopped));
+    for (to, own) in [(url.as_str(), on_redis), ("database", &[])] {
+        let before = receiver.requests_to("/hook").len();
+        receiver.wait_for_path("/hook", before + 20, DEADLINE).await;
+        let (moved, output) = move_queue(&database, &[to]).await;
+        assert!(!moved && output.contains("1 workers are running: stop them first"), "{output}");
+        worker.stop().await;
+        let (moved, output) = move_queue(&database, &[to]).await;
+        assert!(moved, "{output}");
+        // One program after the other, while the old server still takes events.
+        worker = start("postrider-worker", own).await;
+        let next = start("postrider-server", own).await;
+        *target.lock().await = next.api().await;
+        std::mem::replace(&mut server, next).stop().await;
+        let (moved, output) = move_queue(&database, &[to, "--again"]).await;
+        assert!(moved, "{output}");
+    }
+    stop.send(()).unwrap();
+    let sent = load.await.unwrap();
+    let pending = "SELECT count(*) FROM deliveries WHERE status <> 1";
+    eventually(DEADLINE, || async { (number(&database, pending).await == 0).then_some(()) }).await;
+    let mut numbers: Vec<u64> = receiver
+        .requests_to("/hook")
+        .iter()
+        .map(|request| request.json()["data"]["number"].as_u64().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..sent).collect::<Vec<_>>());
+    assert_eq!(receiver.requests_to("/late").len(), 2);
+    worker.stop().await;
+    server.stop().await;
+}
+
+/// Sends numbered events until `stopped`. Returns how many.
+async fn count_until(api: Arc<Mutex<Api>>, mut stopped: tokio::sync::oneshot::Receiver<()>) -> u64 {
+    let mut number = 0;
+    while stopped.try_recv().is_err() {
+        // Held, so that no server is stopped in between.
+        let api = api.lock().await;
+        dispatch_with(&api, json!({"event": "count", "data": {"number": number}})).await;
+        number += 1;
+        drop(api);
+        tokio::task::yield_now().await;
+    }
+    number
 }

@@ -6,13 +6,13 @@ use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, Statem
 const POSTGRES_COLUMNS: &str = r"
     SELECT table_name::text AS table_name, column_name::text AS column_name
     FROM information_schema.columns
-    WHERE table_schema = current_schema() AND table_name IN ('jobs', 'scheduled_jobs', 'claims', 'lanes', 'deliveries', 'health', 'fan_outs', 'erasures', 'rollup_deltas', 'workers', 'tenants', 'api_keys', 'request_keys', 'owner_notices', 'replays', 'tail_rows', 'tail_watches', 'sandboxes', 'listeners', 'handovers')
+    WHERE table_schema = current_schema() AND table_name IN ('jobs', 'scheduled_jobs', 'claims', 'lanes', 'deliveries', 'health', 'fan_outs', 'erasures', 'rollup_deltas', 'workers', 'tenants', 'api_keys', 'request_keys', 'owner_notices', 'replays', 'tail_rows', 'tail_watches', 'sandboxes', 'listeners', 'handovers', 'outbox')
       AND data_type = 'bigint' AND is_generated = 'NEVER'
       AND (column_name LIKE '%\_at' OR column_name LIKE '%\_until')";
 const SQLITE_COLUMNS: &str = r"
     SELECT tables.name AS table_name, columns.name AS column_name
     FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns
-    WHERE tables.type = 'table' AND tables.name IN ('jobs', 'scheduled_jobs', 'claims', 'lanes', 'deliveries', 'health', 'fan_outs', 'erasures', 'rollup_deltas', 'workers', 'tenants', 'api_keys', 'request_keys', 'owner_notices', 'replays', 'tail_rows', 'tail_watches', 'sandboxes', 'listeners', 'handovers')
+    WHERE tables.type = 'table' AND tables.name IN ('jobs', 'scheduled_jobs', 'claims', 'lanes', 'deliveries', 'health', 'fan_outs', 'erasures', 'rollup_deltas', 'workers', 'tenants', 'api_keys', 'request_keys', 'owner_notices', 'replays', 'tail_rows', 'tail_watches', 'sandboxes', 'listeners', 'handovers', 'outbox')
       AND (columns.name LIKE '%\_at' ESCAPE '\' OR columns.name LIKE '%\_until' ESCAPE '\')";
 
 pub(super) async fn advance(connection: &DatabaseConnection, duration: Duration) {

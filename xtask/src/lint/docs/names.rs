@@ -25,6 +25,14 @@ const FOREIGN: &[(&str, &str)] = &[
     ("OTEL_EXPORTER_OTLP_HEADERS", "a variable that the OpenTelemetry SDK reads"),
     ("OTEL_RESOURCE_ATTRIBUTES", "a variable that the OpenTelemetry SDK reads"),
     ("parentbased_always_on", "a sampler of OpenTelemetry"),
+    ("MessageRetentionPeriod", "an attribute of queues on SQS"),
+    ("DelaySeconds", "an attribute of queues on SQS"),
+    ("VisibilityTimeout", "an attribute of queues on SQS"),
+    ("ReceiveMessageWaitTimeSeconds", "an attribute of queues on SQS"),
+    ("RedrivePolicy", "an attribute of queues on SQS"),
+    ("FifoThroughputLimit", "an attribute of queues on SQS"),
+    ("DeduplicationScope", "an attribute of queues on SQS"),
+    ("AWS_SESSION_TOKEN", "a variable that reqsign reads"),
 ];
 
 /// Returns the names on a page that no source has.
