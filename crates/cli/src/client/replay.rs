@@ -1,14 +1,25 @@
 //! `postrider replay`: delivers again what matches a filter.
 
+use std::time::Duration;
+
+use postrider_api::replay::ReplayView;
+use postrider_client::Client;
+use postrider_core::replay::ReplayStatus;
 use postrider_program::StartError;
 use postrider_settings::ClientArgs;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::client::confirm::confirm;
 use crate::client::output::{OutputArgs, Printer};
+use crate::client::progress::Progress;
 use crate::connection::{client, failed};
+use crate::status::late;
+
+/// The pause between looks at a replay.
+const PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -45,6 +56,12 @@ pub(crate) struct Args {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Wait until the replay is over and print it; exit with 0 if all of it was put in the queue, 1 if not, 5 on timeout
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+    /// How long --wait waits, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
     #[command(flatten)]
     api: ClientArgs,
     #[command(flatten)]
@@ -72,7 +89,45 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
         }
         client.post("/v1/replays", &request(false)).await.map_err(failed)?
     };
+    if args.wait {
+        return wait(&client, answer, Duration::from_secs(args.timeout), args.output).await;
+    }
     Ok(Printer::new(args.output, &[]).item(answer.get())?)
+}
+
+/// Waits until a replay is over, prints it, and fails unless it is done without failures.
+async fn wait(
+    client: &Client,
+    mut answer: Box<RawValue>,
+    limit: Duration,
+    output: OutputArgs,
+) -> Result<(), StartError> {
+    let deadline = Instant::now() + limit;
+    let progress = Progress::new("deliveries put in the queue");
+    let replay = loop {
+        let replay: ReplayView = serde_json::from_str(answer.get())?;
+        progress.set(replay.done + replay.failed, replay.total);
+        if matches!(replay.status, ReplayStatus::Done | ReplayStatus::Cancelled) {
+            break replay;
+        }
+        if Instant::now() >= deadline {
+            return Err(late(format!(
+                "the replay is not over after {limit:?}; see `postrider replays get {}`",
+                replay.id
+            )));
+        }
+        sleep(PAUSE).await;
+        answer = client.get(&format!("/v1/replays/{}", replay.id)).await.map_err(failed)?;
+    };
+    drop(progress);
+    Printer::new(output, &[]).item(answer.get())?;
+    match (replay.status, replay.failed) {
+        (ReplayStatus::Cancelled, _) => Err("the replay was cancelled".into()),
+        (_, 0) => Ok(()),
+        (_, failed) => {
+            Err(format!("{failed} of {} deliveries were not put in the queue", replay.total).into())
+        }
+    }
 }
 
 /// The part of a dry run's answer that the question names.

@@ -3,7 +3,7 @@
 use postrider_testkit::{Behaviour, eventually, receiver::Gate};
 use serde_json::{Value, json};
 
-use super::Stage;
+use super::{Stage, completing, terminal};
 use crate::client::{subscribe_with, text};
 use crate::deployment::DEADLINE;
 
@@ -20,8 +20,10 @@ async fn events_are_sent_and_followed() {
     }
     send(&stage).await;
     top(&stage).await;
+    terminal::terminals(&stage).await;
     trigger(&stage).await;
     follow(&stage).await;
+    completing::ids_and_names(&stage).await;
     doctor(&stage).await;
     // A server that stops waits for requests in flight.
     gate.open();
@@ -158,6 +160,8 @@ async fn top(stage: &Stage) {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains('\u{1b}'), "{text}");
+    let once = stage.run(&["top"]).await.ok();
+    assert_eq!(once.matches("latency").count(), 1, "without a terminal it prints one look: {once}");
     let json = stage.run(&["top", "--count", "1", "-o", "jsonl"]).await.json();
     assert!(json["stats"]["deliveries"]["succeeded"].as_u64().unwrap() > 0, "{json}");
 }
