@@ -33,7 +33,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 23] = [
+pub const LARGE: [&str; 29] = [
     "jobs",
     "scheduled_jobs",
     "claims",
@@ -57,6 +57,12 @@ pub const LARGE: [&str; 23] = [
     "replays",
     "replay_rows",
     "tail_rows",
+    "sandboxes",
+    "sandbox_requests",
+    "listeners",
+    "handovers",
+    "sessions",
+    "portal_links",
 ];
 
 /// Nodes that pass on the rows of the node below, in its order.

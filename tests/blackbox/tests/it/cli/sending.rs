@@ -1,6 +1,6 @@
 //! Dispatching events, and what becomes of them: `send`, `trigger`, deliveries, attempts, dead letters.
 
-use postrider_testkit::{Behaviour, eventually, receiver::Gate};
+use postrider_testkit::{Behaviour, Receiver, eventually, receiver::Gate};
 use serde_json::{Value, json};
 
 use super::{Stage, completing, terminal};
@@ -179,9 +179,29 @@ async fn doctor(stage: &Stage) {
     );
     let good = stage.run(&["doctor", "good"]).await.ok();
     assert!(good.contains("succeeded with 200"), "{good}");
+    for part in ["127.0.0.1 (loopback", "POSTRIDER_ALLOW_NETS", "accepted it in", "plain HTTP", "server"] {
+        assert!(good.contains(part), "{part}: {good}");
+    }
+    // Neither this machine nor the server trusts the authority of this receiver.
+    let tls = Receiver::start_tls("127.0.0.1").await;
+    let subscriber = json!({"url": tls.url("/"), "events": ["tls.*"], "uid": "tls"});
+    subscribe_with(&stage.api, subscriber).await;
+    let tls = stage.run(&["doctor", "tls", "-o", "json"]).await;
+    let checks: Value = serde_json::from_str(&tls.out).unwrap();
+    let check = |name: &str, from: &str| {
+        let is_it = |check: &&Value| check["check"] == name && check["from"] == from;
+        let check = checks.as_array().unwrap().iter().find(is_it);
+        check.unwrap_or_else(|| panic!("no {name} from {from} in {checks}")).clone()
+    };
+    assert_eq!(check("connection", "here")["result"], "ok");
+    assert_eq!(check("tls", "here")["result"], "failed");
+    let certificate = text(&check("certificate", "here")["detail"]).to_owned();
+    assert!(certificate.contains("it is for 127.0.0.1, issued by") && certificate.contains("until "), "{certificate}");
+    assert!(text(&check("attempt", "server")["detail"]).contains("not trusted"), "{checks}");
+    tls.fails(1, "checks failed");
     let bad = stage.run(&["doctor", "bad"]).await;
     assert!(bad.out.contains("it is not active: gone"), "{bad:?}");
-    bad.fails(1, "1 of 1 checks failed");
+    bad.fails(1, "1 of ");
     stage.run(&["doctor", "unknown"]).await.fails(3, "404");
     let elsewhere = stage.program().env("POSTRIDER_URL", "http://127.0.0.1:1").arg("doctor");
     super::run(&elsewhere, "").await.fails(1, "checks failed");
