@@ -23,7 +23,7 @@ const COLUMNS: &[Column] = &[
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: postrider doctor billing-eu")]
 pub(crate) struct Args {
-    /// Examine the way to this subscriber, its id or its uid, from this machine and by a test event
+    /// Subscriber to which the way is examined, by its id or its uid; otherwise the server is checked
     subscriber: Option<String>,
     #[command(flatten)]
     api: ClientArgs,

@@ -1,7 +1,8 @@
 //! How far a long command has come, on standard error, where that is a terminal.
 
 use std::io::{self, IsTerminal as _};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,7 +13,6 @@ const TICK: Duration = Duration::from_millis(200);
 /// A bar that is there until this is dropped; nothing where standard error is not a terminal.
 pub(crate) struct Progress {
     bar: ProgressBar,
-    began: Instant,
 }
 
 impl Progress {
@@ -31,32 +31,33 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        Self { bar, began: Instant::now() }
+        if io::stderr().is_terminal() {
+            let shown_later = bar.downgrade();
+            thread::spawn(move || {
+                thread::sleep(QUIET);
+                if let Some(bar) = shown_later.upgrade().filter(|bar| !bar.is_finished()) {
+                    bar.set_draw_target(ProgressDrawTarget::stderr());
+                    bar.enable_steady_tick(TICK);
+                }
+            });
+        }
+        Self { bar }
     }
 
     /// Shows that so many are done, of so many.
     pub(crate) fn set(&self, done: u64, of: u64) {
         self.bar.set_length(of);
         self.bar.set_position(done);
-        self.show();
     }
 
     /// Shows that so many more are done.
     pub(crate) fn add(&self, done: usize) {
         self.bar.inc(done as u64);
-        self.show();
     }
 
     /// Prints something without the bar in its way.
     pub(crate) fn around<T>(&self, print: impl FnOnce() -> T) -> T {
         self.bar.suspend(print)
-    }
-
-    fn show(&self) {
-        if self.bar.is_hidden() && self.began.elapsed() >= QUIET && io::stderr().is_terminal() {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            self.bar.enable_steady_tick(TICK);
-        }
     }
 }
 

@@ -38,12 +38,24 @@ pub(crate) struct Args {
     /// Only deliveries of this event
     #[arg(long, value_name = "EVENT")]
     event_id: Option<String>,
-    /// Only deliveries with this status
+    /// Only deliveries with this status: pending, succeeded, dead or cancelled
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
-    /// Only deliveries whose last response had this HTTP status
+    /// Only deliveries whose last response had this HTTP status, or one of a class such as 5xx
     #[arg(long, value_name = "CODE")]
-    response_code: Option<u16>,
+    response_code: Option<String>,
+    /// Only deliveries whose last attempt failed for this reason
+    #[arg(long, value_name = "KIND")]
+    error_kind: Option<String>,
+    /// Only deliveries that are dead for this reason
+    #[arg(long, value_name = "REASON")]
+    dead_reason: Option<String>,
+    /// Only deliveries with at least so many attempts
+    #[arg(long, value_name = "N")]
+    min_attempts: Option<u32>,
+    /// Only deliveries with at most so many attempts
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<u32>,
     /// Only deliveries created from this time on: RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -148,7 +160,11 @@ fn filter(args: &Args) -> Map<String, Value> {
         ("event", text(&args.event)),
         ("event_id", text(&args.event_id)),
         ("status", text(&args.status)),
-        ("response_code", args.response_code.map(Value::from)),
+        ("response_code", text(&args.response_code)),
+        ("error_kind", text(&args.error_kind)),
+        ("dead_reason", text(&args.dead_reason)),
+        ("min_attempts", args.min_attempts.map(Value::from)),
+        ("max_attempts", args.max_attempts.map(Value::from)),
         ("since", time(&args.since)),
         ("until", time(&args.until)),
     ];

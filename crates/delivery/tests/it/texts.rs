@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use postrider_core::{Clock as _, ErrorKind, SystemClock};
 use postrider_core::target::TargetPolicy;
+use postrider_core::{Clock as _, ErrorKind, SystemClock};
 use postrider_delivery::{Client, Config, Resolve};
 use rcgen::{CertificateParams, date_time_ymd};
 use tokio::net::TcpListener;
@@ -48,13 +48,17 @@ async fn an_examination_shows_certificates_even_if_they_are_rejected() {
         (expired, authority.trusted(long_timeout()), Some(ErrorKind::TlsExpired)),
         (valid, long_timeout(), Some(ErrorKind::TlsUnknownIssuer)),
     ] {
-        let receiver = Receiver::start_tls(server, |mut connection| async move { connection.hang().await }).await;
+        let receiver =
+            Receiver::start_tls(server, |mut connection| async move { connection.hang().await }).await;
         let client = Client::with_resolver(config, Names::new(NAME, &[&["127.0.0.1"]])).unwrap();
         let url = format!("https://{NAME}:{}/", receiver.address.port());
         let examined = client.examine(&url.parse().unwrap()).await;
         assert_eq!(examined.result.as_ref().err().map(|failure| failure.kind), kind, "{examined:?}");
         let certificate = &examined.certificates[0];
-        assert_eq!((certificate.names.as_slice(), &*certificate.issuer), (&[NAME.to_owned()][..], "CN=Authority of examinations"));
+        assert_eq!(
+            (certificate.names.as_slice(), &*certificate.issuer),
+            (&[NAME.to_owned()][..], "CN=Authority of examinations")
+        );
         let is_expired = certificate.not_after < SystemClock.now();
         assert_eq!(is_expired, kind == Some(ErrorKind::TlsExpired), "{examined:?}");
         assert!(examined.trail.timings.tls.is_some(), "{examined:?}");

@@ -68,7 +68,8 @@ fn of_rules(addresses: &[IpAddr]) -> Check {
         return Check::new("address", Finding::Fine, "each address is public, and allowed");
     }
     let list = forbidden.join(", ");
-    let detail = format!("not public: {list}; a server delivers there only if POSTRIDER_ALLOW_NETS allows it");
+    let detail =
+        format!("not public: {list}; a server delivers there only if POSTRIDER_ALLOW_NETS allows it");
     Check::new("address", Finding::Warning, detail)
 }
 

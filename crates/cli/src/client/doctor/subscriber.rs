@@ -69,7 +69,9 @@ fn of_state(state: &State) -> Check {
         (Some(since), true) => {
             Check::of_server("subscriber", Finding::Warning, format!("it is paused since {since}"))
         }
-        (None, true) => Check::of_server("subscriber", Finding::Fine, format!("it is active, at {}", state.url)),
+        (None, true) => {
+            Check::of_server("subscriber", Finding::Fine, format!("it is active, at {}", state.url))
+        }
     }
 }
 

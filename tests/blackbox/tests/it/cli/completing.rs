@@ -76,7 +76,7 @@ pub(super) async fn ids_and_names(stage: &Stage) {
 async fn a_line_is_completed_in_silence_without_a_server() {
     let home = tempfile::tempdir().unwrap();
     let program = || Program::named("postrider").env("HOME", home.path());
-    let line = ["events", "get", ""];
+    let line = ["events", "get", "evt_"];
     let nobody = program().env("POSTRIDER_URL", "http://127.0.0.1:1");
     assert_eq!(offered(nobody.clone(), &line).await, [""; 0]);
     assert!(offered(nobody, &["events", ""]).await.iter().any(|line| line.starts_with("get\t")));

@@ -85,7 +85,8 @@ async fn a_listener_outlives_failures_and_a_restart_of_the_server() {
     assert_eq!(status, 202, "{replay}");
     receiver.wait_for_path("/hooks", 4, DEADLINE).await;
     let paid = ended(&api, &event).await;
-    let (status, retried) = api.post(&format!("/v1/deliveries/{}/retry", text(&paid["id"])), &json!({})).await;
+    let (status, retried) =
+        api.post(&format!("/v1/deliveries/{}/retry", text(&paid["id"])), &json!({})).await;
     assert_eq!(status, 202, "{retried}");
     let requests = receiver.wait_for_path("/hooks", 5, DEADLINE).await;
     let ids = [3, 4].map(|number: usize| requests[number].header("webhook-id"));

@@ -23,6 +23,7 @@ async fn events_are_sent_and_followed() {
     terminal::terminals(&stage).await;
     trigger(&stage).await;
     follow(&stage).await;
+    replay(&stage).await;
     completing::ids_and_names(&stage).await;
     doctor(&stage).await;
     // A server that stops waits for requests in flight.
@@ -154,6 +155,19 @@ async fn follow(stage: &Stage) {
     stage.run(&["dead", "delete", text(&delivery["id"])]).await.ok();
 }
 
+async fn replay(stage: &Stage) {
+    let before = stage.receiver.requests_to("/good").len();
+    let again =
+        ["replay", "--mode", "all", "--event", "good.*", "--response-code", "2xx", "--max-attempts", "1"];
+    let replay = stage.json(&[&again[..], &["--yes", "--wait"]].concat()).await;
+    assert_eq!((&replay["status"], &replay["failed"]), (&json!("done"), &json!(0)), "{replay}");
+    let total = usize::try_from(replay["total"].as_u64().unwrap()).unwrap();
+    assert!(total > 0, "{replay}");
+    stage.receiver.wait_for_path("/good", before + total, DEADLINE).await;
+    stage.run(&[&again[..], &["--dry-run", "--wait"]].concat()).await.fails(2, "--dry-run");
+    stage.run(&["replay", "--error-kind", "no such", "--yes"]).await.fails(4, "error_kind");
+}
+
 async fn top(stage: &Stage) {
     let text = stage.run(&["top", "--count", "2", "--interval", "1"]).await.ok();
     for part in ["created 0.0/s", "queue ", "p99 ", "FAILURES", "/bad"] {
@@ -196,7 +210,10 @@ async fn doctor(stage: &Stage) {
     assert_eq!(check("connection", "here")["result"], "ok");
     assert_eq!(check("tls", "here")["result"], "failed");
     let certificate = text(&check("certificate", "here")["detail"]).to_owned();
-    assert!(certificate.contains("it is for 127.0.0.1, issued by") && certificate.contains("until "), "{certificate}");
+    assert!(
+        certificate.contains("it is for 127.0.0.1, issued by") && certificate.contains("until "),
+        "{certificate}"
+    );
     assert!(text(&check("attempt", "server")["detail"]).contains("not trusted"), "{checks}");
     tls.fails(1, "checks failed");
     let bad = stage.run(&["doctor", "bad"]).await;
