@@ -26,9 +26,9 @@ const MANY: &str = "INSERT INTO sandboxes (tenant, id, token, url, script, creat
     INSERT INTO handovers (tenant, listener_id, id, head, body, created_at, wait_until)
         SELECT tenant, id, gen_random_uuid(), '{}', '', 1, 9000000000000 FROM listeners;
     INSERT INTO sessions (id, key_id, key_hash, tenant, created_at, last_seen, expires_at, user_agent)
-        SELECT sha256(n::text::bytea), gen_random_uuid(), '', 'tenant' || n % 100, n, n, 9000000000000, '' FROM generate_series(1, 20000) AS n;
+        SELECT sha256(n::text::bytea), gen_random_uuid(), sha256('k'), 'tenant' || n % 100, n, n, 9000000000000, '' FROM generate_series(1, 20000) AS n;
     INSERT INTO portal_links (id, tenant, key_hash, portal, session_ttl, expires_at)
-        SELECT sha256(n::text::bytea), 'tenant' || n % 100, '', '{}', 1, 9000000000000 FROM generate_series(1, 20000) AS n";
+        SELECT sha256(n::text::bytea), 'tenant' || n % 100, sha256('k'), '{}', 1, 9000000000000 FROM generate_series(1, 20000) AS n";
 
 /// Before the tables are filled, afterwards with plans for few rows, and with plans for many.
 const STATES: [(&str, &str); 3] =
