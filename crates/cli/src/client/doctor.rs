@@ -92,7 +92,7 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
         }
         checks
     };
-    let mut printer = Printer::new(args.output, COLUMNS);
+    let mut items = Vec::new();
     for check in &checks {
         let result = match check.finding {
             Finding::Fine => "ok",
@@ -104,8 +104,10 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
             Place::Server => "server",
         };
         let item = json!({"check": check.name, "from": from, "result": result, "detail": check.detail});
-        printer.page(&[to_raw_value(&item)?])?;
+        items.push(to_raw_value(&item)?);
     }
+    let mut printer = Printer::new(args.output, COLUMNS).uncut();
+    printer.page(&items)?;
     printer.end()?;
     let failed = checks.iter().filter(|check| check.finding == Finding::Failed).count();
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} checks failed", checks.len()).into()) }
