@@ -8,7 +8,7 @@ mod screen;
 use std::time::Duration;
 
 use postrider_client::Client;
-use postrider_program::{StartError, Stop};
+use postrider_program::StartError;
 use postrider_settings::ClientArgs;
 use tokio::time::sleep;
 
@@ -67,7 +67,7 @@ async fn print(client: &Client, args: &Args) -> Result<(), StartError> {
 
 /// Shows one look after another on the screen, which it leaves as it was.
 #[cfg(feature = "top")]
-async fn live(client: &Client, args: &Args, stop: &Stop) -> Result<(), StartError> {
+async fn live(client: &Client, args: &Args, stop: &postrider_program::Stop) -> Result<(), StartError> {
     use self::screen::{Pressed, Screen, Shown};
     use postrider_client::Failure;
     use postrider_core::chain;
