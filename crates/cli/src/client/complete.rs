@@ -77,7 +77,7 @@ pub(crate) fn answer(program: fn() -> Command) -> bool {
 /// Returns a command whose arguments know their values, with all commands below it.
 fn with_values(command: Command) -> Command {
     let command = command.mut_args(|arg| {
-        let name = arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str());
+        let name = arg.get_value_names().and_then(|names| names.first()).map(clap::builder::Str::as_str);
         // Flags of that name take the text of a key, or one that the caller chooses.
         let is_other_key = name == Some("KEY") && !arg.is_positional();
         if name == Some("PROFILE") {

@@ -24,13 +24,12 @@ pub(super) async fn checks(url: &str) -> Vec<Check> {
         Err(error) => return vec![Check::new("url", Finding::Failed, chain(&error).to_string())],
     };
     let mut checks = Vec::new();
-    let addresses = match url.ip() {
-        Some(address) => vec![address],
-        None => {
-            let (check, addresses) = resolved(url.host()).await;
-            checks.push(check);
-            addresses
-        }
+    let addresses = if let Some(address) = url.ip() {
+        vec![address]
+    } else {
+        let (check, addresses) = resolved(url.host()).await;
+        checks.push(check);
+        addresses
     };
     if addresses.is_empty() {
         return checks;
@@ -128,7 +127,7 @@ fn of_certificate(
     let (finding, time) = if until <= now {
         (Finding::Failed, format!("it ended at {until}"))
     } else if from > now {
-        (Finding::Failed, format!("it begins at {}", from))
+        (Finding::Failed, format!("it begins at {from}"))
     } else {
         let finding = if left < SOON { Finding::Warning } else { Finding::Fine };
         (finding, format!("it is valid for {} days, until {until}", left.as_secs() / 86_400))
