@@ -18,6 +18,7 @@
 //! | [`secret`] | secrets, signatures, sealed data, custom headers |
 //! | [`plugin`] | modules of plugins, and what they return |
 //! | [`policy`] | delivery policies |
+//! | [`script`] | scripts of sandboxes and simulations |
 //! | [`trace`] | `traceparent` |
 
 // A fuzz target reports a violated property by panicking.
@@ -29,6 +30,7 @@ pub mod format;
 pub mod plugin;
 pub mod policy;
 pub mod schema;
+pub mod script;
 pub mod secret;
 pub mod target;
 pub mod trace;
@@ -55,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     ("stored_headers", secret::stored_headers),
     ("plugin", plugin::plugin),
     ("policy", policy::policy),
+    ("script", script::script),
     ("traceparent", trace::traceparent),
 ];
 

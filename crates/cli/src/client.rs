@@ -2,6 +2,7 @@
 
 mod apply;
 mod body;
+pub(crate) mod complete;
 mod confirm;
 mod curl;
 mod deliveries;
@@ -12,6 +13,7 @@ mod listen;
 mod lists;
 mod login;
 mod output;
+mod progress;
 mod replay;
 mod resources;
 mod send;
@@ -70,13 +72,13 @@ pub(crate) enum Command {
     /// List profiles, and choose the default one
     #[command(subcommand)]
     Profile(login::ProfileCommand),
-    /// Print a script that completes commands in a shell
+    /// Print a script for a shell that completes commands, and ids and names from the server
     Completions(shell::CompletionsArgs),
     /// Print the manual page
     Man(shell::ManArgs),
 }
 
-/// Runs a command of the program `program`, whose help and completions two of the commands print.
+/// Runs a command of the program `program`, whose manual one of the commands prints.
 pub(crate) async fn run(command: Command, program: clap::Command) -> Result<(), StartError> {
     let ended = match command {
         Command::Send(args) => send::run(args).await,
@@ -97,7 +99,7 @@ pub(crate) async fn run(command: Command, program: clap::Command) -> Result<(), 
         Command::Login(args) => login::login(args).await,
         Command::Logout(args) => login::logout(&args),
         Command::Profile(command) => login::profile(command),
-        Command::Completions(args) => shell::completions(args, program),
+        Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(&args, program),
     };
     match ended {

@@ -79,6 +79,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "client")]
+    if client::complete::answer(Args::command) {
+        return ExitCode::SUCCESS;
+    }
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
     let status = postrider_program::main(Program::Whole, |args: Args, given| async move {

@@ -194,6 +194,12 @@ impl Client {
         Ok(read)
     }
 
+    /// Returns what makes connections, the roots that it trusts, and the configuration.
+    pub(crate) fn parts(&self) -> (&Connector, &Arc<RootCertStore>, &Config) {
+        let Inner { connector, roots, config, .. } = &*self.0;
+        (connector, roots, config)
+    }
+
     /// Returns the time limit of an attempt whose request sets none.
     pub fn request_timeout(&self) -> Duration {
         self.0.config.request_timeout

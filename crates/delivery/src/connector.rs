@@ -60,6 +60,13 @@ impl Connector {
         Self(Arc::new(config), Arc::default())
     }
 
+    /// The same connector with other handshakes.
+    pub(crate) fn with_tls(&self, tls: Tls) -> Self {
+        let ConnectorConfig { targets, resolver, tls: _, timeout } = &*self.0;
+        let (targets, resolver) = (targets.clone(), resolver.clone());
+        Self(Arc::new(ConnectorConfig { targets, resolver, tls, timeout: *timeout }), self.1.clone())
+    }
+
     /// Resolves a host and judges every address. One forbidden address rejects the host.
     pub(crate) async fn vetted(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);

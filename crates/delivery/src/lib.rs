@@ -39,6 +39,7 @@
 //! | [`response`] | the receiver's response, cut to its limits |
 //! | [`failure`] | why an attempt got no response |
 //! | [`client_tls`] | client certificates and private authorities |
+//! | [`examine`] | what a connection shows, for a person who looks for a fault |
 //! | [`progress`] | how long the phases of an attempt took |
 //! | [`local`] | what this machine lacks |
 //! | [`resolve`], [`dns`] | name resolution, and the resolver that is used unless another one is given |
@@ -53,6 +54,7 @@ mod connection;
 mod connector;
 pub mod dns;
 pub mod encoding;
+pub mod examine;
 pub mod failure;
 mod generations;
 mod h2_settings;
@@ -81,6 +83,7 @@ pub use client_tls::{ClientTls, ClientTlsError, ClientTlsReason};
 pub use config::{Config, ConfigError};
 pub use dns::DnsResolver;
 pub use encoding::Encoded;
+pub use examine::{Certificate, Examined};
 pub use failure::Failure;
 pub use local::LocalTrouble;
 #[doc(no_inline)]

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use postrider_core::ErrorKind;
 use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -92,16 +93,30 @@ impl Handshakes {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
-        let mut config = match identity {
+        let config = match identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
             None => builder.with_no_client_auth(),
         };
+        Ok(Self::with(config, sessions))
+    }
+
+    /// Handshakes in which `verifier` judges the receiver's certificate.
+    pub(crate) fn verified_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Self, rustls::Error> {
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Self::with(config, SESSIONS_OF_ONE))
+    }
+
+    fn with(mut config: ClientConfig, sessions: usize) -> Self {
         // The configurations for both versions of HTTP are alike but for ALPN, and share what is remembered.
         config.resumption = Resumption::in_memory_sessions(sessions);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1 = TlsConnector::from(Arc::new(config.clone()));
         config.alpn_protocols.insert(0, b"h2".to_vec());
-        Ok(Self { both: TlsConnector::from(Arc::new(config)), http1 })
+        Self { both: TlsConnector::from(Arc::new(config)), http1 }
     }
 
     /// Makes a handshake on `stream`. The receiver's certificate must be valid for `host`.

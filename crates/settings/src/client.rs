@@ -29,6 +29,6 @@ pub struct ClientArgs {
     pub tenant: Option<String>,
 
     /// Profile of `postrider login`; otherwise the default one, unless a URL is given
-    #[arg(long, env = "POSTRIDER_PROFILE", value_name = "NAME")]
+    #[arg(long, env = "POSTRIDER_PROFILE", value_name = "PROFILE")]
     pub profile: Option<String>,
 }

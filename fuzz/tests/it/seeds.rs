@@ -39,7 +39,16 @@ pub(crate) const SEEDS: &[(&str, &[&[u8]])] = &[
             b"\n{\"\\\"[\":null}",
         ],
     ),
-        (
+    (
+        "script",
+        &[
+            br#"[503, 503, {"status": 429, "retry_after": 10}, {"delay": "5s"}, "reset", "cut", "redirect", 410, 200]"#,
+            br#"{"random": [503, {"ending": "reset", "delay": "2m"}, {"status": 299, "ending": "cut"}], "seed": 18446744073709551615}"#,
+            br#"[{"status": 599, "retry_after": 86400, "delay": 119.9995, "ending": "cut"}]"#,
+            b"[]",
+        ],
+    ),
+    (
         "schema",
         &[
             b"{\"type\":\"object\",\"required\":[\"id\"],\"properties\":{\"id\":{\"type\":\"string\",\"pattern\":\"^(a+)+$\"}}}\n{\"id\":\"aaab\"}",

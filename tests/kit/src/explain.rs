@@ -33,7 +33,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::TestDatabase;
 
 /// The tables that grow without bound, or with the number of subscribers.
-pub const LARGE: [&str; 25] = [
+pub const LARGE: [&str; 31] = [
     "jobs",
     "outbox",
     "taken_jobs",
@@ -59,6 +59,12 @@ pub const LARGE: [&str; 25] = [
     "replays",
     "replay_rows",
     "tail_rows",
+    "sandboxes",
+    "sandbox_requests",
+    "listeners",
+    "handovers",
+    "sessions",
+    "portal_links",
 ];
 
 /// Nodes that pass on the rows of the node below, in its order.

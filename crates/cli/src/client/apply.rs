@@ -20,6 +20,7 @@ use self::file::Desired;
 use self::table::{TABLES, Table};
 use crate::client::lists::all;
 use crate::client::output::{Column, Format, OutputArgs, Printer, print_text};
+use crate::client::progress::Progress;
 use crate::connection::{client, failed, given};
 
 const COLUMNS: &[Column] = &[Column { name: "name", path: "/name" }];
@@ -42,6 +43,13 @@ pub(crate) struct Args {
     output: OutputArgs,
 }
 
+/// What is deleted, and what is not.
+struct Options<'a> {
+    prune: bool,
+    /// The key in use, which is needed for the rest.
+    own_key: &'a str,
+}
+
 /// Something that has to be done.
 struct Step {
     table: &'static Table,
@@ -61,10 +69,13 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
     let own_key = given(&args.api)?.key;
     let own_key = own_key.as_ref().map_or("", |key| key.as_str());
     let mut steps = Vec::new();
+    let compared = Progress::counting("entries compared");
     for table in TABLES {
         let Some(items) = desired.get(table.name) else { continue };
-        steps.extend(of_table(&client, table, items, args.prune, own_key).await?);
+        let options = Options { prune: args.prune, own_key };
+        steps.extend(of_table(&client, table, items, &options, &compared).await?);
     }
+    drop(compared);
     // What others refer to is made first, and deleted last.
     let (deletions, mut changes): (Vec<_>, Vec<_>) =
         steps.into_iter().partition(|step| matches!(step.change, Change::Delete { .. }));
@@ -72,14 +83,20 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
 
     let mut printer = Printer::new(args.output, COLUMNS);
     let is_table = args.output.output == Format::Table;
-    for step in &changes {
+    let progress = Progress::new("changes");
+    for (number, step) in (1..).zip(&changes) {
         let made = if args.dry_run { None } else { make(&client, step).await? };
-        if is_table {
-            print_text(shown(step, made.as_ref()))?;
-        } else {
-            printer.page(&[to_raw_value(&item(step, made.as_ref()))?])?;
-        }
+        progress.around(|| -> Result<(), StartError> {
+            if is_table {
+                print_text(shown(step, made.as_ref()))?;
+            } else {
+                printer.page(&[to_raw_value(&item(step, made.as_ref()))?])?;
+            }
+            Ok(())
+        })?;
+        progress.set(number, changes.len() as u64);
     }
+    drop(progress);
     match (is_table, changes.is_empty()) {
         (true, true) => print_text("no changes")?,
         (true, false) => {}
@@ -93,12 +110,14 @@ async fn of_table(
     client: &Client,
     table: &'static Table,
     items: &[Desired],
-    prune: bool,
-    own_key: &str,
+    options: &Options<'_>,
+    compared: &Progress,
 ) -> Result<Vec<Step>, StartError> {
+    let Options { prune, own_key } = *options;
     let mut steps = Vec::new();
     let listed = if table.is_found_in_list || prune { existing(client, table).await? } else { Vec::new() };
     for item in items {
+        compared.add(1);
         let found = if table.is_found_in_list {
             listed.iter().find(|found| table.is_same(&item.fields, found)).cloned()
         } else {
@@ -122,7 +141,6 @@ async fn of_table(
     if prune && table.is_pruned {
         let surplus =
             listed.iter().filter(|found| !items.iter().any(|item| table.is_same(&item.fields, found)));
-        // The key in use is needed for the rest.
         let surplus = surplus.filter(|found| !is_key(own_key, &table.id_of(found)));
         steps.extend(surplus.map(|found| Step {
             table,

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::lists::all;
 use crate::client::output::{Column, OutputArgs, Printer, eprint_line};
+use crate::client::progress::Progress;
 use crate::status::late;
 
 /// The pauses between looks at pending deliveries: short at first, for those that end at once.
@@ -36,12 +37,17 @@ pub(crate) async fn wait(
     let path = format!("/v1/deliveries?event_id={event}");
     let mut pauses = PAUSES.iter();
     let mut pause = PAUSES[0];
+    let progress = Progress::new("deliveries");
     let deliveries = loop {
         let deliveries = all(client, &path).await?;
-        if deliveries.iter().all(|delivery| status(delivery) != Some(DeliveryStatus::Pending)) {
+        let pending = deliveries.iter().filter(|delivery| status(delivery) == Some(DeliveryStatus::Pending));
+        let pending = pending.count();
+        if pending == 0 {
             break deliveries;
         }
+        progress.set((deliveries.len() - pending) as u64, deliveries.len() as u64);
         if Instant::now() >= deadline {
+            drop(progress);
             print(&deliveries, output)?;
             return Err(late(format!(
                 "deliveries are still pending after {limit:?}; see `postrider deliveries list --event-id {event}`"
@@ -50,6 +56,7 @@ pub(crate) async fn wait(
         pause = pauses.next().copied().unwrap_or(pause);
         sleep(pause).await;
     };
+    drop(progress);
     print(&deliveries, output)?;
     let failed =
         deliveries.iter().filter(|delivery| status(delivery) != Some(DeliveryStatus::Succeeded)).count();

@@ -1,6 +1,7 @@
 //! `postrider doctor`: what is wrong on the way to a server, in its database, or on the way to a subscriber.
 
 mod database;
+mod receiver;
 mod server;
 mod subscriber;
 
@@ -14,6 +15,7 @@ use crate::connection::{client, given};
 
 const COLUMNS: &[Column] = &[
     Column { name: "check", path: "/check" },
+    Column { name: "from", path: "/from" },
     Column { name: "result", path: "/result" },
     Column { name: "detail", path: "/detail" },
 ];
@@ -21,7 +23,7 @@ const COLUMNS: &[Column] = &[
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: postrider doctor billing-eu")]
 pub(crate) struct Args {
-    /// Send a test event to this subscriber, its id or its uid, and examine the delivery
+    /// Subscriber to which the way is examined, by its id or its uid; otherwise the server is checked
     subscriber: Option<String>,
     #[command(flatten)]
     api: ClientArgs,
@@ -42,17 +44,40 @@ pub(super) enum Finding {
     Failed,
 }
 
+/// Where a check was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// This machine.
+    Here,
+    /// What the server recorded, or what a worker saw.
+    Server,
+}
+
 /// Something that was checked.
 #[derive(Debug)]
 pub(super) struct Check {
     name: &'static str,
+    from: Place,
     finding: Finding,
     detail: String,
 }
 
 impl Check {
     pub(super) fn new(name: &'static str, finding: Finding, detail: impl Into<String>) -> Self {
-        Self { name, finding, detail: detail.into() }
+        Self { name, from: Place::Here, finding, detail: detail.into() }
+    }
+
+    /// A check that the server has made.
+    pub(super) fn of_server(name: &'static str, finding: Finding, detail: impl Into<String>) -> Self {
+        Self { from: Place::Server, ..Self::new(name, finding, detail) }
+    }
+
+    /// The same check, whose failure is only a warning if something else shows that all is well.
+    fn at_most_a_warning(mut self, is_well: bool) -> Self {
+        if is_well && self.finding == Finding::Failed {
+            self.finding = Finding::Warning;
+        }
+        self
     }
 }
 
@@ -67,16 +92,22 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
         }
         checks
     };
-    let mut printer = Printer::new(args.output, COLUMNS);
+    let mut items = Vec::new();
     for check in &checks {
         let result = match check.finding {
             Finding::Fine => "ok",
             Finding::Warning => "warning",
             Finding::Failed => "failed",
         };
-        let item = json!({"check": check.name, "result": result, "detail": check.detail});
-        printer.page(&[to_raw_value(&item)?])?;
+        let from = match check.from {
+            Place::Here => "here",
+            Place::Server => "server",
+        };
+        let item = json!({"check": check.name, "from": from, "result": result, "detail": check.detail});
+        items.push(to_raw_value(&item)?);
     }
+    let mut printer = Printer::new(args.output, COLUMNS).uncut();
+    printer.page(&items)?;
     printer.end()?;
     let failed = checks.iter().filter(|check| check.finding == Finding::Failed).count();
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} checks failed", checks.len()).into()) }

@@ -1,6 +1,6 @@
 //! Lists of the API, page by page.
 
-use postrider_client::{Client, encoded};
+use postrider_client::{Client, ClientError, encoded};
 use postrider_program::StartError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -32,21 +32,57 @@ pub(crate) async fn each_page(
     span: Span,
     mut take: impl FnMut(&[Box<RawValue>]) -> Result<(), StartError>,
 ) -> Result<bool, StartError> {
-    let mut left = match span {
-        Span::All => u64::MAX,
-        Span::First(items) => items,
-    };
-    let mut cursor = String::new();
-    loop {
-        let separator = if path.contains('?') { '&' } else { '?' };
-        let page = format!("{path}{separator}limit={}{cursor}", left.min(PAGE));
-        let Page { data, next_cursor } = client.get(&page).await.map_err(failed)?;
-        take(&data)?;
-        left = left.saturating_sub(data.len() as u64);
-        match next_cursor {
-            Some(next) if left > 0 => cursor = format!("&cursor={}", encoded(&next)),
-            next => return Ok(next.is_some()),
+    let mut pages = Pages::new(path, span);
+    while let Some(page) = pages.next(client).await.map_err(failed)? {
+        take(&page)?;
+    }
+    Ok(pages.more)
+}
+
+/// Reads the first items of a list, at most `most`, and calls `take` with each page.
+pub(crate) async fn pages(
+    client: &Client,
+    path: &str,
+    most: u64,
+    mut take: impl FnMut(&[Box<RawValue>]),
+) -> Result<(), ClientError> {
+    let mut pages = Pages::new(path, Span::First(most));
+    while let Some(page) = pages.next(client).await? {
+        take(&page);
+    }
+    Ok(())
+}
+
+/// A list that is being read.
+struct Pages<'a> {
+    path: &'a str,
+    left: u64,
+    cursor: String,
+    /// Whether the list has more items than were read.
+    more: bool,
+}
+
+impl<'a> Pages<'a> {
+    fn new(path: &'a str, span: Span) -> Self {
+        let left = match span {
+            Span::All => u64::MAX,
+            Span::First(items) => items,
+        };
+        Self { path, left, cursor: String::new(), more: true }
+    }
+
+    /// Returns the next page; `None` after the last one.
+    async fn next(&mut self, client: &Client) -> Result<Option<Vec<Box<RawValue>>>, ClientError> {
+        if !self.more || self.left == 0 {
+            return Ok(None);
         }
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        let page = format!("{}{separator}limit={}{}", self.path, self.left.min(PAGE), self.cursor);
+        let Page { data, next_cursor } = client.get(&page).await?;
+        self.left = self.left.saturating_sub(data.len() as u64);
+        self.more = next_cursor.is_some();
+        self.cursor = next_cursor.map_or_else(String::new, |next| format!("&cursor={}", encoded(&next)));
+        Ok(Some(data))
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct LoginArgs {
 #[command(after_help = "Example: postrider logout prod")]
 pub(crate) struct LogoutArgs {
     /// Name of the profile
-    #[arg(default_value = DEFAULT)]
+    #[arg(value_name = "PROFILE", default_value = DEFAULT)]
     name: String,
 }
 
@@ -64,6 +64,7 @@ pub(crate) struct ListArgs {
 #[command(after_help = "Example: postrider profile use prod")]
 pub(crate) struct UseArgs {
     /// Name of the profile
+    #[arg(value_name = "PROFILE")]
     name: String,
 }
 

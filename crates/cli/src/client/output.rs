@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tabwriter::{Alignment, TabWriter};
 
-/// The most characters of a cell in a list.
+/// The most characters of a cell in a list, unless it is uncut.
 const MAX_CELL: usize = 80;
 
 /// How to print data.
@@ -46,6 +46,8 @@ pub(crate) struct Printer {
     columns: &'static [Column],
     out: BufWriter<Stdout>,
     printed: usize,
+    /// The most characters of a cell in a list.
+    most: usize,
 }
 
 impl Printer {
@@ -53,7 +55,12 @@ impl Printer {
     pub(crate) fn new(args: OutputArgs, columns: &'static [Column]) -> Self {
         let out = io::stdout();
         let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { format: args.output, colours, columns, out: BufWriter::new(out), printed: 0 }
+        Self { format: args.output, colours, columns, out: BufWriter::new(out), printed: 0, most: MAX_CELL }
+    }
+
+    /// Prints the cells of lists as long as they are.
+    pub(crate) fn uncut(self) -> Self {
+        Self { most: usize::MAX, ..self }
     }
 
     /// Prints a page of a list.
@@ -125,7 +132,7 @@ impl Printer {
         for item in items {
             let item = value(item.get());
             let at = |column: &Column| {
-                item.pointer(column.path).map_or_else(|| "-".to_owned(), |value| cell(value, MAX_CELL))
+                item.pointer(column.path).map_or_else(|| "-".to_owned(), |value| cell(value, self.most))
             };
             let cells = self.columns.iter().map(|column| self.coloured(&at(column)));
             writeln!(table, "{}", cells.collect::<Vec<_>>().join("\t"))?;

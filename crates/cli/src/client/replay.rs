@@ -1,14 +1,25 @@
 //! `postrider replay`: delivers again what matches a filter.
 
+use std::time::Duration;
+
+use postrider_api::replay::ReplayView;
+use postrider_client::Client;
+use postrider_core::replay::ReplayStatus;
 use postrider_program::StartError;
 use postrider_settings::ClientArgs;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::client::confirm::confirm;
 use crate::client::output::{OutputArgs, Printer};
+use crate::client::progress::Progress;
 use crate::connection::{client, failed};
+use crate::status::late;
+
+/// The pause between looks at a replay.
+const PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -27,12 +38,24 @@ pub(crate) struct Args {
     /// Only deliveries of this event
     #[arg(long, value_name = "EVENT")]
     event_id: Option<String>,
-    /// Only deliveries with this status
+    /// Only deliveries with this status: pending, succeeded, dead or cancelled
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
-    /// Only deliveries whose last response had this HTTP status
+    /// Only deliveries whose last response had this HTTP status, or one of a class such as 5xx
     #[arg(long, value_name = "CODE")]
-    response_code: Option<u16>,
+    response_code: Option<String>,
+    /// Only deliveries whose last attempt failed for this reason
+    #[arg(long, value_name = "KIND")]
+    error_kind: Option<String>,
+    /// Only deliveries that are dead for this reason
+    #[arg(long, value_name = "REASON")]
+    dead_reason: Option<String>,
+    /// Only deliveries with at least so many attempts
+    #[arg(long, value_name = "N")]
+    min_attempts: Option<u32>,
+    /// Only deliveries with at most so many attempts
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<u32>,
     /// Only deliveries created from this time on: RFC 3339 or Unix seconds
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -45,6 +68,12 @@ pub(crate) struct Args {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Wait until the replay is over and print it; exit with 0 if all of it was put in the queue, 1 if not, 5 on timeout
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+    /// How long --wait waits, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
     #[command(flatten)]
     api: ClientArgs,
     #[command(flatten)]
@@ -72,7 +101,45 @@ pub(crate) async fn run(args: Args) -> Result<(), StartError> {
         }
         client.post("/v1/replays", &request(false)).await.map_err(failed)?
     };
+    if args.wait {
+        return wait(&client, answer, Duration::from_secs(args.timeout), args.output).await;
+    }
     Ok(Printer::new(args.output, &[]).item(answer.get())?)
+}
+
+/// Waits until a replay is over, prints it, and fails unless it is done without failures.
+async fn wait(
+    client: &Client,
+    mut answer: Box<RawValue>,
+    limit: Duration,
+    output: OutputArgs,
+) -> Result<(), StartError> {
+    let deadline = Instant::now() + limit;
+    let progress = Progress::new("deliveries put in the queue");
+    let replay = loop {
+        let replay: ReplayView = serde_json::from_str(answer.get())?;
+        progress.set(replay.done + replay.failed, replay.total);
+        if matches!(replay.status, ReplayStatus::Done | ReplayStatus::Cancelled) {
+            break replay;
+        }
+        if Instant::now() >= deadline {
+            return Err(late(format!(
+                "the replay is not over after {limit:?}; see `postrider replays get {}`",
+                replay.id
+            )));
+        }
+        sleep(PAUSE).await;
+        answer = client.get(&format!("/v1/replays/{}", replay.id)).await.map_err(failed)?;
+    };
+    drop(progress);
+    Printer::new(output, &[]).item(answer.get())?;
+    match (replay.status, replay.failed) {
+        (ReplayStatus::Cancelled, _) => Err("the replay was cancelled".into()),
+        (_, 0) => Ok(()),
+        (_, failed) => {
+            Err(format!("{failed} of {} deliveries were not put in the queue", replay.total).into())
+        }
+    }
 }
 
 /// The part of a dry run's answer that the question names.
@@ -93,7 +160,11 @@ fn filter(args: &Args) -> Map<String, Value> {
         ("event", text(&args.event)),
         ("event_id", text(&args.event_id)),
         ("status", text(&args.status)),
-        ("response_code", args.response_code.map(Value::from)),
+        ("response_code", text(&args.response_code)),
+        ("error_kind", text(&args.error_kind)),
+        ("dead_reason", text(&args.dead_reason)),
+        ("min_attempts", args.min_attempts.map(Value::from)),
+        ("max_attempts", args.max_attempts.map(Value::from)),
         ("since", time(&args.since)),
         ("until", time(&args.until)),
     ];

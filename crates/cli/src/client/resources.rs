@@ -8,6 +8,7 @@ mod subscribers;
 mod tenants;
 
 use std::fmt;
+use std::io::{self, IsTerminal as _};
 
 use bytes::Bytes;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subcommand, value_parser};
@@ -21,6 +22,7 @@ use crate::client::body;
 use crate::client::confirm::confirm;
 use crate::client::lists::{Span, each_page};
 use crate::client::output::{Column, OutputArgs, Printer, eprint_line};
+use crate::client::progress::Progress;
 use crate::connection::{client, failed};
 
 /// How many items a list prints unless told otherwise.
@@ -119,7 +121,16 @@ impl ResourceCommand {
         let mut printer = Printer::new(self.output, columns);
         let limit = self.given.get_one("limit").copied().unwrap_or(u64::MAX);
         let span = if self.given.get_flag("all") { Span::All } else { Span::First(limit) };
-        let more = each_page(client, &self.path(), span, |page| Ok(printer.page(page)?)).await?;
+        // On a terminal the items themselves show how far the list is.
+        let progress = (!io::stdout().is_terminal()).then(|| Progress::counting("items read"));
+        let more = each_page(client, &self.path(), span, |page| {
+            if let Some(progress) = &progress {
+                progress.add(page.len());
+            }
+            Ok(printer.page(page)?)
+        })
+        .await?;
+        drop(progress);
         printer.end()?;
         if more {
             eprint_line(format_args!("these are the first {limit}; add --limit N or --all for more"));

@@ -3,10 +3,15 @@
 use std::path::PathBuf;
 
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 use clap_mangen::Man;
 use postrider_program::StartError;
 
+use crate::client::complete::VARIABLE;
 use crate::client::output::{Format, OutputArgs, Printer, eprint_line};
+
+/// The name under which the shell finds this program.
+const PROGRAM: &str = "postrider";
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(after_help = "Example: postrider completions bash > /etc/bash_completion.d/postrider")]
@@ -23,9 +28,12 @@ pub(crate) struct ManArgs {
     folder: Option<PathBuf>,
 }
 
-pub(crate) fn completions(args: CompletionsArgs, mut program: clap::Command) -> Result<(), StartError> {
+pub(crate) fn completions(args: CompletionsArgs) -> Result<(), StartError> {
+    let shells = Shells::builtins();
+    let shell = shells.completer(&args.shell.to_string()).ok_or("there is no script for this shell")?;
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut program, "postrider", &mut script);
+    // By its name, so that the script outlives an upgrade to another folder.
+    shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
     print(&script)
 }
 

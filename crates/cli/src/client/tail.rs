@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Only what concerns this subscriber: its id or its uid
     #[arg(long, value_name = "SUBSCRIBER")]
     subscriber_id: Option<String>,
-    /// Only deliveries with this status
+    /// Only attempts and deliveries with this status: pending, succeeded, dead or cancelled
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
     /// End after this number of lines

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use postrider_core::ErrorKind;
 use postrider_core::target::TargetPolicy;
+use postrider_core::{Clock as _, ErrorKind, SystemClock};
 use postrider_delivery::{Client, Config, Resolve};
 use rcgen::{CertificateParams, date_time_ymd};
 use tokio::net::TcpListener;
@@ -35,6 +35,40 @@ async fn answering_once(answer: &'static [u8]) -> Receiver {
         let _ = connection.write(answer).await;
     })
     .await
+}
+
+#[tokio::test]
+async fn an_examination_shows_certificates_even_if_they_are_rejected() {
+    let authority = Authority::named("Authority of examinations");
+    let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
+    let expired = authority.server(NAME, &[], expired);
+    let valid = authority.server(NAME, &[], |_| {});
+    for (server, config, kind) in [
+        (valid.clone(), authority.trusted(long_timeout()), None),
+        (expired, authority.trusted(long_timeout()), Some(ErrorKind::TlsExpired)),
+        (valid, long_timeout(), Some(ErrorKind::TlsUnknownIssuer)),
+    ] {
+        let receiver =
+            Receiver::start_tls(server, |mut connection| async move { connection.hang().await }).await;
+        let client = Client::with_resolver(config, Names::new(NAME, &[&["127.0.0.1"]])).unwrap();
+        let url = format!("https://{NAME}:{}/", receiver.address.port());
+        let examined = client.examine(&url.parse().unwrap()).await;
+        assert_eq!(examined.result.as_ref().err().map(|failure| failure.kind), kind, "{examined:?}");
+        let certificate = &examined.certificates[0];
+        assert_eq!(
+            (certificate.names.as_slice(), &*certificate.issuer),
+            (&[NAME.to_owned()][..], "CN=Authority of examinations")
+        );
+        let is_expired = certificate.not_after < SystemClock.now();
+        assert_eq!(is_expired, kind == Some(ErrorKind::TlsExpired), "{examined:?}");
+        assert!(examined.trail.timings.tls.is_some(), "{examined:?}");
+        assert_eq!(examined.trail.remote.is_some(), kind.is_none());
+    }
+    // The rules hold: nothing is connected to.
+    let client = Client::with_resolver(Config::default(), Names::new(NAME, &[&["127.0.0.1"]])).unwrap();
+    let examined = client.examine(&format!("https://{NAME}/").parse().unwrap()).await;
+    assert_eq!(examined.result.unwrap_err().kind, ErrorKind::Blocked);
+    assert!(examined.certificates.is_empty() && examined.trail.timings.connect.is_none());
 }
 
 #[tokio::test]

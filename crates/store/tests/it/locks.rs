@@ -516,7 +516,7 @@ impl Ground {
                     self.change(stage, SubscriberChange { paused, ..SubscriberChange::default() }).await?;
                 }
             }
-            DeleteTenant => self.delete_tenant(stage).await?,
+            DeleteTenant => delete_tenant(stage, &self.tenant).await?,
             HoldTenant => {
                 store.register_tenant(&NewTenant::named(tenant.clone())).await.map_err(text)?;
                 for active in [false, true] {
@@ -598,23 +598,6 @@ impl Ground {
         Ok(())
     }
 
-    async fn delete_tenant(&self, stage: &Stage) -> Result<(), String> {
-        let (store, tenant) = (&stage.store, &self.tenant);
-        store.register_tenant(&NewTenant::named(tenant.clone())).await.map_err(text)?;
-        store.delete_tenant(tenant).await.map_err(text)?;
-        let due = format!("UPDATE tenants SET deletion_requested_at = 1 WHERE id = '{tenant}'");
-        stage.database.connection().execute_unprepared(&due).await.map_err(text)?;
-        // The other operation of the pair may register it again.
-        let left =
-            format!("SELECT count(*) AS n FROM tenants WHERE id = '{tenant}' AND deletion_requested_at = 1");
-        while stage.count(&left).await > 0 {
-            if store.delete_tenant_data().await.map_err(text)?.is_none() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-        Ok(())
-    }
-
     fn outcomes(&self, stage: &Stage, end: End) -> Vec<Outcome> {
         let verdict = match end {
             End::Succeeded => Verdict::Success,
@@ -634,6 +617,24 @@ impl Ground {
         };
         self.claimed.iter().map(outcome).collect()
     }
+}
+
+/// Deletes a tenant with all that it has, while another operation may register it again.
+pub(crate) async fn delete_tenant(stage: &Stage, tenant: &TenantId) -> Result<(), String> {
+    let store = &stage.store;
+    store.register_tenant(&NewTenant::named(tenant.clone())).await.map_err(text)?;
+    store.delete_tenant(tenant).await.map_err(text)?;
+    let due = format!("UPDATE tenants SET deletion_requested_at = 1 WHERE id = '{tenant}'");
+    stage.database.connection().execute_unprepared(&due).await.map_err(text)?;
+    // The other operation of the pair may register it again.
+    let left =
+        format!("SELECT count(*) AS n FROM tenants WHERE id = '{tenant}' AND deletion_requested_at = 1");
+    while stage.count(&left).await > 0 {
+        if store.delete_tenant_data().await.map_err(text)?.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    Ok(())
 }
 
 fn text<E: std::error::Error + 'static>(error: E) -> String {

@@ -45,6 +45,8 @@ mod keys;
 #[cfg(test)]
 mod locks;
 #[cfg(test)]
+mod locks_inside;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod pages;
@@ -52,6 +54,8 @@ mod pages;
 mod partitions;
 #[cfg(test)]
 mod plans;
+#[cfg(test)]
+mod plans_inside;
 #[cfg(test)]
 mod plans_of_tenants;
 #[cfg(test)]

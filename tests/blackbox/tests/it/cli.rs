@@ -1,6 +1,7 @@
 //! The client commands, as a user runs them against a real server.
 
 mod apply;
+mod completing;
 mod described;
 mod documented;
 mod listening;
@@ -8,6 +9,7 @@ mod offline;
 mod profiles;
 mod resources;
 mod sending;
+mod terminal;
 mod testing;
 
 use std::process::Stdio;

@@ -90,8 +90,9 @@ impl Take {
             Self::Body => {
                 let body = Arg::new("body").short('d').long("data").value_name("JSON");
                 let body = body.help("Body of the request: JSON, @file, or - for standard input");
-                let set = flag("set", "Set a field of the body; the value is JSON, or else text")
-                    .action(ArgAction::Append);
+                let set =
+                    flag("set", "Set a field of the body; the value is JSON, or else text; may be repeated")
+                        .action(ArgAction::Append);
                 vec![body, set.value_name("/POINTER=VALUE")]
             }
             Self::Confirm(_) => {

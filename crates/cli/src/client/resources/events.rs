@@ -109,7 +109,11 @@ const DELIVERY_CALLS: &[Call] = &[
                 "STATUS",
                 "Only those with this status: pending, succeeded, dead or cancelled",
             ),
-            Take::Filter("response-code", "CODE", "Only those whose last response had this HTTP status"),
+            Take::Filter(
+                "response-code",
+                "CODE",
+                "Only those whose last response had this HTTP status, or one of a class such as 5xx",
+            ),
             Take::Filter("error-kind", "KIND", "Only those whose last attempt failed for this reason"),
             Take::Filter("dead-reason", "REASON", "Only those that are dead for this reason"),
             Take::Filter("min-attempts", "N", "Only those with at least so many attempts"),

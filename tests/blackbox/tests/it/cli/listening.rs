@@ -79,11 +79,18 @@ async fn a_listener_outlives_failures_and_a_restart_of_the_server() {
     assert_eq!(ended(&api, &event).await["status"], "succeeded");
     receiver.wait_for_path("/hooks", 3, DEADLINE).await;
 
-    // An earlier delivery, once more.
-    let (status, _) = api.post(&format!("/v1/deliveries/{}/retry", text(&delivery["id"])), &json!({})).await;
-    if status == 200 {
-        receiver.wait_for_path("/hooks", 4, DEADLINE).await;
-    }
+    // A replay and a retry of a delivery that has succeeded reach it.
+    let replay = json!({"filter": {"event": "order.created"}, "mode": "all"});
+    let (status, replay) = api.post("/v1/replays", &replay).await;
+    assert_eq!(status, 202, "{replay}");
+    receiver.wait_for_path("/hooks", 4, DEADLINE).await;
+    let paid = ended(&api, &event).await;
+    let (status, retried) =
+        api.post(&format!("/v1/deliveries/{}/retry", text(&paid["id"])), &json!({})).await;
+    assert_eq!(status, 202, "{retried}");
+    let requests = receiver.wait_for_path("/hooks", 5, DEADLINE).await;
+    let ids = [3, 4].map(|number: usize| requests[number].header("webhook-id"));
+    assert_eq!(ids, [&delivery["event_id"], &event["id"]].map(Value::as_str));
 
     stopped(listening, "INT").await;
     assert_eq!(list(&api, "/v1/subscribers").await.len(), before.len() - 1, "its subscriber is gone");

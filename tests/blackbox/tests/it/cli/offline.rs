@@ -58,10 +58,16 @@ async fn a_signature_is_made_and_checked_offline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn completions_and_manual_pages_have_each_command() {
-    for shell in ["bash", "zsh", "fish"] {
+async fn each_shell_has_completions_and_each_command_a_manual_page() {
+    for (shell, registered) in [
+        ("bash", "complete -o nospace"),
+        ("zsh", "#compdef postrider"),
+        ("fish", "complete --keep-order"),
+        ("elvish", "arg-completer[postrider]"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
         let script = postrider(&["completions", shell]).await.ok();
-        assert!(["rotate-secret", "serve", "ephemeral"].iter().all(|word| script.contains(word)), "{shell}");
+        assert!(script.contains(registered) && script.contains("_POSTRIDER_COMPLETE"), "{shell}: {script}");
     }
     assert!(postrider(&["man"]).await.ok().contains(".SH"));
     let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! Dispatching events, and what becomes of them: `send`, `trigger`, deliveries, attempts, dead letters.
 
-use postrider_testkit::{Behaviour, eventually, receiver::Gate};
+use postrider_testkit::{Behaviour, Receiver, eventually, receiver::Gate};
 use serde_json::{Value, json};
 
-use super::Stage;
+use super::{Stage, completing, terminal};
 use crate::client::{subscribe_with, text};
 use crate::deployment::DEADLINE;
 
@@ -20,8 +20,11 @@ async fn events_are_sent_and_followed() {
     }
     send(&stage).await;
     top(&stage).await;
+    terminal::terminals(&stage).await;
     trigger(&stage).await;
     follow(&stage).await;
+    replay(&stage).await;
+    completing::ids_and_names(&stage).await;
     doctor(&stage).await;
     // A server that stops waits for requests in flight.
     gate.open();
@@ -152,12 +155,27 @@ async fn follow(stage: &Stage) {
     stage.run(&["dead", "delete", text(&delivery["id"])]).await.ok();
 }
 
+async fn replay(stage: &Stage) {
+    let before = stage.receiver.requests_to("/good").len();
+    let again =
+        ["replay", "--mode", "all", "--event", "good.*", "--response-code", "2xx", "--max-attempts", "1"];
+    let replay = stage.json(&[&again[..], &["--yes", "--wait"]].concat()).await;
+    assert_eq!((&replay["status"], &replay["failed"]), (&json!("done"), &json!(0)), "{replay}");
+    let total = usize::try_from(replay["total"].as_u64().unwrap()).unwrap();
+    assert!(total > 0, "{replay}");
+    stage.receiver.wait_for_path("/good", before + total, DEADLINE).await;
+    stage.run(&[&again[..], &["--dry-run", "--wait"]].concat()).await.fails(2, "--dry-run");
+    stage.run(&["replay", "--error-kind", "no such", "--yes"]).await.fails(4, "error_kind");
+}
+
 async fn top(stage: &Stage) {
     let text = stage.run(&["top", "--count", "2", "--interval", "1"]).await.ok();
     for part in ["created 0.0/s", "queue ", "p99 ", "FAILURES", "/bad"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains('\u{1b}'), "{text}");
+    let once = stage.run(&["top"]).await.ok();
+    assert_eq!(once.matches("latency").count(), 1, "without a terminal it prints one look: {once}");
     let json = stage.run(&["top", "--count", "1", "-o", "jsonl"]).await.json();
     assert!(json["stats"]["deliveries"]["succeeded"].as_u64().unwrap() > 0, "{json}");
 }
@@ -175,9 +193,32 @@ async fn doctor(stage: &Stage) {
     );
     let good = stage.run(&["doctor", "good"]).await.ok();
     assert!(good.contains("succeeded with 200"), "{good}");
+    for part in ["127.0.0.1 (loopback", "POSTRIDER_ALLOW_NETS", "accepted it in", "plain HTTP", "server"] {
+        assert!(good.contains(part), "{part}: {good}");
+    }
+    // Neither this machine nor the server trusts the authority of this receiver.
+    let tls = Receiver::start_tls("127.0.0.1").await;
+    let subscriber = json!({"url": tls.url("/"), "events": ["tls.*"], "uid": "tls"});
+    subscribe_with(&stage.api, subscriber).await;
+    let tls = stage.run(&["doctor", "tls", "-o", "json"]).await;
+    let checks: Value = serde_json::from_str(&tls.out).unwrap();
+    let check = |name: &str, from: &str| {
+        let is_it = |check: &&Value| check["check"] == name && check["from"] == from;
+        let check = checks.as_array().unwrap().iter().find(is_it);
+        check.unwrap_or_else(|| panic!("no {name} from {from} in {checks}")).clone()
+    };
+    assert_eq!(check("connection", "here")["result"], "ok");
+    assert_eq!(check("tls", "here")["result"], "failed");
+    let certificate = text(&check("certificate", "here")["detail"]).to_owned();
+    assert!(
+        certificate.contains("it is for 127.0.0.1, issued by") && certificate.contains("until "),
+        "{certificate}"
+    );
+    assert!(text(&check("attempt", "server")["detail"]).contains("not trusted"), "{checks}");
+    tls.fails(1, "checks failed");
     let bad = stage.run(&["doctor", "bad"]).await;
     assert!(bad.out.contains("it is not active: gone"), "{bad:?}");
-    bad.fails(1, "1 of 1 checks failed");
+    bad.fails(1, "1 of ");
     stage.run(&["doctor", "unknown"]).await.fails(3, "404");
     let elsewhere = stage.program().env("POSTRIDER_URL", "http://127.0.0.1:1").arg("doctor");
     super::run(&elsewhere, "").await.fails(1, "checks failed");
