@@ -132,9 +132,9 @@ fn millis(value: Option<u64>) -> Markup {
 
 /// The lane of the subscriber, if deliveries wait in it and the key may see the queue.
 async fn lane(visit: &Visit, subscriber: &SubscriberView) -> Result<Option<LaneView>, Failure> {
-    let lanes: Option<LaneList> =
-        visit.get_if_allowed("/v1/queue/lanes", &Query::default().with("limit", 250)).await?;
-    Ok(lanes.and_then(|lanes| lanes.data.into_iter().find(|lane| lane.subscriber_id == subscriber.id)))
+    let of_one = Query::default().with("subscriber_id", subscriber.id);
+    let lanes: Option<LaneList> = visit.get_if_allowed("/v1/queue/lanes", &of_one).await?;
+    Ok(lanes.and_then(|lanes| lanes.data.into_iter().next()))
 }
 
 fn queue(
