@@ -91,7 +91,7 @@ fn since_when(visit: &Visit, subscriber: &SubscriberView) -> Markup {
         @if let Some(at) = subscriber.deactivated_at {
             @if let Some(reason) = subscriber.deactivation_reason { (text::words(reason.as_str())) ", " }
             "since " (parts::ago(at, visit.now)) }
-        @else if let Some(at) = subscriber.paused_at { "since " (parts::ago(at, visit.now)) }
+        @else if let Some(at) = subscriber.paused_at { "deliveries wait since " (parts::ago(at, visit.now)) }
         @else if let Some(until) = breaker.open_until { "tries again " (parts::ago(until, visit.now)) }
         @else if let Some(since) = breaker.failing_since {
             (text::counted(breaker.failures.into(), "failure", "failures")) " in a row, since " (parts::ago(since, visit.now))
@@ -120,7 +120,9 @@ fn health(series: Option<&SeriesView>) -> Markup {
         div.card.number {
             span.name { "Response time" }
             span.value { (millis(total.duration_ms.p50)) }
-            small { "median; 95 % within " (millis(total.duration_ms.p95)) }
+            small {
+                @if total.duration_ms.p50.is_some() { "median; 95 % within " (millis(total.duration_ms.p95)) } @else { "no attempt in the last 24 hours" }
+            }
         }
     }
 }
