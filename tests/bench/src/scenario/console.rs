@@ -77,7 +77,7 @@ async fn pages(deployment: &Deployment) -> Vec<(&'static str, String)> {
     let dead = first("/v1/deliveries?status=dead&limit=1", "id").await;
     let of_many = first("/v1/deliveries?status=dead&limit=1", "subscriber_id").await;
     let event = first("/v1/events?event=old.event&limit=1", "id").await;
-    let since = first("/v1/deliveries?event=old.event&limit=1", "created_at").await;
+    let since = first("/v1/events?event=old.event&limit=1", "created_at").await;
     let page = |name, path: &str| (name, path.to_owned());
     vec![
         page("Now", ""),
