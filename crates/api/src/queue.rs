@@ -1,6 +1,6 @@
 //! The queue and its workers: who is running, what is waiting, for how long, and why.
 
-use postrider_core::{SubscriberId, TenantId};
+use postrider_core::{SubscriberId, SubscriberRef, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::stats::QueueView;
@@ -140,6 +140,10 @@ pub enum LaneOrder {
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct LanesQuery {
+    /// Only the lane of this subscriber: its id or its uid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", param(value_type = Option<String>, example = "sub_01h455vb4pex5vsknk084sn02q"))]
+    pub subscriber_id: Option<SubscriberRef>,
     /// Which lanes come first. Default: `depth`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", param(inline))]

@@ -1,4 +1,4 @@
-//! Replays: jobs that deliver again everything that matches a filter.
+//! Replays: jobs that deliver again, or cancel, everything that matches a filter.
 
 use postrider_core::replay::{ReplayFailure, ReplayMode, ReplayStatus};
 use postrider_core::{
@@ -27,8 +27,30 @@ pub struct ReplayRequest {
     #[cfg_attr(feature = "schema", schema(value_type = ReplayFilter))]
     pub filter: ReplayFilter,
     /// `dead`: dead letters. `all`: every delivery that has ended. `missed`: events that an active subscriber matches now
-    /// and has no delivery of, because it was created or activated later or did not match then.
+    /// and has no delivery of, because it was created or activated later or did not match then. `cancel` is started by
+    /// `POST /v1/deliveries/cancel`.
     pub mode: ReplayMode,
+    /// Only count.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub dry_run: bool,
+}
+
+/// Which pending deliveries to cancel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(utoipa::ToSchema),
+    schema(examples(
+        json!({"filter": {"subscriber_id": "sub_01h455vb4pex5vsknk084sn02q", "until": "2026-01-01T00:00:00Z"}, "dry_run": true}),
+        json!({"filter": {"event": "order.*", "min_attempts": 3}})
+    ))
+)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct CancelRequest {
+    /// Which deliveries. `{}` selects all pending ones of the tenant.
+    #[cfg_attr(feature = "schema", schema(value_type = ReplayFilter))]
+    pub filter: ReplayFilter,
     /// Only count.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required = false))]
@@ -52,7 +74,7 @@ pub struct ReplayFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "evt_01h455vb4pex5vsknk084sn02q"))]
     pub event_id: Option<EventId>,
-    /// Only deliveries with this status; for the mode `all`.
+    /// Only deliveries with this status; for the mode `all`, and `pending` for `cancel`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<DeliveryStatus>,
     /// Only deliveries whose last response had this HTTP status, 100 to 599, or one of this class, `1xx` to `5xx`; not for
@@ -131,7 +153,7 @@ pub struct ReplayView {
     /// The replay's id.
     #[cfg_attr(feature = "schema", schema(value_type = String, example = "rpl_01h455vb4pex5vsknk084sn02q"))]
     pub id: ReplayId,
-    /// What it delivers.
+    /// What it does: `dead`, `all` and `missed` deliver again, `cancel` cancels.
     pub mode: ReplayMode,
     /// What it selects.
     pub filter: ReplayFilter,
@@ -143,13 +165,13 @@ pub struct ReplayView {
     pub frozen: bool,
     /// Whether more matched than the 1,000,000 oldest, which are its set.
     pub truncated: bool,
-    /// How many deliveries it has made pending.
+    /// How many deliveries it has made pending, or cancelled.
     pub done: u64,
-    /// How many it could not make pending. With `done` this is `total` in the end.
+    /// How many it has passed over. With `done` this is `total` in the end.
     pub failed: u64,
     /// Why, and how many of them.
     pub failures: Vec<ReplayFailureView>,
-    /// When it was started. What ended or was dispatched later does not belong to its set.
+    /// When it was started. What ended (for `cancel` and `missed`: was dispatched) later does not belong to its set.
     pub created_at: Moment,
     /// When it was done or cancelled; null before.
     #[cfg_attr(feature = "schema", schema(required))]
@@ -185,7 +207,7 @@ pub struct ReplaysQuery {
     pub cursor: Option<Cursor<id::Replay>>,
 }
 
-/// What a replay would deliver.
+/// What a replay would deliver, or cancel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = ReplayEstimate))]
 pub struct ReplayEstimateView {
@@ -202,7 +224,8 @@ pub struct ReplayEstimateView {
     /// When the newest of their events was dispatched; null if there is none.
     #[cfg_attr(feature = "schema", schema(required))]
     pub newest: Option<Moment>,
-    /// How many seconds they take at least, under the rate limits of these subscribers' policies.
+    /// How many seconds they take at least, under the rate limits of these subscribers' policies; 0 for
+    /// `cancel`.
     pub seconds: u64,
     /// The number of subscribers.
     pub subscribers: u64,
@@ -210,7 +233,7 @@ pub struct ReplayEstimateView {
     pub by_subscriber: Vec<ReplayEstimateOfView>,
 }
 
-/// What a replay would deliver to one subscriber.
+/// What a replay would deliver to one subscriber, or cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = ReplayEstimateOf))]
 pub struct ReplayEstimateOfView {

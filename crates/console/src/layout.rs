@@ -88,6 +88,7 @@ pub(crate) fn notice(word: &str) -> Option<&'static str> {
         "saved" => "Saved.",
         "created" => "Created.",
         "replaying" => "The replay has begun.",
+        "cancelling" => "The cancellation has begun.",
         "paused" => "Paused.",
         "on" => "Switched on.",
         "resumed" => "Resumed.",

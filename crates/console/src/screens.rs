@@ -1,6 +1,7 @@
 //! All screens, one module each.
 
 mod audit;
+mod cancelling;
 mod curl;
 mod dead_letters;
 mod deliveries;
@@ -57,6 +58,7 @@ pub fn routes(api: Arc<dyn Api>) -> Router {
     let router = settings::routes(router);
     let router = events::routes(router);
     let router = event::routes(router);
+    let router = cancelling::routes(router);
     let router = deliveries::routes(router);
     let router = replay::routes(router);
     let router = delivery::routes(router);

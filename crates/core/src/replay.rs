@@ -1,9 +1,9 @@
-//! Replays: jobs that deliver again everything that matches a filter.
+//! Replays: jobs that deliver again, or cancel, everything that matches a filter.
 
 use crate::word::words;
 
 words! {
-    /// What a replay delivers.
+    /// What a replay does, and to what.
     ReplayMode, "a mode" {
         /// Dead letters.
         Dead = 0, "dead";
@@ -11,6 +11,8 @@ words! {
         All = 1, "all";
         /// Events to active subscribers that match them now and have no delivery of them.
         Missed = 2, "missed";
+        /// Pending deliveries, which are cancelled.
+        Cancel = 3, "cancel";
     }
 }
 
@@ -19,7 +21,7 @@ words! {
     ReplayStatus, "the status of a replay" {
         /// Its set is being collected.
         Collecting = 0, "collecting";
-        /// Its set is complete, and its deliveries are being made pending.
+        /// Its set is complete, and is being processed.
         Running = 1, "running";
         /// Somebody has paused it.
         Paused = 2, "paused";
@@ -31,7 +33,7 @@ words! {
 }
 
 words! {
-    /// Why a replay has not delivered something of its set.
+    /// Why a replay has passed over something of its set.
     ReplayFailure, "a reason" {
         /// The payload of the event was erased on request.
         PayloadErased = 0, "payload_erased";
@@ -41,7 +43,7 @@ words! {
         Removed = 2, "removed";
         /// The subscriber is not active, or was deleted.
         Inactive = 3, "inactive";
-        /// It was delivered, requeued or changed otherwise since the set was frozen.
+        /// It was delivered, requeued, cancelled or changed otherwise since the set was frozen.
         Changed = 4, "changed";
     }
 }

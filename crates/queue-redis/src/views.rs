@@ -10,7 +10,6 @@ use postrider_queue::{
     QueueError, QueueReads, WorkerId, WorkerStatus,
 };
 use redis::RedisError;
-use uuid::Uuid;
 
 use crate::control::{DRAINING, reason};
 use crate::error::of_call;
@@ -32,13 +31,14 @@ impl QueueReads for RedisQueue {
     }
 
     async fn lanes(&self, query: &LaneQuery) -> Result<LanePage, QueueError> {
-        let cursor = query.after.unwrap_or(LaneCursor { after: LaneId(Uuid::nil()), skip: 0 });
+        let (after, most) = query.examined(EXAMINED);
+        let cursor = LaneCursor { after, skip: query.after.map_or(0, |cursor| cursor.skip) };
         let mut arguments = self.arguments();
-        arguments.id(cursor.after.0).number(EXAMINED);
+        arguments.id(after.0).number(most);
         let (mut found, mut more) = (Vec::new(), false);
         for answer in self.ask_all(Function::List, &arguments).await? {
             let lanes = Reader::of(answer).and_then(read_lanes).map_err(of_call)?;
-            more |= lanes.len() == EXAMINED;
+            more |= lanes.len() == most && query.lane.is_none();
             found.extend(lanes);
         }
         // The next lanes of all partitions, in the order of their ids. Those behind them come on later pages.
@@ -46,7 +46,7 @@ impl QueueReads for RedisQueue {
         more |= found.len() > EXAMINED;
         found.truncate(EXAMINED);
         let last = found.last().map(|status| status.lane).filter(|_| more);
-        found.retain(|status| query.owner.as_ref().is_none_or(|owner| *owner == status.owner));
+        found.retain(|status| query.selects(status.lane, &status.owner));
         found.sort_unstable_by_key(|status| match query.order {
             LaneOrder::Depth => (Reverse(status.waiting), Reverse(status.oldest), status.lane),
             LaneOrder::Age => (Reverse(0), Reverse(status.oldest), status.lane),

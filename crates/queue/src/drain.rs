@@ -19,7 +19,7 @@ static REMOVE: Template =
 
 static NEXT: &str = "SELECT id FROM lanes WHERE draining AND id > $1 ORDER BY id LIMIT 1";
 
-/// How many of a lane's first jobs are looked through for one of them.
+/// How many of a lane's first jobs are looked through for some of them.
 pub(crate) const LOOKED_THROUGH: u32 = 1_000;
 
 static WAITING: Template = Template::new(

@@ -75,11 +75,13 @@ pub(crate) async fn list(
     connection: &impl ConnectionTrait,
     query: &LaneQuery,
 ) -> Result<LanePage, DatabaseError> {
-    let cursor = query.after.unwrap_or(LaneCursor { after: LaneId(Uuid::nil()), skip: 0 });
-    let rows = examine(connection, query.owner.as_deref(), cursor.after).await?;
-    let last = if rows.len() < EXAMINED { None } else { last_of(&rows)? };
+    let (after, most) = query.examined(EXAMINED);
+    let cursor = LaneCursor { after, skip: query.after.map_or(0, |cursor| cursor.skip) };
+    let rows = examine(connection, query.owner.as_deref(), after, most).await?;
+    let last = if rows.len() < most || query.lane.is_some() { None } else { last_of(&rows)? };
     let found = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let mut found: Vec<Examined> = found.into_iter().flatten().collect();
+    found.retain(|Examined { status, .. }| query.selects(status.lane, &status.owner));
     if query.order == LaneOrder::Depth {
         count_jobs(connection, &mut found).await?;
     }
@@ -100,11 +102,12 @@ pub(crate) async fn list(
     Ok(LanePage { lanes: found.into_iter().map(|found| found.status).collect(), next })
 }
 
-/// Reads the next lanes after this one.
+/// Reads the next lanes after this one, up to `most`.
 async fn examine(
     connection: &impl ConnectionTrait,
     owner: Option<&str>,
     after: LaneId,
+    most: usize,
 ) -> Result<Vec<QueryResult>, DatabaseError> {
     let dialect = Dialect::of(connection);
     let (statement, third): (_, Value) = match (owner, dialect) {
@@ -113,7 +116,7 @@ async fn examine(
         (Some(owner), Dialect::Postgres) => (&OWNED_ON_POSTGRES, owner.into()),
         (Some(owner), Dialect::Sqlite) => (&OWNED_ON_SQLITE, owner.into()),
     };
-    let examined = i64::try_from(EXAMINED).unwrap_or(i64::MAX);
+    let examined = i64::try_from(most).unwrap_or(i64::MAX);
     query_all(connection, statement.on(dialect), [after.0.into(), examined.into(), third]).await
 }
 

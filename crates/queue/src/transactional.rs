@@ -1,6 +1,6 @@
 //! Queues that take part in the store's transactions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -261,14 +261,20 @@ pub trait TransactionalQueue: Queue {
         Ok(drain::remove(transaction, lane, jobs).await?)
     }
 
-    /// Removes a job that nobody needs any more, if no worker has claimed it and it is among the first of its lane. A job
-    /// that stays does no harm if its subject names another job, or none. Locks the lane.
+    /// Removes those of these jobs of a lane that no worker has claimed and that are among its first. Nobody needs them any
+    /// more: one that stays does no harm if its subject names another job, or none. Locks the lane.
     ///
     /// # Errors
     /// Fails if the database is unavailable.
-    async fn cancel_in(&self, transaction: &Transaction, lane: LaneId, job: JobId) -> Result<(), QueueError> {
+    async fn cancel_in(
+        &self,
+        transaction: &Transaction,
+        lane: LaneId,
+        jobs: &[JobId],
+    ) -> Result<(), QueueError> {
+        let jobs: HashSet<JobId> = jobs.iter().copied().collect();
         let waiting = self.waiting_in(transaction, lane, drain::LOOKED_THROUGH).await?;
-        let found: Vec<_> = waiting.into_iter().filter(|waiting| waiting.id == job).collect();
+        let found: Vec<_> = waiting.into_iter().filter(|waiting| jobs.contains(&waiting.id)).collect();
         if found.is_empty() { Ok(()) } else { self.remove_in(transaction, lane, &found).await }
     }
 

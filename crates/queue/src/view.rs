@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::job::{LaneId, LaneSettings, WorkerId};
 
 /// A worker that has checked in and not out. Moments are Unix milliseconds by the queue's clock.
@@ -28,6 +30,8 @@ pub struct WorkerStatus {
 pub struct LaneQuery {
     /// Only lanes of this owner.
     pub owner: Option<String>,
+    /// Only this lane.
+    pub lane: Option<LaneId>,
     /// Which lanes come first.
     pub order: LaneOrder,
     /// Where to continue: the `next` of the page before.
@@ -53,6 +57,24 @@ pub struct LaneCursor {
     pub after: LaneId,
     /// How many of those that it finds were on earlier pages.
     pub skip: u32,
+}
+
+impl LaneQuery {
+    /// The lane after which to look for others, and how many to examine, of at most `most`. One lane is the first that comes
+    /// after the id before its own.
+    pub fn examined(&self, most: usize) -> (LaneId, usize) {
+        let just_before = |id: Uuid| LaneId(Uuid::from_u128(id.as_u128().saturating_sub(1)));
+        match (self.lane, self.after) {
+            (Some(lane), _) => (just_before(lane.0), 1),
+            (None, Some(cursor)) => (cursor.after, most),
+            (None, None) => (LaneId(Uuid::nil()), most),
+        }
+    }
+
+    /// Whether a lane with jobs belongs to the list.
+    pub fn selects(&self, lane: LaneId, owner: &str) -> bool {
+        self.lane.is_none_or(|one| one == lane) && self.owner.as_ref().is_none_or(|one| one == owner)
+    }
 }
 
 /// A page of lanes.

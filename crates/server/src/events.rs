@@ -34,7 +34,8 @@ pub(crate) use request::{IDEMPOTENCY_KEY, idempotency_key, validated};
 pub(crate) use view::{dispatched_view, event_view, payload_view};
 
 /// It shows the URLs of subscribers.
-const EXPLAIN: Needs = Needs::scope(Scope::EventsRead).and_reads(Scope::SubscribersRead);
+const EXPLAIN: Needs =
+    Needs::scope(Scope::EventsRead).and_reads(Scope::SubscribersRead).for_some_subscribers();
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes

@@ -10,11 +10,13 @@ use postrider_api::queue::{
 use postrider_core::key::Scope;
 use postrider_core::{SubscriberId, TenantId, Timestamp};
 use postrider_queue::{LaneId, LanePause, LaneQuery, LaneRate, LaneStatus, WorkerStatus};
+use postrider_store::queue_ids::lane_of;
 use postrider_store::{PageRequest, StoreError};
 use utoipa_axum::routes;
 
 use crate::caller::Caller;
 use crate::extract::Parameters;
+use crate::named;
 use crate::needs::Needs;
 use crate::pressure::FULL;
 use crate::problem::Problem;
@@ -23,12 +25,10 @@ use crate::state::ApiState;
 use crate::stats::view::queue_view;
 
 const MANAGE: Needs = Needs::scope(Scope::QueueManage).on_deployment();
+const LANES: Needs = Needs::scope(Scope::StatsRead).on_deployment().for_some_subscribers();
 
 pub(crate) fn routes(routes: Routes) -> Routes {
-    routes
-        .add(MANAGE, routes!(list_workers))
-        .add(MANAGE, routes!(read))
-        .add(Needs::scope(Scope::StatsRead).on_deployment(), routes!(list_lanes))
+    routes.add(MANAGE, routes!(list_workers)).add(MANAGE, routes!(read)).add(LANES, routes!(list_lanes))
 }
 
 /// List workers
@@ -75,7 +75,7 @@ async fn read(State(state): State<ApiState>) -> Result<Json<QueueStatusView>, Pr
 /// List lanes
 ///
 /// The subscribers for which deliveries wait that are due: how many, for how long, and why. For the key of a tenant they are
-/// those of the tenant. The key of an operator that has the scope `queue:manage` and names no tenant sees those of all tenants.
+/// those of the tenant; one that is limited to some subscribers names one of them. The key of an operator that has the scope `queue:manage` and names no tenant sees those of all tenants.
 ///
 /// A request examines up to a thousand lanes and puts those in order. Of more, the next pages continue with the next thousand,
 /// which begin with their own deepest or oldest lane; such a page may be empty although `next_cursor` continues. Deliveries
@@ -100,7 +100,8 @@ async fn list_lanes(
         .map(|LaneCursor { after, skip }| postrider_queue::LaneCursor { after: LaneId(after.uuid()), skip });
     let default = PageRequest::<postrider_core::id::Subscriber>::default().limit;
     let limit = query.limit.map_or(default, postrider_api::Limit::items);
-    let query = LaneQuery { owner, order, after, limit };
+    let lane = named::filtered(&state.store, &caller, query.subscriber_id).await?.map(lane_of);
+    let query = LaneQuery { owner, lane, order, after, limit };
     let page = state.store.queue().lanes(&query).await.map_err(StoreError::from)?;
     let next =
         page.next.map(|next| LaneCursor { after: SubscriberId::from_uuid(next.after.0), skip: next.skip });

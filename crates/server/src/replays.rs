@@ -1,4 +1,4 @@
-//! Replays: started, listed, paused, resumed and cancelled.
+//! Replays: started, listed, paused, resumed and cancelled. What cancels deliveries is a replay too.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,13 @@ use postrider_api::Moment;
 use postrider_api::delivery::ResponseCode;
 use postrider_api::list::Count;
 use postrider_api::replay::{
-    ReplayEstimateOfView, ReplayEstimateView, ReplayFailureView, ReplayFilter, ReplayList, ReplayRequest,
-    ReplayView, ReplaysQuery,
+    CancelRequest, ReplayEstimateOfView, ReplayEstimateView, ReplayFailureView, ReplayFilter, ReplayList,
+    ReplayRequest, ReplayView, ReplaysQuery,
 };
 use postrider_core::key::Scope;
 use postrider_core::replay::{ReplayMode, ReplayStatus};
 use postrider_core::{DeliveryStatus, ReplayId, SubscriberRef, TenantId, id};
+use postrider_store::Store;
 use postrider_store::deliveries::DeliveryFilter;
 use postrider_store::replays::{
     Estimate, EstimateOf, MAX_OPEN, Replay, ReplayChange, ReplayChanged, Started,
@@ -39,13 +40,15 @@ const COLLECTED_FOR: Duration = Duration::from_secs(2);
 /// For how long a dry run counts.
 const COUNTED_FOR: Duration = Duration::from_secs(8);
 
-/// Not for keys that are limited to some subscribers: a replay concerns all that it selects.
-const READ: Needs = Needs::scope(Scope::DeliveriesRead);
-const WRITE: Needs = Needs::scope(Scope::ReplaysWrite);
+/// A key that is limited to some subscribers has the replays whose filter names one of them.
+const READ: Needs = Needs::scope(Scope::DeliveriesRead).for_some_subscribers();
+const WRITE: Needs = Needs::scope(Scope::ReplaysWrite).for_some_subscribers();
+const CANCEL: Needs = Needs::scope(Scope::DeliveriesRetry).for_some_subscribers();
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .add(WRITE, routes!(start))
+        .add(CANCEL, routes!(cancel_matching))
         .add(READ, routes!(list))
         .add(READ, routes!(read))
         .add(WRITE, routes!(pause))
@@ -116,7 +119,8 @@ fn estimate_view(estimate: Estimate) -> ReplayEstimateView {
 /// lane like any other. One that is pending is left out. For `missed`, an event whose payload is gone is left out, and so are
 /// test events.
 ///
-/// With `dry_run` nothing is started, and the answer counts what would be delivered.
+/// With `dry_run` nothing is started, and the answer counts what would be delivered. A key that is limited to some subscribers
+/// names one of them in the filter.
 #[utoipa::path(
     post, path = "/v1/replays", operation_id = "start_replay", tag = "replays", request_body = ReplayRequest,
     responses(
@@ -135,7 +139,55 @@ async fn start(
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let ReplayRequest { filter, mode, dry_run } = body.parse()?;
-    let filter = selected(&state, &caller, filter, mode).await?;
+    if mode == ReplayMode::Cancel {
+        return Err(Problem::field(
+            "mode",
+            "must be `dead`, `all` or `missed`; `POST /v1/deliveries/cancel` cancels",
+        ));
+    }
+    begin(&state, &store, &caller, filter, mode, dry_run).await
+}
+
+/// Cancel deliveries
+///
+/// Cancels every pending delivery that matches the filter, as a job like a replay: `/v1/replays/{id}` has its progress, and pauses,
+/// resumes and cancels it. Its set is what was dispatched by the time of the request and is pending when it is collected, which
+/// takes a moment for many deliveries: `frozen` says when `total` is exact. A delivery that ends before its turn counts as
+/// `failed`. A request that is in flight still finishes, and its attempt is recorded.
+///
+/// With `dry_run` nothing is started, and the answer counts what would be cancelled. A key that is limited to some subscribers
+/// names one of them in the filter.
+#[utoipa::path(
+    post, path = "/v1/deliveries/cancel", operation_id = "cancel_deliveries", tag = "deliveries", request_body = CancelRequest,
+    responses(
+        (status = 200, description = "What would be cancelled (`dry_run`).", body = ReplayEstimateView),
+        (status = 202, description = "The job was started.", body = ReplayView),
+        (
+            status = 409, description = "The tenant has 10 replays already that are not over.",
+            body = postrider_api::Problem, content_type = "application/problem+json"
+        ),
+    )
+)]
+async fn cancel_matching(
+    State(state): State<ApiState>,
+    Audited(store): Audited,
+    caller: Caller,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let CancelRequest { filter, dry_run } = body.parse()?;
+    begin(&state, &store, &caller, filter, ReplayMode::Cancel, dry_run).await
+}
+
+/// Starts a replay, or counts what it would concern.
+async fn begin(
+    state: &ApiState,
+    store: &Store,
+    caller: &Caller,
+    filter: ReplayFilter,
+    mode: ReplayMode,
+    dry_run: bool,
+) -> Result<Response, Problem> {
+    let filter = selected(state, caller, filter, mode).await?;
     let filters = state.dispatcher.filters();
     let tenant = &caller.tenant;
     if dry_run {
@@ -154,7 +206,7 @@ async fn start(
     metrics::counter!(metric::REPLAYS, metric::STATUS => "started").increment(1);
     let id = replay.id;
     // The replay is there: a failure from here on must not deny it.
-    let replay = collected(&state, tenant, id).await.unwrap_or(replay);
+    let replay = collected(state, tenant, id).await.unwrap_or(replay);
     Ok((StatusCode::ACCEPTED, Json(replay_view(replay))).into_response())
 }
 
@@ -181,6 +233,13 @@ async fn selected(
         }
         (ReplayMode::All, _) => {
             errors.add("filter.status", "must not be `pending`: pending deliveries are under way");
+        }
+        (ReplayMode::Cancel, Some(DeliveryStatus::Pending)) => {}
+        (ReplayMode::Cancel, _) => {
+            errors.add(
+                "filter.status",
+                "must be `pending`, or absent: only pending deliveries can be cancelled",
+            );
         }
         (ReplayMode::Missed, _) => errors.add("filter.status", "must be absent for the mode `missed`"),
     }
@@ -232,7 +291,8 @@ async fn collected(state: &ApiState, tenant: &TenantId, id: ReplayId) -> Option<
 
 /// List replays
 ///
-/// Newest first.
+/// Newest first. A key that is limited to some subscribers sees those whose filter names one of them: a page may be short, or
+/// empty, although `next_cursor` continues.
 #[utoipa::path(
     get, path = "/v1/replays", operation_id = "list_replays", tag = "replays", params(ReplaysQuery),
     responses((status = 200, description = "A page of replays.", body = ReplayList))
@@ -243,7 +303,8 @@ async fn list(
     Parameters(query): Parameters<ReplaysQuery>,
 ) -> Result<Json<ReplayList>, Problem> {
     let page = page::request(query.limit, query.cursor);
-    let replays = state.store.replays(&caller.tenant, page).await?;
+    let mut replays = state.store.replays(&caller.tenant, page).await?;
+    replays.items.retain(|replay| reaches(&caller, replay));
     Ok(Json(page::list(replays, replay_view)))
 }
 
@@ -258,13 +319,27 @@ async fn read(
     caller: Caller,
     PathId(id): PathId<id::Replay>,
 ) -> Result<Json<ReplayView>, Problem> {
-    let found = state.store.replay(&caller.tenant, id).await?;
+    let found = state.store.replay(&caller.tenant, id).await?.filter(|replay| reaches(&caller, replay));
     Ok(Json(replay_view(found.ok_or_else(|| Problem::missing("replay"))?)))
+}
+
+/// Whether a replay concerns only what the key reaches.
+fn reaches(caller: &Caller, replay: &Replay) -> bool {
+    caller.subscribers().is_none() || replay.filter.subscriber.is_some_and(|one| caller.reaches(one))
+}
+
+/// Answers a replay that the key does not reach as an unknown one.
+async fn reach(store: &Store, caller: &Caller, id: ReplayId) -> Result<(), Problem> {
+    if caller.subscribers().is_none() {
+        return Ok(());
+    }
+    let found = store.replay(&caller.tenant, id).await?.filter(|replay| reaches(caller, replay));
+    found.map(drop).ok_or_else(|| Problem::missing("replay"))
 }
 
 /// Pause a replay
 ///
-/// No further delivery is made pending until it is resumed. Those that are pending already are delivered.
+/// No further delivery is made pending, or cancelled, until it is resumed. Those that it has made pending are delivered.
 #[utoipa::path(
     post, path = "/v1/replays/{id}/pause", operation_id = "pause_replay", tag = "replays",
     params(("id" = String, Path, description = "The replay's id, `rpl_…`.")),
@@ -281,6 +356,7 @@ async fn pause(
     caller: Caller,
     PathId(id): PathId<id::Replay>,
 ) -> Result<Json<ReplayView>, Problem> {
+    reach(&store, &caller, id).await?;
     changed(store.change_replay(&caller.tenant, id, ReplayChange::Pause).await?, "it cannot be paused")
 }
 
@@ -301,12 +377,13 @@ async fn resume(
     caller: Caller,
     PathId(id): PathId<id::Replay>,
 ) -> Result<Json<ReplayView>, Problem> {
+    reach(&store, &caller, id).await?;
     changed(store.change_replay(&caller.tenant, id, ReplayChange::Resume).await?, "it cannot be resumed")
 }
 
 /// Cancel a replay
 ///
-/// No further delivery is made pending. Those that are pending already are delivered.
+/// No further delivery is made pending, or cancelled. Those that it has made pending are delivered.
 #[utoipa::path(
     post, path = "/v1/replays/{id}/cancel", operation_id = "cancel_replay", tag = "replays",
     params(("id" = String, Path, description = "The replay's id, `rpl_…`.")),
@@ -323,6 +400,7 @@ async fn cancel(
     caller: Caller,
     PathId(id): PathId<id::Replay>,
 ) -> Result<Json<ReplayView>, Problem> {
+    reach(&store, &caller, id).await?;
     let cancelled = store.change_replay(&caller.tenant, id, ReplayChange::Cancel).await?;
     if matches!(cancelled, ReplayChanged::Done(_)) {
         let status = ReplayStatus::Cancelled.as_str();

@@ -9,21 +9,16 @@
 use std::collections::HashMap;
 
 use postrider_core::audit::AuditAction;
-use postrider_core::{DeliveryStatus, EventId, EventType, TenantId};
+use postrider_core::{EventId, EventType, TenantId};
 use postrider_database::sql::{column, execute, query_one};
-use postrider_database::{Dialect, Transaction, Writes};
+use postrider_database::{Dialect, Transaction};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 pub use crate::payload_gone::PayloadGone;
 
-use crate::attempt::End;
 use crate::deliveries::{Delivery, Numbering, of_event, read};
-use crate::draining::{Ended, count, end_deliveries};
 use crate::entity::deliveries;
-use crate::queue_ids::{lane_of, queued};
-use crate::rollups::deliveries::{Counts, add};
-use crate::rollups::key::Key;
 use crate::row::parse;
 use crate::turn::Turn;
 use crate::{Store, StoreError};
@@ -132,49 +127,10 @@ impl Store {
         };
         // Deliveries are locked before lanes.
         erase(&transaction, &pending.tenant, &found, numbering).await?;
-        self.cancel_pending(&transaction, &pending.tenant, &found, &mut erasing.cancelled).await?;
+        erasing.cancelled = self.cancel_pending(&transaction, &pending.tenant, &found).await?.deliveries;
         pending.advance(&transaction, found.last()).await?;
         transaction.commit().await?;
         Ok(Some(erasing))
-    }
-
-    /// Ends those of the deliveries that are pending, with their jobs.
-    async fn cancel_pending(
-        &self,
-        transaction: &Transaction,
-        tenant: &TenantId,
-        found: &[Delivery],
-        cancelled: &mut HashMap<EventType, u64>,
-    ) -> Result<(), StoreError> {
-        let pending = || found.iter().filter(|delivery| delivery.status == DeliveryStatus::Pending);
-        let jobs = pending().filter_map(|delivery| Some((delivery, delivery.job?)));
-        let named: Vec<_> =
-            jobs.map(|(delivery, job)| (tenant.as_str(), delivery.id.uuid(), job.uuid())).collect();
-        if named.is_empty() {
-            return Ok(());
-        }
-        let tables = self.tables_of(pending().map(|delivery| delivery.id));
-        let ended = end_deliveries(transaction, &tables, &named, End::Cancelled).await?;
-        let mut counts: HashMap<Key, Counts> = HashMap::new();
-        let mut jobs = Vec::with_capacity(ended.len());
-        for ended in &ended {
-            let Some(delivery) = found.iter().find(|delivery| delivery.id == ended.id) else { continue };
-            *cancelled.entry(delivery.event_type.clone()).or_default() += 1;
-            count(&mut counts, delivery.subscriber, ended, End::Cancelled);
-            jobs.extend(delivery.job.map(|job| (lane_of(delivery.subscriber), queued(job))));
-        }
-        let mut writes = Writes::new();
-        add(counts, &mut writes);
-        let subscriber_of = |ended: &Ended| found.iter().find(|delivery| delivery.id == ended.id);
-        let of = ended.iter().filter_map(|ended| Some((subscriber_of(ended)?.subscriber, ended)));
-        self.note_ended(of, End::Cancelled, &mut writes);
-        writes.execute(transaction).await?;
-        // Lanes are locked in the order of their ids.
-        jobs.sort_unstable();
-        for (lane, job) in jobs {
-            self.queue.cancel_in(transaction, lane, job).await?;
-        }
-        Ok(())
     }
 
     /// Returns which of a tenant's events have no payload any more, and why.

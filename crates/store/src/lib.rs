@@ -41,6 +41,7 @@ pub mod archive;
 pub mod attempt;
 pub mod audit;
 mod auditor;
+mod cancelling;
 pub mod clock;
 pub mod dead_letters;
 pub mod deliveries;

@@ -73,7 +73,7 @@ pub const REFILLED: &str = "webhook_queue_refilled_jobs_total";
 pub const FAN_OUT_STEP: &str = "webhook_fan_out_step_duration_seconds";
 /// Replays that were started, or have ended, by [`STATUS`]: `started`, `done`, `cancelled`.
 pub const REPLAYS: &str = "webhook_replays_total";
-/// Members of replays that were made pending or passed over, by [`RESULT`]: `done`, or why not.
+/// Members of replays that were made pending, cancelled or passed over, by [`RESULT`]: `done`, or why not.
 pub const REPLAYED: &str = "webhook_replayed_deliveries_total";
 /// Duration of a step of a replay.
 pub const REPLAY_STEP: &str = "webhook_replay_step_duration_seconds";
@@ -314,7 +314,7 @@ pub const ALL: &[Metric] = {
             COUNT,
             &[RESULT],
             Worker,
-            "Members of replays that were made pending, or passed over for a reason.",
+            "Members of replays that were made pending or cancelled, or passed over for a reason.",
         ),
         metric(REPLAY_STEP, Histogram(SECONDS), TIME, &[], Worker, "Duration of a step of a replay."),
         metric(TAIL_VIEWERS, Gauge, COUNT, &[], Server, "Viewers that follow the live tail."),

@@ -78,6 +78,42 @@ pub(crate) async fn history(database: &DatabaseConnection, deliveries: u32, days
     execute(database, "SET synchronous_commit = on").await;
 }
 
+/// Writes dead letters of the last `days` days before today to the subscribers of the benchmark, one for each event, each with
+/// three attempts that the receiver answered with 503.
+pub(crate) async fn dead_letters(database: &DatabaseConnection, count: u32, days: u32) {
+    let sql = format!(
+        "WITH own AS MATERIALIZED ( \
+            SELECT subscriber_id AS id, row_number() OVER (ORDER BY subscriber_id) - 1 AS place, count(*) OVER () AS subscribers \
+            FROM subscriptions WHERE pattern = 'bench.event' \
+        ), new AS MATERIALIZED ( \
+            SELECT bench_event(at) AS event, at, own.id AS subscriber FROM ( \
+                SELECT ({NOW} / 86400000 - {days} + n * {days} / {count}) * 86400000 + 2000 + n % 80000000 AS at, n \
+                FROM generate_series(0::bigint, {count} - 1) AS n \
+            ) AS moments JOIN own ON own.place = n % own.subscribers \
+        ), written AS ( \
+            INSERT INTO events (id, tenant, event_type, agent_id, envelope, subscribers_found, dispatched_at) \
+            SELECT event, 'default', 'dead.event', 'default', \
+                convert_to('{{\"event\":\"dead.event\",\"timestamp\":1700000000,\"agent_id\":\"default\",\"data\":{{\"n\":1}}}}', 'UTF8'), 1, at \
+            FROM new \
+        ), delivered AS ( \
+            INSERT INTO deliveries (id, tenant, subscriber_id, event_type, status, attempts, round_start, job_id, \
+                response_status, error_kind, dead_reason, died_at, created_at, ended_at) \
+            SELECT bench_delivery(event, 1), 'default', subscriber, 'dead.event', 2, 3, 0, gen_random_uuid(), \
+                503, 0, 0, at + 600000, at, at + 600000 \
+            FROM new \
+        ) \
+        INSERT INTO attempts (tenant, delivery_id, id, number, started_at, duration_us, response_status, response_truncated, \
+            error_kind, error_detail) \
+        SELECT 'default', bench_delivery(event, 1), bench_uuid(at + k * 200000), k, at + k * 200000, 5000, 503, false, \
+            0, 'the receiver answered 503' \
+        FROM new, generate_series(1, 3) AS k"
+    );
+    execute(database, &sql).await;
+    for table in ["events", "deliveries", "attempts"] {
+        execute(database, &format!("VACUUM ANALYZE {table}")).await;
+    }
+}
+
 /// Drops the oldest day, as retention does. Returns whether it did: it gives way to others.
 pub(crate) async fn drop_oldest_day(database: &DatabaseConnection) -> bool {
     let drop = format!(

@@ -53,11 +53,11 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "60000", value_parser = clap::value_parser!(u32).range(100..=5_000_000))]
     events: u32,
 
-    /// Days of the history before the backlog run, a partition each; five of them are dropped during it
+    /// Days of the history before the backlog and console runs, a partition each; the backlog run drops five of them
     #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(6..=400))]
     days: u32,
 
-    /// Deliveries in the store before the backlog run
+    /// Deliveries in the store before the backlog and console runs
     #[arg(long, value_name = "N", default_value = "10000000", value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
     deliveries: u32,
 
@@ -117,6 +117,8 @@ enum Bench {
     Workers,
     /// Four servers where one is enough
     Servers,
+    /// The pages of the console over a long history: times and sizes
+    Console,
 }
 
 #[tokio::main]
@@ -161,6 +163,10 @@ async fn measure(args: &Args) -> ExitCode {
             Bench::Wide => scenario::wide::run(&mut report, args.seconds, args.crowd).await,
             Bench::Sqlite => scenario::sqlite::run(&mut report, args.events / 3).await,
             Bench::Servers => scenario::workers::servers(&mut report, args.events).await,
+            Bench::Console => {
+                let size = scenario::console::Size { deliveries: args.deliveries, days: args.days };
+                scenario::console::run(&mut report, size).await;
+            }
             Bench::Workers => scenario::workers::run(&mut report, args.seconds, args.events).await,
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod backlog;
 pub(crate) mod cold;
+pub(crate) mod console;
 pub(crate) mod fanout;
 pub(crate) mod ingest;
 pub(crate) mod isolation;

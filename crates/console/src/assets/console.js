@@ -24,6 +24,11 @@
   };
   setInterval(renew, 5000);
 
+  // Where the sections are a line that scrolls, the present one is in sight.
+  const section = one(".sections [aria-current]");
+  const line = section?.closest(".sections");
+  if (line) line.scrollLeft = section.offsetLeft - line.offsetLeft - (line.clientWidth - section.offsetWidth) / 2;
+
   // Copy buttons.
   const say = (text) => {
     let line = one("#said");

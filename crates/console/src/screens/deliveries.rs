@@ -88,7 +88,10 @@ fn actions(visit: &Visit, filters: &Query) -> Markup {
     };
     html! {
         @if visit.may(Scope::ReplaysWrite) {
-            a.button data-key="r" href=(visit.link_with("deliveries/replay", &filters.with("mode", mode))) { "Replay all that match" }
+            a.button data-key="r" href=(visit.link_with("deliveries/replay", &filters.with("mode", mode))) { "Replay all that match…" }
+        }
+        @if visit.may(Scope::DeliveriesRetry) && matches!(filters.get("status"), None | Some("pending")) {
+            a.button.plain data-key="x" href=(visit.link_with("deliveries/cancel", filters)) { "Cancel all that match…" }
         }
     }
 }

@@ -222,7 +222,7 @@ fn failing_line(visit: &Visit, subscriber: &SubscriberView) -> Markup {
 }
 
 fn subscriber_link(visit: &Visit, subscriber: &SubscriberView) -> Markup {
-    html! { a.url href=(visit.link(&format!("subscribers/{}", subscriber.id))) { @if let Some(uid) = &subscriber.uid { (uid) " · " } (subscriber.url) } }
+    html! { a.url.clamp title=(subscriber.url) href=(visit.link(&format!("subscribers/{}", subscriber.id))) { @if let Some(uid) = &subscriber.uid { (uid) " · " } (subscriber.url) } }
 }
 
 fn charts(series: &SeriesView) -> Markup {

@@ -55,23 +55,24 @@ async fn ask(visit: Visit) -> Result<Page, Failure> {
 
 /// Links to the same page for each kind of replay.
 fn modes(visit: &Visit, chosen: ReplayMode) -> Markup {
-    let about = |mode: ReplayMode| match mode {
-        ReplayMode::Dead => "Dead letters",
-        ReplayMode::All => "All that have ended",
-        ReplayMode::Missed => "Missed",
-    };
+    const MODES: [(ReplayMode, &str); 3] = [
+        (ReplayMode::Dead, "Dead letters"),
+        (ReplayMode::All, "All that have ended"),
+        (ReplayMode::Missed, "Missed"),
+    ];
     let detail = match chosen {
         ReplayMode::Dead => "Dead letters that match the filter.",
         ReplayMode::All => "Every delivery that has ended and matches the filter, also those that succeeded.",
         ReplayMode::Missed => {
             "Events that a subscriber matches now and has no delivery of, because it was created or activated later."
         }
+        ReplayMode::Cancel => "Pending deliveries that match the filter.",
     };
     html! {
         div.row {
-            @for mode in ReplayMode::ALL {
-                a.button.plain[*mode != chosen] aria-current=[(*mode == chosen).then_some("true")]
-                    href=(visit.link_with("deliveries/replay", &visit.query.with("mode", mode.as_str()))) { (about(*mode)) }
+            @for (mode, about) in MODES {
+                a.button.plain[mode != chosen] aria-current=[(mode == chosen).then_some("true")]
+                    href=(visit.link_with("deliveries/replay", &visit.query.with("mode", mode.as_str()))) { (about) }
             }
         }
         p.lead { (detail) }
@@ -135,14 +136,18 @@ fn mode(visit: &Visit, query: &Query) -> Result<ReplayMode, Failure> {
     })
 }
 
-/// The request for these filters, whose values are text in a query string and numbers in JSON.
+/// The request for these filters.
 fn request(visit: &Visit, filters: &Query, mode: ReplayMode, dry_run: bool) -> Result<Value, Failure> {
+    // The mode says so already.
+    let is_said = mode == ReplayMode::Dead && filters.get("status") == Some("dead");
+    let filter = if is_said { filter(visit, &filters.without("status"))? } else { filter(visit, filters)? };
+    Ok(json!({"filter": filter, "mode": mode.as_str(), "dry_run": dry_run}))
+}
+
+/// The filter of a request, with numbers where the query string has text.
+pub(super) fn filter(visit: &Visit, filters: &Query) -> Result<Map<String, Value>, Failure> {
     let mut filter = Map::new();
     for (name, value) in filters.pairs() {
-        // The mode says so already.
-        if name == "status" && value == "dead" && mode == ReplayMode::Dead {
-            continue;
-        }
         let value = if name.ends_with("_attempts") {
             let wrong = |_| {
                 Failure::new(
@@ -156,5 +161,5 @@ fn request(visit: &Visit, filters: &Query, mode: ReplayMode, dry_run: bool) -> R
         };
         filter.insert(name.to_owned(), value);
     }
-    Ok(json!({"filter": filter, "mode": mode.as_str(), "dry_run": dry_run}))
+    Ok(filter)
 }

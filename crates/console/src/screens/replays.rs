@@ -1,4 +1,5 @@
-//! Replays: their list, one with its progress, and starting one with its set counted and confirmed.
+//! Replays: their list, one with its progress, and starting one with its set counted and confirmed. What cancels deliveries
+//! is one of them.
 
 use axum::extract::Path;
 use axum::response::Response;
@@ -7,7 +8,7 @@ use http::Method;
 use maud::{Markup, html};
 use postrider_api::replay::{ReplayFilter, ReplayList, ReplayView};
 use postrider_core::key::Scope;
-use postrider_core::replay::ReplayStatus;
+use postrider_core::replay::{ReplayMode, ReplayStatus};
 use postrider_core::{ErrorKind, ReplayId};
 
 use super::Screen;
@@ -60,7 +61,7 @@ async fn list(visit: Visit) -> Result<Page, Failure> {
         (parts::head(&html! { "Replays" }, &html! {
             @if visit.may(Scope::ReplaysWrite) { a.button.primary href=(visit.link("replays/new")) data-key="r" { "New replay…" } }
         }))
-        p.lead { "A replay delivers again everything that matched a filter when it was started." }
+        p.lead { "A replay delivers again, or cancels, everything that matched a filter when it was started." }
         @if page.data.is_empty() {
             (parts::empty(
                 "No replay yet",
@@ -114,9 +115,13 @@ async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
     let replay = read(&visit, &id).await?;
     let may = visit.may(Scope::ReplaysWrite);
     let path = format!("{PATH}/{}", replay.id);
+    let (title, done, passed_over) = match replay.mode {
+        ReplayMode::Cancel => ("Cancellation", "Cancelled", "Not cancelled"),
+        _ => ("Replay", "Made pending", "Not delivered"),
+    };
     let main = html! {
         (parts::crumbs(&visit, &[(PATH, "Replays")]))
-        (parts::head(&html! { span { "Replay of " (text::counted(replay.total, "delivery", "deliveries")) } (status(replay.status)) }, &html! {
+        (parts::head(&html! { span { (title) " of " (text::counted(replay.total, "delivery", "deliveries")) } (status(replay.status)) }, &html! {
             @if may && matches!(replay.status, ReplayStatus::Collecting | ReplayStatus::Running) {
                 (parts::action(&visit, &format!("{path}/pause"), "Pause", None))
             }
@@ -136,15 +141,15 @@ async fn show(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
             ("Mode", html! { (replay.mode) }),
             ("Filter", filter(&replay.filter)),
             ("Set", html! { (text::count(replay.total)) " " @if replay.frozen { "(frozen)" } @else { "(being collected)" } }),
-            ("Made pending", html! { (text::count(replay.done)) }),
+            (done, html! { (text::count(replay.done)) }),
             ("Failed", html! { (text::count(replay.failed)) }),
             ("Started", parts::at(replay.created_at, visit.now)),
             ("Ended", html! { @if let Some(at) = replay.ended_at { (parts::at(at, visit.now)) } @else { (parts::none()) } }),
         ])) }
         @if !replay.failures.is_empty() {
             section {
-                h2 { "Not delivered" }
-                (table("Why parts of the set were not delivered", &[("Reason", "wide"), ("Count", "num")],
+                h2 { (passed_over) }
+                (table("Why parts of the set were passed over", &[("Reason", "wide"), ("Count", "num")],
                     replay.failures.iter().map(|failure| Row {
                         id: None,
                         cells: vec![html! { (text::words(failure.reason.as_str())) }, html! { (text::count(failure.count)) }],
@@ -165,16 +170,18 @@ async fn resume(visit: Visit, Path(id): Path<String>) -> Result<Response, Failur
 
 async fn ask_cancel(visit: Visit, Path(id): Path<String>) -> Result<Page, Failure> {
     let replay = read(&visit, &id).await?;
+    let noun = if replay.mode == ReplayMode::Cancel { "cancellation" } else { "replay" };
     let left = replay.total.saturating_sub(replay.done + replay.failed);
     let path = format!("{PATH}/{}", replay.id);
     let what = html! {
         p { strong { (text::count(left)) } " of " (text::count(replay.total)) " are left. They stay as they are." }
-        p { "What the replay has already made pending is delivered." }
+        @if replay.mode == ReplayMode::Cancel { p { "What is cancelled already stays cancelled." } }
+        @else { p { "What the replay has already made pending is delivered." } }
     };
     let main = html! {
         (parts::crumbs(&visit, &[(PATH, "Replays"), (&path, "Replay")]))
-        (parts::head(&html! { "Cancel this replay?" }, &html! {}))
-        (parts::confirm(&visit, &what, &format!("{path}/cancel"), &Query::default(), "Cancel the replay", &path))
+        (parts::head(&html! { "Cancel this " (noun) "?" }, &html! {}))
+        (parts::confirm(&visit, &what, &format!("{path}/cancel"), &Query::default(), &format!("Cancel the {noun}"), &path))
     };
     Ok(visit.page("Cancel a replay", Section::Replays, main))
 }

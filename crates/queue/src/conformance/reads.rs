@@ -140,8 +140,24 @@ pub async fn every_lane_is_listed_once(fixture: &dyn Fixture) {
             assert_eq!(listed.len() as u128, LANES);
             let distinct: HashSet<LaneId> = lanes_of(&listed).into_iter().collect();
             assert_eq!(distinct.len() as u128, LANES);
+            // And each by itself, whatever comes before and behind it.
+            for (wanted, there) in [(1, true), (700, true), (LANES, true), (LANES + 1, false)] {
+                let (owner, one) = (owner.map(str::to_owned), Some(lane(wanted)));
+                let query = LaneQuery { owner, lane: one, order, after: None, limit: 50 };
+                let page = queue.lanes(&query).await.unwrap();
+                let expected = if there { vec![lane(wanted)] } else { Vec::new() };
+                assert_eq!((lanes_of(&page.lanes), page.next), (expected, None));
+            }
         }
     }
+    let foreign = LaneQuery {
+        owner: Some("other".to_owned()),
+        lane: Some(lane(1)),
+        order: LaneOrder::Depth,
+        after: None,
+        limit: 50,
+    };
+    assert_eq!(queue.lanes(&foreign).await.unwrap().lanes, []);
 }
 
 /// All pages of a list.
@@ -149,7 +165,7 @@ async fn list(queue: &Arc<dyn Queue>, owner: Option<&str>, order: LaneOrder, lim
     let mut all = Vec::new();
     let mut after: Option<LaneCursor> = None;
     loop {
-        let query = LaneQuery { owner: owner.map(str::to_owned), order, after, limit };
+        let query = LaneQuery { owner: owner.map(str::to_owned), lane: None, order, after, limit };
         let page = queue.lanes(&query).await.unwrap();
         assert!(page.lanes.len() <= usize::from(limit));
         all.extend(page.lanes);

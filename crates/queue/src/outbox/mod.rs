@@ -270,7 +270,7 @@ impl TransactionalQueue for OutboxQueue {
         Ok(())
     }
 
-    async fn cancel_in(&self, _: &Transaction, _: LaneId, _: JobId) -> Result<(), QueueError> {
+    async fn cancel_in(&self, _: &Transaction, _: LaneId, _: &[JobId]) -> Result<(), QueueError> {
         Ok(())
     }
 

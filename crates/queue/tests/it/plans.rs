@@ -190,8 +190,11 @@ impl Test {
         check("longest wait");
         for owner in [None, Some("acme".to_owned())] {
             for order in [LaneOrder::Depth, LaneOrder::Age] {
-                let query = LaneQuery { owner: owner.clone(), order, after: None, limit: 50 };
-                assert!(!queue.lanes(&query).await.unwrap().lanes.is_empty());
+                for one in [None, Some(lane(1))] {
+                    let query = LaneQuery { owner: owner.clone(), lane: one, order, after: None, limit: 50 };
+                    let listed = queue.lanes(&query).await.unwrap().lanes;
+                    assert!(if one.is_some() { listed.len() <= 1 } else { !listed.is_empty() });
+                }
             }
         }
         check("list lanes");

@@ -31,7 +31,7 @@ use crate::state::ApiState;
 ///
 /// A subscriber that has a delivery of the event is `matched`. A filter is asked again, unless the payload is gone: then
 /// `filter` is the reason for a subscriber that matches otherwise and has no delivery. A filter of the present is asked only
-/// for a key with the scope `payloads:read`.
+/// for a key with the scope `payloads:read`. A key that is limited to some subscribers names one of them.
 #[utoipa::path(
     get, path = "/v1/events/{id}/explain", operation_id = "explain_event", tag = "events",
     params(("id" = String, Path, description = "The event's id, `evt_…`."), ExplainQuery),

@@ -64,6 +64,7 @@ async fn every_change_is_in_the_audit_trail() {
         ("POST /v1/subscribers/{id}/activate", subscriber, json!(null), "subscriber.changed"),
         ("DELETE /v1/subscribers/{id}", subscriber, json!(null), "subscriber.deleted"),
         ("POST /v1/replays", "", json!({"filter": {}, "mode": "all"}), "replay.started"),
+        ("POST /v1/deliveries/cancel", "", json!({"filter": {}}), "replay.started"),
         ("POST /v1/replays/{id}/pause", replay, json!(null), "replay.paused"),
         ("POST /v1/replays/{id}/resume", replay, json!(null), "replay.resumed"),
         ("POST /v1/replays/{id}/cancel", replay, json!(null), "replay.cancelled"),

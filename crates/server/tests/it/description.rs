@@ -20,6 +20,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/deliveries"),
     ("get", "/v1/deliveries/{id}"),
     ("get", "/v1/deliveries/{id}/attempts"),
+    ("post", "/v1/deliveries/cancel"),
     ("post", "/v1/deliveries/{id}/cancel"),
     ("post", "/v1/deliveries/{id}/retry"),
     ("get", "/v1/events"),

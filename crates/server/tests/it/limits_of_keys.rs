@@ -117,7 +117,11 @@ async fn a_key_reaches_only_its_subscribers() {
     let rest = format!("/v1/subscribers?cursor={}", page["next_cursor"].as_str().unwrap());
     assert_eq!(listed(&two, &rest).await, [json!(ids[0])]);
     assert_eq!(listed(&one, "/v1/deliveries").await, [json!(own)]);
-    for path in ["/v1/deliveries", "/v1/dead-letters", "/v1/stats", "/v1/stats/series"] {
+    let event = tenant.get("/v1/events").await.1["data"][0]["id"].as_str().unwrap().to_owned();
+    let explain = format!("/v1/events/{event}/explain");
+    for path in
+        ["/v1/deliveries", "/v1/dead-letters", "/v1/stats", "/v1/stats/series", "/v1/queue/lanes", &explain]
+    {
         assert_eq!(one.get(path).await.0, 200, "{path}: the only one is meant");
         assert_eq!(two.get(path).await.0, 403, "{path}: one of two must be named");
         assert_eq!(two.get(&format!("{path}?subscriber_id={}", ids[1])).await.0, 200, "{path}");
@@ -126,9 +130,35 @@ async fn a_key_reaches_only_its_subscribers() {
     assert_eq!(one.post("/v1/dead-letters/requeue", &json!({"subscriber_id": ids[2]})).await.0, 403);
     assert_eq!(one.post("/v1/dead-letters/requeue", &json!({"all": true})).await.0, 202);
 
+    for path in ["/v1/queue/lanes", &explain] {
+        let (_, page) = one.get(path).await;
+        let of: Vec<_> = page["data"].as_array().unwrap().iter().map(|item| &item["subscriber_id"]).collect();
+        assert_eq!(of, [&ids[0]], "{path}");
+    }
+
+    // Replays, and what cancels deliveries.
+    let of = |id: &str| json!({"filter": {"subscriber_id": id}, "mode": "all"});
+    let all = json!({"filter": {}, "mode": "all"});
+    for path in ["/v1/replays", "/v1/deliveries/cancel"] {
+        let body = |mut body: Value| {
+            if path != "/v1/replays" {
+                body.as_object_mut().unwrap().remove("mode");
+            }
+            body
+        };
+        assert_eq!(one.post(path, &body(all.clone())).await.0, 202, "{path}: the only one is meant");
+        assert_eq!(two.post(path, &body(all.clone())).await.0, 403, "{path}: one of two must be named");
+        assert_eq!(two.post(path, &body(of(&ids[2]))).await.0, 403, "{path}");
+        assert_eq!(two.post(path, &body(of(&ids[1]))).await.0, 202, "{path}");
+    }
+    let foreign_replay = tenant.post("/v1/replays", &of(&ids[2])).await.1["id"].as_str().unwrap().to_owned();
+    tenant.post("/v1/replays", &all).await;
+    let own_replay = listed(&one, "/v1/replays").await;
+    assert_eq!((own_replay.len(), listed(&two, "/v1/replays").await.len()), (2, 4), "their own");
+    let own_replay = own_replay[1].as_str().unwrap();
+
     // Foreign ones are answered as unknown ones are.
-    let unknown = [("sub", "subscriber"), ("dlv", "delivery")]
-        .map(|(prefix, _)| format!("{prefix}_01h455vb4pex5vsknk084sn02q"));
+    let unknown = ["sub", "dlv", "rpl"].map(|prefix| format!("{prefix}_01h455vb4pex5vsknk084sn02q"));
     let since = json!({"since": "2026-01-01T00:00:00Z"});
     for (method, path, body) in [
         (Method::GET, "/v1/subscribers/{s}", json!(null)),
@@ -145,21 +175,25 @@ async fn a_key_reaches_only_its_subscribers() {
         (Method::POST, "/v1/deliveries/{d}/retry", json!(null)),
         (Method::POST, "/v1/deliveries/{d}/cancel", json!(null)),
         (Method::DELETE, "/v1/dead-letters/{d}", json!(null)),
+        (Method::GET, "/v1/replays/{r}", json!(null)),
+        (Method::POST, "/v1/replays/{r}/pause", json!(null)),
+        (Method::POST, "/v1/replays/{r}/resume", json!(null)),
+        (Method::POST, "/v1/replays/{r}/cancel", json!(null)),
     ] {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let json = [("content-type", "application/json")];
-        let sent = async |subscriber: &str, delivery: &str| {
-            let path = path.replace("{s}", subscriber).replace("{d}", delivery);
+        let sent = async |subscriber: &str, delivery: &str, replay: &str| {
+            let path = path.replace("{s}", subscriber).replace("{d}", delivery).replace("{r}", replay);
             let answer = one.send(method.clone(), &path, &json, body.clone()).await;
             let mut problem = answer.json();
             problem["request_id"] = json!(null);
             (answer.status, problem)
         };
-        let foreign = sent(&ids[2], &foreign).await;
-        assert_eq!(foreign, sent(&unknown[0], &unknown[1]).await, "{method} {path}");
+        let foreign = sent(&ids[2], &foreign, &foreign_replay).await;
+        assert_eq!(foreign, sent(&unknown[0], &unknown[1], &unknown[2]).await, "{method} {path}");
         assert_eq!(foreign.0, 404, "{method} {path}: {}", foreign.1);
         if method == Method::GET {
-            assert_eq!(sent(&ids[0], &own).await.0, 200, "{method} {path}");
+            assert_eq!(sent(&ids[0], &own, own_replay).await.0, 200, "{method} {path}");
         }
     }
     assert_eq!(tenant.get(&format!("/v1/subscribers/{}", ids[2])).await.1["active"], true);

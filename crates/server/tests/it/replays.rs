@@ -151,9 +151,51 @@ async fn replays_are_bounded_and_apart() {
     let mut limited = acme(&["tenant_admin"]);
     limited["limits"] = json!({"subscriber_ids": [subscriber["id"]]});
     let (limited, _) = made(&server, &server.api, &limited).await;
-    assert_eq!(limited.post("/v1/replays", &body).await.0, 403);
-    assert_eq!(limited.get("/v1/replays").await.0, 403);
+    assert_eq!(limited.post("/v1/replays", &body).await.0, 409);
+    assert_eq!(limited.get("/v1/replays").await.1["data"], json!([]), "those that name its subscriber");
     let (reader, _) = made(&server, &server.api, &acme(&["deliveries:read"])).await;
     assert_eq!(reader.get("/v1/replays").await.1["data"].as_array().unwrap().len(), 10);
     assert_eq!(reader.post("/v1/replays", &body).await.1["needs"], "replays:write");
+}
+
+#[tokio::test]
+async fn pending_deliveries_that_match_are_cancelled() {
+    let server = TestServer::start().await;
+    server.subscriber(&["*"]).await;
+    for event in ["a", "a", "b"] {
+        server.event(event).await;
+    }
+    let filter = json!({"event": "a", "status": "pending"});
+    let path = "/v1/deliveries/cancel";
+    let (status, counted) = server.api.post(path, &json!({"filter": filter, "dry_run": true})).await;
+    assert_eq!(
+        (status, &counted["total"], &counted["complete"]),
+        (200, &json!(2), &json!(true)),
+        "{counted}"
+    );
+    assert_eq!(server.api.get("/v1/replays").await.1["data"], json!([]), "nothing was started");
+
+    let (status, job) = server.api.post(path, &json!({"filter": filter})).await;
+    assert_eq!(status, 202, "{job}");
+    assert_eq!((&job["mode"], &job["total"], &job["frozen"]), (&json!("cancel"), &json!(2), &json!(true)));
+    let of = format!("/v1/replays/{}", job["id"].as_str().unwrap());
+    assert_eq!(server.api.post(&format!("{of}/pause"), &json!({})).await.1["status"], "paused");
+    work(&server).await;
+    assert_eq!(server.api.get(&of).await.1["done"], 0);
+    assert_eq!(server.api.post(&format!("{of}/resume"), &json!({})).await.0, 200);
+    work(&server).await;
+    let (_, done) = server.api.get(&of).await;
+    assert_eq!((&done["status"], &done["done"], &done["failed"]), (&json!("done"), &json!(2), &json!(0)));
+    let (_, cancelled) = server.api.get("/v1/deliveries?status=cancelled").await;
+    let types: Vec<_> = cancelled["data"].as_array().unwrap().iter().map(|one| &one["event"]).collect();
+    assert_eq!(types, ["a", "a"]);
+    let (_, audit) = server.api.get("/v1/audit?action=replay.started").await;
+    assert_eq!(audit["data"][0]["after"]["mode"], "cancel", "{audit}");
+
+    for status in ["dead", "succeeded", "cancelled"] {
+        let (status, problem) = server.api.post(path, &json!({"filter": {"status": status}})).await;
+        assert_eq!((status, fields(&problem)), (422, vec!["filter.status"]), "{problem}");
+    }
+    let (status, problem) = server.api.post("/v1/replays", &json!({"filter": {}, "mode": "cancel"})).await;
+    assert_eq!((status, fields(&problem)), (422, vec!["mode"]), "{problem}");
 }

@@ -110,7 +110,7 @@ impl Store {
         writes.execute(&transaction).await?;
         // So that it takes no turn of its lane. One that is running finishes, and one far behind is stale.
         if let Some(job) = delivery.job {
-            self.queue.cancel_in(&transaction, lane_of(delivery.subscriber), queued(job)).await?;
+            self.queue.cancel_in(&transaction, lane_of(delivery.subscriber), &[queued(job)]).await?;
         }
         let now = json!({"status": delivery.status});
         let was = json!({"status": DeliveryStatus::Pending});

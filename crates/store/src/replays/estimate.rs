@@ -19,7 +19,7 @@ use crate::{Store, StoreError};
 /// How many subscribers an estimate lists.
 const LISTED: usize = 1_000;
 
-/// What a replay would deliver.
+/// What a replay would process.
 #[derive(Clone, Debug, Default)]
 pub struct Estimate {
     /// How many members its set would have.
@@ -36,7 +36,7 @@ pub struct Estimate {
     pub subscribers: u64,
     /// The subscribers with the most members, up to 1,000.
     pub listed: Vec<EstimateOf>,
-    /// How long it takes at least, under the rate limits of the subscribers that are listed.
+    /// How long it takes at least, under the rate limits of the subscribers that are listed. Cancelling waits for none.
     pub at_least: Duration,
 }
 
@@ -96,7 +96,9 @@ impl Store {
         estimate.listed = counts.into_values().collect();
         estimate.listed.sort_unstable_by_key(|of| (u64::MAX - of.total, of.subscriber));
         estimate.listed.truncate(LISTED);
-        self.add_durations(tenant, &mut estimate).await?;
+        if mode != ReplayMode::Cancel {
+            self.add_durations(tenant, &mut estimate).await?;
+        }
         Ok(estimate)
     }
 

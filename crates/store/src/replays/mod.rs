@@ -1,10 +1,11 @@
-//! Replays: jobs that deliver again everything that matches a filter.
+//! Replays: jobs that deliver again, or cancel, everything that matches a filter.
 //!
 //! A replay has a set, which is frozen when it is started: the deliveries that match and **had ended by then**, or, for
-//! missed events, the pairs of an event that was dispatched by then and a subscriber that matches it now. The set is
+//! missed events, the pairs of an event that was dispatched by then and a subscriber that matches it now. To cancel, they
+//! are the deliveries of events that were dispatched by then and are pending when they are collected. The set is
 //! collected oldest first, in steps that each examine a bounded number of rows, and kept in `replay_rows`. Deliveries that
 //! end later do not belong to it, nor do those that something else restarts before they are collected. Once all of it is
-//! collected its size does not change, and each member is then either made pending (`done`) or passed over for a reason
+//! collected its size does not change, and each member is then either made pending or cancelled (`done`), or passed over for a reason
 //! (`failed`).
 //!
 //! Every step is a transaction that locks the replay's row, so a member is processed once, whichever process takes the
@@ -17,11 +18,13 @@
 //! | `walk` | finding the members of a set, some at a time |
 //! | `missed` | the same for missed events |
 //! | `estimate` | counting a set without starting a replay |
-//! | `run` | the steps: collecting the set, and delivering it |
+//! | `run` | the steps: collecting the set, and processing it |
 //! | `restarting` | delivering again what has a delivery |
 //! | `creating` | delivering what has none yet |
+//! | `cancelling` | cancelling what is pending |
 //! | `removal` | removing replays, and what is left of their sets |
 
+mod cancelling;
 mod change;
 mod creating;
 mod estimate;
@@ -32,8 +35,10 @@ mod run;
 mod stored;
 mod walk;
 
+use std::collections::HashMap;
+
 use postrider_core::replay::{ReplayFailure, ReplayMode, ReplayStatus};
-use postrider_core::{ReplayId, TenantId, Timestamp};
+use postrider_core::{EventType, ReplayId, TenantId, Timestamp};
 
 pub use self::change::{ReplayChange, ReplayChanged, Started};
 pub use self::estimate::{Estimate, EstimateOf};
@@ -50,7 +55,7 @@ pub const MAX_TOTAL: u64 = 1_000_000;
 pub struct Replay {
     /// Its id.
     pub id: ReplayId,
-    /// What it delivers.
+    /// What it does.
     pub mode: ReplayMode,
     /// What it selects.
     pub filter: DeliveryFilter,
@@ -62,7 +67,7 @@ pub struct Replay {
     pub collected: bool,
     /// Whether more matched than [`MAX_TOTAL`].
     pub truncated: bool,
-    /// How many members it has made pending.
+    /// How many members it has made pending, or cancelled.
     pub done: u64,
     /// How many it has passed over.
     pub failed: u64,
@@ -85,8 +90,10 @@ pub struct ReplayStep {
     pub status: ReplayStatus,
     /// How many members the step has added to the set.
     pub collected: u64,
-    /// How many members the step has made pending.
+    /// How many members the step has made pending, or cancelled.
     pub done: u64,
+    /// How many deliveries it has cancelled, by event type.
+    pub cancelled: HashMap<EventType, u64>,
     /// How many it has passed over, for each reason.
     pub failures: Vec<(ReplayFailure, u64)>,
 }

@@ -58,7 +58,7 @@ impl Store {
 }
 
 /// Locks the deliveries of these members, in the order of their ids.
-async fn lock_deliveries(
+pub(super) async fn lock_deliveries(
     transaction: &Transaction,
     tenant: &TenantId,
     rows: &[Row],

@@ -1,23 +1,26 @@
-//! The steps of replays: collecting the set, and delivering it.
+//! The steps of replays: collecting the set, and processing it.
+
+use std::collections::{BTreeMap, HashMap};
 
 use postrider_core::replay::{ReplayFailure, ReplayMode, ReplayStatus};
 use postrider_core::{DeliveryId, EventId, ReplayId, SubscriberId, TenantId};
 use postrider_database::sql::{column, execute, query_all, query_one};
 use postrider_database::{Batch, Column, Dialect, Kind, Transaction};
-use postrider_queue::NewJob;
+use postrider_queue::{JobId, LaneId, NewJob};
 use sea_orm::QueryResult;
 
 use super::stored::{COLUMNS, Open, add_failure, failures_text, read_open};
 use super::walk::Member;
 use super::{MAX_TOTAL, ReplayStep};
+use crate::cancelling::Cancelled;
 use crate::intake::Sift;
 use crate::{Store, StoreError};
 
-/// How many members a step delivers. Everything else waits for a step on SQLite, which has one connection.
+/// How many members a step processes. Everything else waits for a step on SQLite, which has one connection.
 const STEP: u64 = 500;
 const STEP_ON_SQLITE: u64 = 200;
 
-/// A member of a set that is to be delivered.
+/// A member of a set that is to be processed.
 pub(super) struct Row {
     pub(super) delivery: Option<DeliveryId>,
     pub(super) event: EventId,
@@ -31,6 +34,8 @@ pub(super) struct Processed {
     pub(super) failures: Vec<(ReplayFailure, u64)>,
     /// The jobs to tell the queue about after the commit.
     pub(super) jobs: Vec<NewJob>,
+    /// What was cancelled, of which the queue is told then too.
+    pub(super) cancelled: Cancelled,
 }
 
 impl Processed {
@@ -41,7 +46,7 @@ impl Processed {
 
 impl Store {
     /// Takes the next step of a replay of the first tenant after `after` that has one to take: collects some of its set, or
-    /// makes some of the set pending. `filters` decide about missed events. Returns `None` if no replay waits for a step, or
+    /// makes some of the set pending, or cancels some of it. `filters` decide about missed events. Returns `None` if no replay waits for a step, or
     /// if other processes take them.
     ///
     /// # Errors
@@ -109,10 +114,13 @@ impl Store {
             transaction.commit().await?;
             return Ok(Some(step));
         }
-        let (step, jobs) = self.deliver(&transaction, open).await?;
+        let (step, jobs, ended) = self.process(&transaction, open).await?;
         transaction.commit().await?;
         if !jobs.is_empty() {
             self.queue.enqueued(&jobs);
+        }
+        for (lane, jobs) in &ended {
+            self.queue.removed(*lane, jobs).await;
         }
         Ok(Some(step))
     }
@@ -155,15 +163,16 @@ impl Store {
             truncated.into(),
         ];
         execute(transaction, sql, values).await?;
-        Ok(ReplayStep { tenant, replay: replay.id, status, collected, done: 0, failures: Vec::new() })
+        let (cancelled, failures) = (HashMap::new(), Vec::new());
+        Ok(ReplayStep { tenant, replay: replay.id, status, collected, done: 0, cancelled, failures })
     }
 
-    /// Delivers the next members of the set.
-    async fn deliver(
+    /// Processes the next members of the set. Returns the jobs that it has made and those that it has ended, too.
+    async fn process(
         &self,
         transaction: &Transaction,
         open: Open,
-    ) -> Result<(ReplayStep, Vec<NewJob>), StoreError> {
+    ) -> Result<(ReplayStep, Vec<NewJob>, BTreeMap<LaneId, Vec<JobId>>), StoreError> {
         let Open { tenant, mut replay, walk } = open;
         let max = match self.database.dialect() {
             Dialect::Postgres => STEP,
@@ -184,6 +193,7 @@ impl Store {
             ReplayMode::Dead | ReplayMode::All => {
                 self.restart_members(transaction, &tenant, &walk, &rows).await?
             }
+            ReplayMode::Cancel => self.cancel_members(transaction, &tenant, &rows).await?,
         };
         let sql = "DELETE FROM replay_rows \
             WHERE tenant = $1 AND replay_id = $2 AND number > $3 AND number <= $4";
@@ -213,8 +223,10 @@ impl Store {
             failures_text(&replay.failures).into(),
         ];
         execute(transaction, sql, values).await?;
-        let Processed { done, failures, jobs } = done;
-        Ok((ReplayStep { tenant, replay: replay.id, status, collected: 0, done, failures }, jobs))
+        let Processed { done, failures, jobs, cancelled: Cancelled { deliveries: cancelled, jobs: ended } } =
+            done;
+        let step = ReplayStep { tenant, replay: replay.id, status, collected: 0, done, cancelled, failures };
+        Ok((step, jobs, ended))
     }
 }
 

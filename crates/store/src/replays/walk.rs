@@ -20,7 +20,7 @@ const EXAMINED: u64 = 5_000;
 /// edition, which were made after their events.
 const SLACK: Duration = Duration::from_hours(1);
 
-/// A walk over all that a replay may deliver.
+/// A walk over all that a replay may concern.
 #[derive(Clone, Debug)]
 pub(super) struct Walk {
     pub(super) tenant: TenantId,
@@ -88,6 +88,9 @@ impl Walk {
         let is_wanted = match self.mode {
             ReplayMode::Dead => delivery.status == DeliveryStatus::Dead,
             ReplayMode::All | ReplayMode::Missed => delivery.status != DeliveryStatus::Pending,
+            ReplayMode::Cancel => {
+                delivery.status == DeliveryStatus::Pending && delivery.created_at <= self.frozen_at
+            }
         };
         is_wanted && self.was_ended(delivery) && self.filter.matches(delivery)
     }

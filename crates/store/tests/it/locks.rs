@@ -490,7 +490,10 @@ impl Ground {
                 store.remove_old_versions(none).await.map_err(text)?;
             }
             CreateSubscriber => drop(stage.subscribe(tenant, true).await),
-            Replay => self.replay(stage, ReplayMode::All).await?,
+            Replay => {
+                self.replay(stage, ReplayMode::All).await?;
+                self.replay(stage, ReplayMode::Cancel).await?;
+            }
             ReplayMissed => {
                 stage.subscribe(tenant, true).await;
                 self.replay(stage, ReplayMode::Missed).await?;
@@ -577,7 +580,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Replays what the subscribers of this pair have, or others have missed of it.
+    /// Replays or cancels what the subscribers of this pair have, or replays what others have missed of it.
     async fn replay(&self, stage: &Stage, mode: ReplayMode) -> Result<(), String> {
         let (store, tenant) = (&stage.store, &self.tenant);
         let event = self.dead[0].event();

@@ -370,7 +370,7 @@ impl Test {
         let late = self.stage.subscribe(tenant, true).await;
         self.plans.take();
         for subscriber in [None, Some(subscriber), Some(late)] {
-            for mode in [ReplayMode::Dead, ReplayMode::All, ReplayMode::Missed] {
+            for mode in [ReplayMode::Dead, ReplayMode::All, ReplayMode::Missed, ReplayMode::Cancel] {
                 let since = Some(self.stage.now() - Duration::from_hours(1));
                 let filter = DeliveryFilter { subscriber, since, ..DeliveryFilter::default() };
                 let Started::Replay(replay) = store.start_replay(tenant, mode, &filter).await.unwrap() else {

@@ -23,6 +23,7 @@ on_both!(
     what_cannot_be_delivered_again_fails_with_a_reason,
     a_replay_is_paused_resumed_and_cancelled,
     missed_events_are_delivered_once,
+    what_is_pending_and_matches_is_cancelled,
     steps_that_are_cut_off_deliver_nothing_twice,
     a_tenant_has_few_unfinished_replays,
     a_set_is_counted_without_a_replay,
@@ -196,6 +197,48 @@ async fn a_replay_is_paused_resumed_and_cancelled(stage: &Stage) {
     let again = start(stage, ReplayMode::Dead, &any()).await.id;
     assert_eq!(finish(stage, again).await.done, 1);
     assert_eq!(stage.count("SELECT count(*) AS n FROM replay_rows").await, 0);
+}
+
+async fn what_is_pending_and_matches_is_cancelled(stage: &Stage) {
+    let one = stage.subscribe(&stage.tenant, true).await;
+    let two = stage.subscribe(&stage.tenant, true).await;
+    let dead = ended(stage, one, "a", USED_UP).await;
+    let mut mine = Vec::new();
+    for _ in 0..3 {
+        mine.push(stage.dispatch(&stage.tenant, one, "a", stage.now()).await);
+    }
+    let others = [
+        stage.dispatch(&stage.tenant, one, "b", stage.now()).await,
+        stage.dispatch(&stage.tenant, two, "a", stage.now()).await,
+    ];
+    let filter = DeliveryFilter { subscriber: Some(one), event_type: Some("a".parse().unwrap()), ..any() };
+    let within = Duration::from_secs(30);
+    let counted = stage.store.estimate_replay(&stage.tenant, ReplayMode::Cancel, &filter, &Everyone, within);
+    assert_eq!(counted.await.unwrap().total, 3);
+
+    let job = start(stage, ReplayMode::Cancel, &filter).await.id;
+    stage.store.step_replay(&stage.tenant, job, &Everyone).await.unwrap();
+    assert_eq!((get(stage, job).await.total, get(stage, job).await.collected), (3, true));
+    // What is dispatched now does not join the set, and what ends now keeps its outcome.
+    let later = stage.dispatch(&stage.tenant, one, "a", stage.now()).await;
+    stage.store.cancel(&stage.tenant, mine[0]).await.unwrap();
+    assert_eq!(jobs(stage).await, 5);
+
+    let step = stage.store.step_replay(&stage.tenant, job, &Everyone).await.unwrap().unwrap();
+    assert_eq!(step.cancelled, [("a".parse().unwrap(), 2)].into());
+    let done = finish(stage, job).await;
+    assert_eq!((done.status, done.total, done.done), (ReplayStatus::Done, 3, 2));
+    assert_eq!(done.failures, [(ReplayFailure::Changed, 1)]);
+    for id in mine {
+        assert_eq!(status(stage, id).await, DeliveryStatus::Cancelled);
+    }
+    for id in [others[0], others[1], later] {
+        assert_eq!(status(stage, id).await, DeliveryStatus::Pending);
+    }
+    assert_eq!(status(stage, dead).await, DeliveryStatus::Dead);
+    assert_eq!(jobs(stage).await, 3, "their jobs go with them");
+    let again = start(stage, ReplayMode::Cancel, &filter).await.id;
+    assert_eq!(finish(stage, again).await.done, 1);
 }
 
 async fn missed_events_are_delivered_once(stage: &Stage) {

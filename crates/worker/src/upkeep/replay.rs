@@ -8,6 +8,7 @@ use postrider_store::StoreError;
 use postrider_store::replays::ReplayStep;
 use postrider_telemetry::metric;
 
+use super::erase::count_cancelled;
 use super::steps::Steps;
 use crate::config::Config;
 use crate::shared::Shared;
@@ -31,15 +32,16 @@ pub(super) async fn run(shared: &Shared) -> Result<(), StoreError> {
             return Ok(());
         };
         metrics::histogram!(metric::REPLAY_STEP).record(began.elapsed().as_secs_f64());
-        count(&step);
+        count(shared, &step);
         *shared.replayed.lock().unwrap_or_else(PoisonError::into_inner) = Some(step.tenant);
     }
     Ok(())
 }
 
-fn count(step: &ReplayStep) {
-    let ReplayStep { tenant, replay, status, collected, done, failures } = step;
+fn count(shared: &Shared, step: &ReplayStep) {
+    let ReplayStep { tenant, replay, status, collected, done, cancelled, failures } = step;
     metrics::counter!(metric::REPLAYED, metric::RESULT => "done").increment(*done);
+    count_cancelled(shared, cancelled);
     for (reason, count) in failures {
         metrics::counter!(metric::REPLAYED, metric::RESULT => reason.as_str()).increment(*count);
     }

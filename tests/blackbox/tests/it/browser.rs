@@ -184,14 +184,18 @@ async fn the_tail_shows_an_event_within_a_second(person: &Person, story: &Story)
     let browser = &person.browser;
     person.open("/tail").await;
     browser.wait_for("document.querySelector('.live[data-state=on]')").await;
-    let event = dispatch_with(&story.api, json!({"event": "order.watched", "data": {}})).await;
-    let dispatched = Instant::now();
-    let id = text(&event["id"]);
-    browser.wait_for(&format!("document.querySelector('tr[data-id=\"{id}\"]')")).await;
-    let took = dispatched.elapsed();
-    // A second on a quiet machine. What makes it slow would make it slower than this.
-    assert!(took < Duration::from_secs(5), "{took:?}");
-    println!("the tail showed an event after {took:?}");
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let event = dispatch_with(&story.api, json!({"event": "order.watched", "data": {}})).await;
+        let acknowledged = Instant::now();
+        let id = text(&event["id"]);
+        browser.wait_for(&format!("document.querySelector('tr[data-id=\"{id}\"]')")).await;
+        times.push(acknowledged.elapsed());
+    }
+    println!("the tail showed events after {times:?}");
+    // One of them may fall into a moment in which the machine was busy.
+    times.sort_unstable();
+    assert!(times[1] < Duration::from_secs(1), "{times:?}");
     person.complains_of_nothing("following the tail").await;
 }
 
@@ -294,7 +298,8 @@ async fn nothing_needs_a_script(person: &Person) {
     person.open("/subscribers").await;
     browser.type_into("#uid", "made-in-a-browser").await;
     browser.click("form.filters button").await;
-    assert!(browser.place().await.contains("uid=made-in-a-browser"));
+    let found = async || browser.place().await.contains("uid=made-in-a-browser").then_some(());
+    eventually(DEADLINE, found).await;
     browser.click("table.rows tbody a").await;
     browser.click("form[action*='/resume'] button").await;
     assert!(browser.text(".notice").await.contains("Resumed."));

@@ -356,6 +356,8 @@ async fn actions(deployment: &Deployment, browser: &Browser, story: &Story) {
     );
     assert!(sent.header("location").unwrap_or_default().contains(text(&replays[0]["id"])));
 
+    cancel_all_that_match(browser, api, story).await;
+
     let ask = browser.page(&format!("/console/events/{}/erase", story.event)).await;
     assert!(ask.contains("Erase for good"), "{ask}");
     eventually(DEADLINE, || async { (status().await == "dead").then_some(()) }).await;
@@ -476,6 +478,40 @@ async fn another_tenant_sees_nothing(deployment: &Deployment, url: &str, story: 
     }
     assert_eq!(browser.post(&format!("/console/deliveries/{}/retry", story.dead), "").await.status, 404);
     assert_eq!(browser.post(&format!("/console/events/{}/erase", story.hostile), "").await.status, 404);
+}
+
+/// Of what is pending, what a filter matches, with the count confirmed.
+async fn cancel_all_that_match(browser: &Browser, api: &Api, story: &Story) {
+    let path = format!("/v1/subscribers/{}", story.subscriber);
+    assert_eq!(api.post(&format!("{path}/pause"), &json!({})).await.0, 200);
+    for _ in 0..3 {
+        dispatch_with(api, json!({"event": "order.wrong", "data": {}})).await;
+    }
+    let filter = format!("event=order.wrong&subscriber_id={}", story.subscriber);
+    let list_of = browser.page(&format!("/console/deliveries?{filter}")).await;
+    assert!(list_of.contains("Cancel all that match"), "{list_of}");
+    let dead = browser.page("/console/deliveries?status=dead").await;
+    assert!(!dead.contains("Cancel all that match"), "nothing of it can be cancelled");
+    let nothing = browser.page("/console/deliveries/cancel?event=none.*").await;
+    assert!(nothing.contains("Nothing matches"), "{nothing}");
+    let confirm = browser.page(&format!("/console/deliveries/cancel?{filter}")).await;
+    assert!(confirm.contains("Cancel 3 deliveries") && confirm.contains("name=\"until\""), "{confirm}");
+    // It does not join what was confirmed.
+    dispatch_with(api, json!({"event": "order.wrong", "data": {}})).await;
+    let sent = browser.post("/console/deliveries/cancel", &fields(&confirm)).await;
+    assert_eq!(sent.status, 303, "{}", sent.text());
+    let job = list(api, "/v1/replays").await.remove(0);
+    assert_eq!((&job["mode"], &job["total"]), (&json!("cancel"), &json!(3)), "{job}");
+    let page = format!("/console/replays/{}", text(&job["id"]));
+    assert!(sent.header("location").unwrap_or_default().contains(text(&job["id"])));
+    let done = async || list(api, "/v1/replays").await[0]["status"] == "done";
+    eventually(DEADLINE, || async { done().await.then_some(()) }).await;
+    assert!(browser.page(&page).await.contains("Cancellation of 3 deliveries"));
+    let of = |status: &str| format!("/v1/deliveries?status={status}&{filter}");
+    assert_eq!((list(api, &of("cancelled")).await.len(), list(api, &of("pending")).await.len()), (3, 1));
+    assert_eq!(api.post(&format!("{path}/resume"), &json!({})).await.0, 200);
+    let attempt = browser.get("/console/search?q=att_01h455vb4pex5vsknk084sn02q").await;
+    assert!(attempt.text().contains("Attempts are kept by their delivery"), "{}", attempt.text());
 }
 
 async fn scopes_are_named(deployment: &Deployment, url: &str) {

@@ -150,6 +150,15 @@ const DELIVERY_CALLS: &[Call] = &[
         takes: &[DELIVERY],
         shows: Shows::Of(DELIVERIES),
     },
+    Call {
+        name: "cancel-matching",
+        about: "End every pending delivery that matches a filter, as a job that `replays` shows",
+        example: "postrider deliveries cancel-matching --set /filter/subscriber_id=billing-eu --yes",
+        method: POST,
+        path: "/v1/deliveries/cancel",
+        takes: &[Take::Body, Take::Confirm("This ends many deliveries without sending them.")],
+        shows: Shows::Of(REPLAYS),
+    },
 ];
 
 const ATTEMPT_CALLS: &[Call] = &[Call {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_api::Moment;
 use postrider_api::delivery::ResponseCode;
-use postrider_core::{DeadReason, DeliveryStatus, ErrorKind, EventPattern, Timestamp};
+use postrider_core::{AttemptId, DeadReason, DeliveryStatus, ErrorKind, EventPattern, Timestamp};
 
 use crate::links::segment;
 use crate::query::Query;
@@ -14,6 +14,8 @@ use crate::query::Query;
 pub(crate) enum Target {
     /// A page below the root.
     Page(String, Query),
+    /// The delivery of an attempt.
+    Attempt(AttemptId),
     /// These words mean nothing.
     Unknown(Vec<String>),
 }
@@ -53,6 +55,9 @@ fn alone(word: &str) -> Option<Target> {
     let page = |folder: &str, name: &str, value: &str| {
         Some(Target::Page(folder.to_owned(), Query::default().with(name, value)))
     };
+    if let Ok(attempt) = word.parse() {
+        return Some(Target::Attempt(attempt));
+    }
     if let Some((_, folder)) = FOLDERS.iter().find(|(prefix, _)| word.starts_with(prefix)) {
         return Some(Target::Page(format!("{folder}/{}", segment(word)), Query::default()));
     }
@@ -147,6 +152,7 @@ mod tests {
     fn found(text: &str) -> String {
         match read(text, Timestamp::from_seconds(1_700_000_000)) {
             Target::Page(path, query) => query.after(&path),
+            Target::Attempt(id) => format!("the delivery of {id}"),
             Target::Unknown(words) => format!("unknown: {}", words.join(" ")),
         }
     }
@@ -158,6 +164,8 @@ mod tests {
             ("  dlv_1 ", "deliveries/dlv_1"),
             ("sub_a/../b", "subscribers/sub_a%2F..%2Fb"),
             ("rpl_1", "replays/rpl_1"),
+            ("att_01h455vb4pex5vsknk084sn02q", "the delivery of att_01h455vb4pex5vsknk084sn02q"),
+            ("att_1", "unknown: att_1"),
             ("uid:billing", "subscribers?uid=billing"),
             ("https://example.com/hook", "subscribers?url=https%3A%2F%2Fexample.com%2Fhook"),
             ("key:order-17", "events?idempotency_key=order-17"),

@@ -91,7 +91,7 @@ fn since_when(visit: &Visit, subscriber: &SubscriberView) -> Markup {
         @if let Some(at) = subscriber.deactivated_at {
             @if let Some(reason) = subscriber.deactivation_reason { (text::words(reason.as_str())) ", " }
             "since " (parts::ago(at, visit.now)) }
-        @else if let Some(at) = subscriber.paused_at { "since " (parts::ago(at, visit.now)) }
+        @else if let Some(at) = subscriber.paused_at { "deliveries wait since " (parts::ago(at, visit.now)) }
         @else if let Some(until) = breaker.open_until { "tries again " (parts::ago(until, visit.now)) }
         @else if let Some(since) = breaker.failing_since {
             (text::counted(breaker.failures.into(), "failure", "failures")) " in a row, since " (parts::ago(since, visit.now))
@@ -120,7 +120,9 @@ fn health(series: Option<&SeriesView>) -> Markup {
         div.card.number {
             span.name { "Response time" }
             span.value { (millis(total.duration_ms.p50)) }
-            small { "median; 95 % within " (millis(total.duration_ms.p95)) }
+            small {
+                @if total.duration_ms.p50.is_some() { "median; 95 % within " (millis(total.duration_ms.p95)) } @else { "no attempt in the last 24 hours" }
+            }
         }
     }
 }
@@ -132,9 +134,9 @@ fn millis(value: Option<u64>) -> Markup {
 
 /// The lane of the subscriber, if deliveries wait in it and the key may see the queue.
 async fn lane(visit: &Visit, subscriber: &SubscriberView) -> Result<Option<LaneView>, Failure> {
-    let lanes: Option<LaneList> =
-        visit.get_if_allowed("/v1/queue/lanes", &Query::default().with("limit", 250)).await?;
-    Ok(lanes.and_then(|lanes| lanes.data.into_iter().find(|lane| lane.subscriber_id == subscriber.id)))
+    let of_one = Query::default().with("subscriber_id", subscriber.id);
+    let lanes: Option<LaneList> = visit.get_if_allowed("/v1/queue/lanes", &of_one).await?;
+    Ok(lanes.and_then(|lanes| lanes.data.into_iter().next()))
 }
 
 fn queue(

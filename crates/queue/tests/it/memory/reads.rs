@@ -35,8 +35,11 @@ impl State {
 
     pub(super) fn list_lanes(&self, query: &LaneQuery) -> LanePage {
         let all_owners = query.owner.is_none() || self.has(Flaw::ListsLanesOfAllOwners);
-        let chosen =
-            self.lanes.iter().filter(|(_, lane)| all_owners || query.owner.as_ref() == Some(&lane.owner));
+        let wanted = |id: LaneId| query.lane.is_none_or(|one| one == id);
+        let chosen = self
+            .lanes
+            .iter()
+            .filter(|(id, lane)| wanted(**id) && (all_owners || query.owner.as_ref() == Some(&lane.owner)));
         let mut found: Vec<_> = chosen.filter_map(|(id, lane)| self.status(*id, lane)).collect();
         found.sort_by_key(|status| match query.order {
             LaneOrder::Depth => (Reverse(status.waiting), Reverse(status.oldest)),

@@ -178,6 +178,7 @@ impl Story {
             ("diff", format!("/deliveries/{dead}/diff?from=1&to=2")),
             ("curl", format!("/deliveries/{dead}/curl")),
             ("replay-confirm", "/deliveries/replay?mode=dead".to_owned()),
+            ("cancel-confirm", "/deliveries/cancel".to_owned()),
             ("dead-letters", format!("/dead-letters?{SHORT}")),
             ("requeue", format!("/dead-letters/requeue?subscriber_id={failing}")),
             ("delete-dead-letters", "/dead-letters/delete".to_owned()),
