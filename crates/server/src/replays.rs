@@ -224,6 +224,7 @@ async fn selected(
     match (mode, status) {
         (_, None)
         | (ReplayMode::Dead, Some(DeliveryStatus::Dead))
+        | (ReplayMode::Cancel, Some(DeliveryStatus::Pending))
         | (
             ReplayMode::All,
             Some(DeliveryStatus::Succeeded | DeliveryStatus::Dead | DeliveryStatus::Cancelled),
@@ -234,7 +235,6 @@ async fn selected(
         (ReplayMode::All, _) => {
             errors.add("filter.status", "must not be `pending`: pending deliveries are under way");
         }
-        (ReplayMode::Cancel, Some(DeliveryStatus::Pending)) => {}
         (ReplayMode::Cancel, _) => {
             errors.add(
                 "filter.status",

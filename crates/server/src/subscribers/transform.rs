@@ -88,9 +88,10 @@ fn step(place: usize, fields: StepFields, errors: &mut Errors) -> Option<Step> {
             unused(errors, &[("value", value.is_some()), ("keep", keep.is_some())]);
             let to = errors.require(&field("to"), to)?;
             let path = path?;
-            let to = match to.starts_with('/') {
-                true => pointer(&field("to"), &to, errors)?,
-                false => beside(&path, &field("to"), &to, errors)?,
+            let to = if to.starts_with('/') {
+                pointer(&field("to"), &to, errors)?
+            } else {
+                beside(&path, &field("to"), &to, errors)?
             };
             Some(Step::Rename { path, to })
         }

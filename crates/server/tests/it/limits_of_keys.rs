@@ -87,6 +87,30 @@ async fn a_key_dispatches_only_its_event_types() {
     assert_eq!(events["data"].as_array().unwrap().len(), 3, "all of them are there to read");
 }
 
+/// The calls for one subscriber `{s}`, delivery `{d}` or replay `{r}`.
+fn calls_of_one() -> Vec<(Method, &'static str, Value)> {
+    vec![
+        (Method::GET, "/v1/subscribers/{s}", json!(null)),
+        (Method::PATCH, "/v1/subscribers/{s}", json!({"description": "x"})),
+        (Method::DELETE, "/v1/subscribers/{s}", json!(null)),
+        (Method::POST, "/v1/subscribers/{s}/activate", json!(null)),
+        (Method::POST, "/v1/subscribers/{s}/deactivate", json!(null)),
+        (Method::POST, "/v1/subscribers/{s}/test", json!(null)),
+        (Method::POST, "/v1/subscribers/{s}/recover", json!({"since": "2026-01-01T00:00:00Z"})),
+        (Method::GET, "/v1/subscribers/{s}/secret", json!(null)),
+        (Method::POST, "/v1/subscribers/{s}/secret/rotate", json!({})),
+        (Method::GET, "/v1/deliveries/{d}", json!(null)),
+        (Method::GET, "/v1/deliveries/{d}/attempts", json!(null)),
+        (Method::POST, "/v1/deliveries/{d}/retry", json!(null)),
+        (Method::POST, "/v1/deliveries/{d}/cancel", json!(null)),
+        (Method::DELETE, "/v1/dead-letters/{d}", json!(null)),
+        (Method::GET, "/v1/replays/{r}", json!(null)),
+        (Method::POST, "/v1/replays/{r}/pause", json!(null)),
+        (Method::POST, "/v1/replays/{r}/resume", json!(null)),
+        (Method::POST, "/v1/replays/{r}/cancel", json!(null)),
+    ]
+}
+
 #[tokio::test]
 async fn a_key_reaches_only_its_subscribers() {
     let server = TestServer::start().await;
@@ -159,27 +183,7 @@ async fn a_key_reaches_only_its_subscribers() {
 
     // Foreign ones are answered as unknown ones are.
     let unknown = ["sub", "dlv", "rpl"].map(|prefix| format!("{prefix}_01h455vb4pex5vsknk084sn02q"));
-    let since = json!({"since": "2026-01-01T00:00:00Z"});
-    for (method, path, body) in [
-        (Method::GET, "/v1/subscribers/{s}", json!(null)),
-        (Method::PATCH, "/v1/subscribers/{s}", json!({"description": "x"})),
-        (Method::DELETE, "/v1/subscribers/{s}", json!(null)),
-        (Method::POST, "/v1/subscribers/{s}/activate", json!(null)),
-        (Method::POST, "/v1/subscribers/{s}/deactivate", json!(null)),
-        (Method::POST, "/v1/subscribers/{s}/test", json!(null)),
-        (Method::POST, "/v1/subscribers/{s}/recover", since.clone()),
-        (Method::GET, "/v1/subscribers/{s}/secret", json!(null)),
-        (Method::POST, "/v1/subscribers/{s}/secret/rotate", json!({})),
-        (Method::GET, "/v1/deliveries/{d}", json!(null)),
-        (Method::GET, "/v1/deliveries/{d}/attempts", json!(null)),
-        (Method::POST, "/v1/deliveries/{d}/retry", json!(null)),
-        (Method::POST, "/v1/deliveries/{d}/cancel", json!(null)),
-        (Method::DELETE, "/v1/dead-letters/{d}", json!(null)),
-        (Method::GET, "/v1/replays/{r}", json!(null)),
-        (Method::POST, "/v1/replays/{r}/pause", json!(null)),
-        (Method::POST, "/v1/replays/{r}/resume", json!(null)),
-        (Method::POST, "/v1/replays/{r}/cancel", json!(null)),
-    ] {
+    for (method, path, body) in calls_of_one() {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let json = [("content-type", "application/json")];
         let sent = async |subscriber: &str, delivery: &str, replay: &str| {

@@ -40,26 +40,26 @@ async fn no_statement_about_sandboxes_listeners_or_sessions_scans_or_sorts_a_lar
     let plans = Plans::of(&database).await;
     let stage = Stage::of(database).await;
     let mut faults = Vec::new();
-    for (place, (state, reached_by)) in (1..).zip(STATES) {
+    for (place, (tables, reached_by)) in (1..).zip(STATES) {
         for sql in reached_by.split(';') {
             stage.database.connection().execute_unprepared(sql).await.unwrap();
         }
-        faults.extend(faults_of(&stage, &plans, state, place).await);
+        faults.extend(faults_of(&stage, &plans, tables, place).await);
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-async fn faults_of(stage: &Stage, plans: &Plans, state: &str, place: u8) -> Vec<String> {
+async fn faults_of(stage: &Stage, plans: &Plans, tables: &str, place: u8) -> Vec<String> {
     let store = stage.another_store().await;
     let acme: TenantId = format!("acme{place}").parse().unwrap();
     plans.take();
     let mut faults = Vec::new();
     let mut check = |statement: &str| {
         let taken = plans.take();
-        assert!(!taken.is_empty(), "{state}: {statement}: no plan was reported");
+        assert!(!taken.is_empty(), "{tables}: {statement}: no plan was reported");
         for plan in taken {
             faults.extend(
-                plan.faults().into_iter().map(|fault| format!("{state}: {statement}: {fault}\n{plan}")),
+                plan.faults().into_iter().map(|fault| format!("{tables}: {statement}: {fault}\n{plan}")),
             );
         }
     };
