@@ -20,8 +20,8 @@ use super::look::{Look, Rates};
 
 /// How many earlier rates are drawn, at most one for each column.
 const EARLIER: usize = 512;
-/// How long the thread that reads keys takes to notice the end of the screen.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Within what time the thread that reads keys notices the end of the screen.
+const NOTICED_WITHIN: Duration = Duration::from_millis(100);
 /// The rows of the drawing, where the terminal is high enough for it and the rest.
 const DRAWING: u16 = 4;
 const HIGH_ENOUGH: u16 = 18;
@@ -127,7 +127,7 @@ impl Drop for Screen {
 /// Reads keys until the screen is over.
 fn read(to: &mpsc::Sender<Pressed>, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
-        let pressed = match event::poll(PATIENCE) {
+        let pressed = match event::poll(NOTICED_WITHIN) {
             Ok(false) => continue,
             Ok(true) => event::read().map(|event| pressed(&event)),
             Err(error) => Err(error),
