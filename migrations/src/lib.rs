@@ -51,6 +51,7 @@ mod m0034_sessions;
 mod m0035_sandboxes;
 mod m0036_taken_jobs;
 mod m0038_portal;
+mod m0039_lanes_of_owners;
 mod schema;
 
 /// All migrations, oldest first.
@@ -97,6 +98,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0035_sandboxes::Migration),
             Box::new(m0036_taken_jobs::Migration),
             Box::new(m0038_portal::Migration),
+            Box::new(m0039_lanes_of_owners::Migration),
         ]
     }
 }
