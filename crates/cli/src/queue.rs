@@ -27,7 +27,7 @@ pub(crate) enum Command {
     /// Move all jobs to another queue, from whichever queue has them
     ///
     /// Stop all workers first; servers may run. Then move, and restart servers and workers with the new POSTRIDER_QUEUE_URL. Move
-    /// again with --again when the last server has been restarted, for the events that it has taken in meanwhile. Nothing is lost
+    /// again with --again when the last server has been restarted, for the events that it has taken in since. Nothing is lost
     /// if you stop in between, and every step may be repeated.
     Move(Move),
 }

@@ -71,7 +71,7 @@ pub trait TransactionalQueue: Queue {
     async fn removed(&self, _lane: LaneId, _jobs: &[JobId]) {}
 
     /// Takes over jobs that another queue has had until now: enqueues those that this queue does not have. Returns how many.
-    /// Workers of this queue may run meanwhile, those of the other one must not.
+    /// Workers of this queue may run at the same time, those of the other one must not.
     ///
     /// # Errors
     /// Fails if the database or the queue is unavailable. Some jobs may have been taken over all the same.

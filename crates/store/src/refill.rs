@@ -208,7 +208,7 @@ impl Store {
     }
 
     /// Takes the next step of moving all jobs to this store's queue, from whichever queue has them. Returns whether it was the
-    /// last one. Every step may be repeated. No worker may use the other queue meanwhile.
+    /// last one. Every step may be repeated. No worker may use the other queue at the same time.
     ///
     /// # Errors
     /// Fails if the database or the queue is unavailable.

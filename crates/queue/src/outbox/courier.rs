@@ -25,7 +25,7 @@ const AT_ONCE: usize = 2_000;
 /// How long a worker waits until the queue knows that its jobs have ended. It has other outcomes to record.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// For how long the queue is told again after that. The leases of jobs end what it does not learn.
+/// For how long to repeat this after that. Jobs of which the queue hears nothing end with their leases.
 const FINISHING: Duration = Duration::from_secs(30);
 
 /// How many batches of ends may wait for that.

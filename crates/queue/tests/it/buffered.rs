@@ -208,7 +208,7 @@ async fn a_long_outbox_is_relayed_in_order() {
     assert_eq!(stage.take_in_turn(10).await, ids(&jobs[..10]));
     stage.database.advance(Duration::from_secs(1)).await;
     stage.queue.relay().await.unwrap();
-    // A relay offers jobs again that have ended, which the worker finds out. The others come in order.
+    // A relay offers jobs that have ended again, and the worker drops them. The others come in order.
     let mut others = Vec::new();
     while others.len() < 50 {
         let next = stage.take_in_turn(1).await;

@@ -34,7 +34,7 @@ pub(super) struct Processed {
     pub(super) failures: Vec<(ReplayFailure, u64)>,
     /// The jobs to tell the queue about after the commit.
     pub(super) jobs: Vec<NewJob>,
-    /// What was cancelled, of which the queue is told then too.
+    /// What was cancelled. The queue must hear of it, too.
     pub(super) cancelled: Cancelled,
 }
 
