@@ -64,7 +64,7 @@ enum Command {
     /// To rotate the key: append the new key (old,new) and restart all programs; put it first (new,old) and restart them
     /// again; run this command; then remove the old key and restart them a last time.
     Rekey(rekey::Args),
-    /// Fill a queue outside the database again
+    /// Fill a queue outside the database again, or move jobs to another queue
     #[command(subcommand)]
     Queue(queue::Command),
     /// Show or remove what is older than the retention
