@@ -50,7 +50,7 @@ async fn events_reach_receivers_through_sqs() {
     let left = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM jobs) + (SELECT count(*) FROM taken_jobs)";
     eventually(DEADLINE, || async { (number(&deployment.database, left).await == 0).then_some(()) }).await;
 
-    // While SQS is away events are accepted. Its queues are made anew, as if they had lost everything, and are filled again.
+    // While SQS is away events are accepted. Its queues are deleted and created again, and the database fills them.
     moto.kill();
     dispatch(api, "order.created").await;
     eventually(DEADLINE, || async {
